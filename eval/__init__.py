@@ -1,0 +1,1 @@
+"""How it is judged: one module an evaluation, one file of protocols."""

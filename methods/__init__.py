@@ -1,0 +1,1 @@
+"""What is compared: one module and one recipe file a method."""
