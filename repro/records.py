@@ -1,0 +1,119 @@
+"""Records: the JSON that a finished job leaves, and the only source of any printed number.
+
+A record is written to a temporary file, flushed to the disk and published with `os.link`, which fails where a record of
+that fingerprint exists: one result counts, whoever ran twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from eval.invariants import check_invariants
+from repro.errors import UserError
+
+SCHEMA = 1
+_REQUIRED = ("schema", "fingerprint", "kind", "method", "variant", "track", "seed", "metrics", "cost", "provenance")
+
+Record = dict[str, Any]
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Replace `path` by `text`: temporary file in the same folder, fsync, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def file_name(record: Record) -> str:
+    """`knn-aps-flip_aware-embedded-s0-0123456789ab.json`."""
+    arm = record["method"] + (f"-{record['variant']}" if record["variant"] else "")
+    return f"{record['kind']}-{arm}-{record['track']}-s{record['seed']}-{record['fingerprint'][:12]}.json"
+
+
+def write(folder: Path, record: Record) -> tuple[Path, bool]:
+    """Publish a record; returns its path and whether it is ours (False: another writer was first, theirs counts)."""
+    faults = problems(record)
+    if faults:
+        raise UserError(f"record refused, {'; '.join(faults)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / file_name(record)
+    handle, name = tempfile.mkstemp(dir=folder, prefix=".record.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            json.dump(record, stream, indent=1, ensure_ascii=False, allow_nan=False)
+            stream.write("\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        try:
+            os.link(name, path)
+        except FileExistsError:
+            return path, False
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            Path(name).unlink()
+    return path, True
+
+
+def problems(record: Record) -> list[str]:
+    """What is wrong with a record, in words; empty when nothing is."""
+    missing = [key for key in _REQUIRED if key not in record]
+    if missing:
+        return [f"key '{missing[0]}' is missing"]
+    if not isinstance(record["schema"], int) or record["schema"] < 1:
+        return [f"schema {record['schema']!r} is no schema version"]
+    metrics = record["metrics"]
+    faults = [
+        f"metric '{key}' is {value!r}, not a finite number"
+        for key, value in metrics.items()
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value)
+    ]
+    return faults or check_invariants(metrics)
+
+
+def read(path: Path) -> Record:
+    """One record, checked. Raises UserError naming the file for damage, a newer schema, or broken invariants."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as a record ({error}); move it away and run again") from None
+    if not isinstance(record, dict):
+        raise UserError(f"{path}: not a record (no JSON object); move it away and run again")
+    if isinstance(record.get("schema"), int) and record["schema"] > SCHEMA:
+        raise UserError(
+            f"{path}: written by a newer repro (schema {record['schema']}, this one reads {SCHEMA}); update repro"
+        )
+    faults = problems(record)
+    if faults:
+        raise UserError(f"{path}: {faults[0]}; move it away and run again")
+    return record
+
+
+def read_all(folder: Path) -> tuple[list[Record], list[str]]:
+    """All records of a folder, by file name, and one line for each file that is none (left where it is)."""
+    found, faults = [], []
+    for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
+        try:
+            found.append(read(path))
+        except UserError as error:
+            faults.append(str(error))
+    return found, faults
+
+
+def by_fingerprint(found: Iterable[Record]) -> dict[str, Record]:
+    """Records by job fingerprint."""
+    return {record["fingerprint"]: record for record in found}
