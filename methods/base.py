@@ -1,0 +1,168 @@
+"""What a method is: from a batch of pictures to the losses of one or several optimiser updates.
+
+The training loop owns the step, and calls in this order:
+
+    for views in method.steps(batch, rng):          # one Views per optimiser update
+        outputs = method(views)                     # = method.loss(views), so that DDP can wrap it
+        sum(losses).backward(); optimizer.step()
+        method.after_update(progress, pending)      # EMA, queues: once per optimiser update
+
+Every random draw of a method comes from `Streams`, never from a global generator, so a resumed run and a run on several
+processes see the same views. Initial weights are the one exception: they come from torch's global generator, which the
+caller seeds before it builds a method.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import torch
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+Recipe = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What a method may know of its data.
+
+    size: side in pixels of the square views that the network is trained on.
+    mean, std: per channel, in units of [0, 1] pixel values.
+    classes: number of classes, None for pictures without labels.
+    """
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    classes: int | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The local rows of one load.  images: uint8 [B, 3, H, W] on the device; labels: int64 [B] or None."""
+
+    images: Tensor
+    labels: Tensor | None = None
+
+
+@dataclass
+class Views:
+    """The inputs of one optimiser update, by name.  `views["index1"]` reads `views.tensors["index1"]`."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.tensors[name]
+
+
+class Stream:
+    """Random numbers for the rows of one global batch, drawn on the CPU and sliced to the local rows.
+
+    All draws are float32 (or int64) of shape [b, *shape], b = local rows, on `device`. The draw is made for the global
+    batch whatever the number of processes, so every process sees its part of the same numbers.
+    """
+
+    def __init__(
+        self, generator: torch.Generator, shared: torch.Generator, total: int, rows: slice, device: Any
+    ) -> None:
+        self._generator = generator
+        self.shared = shared
+        """Generator for draws that are common to the whole batch: the same on every process, independent of the rows'."""
+        self._total, self._rows, self._device = total, rows, torch.device(device)
+
+    @property
+    def host(self) -> Stream:
+        """The same stream, delivering to the CPU: for decisions (row indices, branches) that must not wait for a device."""
+        return Stream(self._generator, self.shared, self._total, self._rows, "cpu")
+
+    def _local(self, drawn: Tensor) -> Tensor:
+        return drawn[self._rows].to(self._device, non_blocking=True)
+
+    def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+        """U[low, high), [b, *shape]."""
+        return self._local(torch.rand(self._total, *shape, generator=self._generator) * (high - low) + low)
+
+    def normal(self, *shape: int) -> Tensor:
+        """N(0, 1), [b, *shape]."""
+        return self._local(torch.randn(self._total, *shape, generator=self._generator))
+
+    def exponential(self, *shape: int) -> Tensor:
+        """Exp(1), [b, *shape], strictly positive."""
+        return self._local(torch.empty(self._total, *shape).exponential_(generator=self._generator))
+
+    def integers(self, high: int, *shape: int) -> Tensor:
+        """Uniform over 0 .. high - 1, int64 [b, *shape]."""
+        return self._local(torch.randint(high, (self._total, *shape), generator=self._generator))
+
+    def permutation(self, n: int) -> Tensor:
+        """One uniform permutation of 0 .. n - 1 per row, int64 [b, n]."""
+        return self._local(torch.rand(self._total, n, generator=self._generator, dtype=torch.float64).argsort(dim=1))
+
+
+class Streams:
+    """All random streams of one load (one batch of pictures read), told apart by name.
+
+    seed, epoch, load: where in the run this is; equal triples give equal numbers, on any number of processes.
+    global_batch: rows of the batch over all processes; rows: the contiguous slice that this process holds.
+    device: where the numbers are wanted.
+    """
+
+    def __init__(self, seed: int, epoch: int, load: int, *, global_batch: int, rows: slice, device: Any) -> None:
+        self._key = f"{seed}|{epoch}|{load}"
+        self._total, self._rows, self._device = global_batch, rows, device
+
+    def _generator(self, name: str) -> torch.Generator:
+        digest = hashlib.blake2b(f"{self._key}|{name}".encode(), digest_size=8).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
+
+    def stream(self, name: str) -> Stream:
+        """A fresh stream: asking twice for one name gives the same numbers twice, so ask once per use."""
+        shared = self._generator(f"{name}|shared")
+        return Stream(self._generator(name), shared, self._total, self._rows, self._device)
+
+
+class Method(BaseModel):
+    """A pre-training algorithm.  See the module docstring for who calls what.
+
+    recipe: the tables "method", "network" and "pretrain", already merged and checked by the caller.
+    """
+
+    negatives: ClassVar[Literal["global", "per_device", "none"]]
+    """Over which rows a sample meets its negatives: what accumulation and the number of processes may not change."""
+
+    encoder: nn.Module
+    """What is kept: features(x) -> [B, D], feature_maps(x) -> list; see methods/parts/encoders.py."""
+
+    def __init__(self, recipe: Recipe, data: DataInfo) -> None:
+        super().__init__()
+        self.recipe, self.data = recipe, data
+
+    def steps(self, batch: Batch, rng: Streams) -> Iterator[Views]:
+        """The views of each optimiser update that one loaded batch is good for, in order."""
+        raise NotImplementedError
+
+    def loss(self, views: Views) -> dict[str, Tensor]:
+        """Losses and metrics of one update; changes nothing but BatchNorm's running statistics.
+
+        Names that begin with "loss_" are summed and differentiated. Names that begin with "pending_" are detached tensors
+        of any shape that `after_update` gets back. All others are detached scalars for the log.
+        """
+        raise NotImplementedError
+
+    def after_update(self, progress: float, pending: Sequence[Mapping[str, Tensor]]) -> None:
+        """Called once after each optimiser update.
+
+        progress: updates done / all updates of the run, in (0, 1].
+        pending: what `loss` returned under "pending_" names, one mapping per micro-batch of this update.
+        """
+
+    def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Groups for the optimiser; by default all trainable parameters, decayed alike."""
+        return [{"params": [p for p in self.parameters() if p.requires_grad], "weight_decay": weight_decay}]
+
+    def forward(self, views: Views) -> dict[str, Tensor]:
+        return self.loss(views)

@@ -1,0 +1,1 @@
+"""What several methods share: views, encoders, heads, losses, momentum copies."""
