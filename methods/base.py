@@ -71,12 +71,12 @@ class Stream:
     ) -> None:
         self._generator = generator
         self.shared = shared
-        """Generator for draws that are common to the whole batch: the same on every process, independent of the rows'."""
+        """Generator for draws common to the whole batch: the same on every process, independent of the rows'."""
         self._total, self._rows, self._device = total, rows, torch.device(device)
 
     @property
     def host(self) -> Stream:
-        """The same stream, delivering to the CPU: for decisions (row indices, branches) that must not wait for a device."""
+        """The same stream, delivering to the CPU: for decisions (row indices, branches) that must not wait."""
         return Stream(self._generator, self.shared, self._total, self._rows, "cpu")
 
     def _local(self, drawn: Tensor) -> Tensor:
@@ -116,6 +116,8 @@ class Streams:
         self._total, self._rows, self._device = global_batch, rows, device
 
     def _generator(self, name: str) -> torch.Generator:
+        # torch's CPU generator looks at 32 bits of its seed only: two of the few streams of one load agree by accident
+        # with a probability below 1e-7, streams of different loads may and do no harm.
         digest = hashlib.blake2b(f"{self._key}|{name}".encode(), digest_size=8).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
 
@@ -148,8 +150,8 @@ class Method(BaseModel):
     def loss(self, views: Views) -> dict[str, Tensor]:
         """Losses and metrics of one update; changes nothing but BatchNorm's running statistics.
 
-        Names that begin with "loss_" are summed and differentiated. Names that begin with "pending_" are detached tensors
-        of any shape that `after_update` gets back. All others are detached scalars for the log.
+        Names that begin with "loss_" are summed and differentiated. Names that begin with "pending_" are detached
+        tensors of any shape that `after_update` gets back. All others are detached scalars for the log.
         """
         raise NotImplementedError
 
