@@ -1,0 +1,209 @@
+"""The networks that are pre-trained, as one duck type:
+
+    encoder.dim                  D, length of a feature vector
+    encoder.channels, .strides   of the feature maps, from fine to coarse
+    encoder.features(x)          [B, D]                                  x: float32 [B, 3, H, W], normalised
+    encoder.feature_maps(x)      list of [B, channels[i], H / strides[i], W / strides[i]]
+
+ResNet is torchvision's own, with its state-dict keys, a choice of width and stem, and without the classifier. ViT is
+the network of APS (released code, module/model.py): pre-norm blocks as in timm 0.6, MLP ratio 4, GELU, qkv without
+bias, LayerNorm eps 1e-5, no dropout, learnable positions on the patches only; its switches turn it into MoCo-v3's
+(vits.py). Its block is written here: mmpretrain's costs 4 to 5 s of imports, warns of missing mmcv operators, and
+initialises itself in its own way.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
+from torchvision.models.resnet import ResNet as TorchvisionResNet
+
+
+class ResNet(TorchvisionResNet):
+    """torchvision's ResNet with `width` channels in the first stage (64 = standard) and a stem for the picture size.
+
+    stem: "imagenet" (7x7 stride 2, max-pool) or "cifar" (3x3 stride 1, no pool).  Any H, W.
+    """
+
+    def __init__(self, depth: int, width: int, stem: str, zero_init_residual: bool) -> None:
+        layouts = {18: (BasicBlock, [2, 2, 2, 2]), 34: (BasicBlock, [3, 4, 6, 3]), 50: (Bottleneck, [3, 4, 6, 3])}
+        if depth not in layouts:
+            raise ValueError(f"network.depth = {depth}: a resnet has depth {', '.join(map(str, layouts))}")
+        if stem not in ("cifar", "imagenet"):
+            raise ValueError(f"network.stem = {stem!r}: a resnet has stem 'cifar' or 'imagenet'")
+        block, layers = layouts[depth]
+        self._width = width
+        super().__init__(block, layers, zero_init_residual=zero_init_residual)
+        small = stem == "cifar"
+        self.conv1 = nn.Conv2d(3, width, 3, 1, 1, bias=False) if small else nn.Conv2d(3, width, 7, 2, 3, bias=False)
+        nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
+        self.bn1 = nn.BatchNorm2d(width)
+        if small:
+            self.maxpool = nn.Identity()
+        del self.fc
+        self.channels = tuple(width * block.expansion * 2**i for i in range(4))
+        self.strides = (1, 2, 4, 8) if small else (4, 8, 16, 32)
+        self.dim = self.channels[-1]
+
+    def _make_layer(self, block: Any, planes: int, *args: Any, **kwargs: Any) -> nn.Sequential:
+        if planes == 64:  # first stage: its input is our stem, not torchvision's 64 channels
+            self.inplanes = self._width
+        return super()._make_layer(block, planes * self._width // 64, *args, **kwargs)
+
+    def feature_maps(self, x: Tensor) -> list[Tensor]:
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        maps = []
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+    def features(self, x: Tensor) -> Tensor:
+        """Mean of the last feature map, [B, D]."""
+        return self.feature_maps(x)[-1].mean(dim=(2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.features(x)
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: x + attention(norm(x)), then x + mlp(norm(x)).  x: [B, N, D]."""
+
+    def __init__(self, dim: int, heads: int, qkv_bias: bool, eps: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1 = nn.LayerNorm(dim, eps)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+        self.norm2 = nn.LayerNorm(dim, eps)
+        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, n, d = x.shape
+        q, k, v = self.qkv(self.norm1(x)).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(q, k, v)
+        x = x + self.proj(attended.transpose(1, 2).reshape(b, n, d))
+        return x + self.mlp(self.norm2(x))
+
+
+def sincos_positions(side: int, dim: int) -> Tensor:
+    """MoCo-v3's fixed positions of a side x side grid, [side^2, dim]: sin and cos of the row, then of the column."""
+    if dim % 4:
+        raise ValueError(f"network.dim = {dim}: sin-cos positions need a multiple of 4")
+    omega = 10000.0 ** (-torch.arange(dim // 4) / (dim // 4))
+    row, column = (c.flatten()[:, None] * omega for c in torch.meshgrid(*2 * [torch.arange(side)], indexing="ij"))
+    return torch.cat([row.sin(), row.cos(), column.sin(), column.cos()], dim=1)
+
+
+class ViT(nn.Module):
+    """Vision transformer with a class token; H and W must be multiples of the patch.
+
+    size: side of the square pictures it is trained on; positions are interpolated bicubically for others.
+    positions: "learned" (truncated normal, std 0.02) or "sincos" (fixed). On the patches only.
+    init: "torch" (PyTorch's defaults) or "xavier" (MoCo-v3's).
+    freeze_patches: the patch embedding keeps its random weights (MoCo-v3's stability trick).
+    """
+
+    def __init__(
+        self,
+        size: int,
+        dim: int,
+        depth: int,
+        heads: int,
+        patch: int,
+        qkv_bias: bool,
+        eps: float,
+        positions: Literal["learned", "sincos"],
+        init: Literal["torch", "xavier"],
+        freeze_patches: bool,
+    ) -> None:
+        if size % patch:
+            raise ValueError(f"network.patch = {patch} does not divide the picture size {size}")
+        if dim % heads:
+            raise ValueError(f"network.heads = {heads} does not divide network.dim = {dim}")
+        super().__init__()
+        self.dim, self.channels, self.strides = dim, (dim,), (patch,)
+        self.side = size // patch
+        self.patches = nn.Conv2d(3, dim, patch, patch)
+        self.class_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, dim), std=0.02))
+        fixed = positions == "sincos"
+        table = sincos_positions(self.side, dim) if fixed else torch.empty(self.side**2, dim)
+        self.positions = nn.Parameter(table, requires_grad=not fixed)
+        if not fixed:
+            nn.init.trunc_normal_(self.positions, std=0.02)
+        self.blocks = nn.Sequential(*(Block(dim, heads, qkv_bias, eps) for _ in range(depth)))
+        self.norm = nn.LayerNorm(dim, eps)
+        if init == "xavier":
+            self._init_xavier(patch)
+        self.patches.requires_grad_(not freeze_patches)
+
+    def _init_xavier(self, patch: int) -> None:
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear):
+                rows, columns = module.weight.shape
+                rows = rows // 3 if name.endswith("qkv") else rows  # q, k and v are three matrices
+                nn.init.uniform_(module.weight, -math.sqrt(6 / (rows + columns)), math.sqrt(6 / (rows + columns)))
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        bound = math.sqrt(6 / (3 * patch**2 + self.dim))
+        nn.init.uniform_(self.patches.weight, -bound, bound)
+        nn.init.zeros_(self.patches.bias)  # type: ignore[arg-type]
+        nn.init.normal_(self.class_token, std=1e-6)
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """Embedded patches with their positions, row by row: [B, H/patch * W/patch, D]."""
+        grid = self.patches(x)
+        rows, columns = grid.shape[-2:]
+        positions = self.positions
+        if (rows, columns) != (self.side, self.side):
+            square = positions.T.view(1, self.dim, self.side, self.side)
+            positions = F.interpolate(square, (rows, columns), mode="bicubic").flatten(2)[0].T
+        return grid.flatten(2).transpose(1, 2) + positions
+
+    def _encode(self, tokens: Tensor) -> Tensor:
+        """[B, n, D] -> [B, 1 + n, D] after the final norm, class token first."""
+        first = self.class_token.expand(len(tokens), -1, -1).to(tokens.dtype)
+        return self.norm(self.blocks(torch.cat([first, tokens], dim=1)))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Class token after the final norm, [B, D]."""
+        return self._encode(self.tokens(x))[:, 0]
+
+    def forward_subset(self, x: Tensor, index: Tensor) -> Tensor:
+        """Features [B, D] from the patches `index` (int64 [B, n]) alone: the others never enter a block."""
+        tokens = self.tokens(x)
+        return self._encode(tokens.gather(1, index[..., None].expand(-1, -1, self.dim)))[:, 0]
+
+    def feature_maps(self, x: Tensor) -> list[Tensor]:
+        patch = self.strides[0]
+        grid = self._encode(self.tokens(x))[:, 1:].transpose(1, 2)
+        return [grid.unflatten(2, (x.shape[-2] // patch, x.shape[-1] // patch))]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.features(x)
+
+
+VIT_KEYS = ("dim", "depth", "heads", "patch", "qkv_bias", "eps", "positions", "init", "freeze_patches")
+RESNET_KEYS = ("depth", "width", "stem", "zero_init_residual")
+
+
+def build_encoder(network: Mapping[str, Any], size: int) -> ViT | ResNet:
+    """The encoder that the table "network" of a recipe describes, for square pictures of `size` pixels.
+
+    Keys of the other architecture are allowed and ignored, so that a recipe can switch `arch` alone.
+    Raises ValueError for an unknown arch, a missing key, or sizes that do not fit.
+    """
+    arch = network["arch"]
+    if arch not in ("vit", "resnet"):
+        raise ValueError(f"network.arch = {arch!r}: known are 'vit' and 'resnet'")
+    keys = VIT_KEYS if arch == "vit" else RESNET_KEYS
+    if missing := [key for key in keys if key not in network]:
+        raise ValueError(f"network.{missing[0]} is missing: arch = {arch!r} needs {', '.join(keys)}")
+    options = {key: network[key] for key in keys}
+    return ViT(size, **options) if arch == "vit" else ResNet(**options)
