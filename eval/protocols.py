@@ -1,0 +1,255 @@
+"""Protocols: every constant that can change the number of an evaluation, named, frozen and free of torch.
+
+A protocol is a frozen dataclass whose field defaults are the suite's own choice; ``protocols.toml`` names sets of
+differences (``embedded``, ``mini``, ``fast``, a paper's own). A field's type is its key's, no key may be unknown.
+
+    >>> load("knn", "fast", {"temperature": 0.1}).temperature
+    0.1
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import tomllib
+import types
+import typing
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, Literal
+
+Precision = Literal["fp32", "bf16"]
+Interpolation = Literal["bilinear", "bicubic"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """What the frozen encoder sees and says: the first fields of every protocol on features (see `transform`)."""
+
+    name: str
+    size: tuple[int, ...] = ()  # height and width in pixels to which pictures are resized; () = as they are
+    interpolation: Interpolation = "bilinear"  # of that resize, always antialiased
+    precision: Precision = "fp32"  # autocast of the encoder; features come out as float32 either way
+    flip: Literal["none", "sum", "triplet"] = (
+        "none"  # how the mirrored picture's feature is added: see features.extract
+    )
+
+    def __post_init__(self) -> None:
+        _require(len(self.size) in (0, 2) and min(self.size, default=1) > 0, self, "size", "[] or [height, width]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnnProtocol(Features):
+    """Weighted cosine k-NN; k is chosen on a class-balanced split of the training pictures."""
+
+    ks: tuple[int, ...] = (1, 5, 10, 20, 50, 100, 200)  # those above the number of training pictures are left out
+    temperature: float = 0.07  # weight of a neighbour: exp(cosine / temperature)
+    holdout: float = 0.2  # share of the training pictures on which k is chosen
+    seed: int = 0  # of that split
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(min(self.ks, default=0) > 0 and len(set(self.ks)) == len(self.ks), self, "ks", "distinct, above 0")
+        _require(self.temperature > 0, self, "temperature", "above 0")
+        _require(0 < self.holdout < 1, self, "holdout", "between 0 and 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearProtocol(Features):
+    """Softmax regression on features: learning rates x weight decays, chosen on a split of the training pictures."""
+
+    normalise: Literal["standardise", "l2", "none"] = "standardise"  # by statistics of the training features
+    learning_rates: tuple[float, ...] = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+    base_batch: int = 256  # a rate is multiplied by batch / base_batch
+    weight_decays: tuple[float, ...] = (0.0, 1e-3)  # coupled, as in torch.optim.SGD; not on the bias
+    momentum: float = 0.9
+    epochs: int = 20  # cosine to 0, per update
+    batch: int = 256
+    holdout: float = 0.2  # share of the training pictures on which rate, decay and epoch are chosen
+    low_shot: tuple[int, ...] = (10,)  # labels a class of the low-shot probe (ridge regression to one-hot targets)
+    low_shot_splits: int = 5  # fixed, disjoint where the class is large enough
+    ridge: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)  # strengths relative to the total feature variance
+    seed: int = 0  # of the splits and of the order of pictures; the heads start at zero
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(min(self.learning_rates, default=0) > 0, self, "learning_rates", "above 0")
+        _require(min(self.weight_decays, default=-1) >= 0, self, "weight_decays", "0 or more")
+        _require(min(self.epochs, self.batch, self.base_batch) > 0, self, "epochs, batch, base_batch", "above 0")
+        _require(0 < self.holdout < 1, self, "holdout", "between 0 and 1")
+        _require(min(self.low_shot, default=1) > 0, self, "low_shot", "above 0")
+        _require(self.low_shot_splits > 0, self, "low_shot_splits", "above 0")
+        _require(min(self.ridge, default=0) > 0, self, "ridge", "above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneProtocol:
+    """Encoder and a new linear head, everything trained; see finetune.py for the order of the augmentations."""
+
+    name: str
+    train_pictures: int = 0  # class-balanced subset of the training pictures; 0 = all
+    size: tuple[int, ...] = ()  # height and width in pixels, [] = as they are
+    epochs: int = 20
+    batch: int = 128
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    lr: float = 1e-3  # multiplied by batch / base_batch
+    base_batch: int = 256
+    momentum: float = 0.9  # of sgd
+    weight_decay: float = 0.05  # not on 1-D parameters, position embeddings and class token
+    schedule: Literal["update", "epoch_late"] = (
+        "update"  # epoch_late: per epoch, stepped one epoch late (APS as released)
+    )
+    warmup_epochs: float = 1.0  # linear from warmup_lr; the cosine's clock includes them
+    warmup_lr: float = 1e-6  # not scaled by the batch
+    min_lr: float = 0.0  # end of the cosine, not scaled by the batch
+    clip_grad: float = 0.0  # largest gradient norm; 0 = no clipping
+    crop_padding: int = 4  # pixels of black around the picture before the random crop
+    hflip: bool = True
+    randaugment: bool = False  # rand-m9-mstd0.5-inc1: two of timm's "increasing" operations a picture
+    erasing: float = 0.0  # probability of random erasing with normal noise
+    mixup: float = 0.0  # alpha of its Beta
+    cutmix: float = 0.0  # alpha of its Beta
+    mix_switch: float = 0.5  # probability of cutmix where both are on
+    label_smoothing: float = 0.0
+    normalise: Literal["data", "imagenet"] = "data"  # whose mean and standard deviation
+    precision: Precision = "fp32"
+    channels_last: bool = False
+    holdout: float = (
+        0.1  # share of the training pictures kept apart to choose an epoch; 0 = train on all, choose nothing
+    )
+    reported: Literal["last", "selected"] = "last"  # which epoch is `top1`
+    test_every: int = 0  # epochs between looks at the test pictures; 0 = only the last and the selected epoch
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require(len(self.size) in (0, 2) and min(self.size, default=1) > 0, self, "size", "[] or [height, width]")
+        _require(min(self.epochs, self.batch, self.base_batch) > 0, self, "epochs, batch, base_batch", "above 0")
+        _require(self.lr > 0, self, "lr", "above 0")
+        _require(0 <= self.holdout < 1, self, "holdout", "0 or more and below 1")
+        _require(self.holdout > 0 or self.reported == "last", self, "holdout", "above 0 to report a selected epoch")
+        for key in ("erasing", "label_smoothing", "mix_switch"):
+            _require(0 <= getattr(self, key) <= 1, self, key, "between 0 and 1")
+        for key in ("mixup", "cutmix", "crop_padding", "clip_grad", "train_pictures", "test_every", "weight_decay"):
+            _require(getattr(self, key) >= 0, self, key, "0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionProtocol:
+    """Boxes and instance masks: one Mask R-CNN of mmdet on the pre-trained backbone, judged by COCO's metrics."""
+
+    name: str
+    neck: Literal["fpn", "simple_pyramid"] = "fpn"  # simple_pyramid for encoders with one feature map
+    channels: int = 256  # of the pyramid and the heads
+    short_side: int = 800  # pixels, aspect ratio kept
+    long_side: int = 1333
+    iterations: int = 90000
+    batch: int = 16
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.02
+    weight_decay: float = 1e-4
+    warmup: int = 500  # updates
+    rois: int = 512  # sampled a picture for the box and mask heads
+    hflip: bool = True
+    precision: Precision = "fp32"
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReidProtocol(Features):
+    """Ranking of a gallery for each query, in the manner of Market-1501."""
+
+    metric: Literal["cosine", "euclidean"] = "cosine"
+    no_match: Literal["exclude", "zero"] = (
+        "exclude"  # a query without a right answer: left out and counted, or scored 0 (SYSU-30k)
+    )
+
+
+Protocol = KnnProtocol | LinearProtocol | FinetuneProtocol | DetectionProtocol | ReidProtocol
+
+KINDS: Mapping[str, type[Protocol]] = types.MappingProxyType(
+    {
+        "knn": KnnProtocol,
+        "linear": LinearProtocol,
+        "finetune": FinetuneProtocol,
+        "detection": DetectionProtocol,
+        "reid": ReidProtocol,
+    }
+)
+
+
+def names(evaluation: str) -> tuple[str, ...]:
+    """The named protocols of an evaluation, in the order of the file; ValueError for an unknown one."""
+    _kind(evaluation)
+    return tuple(_file()[evaluation])
+
+
+def load(evaluation: str, name: str, overrides: Mapping[str, Any] | None = None) -> Protocol:
+    """The protocol `name` of `evaluation`, some fields replaced.
+
+    Lists of TOML become tuples and an int serves where a float is due; anything else of another type, an unknown
+    evaluation, name or key, and a value out of range is a ValueError of one line.
+    """
+    kind = _kind(evaluation)
+    tables = _file()[evaluation]
+    if name not in tables:
+        raise ValueError(f"no {evaluation} protocol {name!r}{_nearest(name, tables)}")
+    hints = {key: hint for key, hint in typing.get_type_hints(kind).items() if key != "name"}
+    fields: dict[str, Any] = {}
+    for key, value in {**tables[name], **(overrides or {})}.items():
+        if key not in hints:
+            raise ValueError(f"{evaluation} protocol has no key {key!r}{_nearest(key, hints)}")
+        fields[key] = _convert(value, hints[key], f"{evaluation}.{key}")
+    return kind(name=name, **fields)
+
+
+def values(protocol: Protocol) -> dict[str, Any]:
+    """All that can change a number, as plain JSON: every field but the name, which is only a label."""
+    fields = dataclasses.asdict(protocol)
+    del fields["name"]
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}
+
+
+def transform(protocol: Features) -> dict[str, Any]:
+    """What decides the features: keyword arguments of features.extract, to be part of a feature cache's key."""
+    return {f.name: getattr(protocol, f.name) for f in dataclasses.fields(Features) if f.name != "name"}
+
+
+@functools.cache
+def _file() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
+    return tomllib.loads(resources.files("eval").joinpath("protocols.toml").read_text(encoding="utf-8"))
+
+
+def _kind(evaluation: str) -> type[Protocol]:
+    if evaluation not in KINDS:
+        raise ValueError(f"no evaluation {evaluation!r}{_nearest(evaluation, KINDS)}")
+    return KINDS[evaluation]
+
+
+def _nearest(word: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(known)}"
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        if value in arguments:
+            return value
+        raise ValueError(f"{where} is one of {', '.join(arguments)}, not {value!r}{_nearest(str(value), arguments)}")
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"{where} is a list of {arguments[0].__name__}, not {value!r}")
+        return tuple(_convert(item, arguments[0], where) for item in value)
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:  # not isinstance: True is an int to it
+        raise ValueError(f"{where} is {hint.__name__}, not {type(value).__name__} {value!r}")
+    return value
+
+
+def _require(holds: bool, protocol: Any, keys: str, what: str) -> None:
+    if not holds:
+        got = ", ".join(repr(getattr(protocol, key)) for key in keys.split(", "))
+        raise ValueError(f"{type(protocol).__name__.removesuffix('Protocol').lower()}.{keys} must be {what}, not {got}")
