@@ -23,7 +23,7 @@ def cosine_momentum(base: float, progress: float) -> float:
 def follow(target: nn.Module, online: nn.Module, momentum: float) -> None:
     """target <- m target + (1 - m) online, for parameters alone.
 
-    Buffers stay the target's own, as in MoCo-v3's code: BatchNorm's running statistics are those of the batches that the
-    target itself has seen in training mode. (BYOL in mmpretrain copies them from the online network instead.)
+    Buffers stay the target's own, as in MoCo-v3's code: BatchNorm's running statistics are those of the batches that
+    the target itself has seen in training mode. (mmpretrain averages or copies them instead.)
     """
     torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), 1.0 - momentum)

@@ -160,7 +160,7 @@ class ViT(nn.Module):
         """Embedded patches with their positions, row by row: [B, H/patch * W/patch, D]."""
         grid = self.patches(x)
         rows, columns = grid.shape[-2:]
-        positions = self.positions
+        positions: Tensor = self.positions
         if (rows, columns) != (self.side, self.side):
             square = positions.T.view(1, self.dim, self.side, self.side)
             positions = F.interpolate(square, (rows, columns), mode="bicubic").flatten(2)[0].T

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ def mlp(sizes: Sequence[int], *, last_norm: bool) -> nn.Sequential:
     sizes: widths from the input to the output, e.g. (192, 512, 512, 128).
     """
     layers: list[nn.Module] = []
-    for i, (width_in, width_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for i, (width_in, width_out) in enumerate(pairwise(sizes)):
         layers.append(nn.Linear(width_in, width_out, bias=False))
         if i < len(sizes) - 2:
             layers += [nn.BatchNorm1d(width_out), nn.ReLU(inplace=True)]

@@ -1,0 +1,231 @@
+"""Random views of a whole batch at once, on the device: uint8 pictures in, normalised float32 views and crop boxes out.
+
+Order of operations: resized crop and flip, colour jitter, grayscale, blur, solarise, normalise, each as torchvision
+defines it for float pictures in [0, 1]. Nothing is rounded to uint8 in between, where PIL pipelines round after each.
+
+* Crop boxes follow torchvision's `RandomResizedCrop.get_params`: ten attempts at (area, log aspect ratio), the first that
+  fits, else the largest centred crop of an allowed ratio. All ten are drawn for every row, and the first is picked.
+* Crop, resize and flip are one separable linear map per row, out = Wy image Wx^T, whose weights are those of
+  antialiased interpolation (PIL's, torchvision's `antialias=True`) restricted to the box.
+* Brightness, contrast and saturation are all clamp(f x + (1 - f) y), with y = 0, the mean gray, or the gray picture; so one
+  pass with coefficients per row serves every row, whatever its own random order. Hue is done for the rows whose turn it is.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from methods.base import Stream
+
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+GRAY = (0.2989, 0.587, 0.114)
+TAPS = {"bilinear": 1.0, "bicubic": 2.0}
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Crops in pixels of the original picture: int64 [B] each, and whether the crop was then mirrored, bool [B]."""
+
+    top: Tensor
+    left: Tensor
+    height: Tensor
+    width: Tensor
+    flipped: Tensor
+
+    def to(self, device: torch.device) -> Boxes:
+        return Boxes(*(t.to(device, non_blocking=True) for t in vars(self).values()))
+
+
+@dataclass(frozen=True)
+class Augment:
+    """One augmentation pipeline: `pixels, boxes = augment(images, stream)`.
+
+    size: side of the views in pixels.  mean, std: of each channel, for pixels in [0, 1].
+    scale, ratio: ranges of the crop's area (fraction of the picture) and of its width / height.
+    jitter: strengths (brightness, contrast, saturation, hue) of torchvision's ColorJitter.
+    blur_sigma: range in pixels; the kernel reaches 3 sigma of the upper end.
+    """
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    interpolation: str = "bilinear"
+    flip_p: float = 0.5
+    jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    jitter_p: float = 0.0
+    gray_p: float = 0.0
+    blur_p: float = 0.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    solarize_p: float = 0.0
+
+    def __call__(self, images: Tensor, stream: Stream) -> tuple[Tensor, Boxes]:
+        """images: uint8 [B, 3, H, W] -> float32 [B, 3, size, size], and the boxes that were cut."""
+        device, draw = images.device, stream.host  # decisions on the CPU: no operation below waits for a device
+        boxes = random_boxes(images.shape[-2:], self.scale, self.ratio, self.flip_p, draw)
+        x = crop(images, boxes := boxes.to(device), self.size, self.interpolation)
+        if self.jitter_p:
+            factors, order = jitter_draws(self.jitter, self.jitter_p, draw)
+            color_jitter(x, factors, order)
+        if self.gray_p:
+            rows = chosen(self.gray_p, draw, device)
+            x[rows] = to_gray(x[rows])
+        if self.blur_p:
+            sigma = draw.uniform(low=self.blur_sigma[0], high=self.blur_sigma[1]).to(device)
+            rows = chosen(self.blur_p, draw, device)
+            x[rows] = gaussian_blur(x[rows], sigma[rows], math.ceil(3 * self.blur_sigma[1]))
+        if self.solarize_p:
+            rows = chosen(self.solarize_p, draw, device)
+            x[rows] = solarize(x[rows])
+        mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (self.mean, self.std))
+        return x.sub_(mean).div_(std), boxes
+
+
+def chosen(p: float, draw: Stream, device: torch.device) -> Tensor:
+    """Indices of the rows that win a coin of probability p, int64 [<= B] on `device`; `draw` delivers to the CPU."""
+    return (draw.uniform() < p).nonzero()[:, 0].to(device, non_blocking=True)
+
+
+def random_boxes(
+    shape: torch.Size | tuple[int, int],
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    flip_p: float,
+    draw: Stream,
+) -> Boxes:
+    """Boxes of torchvision's RandomResizedCrop on pictures of shape (H, W), and coin flips of probability flip_p."""
+    rows, columns = shape
+    area = draw.uniform(10, low=scale[0], high=scale[1]) * (rows * columns)
+    aspect = draw.uniform(10, low=math.log(ratio[0]), high=math.log(ratio[1])).exp()
+    width, height = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
+    fits = (width > 0) & (width <= columns) & (height > 0) & (height <= rows)
+    first = fits.int().argmax(dim=1, keepdim=True)
+    width, height = (t.gather(1, first)[:, 0] for t in (width, height))
+    found = fits.any(dim=1)
+    clamped = min(max(columns / rows, ratio[0]), ratio[1])
+    whole_w, whole_h = min(columns, round(rows * clamped)), min(rows, round(columns / clamped))
+    width, height = torch.where(found, width, whole_w), torch.where(found, height, whole_h)
+    u = draw.uniform(2)
+    top, left = (u[:, 0] * (rows - height + 1)).floor(), (u[:, 1] * (columns - width + 1)).floor()
+    top = torch.where(found, top, (rows - whole_h) // 2)
+    left = torch.where(found, left, (columns - whole_w) // 2)
+    return Boxes(top.long(), left.long(), height.long(), width.long(), draw.uniform() < flip_p)
+
+
+def crop(images: Tensor, boxes: Boxes, size: int, interpolation: str = "bilinear") -> Tensor:
+    """Cut, resize to size x size with antialiasing, mirror: uint8 [B, 3, H, W] -> float32 [B, 3, size, size] in [0, 1]."""
+    straight = torch.zeros_like(boxes.flipped)
+    wy = resampling(boxes.top, boxes.height, straight, images.shape[-2], size, interpolation)
+    wx = resampling(boxes.left, boxes.width, boxes.flipped, images.shape[-1], size, interpolation)
+    b, c, rows, columns = images.shape
+    pictures = images.float().transpose(1, 2).reshape(b, rows, c * columns)  # rows first: one product for all channels
+    down = torch.bmm(wy.mul_(1 / 255), pictures).view(b, size * c, columns)
+    x = torch.bmm(down, wx.transpose(1, 2)).view(b, size, c, size).transpose(1, 2).contiguous()
+    return x.clamp_(0, 1) if interpolation == "bicubic" else x
+
+
+def resampling(start: Tensor, length: Tensor, mirrored: Tensor, pixels: int, size: int, interpolation: str) -> Tensor:
+    """Weights [B, size, pixels] that resample the pixels [start, start + length) of a line to `size` pixels, mirrored or not.
+
+    Each output is a sum over the pixels under the filter, which is widened by length / size when that shrinks.
+    """
+    if interpolation not in TAPS:
+        raise ValueError(f"method.interpolation = {interpolation!r}: known are {', '.join(TAPS)}")
+    step = (length / size)[:, None, None]
+    out = torch.arange(size, device=start.device)
+    place = torch.where(mirrored[:, None], size - 1 - out, out)[:, :, None]
+    x = torch.arange(pixels, device=start.device) - start[:, None, None]
+    distance = (x + 0.5 - (place + 0.5) * step).abs_().div_(step.clamp(min=1))
+    if interpolation == "bilinear":
+        weights = (1 - distance).clamp_(min=0)
+    else:  # Keys' cubic with a = -1/2, PIL's and torchvision's antialiased choice
+        near = ((1.5 * distance - 2.5) * distance) * distance + 1
+        far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+        weights = torch.where(distance < 1, near, far).mul_(distance < 2)
+    weights.mul_((x >= 0) & (x < length[:, None, None]))
+    return weights.div_(weights.sum(dim=2, keepdim=True))
+
+
+def to_gray(x: Tensor) -> Tensor:
+    """Luma of x [B, 3, H, W] as [B, 1, H, W], torchvision's weights."""
+    return torch.add(x[:, 0:1] * GRAY[0], x[:, 1:2], alpha=GRAY[1]).add_(x[:, 2:3], alpha=GRAY[2])
+
+
+def jitter_draws(strength: tuple[float, float, float, float], p: float, draw: Stream) -> tuple[Tensor, Tensor]:
+    """Factors [B, 4] (brightness, contrast, saturation, hue shift; 1, 1, 1, 0 where the coin says no) and orders [B, 4].
+
+    As torchvision's ColorJitter: factors U[max(0, 1 - s), 1 + s], hue U[-s, s] in turns, a random order per row.
+    """
+    low = torch.tensor([max(0.0, 1 - s) for s in strength[:HUE]] + [-strength[HUE]])
+    high = torch.tensor([1 + s for s in strength[:HUE]] + [strength[HUE]])
+    factors = draw.uniform(4) * (high - low) + low
+    rest = torch.tensor([1.0, 1.0, 1.0, 0.0])
+    return torch.where((draw.uniform() < p)[:, None], factors, rest), draw.permutation(4)
+
+
+def color_jitter(x: Tensor, factors: Tensor, order: Tensor) -> None:
+    """Changes x (float32 [B, 3, H, W] in [0, 1]) in place: row i gets the operations order[i] with its factors[i].
+
+    factors: [B, 4]; order: int64 [B, 4], a permutation of BRIGHTNESS .. HUE per row; both on the CPU.
+    """
+    device = x.device
+    turning = factors[:, HUE] != 0
+    blend = torch.where(order == HUE, 1.0, factors.gather(1, order))  # [B, 4]: factor of each turn, 1 on hue's
+    to_mean = torch.where(order == CONTRAST, 1 - blend, 0.0).to(device, non_blocking=True)
+    to_pixel = torch.where(order == SATURATION, 1 - blend, 0.0).to(device, non_blocking=True)
+    blend, shift = blend.to(device, non_blocking=True), factors[:, HUE].to(device, non_blocking=True)
+    for turn in range(4):
+        gray = to_gray(x)
+        mean = gray.mean(dim=(1, 2, 3))
+        target = gray.mul_(to_pixel[:, turn].view(-1, 1, 1, 1)).add_((to_mean[:, turn] * mean).view(-1, 1, 1, 1))
+        x.mul_(blend[:, turn].view(-1, 1, 1, 1)).add_(target).clamp_(0, 1)
+        rows = (turning & (order[:, turn] == HUE)).nonzero()[:, 0].to(device, non_blocking=True)
+        if len(rows):
+            x[rows] = shift_hue(x[rows], shift[rows])
+
+
+def shift_hue(x: Tensor, shift: Tensor) -> Tensor:
+    """Turn the hue of x (float32 [B, 3, H, W] in [0, 1]) by shift [B], in turns, at equal HSV saturation and value.
+
+    With H in sixths of a turn: channel n = V - (V - min) clamp(min(k, 4 - k), 0, 1), k = (n + H) mod 6, n = 5, 3, 1.
+    """
+    red, green, blue = x.unbind(dim=1)
+    high, low = x.amax(dim=1), x.amin(dim=1)
+    chroma = high - low
+    inverse = 1 / torch.where(chroma == 0, 1.0, chroma)
+    hue = torch.where(
+        red == high,
+        (green - blue) * inverse,
+        torch.where(green == high, (blue - red).mul_(inverse).add_(2), (red - green).mul_(inverse).add_(4)),
+    )
+    hue = hue.add_((6 * shift).view(-1, 1, 1))
+    out = torch.empty_like(x)
+    for channel, n in enumerate((5, 3, 1)):
+        k = torch.remainder(hue + n, 6)
+        torch.addcmul(high, torch.minimum(k, 4 - k).clamp_(0, 1), chroma, value=-1, out=out[:, channel])
+    return out
+
+
+def gaussian_blur(x: Tensor, sigma: Tensor, reach: int) -> Tensor:
+    """Blur x [B, C, H, W] by sigma [B] pixels, kernel of 2 reach + 1 taps that sums to 1, borders reflected.
+
+    Pictures must be larger than `reach`.
+    """
+    b, c, rows, columns = x.shape
+    taps = torch.arange(-reach, reach + 1, device=x.device)
+    kernel = torch.exp(-0.5 * (taps / sigma[:, None]) ** 2)
+    kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(c, dim=0)
+    x = F.pad(x, 4 * [reach], mode="reflect").view(1, b * c, rows + 2 * reach, columns + 2 * reach)
+    x = F.conv2d(x, kernel[:, None, :, None], groups=b * c)
+    return F.conv2d(x, kernel[:, None, None, :], groups=b * c).view(b, c, rows, columns)
+
+
+def solarize(x: Tensor) -> Tensor:
+    """Invert all values of x at or above one half."""
+    return torch.where(x >= 0.5, 1 - x, x)
