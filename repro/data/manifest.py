@@ -1,0 +1,154 @@
+"""What a data set's content is, as one hash, and whether the files still are what they were.
+
+The manifest is the sha256 over the sorted lines "sha256-of-file  path" (the form of a SHA256SUMS file), so it is the
+same on every machine. Data sets too large to be read for a hash take "size  path" instead. As reading takes time, the
+result is kept in the cache beside a signature (names, sizes and times of change) that must still hold.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from repro.data.types import Progress, Report
+from repro.errors import UserError
+
+SUMS = "SHA256SUMS"
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The files that make up a data set: every file below `root / part` for each part (a part may be a file).
+
+    huge: too many files to be looked at one by one for each plan; then folders' times of change have to do as
+    signature, and sizes instead of hashes as manifest (`verify` still reads the files).
+    """
+
+    root: Path
+    parts: tuple[str, ...]
+    huge: bool = False
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's content, hex."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def text_sha256(*parts: str) -> str:
+    """sha256 over strings, hex; the parts are kept apart."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def manifest(tree: Tree, cache: Path) -> str:
+    """The manifest of a tree (64 hex digits), from the cache where nothing has changed since it was taken."""
+    signature = _signature(tree)
+    place = text_sha256(str(tree.root.resolve()), *tree.parts)[:16]
+    kept = cache / "manifests" / f"{place}.json"
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        last = json.loads(kept.read_text())
+        if last["signature"] == signature:
+            return str(last["manifest"])
+    value = text_sha256(*(f"{mark}  {name}" for name, mark in _marks(tree)))
+    with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(kept, json.dumps({"root": str(tree.root), "signature": signature, "manifest": value}))
+    return value
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file beside its place and rename it in."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def files(tree: Tree) -> list[str]:
+    """Paths below the root, sorted, POSIX; hidden files and folders left out."""
+    return sorted(str(PurePosixPath(path.relative_to(tree.root))) for part in tree.parts for path in _walk(tree.root / part))
+
+
+def _walk(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        yield path
+        return
+    if not path.is_dir():
+        return
+    for folder, folders, names in os.walk(path, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(folder, name) for name in names if not name.startswith("."))
+
+
+def _signature(tree: Tree) -> str:
+    lines = []
+    if tree.huge:
+        for part in tree.parts:
+            top = tree.root / part
+            if top.is_file():
+                lines.append(f"{part} {top.stat().st_size} {top.stat().st_mtime_ns}")
+            elif top.is_dir():
+                lines.append(f"{part} {top.stat().st_mtime_ns}")
+                with os.scandir(top) as entries:
+                    lines += sorted(f"{part}/{e.name} {e.stat().st_mtime_ns}" for e in entries if e.is_dir())
+    else:
+        for name in files(tree):
+            stat = (tree.root / name).stat()
+            lines.append(f"{name} {stat.st_size} {stat.st_mtime_ns}")
+    return text_sha256(*lines)
+
+
+def _marks(tree: Tree) -> list[tuple[str, str]]:
+    names = files(tree)
+    if tree.huge:
+        return [(name, str((tree.root / name).stat().st_size)) for name in names]
+    return [*zip(names, _hashes(tree.root, names), strict=True)]
+
+
+def _hashes(root: Path, names: Sequence[str]) -> Iterator[str]:
+    """sha256 of each file, in order, on all cores (hashing lets go of the interpreter lock)."""
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        yield from pool.map(lambda name: file_sha256(root / name), names)
+
+
+def read_sums(path: Path) -> dict[str, str]:
+    """{path: sha256} of a SHA256SUMS file. Raises UserError where a line is not of that form."""
+    sums = {}
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+    for number, line in enumerate(lines, 1):
+        value, gap, name = line[:64], line[64:66], line[66:]
+        if len(value) != 64 or gap not in ("  ", " *") or not name:
+            raise UserError(f"{path}, line {number}, is not 'sha256  file': {line[:80]!r}")
+        sums[name] = value
+    return sums
+
+
+def write_sums(tree: Tree, path: Path) -> None:
+    """Write the SHA256SUMS file of a tree."""
+    names = files(tree)
+    write_atomically(path, "".join(f"{h}  {n}\n" for n, h in zip(names, _hashes(tree.root, names), strict=True)))
+
+
+def check(tree: Tree, sums: dict[str, str], progress: Progress) -> str | None:
+    """One line naming the first file of the tree that is missing, changed or not listed in `sums`; None if all is well."""
+    names = files(tree)
+    unlisted = sorted(set(names) - set(sums))
+    # a list may also name what is no data (a licence, an index): looked at where it exists
+    for name in sorted(set(sums) - set(names)):
+        if any(PurePosixPath(name).is_relative_to(part) for part in tree.parts):
+            return f"{tree.root / name} is missing"
+    if unlisted:
+        return f"{tree.root / unlisted[0]} is not in the list of files ({len(unlisted)} such)"
+    for done, (name, value) in enumerate(zip(names, _hashes(tree.root, names), strict=True), 1):
+        if value != sums[name]:
+            return f"{tree.root / name} is not what it was (sha256 {value[:12]}..., listed {sums[name][:12]}...)"
+        progress(done, len(names), {"what": name})
+    return None

@@ -1,0 +1,126 @@
+"""The shapes in which data leaves this package. No torch, no heavy import."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from repro.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Kind = Literal["classification", "detection", "reid"]
+Split = Literal["train", "test"]
+RGB = tuple[float, float, float]
+Progress = Callable[[int, int, Mapping[str, Any]], None]  # (done, total, {"what": ...})
+
+
+class MissingData(UserError):
+    """A data set that is not where it was looked for. The line says what, where, and how to get it."""
+
+
+def quiet(done: int, total: int, info: Mapping[str, Any]) -> None:
+    """The progress callback of whoever wants none."""
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where data lives: `data_root` is only read (None: not set); `cache` is written (below the workspace)."""
+
+    data_root: Path | None
+    cache: Path
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """One split of a classification data set, decoded.
+
+    pixels: uint8 [N, 3, S, S], a read-only memory map unless a limit was asked for
+    labels: int64 [N], indices into `classes`; None for pictures without classes
+    mean, std: of the training split, per channel, of pixels / 255
+    source: what boards print; manifest: 64 hex digits that stand for the content
+    """
+
+    pixels: np.ndarray
+    labels: np.ndarray | None
+    classes: tuple[str, ...]
+    mean: RGB
+    std: RGB
+    name: str
+    source: str
+    manifest: str
+
+
+@dataclass(frozen=True)
+class CocoSet:
+    """A detection and instance segmentation data set in COCO format: folders of pictures and annotation files."""
+
+    train_images: Path
+    train_json: Path
+    val_images: Path
+    val_json: Path
+    classes: tuple[str, ...]
+    name: str
+    source: str
+    manifest: str
+
+
+@dataclass(frozen=True)
+class ReidSplit:
+    """pixels: uint8 [N, 3, H, W] (read-only memory map); pids, cams: int64 [N]; files: paths below the split's folder.
+
+    pid -1 is junk (to be ignored when ranking), pid 0 a distractor (in the gallery, nobody's match).
+    """
+
+    pixels: np.ndarray
+    pids: np.ndarray
+    cams: np.ndarray
+    files: list[str]
+
+
+@dataclass(frozen=True)
+class ReidSet:
+    """A re-identification data set; training and test identities are disjoint. `train` may be empty (SYSU-30k)."""
+
+    train: ReidSplit
+    query: ReidSplit
+    gallery: ReidSplit
+    mean: RGB
+    std: RGB
+    name: str
+    source: str
+    manifest: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """One line of `repro data`. `counts`: pictures a split, empty where missing or not counted yet."""
+
+    name: str
+    title: str
+    kind: Kind
+    tracks: tuple[str, ...]
+    found: bool
+    place: str
+    counts: Mapping[str, int]
+    licence: str
+    how: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `verify` found. `problem` is None or one line that names the first bad file."""
+
+    name: str
+    files: int
+    counts: Mapping[str, int]
+    problem: str | None
+    note: str
+
+    @property
+    def ok(self) -> bool:
+        return self.problem is None

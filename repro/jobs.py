@@ -1,0 +1,201 @@
+"""What one process of the plan does: its jobs in order, and a record for each.
+
+    run(workspace, jobs)      called by the executors in a process of its own
+
+A job that has its record is passed over, so a process may be started any number of times. A job that fails takes those
+that need it with it; the others go on, and the process ends with status 1.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import resource
+import subprocess
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from repro import fingerprint, records
+from repro.data.where import Where
+from repro.errors import UserError
+from repro.progress import Reporter
+from repro.workspace import Workspace
+
+if TYPE_CHECKING:
+    from repro.stages.common import Outcome, Task
+
+_PACKAGES = ("torch", "torchvision", "numpy", "onedl-mmengine", "onedl-mmcv", "onedl-mmdetection", "pycocotools")
+STAGES = {
+    "pretrain": "repro.stages.pretrain:run",
+    "features": "repro.stages.frozen:features",
+    "knn": "repro.stages.frozen:knn",
+    "linear": "repro.stages.frozen:linear",
+    "reid": "repro.stages.frozen:reid",
+    "finetune": "repro.stages.finetune:run",
+    "detection": "repro.stages.detection:run",
+}
+
+
+def run(workspace: str, jobs: Sequence[Mapping[str, Any]]) -> None:
+    """Do the jobs that have no record yet. Ends with SystemExit(1) where one failed, its reason printed last."""
+    place = Workspace(Path(workspace))
+    done = records.by_fingerprint(records.read_all(place.records)[0])
+    failed: dict[str, str] = {}
+    reasons = []
+    for job in jobs:
+        mark = job["fingerprint"]
+        if mark in done:
+            continue
+        lost = next((parent for parent in job["parents"] if parent in failed), None)
+        if lost:
+            failed[mark] = failed[lost]
+            continue
+        name = f"{job['kind']} {job['method']}{':' + job['variant'] if job['variant'] else ''} seed {job['seed']}"
+        try:
+            record = _one(place, job)
+        except (UserError, ValueError, FileNotFoundError) as error:
+            failed[mark] = str(error)
+            if not isinstance(error, UserError):  # ours are one line on purpose; a foreign one needs its origin
+                traceback.print_exc()
+        except MemoryError:
+            failed[mark] = "out of memory; give it more, or lower the batch with --set"
+        except Exception as error:
+            traceback.print_exc()
+            out = type(error).__name__ == "OutOfMemoryError"
+            hint = "; lower the batch with --set" if out else ""
+            failed[mark] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}{hint}"
+        else:
+            path, ours = records.write(place.records, record)
+            done[mark] = record
+            print(f"{name}: {'wrote' if ours else 'was already in'} {path.name}", flush=True)
+            continue
+        reasons.append(f"{name}: {failed[mark]}")
+    if reasons:
+        print("\n".join(f"error: {reason}" for reason in reasons), flush=True)
+        raise SystemExit(1)
+
+
+def _one(place: Workspace, job: Mapping[str, Any]) -> records.Record:
+    stages = import_module("repro.stages.common")
+    where = Where(Path(job["data_root"]) if job["data_root"] else None, place.data)
+    task: Task = stages.Task(
+        **{key: job[key] for key in ("kind", "method", "variant", "module", "track", "seed", "spec", "fingerprint")},
+        parents=tuple(job["parents"]),
+        where=where,
+        workspace=place,
+        progress=Reporter(job["kind"]),
+    )
+    task.folder.mkdir(parents=True, exist_ok=True)
+    module, _, name = STAGES[task.kind].partition(":")
+    stage: Callable[[Task], Outcome] = getattr(import_module(module), name)
+    _set_threads(task.spec["threads"])
+    _reset_peak()
+    wall, cpu = time.monotonic(), time.process_time()
+    outcome = stage(task)
+    wall, cpu = time.monotonic() - wall, time.process_time() - cpu
+    import torch
+
+    gpu = torch.cuda.is_available()
+    return {
+        "schema": records.SCHEMA,
+        "fingerprint": task.fingerprint,
+        "kind": task.kind,
+        "method": task.method,
+        "variant": task.variant,
+        "track": task.track,
+        "seed": task.seed,
+        "parents": list(task.parents),
+        "protocol": _protocol(task.spec.get("protocol")),
+        "metrics": outcome.metrics,
+        "cost": {
+            "wall_s": round(wall, 3),
+            "cpu_s": round(cpu, 3),
+            "device_s": round(outcome.cost.pop("train_s", wall), 3),
+            "peak_memory_mb": round(_peak_mb(), 1),
+            **({"peak_device_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20, 1)} if gpu else {}),
+            **outcome.cost,
+        },
+        "provenance": {
+            **_code(),
+            "packages": _versions(),
+            "python": platform.python_version(),
+            "device": torch.cuda.get_device_name() if gpu else f"CPU ({platform.machine()}, {os.cpu_count()} cores)",
+            "threads": torch.get_num_threads(),
+            "data": outcome.data,
+            "slurm": {key: os.environ[key] for key in ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID") if key in os.environ},
+            "trials": task.spec.get("recipe", {}).get("pretrain", {}).get("tuning_trials", 0),
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        },
+        "details": outcome.details,
+        "artifacts": {name: str((task.folder / file).relative_to(place.root)) for name, file in outcome.artifacts.items()},
+    }
+
+
+def _protocol(stated: Mapping[str, Any] | None) -> dict[str, Any]:
+    if stated is None:
+        return {"name": "", "hash": "", "values": {}}
+    return {"name": stated["name"], "hash": fingerprint.digest(stated["values"])[:12], "values": stated["values"]}
+
+
+def _set_threads(count: int) -> None:
+    import torch
+
+    torch.set_num_threads(count)
+
+
+def _reset_peak() -> None:
+    """Start the peak of resident memory anew, where the kernel lets a process do so."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return
+
+
+def _peak_mb() -> float:
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM"):
+                return float(line.split()[1]) / 1024
+    except OSError:
+        pass
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _git(*arguments: str) -> str | None:
+    home = Path(__file__).resolve().parent.parent
+    if not (home / ".git").exists():
+        return None
+    try:
+        answer = subprocess.run(["git", "-C", str(home), *arguments], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() if answer.returncode == 0 else None
+
+
+@cache
+def _code() -> dict[str, Any]:
+    """Commit and dirty flag; without git the hash of the source tree has to serve."""
+    commit = _git("rev-parse", "HEAD")
+    return {
+        "commit": commit or "unknown",
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")) if commit else None,
+        "source_hash": fingerprint.tree_hash()[:16],
+    }
+
+
+@cache
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

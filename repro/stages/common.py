@@ -1,0 +1,92 @@
+"""What all stages share: their input, their result, the device and the encoder they judge."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from methods.parts.encoders import build_encoder
+from repro import checkpoints
+from repro.data.where import Where
+from repro.errors import UserError
+from repro.workspace import Workspace
+
+ENCODER = "repro-encoder"
+
+Progress = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One job as its stage gets it."""
+
+    kind: str
+    method: str
+    variant: str
+    module: str
+    track: str
+    seed: int
+    spec: dict[str, Any]
+    parents: tuple[str, ...]
+    fingerprint: str
+    where: Where
+    workspace: Workspace
+    progress: Progress
+
+    @property
+    def folder(self) -> Path:
+        """This job's own folder."""
+        return self.workspace.job(self.fingerprint)
+
+
+@dataclass
+class Outcome:
+    """What a stage leaves: the parts of its record that only it knows."""
+
+    metrics: dict[str, float]
+    cost: dict[str, float] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    artifacts: dict[str, str] = field(default_factory=dict)
+    data: dict[str, str] = field(default_factory=dict)
+
+
+def device() -> torch.device:
+    """The GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """An encoder and what its evaluations need to know of its pre-training."""
+
+    encoder: nn.Module
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    network: dict[str, Any]
+
+
+def load_encoder(path: Path) -> Trained:
+    """The encoder that a pre-training left at `path`; UserError where the file is not one or does not fit."""
+    state = checkpoints.load(path, ENCODER)
+    encoder = build_encoder(state["network"])
+    wanted = encoder.state_dict()
+    given = state["weights"]
+    if wanted.keys() != given.keys():
+        odd = sorted(wanted.keys() ^ given.keys())[0]
+        raise UserError(f"{path}: weights do not fit the network {state['network']['arch']} (first odd key: {odd})")
+    encoder.load_state_dict(given)
+    return Trained(encoder.to(device()), tuple(state["mean"]), tuple(state["std"]), state["network"])
+
+
+def as_tensor(array: np.ndarray[Any, Any]) -> torch.Tensor:
+    """A numpy array as a tensor that shares its memory. A read-only memory map stays one: nothing writes to pictures."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)

@@ -1,0 +1,316 @@
+"""Pre-training: our loop owns the step.
+
+One load = one batch of pictures read = one or several optimiser updates (`Method.steps`). Counters count updates,
+epochs count passes over the data. Every random draw comes from (seed, epoch, load, stream), so a checkpoint holds
+weights, optimiser and two counters, and a run that was killed goes on bit for bit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import json
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from methods.base import Batch, DataInfo, Method, Streams
+from repro import checkpoints
+from repro.data import catalogue
+from repro.errors import UserError
+from repro.recipes import Recipe
+from repro.records import write_atomic
+from repro.schedules import factor
+from repro.stages.common import ENCODER, Outcome, Progress, Task, as_tensor, device
+
+TRAINING = "repro-training"
+_LOG_EVERY = 20  # updates between two looks at the losses: each look waits for the device
+_SAVE_EVERY = 30.0  # seconds between two checkpoints
+_COLLAPSED = 0.05  # of the standard deviation that unit vectors spread over the sphere would have
+
+
+class Stopped(Exception):
+    """The process was asked to end (SIGTERM); the checkpoint is written."""
+
+
+def seed_of(*parts: object) -> int:
+    """A 63-bit seed from what identifies a draw."""
+    text = "|".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+
+
+def build_method(module: str, recipe: Recipe, data: DataInfo, seed: int) -> Method:
+    """The method that a recipe names, initialised from `seed`."""
+    path, _, name = module.partition(":")
+    try:
+        kind = getattr(importlib.import_module(path), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"the recipe names module '{module}', which cannot be imported ({error})") from None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(seed, "init"))
+        method: Method = kind(recipe, data)
+    return method
+
+
+def build_optimizer(method: Method, recipe: Mapping[str, Any]) -> torch.optim.Optimizer:
+    """AdamW or SGD as the table [pretrain] says; the learning rate is set before every update."""
+    groups = method.param_groups(recipe["weight_decay"])
+    for group in groups:
+        group.setdefault("lr_scale", 1.0)
+    if recipe["optimizer"] == "adamw":
+        return torch.optim.AdamW(groups, lr=0.0, betas=tuple(recipe["betas"]), fused=True)
+    if recipe["optimizer"] == "sgd":
+        return torch.optim.SGD(groups, lr=0.0, momentum=recipe["momentum"], fused=True)
+    raise UserError(f"pretrain.optimizer = '{recipe['optimizer']}': there are adamw and sgd")
+
+
+class PretrainLoop:
+    """Trains a method on pictures that lie in memory (or a memory map) as uint8 [N, 3, H, W]."""
+
+    def __init__(
+        self,
+        method: Method,
+        images: Tensor,
+        labels: Tensor | None,
+        recipe: Mapping[str, Any],
+        *,
+        seed: int,
+        device: torch.device,
+        folder: Path,
+        progress: Progress,
+    ) -> None:
+        self.method, self.images, self.labels, self.recipe = method.to(device), images, labels, recipe
+        self.seed, self.device, self.folder, self.progress = seed, device, folder, progress
+        if recipe["channels_last"]:
+            self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = build_optimizer(self.method, recipe)
+        self.loads = len(images) // recipe["batch"]
+        if recipe["epochs"] and not self.loads:
+            raise UserError(
+                f"pretrain.batch = {recipe['batch']} is more than the {len(images)} pictures there are;"
+                " choose a smaller one with --set pretrain.batch=N"
+            )
+        self.epoch = self.load = self.updates = 0
+        self.seconds = 0.0  # of training, over all interruptions
+        self.flops = 0.0  # of one load, forward + backward
+        self.losses: dict[str, float] = {}
+        self.collapsed_at: int | None = None
+        self.notes: list[str] = []
+        self._stop = False
+
+    # ------------------------------------------------------------------------------------------ state
+
+    def state(self) -> dict[str, Any]:
+        """All that the run needs to go on."""
+        return {
+            "form": TRAINING,
+            "method": self.method.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "epoch": self.epoch,
+            "load": self.load,
+            "updates": self.updates,
+            "seconds": self.seconds,
+            "flops": self.flops,
+            "losses": self.losses,
+            "collapsed_at": self.collapsed_at,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state()`."""
+        self.method.load_state_dict(state["method"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epoch, self.load, self.updates = state["epoch"], state["load"], state["updates"]
+        self.seconds, self.flops = state["seconds"], state["flops"]
+        self.losses, self.collapsed_at = dict(state["losses"]), state["collapsed_at"]
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.folder / "training.pt"
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "log.jsonl"
+
+    def _trim_log(self) -> None:
+        """Take out the lines of updates that were lost with an interruption and will be made again."""
+        if self._log.exists():
+            lines = [line for line in self._log.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+            kept = [line + "\n" for line in lines if json.loads(line)["updates"] <= self.updates]
+            write_atomic(self._log, "".join(kept))
+
+    # ------------------------------------------------------------------------------------------ the run
+
+    def run(self) -> None:
+        """Train to the end, from the last checkpoint where there is one."""
+        state, note = checkpoints.load_latest(self._checkpoint, TRAINING)
+        if note:
+            self.notes.append(f"passed over a checkpoint: {note}")
+        if state is not None:
+            self.restore(state)
+        self._trim_log()
+        self.method.train()
+        started, saved, before = time.monotonic(), time.monotonic(), self.seconds
+        with _on_sigterm(self._ask_to_stop), self._log.open("a", encoding="utf-8") as log:
+            while self.epoch < self.recipe["epochs"]:
+                order = self._order(self.epoch)
+                while self.load < self.loads:
+                    self._one_load(order)
+                    self.load += 1
+                    self.seconds = before + time.monotonic() - started
+                    finished = self.load == self.loads
+                    if finished or self.load % _LOG_EVERY == 0:
+                        self._look(log)
+                    done = self.epoch * self.loads + self.load
+                    self.progress(done, self.recipe["epochs"] * self.loads, {"epoch": self.epoch, **self.losses})
+                    if self._stop or (time.monotonic() - saved > _SAVE_EVERY and not finished):
+                        checkpoints.save(self._checkpoint, self.state())
+                        saved = time.monotonic()
+                    if self._stop:
+                        raise Stopped
+                self.epoch, self.load = self.epoch + 1, 0
+                if time.monotonic() - saved > _SAVE_EVERY or self.epoch == self.recipe["epochs"]:
+                    checkpoints.save(self._checkpoint, self.state())
+                    saved = time.monotonic()
+
+    def _order(self, epoch: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed_of(self.seed, epoch, "order"))
+        return torch.randperm(len(self.images), generator=generator)
+
+    def _one_load(self, order: Tensor) -> None:
+        size = self.recipe["batch"]
+        rows = order[self.load * size : (self.load + 1) * size]
+        batch = Batch(
+            self.images[rows].to(self.device, non_blocking=True),
+            None if self.labels is None else self.labels[rows].to(self.device, non_blocking=True),
+        )
+        rng = Streams(self.seed, self.epoch, self.load, global_batch=size, rows=slice(0, size), device=self.device)
+        counter = FlopCounterMode(display=False) if not self.flops else None
+        with counter or contextlib.nullcontext():
+            for part, views in enumerate(self.method.steps(batch, rng)):
+                self._update(views, (self.load + part / self.method.updates_per_load) / self.loads)
+        if counter:
+            self.flops = float(counter.get_total_flops())
+
+    def _update(self, views: Any, fraction: float) -> None:
+        recipe = self.recipe
+        rate = recipe["lr"] * recipe["batch"] / recipe["base_batch"] * factor(recipe, self.epoch, fraction)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["lr_scale"]
+        half = recipe["precision"] == "bf16"
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
+            outputs = self.method(views)
+        total = torch.stack([value for name, value in outputs.items() if name.startswith("loss_")]).sum()
+        total.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.updates += 1
+        share = self.updates / (recipe["epochs"] * self.loads * self.method.updates_per_load)
+        pending = {name: value for name, value in outputs.items() if name.startswith("pending_")}
+        self.method.after_update(share, [pending])
+        self._last = {name: value for name, value in outputs.items() if not name.startswith("pending_")}
+
+    def _look(self, log: Any) -> None:
+        """Bring the last losses to the host, check and log them."""
+        names = list(self._last)
+        values = torch.stack([self._last[name].detach().float() for name in names]).tolist()
+        self.losses = dict(zip(names, values, strict=True))
+        total = sum(value for name, value in self.losses.items() if name.startswith("loss_"))
+        if not abs(total) < float("inf"):
+            raise UserError(
+                f"the loss became {total} in epoch {self.epoch}, update {self.updates};"
+                " lower the rate (--set pretrain.lr=...) or use --set pretrain.precision=fp32"
+            )
+        spread = self.losses.get("std_z")
+        if spread is not None and spread < _COLLAPSED and self.collapsed_at is None:
+            self.collapsed_at = self.updates
+            print(
+                f"warning: collapsing, the spread of the projections is {spread:.3f} of a uniform one at update"
+                f" {self.updates}; lower pretrain.lr or lengthen pretrain.warmup_epochs",
+                flush=True,
+            )
+        line = {"epoch": self.epoch, "updates": self.updates, "seconds": round(self.seconds, 3), **self.losses}
+        log.write(json.dumps(line) + "\n")
+        log.flush()
+
+    def _ask_to_stop(self, *_: object) -> None:
+        self._stop = True
+
+
+@contextlib.contextmanager
+def _on_sigterm(handler: Any) -> Iterator[None]:
+    """Let `handler` take SIGTERM while the block runs."""
+    old = signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, old)
+
+
+def run(task: Task) -> Outcome:
+    """Pre-train one encoder and leave it as `encoder.pt` in the job's folder."""
+    spec, recipe = task.spec, task.spec["recipe"]
+    wanted = spec["data"]
+    pictures = catalogue.load_classification(
+        wanted["name"], "train", task.where, size=spec["stored"] or spec["size"], limit=wanted["limit"] or None
+    )
+    images = as_tensor(pictures.pixels)
+    labels = None if pictures.labels is None else torch.from_numpy(pictures.labels)
+    here = device()
+    if here.type == "cuda" and images.nbytes < 0.4 * torch.cuda.mem_get_info()[0]:
+        images = images.to(here)
+        labels = None if labels is None else labels.to(here)
+    info = DataInfo(spec["size"], pictures.mean, pictures.std, len(pictures.classes) or None)
+    method = build_method(task.module, recipe, info, task.seed)
+    loop = PretrainLoop(
+        method,
+        images,
+        labels,
+        recipe["pretrain"],
+        seed=task.seed,
+        device=here,
+        folder=task.folder,
+        progress=task.progress,
+    )
+    loop.run()
+    checkpoints.save(
+        task.workspace.encoder(task.fingerprint),
+        {
+            "form": ENCODER,
+            "method": task.method,
+            "variant": task.variant,
+            "track": task.track,
+            "seed": task.seed,
+            "network": recipe["network"],
+            "mean": list(pictures.mean),
+            "std": list(pictures.std),
+            "weights": {name: value.cpu() for name, value in method.encoder.state_dict().items()},
+        },
+    )
+    for leftover in ("training.pt", "training.pt.prev"):  # the run is over; the encoder is what is kept
+        (task.folder / leftover).unlink(missing_ok=True)
+    loads = recipe["pretrain"]["epochs"] * loop.loads
+    return Outcome(
+        metrics={f"final_{name}": value for name, value in loop.losses.items()},
+        cost={
+            "train_s": loop.seconds,
+            "updates": loop.updates,
+            "image_passes": loads * recipe["pretrain"]["batch"],
+            "flops": loop.flops * loads,
+        },
+        details={
+            "recipe": recipe,
+            "parameters": sum(p.numel() for p in method.parameters()),
+            "encoder_parameters": sum(p.numel() for p in method.encoder.parameters()),
+            "collapsed_at_update": loop.collapsed_at,
+            "notes": loop.notes,
+        },
+        artifacts={"encoder": "encoder.pt", "log": "log.jsonl"},
+        data={"name": pictures.name, "source": pictures.source, "manifest": pictures.manifest},
+    )

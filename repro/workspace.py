@@ -1,0 +1,43 @@
+"""The folder a user works in, and where everything in it lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """repro-work/
+    records/    one JSON file a finished job
+    boards/     Markdown made from them
+    jobs/       one folder a job: checkpoints, caches, pictures, its training log
+    processes/  one log a process, and what the executors keep
+    data/       decoded and generated pictures
+    """
+
+    root: Path
+
+    @property
+    def records(self) -> Path:
+        return self.root / "records"
+
+    @property
+    def boards(self) -> Path:
+        return self.root / "boards"
+
+    @property
+    def processes(self) -> Path:
+        return self.root / "processes"
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    def job(self, fingerprint: str) -> Path:
+        """The folder of one job."""
+        return self.root / "jobs" / fingerprint[:16]
+
+    def encoder(self, fingerprint: str) -> Path:
+        """The encoder that the pre-training of that fingerprint leaves."""
+        return self.job(fingerprint) / "encoder.pt"
