@@ -1,0 +1,266 @@
+"""Claims: what the papers assert, as data (`claims/*.toml`, one file a paper), and the reported numbers behind them.
+
+A file holds `paper` (how the paper is cited), `[defaults]` (keys that its claims share) and one `[[claim]]` a claim,
+whose keys are the fields of `Claim`. Anything else in a file is an error, so that a typing slip cannot silence a claim.
+
+Nothing here imports more than the standard library.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import tomllib
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+KINDS = ("number", "gain", "direction", "cost_ratio")
+EVALUATIONS = ("knn", "linear", "finetune", "detection", "segmentation", "reid", "cost")
+TRACKS = ("embedded", "mini", "cifar", "imagenet100", "imagenet")
+NO_TRACK = "none"  # a data set that none of the tracks runs
+VERIFIED = {
+    "read": "read in the named source",
+    "abstract": "read in the abstract only",
+    "recalled": "recalled, unverified",
+}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One assertion of a paper, and how we mean to test it.
+
+    A claim has one setting of its own: `track`, `data`, `backbone`, `epochs`, `batch` and `protocol`; only there can its
+    number be reproduced. Its direction may also be put to the test elsewhere: at the tracks named in `proxies`.
+    """
+
+    id: str
+    paper: str
+    statement: str  # in our own words
+    kind: str  # number | gain (over the baseline) | direction (better than the baseline) | cost_ratio (to the baseline)
+    method: str  # registry names
+    evaluation: str
+    metric: str  # as records name it; for evaluation "cost" a key of a record's cost
+    data: str  # the data set that is evaluated on (for "cost": trained on), as `repro data` names it
+    source: str
+    verified: str  # read | abstract | recalled
+    track: str  # where the claim's own setting can be run, or "none"
+    margin: float  # what counts as no difference: points, or a fraction for cost ratios
+    n: int  # pairs of pre-trainings (for a number: pre-trainings) that our test uses; frozen before the runs
+    family: str  # claims that are tested together, and corrected for it
+    variant: str = ""
+    baseline: str = ""
+    baseline_variant: str = ""
+    better: str = "higher"  # higher | lower values of the metric are better
+    protocol: str = ""  # name of the paper's own evaluation protocol
+    backbone: str = ""
+    epochs: tuple[int, int] | None = None  # of pre-training, first and last that the claim covers; in a file also one int
+    batch: int | None = None
+    value: float | None = None
+    unit: str = ""
+    spread: float | None = None  # stated standard deviation, and of how many runs
+    spread_n: int | None = None
+    proxies: Mapping[str, float] = field(default_factory=dict)  # smaller track -> its margin
+    references: tuple[str, ...] = ()  # rows of references.csv
+    note: str = ""
+
+    @property
+    def arm(self) -> str:
+        """`method` or `method:variant`."""
+        return arm_name(self.method, self.variant)
+
+    @property
+    def baseline_arm(self) -> str:
+        return arm_name(self.baseline, self.baseline_variant)
+
+    @property
+    def stated(self) -> str:
+        """The stated value, short: `75.9 %`, `+2.4 points over moco_v3`, `above byol`, `0.75 of moco_v3`."""
+        value = "" if self.value is None else f"{self.value:g}"
+        if self.kind == "number":
+            return f"{value} {self.unit}".strip()
+        if self.kind == "gain":
+            return f"+{value} {self.unit} over {self.baseline_arm}"
+        if self.kind == "cost_ratio":
+            return f"{value} of {self.baseline_arm}"
+        return f"{'above' if self.better == 'higher' else 'below'} {self.baseline_arm}"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One reported number, ours or anybody's: a row of references.csv, where duplicates of sources are merged."""
+
+    id: str
+    method: str
+    setting: str  # what else the source says of it
+    backbone: str
+    pretrain_data: str
+    epochs: str
+    batch: str
+    evaluation: str
+    data: str
+    metric: str
+    value: float
+    unit: str
+    baseline: bool  # False: a number of one of the five papers for its own method
+    source: str
+    verified: str
+    conflicts: tuple[str, ...]  # rows that report another value for the same
+
+
+def arm_name(method: str, variant: str) -> str:
+    """`aps` or `aps:flip_aware`."""
+    return f"{method}:{variant}" if variant else method
+
+
+def unknown(what: str, name: object, valid: Iterable[str]) -> str:
+    """`unknown kind 'gian'; did you mean 'gain'?`, or the whole list where nothing is near."""
+    valid = list(valid)
+    near = difflib.get_close_matches(str(name), valid, n=1)
+    return f"unknown {what} '{name}'; " + (f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(valid)}")
+
+
+def load(folder: Path | None = None) -> list[Claim]:
+    """Every claim of `folder` (default: the package's own), by file and then as written.
+
+    Raises:
+        ValueError: one line that names file, claim and key: unknown or missing key, wrong type, unknown name, an id that
+            is used twice, a margin above half of the claimed gain, a reference that references.csv lacks.
+    """
+    source: Traversable | Path = folder or files("leaderboards").joinpath("claims")
+    known = {reference.id for reference in references()}
+    found: dict[str, Claim] = {}
+    for item in sorted(source.iterdir(), key=lambda entry: entry.name):
+        if not item.name.endswith(".toml"):
+            continue
+        for claim in _parse(item.read_text(encoding="utf-8"), item.name):
+            if claim.id in found:
+                raise ValueError(f"{item.name}: claim '{claim.id}': the id is used twice; choose another")
+            for row in claim.references:
+                if row not in known:
+                    raise ValueError(f"{item.name}: claim '{claim.id}': references: {unknown('row', row, known)}")
+            found[claim.id] = claim
+    return list(found.values())
+
+
+def references() -> list[Reference]:
+    """The rows of references.csv."""
+    text = files("leaderboards").joinpath("references.csv").read_text(encoding="utf-8")
+    return [
+        Reference(
+            **{key: row[key] for key in row if key not in ("value", "baseline", "conflicts")},
+            value=float(row["value"]),
+            baseline=row["baseline"] == "1",
+            conflicts=tuple(row["conflicts"].split()),
+        )
+        for row in csv.DictReader(io.StringIO(text))
+    ]
+
+
+def select(claims: Iterable[Claim], **wanted: str) -> list[Claim]:
+    """Claims whose fields have these values: `select(claims, method="aps", evaluation="finetune")`.
+
+    Raises:
+        ValueError: no such field.
+    """
+    names = [f.name for f in fields(Claim)]
+    for key in wanted:
+        if key not in names:
+            raise ValueError(unknown("field of a claim", key, names))
+    return [claim for claim in claims if all(getattr(claim, key) == value for key, value in wanted.items())]
+
+
+def tracks_of(claim: Claim) -> tuple[str, ...]:
+    """The tracks at which this claim can be put to the test, smallest first."""
+    return tuple(track for track in TRACKS if track == claim.track or track in claim.proxies)
+
+
+def _parse(text: str, file: str) -> list[Claim]:
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{file}: not valid TOML ({error})") from None
+    for key in raw:
+        if key not in ("paper", "defaults", "claim"):
+            raise ValueError(f"{file}: {unknown('key', key, ('paper', 'defaults', 'claim'))}")
+    if not isinstance(raw.get("paper"), str):
+        raise ValueError(f"{file}: key 'paper' (how the paper is cited) is missing")
+    shared = {"paper": raw["paper"], **raw.get("defaults", {})}
+    return [_claim({**shared, **table}, file) for table in raw.get("claim", [])]
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("margin", "value", "spread"), (int, float)),
+    **dict.fromkeys(("n", "batch", "spread_n"), (int,)),
+    "epochs": (int, list),
+    "proxies": (dict,),
+    "references": (list,),
+}
+_NAMES: dict[str, Collection[str]] = {
+    "kind": KINDS,
+    "evaluation": EVALUATIONS,
+    "verified": VERIFIED,
+    "track": (*TRACKS, NO_TRACK),
+    "better": ("higher", "lower"),
+}
+
+
+def _claim(table: dict[str, Any], file: str) -> Claim:
+    where = f"{file}: claim '{table.get('id', '(no id)')}'"
+    names = [f.name for f in fields(Claim)]
+    for key, value in table.items():
+        if key not in names:
+            raise ValueError(f"{where}: {unknown('key', key, names)}")
+        types = _TYPES.get(key, (str,))
+        if not isinstance(value, types) or isinstance(value, bool):
+            kinds = " or ".join(t.__name__ for t in types)
+            raise ValueError(f"{where}: {key} = {value!r} must be {kinds}")
+        if key in _NAMES and value not in _NAMES[key]:
+            raise ValueError(f"{where}: {unknown(key, value, _NAMES[key])}")
+    for f in fields(Claim):
+        if f.name not in table and f.default is MISSING and f.default_factory is MISSING:
+            raise ValueError(f"{where}: key '{f.name}' is missing")
+    plain = dict(table)
+    if isinstance(plain.get("epochs"), int):
+        plain["epochs"] = [plain["epochs"]] * 2
+    if "epochs" in plain:
+        span = plain["epochs"]
+        if len(span) != 2 or not all(type(edge) is int for edge in span) or span[0] > span[1]:
+            raise ValueError(f"{where}: epochs = {span!r} must be a whole number or [first, last]")
+        plain["epochs"] = tuple(span)
+    for track, margin in plain.get("proxies", {}).items():
+        if track not in TRACKS:
+            raise ValueError(f"{where}: proxies: {unknown('track', track, TRACKS)}")
+        if not isinstance(margin, int | float) or isinstance(margin, bool):
+            raise ValueError(f"{where}: proxies.{track} = {margin!r} must be a number, the margin there")
+    if not all(isinstance(row, str) for row in plain.get("references", [])):
+        raise ValueError(f"{where}: references must be a list of row ids, such as ['r001']")
+    plain["references"] = tuple(plain.get("references", []))
+    claim = Claim(**plain)
+    _check(claim, where)
+    return claim
+
+
+def _check(claim: Claim, where: str) -> None:
+    """What types alone cannot say."""
+    if claim.kind == "number" and (claim.baseline or claim.proxies):
+        raise ValueError(f"{where}: a number stands alone; drop 'baseline' and 'proxies', or choose kind 'gain'")
+    if claim.kind != "number" and not claim.baseline:
+        raise ValueError(f"{where}: key 'baseline' is missing; kind '{claim.kind}' compares with one")
+    if claim.kind != "direction" and claim.value is None:
+        raise ValueError(f"{where}: key 'value' is missing; only kind 'direction' goes without")
+    if (claim.kind == "cost_ratio") and claim.evaluation != "cost":
+        raise ValueError(f"{where}: kind 'cost_ratio' needs evaluation = 'cost'")
+    if claim.n < 3:
+        raise ValueError(f"{where}: n = {claim.n}; no test is made of fewer than 3")
+    for at, margin in {claim.track: claim.margin, **claim.proxies}.items():
+        if margin <= 0:
+            raise ValueError(f"{where}: margin {margin:g} at {at} must be above 0")
+        if claim.kind in ("gain", "direction") and claim.value is not None and margin > claim.value / 2:
+            raise ValueError(
+                f"{where}: margin {margin:g} at {at} is more than half of the claimed {claim.value:g}; lower it"
+            )
