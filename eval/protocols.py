@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import itertools
 import tomllib
 import types
 import typing
@@ -137,23 +138,68 @@ class FinetuneProtocol:
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionProtocol:
-    """Boxes and instance masks: one Mask R-CNN of mmdet on the pre-trained backbone, judged by COCO's metrics."""
+    """Boxes and instance masks: one Mask R-CNN of mmdet on the pre-trained backbone, judged by COCO's metrics.
+
+    The defaults are mmdet's ResNet-50-FPN at the 1x schedule, all layers trained.
+    """
 
     name: str
-    neck: Literal["fpn", "simple_pyramid"] = "fpn"  # simple_pyramid for encoders with one feature map
-    channels: int = 256  # of the pyramid and the heads
-    short_side: int = 800  # pixels, aspect ratio kept
+    # pictures
+    short_side: int = 800  # pixels, aspect ratio kept, unless the long side would exceed its limit
     long_side: int = 1333
-    iterations: int = 90000
+    resize: Literal["bilinear", "area"] = "bilinear"  # area: mean over the covered pixels, for strong shrinking
+    hflip: bool = True  # half of the training pictures
+    # network
+    strides: tuple[int, ...] = (4, 8, 16, 32)  # of the pyramid's levels; the proposals use one more, twice as coarse
+    width: int = 256  # channels of the pyramid, the proposal head and the mask head
+    fc_width: int = 1024  # of the two fully connected layers of the box head
+    mask_convs: int = 4
+    anchor_size: int = 32  # pixels, of the finest level's square anchors; each level doubles it
+    norm: Literal["trained", "frozen"] = "trained"  # statistics of the encoder's BatchNorm layers
+    precision: Precision = "fp32"  # autocast of the encoder; pyramid and heads are always float32
+    # samples a picture
+    proposals: int = 1000  # after non-maximum suppression, from twice as many a level before it
+    rpn_samples: int = 256
+    roi_samples: int = 512
+    # optimisation
+    iterations: int = 90000  # optimiser updates
     batch: int = 16
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.02
-    weight_decay: float = 1e-4
-    warmup: int = 500  # updates
-    rois: int = 512  # sampled a picture for the box and mask heads
-    hflip: bool = True
-    precision: Precision = "fp32"
-    seed: int = 0
+    momentum: float = 0.9  # of sgd
+    weight_decay: float = 1e-4  # not on 1-D parameters
+    warmup: int = 500  # updates, linear
+    milestones: tuple[int, ...] = (60000, 80000)  # updates after which the rate is divided by ten
+    clip_grad: float = 0.0  # largest gradient norm; 0 = no clipping
+    # results
+    score_threshold: float = 0.05
+    nms_iou: float = 0.5
+    max_detections: int = 100  # a picture
+    # proof that the detector learns: a second one, trained and judged on a few training pictures, without flips
+    overfit_pictures: tuple[int, ...] = ()  # their COCO ids; () = no such check
+    overfit_iterations: int = 0
+
+    def __post_init__(self) -> None:
+        positive = "short_side, width, fc_width, anchor_size, proposals, rpn_samples, roi_samples, iterations, batch"
+        _require(min(getattr(self, key) for key in positive.split(", ")) > 0, self, positive, "above 0")
+        _require(self.long_side >= self.short_side, self, "long_side", "at least the short side")
+        _require(
+            bool(self.strides) and all(b == 2 * a for a, b in itertools.pairwise(self.strides)) and self.strides[0] > 0,
+            self,
+            "strides",
+            "a list in which each is twice the one before",
+        )
+        _require(self.lr > 0, self, "lr", "above 0")
+        for key in ("mask_convs", "weight_decay", "warmup", "clip_grad", "overfit_iterations"):
+            _require(getattr(self, key) >= 0, self, key, "0 or more")
+        _require(0 <= self.score_threshold < 1, self, "score_threshold", "0 or more and below 1")
+        _require(0 < self.nms_iou <= 1, self, "nms_iou", "above 0 and at most 1")
+        _require(
+            bool(self.overfit_pictures) == bool(self.overfit_iterations),
+            self,
+            "overfit_pictures, overfit_iterations",
+            "both given or both left out",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,700 @@
+"""COCO detection and instance segmentation: mmdet's Mask R-CNN on a pre-trained encoder, judged by pycocotools.
+
+He et al., "Mask R-CNN", ICCV 2017 (arXiv:1703.06870), the transfer test of most self-supervised papers. Model, losses,
+samplers, transforms and data set are mmdet's own; ours are the encoder as its backbone, the simple feature pyramid
+(`eval.pyramid`) for plain ViTs, the training loop and the way from predictions to COCO's metrics.
+
+The loop is not mmengine's runner: every draw derives from (seed, iteration), so that a killed job goes on where it was
+and ends with the same weights, and its checkpoints hold tensors and plain types only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import hashlib
+import io
+import itertools
+import json
+import logging
+import math
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from eval import mmcv_ops
+from eval.pictures import draw_detections
+from eval.protocols import DetectionProtocol
+from eval.pyramid import SimpleFeaturePyramid
+
+# None of these can change a number.
+CHECKPOINT_SECONDS = 30.0
+DRAWN = 4
+
+# Order of pycocotools' summary, followed there by six recalls.
+_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+
+
+@dataclass(frozen=True)
+class CocoFolders:
+    """Where a data set in COCO format lies: two folders of pictures, two annotation files."""
+
+    train_images: Path
+    train_json: Path
+    val_images: Path
+    val_json: Path
+
+
+def evaluate(
+    encoder: nn.Module,
+    coco: CocoFolders,
+    mean: Sequence[float],
+    std: Sequence[float],
+    protocol: DetectionProtocol,
+    *,
+    device: torch.device | str,
+    seed: int,
+    work_dir: Path,
+    progress: Callable[[int, int, dict[str, Any]], None],
+    workers: int = 0,
+) -> dict[str, Any]:
+    """Train a Mask R-CNN that starts from `encoder` on the training pictures and judge it on the validation pictures.
+
+    encoder: `channels`, `strides` and `feature_maps(x)`; a copy is trained, the one passed stays as it is.
+    mean, std: of the three channels, for pictures in [0, 1].
+    work_dir: checkpoints, from which a killed job goes on, and the drawing; belongs to this job alone.
+    workers: processes that load pictures; changes no number.
+
+    Returns `metrics` (`bbox_AP`, `bbox_AP50`, `bbox_AP75`, `bbox_APs`, `bbox_APm`, `bbox_APl`, the same with `segm_`,
+    and `overfit_bbox_AP50` where the protocol has an over-fit set; percent; sizes without an object are left out),
+    `artifacts` (`detections`: a PNG) and `details`.
+
+    Raises FileNotFoundError or ValueError, in one line that names the file or the key, for missing, damaged or
+    contradictory data, for a checkpoint of another job, and for a loss that is not finite.
+    """
+    device = torch.device(device)
+    train, val = _Split(coco.train_images, coco.train_json), _Split(coco.val_images, coco.val_json)
+    if train.categories != val.categories:
+        raise ValueError(f"{coco.train_json} and {coco.val_json} do not list the same categories in the same order")
+    work_dir.mkdir(parents=True, exist_ok=True)
+
+    # The check comes first: a detector that cannot learn eight pictures by heart shows before the long training.
+    stages = [("train", protocol, train, val)]
+    if protocol.overfit_pictures:
+        few = train.only(protocol.overfit_pictures)
+        check = replace(protocol, iterations=protocol.overfit_iterations, milestones=(), hflip=False)
+        stages.insert(0, ("overfit", check, few, few))
+    total = sum(stage.iterations + len(judged.images) for _, stage, _, judged in stages)
+    details: dict[str, Any] = {}
+    scores: dict[str, dict[str, float]] = {}
+    before = 0
+    with _own_randomness(device), _quiet():
+        for name, stage, learnt, judged in stages:
+
+            def tell(done: int, info: dict[str, Any], name: str = name, before: int = before) -> None:
+                progress(before + done, total, {"stage": name, **info})
+
+            detector = _Detector(encoder, learnt, mean, std, stage, device, seed, work_dir / f"{name}.pt", workers)
+            details[name] = detector.train(tell)
+            scores[name], detections = detector.judge(judged, tell)
+            before += stage.iterations + len(judged.images)
+    metrics = dict(scores["train"])
+    if protocol.overfit_pictures:
+        metrics["overfit_bbox_AP50"] = scores["overfit"]["bbox_AP50"]
+
+    drawing = work_dir / "detections.png"
+    occupied = {annotation["image_id"] for annotation in val.annotations}
+    shown = _spread([image for image in val.images if image["id"] in occupied], DRAWN)
+    draw_detections(
+        [val.folder / image["file_name"] for image in shown],
+        [val.of(image) for image in shown],
+        [detections[image["id"]] for image in shown],
+        {category["id"]: category["name"] for category in val.categories},
+        drawing,
+    )
+    details["val"] = {"pictures": len(val.images), "instances": len(val.annotations)}
+    return {"metrics": metrics, "artifacts": {"detections": drawing}, "details": details}
+
+
+def build(
+    encoder: nn.Module, classes: int, mean: Sequence[float], std: Sequence[float], protocol: DetectionProtocol
+) -> nn.Module:
+    """mmdet's `MaskRCNN` with `encoder` itself (no copy) as its backbone, the rest freshly initialised.
+
+    Maps of a ViT (one map) go through `SimpleFeaturePyramid`, those of a ResNet through mmdet's `FPN`: its maps of the
+    protocol's strides, with coarser levels subsampled from the last where the encoder ends earlier.
+    Raises ValueError where the encoder's strides do not fit `protocol.strides`.
+    """
+    mmcv_ops.install()
+    import mmdet.models  # noqa: F401  (fills the registry)
+    from mmdet.models.data_preprocessors import DetDataPreprocessor
+    from mmdet.registry import MODELS
+    from mmengine.config import ConfigDict
+
+    channels, strides = tuple(encoder.channels), tuple(encoder.strides)  # type: ignore[arg-type]
+    used = [i for i, stride in enumerate(strides) if stride in protocol.strides]
+    neck: dict[str, Any]
+    if len(strides) == 1:
+        used = [0]
+        neck = {
+            "type": SimpleFeaturePyramid,
+            "channels": channels[0],
+            "patch": strides[0],
+            "width": protocol.width,
+            "strides": protocol.strides,
+        }
+    elif tuple(strides[i] for i in used) != protocol.strides[: len(used)] or not used:
+        raise ValueError(f"the encoder's maps have strides {strides}, detection.strides asks for {protocol.strides}")
+    else:
+        neck = {
+            "type": "FPN",
+            "in_channels": [channels[i] for i in used],
+            "out_channels": protocol.width,
+            "num_outs": len(protocol.strides) + 1,
+        }
+    preprocessor = DetDataPreprocessor(
+        mean=[255 * value for value in mean],
+        std=[255 * value for value in std],
+        bgr_to_rgb=False,  # our loader gives RGB
+        pad_mask=True,
+        pad_size_divisor=math.lcm(*strides, *protocol.strides),
+    )
+    backbone = {"type": EncoderBackbone, "encoder": encoder, "used": used, "protocol": protocol}
+    model = MODELS.build(ConfigDict(_config(protocol, classes, backbone, neck) | {"data_preprocessor": preprocessor}))
+    # Only mmdet's own modules have init_weights; the encoder keeps what it brought.
+    model.init_weights()
+    return model
+
+
+class EncoderBackbone(nn.Module):
+    """An encoder as mmdet's backbone: float `[B, 3, H, W]`, normalised -> the maps that the detector uses, float32.
+
+    With `protocol.norm == "frozen"` BatchNorm layers keep their running statistics while training (their scale and
+    shift are trained, as in mmdet's `norm_eval`); with "trained" they use and update those of the batch.
+    `protocol.precision == "bf16"` runs the encoder, and only it, under autocast: boxes need float32.
+    """
+
+    def __init__(self, encoder: nn.Module, used: Sequence[int], protocol: DetectionProtocol) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.used = tuple(used)
+        self.freeze_norm = protocol.norm == "frozen"
+        self.bf16 = protocol.precision == "bf16"
+
+    def train(self, mode: bool = True) -> EncoderBackbone:
+        super().train(mode)
+        if self.freeze_norm:
+            for module in self.encoder.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
+            maps = self.encoder.feature_maps(x)  # type: ignore[operator]
+        return tuple(maps[i].float() for i in self.used)
+
+
+def _config(p: DetectionProtocol, classes: int, backbone: dict[str, Any], neck: dict[str, Any]) -> dict[str, Any]:
+    """mmdet's configuration, after its `mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py`, with the protocol's sizes."""
+    strides = [*p.strides, 2 * p.strides[-1]]
+
+    def extractor(size: int) -> dict[str, Any]:
+        return {
+            "type": "SingleRoIExtractor",
+            "roi_layer": {"type": "RoIAlign", "output_size": size, "sampling_ratio": 0},
+            "out_channels": p.width,
+            "featmap_strides": list(p.strides),
+            # FPN's rule (eq. 1 there): 224 pixels belong to stride 16 where the anchors begin at 32 pixels.
+            "finest_scale": 56 * p.anchor_size / 32,
+        }
+
+    def coder(deviations: Sequence[float]) -> dict[str, Any]:
+        return {"type": "DeltaXYWHBBoxCoder", "target_means": [0.0] * 4, "target_stds": list(deviations)}
+
+    def assigner(positive: float, negative: float) -> dict[str, Any]:
+        return {
+            "type": "MaxIoUAssigner",
+            "pos_iou_thr": positive,
+            "neg_iou_thr": negative,
+            "min_pos_iou": negative,
+            "match_low_quality": True,
+            "ignore_iof_thr": -1,
+        }
+
+    def sampler(number: int, positive: float, with_truth: bool) -> dict[str, Any]:
+        return {
+            "type": "RandomSampler",
+            "num": number,
+            "pos_fraction": positive,
+            "neg_pos_ub": -1,
+            "add_gt_as_proposals": with_truth,
+        }
+
+    def proposals(number: int) -> dict[str, Any]:
+        nms = {"type": "nms", "iou_threshold": 0.7}
+        return {"nms_pre": 2 * number, "max_per_img": number, "nms": nms, "min_bbox_size": 0}
+
+    def cross_entropy(**kind: bool) -> dict[str, Any]:
+        return {"type": "CrossEntropyLoss", "loss_weight": 1.0, **kind}
+
+    smooth = {"type": "L1Loss", "loss_weight": 1.0}
+    return {
+        "type": "MaskRCNN",
+        "backbone": backbone,
+        "neck": neck,
+        "rpn_head": {
+            "type": "RPNHead",
+            "in_channels": p.width,
+            "feat_channels": p.width,
+            "anchor_generator": {
+                "type": "AnchorGenerator",
+                "strides": strides,
+                "base_sizes": [p.anchor_size * 2**level for level in range(len(strides))],
+                "scales": [1.0],
+                "ratios": [0.5, 1.0, 2.0],
+            },
+            "bbox_coder": coder([1.0] * 4),
+            "loss_cls": cross_entropy(use_sigmoid=True),
+            "loss_bbox": smooth,
+        },
+        "roi_head": {
+            "type": "StandardRoIHead",
+            "bbox_roi_extractor": extractor(7),
+            "bbox_head": {
+                "type": "Shared2FCBBoxHead",
+                "in_channels": p.width,
+                "fc_out_channels": p.fc_width,
+                "roi_feat_size": 7,
+                "num_classes": classes,
+                "bbox_coder": coder([0.1, 0.1, 0.2, 0.2]),
+                "reg_class_agnostic": False,
+                "loss_cls": cross_entropy(use_sigmoid=False),
+                "loss_bbox": smooth,
+            },
+            "mask_roi_extractor": extractor(14),
+            "mask_head": {
+                "type": "FCNMaskHead",
+                "num_convs": p.mask_convs,
+                "in_channels": p.width,
+                "conv_out_channels": p.width,
+                "num_classes": classes,
+                "loss_mask": cross_entropy(use_mask=True),
+            },
+        },
+        "train_cfg": {
+            "rpn": {
+                "assigner": assigner(0.7, 0.3),
+                "sampler": sampler(p.rpn_samples, 0.5, False),
+                "allowed_border": -1,
+                "pos_weight": -1,
+                "debug": False,
+            },
+            "rpn_proposal": proposals(p.proposals),
+            "rcnn": {
+                "assigner": assigner(0.5, 0.5),
+                "sampler": sampler(p.roi_samples, 0.25, True),
+                "mask_size": 28,
+                "pos_weight": -1,
+                "debug": False,
+            },
+        },
+        "test_cfg": {
+            "rpn": proposals(p.proposals),
+            "rcnn": {
+                "score_thr": p.score_threshold,
+                "nms": {"type": "nms", "iou_threshold": p.nms_iou},
+                "max_per_img": p.max_detections,
+                "mask_thr_binary": 0.5,
+            },
+        },
+    }
+
+
+class _Split:
+    """One annotation file, checked, and the folder of its pictures.
+
+    Raises FileNotFoundError or ValueError (one line) for what is missing or cannot be right.
+    """
+
+    def __init__(self, folder: Path, file: Path) -> None:
+        self.folder, self.file = folder, file
+        if not file.is_file():
+            raise FileNotFoundError(f"no annotation file {file}")
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            self.images: list[dict[str, Any]] = content["images"]
+            self.annotations: list[dict[str, Any]] = content["annotations"]
+            self.categories: list[dict[str, Any]] = content["categories"]
+            self._check("picture", self.images, {"id", "file_name", "width", "height"})
+            self._check(
+                "annotation", self.annotations, {"id", "image_id", "category_id", "bbox", "area", "segmentation"}
+            )
+            self._check("category", self.categories, {"id", "name"})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{file} is no COCO annotation file: {type(error).__name__}: {error}") from None
+        self.names = tuple(category["name"] for category in self.categories)
+        known, categories = {image["id"] for image in self.images}, {entry["id"] for entry in self.categories}
+        for annotation in self.annotations:
+            if annotation["image_id"] not in known or annotation["category_id"] not in categories:
+                raise ValueError(f"{file}: annotation {annotation['id']} names a picture or category that is not there")
+            annotation.setdefault("iscrowd", 0)
+        if not self.annotations:
+            raise ValueError(f"{file} has no annotation")
+        for image in self.images:
+            if not (folder / image["file_name"]).is_file():
+                raise FileNotFoundError(f"no picture {folder / image['file_name']}, which {file} lists")
+
+    @staticmethod
+    def _check(kind: str, entries: list[dict[str, Any]], keys: set[str]) -> None:
+        for entry in entries:
+            if lacking := sorted(keys - entry.keys()):
+                raise KeyError(f"{kind} {entry.get('id')} has no {lacking[0]}")
+        if len({entry["id"] for entry in entries}) != len(entries):
+            raise ValueError(f"two of its {kind} entries have one id")
+
+    def of(self, image: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Annotations of one picture."""
+        return [annotation for annotation in self.annotations if annotation["image_id"] == image["id"]]
+
+    def only(self, ids: Sequence[int]) -> _Split:
+        """The same with these pictures alone. Raises ValueError where one is not there."""
+        part = copy.copy(self)
+        part.images = [image for image in self.images if image["id"] in ids]
+        part.annotations = [annotation for annotation in self.annotations if annotation["image_id"] in ids]
+        if lacking := sorted(set(ids) - {image["id"] for image in part.images}):
+            raise ValueError(f"{self.file} has no picture {lacking[0]}, named by detection.overfit_pictures")
+        return part
+
+
+class LoadPicture:
+    """Transform of mmdet's pipelines: `img_path` -> `img` uint8 `[H, W, 3]`, RGB.
+
+    In place of mmdet's, which reads on after a truncation and does not say which file is damaged.
+    """
+
+    def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
+        path, size = results["img_path"], (results["height"], results["width"])
+        try:
+            with Image.open(path) as picture:
+                results["img"] = np.array(picture.convert("RGB"))
+        except OSError as error:
+            raise ValueError(f"cannot read picture {path}: {error}") from None
+        results["ori_shape"] = results["img_shape"] = results["img"].shape[:2]
+        if results["img_shape"] != size:
+            raise ValueError(f"{path} is {results['img_shape']} high and wide, its annotation file says {size}")
+        return results
+
+
+class _Pictures(Dataset[dict[str, Any]]):
+    """mmdet's `CocoDataset` and transforms; training pictures are asked for by `(draw, index)`, others by index.
+
+    All randomness of one item comes from `draw`, so it does not matter which process loads it or what came before.
+    """
+
+    def __init__(self, split: _Split, protocol: DetectionProtocol, *, training: bool) -> None:
+        mmcv_ops.install()
+        from mmdet.datasets import CocoDataset, transforms
+
+        pipeline: list[Any] = [
+            LoadPicture(),
+            transforms.Resize(
+                scale=(protocol.long_side, protocol.short_side), keep_ratio=True, interpolation=protocol.resize
+            ),
+        ]
+        if training:
+            pipeline.insert(1, transforms.LoadAnnotations(with_bbox=True, with_mask=True))
+            if protocol.hflip:
+                pipeline.append(transforms.RandomFlip(prob=0.5))
+        keys = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
+        pipeline.append(transforms.PackDetInputs(meta_keys=(*keys, "flip", "flip_direction") if training else keys))
+        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
+            self.source = CocoDataset(
+                ann_file=str(split.file),
+                data_prefix={"img": str(split.folder)},
+                metainfo={"classes": split.names},
+                filter_cfg={"filter_empty_gt": True} if training else None,
+                test_mode=not training,
+                pipeline=pipeline,
+            )
+        wanted = {image["id"] for image in split.images}
+        infos = ((i, self.source.get_data_info(i)) for i in range(len(self.source)))
+        kept = [(i, info["img_id"], info["width"] >= info["height"]) for i, info in infos if info["img_id"] in wanted]
+        if not kept:
+            raise ValueError(f"{split.file} has no picture with an annotation to train on")
+        self.indices, self.ids, self.wide = map(list, zip(*kept, strict=True))
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, key: Any) -> dict[str, Any]:
+        draw, index = key if isinstance(key, tuple) else (0, key)
+        np.random.seed(draw)  # noqa: NPY002  (mmdet's flip draws from numpy's global generator)
+        item: dict[str, Any] = self.source.prepare_data(self.indices[index])
+        return item
+
+
+def batches(wide: Sequence[bool], batch: int, seed: int, start: int, stop: int) -> Iterator[list[tuple[int, int]]]:
+    """The `(draw, index)` of the pictures of updates `start` to `stop`, a pure function of the arguments.
+
+    Every pass shuffles the pictures and puts those of one orientation together, which saves padding; what is left over
+    of the two goes into mixed batches, the last of which is filled from the pass's beginning. So every picture comes
+    at least once a pass.
+    """
+    full = sum(wide) // batch + (len(wide) - sum(wide)) // batch
+    per_pass = full + -(-(len(wide) - full * batch) // batch)
+    for epoch in range(start // per_pass, -(-stop // per_pass)):
+        rng = np.random.default_rng(derive(seed, "pass", epoch))
+        order = rng.permutation(len(wide)).tolist()
+        sides = [[i for i in order if wide[i] == side] for side in (True, False)]
+        cut = [len(side) // batch * batch for side in sides]
+        rest = [i for side, end in zip(sides, cut, strict=True) for i in side[end:]]
+        rest += list(itertools.islice(itertools.cycle(order), -len(rest) % batch))
+        flat = [i for side, end in zip(sides, cut, strict=True) for i in side[:end]] + rest
+        for position, chosen in enumerate(rng.permutation(per_pass).tolist()):
+            update = epoch * per_pass + position
+            if start <= update < stop:
+                indices = flat[chosen * batch : (chosen + 1) * batch]
+                yield [(derive(seed, "picture", update, slot), index) for slot, index in enumerate(indices)]
+
+
+def derive(*parts: object) -> int:
+    """A seed of 32 bits from (seed, what, where)."""
+    return int.from_bytes(hashlib.blake2b("|".join(map(str, parts)).encode(), digest_size=4).digest(), "big")
+
+
+class _Detector:
+    """One detector: training with checkpoints, then judgement."""
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        split: _Split,
+        mean: Sequence[float],
+        std: Sequence[float],
+        protocol: DetectionProtocol,
+        device: torch.device,
+        seed: int,
+        checkpoint: Path,
+        workers: int,
+    ) -> None:
+        self.protocol, self.device, self.checkpoint, self.workers = protocol, device, checkpoint, workers
+        self.split = split
+        self.seed = derive(seed, checkpoint.stem)
+        # What must agree for a checkpoint to be this job's; the encoder's weights are the caller's to keep apart.
+        self.spec = json.dumps([dataclasses.asdict(protocol), seed, split.names, [i["id"] for i in split.images]])
+        torch.manual_seed(derive(self.seed, "build"))
+        # Any: mmdet has no types.
+        self.model: Any = build(copy.deepcopy(encoder), len(split.names), mean, std, protocol).to(device)
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(True)  # methods freeze parts of their encoders; here all layers are trained
+
+    def train(self, progress: Callable[[int, dict[str, Any]], None]) -> dict[str, Any]:
+        """Returns what is worth keeping of the training: counts and the mean loss of its last tenth."""
+        p = self.protocol
+        data = _Pictures(self.split, p, training=True)
+        optimizer = _optimizer(self.model, p)
+        losses = torch.zeros(p.iterations, device=self.device)
+        first = self._resume(optimizer, losses)
+        loader = DataLoader(
+            data,
+            batch_sampler=batches(data.wide, p.batch, self.seed, first, p.iterations),
+            num_workers=self.workers,
+            collate_fn=_collate,
+        )
+        self.model.train()
+        saved = time.monotonic()
+        for update, batch in enumerate(loader, start=first):
+            torch.manual_seed(derive(self.seed, "update", update))  # for mmdet's samplers of anchors and RoIs
+            for group in optimizer.param_groups:
+                group["lr"] = rate(update, p)
+            loss, _ = self.model.parse_losses(self.model(**self.model.data_preprocessor(batch, True), mode="loss"))
+            optimizer.zero_grad()
+            loss.backward()
+            if p.clip_grad > 0:
+                nn.utils.clip_grad_norm_(self.model.parameters(), p.clip_grad)
+            optimizer.step()
+            losses[update] = loss.detach()
+            done = update + 1
+            if done % 10 == 0 or done == p.iterations:
+                value = float(loss.detach())
+                if not math.isfinite(value):
+                    raise ValueError(f"the detector's loss is {value} after {done} updates; lower detection.lr")
+                progress(done, {"loss": value})
+            if done == p.iterations or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                self._save(optimizer, losses, done)
+                saved = time.monotonic()
+        return {
+            "pictures": len(data),
+            "iterations": p.iterations,
+            "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
+            "loss": float(losses[-max(1, p.iterations // 10) :].mean()),
+        }
+
+    def judge(
+        self, split: _Split, progress: Callable[[int, dict[str, Any]], None]
+    ) -> tuple[dict[str, float], dict[int, list[dict[str, Any]]]]:
+        """COCO's metrics on `split`, and the detections in COCO's results format by picture id."""
+        data = _Pictures(split, self.protocol, training=False)
+        categories = [category["id"] for category in split.categories]
+        found: dict[int, list[dict[str, Any]]] = {}
+        self.model.eval()
+        loader = DataLoader(data, batch_size=1, num_workers=self.workers, collate_fn=_collate)
+        with torch.inference_mode():
+            for done, batch in enumerate(loader, start=1):
+                (sample,) = self.model(**self.model.data_preprocessor(batch, False), mode="predict")
+                found[sample.img_id] = _coco_results(sample, categories)
+                progress(self.protocol.iterations + done, {})
+        results = list(itertools.chain.from_iterable(found.values()))
+        return coco_metrics(split.images, split.annotations, split.categories, results), found
+
+    def _save(self, optimizer: torch.optim.Optimizer, losses: Tensor, done: int) -> None:
+        state = {
+            "spec": self.spec,
+            "done": done,
+            "losses": losses,
+            "model": self.model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+        }
+        part = self.checkpoint.with_suffix(".part")
+        with part.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(self.checkpoint)
+
+    def _resume(self, optimizer: torch.optim.Optimizer, losses: Tensor) -> int:
+        """Take up this job's checkpoint, if there is one; returns how many updates are done."""
+        if not self.checkpoint.exists():
+            return 0
+        try:
+            state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+            spec = state["spec"]
+        except Exception as error:  # torch raises half a dozen kinds for a truncated or foreign file
+            reason = str(error).partition("\n")[0]
+            raise ValueError(f"{self.checkpoint} is no detection checkpoint; remove it ({reason})") from None
+        if spec != self.spec:
+            raise ValueError(f"{self.checkpoint} belongs to another detection job; remove it or use another folder")
+        self.model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        losses.copy_(state["losses"])
+        return int(state["done"])
+
+
+def rate(update: int, protocol: DetectionProtocol) -> float:
+    """Learning rate of one update: linear warm-up, then a tenth after each milestone."""
+    warm = min(1.0, (update + 1) / (protocol.warmup + 1))
+    return protocol.lr * warm * 0.1 ** sum(update >= milestone for milestone in protocol.milestones)
+
+
+def _optimizer(model: nn.Module, p: DetectionProtocol) -> torch.optim.Optimizer:
+    decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": p.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    if p.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=p.lr, momentum=p.momentum)
+    return torch.optim.AdamW(groups, lr=p.lr)
+
+
+def _collate(items: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Pictures of a batch differ in size: a list of each, which the preprocessor pads."""
+    return {key: [item[key] for item in items] for key in items[0]}
+
+
+def _coco_results(sample: Any, categories: Sequence[int]) -> list[dict[str, Any]]:
+    """mmdet's prediction for one picture -> COCO's results format (boxes `x, y, w, h` in pixels of the file)."""
+    from pycocotools import mask as coding
+
+    predicted = sample.pred_instances.cpu()
+    boxes = predicted.bboxes.numpy().astype(float)
+    boxes[:, 2:] -= boxes[:, :2]
+    results = []
+    for box, score, label, mask in zip(boxes, predicted.scores, predicted.labels, predicted.masks.numpy(), strict=True):
+        run_lengths = coding.encode(np.asfortranarray(mask.astype(np.uint8)))
+        results.append(
+            {
+                "image_id": sample.img_id,
+                "category_id": categories[int(label)],
+                "bbox": box.tolist(),
+                "score": float(score),
+                "segmentation": {"size": run_lengths["size"], "counts": run_lengths["counts"].decode("ascii")},
+            }
+        )
+    return results
+
+
+def coco_metrics(
+    images: list[dict[str, Any]],
+    annotations: list[dict[str, Any]],
+    categories: list[dict[str, Any]],
+    results: list[dict[str, Any]],
+) -> dict[str, float]:
+    """COCO's AP of boxes (`bbox_AP`, ...) and masks (`segm_AP`, ...) in percent, by pycocotools.
+
+    All arguments in COCO's formats. AP, AP50, AP75 and AP of small, medium and large objects, 100 detections a
+    picture; a metric for which there is no object (pycocotools says -1) is left out.
+    """
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    def index(entries: list[dict[str, Any]]) -> Any:
+        coco = COCO()
+        coco.dataset = {"images": images, "annotations": entries, "categories": categories}
+        coco.createIndex()
+        return coco
+
+    metrics: dict[str, float] = {}
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
+        truth = index([dict(annotation) for annotation in annotations])
+        for kind, other in (("bbox", "segmentation"), ("segm", "bbox")):
+            # A result with both keys would be sized by its box in the judgement of masks.
+            own = [{key: value for key, value in result.items() if key != other} for result in results]
+            judge = COCOeval(truth, truth.loadRes(own) if own else index([]), kind)
+            judge.evaluate()
+            judge.accumulate()
+            judge.summarize()
+            values = zip(_METRICS, judge.stats, strict=False)
+            metrics |= {f"{kind}_{name}": 100 * float(value) for name, value in values if value >= 0}
+    return metrics
+
+
+@contextlib.contextmanager
+def _own_randomness(device: torch.device) -> Iterator[None]:
+    """Give the global generators, from which mmdet draws, back as they were."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        try:
+            yield
+        finally:
+            np.random.set_state(numpy_state)  # noqa: NPY002
+            random.setstate(python_state)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without mmengine's remarks; its warnings and errors still come through."""
+    from mmengine.logging import MMLogger
+
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _spread(entries: list[Any], number: int) -> list[Any]:
+    """Up to `number` of `entries`, evenly spaced."""
+    return [entries[len(entries) * i // number] for i in range(number)] if len(entries) > number else entries
