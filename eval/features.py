@@ -1,0 +1,127 @@
+"""One pass of the frozen encoder over the pictures; k-NN, linear, low-shot and re-ID all work on what comes out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from eval.scores import Progress
+
+
+def extract(
+    encoder: nn.Module,
+    images: npt.NDArray[np.uint8] | Tensor,
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    size: Sequence[int] = (),
+    interpolation: str = "bilinear",
+    precision: str = "fp32",
+    flip: Literal["none", "sum", "triplet"] = "none",
+    batch: int = 256,
+    device: str | torch.device = "cpu",
+    progress: Progress | None = None,
+) -> npt.NDArray[np.float32]:
+    """Features of all pictures, in their order.
+
+    encoder: anything with ``features(x float32 [B, 3, H, W]) -> [B, D]``; it is moved to `device`, runs in eval mode
+    (batch norm by its running statistics) without gradients, and every module gets its mode back.
+    images: uint8 [N, 3, H, W], also memory-mapped; resized to `size` (height, width) where given.
+    precision: "fp32", or "bf16" for autocast. flip: how the mirrored picture takes part -
+    "none"; "sum": f(x) + f(mirror x); "triplet": u(u(f(x)) + f(mirror x)) with u(v) = v / |v|, where the second feature
+    is added un-normalised, as test_sysu_combine.py of the truncated triplet loss does.
+
+    Returns float32 [N, D]. ValueError if a feature is not finite.
+    """
+    device = torch.device(device)
+    encoder.to(device)
+    rows: list[npt.NDArray[np.float32]] = []
+    with evaluating(encoder), torch.inference_mode(), autocast(device, precision):
+        for start in range(0, len(images), batch):
+            x = resize(to_tensor(images[start : start + batch]).to(device), size, interpolation)
+            x = normalise(x, mean, std)
+            f = encoder.features(x).float()  # type: ignore[operator]
+            if flip != "none":
+                mirrored = encoder.features(x.flip(-1)).float()  # type: ignore[operator]
+                f = f + mirrored if flip == "sum" else F.normalize(F.normalize(f, dim=1) + mirrored, dim=1)
+            rows.append(f.cpu().numpy())
+            if progress:
+                progress(min(start + batch, len(images)), len(images), {})
+    features = np.concatenate(rows) if rows else np.zeros((0, int(encoder.dim)), np.float32)  # type: ignore[arg-type]
+    check_finite(features)
+    return features
+
+
+def summary(features: npt.NDArray[np.float32]) -> dict[str, float]:
+    """Whether the features have collapsed.  features: float32 [N, D].
+
+    effective_rank: exp of the entropy of the singular values, in [1, min(N, D)] (RankMe: Garrido et al., ICML 2023);
+    feature_std: standard deviation of the unit-length features times sqrt(D), 0 = all alike, 1 = spread over all
+    directions; norm_mean: mean length of a feature. ValueError if a feature is not finite.
+    """
+    check_finite(features)
+    x = torch.from_numpy(np.ascontiguousarray(features)).double()
+    gram = x.T @ x if x.shape[0] >= x.shape[1] else x @ x.T
+    singular = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
+    p = singular / singular.sum().clamp(min=torch.finfo(torch.float64).tiny)
+    unit = F.normalize(x, dim=1)
+    return {
+        "effective_rank": float(torch.special.entr(p).sum().exp()),
+        "feature_std": float(unit.std(0, correction=0).square().mean().sqrt() * x.shape[1] ** 0.5),
+        "norm_mean": float(x.norm(dim=1).mean()),
+    }
+
+
+def check_finite(features: npt.NDArray[np.float32]) -> None:
+    """ValueError of one line if a feature is infinite or not a number."""
+    bad = int((~np.isfinite(features).all(axis=1)).sum())
+    if bad:
+        raise ValueError(
+            f"{bad} of {len(features)} features are not finite: the pre-training diverged or precision is too low; "
+            "pre-train with a lower learning rate, or evaluate with precision = 'fp32'"
+        )
+
+
+def to_tensor(images: npt.NDArray[np.uint8] | Tensor) -> Tensor:
+    """uint8 pictures as a tensor, copied only if they are read-only (memory-mapped) or not contiguous."""
+    if isinstance(images, Tensor):
+        return images
+    return torch.from_numpy(np.require(images, requirements=["C", "W"]))
+
+
+def resize(x: Tensor, size: Sequence[int], interpolation: str = "bilinear") -> Tensor:
+    """uint8 [B, 3, H, W] -> uint8 [B, 3, *size], antialiased; x itself where `size` is () or already its size."""
+    if not size or tuple(size) == tuple(x.shape[-2:]):
+        return x
+    y = F.interpolate(x.float(), tuple(size), mode=interpolation, antialias=True, align_corners=False)
+    return y.round().clamp(0, 255).to(torch.uint8)
+
+
+def normalise(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """(x / 255 - mean) / std: uint8 [B, 3, H, W] -> float32 of the same shape."""
+    m, s = (torch.tensor(v, dtype=torch.float32, device=x.device).view(1, 3, 1, 1) * 255 for v in (mean, std))
+    return (x.float() - m) / s
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
+    """Autocast to bfloat16 for "bf16", nothing for "fp32"."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode; afterwards every module is in the mode it had."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
