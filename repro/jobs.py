@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro import fingerprint, records
-from repro.data.where import Where
+from repro.data.types import Where
 from repro.errors import UserError
 from repro.progress import Reporter
 from repro.workspace import Workspace

@@ -18,7 +18,7 @@ from typing import Any
 from eval import protocols
 from repro import fingerprint, recipes, records, tracks
 from repro.data import catalogue
-from repro.data.where import MissingData
+from repro.data.types import MissingData
 from repro.errors import UserError, unknown
 from repro.settings import Settings
 from repro.workspace import Workspace

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from repro.data.where import Where
+from repro.data.types import Where
 from repro.errors import UserError, unknown
 
 FILE = "repro.toml"

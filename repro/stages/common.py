@@ -6,21 +6,24 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
+from eval import protocols
 from methods.parts.encoders import build_encoder
 from repro import checkpoints
-from repro.data.where import Where
+from repro.data import catalogue
+from repro.data.types import CocoSet, Pictures, ReidSet, Where
 from repro.errors import UserError
 from repro.workspace import Workspace
 
 ENCODER = "repro-encoder"
 
 Progress = Callable[..., None]
+P = TypeVar("P", bound=protocols.Protocol)
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,47 @@ def load_encoder(path: Path) -> Trained:
         raise UserError(f"{path}: weights do not fit the network {state['network']['arch']} (first odd key: {odd})")
     encoder.load_state_dict(given)
     return Trained(encoder.to(device()), tuple(state["mean"]), tuple(state["std"]), state["network"])
+
+
+def protocol_of(task: Task, kind: type[P]) -> P:
+    """The protocol that the plan froze for this job."""
+    stated = task.spec["protocol"]
+    protocol = protocols.load(task.kind, stated["name"], stated["values"])
+    assert isinstance(protocol, kind)
+    return protocol
+
+
+def labelled_pictures(task: Task, split: Literal["train", "test"]) -> Pictures:
+    """The pictures that a job trains or tests a classifier on; UserError where they have no labels."""
+    wanted = task.spec["data"]
+    pictures = catalogue.load_classification(
+        wanted["name"],
+        split,
+        task.where,
+        size=task.spec["stored"] or task.spec["size"],
+        limit=(wanted["limit"] or None) if split == "train" else None,
+    )
+    if pictures.labels is None:
+        raise UserError(
+            f"the pictures of {pictures.source} have no classes, so {task.kind} cannot be judged;"
+            " sort them into one folder a class, or choose other evaluations with --eval"
+        )
+    return pictures
+
+
+def source_of(data: Pictures | CocoSet | ReidSet) -> dict[str, str]:
+    """What a record says of its data."""
+    return {"name": data.name, "source": data.source, "manifest": data.manifest}
+
+
+def outcome_of(result: dict[str, Any], data: dict[str, str]) -> Outcome:
+    """What an evaluation returns, as the outcome of a job."""
+    return Outcome(
+        metrics=result["metrics"],
+        details=result.get("details", {}),
+        artifacts={name: Path(path).name for name, path in result.get("artifacts", {}).items()},
+        data=data,
+    )
 
 
 def as_tensor(array: np.ndarray[Any, Any]) -> torch.Tensor:

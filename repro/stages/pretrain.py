@@ -28,7 +28,7 @@ from repro.errors import UserError
 from repro.recipes import Recipe
 from repro.records import write_atomic
 from repro.schedules import factor
-from repro.stages.common import ENCODER, Outcome, Progress, Task, as_tensor, device
+from repro.stages.common import ENCODER, Outcome, Progress, Task, as_tensor, device, source_of
 
 TRAINING = "repro-training"
 _LOG_EVERY = 20  # updates between two looks at the losses: each look waits for the device
@@ -312,5 +312,5 @@ def run(task: Task) -> Outcome:
             "notes": loop.notes,
         },
         artifacts={"encoder": "encoder.pt", "log": "log.jsonl"},
-        data={"name": pictures.name, "source": pictures.source, "manifest": pictures.manifest},
+        data=source_of(pictures),
     )

@@ -1,0 +1,192 @@
+"""The command line. It parses, calls one function, prints, and turns errors into one line and an exit status.
+
+0 done   1 a job failed   2 wrong use or bad input   130 interrupted
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from repro import __version__
+from repro.errors import UserError, unknown
+
+_EXAMPLES = """examples:
+  python -m repro run --method aps --suite full                      digits, no download, minutes
+  python -m repro run --method aps moco_v3 random --track mini --seed 0 1 2 --data-root DIR
+  python -m repro plan --method aps --track imagenet                 what would run, and how long
+  python -m repro run --method aps --set pretrain.epochs=2 knn.ks=[1,5]
+"""
+
+
+def _workspace_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("where")
+    group.add_argument("--workspace", metavar="DIR", help="folder to work in (default: ./repro-work)")
+    group.add_argument("--data-root", metavar="DIR", help="folder that holds the data sets (or REPRO_DATA)")
+
+
+def _request_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--method", nargs="+", required=True, metavar="NAME", help="NAME, NAME:VARIANT, FILE.toml or all")
+    parser.add_argument("--track", default="embedded", metavar="NAME", help="embedded (default), mini, cifar, ...")
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--suite", default="full", metavar="NAME", help="full (default) or quick (k-NN and linear)")
+    choice.add_argument("--eval", nargs="+", metavar="NAME", help="single evaluations instead of a suite")
+    parser.add_argument("--seed", nargs="+", type=int, default=[0], metavar="N", help="one run a seed (default: 0)")
+    parser.add_argument("--data", metavar="NAME", help="pictures to pre-train on: a data set, or a folder (ImageFolder)")
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="TABLE.KEY=VALUE", help="change a recipe or a protocol"
+    )
+    _workspace_options(parser)
+    group = parser.add_argument_group("how")
+    group.add_argument("--executor", metavar="NAME", help="auto (default), local or slurm")
+    group.add_argument("--cluster", metavar="NAME", help="profile of the SLURM cluster")
+    group.add_argument("--cores", type=int, metavar="N", help="CPU cores to use on this machine (default: all)")
+    group.add_argument("--memory-gb", type=float, metavar="N", help="memory to use on this machine (default: what is free)")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="repro",
+        description="Find out whether the claims of efficient self-supervised pre-training papers hold.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"repro {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True)
+
+    verb = verbs.add_parser("run", help="pre-train, evaluate, and print one table; does only what is missing")
+    _request_options(verb)
+    verb = verbs.add_parser("plan", help="print the jobs of a run, what is cached, and estimates; runs nothing")
+    _request_options(verb)
+    verb = verbs.add_parser("status", help="where the jobs of this workspace stand")
+    _workspace_options(verb)
+
+    verb = verbs.add_parser("methods", help="list methods with paper, variants and tracks")
+    verb.add_argument("name", nargs="?", help="one method: its recipe on every track")
+
+    verb = verbs.add_parser("data", help="list, verify or prepare data sets")
+    verb.add_argument("action", nargs="?", default="list", metavar="ACTION", help="list (default), verify or prepare")
+    verb.add_argument("name", nargs="?", help="a data set, or for prepare a folder of pictures")
+    verb.add_argument("--size", type=int, default=256, metavar="PIXELS", help="prepare: side to decode to (default: 256)")
+    _workspace_options(verb)
+
+    verb = verbs.add_parser("check", help="list the papers' claims with their verdicts")
+    verb.add_argument("--paper", metavar="NAME", help="only the claims of this paper")
+    _workspace_options(verb)
+
+    verb = verbs.add_parser("report", help="write the boards anew from the records")
+    _workspace_options(verb)
+
+    verb = verbs.add_parser("publish", help="copy chosen records into the repository and rebuild its boards")
+    verb.add_argument("--method", nargs="+", metavar="NAME", help="only records of these methods")
+    verb.add_argument("--track", metavar="NAME", help="only records of this track")
+    _workspace_options(verb)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    options = build_parser().parse_args(arguments)
+    try:
+        return _dispatch(options)
+    except UserError as error:
+        print(f"repro: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _settings(options: argparse.Namespace) -> Any:
+    from repro import settings
+
+    keys = ("workspace", "data_root", "executor", "cluster", "cores", "memory_gb")
+    return settings.load({key: getattr(options, key, None) for key in keys})
+
+
+def _request(options: argparse.Namespace) -> Any:
+    from repro.plan import SUITES, Request
+
+    if options.suite not in SUITES:
+        raise unknown("suite", options.suite, SUITES)
+    return Request(
+        methods=tuple(options.method),
+        track=options.track,
+        evaluations=tuple(options.eval or SUITES[options.suite]),
+        seeds=tuple(options.seed),
+        data=options.data,
+        overrides=tuple(options.set),
+    )
+
+
+def _dispatch(options: argparse.Namespace) -> int:
+    match options.verb:
+        case "run":
+            from repro import execute
+
+            return execute.run(_request(options), _settings(options), command=sys.argv[1:])
+        case "plan":
+            from repro import plan, show
+
+            settings = _settings(options)
+            print(show.plan_table(plan.make(_request(options), settings), settings))
+        case "status":
+            from repro import execute
+
+            print(execute.status(_settings(options)))
+        case "methods":
+            from repro import show
+
+            print(show.method_recipe(options.name) if options.name else show.methods_table())
+        case "data":
+            return _data(options)
+        case "check":
+            from repro import publish
+
+            print(publish.check(_settings(options), options.paper))
+        case "report":
+            from repro import publish
+
+            print(publish.report(_settings(options)))
+        case "publish":
+            from repro import publish
+
+            print(publish.publish(_settings(options), options.method, options.track))
+    return 0
+
+
+def _data(options: argparse.Namespace) -> int:
+    from repro import show
+    from repro.data import catalogue
+
+    where = _settings(options).where
+    actions = ("list", "verify", "prepare")
+    if options.action not in actions:
+        raise unknown("action of data", options.action, actions)
+    if options.action == "list":
+        print(show.data_table(catalogue.statuses(where), where))
+        return 0
+    if options.name is None:
+        raise UserError(f"name what to {options.action}: python -m repro data {options.action} NAME")
+    bar = show.counter(f"{options.action} {options.name}")
+    if options.action == "verify":
+        report = catalogue.verify(options.name, where, bar)
+        counts = ", ".join(f"{count:,} {split}" for split, count in report.counts.items())
+        print(report.problem or f"{report.name}: {report.files:,} files as they should be ({counts}) {report.note}".rstrip())
+        return 0 if report.ok else 1
+    path = catalogue.prepare(options.name, where, size=options.size, progress=bar)
+    print(f"decoded to {_short(path)}")
+    return 0
+
+
+def _short(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

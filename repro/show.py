@@ -1,0 +1,132 @@
+"""Tables and bars for the terminal. Nothing here decides anything."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from repro import recipes, tracks
+from repro.data.types import Status, Where
+from repro.plan import Plan
+from repro.settings import Settings
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `5.2 h`, `3.1 days`."""
+    for limit, unit, name in ((90, 1, "s"), (5400, 60, "min"), (172800, 3600, "h")):
+        if seconds < limit:
+            number = seconds / unit
+            return f"{number:.1f} {name}" if unit == 3600 and number < 10 else f"{number:.0f} {name}"
+    return f"{seconds / 86400:.1f} days"
+
+
+def table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
+    """A plain table; every value is printed as it stands."""
+    from tabulate import tabulate
+
+    return str(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True))
+
+
+def plan_table(plan: Plan, settings: Settings) -> str:
+    """The graph of jobs with dependencies, cache state and estimates."""
+    numbers = {job.fingerprint: number for number, job in enumerate(plan.jobs, 1)}
+    rows = []
+    for job in plan.jobs:
+        need = plan.track.resources[job.node]
+        state = "cached" if job.cached else "no data" if job.missing else "to do"
+        rows.append(
+            [
+                numbers[job.fingerprint],
+                job.kind,
+                job.arm,
+                job.seed,
+                ", ".join(str(numbers[parent]) for parent in job.parents),
+                state,
+                "" if job.cached else "~" + duration(job.seconds),
+                f"{need.cpus} CPU" + (f" + {need.gpus} GPU" if need.gpus else ""),
+                f"{need.memory_gb:g} GB",
+                job.spec.get("protocol", {}).get("name", ""),
+                job.fingerprint[:8],
+            ]
+        )
+    head = ["#", "job", "method", "seed", "needs", "state", "time", "resources", "memory", "protocol", "fingerprint"]
+    todo = plan.missing()
+    lines = [
+        f"track {plan.track.name}: {plan.track.summary}",
+        "",
+        table(rows, head),
+        "",
+        f"{len(plan.jobs)} jobs, {len(plan.jobs) - len(todo)} cached, {len(todo)} to do;"
+        f" about {duration(sum(job.seconds for job in todo))} of work on {plan.track.device} (estimate),"
+        f" workspace {settings.workspace}",
+    ]
+    if any(job.kind == "detection" for job in plan.jobs):
+        lines.append("detection trains one Mask R-CNN, which both boards, detection and segmentation, read")
+    for line in dict.fromkeys(job.missing for job in plan.jobs if job.missing):
+        lines.append(f"missing: {line}")
+    lines += [f"passed over: {fault}" for fault in plan.faults]
+    return "\n".join(lines)
+
+
+def methods_table() -> str:
+    """Every method of the registry."""
+    width = max(40, shutil.get_terminal_size((120, 24)).columns - 74)
+    rows = []
+    for info in sorted(recipes.methods().values(), key=lambda m: (recipes.ROLES.index(m.role), m.name)):
+        paper = info.paper if len(info.paper) <= width else info.paper[: width - 1] + "…"
+        rows.append([info.name, info.role, ", ".join(info.variants) or "-", ", ".join(info.tracks) or "all", paper])
+    return table(rows, ["method", "role", "variants", "recipes for tracks", "paper"])
+
+
+def method_recipe(name: str) -> str:
+    """One method: what it is and its recipe on each track."""
+    info, variant = recipes.find(name)
+    lines = [f"{info.name}: {info.title}", info.paper + (f" (arXiv:{info.arxiv})" if info.arxiv else ""), ""]
+    for other, change in info.variants.items():
+        lines.append(f"variant {info.name}:{other}: {change.get('summary', '')}")
+    columns = [recipes.resolve(info, variant, track, {}) for track in tracks.tracks()]
+    rows = [
+        [f"{key}.{item}", *(column[key][item] for column in columns)]
+        for key in recipes.TABLES
+        for item in info.defaults[key]
+    ]
+    return "\n".join([*lines, "", table(rows, ["key", *tracks.tracks()])])
+
+
+def data_table(statuses: Sequence[Status], where: Where) -> str:
+    """Every data set of every track."""
+    rows = []
+    for status in statuses:
+        counts = ", ".join(f"{count:,} {split}" for split, count in status.counts.items())
+        rows.append(
+            [status.name, status.kind, ", ".join(status.tracks), "found" if status.found else "missing", counts or "-"]
+        )
+    lines = [table(rows, ["data set", "for", "tracks", "state", "pictures"]), ""]
+    for status in statuses:
+        lines.append(f"{status.name}: {status.title}. Licence: {status.licence}.")
+        lines.append(f"    looked for in {status.place}" + (f"; {status.note}" if status.note else ""))
+        if not status.found:
+            lines.append(f"    to get it: {status.how}")
+    lines += ["", f"data root: {where.data_root or 'not set (--data-root, REPRO_DATA or data_root in repro.toml)'}"]
+    return "\n".join(lines)
+
+
+def counter(what: str) -> Callable[[int, int, Mapping[str, Any]], None]:
+    """A progress callback: one line that is rewritten on a terminal, a line every five seconds elsewhere."""
+    terminal = sys.stderr.isatty()
+    last = 0.0
+
+    def show(done: int, total: int, info: Mapping[str, Any]) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done < total and now - last < (0.1 if terminal else 5.0):
+            return
+        last = now
+        line = f"{what}: {done:,} of {total:,}"
+        print(f"\r{line}\033[K" if terminal and done < total else line, end="" if terminal and done < total else "\n", file=sys.stderr)
+
+    return show
+

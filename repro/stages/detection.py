@@ -1,0 +1,25 @@
+"""Boxes and masks: one Mask R-CNN on the pre-trained encoder, judged by COCO's metrics."""
+
+from __future__ import annotations
+
+from eval import detection, protocols
+from repro.data import catalogue
+from repro.stages.common import Outcome, Task, device, load_encoder, outcome_of, protocol_of, source_of
+
+
+def run(task: Task) -> Outcome:
+    """Train and judge the detector of one pre-training."""
+    trained = load_encoder(task.workspace.encoder(task.parents[0]))
+    pictures = catalogue.coco_set(task.spec["data"]["name"], task.where)
+    result = detection.evaluate(
+        trained.encoder,
+        detection.CocoFolders(pictures.train_images, pictures.train_json, pictures.val_images, pictures.val_json),
+        trained.mean,
+        trained.std,
+        protocol_of(task, protocols.DetectionProtocol),
+        device=device(),
+        seed=task.seed,
+        work_dir=task.folder,
+        progress=task.progress,
+    )
+    return outcome_of(result, source_of(pictures))

@@ -1,0 +1,36 @@
+"""Fine-tuning: the encoder and a linear head, everything trained."""
+
+from __future__ import annotations
+
+from eval import finetune, protocols
+from repro.stages.common import (
+    Outcome,
+    Task,
+    device,
+    labelled_pictures,
+    load_encoder,
+    outcome_of,
+    protocol_of,
+    source_of,
+)
+
+
+def run(task: Task) -> Outcome:
+    """Fine-tune the encoder of the parent job on the labelled pictures."""
+    trained = load_encoder(task.workspace.encoder(task.parents[0]))
+    train, test = labelled_pictures(task, "train"), labelled_pictures(task, "test")
+    result = finetune.evaluate(
+        trained.encoder,
+        train.pixels,
+        train.labels,
+        test.pixels,
+        test.labels,
+        len(train.classes),
+        train.mean,
+        train.std,
+        protocol_of(task, protocols.FinetuneProtocol),
+        device=device(),
+        progress=task.progress,
+        checkpoint_dir=task.folder,
+    )
+    return outcome_of(result, source_of(train))

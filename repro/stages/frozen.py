@@ -1,0 +1,146 @@
+"""What is asked of the frozen encoder: features once, then k-NN, linear and re-ID on them.
+
+The features of a pre-training lie as memory-mapped files in the folder of their job, whose fingerprint covers the
+pre-training, the pictures and the transform: a changed encoder never meets an old cache.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from eval import knn as knn_evaluation
+from eval import linear as linear_evaluation
+from eval import protocols
+from eval import reid as reid_evaluation
+from eval.features import extract, summary
+from repro.data import catalogue
+from repro.errors import UserError
+from repro.stages.common import (
+    Outcome,
+    Task,
+    device,
+    labelled_pictures,
+    load_encoder,
+    outcome_of,
+    protocol_of,
+    source_of,
+)
+
+
+def _save(path: Path, array: npt.NDArray[Any]) -> None:
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    with fresh.open("wb") as stream:
+        np.save(stream, array)
+        stream.flush()
+        os.fsync(stream.fileno())
+    fresh.replace(path)
+
+
+def features(task: Task) -> Outcome:
+    """Features of the training and test pictures, float32 [N, D], with their labels."""
+    trained = load_encoder(task.workspace.encoder(task.parents[0]))
+    splits = {split: labelled_pictures(task, split) for split in ("train", "test")}
+    total, before = sum(len(pictures.pixels) for pictures in splits.values()), 0
+    metrics: dict[str, float] = {}
+    for split, pictures in splits.items():
+        shift = before
+
+        def report(done: int, *_: Any, shift: int = shift) -> None:
+            task.progress(shift + done, total)
+
+        found = extract(
+            trained.encoder,
+            pictures.pixels,
+            trained.mean,
+            trained.std,
+            **task.spec["transform"],
+            device=device(),
+            progress=report,
+        )
+        before += len(found)
+        _save(task.folder / f"{split}_x.npy", found)
+        _save(task.folder / f"{split}_y.npy", np.asarray(pictures.labels))
+        metrics |= {f"{split}_{key}": value for key, value in summary(found).items()}
+    train = splits["train"]
+    return Outcome(
+        metrics=metrics,
+        cost={"image_passes": total},
+        details={"classes": list(train.classes), "dim": trained.encoder.dim},
+        artifacts={f"{split}_{part}": f"{split}_{part}.npy" for split in splits for part in "xy"},
+        data=source_of(train),
+    )
+
+
+def _cached(task: Task) -> tuple[list[npt.NDArray[Any]], int, dict[str, str]]:
+    """[train_x, train_y, test_x, test_y], number of classes, data: what the parent job left."""
+    folder = task.workspace.job(task.parents[0])
+    parts = []
+    for name in ("train_x", "train_y", "test_x", "test_y"):
+        path = folder / f"{name}.npy"
+        try:
+            parts.append(np.load(path, mmap_mode="r", allow_pickle=False))
+        except (OSError, ValueError, EOFError):
+            raise UserError(
+                f"{path}: the feature cache is missing or damaged; delete the record of its features job and run again"
+            ) from None
+    pictures = labelled_pictures(task, "test")
+    return parts, len(pictures.classes), source_of(pictures)
+
+
+def knn(task: Task) -> Outcome:
+    """Weighted k-NN on the cached features."""
+    parts, classes, data = _cached(task)
+    protocol = protocol_of(task, protocols.KnnProtocol)
+    return outcome_of(knn_evaluation.evaluate(*parts, classes, protocol, device=device(), progress=task.progress), data)
+
+
+def linear(task: Task) -> Outcome:
+    """Linear classifiers on the cached features."""
+    parts, classes, data = _cached(task)
+    protocol = protocol_of(task, protocols.LinearProtocol)
+    result = linear_evaluation.evaluate(*parts, classes, protocol, device=device(), progress=task.progress)
+    return outcome_of(result, data)
+
+
+def reid(task: Task) -> Outcome:
+    """Re-identification with the frozen encoder's features."""
+    trained = load_encoder(task.workspace.encoder(task.parents[0]))
+    protocol = protocol_of(task, protocols.ReidProtocol)
+    height, width = task.spec["reid_size"]
+    pictures = catalogue.reid_set(task.spec["data"]["name"], task.where, size=(height, width))
+    found = {}
+    for name in ("query", "gallery"):
+        split = getattr(pictures, name)
+        found[name] = extract(
+            trained.encoder,
+            split.pixels,
+            trained.mean,
+            trained.std,
+            **protocols.transform(protocol),
+            device=device(),
+            progress=task.progress,
+        )
+    query, gallery = pictures.query, pictures.gallery
+    result = reid_evaluation.evaluate(
+        found["query"],
+        query.pids,
+        query.cams,
+        found["gallery"],
+        gallery.pids,
+        gallery.cams,
+        protocol,
+        device=device(),
+        query_images=query.pixels,
+        gallery_images=gallery.pixels,
+        work_dir=task.folder,
+        progress=task.progress,
+    )
+    outcome = outcome_of(result, source_of(pictures))
+    outcome.cost["image_passes"] = len(query.pixels) + len(gallery.pixels)
+    return outcome
+
