@@ -136,6 +136,9 @@ class Method(BaseModel):
     negatives: ClassVar[Literal["global", "per_device", "none"]]
     """Over which rows a sample meets its negatives: what accumulation and the number of processes may not change."""
 
+    updates_per_load: int = 1
+    """How many Views `steps` yields; the loop's clock needs to know beforehand."""
+
     encoder: nn.Module
     """What is kept: features(x) -> [B, D], feature_maps(x) -> list; see methods/parts/encoders.py."""
 

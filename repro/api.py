@@ -55,5 +55,5 @@ def load(
         return Loaded(trained.encoder.eval(), True, trained.mean, trained.std, recipe)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder = build_encoder(recipe["network"])
+        encoder = build_encoder(recipe["network"], tracks.find(track).size)
     return Loaded(encoder.eval(), False, None, None, recipe)

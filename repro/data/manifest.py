@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from repro.data.types import Progress, Report
+from repro.data.types import Progress
 from repro.errors import UserError
 
 SUMS = "SHA256SUMS"
@@ -28,11 +28,13 @@ class Tree:
 
     huge: too many files to be looked at one by one for each plan; then folders' times of change have to do as
     signature, and sizes instead of hashes as manifest (`verify` still reads the files).
+    suffixes: only files that end so, in lower case.
     """
 
     root: Path
     parts: tuple[str, ...]
     huge: bool = False
+    suffixes: frozenset[str] | None = None
 
 
 def file_sha256(path: Path) -> str:
@@ -71,10 +73,13 @@ def write_atomically(path: Path, text: str) -> None:
 
 def files(tree: Tree) -> list[str]:
     """Paths below the root, sorted, POSIX; hidden files and folders left out."""
-    return sorted(str(PurePosixPath(path.relative_to(tree.root))) for part in tree.parts for path in _walk(tree.root / part))
+    found = (path for part in tree.parts for path in walk(tree.root / part))
+    kept = found if tree.suffixes is None else (path for path in found if path.suffix.lower() in tree.suffixes)
+    return sorted(path.relative_to(tree.root).as_posix() for path in kept)
 
 
-def _walk(path: Path) -> Iterator[Path]:
+def walk(path: Path) -> Iterator[Path]:
+    """All files at or below a path, through symbolic links, hidden ones left out."""
     if path.is_file():
         yield path
         return
@@ -138,7 +143,7 @@ def write_sums(tree: Tree, path: Path) -> None:
 
 
 def check(tree: Tree, sums: dict[str, str], progress: Progress) -> str | None:
-    """One line naming the first file of the tree that is missing, changed or not listed in `sums`; None if all is well."""
+    """One line naming the first file of the tree that is missing, changed or not listed in `sums`, or None."""
     names = files(tree)
     unlisted = sorted(set(names) - set(sums))
     # a list may also name what is no data (a licence, an index): looked at where it exists

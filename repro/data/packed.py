@@ -55,7 +55,7 @@ def build(final: Path, fill: Callable[[Path], None]) -> Path:
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR):
             raise UserError(
-                f"cannot write the data cache {final.parent}: {error.strerror}; free space there or choose another workspace"
+                f"cannot write the data cache {final.parent}: {error.strerror}; free space or choose another workspace"
             ) from error
         raise
     return final
@@ -131,7 +131,7 @@ def decode(source: Path | bytes, label: str, height: int, width: int, *, crop: b
 
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            # JPEGs far larger than needed are decoded at a half, a quarter ... of their size, at least twice what is kept
+            # JPEGs far larger than needed are decoded at a half, a quarter ... of their size: >= twice what is kept
             image.draft("RGB", (2 * width, 2 * height))
             picture = image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -167,7 +167,9 @@ def pack_pictures(
         return
     need, free = int(np.prod(shape)), shutil.disk_usage(path.parent).free
     if need > free:
-        raise UserError(f"{path.parent.parent} needs {need / 1e9:.1f} GB for decoded pictures, {free / 1e9:.1f} GB are free")
+        raise UserError(
+            f"{path.parent.parent}: decoded pictures need {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
+        )
     out = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     step = 256
 

@@ -78,7 +78,7 @@ class Trained:
 def load_encoder(path: Path) -> Trained:
     """The encoder that a pre-training left at `path`; UserError where the file is not one or does not fit."""
     state = checkpoints.load(path, ENCODER)
-    encoder = build_encoder(state["network"])
+    encoder = build_encoder(state["network"], state["size"])
     wanted = encoder.state_dict()
     given = state["weights"]
     if wanted.keys() != given.keys():

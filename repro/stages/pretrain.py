@@ -288,6 +288,7 @@ def run(task: Task) -> Outcome:
             "track": task.track,
             "seed": task.seed,
             "network": recipe["network"],
+            "size": spec["size"],
             "mean": list(pictures.mean),
             "std": list(pictures.std),
             "weights": {name: value.cpu() for name, value in method.encoder.state_dict().items()},
