@@ -41,9 +41,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """k-NN top-1 for every k, the k of `top1` chosen on a class-balanced split of the training features.
 
-    x: float32 [N, D]; y: int64 [N] in [0, classes). Metrics in percent: top1 (and top5 above five classes) at the chosen
-    k, top1_k1, ..., top1_best_on_test, optimism = best_on_test - top1. ValueError for features or labels that cannot be
-    judged.
+    x: float32 [N, D]; y: int64 [N] in [0, classes). Metrics in percent: top1 (and top5 above five classes) at the
+    chosen k, top1_k1, ..., top1_best_on_test, optimism = best_on_test - top1. ValueError for features or labels that
+    cannot be judged.
     """
     for x, y, what in ((train_x, train_y, "training features"), (test_x, test_y, "test features")):
         check_labelled(x, y, classes, what)

@@ -71,7 +71,7 @@ class LinearProtocol(Features):
     holdout: float = 0.2  # share of the training pictures on which rate, decay and epoch are chosen
     low_shot: tuple[int, ...] = (10,)  # labels a class of the low-shot probe (ridge regression to one-hot targets)
     low_shot_splits: int = 5  # fixed, disjoint where the class is large enough
-    ridge: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)  # strengths relative to the total feature variance
+    ridge: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)  # relative to the mean squared singular value
     seed: int = 0  # of the splits and of the order of pictures; the heads start at zero
 
     def __post_init__(self) -> None:
