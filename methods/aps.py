@@ -80,13 +80,14 @@ def race(r: Tensor, exponentials: Tensor, gamma: float, n: int) -> Tensor:
 
 class APS(Method):
     negatives: ClassVar[Literal["global", "per_device", "none"]] = "global"
+    encoder: ViT
 
     def __init__(self, recipe: Recipe, data: DataInfo) -> None:
         super().__init__(recipe, data)
-        encoder = build_encoder(recipe["network"], data.size)
+        encoder = build_encoder(recipe["network"])
         if not isinstance(encoder, ViT):
             raise ValueError("aps samples patches: it needs network.arch = 'vit'")
-        self.encoder: ViT = encoder
+        self.encoder = encoder
         method = recipe["method"]
         hidden, out = method["head_hidden"], method["head_dim"]
         self.projector = mlp((encoder.dim, hidden, hidden, out), last_norm=True)
@@ -102,13 +103,13 @@ class APS(Method):
             gray_p=method["gray_p"],
         )
         self.gamma, self.flip_aware = method["gamma"], method["flip_aware"]
-        self.temperature, self.repeats = method["temperature"], method["repeats"]
-        self.updates_per_load = self.repeats
+        self.temperature = method["temperature"]
+        self.updates_per_load = repeats = method["repeats"]
         self.patches = encoder.side**2
         self.n = int(self.patches * method["sampling_ratio"])
-        if not 0 < self.repeats * self.n <= self.patches:
+        if not 0 < repeats * self.n <= self.patches:
             raise ValueError(
-                f"method.repeats = {self.repeats} disjoint blocks of {self.n} patches (method.sampling_ratio = "
+                f"method.repeats = {repeats} disjoint blocks of {self.n} patches (method.sampling_ratio = "
                 f"{method['sampling_ratio']}) do not fit in the {self.patches} patches of a view"
             )
 
@@ -116,16 +117,17 @@ class APS(Method):
         pixels1, boxes1 = self.augment(batch.images, rng.stream("view1"))
         pixels2, boxes2 = self.augment(batch.images, rng.stream("view2"))
         index1, index2 = self.sample(boxes1, boxes2, rng)
-        for t in range(self.repeats):
+        for t in range(self.updates_per_load):
             yield Views({"pixels1": pixels1, "pixels2": pixels2, "index1": index1[:, t], "index2": index2[:, t]})
 
     def sample(self, boxes1: Boxes, boxes2: Boxes, rng: Streams) -> tuple[Tensor, Tensor]:
         """Patches of the T sub-views of view 1 and of view 2, int64 [B, T, n] each."""
         order = rng.stream("sparse").permutation(self.patches)
-        index1 = order[:, : self.repeats * self.n].unflatten(1, (self.repeats, self.n))
+        repeats = self.updates_per_load
+        index1 = order[:, : repeats * self.n].unflatten(1, (repeats, self.n))
         selected = torch.zeros(*index1.shape[:2], self.patches, dtype=torch.bool, device=index1.device)
         r = uncovered(selected.scatter_(2, index1, True), boxes1, boxes2, self.flip_aware)
-        exponentials = rng.stream("selective").exponential(self.repeats, self.patches)
+        exponentials = rng.stream("selective").exponential(repeats, self.patches)
         return index1, race(r, exponentials, self.gamma, self.n)
 
     def loss(self, views: Views) -> dict[str, Tensor]:

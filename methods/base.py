@@ -145,6 +145,11 @@ class Method(BaseModel):
     def __init__(self, recipe: Recipe, data: DataInfo) -> None:
         super().__init__()
         self.recipe, self.data = recipe, data
+        network = recipe["network"]
+        if network["arch"] == "vit" and network["size"] != data.size:
+            raise ValueError(
+                f"network.size = {network['size']}, but the views have {data.size} pixels: make them equal"
+            )
 
     def steps(self, batch: Batch, rng: Streams) -> Iterator[Views]:
         """The views of each optimiser update that one loaded batch is good for, in order."""

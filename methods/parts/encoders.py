@@ -189,12 +189,12 @@ class ViT(nn.Module):
         return self.features(x)
 
 
-VIT_KEYS = ("dim", "depth", "heads", "patch", "qkv_bias", "eps", "positions", "init", "freeze_patches")
+VIT_KEYS = ("size", "dim", "depth", "heads", "patch", "qkv_bias", "eps", "positions", "init", "freeze_patches")
 RESNET_KEYS = ("depth", "width", "stem", "zero_init_residual")
 
 
-def build_encoder(network: Mapping[str, Any], size: int) -> ViT | ResNet:
-    """The encoder that the table "network" of a recipe describes, for square pictures of `size` pixels.
+def build_encoder(network: Mapping[str, Any]) -> ViT | ResNet:
+    """The encoder that the table "network" of a recipe describes.
 
     Keys of the other architecture are allowed and ignored, so that a recipe can switch `arch` alone.
     Raises ValueError for an unknown arch, a missing key, or sizes that do not fit.
@@ -206,4 +206,4 @@ def build_encoder(network: Mapping[str, Any], size: int) -> ViT | ResNet:
     if missing := [key for key in keys if key not in network]:
         raise ValueError(f"network.{missing[0]} is missing: arch = {arch!r} needs {', '.join(keys)}")
     options = {key: network[key] for key in keys}
-    return ViT(size, **options) if arch == "vit" else ResNet(**options)
+    return ViT(**options) if arch == "vit" else ResNet(**options)

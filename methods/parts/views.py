@@ -3,12 +3,12 @@
 Order of operations: resized crop and flip, colour jitter, grayscale, blur, solarise, normalise, each as torchvision
 defines it for float pictures in [0, 1]. Nothing is rounded to uint8 in between, where PIL pipelines round after each.
 
-* Crop boxes follow torchvision's `RandomResizedCrop.get_params`: ten attempts at (area, log aspect ratio), the first that
-  fits, else the largest centred crop of an allowed ratio. All ten are drawn for every row, and the first is picked.
+* Crop boxes follow torchvision's `RandomResizedCrop.get_params`: ten attempts at (area, log aspect ratio), the first
+  that fits, else the largest centred crop of an allowed ratio. All ten are drawn for every row, one is picked.
 * Crop, resize and flip are one separable linear map per row, out = Wy image Wx^T, whose weights are those of
   antialiased interpolation (PIL's, torchvision's `antialias=True`) restricted to the box.
-* Brightness, contrast and saturation are all clamp(f x + (1 - f) y), with y = 0, the mean gray, or the gray picture; so one
-  pass with coefficients per row serves every row, whatever its own random order. Hue is done for the rows whose turn it is.
+* Brightness, contrast and saturation are all clamp(f x + (1 - f) y), with y = 0, the mean gray, or the gray picture:
+  one pass with coefficients per row serves every row in its own random order. Hue takes the rows whose turn it is.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class Augment:
         """images: uint8 [B, 3, H, W] -> float32 [B, 3, size, size], and the boxes that were cut."""
         device, draw = images.device, stream.host  # decisions on the CPU: no operation below waits for a device
         boxes = random_boxes(images.shape[-2:], self.scale, self.ratio, self.flip_p, draw)
-        x = crop(images, boxes := boxes.to(device), self.size, self.interpolation)
+        boxes = boxes.to(device)
+        x = crop(images, boxes, self.size, self.interpolation)
         if self.jitter_p:
             factors, order = jitter_draws(self.jitter, self.jitter_p, draw)
             color_jitter(x, factors, order)
@@ -119,19 +120,18 @@ def random_boxes(
 
 
 def crop(images: Tensor, boxes: Boxes, size: int, interpolation: str = "bilinear") -> Tensor:
-    """Cut, resize to size x size with antialiasing, mirror: uint8 [B, 3, H, W] -> float32 [B, 3, size, size] in [0, 1]."""
+    """Cut, resize with antialiasing, mirror: uint8 [B, 3, H, W] -> float32 [B, 3, size, size] in [0, 1]."""
     straight = torch.zeros_like(boxes.flipped)
-    wy = resampling(boxes.top, boxes.height, straight, images.shape[-2], size, interpolation)
-    wx = resampling(boxes.left, boxes.width, boxes.flipped, images.shape[-1], size, interpolation)
     b, c, rows, columns = images.shape
-    pictures = images.float().transpose(1, 2).reshape(b, rows, c * columns)  # rows first: one product for all channels
-    down = torch.bmm(wy.mul_(1 / 255), pictures).view(b, size * c, columns)
-    x = torch.bmm(down, wx.transpose(1, 2)).view(b, size, c, size).transpose(1, 2).contiguous()
+    wy = resampling(boxes.top, boxes.height, straight, rows, size, interpolation)
+    wx = resampling(boxes.left, boxes.width, boxes.flipped, columns, size, interpolation)
+    narrow = torch.bmm(images.view(b, c * rows, columns).float(), wx.transpose(1, 2)).view(b, c, rows, size)
+    x = wy.mul_(1 / 255)[:, None] @ narrow
     return x.clamp_(0, 1) if interpolation == "bicubic" else x
 
 
 def resampling(start: Tensor, length: Tensor, mirrored: Tensor, pixels: int, size: int, interpolation: str) -> Tensor:
-    """Weights [B, size, pixels] that resample the pixels [start, start + length) of a line to `size` pixels, mirrored or not.
+    """Weights [B, size, pixels] that resample the pixels [start, start + length) of a line to `size` pixels.
 
     Each output is a sum over the pixels under the filter, which is widened by length / size when that shrinks.
     """
@@ -158,7 +158,7 @@ def to_gray(x: Tensor) -> Tensor:
 
 
 def jitter_draws(strength: tuple[float, float, float, float], p: float, draw: Stream) -> tuple[Tensor, Tensor]:
-    """Factors [B, 4] (brightness, contrast, saturation, hue shift; 1, 1, 1, 0 where the coin says no) and orders [B, 4].
+    """Factors [B, 4] (brightness, contrast, saturation, hue shift; 1, 1, 1, 0 if the coin says no) and orders [B, 4].
 
     As torchvision's ColorJitter: factors U[max(0, 1 - s), 1 + s], hue U[-s, s] in turns, a random order per row.
     """
@@ -193,23 +193,22 @@ def color_jitter(x: Tensor, factors: Tensor, order: Tensor) -> None:
 def shift_hue(x: Tensor, shift: Tensor) -> Tensor:
     """Turn the hue of x (float32 [B, 3, H, W] in [0, 1]) by shift [B], in turns, at equal HSV saturation and value.
 
-    With H in sixths of a turn: channel n = V - (V - min) clamp(min(k, 4 - k), 0, 1), k = (n + H) mod 6, n = 5, 3, 1.
+    With hue h in turns, each channel is max - (max - min) clamp(2 - 6 d, 0, 1), where d is the distance of h to the
+    channel's complement (cyan 1/2, magenta 5/6, yellow 1/6) on the circle. Masks are floats, which CPUs vectorise.
     """
     red, green, blue = x.unbind(dim=1)
-    high, low = x.amax(dim=1), x.amin(dim=1)
+    high = torch.maximum(torch.maximum(red, green), blue)
+    low = torch.minimum(torch.minimum(red, green), blue)
     chroma = high - low
-    inverse = 1 / torch.where(chroma == 0, 1.0, chroma)
-    hue = torch.where(
-        red == high,
-        (green - blue) * inverse,
-        torch.where(green == high, (blue - red).mul_(inverse).add_(2), (red - green).mul_(inverse).add_(4)),
-    )
-    hue = hue.add_((6 * shift).view(-1, 1, 1))
-    out = torch.empty_like(x)
-    for channel, n in enumerate((5, 3, 1)):
-        k = torch.remainder(hue + n, 6)
-        torch.addcmul(high, torch.minimum(k, 4 - k).clamp_(0, 1), chroma, value=-1, out=out[:, channel])
-    return out
+    sixth = (6 * chroma).clamp_(min=1e-12).reciprocal_()
+    is_red = torch.eq(red, high, out=torch.empty_like(high))
+    is_green = torch.eq(green, high, out=torch.empty_like(high))
+    hue = (red - green).mul_(sixth).add_(2 / 3)
+    hue.lerp_((blue - red).mul_(sixth).add_(1 / 3), is_green).lerp_((green - blue).mul_(sixth), is_red)
+    hue.add_(shift.view(-1, 1, 1))
+    away = torch.stack([hue - 1 / 2, hue - 5 / 6, hue - 1 / 6], dim=1)
+    away.sub_(away.round()).abs_().mul_(-6).add_(2).clamp_(0, 1)
+    return torch.addcmul(high[:, None], away, chroma[:, None], value=-1)
 
 
 def gaussian_blur(x: Tensor, sigma: Tensor, reach: int) -> Tensor:
@@ -228,4 +227,4 @@ def gaussian_blur(x: Tensor, sigma: Tensor, reach: int) -> Tensor:
 
 def solarize(x: Tensor) -> Tensor:
     """Invert all values of x at or above one half."""
-    return torch.where(x >= 0.5, 1 - x, x)
+    return torch.minimum(x, 1 - x)
