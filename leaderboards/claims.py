@@ -34,7 +34,7 @@ VERIFIED = {
 class Claim:
     """One assertion of a paper, and how we mean to test it.
 
-    A claim has one setting of its own: `track`, `data`, `backbone`, `epochs`, `batch` and `protocol`; only there can its
+    A claim has one setting of its own: `track`, `data`, `backbone`, `epochs`, `batch`, `protocol`; only there can its
     number be reproduced. Its direction may also be put to the test elsewhere: at the tracks named in `proxies`.
     """
 
@@ -58,7 +58,9 @@ class Claim:
     better: str = "higher"  # higher | lower values of the metric are better
     protocol: str = ""  # name of the paper's own evaluation protocol
     backbone: str = ""
-    epochs: tuple[int, int] | None = None  # of pre-training, first and last that the claim covers; in a file also one int
+    epochs: tuple[int, int] | None = (
+        None  # of pre-training, first and last that the claim covers; in a file also one int
+    )
     batch: int | None = None
     value: float | None = None
     unit: str = ""
@@ -128,8 +130,8 @@ def load(folder: Path | None = None) -> list[Claim]:
     """Every claim of `folder` (default: the package's own), by file and then as written.
 
     Raises:
-        ValueError: one line that names file, claim and key: unknown or missing key, wrong type, unknown name, an id that
-            is used twice, a margin above half of the claimed gain, a reference that references.csv lacks.
+        ValueError: one line that names file, claim and key: unknown or missing key, wrong type, unknown name, an id
+            used twice, a margin above half of the claimed gain, a reference that references.csv lacks.
     """
     source: Traversable | Path = folder or files("leaderboards").joinpath("claims")
     known = {reference.id for reference in references()}

@@ -1,0 +1,236 @@
+"""From records to arms: what may be averaged, and what may stand beside what.
+
+An arm is one method and variant under one recipe, with one record for each seed. Two records of the same seed are never
+averaged: they come from different code or settings, so they become different arms, and both are flagged.
+
+Of a record this room reads `kind`, `method`, `variant`, `track`, `seed`, `fingerprint`, `parents`, `protocol`
+(name, hash), `metrics`, `cost`, `provenance` (data, device, trials, date, source_hash) and, of a pre-training,
+`details.recipe` (tables `network` and `pretrain`). An evaluation finds its pre-training through `parents`; where that
+is not at hand, network, epochs and cost of training show as "-". A missing entry stops nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from leaderboards.claims import TRACKS, arm_name
+
+Record = Mapping[str, Any]
+
+MAIN_METRICS: Mapping[str, tuple[str, ...]] = {
+    "knn": ("top1",),
+    "linear": ("top1",),
+    "finetune": ("top1",),
+    "detection": ("bbox_AP",),
+    "segmentation": ("segm_AP",),
+    "reid": ("rank1", "mAP"),
+}
+"""Evaluation -> the metrics that it is known by; the first one sorts its board."""
+
+_VIT = {(192, 12): "T", (384, 12): "S", (768, 12): "B", (1024, 24): "L", (1280, 32): "H"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What two numbers must share before they may be compared. Numbers of different scopes never share a table."""
+
+    track: str
+    data: str
+    source: str  # the data set in words
+    manifest: str
+    protocol: str
+    protocol_hash: str
+    network: str
+    epochs: int | None
+    batch: int | None
+
+    @property
+    def scope(self) -> tuple[int, str, str, str, str, str, str]:
+        """The part that a whole table shares: track (smallest first), data and protocol."""
+        order = TRACKS.index(self.track) if self.track in TRACKS else len(TRACKS)
+        return (order, self.track, self.data, self.source, self.manifest, self.protocol, self.protocol_hash)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Records that differ in nothing but their seed."""
+
+    method: str
+    variant: str
+    setting: Setting
+    recipe: str  # hash of the resolved recipe
+    label: str  # tells this arm from others that print alike: a recipe, code or record hash, or ""
+    records: Mapping[int, Record]  # by seed
+    origins: Mapping[int, Record]  # their pre-trainings, as far as they are at hand
+    flag: str  # what a reader must know, or ""
+
+    @property
+    def name(self) -> str:
+        """`method` or `method:variant`."""
+        return arm_name(self.method, self.variant)
+
+    def values(self, metric: str) -> dict[int, float]:
+        """Metric by seed, for the seeds that have it."""
+        return _present(self.records, "metrics", metric)
+
+    def costs(self, key: str) -> dict[int, float]:
+        """Cost of these jobs by seed, for the seeds that have it."""
+        return _present(self.records, "cost", key)
+
+    def training(self, key: str) -> dict[int, float]:
+        """Cost of the pre-trainings behind them by seed, for the seeds that have it."""
+        return _present(self.origins, "cost", key)
+
+    def trials(self) -> list[int]:
+        """Tuning trials spent on this arm, one entry a distinct count."""
+        found = (entry(record, "provenance", "trials") for record in self.origins.values())
+        return sorted({count for count in found if isinstance(count, int)})
+
+
+def _present(records: Mapping[int, Record], table: str, key: str) -> dict[int, float]:
+    found = {seed: number(record.get(table), key) for seed, record in records.items()}
+    return {seed: value for seed, value in found.items() if value is not None}
+
+
+def kind_of(evaluation: str) -> str:
+    """The kind of record that an evaluation is read from: boxes and masks come from one Mask R-CNN."""
+    return "detection" if evaluation == "segmentation" else evaluation
+
+
+def number(table: object, key: str) -> float | None:
+    """A finite number of a table, or None."""
+    value = table.get(key) if isinstance(table, Mapping) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def entry(record: Record, *path: str) -> Any:
+    """`entry(record, "provenance", "data", "name")`, or None where a part of the way is missing."""
+    value: Any = record
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def network_name(network: object) -> str:
+    """A network as papers name it where they do: `ViT-S/16`, `ResNet-18`; else `ViT 128x6/4`; "-" for none."""
+    if not isinstance(network, Mapping):
+        return "-"
+    depth = network.get("depth")
+    if network.get("arch") == "resnet":
+        width = network.get("width", 64)
+        return f"ResNet-{depth}" + ("" if width == 64 else f" w{width}")
+    if network.get("arch") == "vit":
+        letter = _VIT.get((network.get("dim", 0), depth or 0))
+        return (
+            f"ViT-{letter}/{network.get('patch')}"
+            if letter
+            else f"ViT {network.get('dim')}x{depth}/{network.get('patch')}"
+        )
+    return str(network.get("arch", "-"))
+
+
+def origin_of(record: Record, by_fingerprint: Mapping[str, Record]) -> Record | None:
+    """The pre-training that a record descends from (itself, if it is one), or None where it is not at hand."""
+    todo, seen = [record], set[str]()
+    while todo:
+        found = todo.pop()
+        if found["kind"] == "pretrain":
+            return found
+        for parent in found.get("parents") or ():
+            if parent in by_fingerprint and parent not in seen:
+                seen.add(parent)
+                todo.append(by_fingerprint[parent])
+    return None
+
+
+def _setting(record: Record, recipe: object) -> Setting:
+    data = {key: str(entry(record, "provenance", "data", key) or "-") for key in ("name", "source", "manifest")}
+    tables = recipe if isinstance(recipe, Mapping) else {}
+    epochs, batch = (entry(tables, "pretrain", key) for key in ("epochs", "batch"))
+    return Setting(
+        track=str(record["track"]),
+        data=data["name"],
+        source=data["source"],
+        manifest=data["manifest"],
+        protocol=str(entry(record, "protocol", "name") or "-"),
+        protocol_hash=str(entry(record, "protocol", "hash") or "-"),
+        network=network_name(tables.get("network")),
+        epochs=epochs if isinstance(epochs, int) else None,
+        batch=batch if isinstance(batch, int) else None,
+    )
+
+
+def _digest(recipe: object) -> str:
+    text = json.dumps(recipe, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest() if recipe else ""
+
+
+def arms(records: Iterable[Record], kind: str) -> list[Arm]:
+    """The arms of one kind of record, in a fixed order; within an arm every seed counts once.
+
+    `records` holds all kinds: the pre-trainings among them say what the others come from.
+    """
+    records = sorted(records, key=lambda record: (record["seed"], record["fingerprint"]))
+    by_fingerprint = {record["fingerprint"]: record for record in records}
+    origins = {mark: origin_of(record, by_fingerprint) for mark, record in by_fingerprint.items()}
+    groups: dict[tuple[str, str, Setting, str], list[Record]] = defaultdict(list)
+    for record in by_fingerprint.values():
+        if record["kind"] == kind:
+            recipe = entry(origins[record["fingerprint"]] or record, "details", "recipe")
+            groups[record["method"], record["variant"] or "", _setting(record, recipe), _digest(recipe)].append(record)
+    alike: dict[tuple[str, str, Setting], int] = defaultdict(int)
+    for method, variant, setting, _ in groups:
+        alike[method, variant, setting] += 1
+    found = []
+    for (method, variant, setting, recipe), group in groups.items():
+        label = f"recipe {recipe[:6]}" if alike[method, variant, setting] > 1 else ""
+        for part, mark, flag in _once_each(group):
+            trained = {record["seed"]: origins[record["fingerprint"]] for record in part}
+            found.append(
+                Arm(
+                    method=method,
+                    variant=variant,
+                    setting=setting,
+                    recipe=recipe,
+                    label=", ".join(word for word in (label, mark) if word),
+                    records={record["seed"]: record for record in part},
+                    origins={seed: origin for seed, origin in trained.items() if origin is not None},
+                    flag=flag,
+                )
+            )
+    return sorted(found, key=lambda arm: (arm.setting.scope, arm.name, str(arm.setting), arm.label))
+
+
+def _once_each(group: list[Record]) -> list[tuple[list[Record], str, str]]:
+    """Parts of a group in which no seed occurs twice, each with its mark and its flag."""
+    seeds = [record["seed"] for record in group]
+    twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+    if not twice:
+        return [(group, "", "")]
+    flag = f"seed {', '.join(map(str, twice))} run more than once: not averaged"
+
+    def source(record: Record) -> str:
+        return "code " + str(entry(record, "provenance", "source_hash") or "-")[:6]
+
+    def itself(record: Record) -> str:
+        return "record " + str(record["fingerprint"])[:6]
+
+    parts = _split(group, source)
+    if any(len({r["seed"] for r in part}) < len(part) for part in parts.values()):
+        parts = _split(group, itself)
+    return [(part, mark, flag) for mark, part in sorted(parts.items())]
+
+
+def _split(group: list[Record], key: Callable[[Record], str]) -> dict[str, list[Record]]:
+    parts: dict[str, list[Record]] = defaultdict(list)
+    for record in group:
+        parts[key(record)].append(record)
+    return parts

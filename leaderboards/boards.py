@@ -1,0 +1,341 @@
+"""Boards: records as Markdown tables. A view; the same records give the same bytes, and nobody edits one by hand.
+
+A table holds numbers of one track, one data set and one protocol. A row is an arm: mean and sample standard deviation
+over its seeds, the records it comes from at its end.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from leaderboards.arms import MAIN_METRICS, Arm, Record, Setting, arms, entry, kind_of
+from leaderboards.claims import NO_TRACK, TRACKS, VERIFIED, Claim, tracks_of
+from leaderboards.verdicts import Verdict, judge
+
+Link = Callable[[Record], str]
+
+HEADER = "<!-- generated from records by `python -m repro`; do not edit -->"
+EMPTY = "No records yet."
+
+# Further columns, where records have them.
+SECONDARY: Mapping[str, tuple[str, ...]] = {
+    "knn": ("top5",),
+    "linear": ("top5", "top1_10_per_class"),
+    "finetune": ("top1_selected", "top5"),
+    "detection": ("bbox_AP50", "bbox_AP75"),
+    "segmentation": ("segm_AP50", "segm_AP75"),
+    "reid": ("rank5", "rank10", "mINP"),
+}
+TITLES: Mapping[str, str] = {
+    "knn": "k-NN",
+    "linear": "Linear probe",
+    "finetune": "Fine-tuning",
+    "detection": "Object detection (boxes)",
+    "segmentation": "Instance segmentation (masks)",
+    "reid": "Re-identification",
+}
+UNITS: Mapping[str, str] = {
+    **dict.fromkeys(("knn", "linear", "finetune", "reid"), "percent"),
+    **dict.fromkeys(("detection", "segmentation"), "COCO average precision, 0 to 100"),
+}
+LEGEND = (
+    "Mean ± sample standard deviation over seeds; n counts pre-trainings. Wall time and memory are those of the"
+    " evaluation alone. Optimism: what choosing on the test set would have added, in points. Trials: tuning runs spent"
+    " on the arm."
+)
+
+
+def build(records: Sequence[Record], claims: Sequence[Claim], link: Link, picture: str = "") -> dict[str, str]:
+    """Every board by file name.
+
+    Args:
+        records: plain dicts of all kinds.
+        claims: what `claims.load()` gives.
+        link: record -> address of its file, relative to the boards.
+        picture: address of what `plots.plot_efficiency` drew of the same records, or "" for none.
+    """
+    boards = {f"{name}.md": _evaluation(name, records, link) for name in MAIN_METRICS}
+    boards["efficiency.md"] = _efficiency(records, picture)
+    verdicts = {track: dict(_verdicts(claims, records, track)) for track in TRACKS}
+    boards["claims.md"] = _claims(claims, verdicts, records)
+    boards["index.md"] = _index(records, claims, verdicts)
+    return {name: text.rstrip("\n") + "\n" for name, text in sorted(boards.items())}
+
+
+# --------------------------------------------------------------------------------------------------------------- pieces
+
+
+def spread(values: Iterable[float], digits: int = 2) -> str:
+    """`71.25`, `71.25 ± 0.31`, or "-" for nothing."""
+    values = list(values)
+    if not values:
+        return "-"
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+
+
+def duration(seconds: Iterable[float]) -> str:
+    """Mean of times in seconds: `8.4 s`, `12.5 min`, `5.2 h`, or "-"."""
+    seconds = list(seconds)
+    if not seconds:
+        return "-"
+    mean = statistics.fmean(seconds)
+    for unit, name in ((3600, "h"), (60, "min")):
+        if mean >= unit:
+            return f"{mean / unit:.1f} {name}"
+    return f"{mean:.1f} s"
+
+
+def memory(megabytes: Iterable[float]) -> str:
+    """Largest of peaks in MiB: `812 MB`, `3.1 GB`, or "-"."""
+    peak = max(megabytes, default=None)
+    if peak is None:
+        return "-"
+    return f"{peak / 1024:.1f} GB" if peak >= 1024 else f"{peak:.0f} MB"
+
+
+def peak(costs: Callable[[str], Mapping[int, float]]) -> str:
+    """Peak memory of jobs: the device's where they ran on one, else the process's."""
+    device = costs("peak_device_memory_mb")
+    return f"{memory(device.values())} GPU" if device else memory(costs("peak_memory_mb").values())
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Aligned Markdown; a column in which no row has anything to say is left out."""
+    import pandas as pd
+    from tabulate import tabulate
+
+    frame = pd.DataFrame(rows).fillna("-").astype(str)
+    frame = frame.replace({r"\|": "/", r"\s+": " "}, regex=True)
+    frame = frame.loc[:, [column for column in frame.columns if set(frame[column]) - {"-", ""}]]
+    numeric = ["n", "epochs", "trials", "optimism", "updates", "image passes", "wall time", "peak memory"]
+    numeric += ["device time", "TFLOP", "records", "claims", *SECONDARY_NAMES]
+    align = ["right" if column in numeric else "left" for column in frame.columns]
+    return str(
+        tabulate(
+            frame.to_numpy().tolist(),
+            headers=list(frame.columns),
+            tablefmt="pipe",
+            colalign=align,
+            disable_numparse=True,
+        )
+    )
+
+
+SECONDARY_NAMES = sorted({name for names in (*SECONDARY.values(), *MAIN_METRICS.values()) for name in names})
+
+
+def _scope(setting: Setting) -> str:
+    protocol = f", protocol {setting.protocol} ({setting.protocol_hash[:8]})"
+    source = setting.source if setting.source != "-" else setting.data
+    return f"{setting.track}: {source}" + (protocol if setting.protocol != "-" else "")
+
+
+def _by_scope(found: Iterable[Arm]) -> list[list[Arm]]:
+    groups: dict[Any, list[Arm]] = defaultdict(list)
+    for arm in found:
+        groups[arm.setting.scope].append(arm)
+    return [groups[scope] for scope in sorted(groups)]
+
+
+def _identity(arm: Arm) -> dict[str, Any]:
+    """The columns that say which arm a row is."""
+    return {
+        "method": arm.method,
+        "variant": arm.variant or "-",
+        "which": arm.label or "-",
+        "network": arm.setting.network,
+        "epochs": arm.setting.epochs if arm.setting.epochs is not None else "-",
+    }
+
+
+def _dates(arm: Arm) -> str:
+    days = sorted({str(entry(record, "provenance", "date") or "-")[:10] for record in arm.records.values()})
+    return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+
+
+def _devices(arm: Arm) -> str:
+    return ", ".join(sorted({str(entry(record, "provenance", "device") or "-") for record in arm.records.values()}))
+
+
+def _order(arm: Arm, metric: str) -> tuple[float, str, str]:
+    """Best first, then by name."""
+    values = arm.values(metric).values()
+    return (-statistics.fmean(values) if values else 1.0, arm.name, str(arm.setting) + arm.label)
+
+
+# --------------------------------------------------------------------------------------------------------------- boards
+
+
+def _evaluation(name: str, records: Sequence[Record], link: Link) -> str:
+    main = MAIN_METRICS[name]
+    lines = [HEADER, f"# {TITLES[name]}", "", f"{', '.join(main)}: {UNITS[name]}. {LEGEND}", ""]
+    groups = _by_scope(arm for arm in arms(records, kind_of(name)) if arm.values(main[0]))
+    links: list[str] = []
+    for group in groups:
+        rows = []
+        for arm in sorted(group, key=lambda arm: _order(arm, main[0])):
+            best, chosen = arm.values(f"{main[0]}_best_on_test"), arm.values(main[0])
+            marks = []
+            for seed, record in sorted(arm.records.items()):
+                links.append(f"[{len(links) + 1}]: {link(record)}")
+                marks.append(f"[s{seed}][{len(links)}]")
+            rows.append(
+                {
+                    **_identity(arm),
+                    "n": len(chosen),
+                    **{metric: spread(arm.values(metric).values()) for metric in (*main, *SECONDARY[name])},
+                    "optimism": spread([best[seed] - chosen[seed] for seed in chosen if seed in best]),
+                    "trials": ", ".join(map(str, arm.trials())) or "-",
+                    "wall time": duration(arm.costs("wall_s").values()),
+                    "peak memory": peak(arm.costs),
+                    "device": _devices(arm),
+                    "date": _dates(arm),
+                    "from": " ".join(marks),
+                    "note": arm.flag or "-",
+                }
+            )
+        lines += [f"## {_scope(group[0].setting)}", "", table(rows), ""]
+    return "\n".join([*lines, *(links or ([] if groups else [EMPTY]))])
+
+
+def _efficiency(records: Sequence[Record], picture: str) -> str:
+    lines = [
+        HEADER,
+        "# Accuracy against cost of pre-training",
+        "",
+        "Costs are means a pre-training; memory is the largest peak. Image passes count each picture of each epoch"
+        " once; TFLOP are of the whole pre-training. A table holds one device, so that times may be compared.",
+        "",
+    ]
+    before = len(lines)
+    for name in ("knn", "linear", "finetune"):
+        metric = MAIN_METRICS[name][0]
+        paid = [arm for arm in arms(records, name) if arm.values(metric) and arm.origins]
+        for group in _by_scope(paid):
+            by_device: dict[str, list[Arm]] = defaultdict(list)
+            for arm in group:
+                machines = {str(entry(origin, "provenance", "device") or "-") for origin in arm.origins.values()}
+                by_device[", ".join(sorted(machines))].append(arm)
+            for device, same in sorted(by_device.items()):
+                rows = [
+                    {
+                        **_identity(arm),
+                        "n": len(arm.values(metric)),
+                        f"{name} {metric}": spread(arm.values(metric).values()),
+                        "device time": duration(arm.training("device_s").values()),
+                        "wall time": duration(arm.training("wall_s").values()),
+                        "updates": spread(arm.training("updates").values(), 0),
+                        "image passes": spread(arm.training("image_passes").values(), 0),
+                        "TFLOP": spread([flops / 1e12 for flops in arm.training("flops").values()], 1),
+                        "peak memory": peak(arm.training),
+                        "note": arm.flag or "-",
+                    }
+                    for arm in sorted(same, key=lambda arm: _order(arm, metric))
+                ]
+                lines += [f"## {TITLES[name]}, {_scope(group[0].setting)}, trained on {device}", "", table(rows), ""]
+    if len(lines) == before:
+        lines.append(EMPTY)
+    elif picture:
+        lines[before:before] = [f"![Accuracy against device time of pre-training]({picture})", ""]
+    return "\n".join(lines)
+
+
+def _verdicts(claims: Sequence[Claim], records: Sequence[Record], track: str) -> list[tuple[str, Verdict]]:
+    """Verdicts by claim at one track, for the claims that the track can test."""
+    return [(verdict.claim, verdict) for verdict in judge([c for c in claims if track in tracks_of(c)], records, track)]
+
+
+def _sentences(claim: Claim, verdicts: Mapping[str, Mapping[str, Verdict]], ran: set[str]) -> list[str]:
+    """What there is to say of a claim: at its own track always, elsewhere where something was run."""
+    if claim.track == NO_TRACK and not ran & set(tracks_of(claim)):
+        return [f"not run: no track runs {claim.data}"]
+    return [verdicts[track][claim.id].sentence for track in tracks_of(claim) if track == claim.track or track in ran]
+
+
+def _claims(claims: Sequence[Claim], verdicts: Mapping[str, Mapping[str, Verdict]], records: Sequence[Record]) -> str:
+    ran = {str(record["track"]) for record in records}
+    lines = [
+        HEADER,
+        "# Claims and verdicts",
+        "",
+        "A verdict holds at the track that it names, and nowhere else. A paper's own claim stays `not run` until"
+        " records of its own network, epochs, data and protocol exist. No verdict is given at embedded.",
+        "",
+    ]
+    papers = list(dict.fromkeys(claim.paper for claim in claims))
+    rows = []
+    for paper in papers:
+        of_paper = [claim for claim in claims if claim.paper == paper]
+        outcomes = Counter(o for claim in of_paper for o in _outcomes(claim, verdicts, ran))
+        said = ", ".join(f"{outcome} {count}" for outcome, count in sorted(outcomes.items()))
+        rows.append({"paper": paper.partition(":")[0], "claims": len(of_paper), "verdicts": said})
+    lines += [table(rows), ""]
+    for paper in papers:
+        lines += [f"## {paper}", ""]
+        for claim in (claim for claim in claims if claim.paper == paper):
+            for sentence in _sentences(claim, verdicts, ran):
+                lines.append(f"- **{sentence}**")
+            references = f" · reported numbers {', '.join(claim.references)}" if claim.references else ""
+            lines += [
+                f"  {claim.statement}",
+                f"  `{claim.id}` · {claim.kind.replace('_', ' ')}: {claim.stated}"
+                f" · {claim.evaluation} {claim.metric} on {claim.data}{_setting_words(claim)}",
+                f"  source: {claim.source} · **{VERIFIED[claim.verified]}**{references}",
+                f"  test: margin {claim.margin:g}, n = {claim.n}, family {claim.family}"
+                + (f", also at {', '.join(t for t in TRACKS if t in claim.proxies)}" if claim.proxies else ""),
+                *([f"  note: {claim.note}"] if claim.note else []),
+                "",
+            ]
+    return "\n".join(lines)
+
+
+def _outcomes(claim: Claim, verdicts: Mapping[str, Mapping[str, Verdict]], ran: set[str]) -> list[str]:
+    places = [track for track in tracks_of(claim) if track == claim.track or track in ran]
+    return [verdicts[track][claim.id].outcome for track in places] or ["not run"]
+
+
+def _setting_words(claim: Claim) -> str:
+    words = [claim.backbone]
+    if claim.epochs:
+        words.append("-".join(str(edge) for edge in dict.fromkeys(claim.epochs)) + " epochs")
+    if claim.batch:
+        words.append(f"batch {claim.batch}")
+    said = ", ".join(word for word in words if word)
+    return f", {said}" if said else ""
+
+
+def _index(records: Sequence[Record], claims: Sequence[Claim], verdicts: Mapping[str, Mapping[str, Verdict]]) -> str:
+    ran = {str(record["track"]) for record in records}
+    rows = []
+    for name, title in TITLES.items():
+        found = [arm for arm in arms(records, kind_of(name)) if arm.values(MAIN_METRICS[name][0])]
+        tracks = {arm.setting.track for arm in found}
+        rows.append(
+            {
+                "board": f"[{title}]({name}.md)",
+                "arms": len(found),
+                "records": sum(len(arm.records) for arm in found),
+                "tracks": ", ".join(track for track in TRACKS if track in tracks) or "no records yet",
+            }
+        )
+    outcomes = Counter(outcome for claim in claims for outcome in _outcomes(claim, verdicts, ran))
+    return "\n".join(
+        [
+            HEADER,
+            "# Leaderboards",
+            "",
+            "Every number comes from a record; numbers of different tracks, data or protocols never share a table.",
+            "",
+            table(rows),
+            "",
+            "[Accuracy against cost](efficiency.md)",
+            "",
+            f"[Claims and verdicts](claims.md): {len(claims)} claims of"
+            f" {len({claim.paper for claim in claims})} papers; "
+            + (", ".join(f"{outcome} {count}" for outcome, count in sorted(outcomes.items())) or "none"),
+        ]
+    )

@@ -1,0 +1,83 @@
+"""The published boards: what `records/` beside this file holds, and nothing else, as `*.md` beside it.
+
+`rebuild` is the only writer of those files, and `drift` says whether they still are what the records give.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from leaderboards import boards, claims, plots
+
+FOLDER = Path(__file__).parent
+PICTURE = "efficiency.svg"
+
+
+def load_published(folder: Path = FOLDER) -> list[dict[str, Any]]:
+    """The records under `folder/records`, by file name.
+
+    Raises:
+        ValueError: a file that holds no record, named.
+    """
+    return [record for _, record in _read(folder)]
+
+
+def rebuild(folder: Path = FOLDER) -> list[Path]:
+    """Write the boards of `folder/records` to `folder`; returns the boards that changed."""
+    built = _built(folder)
+    changed = [folder / name for name in built if _text(folder / name) != built[name]]
+    for path in changed:
+        path.write_text(built[path.name], encoding="utf-8")
+    strangers = _strangers(folder, built)
+    for path in strangers:
+        path.unlink()
+    records = load_published(folder)
+    if records:
+        plots.plot_efficiency(records, folder / PICTURE)
+    return sorted([*changed, *strangers])
+
+
+def drift(folder: Path = FOLDER) -> list[str]:
+    """One line for every board that is not what the records give; empty when all are."""
+    built = _built(folder)
+    faults = []
+    for name, text in built.items():
+        if _text(folder / name) is None:
+            faults.append(f"{name} is missing; rebuild the boards")
+        elif _text(folder / name) != text:
+            faults.append(f"{name} differs from what the records give; rebuild the boards, never edit them")
+    return faults + [f"{path.name} comes from no record; remove it" for path in _strangers(folder, built)]
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+def _strangers(folder: Path, built: dict[str, str]) -> list[Path]:
+    return [path for path in sorted(folder.glob("*.md")) if path.name not in built]
+
+
+def _built(folder: Path) -> dict[str, str]:
+    found = _read(folder)
+    names = {record["fingerprint"]: name for name, record in found}
+    return boards.build(
+        [record for _, record in found],
+        claims.load(),
+        lambda record: f"records/{names[record['fingerprint']]}",
+        picture=PICTURE,
+    )
+
+
+def _read(folder: Path) -> list[tuple[str, dict[str, Any]]]:
+    found = []
+    for path in sorted((folder / "records").glob("*.json")):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path}: not a record ({error}); remove it or publish it again") from None
+        if not isinstance(record, dict) or "fingerprint" not in record:
+            raise ValueError(f"{path}: not a record (no fingerprint); remove it or publish it again")
+        found.append((path.name, record))
+    return found

@@ -1,0 +1,91 @@
+"""Fabricated records: test data, shaped as the hall writes them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Record = dict[str, Any]
+Make = Callable[..., list[Record]]
+
+VIT = {"arch": "vit", "dim": 128, "depth": 6, "heads": 4, "patch": 4, "width": 64}
+
+
+def _mark(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _make(
+    method: str,
+    kind: str,
+    metrics: dict[str, float],
+    *,
+    seed: int = 0,
+    variant: str = "",
+    track: str = "mini",
+    data: str = "cifar10-jpeg",
+    source: str = "CIFAR-10 (JPEG copy)",
+    protocol: str = "mini",
+    protocol_hash: str = "0a1b2c3d4e5f",
+    network: dict[str, Any] | None = None,
+    epochs: int = 16,
+    batch: int = 128,
+    trials: int = 0,
+    cost: dict[str, float] | None = None,
+    device: str = "CPU (x86_64, 2 cores)",
+    code: str = "c0de",
+    salt: object = "",
+) -> list[Record]:
+    """A pre-training and one evaluation of it; for kind "pretrain" the pre-training alone."""
+    recipe = {
+        "method": {},
+        "network": network or VIT,
+        "pretrain": {"epochs": epochs, "batch": batch, "tuning_trials": trials},
+    }
+    about = {"device": device, "threads": 1, "source_hash": code, "date": f"2026-11-2{seed}T10:00:00+00:00"}
+    where = {"name": data, "source": source, "manifest": _mark(data)}
+    same = {"schema": 1, "method": method, "variant": variant, "track": track, "seed": seed}
+    trained = {
+        **same,
+        "fingerprint": _mark("pretrain", method, variant, track, seed, recipe, code, salt),
+        "kind": "pretrain",
+        "parents": [],
+        "protocol": {"name": "", "hash": "", "values": {}},
+        "metrics": {"final_loss": 1.0},
+        "cost": cost
+        or {
+            "wall_s": 130.0 + seed,
+            "device_s": 120.0 + seed,
+            "peak_memory_mb": 900.0,
+            "updates": 624,
+            "image_passes": 79872,
+            "flops": 2.5e13,
+        },
+        "provenance": {**about, "trials": trials, "data": where},
+        "details": {"recipe": recipe},
+        "artifacts": {},
+    }
+    if kind == "pretrain":
+        return [trained]
+    judged = {
+        **same,
+        "fingerprint": _mark(kind, method, variant, track, seed, recipe, protocol_hash, code, salt),
+        "kind": kind,
+        "parents": [trained["fingerprint"]],
+        "protocol": {"name": protocol, "hash": protocol_hash, "values": {}},
+        "metrics": metrics,
+        "cost": {"wall_s": 30.0 + seed, "device_s": 30.0 + seed, "peak_memory_mb": 700.0 + seed},
+        "provenance": {**about, "trials": 0, "data": where},
+        "details": {},
+        "artifacts": {},
+    }
+    return [trained, judged]
+
+
+@pytest.fixture
+def make() -> Make:
+    """make(method, kind, metrics, seed=..., ...) -> [pre-training, evaluation]."""
+    return _make

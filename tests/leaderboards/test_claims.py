@@ -1,0 +1,217 @@
+"""Claims as data: the schema, what must be there, and the numbers against the reference table."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from leaderboards import claims
+
+GOOD = {
+    "id": '"x-gain"',
+    "statement": '"X is better."',
+    "kind": '"gain"',
+    "method": '"x"',
+    "baseline": '"y"',
+    "evaluation": '"linear"',
+    "metric": '"top1"',
+    "data": '"cifar10"',
+    "value": "2.0",
+    "unit": '"points"',
+    "source": '"abstract"',
+    "verified": '"abstract"',
+    "track": '"cifar"',
+    "margin": "0.5",
+    "n": "3",
+    "family": '"x"',
+}
+
+
+def write(folder: Path, *tables: dict[str, str], name: str = "x.toml") -> Path:
+    text = 'paper = "X"\n'
+    for table in tables:
+        text += "[[claim]]\n" + "".join(f"{key} = {value}\n" for key, value in table.items())
+    (folder / name).write_text(text)
+    return folder
+
+
+def test_the_claims_of_the_abstracts_are_there() -> None:
+    found = {claim.id: claim for claim in claims.load()}
+
+    gain = found["glnet-imagenet-gain"]
+    assert (gain.kind, gain.value, gain.baseline, gain.data) == ("gain", 2.4, "moco_v3", "imagenet")
+    assert found["glnet-imagenet100-gain"].value == 2.0
+    time = found["glnet-imagenet100-time"]
+    assert (time.kind, time.value, time.data) == ("cost_ratio", 0.75, "imagenet100")
+
+    against = {(c.data, c.baseline) for c in found.values() if c.method == "multi_network" and c.kind == "direction"}
+    baselines = ("byol", "simsiam", "moco_v2", "simclr", "nnclr", "fast_moco")
+    assert against == {(data, b) for data in ("cifar10", "cifar100", "tiny_imagenet") for b in baselines}
+
+    assert {c.baseline for c in found.values() if c.method == "rotation_aux"} == {"byol", "simsiam", "swav"}
+
+    assert found["triplet-imagenet-r50-long"].value == 75.9
+    assert found["triplet-sysu30k-rank1"].value == 14.8
+    assert {found[f"triplet-coco-{name}"].metric for name in ("detection", "segmentation")} == {"bbox_AP", "segm_AP"}
+
+    finetune = found["aps-cifar100-finetune-gain"]
+    assert (finetune.value, finetune.evaluation, finetune.data) == (2.5, "finetune", "cifar100")
+    assert {found[f"aps-coco-{name}"].evaluation for name in ("detection", "segmentation")} == {
+        "detection",
+        "segmentation",
+    }
+    assert all(found[name].better == "lower" for name in ("aps-memory", "aps-compute"))
+    assert all(
+        found[name].verified == "abstract"
+        for name in ("glnet-imagenet-gain", "glnet-imagenet100-time", "aps-memory", "aps-cifar100-finetune-gain")
+    )
+
+
+def test_every_number_of_the_five_papers_is_a_claim() -> None:
+    """Rows of references.csv that are no baseline's, but for those with a reason."""
+    left_out = {
+        "r017": "attributed to the method by inference only",
+        "r002": "a gain",
+        "r003": "a ratio",
+        "r004": "a gain",
+        "r033": "a gain",
+    }
+    own = {
+        row.id
+        for row in claims.references()
+        if not row.baseline and row.method in ("glnet", "multi_network", "truncated_triplet", "aps")
+    }
+    claimed = {row for claim in claims.load() if claim.kind == "number" for row in claim.references}
+    assert own - set(left_out) == claimed
+    gains = {row for claim in claims.load() if claim.kind != "number" for row in claim.references}
+    assert {"r002", "r003", "r004", "r033"} <= gains
+
+
+def test_numbers_are_those_of_the_reference_table() -> None:
+    rows = {row.id: row for row in claims.references()}
+    for claim in claims.load():
+        named = [rows[row] for row in claim.references]
+        if claim.kind == "number":
+            (row,) = named
+            assert row.value == claim.value, claim.id
+            assert (row.method, row.evaluation, row.data) == (claim.method, claim.evaluation, claim.data), claim.id
+            assert row.metric == claim.metric.removesuffix("_best_on_test"), claim.id
+            assert row.backbone == claim.backbone, claim.id
+            assert row.verified == claim.verified, claim.id
+            if row.epochs and claim.epochs:
+                assert row.epochs == "-".join(map(str, dict.fromkeys(claim.epochs))), claim.id
+        elif claim.value is not None and len(named) >= 2:
+            ours, theirs = named[-2:]  # a gain is the difference of the last two rows
+            assert (ours.method, theirs.method) == (claim.method, claim.baseline), claim.id
+            assert ours.value - theirs.value == pytest.approx(claim.value, abs=1e-9), claim.id
+
+
+def test_reference_table_is_merged_and_marks_conflicts() -> None:
+    rows = claims.references()
+    by_id = {row.id: row for row in rows}
+    assert len(by_id) == len(rows) > 600
+    place = ("method", "setting", "backbone", "pretrain_data", "epochs", "batch", "evaluation", "data", "metric")
+    seen = Counter(tuple(getattr(row, key) for key in (*place, "value")) for row in rows)
+    assert [key for key, count in seen.items() if count > 1] == []
+    for row in rows:
+        for other in row.conflicts:
+            assert by_id[other].value != row.value
+            assert row.id in by_id[other].conflicts
+            assert (by_id[other].method, by_id[other].metric, by_id[other].data) == (row.method, row.metric, row.data)
+    byol = [row for row in rows if (row.method, row.backbone, row.epochs) == ("byol", "ResNet-50", "200")]
+    linear = {row.value: row.conflicts for row in byol if row.evaluation == "linear"}
+    for value in (71.5, 71.8, 70.6):  # three sources, three values
+        assert len(linear[value]) == 2
+    assert linear[71.61] == ()  # another protocol: features of a middle layer
+    assert {row.verified for row in rows} == {"read", "recalled"}
+
+
+def test_reference_table_holds_every_collected_row() -> None:
+    """Against the collected tables themselves, where REPRO_REFERENCES names the folder that holds them."""
+    folder = os.environ.get("REPRO_REFERENCES")
+    if not folder:
+        pytest.skip("REPRO_REFERENCES does not name the folder of the collected tables")
+    ours = Counter(round(row.value, 4) for row in claims.references())
+    for path in sorted(Path(folder).glob("reference_values_part*.csv")):
+        with path.open(newline="") as stream:
+            for row in csv.DictReader(stream):
+                value = float(row["value"])
+                assert any(abs(value - mine) <= 0.05 for mine in ours), row
+
+
+def test_first_import_is_light() -> None:
+    code = (
+        "import sys; from leaderboards import arms, boards, claims, plots, published, summary, verdicts; claims.load();"
+        "heavy = {'torch', 'pandas', 'scipy', 'numpy', 'matplotlib', 'tabulate', 'statsmodels'} & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_good_claim_loads(tmp_path: Path) -> None:
+    write(tmp_path, {**GOOD, "epochs": "[7, 9]", "proxies": "{ mini = 1.0 }", "references": '["r001"]'})
+    (claim,) = claims.load(tmp_path)
+    assert claim.epochs == (7, 9)
+    assert claim.proxies == {"mini": 1.0}
+    assert claim.stated == "+2 points over y"
+    assert claims.tracks_of(claim) == ("mini", "cifar")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"metrik": '"top1"'}, "unknown key 'metrik'; did you mean 'metric'?"),
+        ({"kind": '"gian"'}, "unknown kind 'gian'; did you mean 'gain'?"),
+        ({"evaluation": '"liner"'}, "unknown evaluation 'liner'; did you mean 'linear'?"),
+        ({"track": '"cifra"'}, "unknown track 'cifra'; did you mean 'cifar'?"),
+        ({"verified": '"red"'}, "unknown verified 'red'; did you mean 'read'?"),
+        ({"value": '"2.0"'}, "value = '2.0' must be int or float"),
+        ({"n": "3.0"}, "n = 3.0 must be int"),
+        ({"n": "true"}, "n = True must be int"),
+        ({"n": "2"}, "n = 2; no test is made of fewer than 3"),
+        ({"margin": "1.5"}, "margin 1.5 at cifar is more than half of the claimed 2"),
+        ({"margin": "0"}, "margin 0 at cifar must be above 0"),
+        ({"proxies": "{ mini = 1.5 }"}, "margin 1.5 at mini is more than half of the claimed 2"),
+        ({"proxies": "{ mnii = 0.5 }"}, "unknown track 'mnii'; did you mean 'mini'?"),
+        ({"epochs": "[9, 7]"}, "epochs = [9, 7] must be a whole number or [first, last]"),
+        ({"references": '["r999999"]'}, "unknown row 'r999999'"),
+        ({"references": "[1]"}, "references must be a list of row ids"),
+        ({"kind": '"number"'}, "a number stands alone"),
+        ({"kind": '"cost_ratio"'}, "needs evaluation = 'cost'"),
+        ({"baseline": '""'}, "key 'baseline' is missing"),
+    ],
+)
+def test_a_fault_is_one_line_that_names_file_claim_and_key(tmp_path: Path, change: dict[str, str], says: str) -> None:
+    write(tmp_path, {**GOOD, **change}, name="paper_x.toml")
+    with pytest.raises(ValueError, match=r"paper_x\.toml: claim 'x-gain': ") as caught:
+        claims.load(tmp_path)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_keys_double_ids_and_broken_files_are_named(tmp_path: Path) -> None:
+    lacking = {key: value for key, value in GOOD.items() if key != "family"}
+    with pytest.raises(ValueError, match=r"x\.toml: claim 'x-gain': key 'family' is missing"):
+        claims.load(write(tmp_path, lacking))
+    with pytest.raises(ValueError, match=r"x\.toml: claim 'x-gain': the id is used twice"):
+        claims.load(write(tmp_path, GOOD, GOOD))
+    (tmp_path / "x.toml").write_text("paper = [")
+    with pytest.raises(ValueError, match=r"x\.toml: not valid TOML"):
+        claims.load(tmp_path)
+    (tmp_path / "x.toml").write_text('papr = "X"')
+    with pytest.raises(ValueError, match=r"x\.toml: unknown key 'papr'; did you mean 'paper'\?"):
+        claims.load(tmp_path)
+
+
+def test_select_filters_by_field_and_suggests_names() -> None:
+    every = claims.load()
+    found = claims.select(every, method="aps", evaluation="finetune", data="cifar10")
+    assert len(found) == 6
+    with pytest.raises(ValueError, match="unknown field of a claim 'evalution'; did you mean 'evaluation'"):
+        claims.select(every, evalution="knn")

@@ -1,0 +1,313 @@
+"""Verdicts against closed forms (two degrees of freedom have one) and against simulated nulls."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from leaderboards.claims import Claim
+from leaderboards.verdicts import above, holm, judge, tost, verdict
+
+Make = Callable[..., list[dict[str, Any]]]
+
+DIRECTION = Claim(
+    id="d",
+    paper="P: a paper",
+    statement="APS is better.",
+    kind="direction",
+    method="aps",
+    baseline="moco_v3",
+    evaluation="linear",
+    metric="top1",
+    data="cifar10",
+    source="abstract",
+    verified="abstract",
+    track="cifar",
+    margin=0.5,
+    n=3,
+    family="f",
+    protocol="aps",
+    proxies={"mini": 1.5},
+)
+NUMBER = replace(
+    DIRECTION, id="n", kind="number", baseline="", proxies={}, value=83.4, unit="%", epochs=(1600, 1600), data="cifar10"
+)
+
+
+def p_two(t: float) -> float:
+    """Upper tail of Student's t with 2 degrees of freedom."""
+    return 0.5 - t / (2 * math.sqrt(2 + t * t))
+
+
+def quantile_two(q: float) -> float:
+    """Quantile of Student's t with 2 degrees of freedom."""
+    a = 2 * q - 1
+    return a * math.sqrt(2 / (1 - a * a))
+
+
+def pairs(make: Make, differences: list[float], base: float = 40.0, **more: Any) -> list[dict[str, Any]]:
+    records = []
+    for seed, difference in enumerate(differences):
+        shift = base + 0.1 * seed  # what pairing takes out
+        records += make("aps", "linear", {"top1": shift + difference}, seed=seed, **more)
+        records += make("moco_v3", "linear", {"top1": shift}, seed=seed, **more)
+    return records
+
+
+# ------------------------------------------------------------------------------------------------------------ the tests
+
+
+def test_t_test_and_tost_agree_with_the_closed_form() -> None:
+    values = np.array([2.0, 3.0, 4.0])  # mean 3, sd 1
+    assert above(values, 0.0) == pytest.approx(p_two(3 * math.sqrt(3)), rel=1e-9)
+    assert above(-values, 0.0) == pytest.approx(1 - p_two(3 * math.sqrt(3)), rel=1e-9)
+    # within 2 of 2.5: t of the two sides is (3 - 0.5) and (4.5 - 3), times sqrt(3)
+    assert tost(values, 2.5, 2.0) == pytest.approx(p_two(1.5 * math.sqrt(3)), rel=1e-9)
+
+
+def test_values_without_spread_decide_for_themselves() -> None:
+    same = np.array([0.7, 0.7, 0.7])
+    assert (above(same, 0.5), above(same, 0.7), above(same, 0.9)) == (0.0, 1.0, 1.0)
+    assert (tost(same, 0.5, 0.3), tost(same, 0.5, 0.1)) == (0.0, 1.0)
+
+
+def test_holm_by_hand() -> None:
+    # 0.01 < 0.05/4; 0.015 < 0.05/3; 0.03 > 0.05/2 stops; 0.04 stays although it is below 0.05
+    assert holm([0.04, 0.01, 0.03, 0.015]) == [False, True, False, True]
+    assert holm([0.04]) == [True]
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_false_verdicts_stay_at_their_nominal_rate(n: int) -> None:
+    """600 nulls: of no difference for the t-test, of a difference exactly at the margin for TOST."""
+    rng = np.random.default_rng(n)
+    null = rng.normal(0.0, 0.6, (600, n))
+    ceiling = 0.05 + 3 * math.sqrt(0.05 * 0.95 / 600)
+    assert np.mean([above(row, 0.0) < 0.05 for row in null]) < ceiling
+    assert np.mean([above(-row, 0.0) < 0.05 for row in null]) < ceiling
+    assert np.mean([tost(row + 1.5, 0.0, 1.5) < 0.05 for row in null]) < ceiling
+    # and where there is something to see, it is seen: power at 2.3 standard deviations is 80 % with three pairs
+    assert np.mean([above(row + 2.3 * 0.6, 0.0) < 0.05 for row in null]) > 0.74
+
+
+def test_a_family_of_nulls_has_one_false_verdict_in_twenty_at_most(make: Make) -> None:
+    family = [replace(DIRECTION, id=f"d{i}", baseline=f"base{i}") for i in range(4)]
+    rng = np.random.default_rng(0)
+    wrong = 0
+    for _ in range(150):
+        records = [r for seed in range(3) for r in make("aps", "linear", {"top1": 40 + rng.normal()}, seed=seed)]
+        for i in range(4):
+            for seed in range(3):
+                records += make(f"base{i}", "linear", {"top1": 40 + rng.normal()}, seed=seed)
+        wrong += any(v.outcome == "holds" for v in judge(family, records, "mini"))
+    assert wrong / 150 < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 150)
+
+
+# --------------------------------------------------------------------------------------------------------- the outcomes
+
+
+def test_embedded_gives_no_verdict_whatever_the_numbers(make: Make) -> None:
+    found = verdict(DIRECTION, pairs(make, [9.0, 9.1, 9.2], track="embedded"), "embedded")
+    assert found.outcome == "no verdict"
+    assert "no verdicts at this track" in found.sentence
+
+
+def test_direction_holds_with_its_numbers(make: Make) -> None:
+    found = verdict(DIRECTION, pairs(make, [2.0, 3.0, 4.0]), "mini")
+    assert found.outcome == "holds"
+    assert found.n == 3
+    assert found.gap == pytest.approx(3.0)
+    assert found.p == pytest.approx(p_two(3 * math.sqrt(3)), rel=1e-6)
+    assert found.resolvable == pytest.approx(quantile_two(0.95) / math.sqrt(3), rel=1e-6)
+    assert found.sentence.startswith("holds at mini (n = 3 pairs): aps 3.00 points above moco_v3 in linear top1; ")
+    assert "1.69 points could be resolved" in found.sentence
+    assert "CIFAR-10 (JPEG copy), ViT 128x6/4, 16 epochs, protocol mini" in found.sentence
+
+
+def test_the_other_outcomes_of_a_direction(make: Make) -> None:
+    def outcome(differences: list[float]) -> str:
+        return verdict(DIRECTION, pairs(make, differences), "mini").outcome
+
+    assert outcome([-2.0, -3.0, -4.0]) == "opposite"
+    assert outcome([-0.1, 0.0, 0.1]) == "no difference"
+    assert outcome([-3.0, 1.0, 4.0]) == "underpowered"
+    # shown to be above zero, but by less than what counts: both are said
+    small = verdict(DIRECTION, pairs(make, [0.30, 0.31, 0.32]), "mini")
+    assert small.outcome == "holds"
+    assert "less than the 1.5 points that count as a difference" in small.sentence
+
+
+def test_too_few_seeds_are_no_verdict(make: Make) -> None:
+    one = verdict(DIRECTION, pairs(make, [5.0]), "mini")
+    assert (one.outcome, one.n) == ("no verdict", 1)
+    assert one.sentence.startswith("n = 1, no verdict at mini: aps 5.00 points above moco_v3")
+    two = verdict(DIRECTION, pairs(make, [5.0, 6.0]), "mini")
+    assert (two.outcome, two.n) == ("no verdict", 2)
+    assert "n = 2 of the 3 pairs that this claim froze" in two.sentence
+
+
+def test_seeds_beyond_the_frozen_n_change_nothing(make: Make) -> None:
+    three = verdict(DIRECTION, pairs(make, [2.0, 3.0, 4.0]), "mini")
+    five = verdict(DIRECTION, pairs(make, [2.0, 3.0, 4.0, -9.0, -9.0]), "mini")
+    assert (five.outcome, five.n, five.gap, five.p) == (three.outcome, three.n, three.gap, three.p)
+    assert "2 further seeds not used" in five.sentence
+
+
+def test_only_pairs_of_the_same_setting_count(make: Make) -> None:
+    ours = [r for seed in range(3) for r in make("aps", "linear", {"top1": 50.0 + seed}, seed=seed)]
+    for change, word in (
+        ({"epochs": 4}, "epochs 16 against 4"),
+        ({"protocol_hash": "other"}, "protocol_hash"),
+        ({"data": "cifar100"}, "data cifar10-jpeg against cifar100"),
+        ({"network": {"arch": "resnet", "depth": 18, "width": 16}}, "network ViT 128x6/4 against ResNet-18 w16"),
+    ):
+        theirs = [r for seed in range(3) for r in make("moco_v3", "linear", {"top1": 40.0}, seed=seed, **change)]
+        found = verdict(DIRECTION, ours + theirs, "mini")
+        assert found.outcome == "incomparable"
+        assert word in found.sentence
+    apart = [r for seed in range(3, 6) for r in make("moco_v3", "linear", {"top1": 40.0}, seed=seed)]
+    assert verdict(DIRECTION, ours + apart, "mini").n == 0  # no seed in common
+
+
+def test_unequal_tuning_is_incomparable(make: Make) -> None:
+    records = [r for s in range(3) for r in make("aps", "linear", {"top1": 50.0 + s}, seed=s, trials=4)]
+    records += [r for s in range(3) for r in make("moco_v3", "linear", {"top1": 40.0 + s}, seed=s, trials=1)]
+    found = verdict(DIRECTION, records, "mini")
+    assert found.outcome == "incomparable"
+    assert "tuning trials differ, 4 against 1" in found.sentence
+
+
+def test_not_run_until_both_arms_are_there(make: Make) -> None:
+    assert verdict(DIRECTION, [], "mini").sentence == "not run at mini: no record of aps"
+    ours = make("aps", "linear", {"top1": 50.0})
+    assert verdict(DIRECTION, ours, "mini").sentence == "not run at mini: no record of the baseline moco_v3"
+    assert verdict(DIRECTION, ours, "imagenet").outcome == "incomparable"  # no track of this claim
+    assert verdict(replace(DIRECTION, track="none", proxies={}), ours, "mini").outcome == "not run"
+
+
+def test_test_sets_that_are_too_small_never_decide(make: Make) -> None:
+    claim = replace(DIRECTION, evaluation="reid", metric="rank1")
+    records = []
+    for seed in range(3):
+        records += make("aps", "reid", {"rank1": 60.0 + seed}, seed=seed)
+        records += make("moco_v3", "reid", {"rank1": 30.0}, seed=seed)
+    found = verdict(claim, records, "mini")
+    assert (found.outcome, found.n) == ("underpowered", 3)
+    assert "too small" in found.sentence
+
+
+OWN: dict[str, Any] = {
+    "track": "cifar",
+    "data": "cifar10",
+    "source": "CIFAR-10",
+    "protocol": "aps",
+    "epochs": 1600,
+}
+
+
+def test_a_number_is_reproduced_below_or_above_only_in_its_own_setting(make: Make) -> None:
+    def of(values: list[float], **change: Any) -> Any:
+        records = [
+            r for s, v in enumerate(values) for r in make("aps", "linear", {"top1": v}, seed=s, **{**OWN, **change})
+        ]
+        return verdict(NUMBER, records, "cifar")
+
+    same = of([83.40, 83.45, 83.50])
+    assert (same.outcome, same.n) == ("reproduced", 3)
+    # TOST by hand: mean 83.45, sd 0.05; the nearer edge of 83.4 +- 0.5 is 83.9
+    assert same.p == pytest.approx(p_two((83.9 - 83.45) * math.sqrt(3) / 0.05), rel=1e-6)
+    assert of([80.0, 80.1, 80.2]).outcome == "below"
+    assert of([86.0, 86.1, 86.2]).outcome == "above"
+    assert of([81.0, 83.0, 85.5]).outcome == "underpowered"
+    for change, word in (
+        ({"epochs": 20}, "epochs 20, the claim's is 1600"),
+        ({"protocol": "fast"}, "protocol fast, the claim's is aps"),
+        ({"data": "cifar10-jpeg"}, "data cifar10-jpeg, the claim's is cifar10"),
+    ):
+        other = of([83.40, 83.45, 83.50], **change)
+        assert other.outcome == "incomparable"
+        assert word in other.sentence
+
+
+def test_a_gain_is_tested_for_its_size_at_home_and_for_its_sign_elsewhere(make: Make) -> None:
+    gain = replace(DIRECTION, kind="gain", value=2.5, unit="points", margin=0.5, epochs=(1600, 1600))
+    assert verdict(gain, pairs(make, [2.45, 2.50, 2.55], **OWN), "cifar").outcome == "reproduced"
+    assert verdict(gain, pairs(make, [0.95, 1.00, 1.05], **OWN), "cifar").outcome == "below"
+    assert verdict(gain, pairs(make, [4.95, 5.00, 5.05], **OWN), "cifar").outcome == "above"
+    assert verdict(gain, pairs(make, [-1.0, -1.1, -1.2], **OWN), "cifar").outcome == "opposite"
+    assert verdict(gain, pairs(make, [2.0, 3.0, 4.2], **OWN), "cifar").outcome == "holds"  # the size is not resolved
+    assert verdict(gain, pairs(make, [0.95, 1.00, 1.05]), "mini").outcome == "holds"
+    # at its own track under another protocol only what `proxies` allows
+    other = {**OWN, "protocol": "fast"}
+    assert verdict(gain, pairs(make, [2.45, 2.50, 2.55], **other), "cifar").outcome == "incomparable"
+    allowed = replace(gain, proxies={"cifar": 1.0})
+    assert verdict(allowed, pairs(make, [2.45, 2.50, 2.55], **other), "cifar").outcome == "holds"
+
+
+def test_choosing_on_the_test_set_counts_only_in_the_paper_s_own_setting(make: Make) -> None:
+    claim = replace(DIRECTION, metric="top1_best_on_test")
+    records = []
+    for seed, difference in enumerate([2.0, 3.0, 4.0]):
+        both = {"top1": 40.0 + difference, "top1_best_on_test": 60.0}
+        records += make("aps", "linear", both, seed=seed)
+        records += make("moco_v3", "linear", {"top1": 40.0, "top1_best_on_test": 60.0}, seed=seed)
+    assert verdict(claim, records, "mini").gap == pytest.approx(3.0)
+
+
+def costly(make: Make, ratios: list[float], key: str, **more: Any) -> list[dict[str, Any]]:
+    records = []
+    for seed, ratio in enumerate(ratios):
+        records += make("aps", "pretrain", {}, seed=seed, cost={key: 100.0 * ratio}, **more)
+        records += make("moco_v3", "pretrain", {}, seed=seed, cost={key: 100.0}, **more)
+    return records
+
+
+def test_costs_are_compared_as_ratios(make: Make) -> None:
+    ratio = replace(
+        DIRECTION, kind="cost_ratio", evaluation="cost", metric="device_s", better="lower", value=0.75, margin=0.1,
+        proxies={"mini": 0.1},
+    )  # fmt: skip
+    found = verdict(ratio, costly(make, [0.74, 0.75, 0.76], "device_s"), "mini")
+    assert found.outcome == "reproduced"
+    assert found.gap == pytest.approx((0.74 * 0.75 * 0.76) ** (1 / 3))
+    logs = np.log([0.74, 0.75, 0.76])
+    t = (math.log(1.1) - abs(logs.mean() - math.log(0.75))) / (logs.std(ddof=1) / math.sqrt(3))
+    assert found.p == pytest.approx(p_two(t), rel=1e-6)
+    assert verdict(ratio, costly(make, [0.99, 1.0, 1.01], "device_s"), "mini").outcome == "above"
+    assert verdict(ratio, costly(make, [0.49, 0.50, 0.51], "device_s"), "mini").outcome == "below"
+    assert verdict(ratio, costly(make, [0.5, 0.8, 1.2], "device_s"), "mini").outcome == "underpowered"
+
+    fewer = replace(ratio, kind="direction", value=None, metric="flops")
+    less = verdict(fewer, costly(make, [0.4, 0.4, 0.4], "flops"), "mini")  # operations have no spread
+    assert less.outcome == "holds"
+    assert less.gap == pytest.approx(0.4)
+    assert "aps takes 0.40 times the flops of moco_v3" in less.sentence
+    assert verdict(fewer, costly(make, [1.4, 1.4, 1.4], "flops"), "mini").outcome == "opposite"
+    assert verdict(fewer, costly(make, [1.05, 0.95, 1.0], "flops"), "mini").outcome == "no difference"
+
+
+def test_costs_of_different_machines_are_not_compared(make: Make) -> None:
+    claim = replace(DIRECTION, evaluation="cost", metric="device_s", better="lower", proxies={"mini": 0.1})
+    records = []
+    for seed in range(3):
+        records += make("aps", "pretrain", {}, seed=seed, device="A")
+        records += make("moco_v3", "pretrain", {}, seed=seed, device="B")
+    found = verdict(claim, records, "mini")
+    assert found.outcome == "incomparable"
+    assert "measured on A, 1 threads and B, 1 threads" in found.sentence
+
+
+def test_a_family_shares_one_error_rate(make: Make) -> None:
+    """p = 0.0176 stands alone, but not as one of four that could be tested."""
+    records = pairs(make, [2.0, 3.0, 4.0])
+    assert verdict(DIRECTION, records, "mini").outcome == "holds"
+    family = [DIRECTION, *(replace(DIRECTION, id=f"d{i}", baseline=f"base{i}") for i in range(3))]
+    assert judge(family, records, "mini")[0].outcome == "underpowered"
+    strangers = [DIRECTION, *(replace(c, family="other") for c in family[1:])]
+    assert judge(strangers, records, "mini")[0].outcome == "holds"
