@@ -1,0 +1,322 @@
+"""Fine-tuning: a copy of the encoder and a new linear head on its features, everything trained.
+
+Order of a training picture: resize, crop with padding, mirror, RandAugment (all uint8), normalise, erase, then mixup or
+CutMix of the batch; soft-target cross-entropy with label smoothing. Whatever is left of an epoch that does not fill a
+batch is dropped.
+
+A class-balanced part of the training pictures is kept apart; the epoch that is best on it gives `top1_selected`, the
+last gives `top1_last`, and the protocol says which of them is `top1`.
+
+Protocol "aps" is the recipe of "Asymmetric Patch Sampling" (config/finetune, main_finetune.py), its quirks kept: the
+schedule is stepped one epoch late, so that the first two run at the warm-up's start, and ImageNet's mean and deviation
+serve on CIFAR. Differs from the authors' code: bfloat16 autocast in place of float16 with loss scaling; the border and
+interpolation notes of augment.py; a step less in an epoch where the batch does not divide it; epoch of `top1` is the
+last, the authors' best on the test pictures is `top1_best_on_test`. What the released files list without effect (drop
+path, colour jitter, repeated augmentation) and the weight average that they never evaluate are left out.
+
+All randomness comes from generators seeded by (protocol.seed, epoch, update), so a resumed run is the uninterrupted
+one.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from eval import augment
+from eval.features import autocast, evaluating, normalise, resize, to_tensor
+from eval.protocols import FinetuneProtocol, values
+from eval.scores import Progress, check_labelled, pack, percent, standard_error, true_rank
+from eval.splits import holdout, stratified
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CHECKPOINT = "finetune.pt"
+
+Pixels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+
+
+class Classifier(nn.Module):
+    """encoder.features, then Linear(encoder.dim, classes): [B, 3, H, W] -> logits [B, classes]."""
+
+    def __init__(self, encoder: nn.Module, classes: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(int(encoder.dim), classes)  # type: ignore[arg-type]
+        nn.init.normal_(self.head.weight, std=0.01, generator=generator)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.encoder.features(x))  # type: ignore[operator]
+
+
+def evaluate(
+    encoder: nn.Module,
+    train_images: Pixels | Tensor,
+    train_y: Labels,
+    test_images: Pixels | Tensor,
+    test_y: Labels,
+    classes: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    protocol: FinetuneProtocol,
+    *,
+    device: str | torch.device = "cpu",
+    progress: Progress | None = None,
+    checkpoint_dir: Path | None = None,
+) -> dict[str, Any]:
+    """Train a copy of the encoder with a head, and judge it on the test pictures; the encoder itself is not touched.
+
+    images: uint8 [N, 3, H, W]; y: int64 [N] in [0, classes). Metrics in percent: top1 (and top5 above five classes) of
+    the epoch that the protocol reports, top1_last, top1_selected (where a part is held out), top1_best_on_test over the
+    epochs that were tested (details["history"]), optimism = best_on_test - top1. checkpoint_dir: where the state after
+    every epoch is kept, and taken up again if it is this very run's; a file that is damaged or another run's is
+    ignored, and details["resumed"] says so. ValueError for labels that do not fit, and for a loss that is no longer
+    finite.
+    """
+    device = torch.device(device)
+    check_labelled(train_images, train_y, classes, "training pictures")  # type: ignore[arg-type]
+    check_labelled(test_images, test_y, classes, "test pictures")  # type: ignore[arg-type]
+    if protocol.normalise == "imagenet":
+        mean, std = IMAGENET
+    rows = np.arange(len(train_y))
+    if protocol.train_pictures:
+        rows, _ = stratified(train_y, protocol.train_pictures, protocol.seed)
+    held = rows[:0]
+    if protocol.holdout:
+        fit_of_rows, held_of_rows = holdout(train_y[rows], protocol.holdout, protocol.seed)
+        rows, held = rows[fit_of_rows], rows[held_of_rows]
+
+    model = Classifier(copy.deepcopy(encoder), classes, torch.Generator().manual_seed(protocol.seed))
+    groups = trainable(model, protocol.weight_decay)
+    run = _identity(model, protocol, mean, std, train_images, train_y)
+    memory = torch.channels_last if protocol.channels_last else torch.contiguous_format
+    model.to(device=device, memory_format=memory)  # type: ignore[call-overload]
+    optimizer: torch.optim.Optimizer = (
+        torch.optim.AdamW(groups, lr=0.0, eps=1e-8)
+        if protocol.optimizer == "adamw"
+        else torch.optim.SGD(groups, lr=0.0, momentum=protocol.momentum)
+    )
+
+    def ranks_of(images: Pixels | Tensor, labels: Labels, order: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Classes before the true one, for the pictures `order`."""
+        ranks = []
+        with evaluating(model), torch.inference_mode(), autocast(device, protocol.precision):
+            for chosen in np.array_split(order, range(256, len(order), 256)):
+                x = normalise(resize(to_tensor(images[chosen]).to(device), protocol.size), mean, std)
+                ranks.append(true_rank(model(x).float(), torch.from_numpy(labels[chosen]).to(device)).cpu().numpy())
+        return np.concatenate(ranks)
+
+    batch = min(protocol.batch, len(rows))
+    updates = len(rows) // batch
+    rates = learning_rates(protocol, updates)
+    history: list[dict[str, float]] = []
+    kept: dict[str, Tensor] = {}  # weights of the epoch that is best on the split
+    path = checkpoint_dir / CHECKPOINT if checkpoint_dir else None
+    state, resumed = _read(path, run)
+    if state:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        history, kept = state["history"], state["kept"]
+    if progress and resumed:
+        progress(len(history) * updates, protocol.epochs * updates, {"note": resumed})
+
+    every = np.arange(len(test_y))
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        for epoch in range(len(history), protocol.epochs):
+            model.train()
+            order = rows[np.random.default_rng([protocol.seed, epoch]).permutation(len(rows))]
+            total = torch.zeros((), device=device)
+            for update in range(updates):
+                rng = np.random.default_rng([protocol.seed, epoch, update, 1])
+                torch.manual_seed(int(rng.integers(2**62)))  # for dropout inside an encoder
+                chosen = order[update * batch : (update + 1) * batch]
+                x, targets = training_batch(
+                    to_tensor(train_images[chosen]).to(device), train_y[chosen], classes, mean, std, protocol, rng
+                )
+                for group in optimizer.param_groups:
+                    group["lr"] = rates[epoch * updates + update]
+                with autocast(device, protocol.precision):
+                    logits = model(x.to(memory_format=memory))
+                loss = F.cross_entropy(logits.float(), targets, label_smoothing=protocol.label_smoothing)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                if protocol.clip_grad:
+                    nn.utils.clip_grad_norm_(model.parameters(), protocol.clip_grad)
+                optimizer.step()
+                total += loss.detach()
+                if progress:
+                    progress(epoch * updates + update + 1, protocol.epochs * updates, {"epoch": epoch + 1})
+            entry = {"epoch": epoch + 1, "loss": float(total) / updates, "lr": rates[(epoch + 1) * updates - 1]}
+            if not math.isfinite(entry["loss"]):
+                raise ValueError(
+                    f"fine-tuning diverged in epoch {epoch + 1} (loss {entry['loss']}): "
+                    f"lower finetune.lr (now {protocol.lr:g}) or set finetune.clip_grad = 1.0"
+                )
+            if len(held):
+                entry["split_top1"] = percent(ranks_of(train_images, train_y, held) == 0)
+                if entry["split_top1"] >= max((e["split_top1"] for e in history), default=0.0):
+                    kept = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+            if protocol.test_every and (epoch + 1) % protocol.test_every == 0 and epoch + 1 < protocol.epochs:
+                entry["test_top1"] = percent(ranks_of(test_images, test_y, every) == 0)
+            history.append(entry)
+            if path:
+                _write(path, run, model, optimizer, history, kept)
+
+    ranks = {"last": ranks_of(test_images, test_y, every)}
+    history[-1]["test_top1"] = percent(ranks["last"] == 0)
+    metrics: dict[str, float] = {"top1": 0.0, "top1_last": history[-1]["test_top1"]}
+    if len(held):
+        best = max(history, key=lambda entry: (entry["split_top1"], entry["epoch"]))
+        ranks["selected"] = ranks["last"]
+        if best is not history[-1]:
+            model.load_state_dict(kept)
+            ranks["selected"] = ranks_of(test_images, test_y, every)
+            best["test_top1"] = percent(ranks["selected"] == 0)
+        metrics["top1_selected"] = best["test_top1"]
+    reported = ranks[protocol.reported]
+    metrics["top1"] = percent(reported == 0)
+    metrics["top1_best_on_test"] = max(entry["test_top1"] for entry in history if "test_top1" in entry)
+    metrics["optimism"] = metrics["top1_best_on_test"] - metrics["top1"]
+    if classes > 5:
+        metrics["top5"] = percent(reported < 5)
+    details = {
+        "history": history,
+        "resumed": resumed,
+        "n_train": len(rows),
+        "n_split": len(held),
+        "n_test": len(test_y),
+        "standard_error": standard_error(metrics["top1"], len(test_y)),
+        "correct": pack(reported == 0),
+    }
+    return {"metrics": metrics, "artifacts": {}, "details": details}
+
+
+def training_batch(
+    x: Tensor,
+    y: Labels,
+    classes: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    protocol: FinetuneProtocol,
+    rng: np.random.Generator,
+) -> tuple[Tensor, Tensor]:
+    """uint8 [B, 3, H, W] and labels -> augmented, normalised float32 [B, 3, H, W] and soft targets [B, classes]."""
+    x = resize(x, protocol.size)
+    if protocol.crop_padding:
+        x = augment.crop(x, protocol.crop_padding, rng)
+    if protocol.hflip:
+        x = augment.mirror(x, rng)
+    if protocol.randaugment:
+        x = augment.randaugment(x, [255 * m for m in mean], rng)
+    x = normalise(x, mean, std)
+    targets = F.one_hot(torch.from_numpy(y).to(x.device), classes).float()
+    if protocol.erasing:
+        x = augment.erase(x, protocol.erasing, rng)
+    if protocol.mixup or protocol.cutmix:
+        x, targets = augment.mix(x, targets, protocol.mixup, protocol.cutmix, protocol.mix_switch, rng)
+    return x, targets
+
+
+def learning_rates(protocol: FinetuneProtocol, updates: int) -> list[float]:
+    """The rate of every update, `updates` an epoch: linear warm-up, then a cosine whose clock includes the warm-up.
+
+    "update": the clock runs by updates. "epoch_late": by whole epochs, and epoch e (from 0) has the rate meant for e -
+    1.
+    """
+    peak = protocol.lr * protocol.batch / protocol.base_batch
+
+    def at(epochs: float) -> float:
+        if epochs < protocol.warmup_epochs:
+            return protocol.warmup_lr + (peak - protocol.warmup_lr) * epochs / protocol.warmup_epochs
+        return protocol.min_lr + (peak - protocol.min_lr) * 0.5 * (1 + math.cos(math.pi * epochs / protocol.epochs))
+
+    late = protocol.schedule == "epoch_late"
+    clocks = (max(i // updates - 1, 0) if late else i / updates for i in range(protocol.epochs * updates))
+    return [at(clock) for clock in clocks]
+
+
+def trainable(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Everything trains, two groups: with weight decay, and without (1-D parameters, position embeddings, class token).
+
+    Parts that pre-training froze (MoCo-v3's patch embedding) are thawed; fixed position embeddings stay fixed.
+    """
+    decayed: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        leaf = name.rpartition(".")[2]
+        if not leaf.startswith("pos"):
+            parameter.requires_grad_(True)
+        if parameter.requires_grad:
+            exempt = parameter.ndim <= 1 or leaf.startswith(("pos", "cls_token", "class_token"))
+            (others if exempt else decayed).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def _identity(
+    model: nn.Module,
+    protocol: FinetuneProtocol,
+    mean: Sequence[float],
+    std: Sequence[float],
+    images: Any,
+    labels: Labels,
+) -> str:
+    """A hash of what a run starts from: protocol, weights, labels, and of the pictures their shape and the first 64."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(json.dumps([values(protocol), list(mean), list(std), list(images.shape)]).encode())
+    digest.update(labels.tobytes())
+    digest.update(np.ascontiguousarray(to_tensor(images[:64]).cpu().numpy()).tobytes())
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _write(
+    path: Path,
+    run: str,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    history: list[dict[str, float]],
+    kept: dict[str, Tensor],
+) -> None:
+    """The state after an epoch, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    state = {
+        "run": run,
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "history": history,
+        "kept": kept,
+    }
+    with fresh.open("wb") as stream:
+        torch.save(state, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    fresh.replace(path)
+
+
+def _read(path: Path | None, run: str) -> tuple[dict[str, Any] | None, str]:
+    """(state to go on from, what to say of it); (None, "") where there is no file."""
+    if not path or not path.exists():
+        return None, ""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a torn or planted file makes the reader raise, the answer is to start afresh
+        return None, f"started afresh: {path} cannot be read ({type(error).__name__})"
+    if not isinstance(state, dict) or state.get("run") != run:
+        return None, f"started afresh: {path} is of another fine-tuning"
+    return state, f"resumed after epoch {len(state['history'])}"
