@@ -136,8 +136,7 @@ def build(
     protocol's strides, with coarser levels subsampled from the last where the encoder ends earlier.
     Raises ValueError where the encoder's strides do not fit `protocol.strides`.
     """
-    mmcv_ops.install()
-    import mmdet.models  # noqa: F401  (fills the registry)
+    _import_mmdet()
     from mmdet.models.data_preprocessors import DetDataPreprocessor
     from mmdet.registry import MODELS
     from mmengine.config import ConfigDict
@@ -389,11 +388,11 @@ class LoadPicture:
         try:
             with Image.open(path) as picture:
                 results["img"] = np.array(picture.convert("RGB"))
-        except OSError as error:
+        except (OSError, SyntaxError, ValueError) as error:  # PIL says "broken PNG" with a SyntaxError
             raise ValueError(f"cannot read picture {path}: {error}") from None
         results["ori_shape"] = results["img_shape"] = results["img"].shape[:2]
         if results["img_shape"] != size:
-            raise ValueError(f"{path} is {results['img_shape']} high and wide, its annotation file says {size}")
+            raise ValueError(f"{path} has height and width {results['img_shape']}, its annotation file says {size}")
         return results
 
 
@@ -404,7 +403,7 @@ class _Pictures(Dataset[dict[str, Any]]):
     """
 
     def __init__(self, split: _Split, protocol: DetectionProtocol, *, training: bool) -> None:
-        mmcv_ops.install()
+        _import_mmdet()
         from mmdet.datasets import CocoDataset, transforms
 
         pipeline: list[Any] = [
@@ -492,13 +491,15 @@ class _Detector:
         self.protocol, self.device, self.checkpoint, self.workers = protocol, device, checkpoint, workers
         self.split = split
         self.seed = derive(seed, checkpoint.stem)
-        # What must agree for a checkpoint to be this job's; the encoder's weights are the caller's to keep apart.
-        self.spec = json.dumps([dataclasses.asdict(protocol), seed, split.names, [i["id"] for i in split.images]])
         torch.manual_seed(derive(self.seed, "build"))
         # Any: mmdet has no types.
         self.model: Any = build(copy.deepcopy(encoder), len(split.names), mean, std, protocol).to(device)
         for parameter in self.model.parameters():
             parameter.requires_grad_(True)  # methods freeze parts of their encoders; here all layers are trained
+        # What must agree for a checkpoint to be this job's; the encoder's weights are the caller's to keep apart.
+        shapes = [list(tensor.shape) for tensor in self.model.state_dict().values()]
+        spec = [dataclasses.asdict(protocol), seed, split.names, [image["id"] for image in split.images], shapes]
+        self.spec = hashlib.blake2b(json.dumps(spec).encode(), digest_size=16).hexdigest()
 
     def train(self, progress: Callable[[int, dict[str, Any]], None]) -> dict[str, Any]:
         """Returns what is worth keeping of the training: counts and the mean loss of its last tenth."""
@@ -515,7 +516,7 @@ class _Detector:
         )
         self.model.train()
         saved = time.monotonic()
-        for update, batch in enumerate(loader, start=first):
+        for update, batch in enumerate(_one_line(loader), start=first):
             torch.manual_seed(derive(self.seed, "update", update))  # for mmdet's samplers of anchors and RoIs
             for group in optimizer.param_groups:
                 group["lr"] = rate(update, p)
@@ -552,7 +553,7 @@ class _Detector:
         self.model.eval()
         loader = DataLoader(data, batch_size=1, num_workers=self.workers, collate_fn=_collate)
         with torch.inference_mode():
-            for done, batch in enumerate(loader, start=1):
+            for done, batch in enumerate(_one_line(loader), start=1):
                 (sample,) = self.model(**self.model.data_preprocessor(batch, False), mode="predict")
                 found[sample.img_id] = _coco_results(sample, categories)
                 progress(self.protocol.iterations + done, {})
@@ -612,6 +613,14 @@ def _collate(items: list[dict[str, Any]]) -> dict[str, list[Any]]:
     return {key: [item[key] for item in items] for key in items[0]}
 
 
+def _one_line(loader: DataLoader[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The batches; of an error in a loading process only its own line, not the traceback that torch wraps it in."""
+    try:
+        yield from loader
+    except ValueError as error:
+        raise ValueError(str(error).strip().rpartition("\n")[2].removeprefix("ValueError: ")) from None
+
+
 def _coco_results(sample: Any, categories: Sequence[int]) -> list[dict[str, Any]]:
     """mmdet's prediction for one picture -> COCO's results format (boxes `x, y, w, h` in pixels of the file)."""
     from pycocotools import mask as coding
@@ -667,6 +676,14 @@ def coco_metrics(
             values = zip(_METRICS, judge.stats, strict=False)
             metrics |= {f"{kind}_{name}": 100 * float(value) for name, value in values if value >= 0}
     return metrics
+
+
+def _import_mmdet() -> None:
+    """Fill mmdet's registries, without the remarks on what it does not find."""
+    mmcv_ops.install()
+    with contextlib.redirect_stdout(io.StringIO()):
+        import mmdet.datasets
+        import mmdet.models  # noqa: F401
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ def draw_detections(
     """Write a PNG: each picture with its true boxes dashed and its detections in full, masks filled, with scores.
 
     truths, detections: for each picture entries of COCO's annotation and results formats (masks as run lengths);
-    names: by category id. Of the detections at most `MOST`, those with a score of `CERTAIN` or more, else the best.
+    names: by category id. Of the detections at most `MOST`, those with a score of `CERTAIN` or more, else the best ones, as many as there are objects.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -39,7 +39,7 @@ def draw_detections(
         with Image.open(file) as picture:
             axes.imshow(picture.convert("RGB"))
         best = sorted(found, key=lambda entry: -entry["score"])[:MOST]
-        shown = [entry for entry in best if entry["score"] >= CERTAIN] or best[:1]
+        shown = [entry for entry in best if entry["score"] >= CERTAIN] or best[: len(truth)]
         for entry in truth:
             x, y, width, height = entry["bbox"]
             axes.add_patch(Rectangle((x, y), width, height, **outline))
