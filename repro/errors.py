@@ -10,6 +10,10 @@ class UserError(Exception):
     """Wrong use or bad input. The command line prints it as one line and exits with status 2."""
 
 
+class Stopped(Exception):
+    """The process was asked to end (SIGTERM); what it had done is on the disk."""
+
+
 def unknown(kind: str, name: str, valid: Iterable[str]) -> UserError:
     """An unknown name, with the nearest valid one: `unknown method 'apss'; did you mean 'aps'? (valid: ...)`."""
     choices = sorted(valid)

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 from repro import fingerprint, records
 from repro.data.types import Where
-from repro.errors import UserError
-from repro.progress import Reporter
+from repro.errors import Stopped, UserError
 from repro.workspace import Workspace
+from slurm import progress
 
 if TYPE_CHECKING:
     from repro.stages.common import Outcome, Task
@@ -60,6 +60,9 @@ def run(workspace: str, jobs: Sequence[Mapping[str, Any]]) -> None:
         name = f"{job['kind']} {job['method']}{':' + job['variant'] if job['variant'] else ''} seed {job['seed']}"
         try:
             record = _one(place, job)
+        except Stopped:
+            print(f"{name}: stopped on request, it goes on from its checkpoint", flush=True)
+            raise SystemExit(143) from None
         except (UserError, ValueError, FileNotFoundError) as error:
             failed[mark] = str(error)
             if not isinstance(error, UserError):  # ours are one line on purpose; a foreign one needs its origin
@@ -90,7 +93,7 @@ def _one(place: Workspace, job: Mapping[str, Any]) -> records.Record:
         parents=tuple(job["parents"]),
         where=where,
         workspace=place,
-        progress=Reporter(job["kind"]),
+        progress=lambda done, total, info=None: progress.report(done, total, {"job": job["kind"], **(info or {})}),
     )
     task.folder.mkdir(parents=True, exist_ok=True)
     module, _, name = STAGES[task.kind].partition(":")

@@ -336,7 +336,7 @@ def graph(plan: Plan, settings: Settings) -> Graph:
                 stage=stage,
             )
         )
-    return Graph(tuple(nodes))
+    return Graph(nodes)
 
 
 def node_key(origin: Job, stage: str) -> str:

@@ -20,6 +20,7 @@ from repro.data.manifest import (
     check,
     files,
     manifest,
+    parallel,
     read_sums,
     text_sha256,
     write_sums,
@@ -125,18 +126,19 @@ def _found(entry: Entry, where: Where) -> Path | None:
 
 
 def manifest_of(name: str, where: Where) -> str:
-    """The content of a data set as 64 hex digits, without decoding anything.
+    """What a data set hands out, as 64 hex digits, without decoding anything: its content and how that is decoded.
 
-    Known beforehand for generated sets and for official archives (whose md5 sums are checked when they are loaded);
-    for the others see `manifest.manifest`. Raises MissingData where the data set is not there.
+    The content is known beforehand for generated sets and for official archives (whose md5 sums are checked when they
+    are loaded); for the others see `manifest.manifest`. Raises MissingData where the data set is not there.
     """
     entry = entry_of(name)
     if entry.layout == "embedded":
-        return embedded.manifest(name)
-    if entry.layout == "cifar-official":
-        return text_sha256(name, *(f"{md5}  {file}" for file, md5 in layouts.OFFICIAL_CIFAR[name].md5))
-    tree = _tree(entry, _locate(entry, where))
-    return manifest(tree, where.cache)
+        content = embedded.manifest(name)
+    elif entry.layout == "cifar-official":
+        content = text_sha256(name, *(f"{md5}  {file}" for file, md5 in layouts.OFFICIAL_CIFAR[name].md5))
+    else:
+        content = manifest(_tree(entry, _locate(entry, where)), where.cache)
+    return content if entry.kind == "detection" else text_sha256(packed.VERSION, content)
 
 
 def train_pictures(name: str, where: Where) -> int:
@@ -405,7 +407,7 @@ def prepare(name_or_folder: str, where: Where, *, size: int | tuple[int, int], p
         raise UserError(f"pictures of {height} x {width} pixels: both sides must be at least 1")
     value = manifest_of(name, where)
     fill = _fill_classification if entry.kind == "classification" else _fill_reid
-    label = "own" if name.startswith(FOLDER) else name
+    label = f"own-{Path(name).name}" if name.startswith(FOLDER) else name
     final = where.cache / "packed" / f"{label}-{height}x{width}-{value[:12]}"
     return packed.build(final, lambda folder: fill(entry, where, value, _Pack(entry, folder, height, width, progress)))
 
@@ -447,7 +449,7 @@ def _counts(entry: Entry, root: Path) -> dict[str, int]:
     if entry.layout == "folders":
         return {split: len(found.files) for split, found in layouts.image_folder(root, _class_names(entry)).items()}
     if entry.layout == "coco":
-        parts = entry.parts[1:] if "train2017" in entry.parts else ("images/train", "images/val")
+        parts = ("train2017", "val2017") if "train2017" in entry.parts else ("images/train", "images/val")
     else:
         parts = entry.parts
     return {split: _pictures_below(root / part) for split, part in zip(entry.counts, parts, strict=True)}
@@ -515,11 +517,17 @@ def _bad_pack(entry: Entry, where: Where) -> str | None:
 
 def _decode_all(tree: Tree, progress: Progress) -> str | None:
     """One line naming the first picture that cannot be decoded."""
-    names = [name for name in files(tree) if layouts.is_picture(Path(name))]
-    for done, name in enumerate(names, 1):
+
+    def problem(name: str) -> str | None:
         try:
             packed.decode(tree.root / name, str(tree.root / name), 8, 8, crop=False)
         except UserError as error:
             return str(error)
-        progress(done, len(names), {"what": name})
+        return None
+
+    names = [name for name in files(tree) if layouts.is_picture(Path(name))]
+    for done, found in enumerate(parallel(problem, names), 1):
+        if found:
+            return found
+        progress(done, len(names), {"what": names[done - 1]})
     return None

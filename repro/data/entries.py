@@ -182,7 +182,12 @@ CATALOGUE: dict[str, Entry] = {
             "cocodataset.org: train2017, val2017 and annotations/instances_{train,val}2017.json in coco2017",
             {"train": 118_287, "val": 5_000},
             folders=("coco2017", "coco"),
-            parts=("annotations", "train2017", "val2017"),
+            parts=(
+                "annotations/instances_train2017.json",
+                "annotations/instances_val2017.json",
+                "train2017",
+                "val2017",
+            ),
             huge=True,
         ),
         Entry(

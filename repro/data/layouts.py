@@ -52,22 +52,24 @@ def image_folder(root: Path, classes: Sequence[str] | None = None) -> dict[Split
     """
     if not root.is_dir():
         raise MissingData(f"no folder {root}")
+    held_out = [root / name for name in ("val", "test") if (root / name).is_dir()]
     top = root / "train" if (root / "train").is_dir() else root
+    if held_out and top == root:
+        raise UserError(f"{root} has '{held_out[0].name}' but no 'train'; name the folder of training pictures 'train'")
     train = _class_folders(top, classes)
-    if top != root:
-        for name in ("val", "test"):
-            if (root / name).is_dir():
-                if train.labels is None:
-                    raise UserError(f"{top} has no class folders but {root / name} is there; sort both by class")
-                test = _class_folders(root / name, classes)
-                if test.labels is None:
-                    raise UserError(f"{root / name} has no class folders; sort its pictures into one folder a class")
-                extra = sorted(set(test.classes) - set(train.classes))
-                if extra:
-                    raise UserError(f"{root / name} has a class '{extra[0]}' that {top} lacks; rename or remove it")
-                index = {name: i for i, name in enumerate(train.classes)}
-                labels = [index[test.classes[label]] for label in test.labels]
-                return {"train": train, "test": FolderSplit(test.files, labels, train.classes)}
+    if held_out:
+        folder = held_out[0]
+        if train.labels is None:
+            raise UserError(f"{top} has no class folders but {folder} is there; sort both by class")
+        test = _class_folders(folder, classes)
+        if test.labels is None:
+            raise UserError(f"{folder} has no class folders; sort its pictures into one folder a class")
+        extra = sorted(set(test.classes) - set(train.classes))
+        if extra:
+            raise UserError(f"{folder} has a class '{extra[0]}' that {top} lacks; rename or remove it")
+        index = {name: i for i, name in enumerate(train.classes)}
+        labels = [index[test.classes[label]] for label in test.labels]
+        return {"train": train, "test": FolderSplit(test.files, labels, train.classes)}
     return {"train": train} if train.labels is None else _held_out(top, train)
 
 
@@ -231,7 +233,7 @@ def cifar_official(
 
     place = find_cifar(official, [*places, downloads])
     dataset = getattr(datasets, official.dataset)
-    if place is None:
+    if place is None or (place == downloads and check_cifar(official, place)):  # the latter: a download cut short
         downloads.mkdir(parents=True, exist_ok=True)
         patience = socket.getdefaulttimeout()
         socket.setdefaulttimeout(30)

@@ -11,15 +11,17 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from repro.data.types import Progress
 from repro.errors import UserError
 
 SUMS = "SHA256SUMS"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -111,14 +113,24 @@ def _signature(tree: Tree) -> str:
 def _marks(tree: Tree) -> list[tuple[str, str]]:
     names = files(tree)
     if tree.huge:
-        return [(name, str((tree.root / name).stat().st_size)) for name in names]
+        # a part that is a file (annotations) is worth reading
+        sizes = {name: str((tree.root / name).stat().st_size) for name in names if name not in tree.parts}
+        return [(name, sizes.get(name) or file_sha256(tree.root / name)) for name in names]
     return [*zip(names, _hashes(tree.root, names), strict=True)]
 
 
-def _hashes(root: Path, names: Sequence[str]) -> Iterator[str]:
-    """sha256 of each file, in order, on all cores (hashing lets go of the interpreter lock)."""
+def parallel(work: Callable[[str], T], names: Sequence[str]) -> Iterator[T]:
+    """work(name) for each name, in order, on all cores: for work that lets go of the interpreter lock.
+
+    In blocks, so that whoever stops at the first bad file does not wait for all the others.
+    """
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        yield from pool.map(lambda name: file_sha256(root / name), names)
+        for start in range(0, len(names), 512):
+            yield from pool.map(work, names[start : start + 512])
+
+
+def _hashes(root: Path, names: Sequence[str]) -> Iterator[str]:
+    return parallel(lambda name: file_sha256(root / name), names)
 
 
 def read_sums(path: Path) -> dict[str, str]:

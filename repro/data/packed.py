@@ -26,6 +26,7 @@ from repro.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
 
+VERSION = "1"  # raise it whenever the way from files to splits, pixels and limited subsets changes
 STATISTICS_OF = 10**8  # mean and std are taken of about so many pixels at most: of evenly spaced training pictures
 
 

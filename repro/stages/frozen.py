@@ -126,21 +126,10 @@ def reid(task: Task) -> Outcome:
             progress=task.progress,
         )
     query, gallery = pictures.query, pictures.gallery
-    result = reid_evaluation.evaluate(
-        found["query"],
-        query.pids,
-        query.cams,
-        found["gallery"],
-        gallery.pids,
-        gallery.cams,
-        protocol,
-        device=device(),
-        query_images=query.pixels,
-        gallery_images=gallery.pixels,
-        work_dir=task.folder,
-        progress=task.progress,
-    )
+    ranked = (found["query"], query.pids, query.cams, found["gallery"], gallery.pids, gallery.cams)
+    result = reid_evaluation.evaluate(*ranked, protocol, device=device(), progress=task.progress)
+    reid_evaluation.strip(*ranked, query.pixels, gallery.pixels, protocol, task.folder / "ranked.png")
     outcome = outcome_of(result, source_of(pictures))
     outcome.cost["image_passes"] = len(query.pixels) + len(gallery.pixels)
+    outcome.artifacts["ranked"] = "ranked.png"
     return outcome
-

@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from methods.base import Batch, DataInfo, Method, Streams
 from repro import checkpoints
 from repro.data import catalogue
-from repro.errors import UserError
+from repro.errors import Stopped, UserError
 from repro.recipes import Recipe
 from repro.records import write_atomic
 from repro.schedules import factor
@@ -34,10 +34,6 @@ TRAINING = "repro-training"
 _LOG_EVERY = 20  # updates between two looks at the losses: each look waits for the device
 _SAVE_EVERY = 30.0  # seconds between two checkpoints
 _COLLAPSED = 0.05  # of the standard deviation that unit vectors spread over the sphere would have
-
-
-class Stopped(Exception):
-    """The process was asked to end (SIGTERM); the checkpoint is written."""
 
 
 def seed_of(*parts: object) -> int:

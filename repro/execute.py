@@ -1,0 +1,194 @@
+"""`run` and `status`: from the plan to the executor, and from the records to the table that ends a run."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from repro import plan, records, show
+from repro.errors import UserError
+from repro.plan import Plan, Request
+from repro.settings import Settings, require_writable
+from repro.workspace import Workspace
+
+if TYPE_CHECKING:
+    from slurm.folder import Outcome
+    from slurm.graph import Graph
+
+
+def run(request: Request, settings: Settings, command: Sequence[str]) -> int:
+    """Do what is missing of a request, then print the table; returns the exit status."""
+    require_writable(settings.workspace)
+    place = Workspace(settings.workspace)
+    planned = plan.make(request, settings)
+    for fault in planned.faults:
+        print(f"passed over: {fault}", file=sys.stderr)
+    lost = next((job for job in planned.jobs if job.missing), None)
+    if lost:
+        raise UserError(lost.missing)
+    todo = planned.missing()
+    if not todo:
+        print(f"everything was cached: {len(planned.jobs)} jobs, nothing to do")
+        finish(planned, place)
+        return 0
+    graph = plan.graph(planned, settings)
+    print(
+        f"track {planned.track.name}: {len(todo)} jobs in {len(graph)} processes"
+        f" ({len(planned.jobs) - len(todo)} cached); logs in {place.processes / 'logs'}",
+        flush=True,
+    )
+    if _executor(settings) == "slurm":
+        return _submit(graph, settings, place)
+    try:
+        outcomes = _run_here(graph, planned, settings, place)
+    except KeyboardInterrupt:
+        again = "python -m repro " + shlex.join(command)
+        print(f"\ninterrupted: finished jobs and checkpoints are kept in {settings.workspace}; go on with: {again}")
+        return 130
+    finish(planned, place)
+    failed = [outcome for outcome in outcomes.values() if outcome.state != "done"]
+    for outcome in failed:
+        print(f"{outcome.state}: {outcome.key}: {outcome.reason}" + (f" (log: {outcome.log})" if outcome.log else ""))
+    return 1 if failed else 0
+
+
+def finish(planned: Plan, place: Workspace) -> None:
+    """Write the boards and print the one table of these runs."""
+    from leaderboards import claims
+    from leaderboards.summary import suite_table
+    from repro.publish import write_boards
+
+    write_boards(place)
+    marks = {job.fingerprint for job in planned.jobs}
+    mine = [record for record in records.read_all(place.records)[0] if record["fingerprint"] in marks]
+    if mine:
+        print()
+        print(suite_table(mine, claims.load()))
+        print(f"\ncomparable with the papers: {planned.track.comparable}")
+    print(f"boards:  {place.boards / 'index.md'}")
+    print(f"records: {place.records}")
+
+
+def _executor(settings: Settings) -> str:
+    if settings.executor == "local":
+        return "local"
+    from slurm import cluster
+
+    reason = cluster.available()
+    if settings.executor == "slurm" and reason:
+        raise UserError(reason)
+    return "local" if reason else "slurm"
+
+
+def _submit(graph: Graph, settings: Settings, place: Workspace) -> int:
+    from slurm import cluster
+
+    submission = cluster.submit(graph, folder=place.processes, profile=cluster.profile(settings.cluster))
+    print(f"submitted {len(graph)} processes to SLURM as {', '.join(submission.jobs)}")
+    print(f"where they stand: python -m repro status --workspace {settings.workspace}")
+    return 0
+
+
+def _run_here(graph: Graph, planned: Plan, settings: Settings, place: Workspace) -> dict[str, Outcome]:
+    from slurm import local
+
+    with _display(graph) as on_event:
+        return local.run(
+            graph,
+            folder=place.processes,
+            cores=settings.cores,
+            memory_gb=settings.memory_gb,
+            on_event=on_event,
+        )
+
+
+@contextmanager
+def _display(graph: Graph) -> Iterator[Any]:
+    """Bars on a terminal, plain lines elsewhere, from the executor's events."""
+    if not sys.stdout.isatty():
+        yield _Lines()
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[info]}"),
+    )
+    with Progress(*columns) as bars:
+        whole = bars.add_task("all processes", total=len(graph), info="")
+        tasks: dict[str, Any] = {}
+
+        def on_event(event: Any) -> None:
+            if event.kind == "started":
+                tasks[event.key] = bars.add_task(event.key, total=None, info="")
+            elif event.kind == "progress":
+                told = event.progress
+                name = f"{event.key} {told.info.get('job', '')}"
+                bars.update(tasks[event.key], description=name, completed=told.done, total=told.total, info=_info(told))
+            elif event.kind == "elsewhere":
+                bars.console.print(f"{event.key}: another process is running it; waiting for its result")
+            else:
+                bars.advance(whole)
+                if event.key in tasks:
+                    bars.remove_task(tasks.pop(event.key))
+                bars.console.print(_ended(event))
+
+        yield on_event
+
+
+class _Lines:
+    """Plain log lines: starts, ends, and how far each process is, at most every ten seconds."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, float] = {}
+
+    def __call__(self, event: Any) -> None:
+        now = time.monotonic()
+        if event.kind == "started":
+            self._last[event.key] = now
+            print(f"{event.key}: started", flush=True)
+        elif event.kind == "progress":
+            if now - self._last.get(event.key, 0.0) >= 10:
+                self._last[event.key] = now
+                told = event.progress
+                line = f"{event.key}: {told.info.get('job', '')} {told.done} of {told.total} {_info(told)}"
+                print(line.rstrip(), flush=True)
+        elif event.kind == "elsewhere":
+            print(f"{event.key}: another process is running it; waiting for its result", flush=True)
+        else:
+            print(_ended(event), flush=True)
+
+
+def _info(told: Any) -> str:
+    shown = {key: value for key, value in told.info.items() if key.startswith("loss") and isinstance(value, float)}
+    total = sum(shown.values())
+    return f"loss {total:.3f}" if shown else ""
+
+
+def _ended(event: Any) -> str:
+    outcome = event.outcome
+    if outcome.state == "done":
+        return f"{event.key}: done in {show.duration(outcome.seconds)}"
+    return f"{event.key}: {outcome.state}, {outcome.reason}"
+
+
+def status(settings: Settings) -> str:
+    """Where the processes of this workspace stand, and how many records there are."""
+    from slurm import cluster
+
+    place = Workspace(settings.workspace)
+    if not settings.workspace.is_dir():
+        raise UserError(f"no workspace {settings.workspace}; name one with --workspace")
+    found, faults = records.read_all(place.records)
+    rows = [[state.key, state.state, state.detail] for state in cluster.status(place.processes)]
+    lines = [show.table(rows, ["process", "state", "detail"])] if rows else ["no process was started yet"]
+    lines += ["", f"{len(found)} records in {place.records}"]
+    return "\n".join([*lines, *(f"passed over: {fault}" for fault in faults)])

@@ -1,0 +1,90 @@
+"""Checkpoints: whole or not at all, and nothing in them is ever executed."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from repro import checkpoints
+from repro.errors import UserError
+from repro.stages.common import ENCODER, load_encoder
+
+
+class Payload:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.target),)
+
+
+def test_round_trip_keeps_the_previous_one(tmp_path: Path) -> None:
+    path = tmp_path / "c.pt"
+    for number in (1, 2):
+        checkpoints.save(path, {"form": "x", "n": number, "w": torch.full((3,), float(number))})
+    assert checkpoints.load(path, "x")["n"] == 2
+    assert checkpoints.load(tmp_path / "c.pt.prev", "x")["n"] == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["c.pt", "c.pt.prev"]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_a_truncated_one_falls_back_to_the_previous(tmp_path: Path, share: float) -> None:
+    path = tmp_path / "c.pt"
+    for number in (1, 2):
+        checkpoints.save(path, {"form": "x", "n": number, "w": torch.ones(10_000)})
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(UserError, match="truncated"):
+        checkpoints.load(path, "x")
+    state, note = checkpoints.load_latest(path, "x")
+    assert state is not None and state["n"] == 1 and "c.pt" in note
+
+
+def test_a_flipped_byte_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "c.pt"
+    checkpoints.save(path, {"form": "x", "w": torch.ones(10_000)})
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(UserError, match="damaged"):
+        checkpoints.load(path, "x")
+
+
+def plant(path: Path, target: Path, zipped: bool) -> None:
+    if zipped:
+        torch.save({"form": ENCODER, "weights": Payload(target)}, path)
+    else:
+        path.write_bytes(pickle.dumps({"form": ENCODER, "weights": Payload(target)}))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("reader", ["load", "load_latest", "load_encoder"])
+def test_a_planted_payload_never_runs(tmp_path: Path, zipped: bool, reader: str) -> None:
+    path, target = tmp_path / "evil.pt", tmp_path / "executed"
+    plant(path, target, zipped)
+    if reader == "load_latest":
+        assert checkpoints.load_latest(path, ENCODER)[0] is None
+    else:
+        with pytest.raises(UserError, match=r"evil\.pt"):
+            load_encoder(path) if reader == "load_encoder" else checkpoints.load(path, ENCODER)
+    assert not target.exists()
+
+
+def test_the_payload_is_real(tmp_path: Path) -> None:
+    path, target = tmp_path / "evil.pt", tmp_path / "executed"
+    plant(path, target, zipped=True)
+    torch.load(path, weights_only=False)
+    assert target.exists()
+
+
+def test_a_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "resnet.pt"
+    torch.save({"state_dict": {"conv1.weight": torch.ones(3)}}, path)
+    with pytest.raises(UserError, match=r"resnet\.pt: not a repro-encoder checkpoint"):
+        load_encoder(path)

@@ -1,0 +1,285 @@
+"""Layouts of the large data sets, on miniatures, and what is said where a layout is wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from repro.data import catalogue, layouts
+from repro.data.types import MissingData, Where
+from repro.errors import UserError
+
+Miniature = Callable[..., Path]
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> Where:
+    (tmp_path / "root").mkdir()
+    return Where(tmp_path / "root", tmp_path / "cache")
+
+
+def own(folder: Path) -> str:
+    return f"folder:{folder}"
+
+
+def root_of(where: Where) -> Path:
+    assert where.data_root is not None
+    return where.data_root
+
+
+def test_imagenet(miniature: Miniature, where: Where) -> None:
+    miniature("imagenet", root_of(where))
+    train = catalogue.load_classification("imagenet", "train", where, size=24)
+    test = catalogue.load_classification("imagenet", "test", where, size=24)
+    assert train.pixels.shape == (24, 3, 24, 24) and test.pixels.shape == (12, 3, 24, 24)
+    assert train.classes == test.classes and train.classes[0] == "n01440764"
+    assert train.mean == (0.485, 0.456, 0.406)
+    assert train.source == "ImageNet-1k, incomplete (24 train, 12 test)"  # never passes for the whole
+    status = {s.name: s for s in catalogue.statuses(where)}["imagenet"]
+    assert status.found and "24 of 1,281,167 train" in status.note
+
+
+def test_imagenet100_takes_the_listed_classes_only(miniature: Miniature, where: Where) -> None:
+    folder = miniature("imagenet100", root_of(where))
+    folder.rename(root_of(where) / "imagenet")  # the whole of ImageNet serves as well
+    for split in ("train", "val"):
+        (root_of(where) / "imagenet" / split / "n00000001").mkdir()
+    train = catalogue.load_classification("imagenet100", "train", where, size=16)
+    assert len(train.classes) == 100 == len(set(train.classes)) and "n02869837" in train.classes
+    assert list(train.classes) == sorted(train.classes) and "n00000001" not in train.classes
+    victim = root_of(where) / "imagenet" / "val" / train.classes[7]
+    next(victim.iterdir()).unlink()
+    victim.rmdir()
+    with pytest.raises(UserError, match=f"lacks 1 of 100 class folders, the first is {victim.name}"):
+        catalogue.load_classification("imagenet100", "train", where, size=16)
+
+
+def test_pictures_are_resized_by_the_shorter_side_and_cut_in_the_middle(tmp_path: Path, where: Where) -> None:
+    picture = np.zeros((60, 120, 3), np.uint8)
+    picture[:, :30] = (255, 0, 0)  # outside of the middle square
+    picture[:, 30:60] = (0, 255, 0)
+    picture[:, 60:90] = (0, 0, 255)
+    picture[:, 90:] = (255, 0, 0)
+    for name in ("a", "b"):
+        (tmp_path / "own" / name).mkdir(parents=True)
+        Image.fromarray(picture).save(tmp_path / "own" / name / "1.png")
+    kept = catalogue.load_classification(own(tmp_path / "own"), "train", where, size=20).pixels[0]
+    assert kept[0, :, 2:-2].max() == 0
+    assert (kept[1, :, 2:8] == 255).all() and (kept[2, :, 12:18] == 255).all()
+
+
+def test_own_pictures_with_and_without_splits_and_classes(miniature: Miniature, tmp_path: Path, where: Where) -> None:
+    folder = miniature("folder", tmp_path, classes=("cat", "dog"), train=10, test=3, splits=("train", "test"))
+    assert len(catalogue.load_classification(own(folder), "test", where, size=16).pixels) == 6
+    alone = folder / "train"  # FOLDER/CLASS/*: one fifth is held out, always the same
+    train, test = (catalogue.load_classification(own(alone), split, where, size=16) for split in ("train", "test"))
+    assert train.labels is not None and test.labels is not None
+    assert np.bincount(train.labels).tolist() == [8, 8] and np.bincount(test.labels).tolist() == [2, 2]
+    assert not {p.tobytes() for p in train.pixels} & {p.tobytes() for p in test.pixels}
+    split = layouts.image_folder(alone)
+    moved = miniature("folder", tmp_path / "elsewhere", classes=("cat", "dog"), train=10, test=3) / "train"
+    assert [p.name for p in layouts.image_folder(moved)["test"].files] == [p.name for p in split["test"].files]
+    flat = catalogue.load_classification(own(alone / "cat"), "train", where, size=16)  # FOLDER/*: no labels
+    assert flat.labels is None and flat.classes == () and len(flat.pixels) == 10
+    assert len(catalogue.load_classification(own(alone / "cat"), "train", where, size=16, limit=4).pixels) == 4
+    with pytest.raises(UserError, match="has no classes, so there is no test split"):
+        catalogue.load_classification(own(alone / "cat"), "test", where, size=16)
+    assert catalogue.train_pictures(own(alone), where) == 16
+
+
+def test_changed_pictures_do_not_meet_the_old_pack(miniature: Miniature, tmp_path: Path, where: Where) -> None:
+    folder = miniature("folder", tmp_path, classes=("cat", "dog"), train=2, test=1)
+    before = catalogue.load_classification(own(folder), "train", where, size=16)
+    Image.new("RGB", (16, 16), (9, 9, 9)).save(folder / "train" / "cat" / "cat_train_0.JPEG")
+    after = catalogue.load_classification(own(folder), "train", where, size=16)
+    assert before.manifest != after.manifest
+    assert (after.pixels[0] == 9).all() and not (before.pixels[0] == 9).all()
+    (folder / "README.txt").write_text("no picture")  # no part of the content
+    assert catalogue.manifest_of(own(folder), where) == after.manifest
+
+
+def test_a_corrupt_picture_is_named_and_leaves_nothing_behind(
+    miniature: Miniature, tmp_path: Path, where: Where
+) -> None:
+    folder = miniature("folder", tmp_path, classes=("cat", "dog"), train=3, test=2)
+    victim = folder / "train" / "dog" / "dog_train_1.JPEG"
+    whole = victim.read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"no picture at all"):
+        victim.write_bytes(content)
+        with pytest.raises(UserError, match=f"cannot decode {victim}"):
+            catalogue.load_classification(own(folder), "train", where, size=16)
+        assert [p for p in (where.cache / "packed").iterdir() if p.is_dir()] == []
+    assert str(victim) in str(catalogue.verify(str(folder), where).problem)
+    victim.write_bytes(whole)
+    assert catalogue.verify(str(folder), where).ok  # writes the list down
+    victim.write_bytes(whole[:-1] + b"x")
+    assert f"{victim} is not what it was" in str(catalogue.verify(str(folder), where).problem)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: (f / "val" / "cat").rename(f / "val" / "horse"), "class 'horse' that .*train lacks"),
+        (lambda f: (f / "train" / "cat" / "cat_train_0.JPEG").rename(f / "train" / "x.jpg"), "beside class folders"),
+        (lambda f: (f / "train").rename(f / "training"), "has 'val' but no 'train'"),
+    ],
+)
+def test_wrong_folders(
+    spoil: Callable[[Path], object], message: str, miniature: Miniature, tmp_path: Path, where: Where
+) -> None:
+    folder = miniature("folder", tmp_path, classes=("cat", "dog"), train=3, test=2)
+    spoil(folder)
+    with pytest.raises(UserError, match=message):
+        catalogue.load_classification(own(folder), "train", where, size=8)
+
+
+def test_no_pictures_no_folder_no_root(tmp_path: Path, where: Where) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no pictures below"):
+        catalogue.load_classification(own(tmp_path / "empty"), "train", where, size=8)
+    with pytest.raises(MissingData, match="no folder"):
+        catalogue.manifest_of(own(tmp_path / "nowhere"), where)
+    with pytest.raises(MissingData, match=r"looked for .*imagenet; to get it: ILSVRC"):
+        catalogue.load_classification("imagenet", "train", where, size=8)
+    with pytest.raises(MissingData, match="set REPRO_DATA or --data-root"):
+        catalogue.coco_set("coco-mini", Where(None, where.cache))
+    with pytest.raises(UserError, match="did you mean 'imagenet'"):
+        catalogue.manifest_of("imagnet", where)
+    with pytest.raises(UserError, match="'digits' is for classification, not reid"):
+        catalogue.reid_set("digits", where, size=(8, 8))
+
+
+def test_coco(miniature: Miniature, where: Where) -> None:
+    from pycocotools.coco import COCO
+
+    folder = miniature("coco2017", root_of(where))
+    coco = catalogue.coco_set("coco2017", where)
+    assert coco.classes == ("person", "car", "cat") and coco.source == "COCO 2017, incomplete (6 train, 4 val)"
+    truth = COCO(str(coco.val_json))
+    for annotation in truth.anns.values():
+        x, y, w, h = annotation["bbox"]
+        mask = truth.annToMask(annotation)
+        assert mask.sum() == annotation["area"] == mask[y : y + h, x : x + w].sum()
+    path = folder / "annotations" / "instances_val2017.json"
+    whole = path.read_text()
+    for text, message in (
+        (whole[:500], "cannot read annotations"),
+        ("{}", "is no COCO instances file"),
+        (whole.replace('"category_id": 1,', '"category_id": 2,'), "unlisted picture or category"),
+    ):
+        path.write_text(text)
+        with pytest.raises(UserError, match=message):
+            catalogue.coco_set("coco2017", where)
+    path.write_text(whole)
+    before = catalogue.manifest_of("coco2017", where)
+    path.write_text(whole.replace('"iscrowd": 1', '"iscrowd": 0'))  # as long as before, and not a new file
+    assert catalogue.manifest_of("coco2017", where) != before
+    path.unlink()
+    with pytest.raises(MissingData, match=r"lacks annotations/instances_val2017\.json"):
+        catalogue.coco_set("coco2017", where)
+
+
+def test_market(miniature: Miniature, where: Where) -> None:
+    folder = miniature("market1501", root_of(where))
+    market = catalogue.reid_set("market1501", where, size=(32, 16))
+    assert market.train.pixels.shape == (16, 3, 32, 16)
+    assert sorted(set(market.gallery.pids.tolist())) == [-1, 0, 5, 6, 7]
+    assert market.gallery.cams[market.gallery.pids == 0].tolist() == [3]
+    assert "incomplete" in market.source
+    stray = folder / "query" / "portrait.jpg"
+    Image.new("RGB", (8, 8)).save(stray)
+    with pytest.raises(UserError, match=f"{stray} tells neither identity nor camera"):
+        catalogue.reid_set("market1501", where, size=(32, 16))
+    stray.rename(folder / "query" / "0001_c1s1_000001_00.jpg")
+    with pytest.raises(UserError, match="identity 1 is in the training and in the test pictures"):
+        catalogue.reid_set("market1501", where, size=(32, 16))
+
+
+def test_sysu(miniature: Miniature, where: Where) -> None:
+    miniature("sysu30k", root_of(where))
+    sysu = catalogue.reid_set("sysu30k", where, size=(32, 16))
+    assert len(sysu.train.pixels) == 0 and sysu.train.pixels.shape[1:] == (3, 32, 16)
+    assert sysu.query.pids.tolist() == [28311, 28312, 28313] and set(sysu.query.cams) == {2}
+    assert sorted(sysu.gallery.pids.tolist()) == [0, 0, 0, 0, 28311, 28312, 28313] and set(sysu.gallery.cams) == {1}
+
+
+class _Bomb:
+    """Unpickling this makes a folder."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        import os
+
+        return os.mkdir, (str(self.marker),)
+
+
+def test_a_planted_cifar_pickle_is_refused_unread(tmp_path: Path, where: Where) -> None:
+    marker = tmp_path / "ran"
+    payload = pickle.dumps(_Bomb(marker))
+    folder = root_of(where) / "cifar10" / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    for name in ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"):
+        (folder / name).write_bytes(payload)
+    (folder / "batches.meta").write_bytes(payload)
+    with pytest.raises(UserError, match="data_batch_1 has not the published md5"):
+        catalogue.load_classification("cifar10", "train", where, size=32)
+    assert "data_batch_1" in str(catalogue.verify("cifar10", where).problem)
+    from torchvision.datasets import CIFAR10
+
+    with pytest.raises(RuntimeError, match="corrupted"):  # our check is the first of two
+        CIFAR10(str(folder.parent))
+    with tarfile.open(root_of(where) / "cifar-100-python.tar.gz", "w:gz") as archive:
+        member = tarfile.TarInfo("cifar-100-python/train")
+        member.size = len(payload)
+        archive.addfile(member, io.BytesIO(payload))
+    with pytest.raises(UserError, match=r"cifar-100-python\.tar\.gz has not the published md5"):
+        catalogue.load_classification("cifar100", "train", where, size=32)
+    assert not marker.exists()
+    pickle.loads(payload)  # the payload does what it says
+    assert marker.exists()
+
+
+def test_our_md5_sums_are_torchvisions() -> None:
+    from torchvision import datasets
+
+    for official in layouts.OFFICIAL_CIFAR.values():
+        theirs = getattr(datasets, official.dataset)
+        listed = [*theirs.train_list, *theirs.test_list, [theirs.meta["filename"], theirs.meta["md5"]]]
+        assert sorted(map(list, official.md5)) == sorted(listed)
+        assert (official.url, official.archive_md5, official.folder) == (theirs.url, theirs.tgz_md5, theirs.base_folder)
+
+
+def test_no_network_says_where_to_put_the_archive(where: Where, monkeypatch: pytest.MonkeyPatch) -> None:
+    from urllib.error import URLError
+
+    from torchvision.datasets import CIFAR10
+
+    def offline(self: object) -> None:
+        raise URLError("no route")
+
+    monkeypatch.setattr(CIFAR10, "download", offline)
+    with pytest.raises(
+        MissingData, match=r"cannot download .*no route.*put cifar-10-python\.tar\.gz into .*root/cifar10"
+    ):
+        catalogue.load_classification("cifar10", "train", where, size=32)
+
+
+def test_the_catalogue_covers_every_track_and_says_how_to_get_it() -> None:
+    import tomllib
+    from importlib import resources
+
+    tracks = tomllib.loads(resources.files("repro").joinpath("tracks.toml").read_text())
+    for track, table in tracks.items():
+        for kind in ("classification", "detection", "reid"):
+            assert track in catalogue.require_kind(table[kind], kind).tracks
+    assert json.dumps([entry.how for entry in catalogue.CATALOGUE.values()]).isascii()

@@ -1,0 +1,48 @@
+"""A fingerprint changes with what can change a number, and with nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from repro import fingerprint
+
+
+def test_digest_ignores_key_order_only() -> None:
+    assert fingerprint.digest({"a": 1, "b": [1, 2]}) == fingerprint.digest({"b": [1, 2], "a": 1})
+    assert fingerprint.digest({"b": [1, 2]}) != fingerprint.digest({"b": [2, 1]})
+
+
+@pytest.mark.parametrize(
+    "change, same",
+    [
+        ("x = 1  # why\n\ndef f():\n    '''Doc.'''\n    return x\n", True),
+        ("x = 1\ndef f():\n    '''Other words.'''\n\n    return x\n", True),
+        ("x = 2\ndef f():\n    '''Doc.'''\n    return x\n", False),
+    ],
+)
+def test_comments_and_docstrings_do_not_count_but_constants_do(tmp_path: Path, change: str, same: bool) -> None:
+    base = tmp_path / "a.py"
+    base.write_text("x = 1\ndef f():\n    '''Doc.'''\n    return x\n")
+    other = tmp_path / "b.py"
+    other.write_text(change)
+    assert (fingerprint._read(base)[0] == fingerprint._read(other)[0]) is same
+
+
+def test_a_stage_reaches_its_evaluation_but_not_another_method() -> None:
+    def reached(*modules: str) -> set[str]:
+        todo, seen = list(modules), set()
+        while todo:
+            name = todo.pop()
+            path = fingerprint._file_of(name)
+            if name in seen or path is None:
+                continue
+            seen.add(name)
+            todo += [m for m in fingerprint._read(path)[1] if fingerprint._covered(m)]
+        return seen
+
+    pretrain = reached("repro.stages.pretrain", "methods.aps")
+    assert {"methods.base", "methods.parts.views", "methods.parts.losses"} <= pretrain
+    assert "methods.moco_v3" not in pretrain and "eval.detection" not in pretrain
+    assert "eval.scores" in reached("eval.knn")

@@ -1,0 +1,133 @@
+"""The plan: pure, quick, and its fingerprints say what would change a number."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from repro import plan, records
+from repro.errors import UserError
+from repro.plan import SUITES, Request
+from repro.settings import Settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(workspace=tmp_path)
+
+
+APS = Request(("aps",))
+
+
+def test_a_full_run_is_one_graph(settings: Settings) -> None:
+    made = plan.make(APS, settings)
+    kinds = [job.kind for job in made.jobs]
+    assert sorted(kinds) == sorted(["pretrain", "features", "knn", "linear", "reid", "finetune", "detection"])
+    by_mark = made.by_fingerprint()
+    needs = {job.kind: [by_mark[parent].kind for parent in job.parents] for job in made.jobs}
+    assert needs["knn"] == needs["linear"] == ["features"]
+    assert needs["features"] == needs["reid"] == needs["finetune"] == needs["detection"] == ["pretrain"]
+    graph = plan.graph(made, settings)
+    assert sorted(node.stage for node in graph) == ["detection", "finetune", "frozen", "pretrain"]
+    for node in graph:
+        assert (node.after == ()) is (node.stage == "pretrain")
+
+
+def test_quick_needs_no_detector(settings: Settings) -> None:
+    made = plan.make(dataclasses.replace(APS, evaluations=SUITES["quick"]), settings)
+    assert {job.kind for job in made.jobs} == {"pretrain", "features", "knn", "linear"}
+
+
+def test_detection_and_segmentation_are_one_training(settings: Settings) -> None:
+    for names in (("detection",), ("segmentation",), ("detection", "segmentation")):
+        made = plan.make(dataclasses.replace(APS, evaluations=names), settings)
+        assert [job.kind for job in made.jobs] == ["pretrain", "detection"]
+
+
+def marks(settings: Settings, **change: object) -> dict[str, str]:
+    return {job.kind: job.fingerprint for job in plan.make(dataclasses.replace(APS, **change), settings).jobs}
+
+
+def test_fingerprints_change_with_what_they_cover_only(settings: Settings) -> None:
+    base = marks(settings)
+    assert marks(settings) == base
+    everything = set(base)
+
+    def changed(**change: object) -> set[str]:
+        other = marks(settings, **change)
+        return {kind for kind in base if other[kind] != base[kind]}
+
+    assert changed(seeds=(1,)) == everything
+    assert changed(overrides=("pretrain.epochs=2",)) == everything
+    assert changed(overrides=("knn.temperature=0.5",)) == {"knn"}
+    assert changed(overrides=("finetune.epochs=9",)) == {"finetune"}
+    assert changed(overrides=("detection.iterations=9",)) == {"detection"}
+    assert changed(overrides=("data.limit=1000",)) == everything
+
+
+def test_what_has_a_record_is_cached_and_not_in_the_graph(settings: Settings) -> None:
+    job = plan.make(APS, settings).jobs[0]
+    record = {
+        **{key: getattr(job, key) for key in ("fingerprint", "kind", "method", "variant", "track", "seed")},
+        "schema": 1,
+        "metrics": {},
+        "cost": {},
+        "provenance": {},
+    }
+    records.write(settings.workspace / "records", record)
+    made = plan.make(APS, settings)
+    assert [j.kind for j in made.jobs if j.cached] == ["pretrain"]
+    graph = plan.graph(made, settings)
+    assert "pretrain" not in {node.stage for node in graph}
+    assert all(node.after == () for node in graph)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"methods": ("asp",)}, "did you mean 'aps'"),
+        ({"track": "mimi"}, "did you mean 'mini'"),
+        ({"evaluations": ("lineer",)}, "did you mean 'linear'"),
+        ({"overrides": ("pretrain.epoch=2",)}, "did you mean 'epochs'"),
+        ({"overrides": ("pretrian.epochs=2",)}, "did you mean 'pretrain'"),
+        ({"overrides": ("pretrain.epochs=many",)}, "must be int"),
+        ({"overrides": ("knn.temprature=1",)}, "temperature"),
+        ({"overrides": ("knn.temperature=hot",)}, "float"),
+        ({"overrides": ("segmentation.lr=1",)}, "detection.lr"),
+        ({"overrides": ("pretrain.epochs",)}, "table.key=value"),
+        ({"data": "cifar"}, "did you mean"),
+        ({"data": "./nowhere"}, "no such folder"),
+        ({"data": "coco-mini"}, "classification"),
+        ({"seeds": (-1,)}, "seed"),
+        ({"methods": ()}, "at least one method"),
+    ],
+)
+def test_wrong_use_gets_one_line_that_names_the_fix(settings: Settings, change: dict[str, object], words: str) -> None:
+    with pytest.raises(UserError, match=words) as caught:
+        plan.make(dataclasses.replace(APS, **change), settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_data_is_noted_in_the_plan(settings: Settings) -> None:
+    made = plan.make(dataclasses.replace(APS, track="mini"), settings)
+    assert all(job.missing for job in made.jobs)
+    assert "--data-root" in made.jobs[0].missing
+
+
+@pytest.mark.parametrize("track", ["cifar", "imagenet100", "imagenet"])
+def test_the_big_tracks_have_a_whole_graph_with_estimates(settings: Settings, track: str) -> None:
+    made = plan.make(Request(("all",), track), settings)
+    assert len(made.jobs) >= 4 * 7 and all(job.seconds > 0 for job in made.jobs)
+
+
+def test_planning_imports_no_torch() -> None:
+    code = (
+        "import sys; from repro import cli, plan, recipes, show, execute; from repro.data import catalogue;"
+        "heavy = {'torch', 'mmengine', 'mmdet', 'pandas', 'scipy', 'matplotlib', 'torchvision'} & set(sys.modules);"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
