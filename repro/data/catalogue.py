@@ -448,6 +448,7 @@ def _counts(entry: Entry, root: Path) -> dict[str, int]:
         return dict(entry.counts)
     if entry.layout == "folders":
         return {split: len(found.files) for split, found in layouts.image_folder(root, _class_names(entry)).items()}
+    parts: tuple[str, ...]
     if entry.layout == "coco":
         parts = ("train2017", "val2017") if "train2017" in entry.parts else ("images/train", "images/val")
     else:
@@ -480,7 +481,7 @@ def verify(name_or_folder: str, where: Where, progress: Progress = quiet) -> Rep
     elif name == "digits":
         folder = prepare(name, where, size=entry.native)
         counts, number, problem = dict(entry.counts), 1, None
-        note = str(folder)
+        note = f"decoded copy in {folder}"
     else:
         root = _generate(entry, where) if entry.layout == "embedded" else _locate(entry, where)
         tree = _tree(entry, root)

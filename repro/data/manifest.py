@@ -1,8 +1,8 @@
 """What a data set's content is, as one hash, and whether the files still are what they were.
 
 The manifest is the sha256 over the sorted lines "sha256-of-file  path" (the form of a SHA256SUMS file), so it is the
-same on every machine. Data sets too large to be read for a hash take "size  path" instead. As reading takes time, the
-result is kept in the cache beside a signature (names, sizes and times of change) that must still hold.
+same on every machine. Data sets too large to be read for a hash take "size  path" for their pictures. As reading takes
+time, the result is kept in the cache beside a signature (names, sizes and times of change) that must still hold.
 """
 
 from __future__ import annotations
