@@ -89,11 +89,11 @@ def check_finite(features: npt.NDArray[np.float32]) -> None:
         )
 
 
-def to_tensor(images: npt.NDArray[np.uint8] | Tensor) -> Tensor:
-    """uint8 pictures as a tensor, copied only if they are read-only (memory-mapped) or not contiguous."""
-    if isinstance(images, Tensor):
-        return images
-    return torch.from_numpy(np.require(images, requirements=["C", "W"]))
+def to_tensor(array: npt.NDArray[Any] | Tensor) -> Tensor:
+    """An array as a tensor, copied only if it is read-only (memory-mapped) or not contiguous; a tensor as it is."""
+    if isinstance(array, Tensor):
+        return array
+    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
 
 def resize(x: Tensor, size: Sequence[int], interpolation: str = "bilinear") -> Tensor:

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eval.features import check_finite
+from eval.features import check_finite, to_tensor
 from eval.protocols import KnnProtocol
 from eval.scores import Progress, check_labelled, pack, percent, standard_error, true_rank
 from eval.splits import holdout
@@ -103,13 +103,13 @@ def true_ranks(
     report: Callable[[int], None] = lambda done: None,
 ) -> npt.NDArray[np.int64]:
     """How many classes score above the true one, for every k of `ks` (ascending) from one search: int64 [K, N]."""
-    bank = F.normalize(torch.from_numpy(train_x).to(device), dim=1)
-    labels = torch.from_numpy(train_y).to(device)
+    bank = F.normalize(to_tensor(train_x).to(device), dim=1)
+    labels = to_tensor(train_y).to(device)
     chunk = max(1, min(1024, CHUNK // len(bank)))
     out = np.empty((len(ks), len(test_x)), np.int64)
     for start in range(0, len(test_x), chunk):
-        queries = F.normalize(torch.from_numpy(test_x[start : start + chunk]).to(device), dim=1)
-        truth = torch.from_numpy(test_y[start : start + chunk]).to(device)
+        queries = F.normalize(to_tensor(test_x[start : start + chunk]).to(device), dim=1)
+        truth = to_tensor(test_y[start : start + chunk]).to(device)
         similarity, neighbours = nearest(queries @ bank.T, ks[-1])
         # Relative to the nearest neighbour: the same order of classes, and no overflow at small temperatures.
         weights = ((similarity - similarity[:, :1]).double() / protocol.temperature).exp()

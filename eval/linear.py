@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eval.features import check_finite
+from eval.features import check_finite, to_tensor
 from eval.protocols import LinearProtocol
 from eval.scores import Progress, check_labelled, pack, percent, standard_error, true_rank
 from eval.splits import holdout, per_class
@@ -54,8 +54,8 @@ def evaluate(
         check_finite(x)
     fit, held = holdout(train_y, protocol.holdout, protocol.seed)
     grid = [(rate, decay) for rate in protocol.learning_rates for decay in protocol.weight_decays]
-    train, test = (torch.from_numpy(x).to(device) for x in normalised(train_x, test_x, protocol.normalise))
-    train_labels, test_labels = (torch.from_numpy(y).to(device) for y in (train_y, test_y))
+    train, test = (to_tensor(x).to(device) for x in normalised(train_x, test_x, protocol.normalise))
+    train_labels, test_labels = (to_tensor(y).to(device) for y in (train_y, test_y))
 
     def report(epoch: int) -> None:
         if progress:

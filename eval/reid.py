@@ -24,7 +24,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from eval.features import check_finite
+from eval.features import check_finite, to_tensor
 from eval.protocols import ReidProtocol
 from eval.scores import Progress, pack, percent, standard_error
 
@@ -34,6 +34,7 @@ RANKS = (1, 5, 10, 20)
 
 Features = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
+Pixels = npt.NDArray[np.uint8]
 
 
 def evaluate(
@@ -47,11 +48,15 @@ def evaluate(
     *,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
+    query_images: Pixels | None = None,
+    gallery_images: Pixels | None = None,
+    work_dir: Path | None = None,
 ) -> dict[str, Any]:
     """rank1, rank5, rank10, rank20, mAP, mAP_trapezoid and mINP in percent over the queries.
 
     x: float32 [N, D]; pid, cam: int64 [N]. Queries without a right answer are left out and counted, or score 0, as the
     protocol says. Memory beside the features (and their unit-length copies) does not grow with the number of queries.
+    Given the images (uint8 [N, 3, H, W]) and a folder, the artifact "ranking" is the picture that `strip` draws.
     ValueError for arrays that do not fit each other, features that are not finite, or no query with a right answer.
     """
     _check(query_x, query_pid, query_cam, gallery_x, gallery_pid, gallery_cam)
@@ -86,7 +91,12 @@ def evaluate(
         "standard_error_mAP": float(100 * scores[0, counted].std() / n**0.5),
         "correct": pack(hits[1]),
     }
-    return {"metrics": metrics, "artifacts": {}, "details": details}
+    artifacts = {}
+    if query_images is not None and gallery_images is not None and work_dir is not None:
+        queries, gallery = (query_x, query_pid, query_cam), (gallery_x, gallery_pid, gallery_cam)
+        path = strip(*queries, *gallery, query_images, gallery_images, protocol, work_dir / "ranking.png")
+        artifacts["ranking"] = str(path)
+    return {"metrics": metrics, "artifacts": artifacts, "details": details}
 
 
 def hit_ranks(similarity: Features, right: Ids, junk: Ids) -> Ids:
@@ -120,8 +130,8 @@ def strip(
     gallery_x: Features,
     gallery_pid: Ids,
     gallery_cam: Ids,
-    query_images: npt.NDArray[np.uint8],
-    gallery_images: npt.NDArray[np.uint8],
+    query_images: Pixels,
+    gallery_images: Pixels,
     protocol: ReidProtocol,
     path: Path,
     *,
@@ -150,7 +160,7 @@ def strip(
     sheet = Image.new("RGB", (width, head + (tile + text + gap) * len(shown) + gap), "white")
     draw = ImageDraw.Draw(sheet)
 
-    def place(pixels: npt.NDArray[np.uint8], x: int, y: int, colour: tuple[int, int, int]) -> None:
+    def place(pixels: Pixels, x: int, y: int, colour: tuple[int, int, int]) -> None:
         picture = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
         scale = (tile - 8) / max(picture.size)
         picture = picture.resize(
@@ -205,8 +215,7 @@ def _similarities(
     query_x: Features, gallery_x: Features, protocol: ReidProtocol, device: str | torch.device
 ) -> Iterator[Features]:
     """Row by row, float32 [G]: cosine, or minus the squared distance."""
-    gallery = torch.from_numpy(gallery_x).to(device)
-    queries = torch.from_numpy(query_x).to(device)
+    gallery, queries = to_tensor(gallery_x).to(device), to_tensor(query_x).to(device)
     if protocol.metric == "cosine":
         gallery, queries = F.normalize(gallery, dim=1), F.normalize(queries, dim=1)
     else:
