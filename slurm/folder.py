@@ -1,0 +1,130 @@
+"""What running a graph leaves in its folder, and the one way each part is written and read.
+
+    nodes/KEY-DIGEST.json   a node as it was asked for
+    outcomes/KEY.json       how it ended
+    progress/KEY.json       its last report (slurm.progress)
+    logs/KEY.log            what it printed (on SLURM a link to submitit's file)
+    locks/KEY.lock          held by the process that runs it, so that nobody else does
+    journal.jsonl, submitit/    SLURM only: what was submitted, and submitit's own files
+
+The folder may be shared by machines (locks are flock, which NFS passes on).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from slurm.graph import Node
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a node ended.
+
+    Attributes:
+        state: "done"; "failed"; or "blocked", when a node it waits for was not done.
+        reason: one line, empty when done.
+        value: what the target returned.
+        log: file with everything it printed; empty where it never ran.
+        seconds, cpu_seconds: of the call; memory is the process's peak, its largest child added. Zero if it was killed.
+        ended: unix time.
+        digest, pid, job: whose outcome this is; `job` is SLURM's number, empty on this machine.
+    """
+
+    key: str
+    state: Literal["done", "failed", "blocked"]
+    reason: str = ""
+    value: Any = None
+    log: str = ""
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+    ended: float = 0.0
+    digest: str = ""
+    pid: int = 0
+    job: str = ""
+
+
+class Folder:
+    """Paths below one root, which is created."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        for name in ("nodes", "outcomes", "progress", "logs", "locks"):
+            (self.root / name).mkdir(parents=True, exist_ok=True)
+        self.journal = self.root / "journal.jsonl"
+        self.submitit = self.root / "submitit"
+
+    def node(self, key: str, digest: str) -> Path:
+        return self.root / "nodes" / f"{key}-{digest}.json"
+
+    def outcome(self, key: str) -> Path:
+        return self.root / "outcomes" / f"{key}.json"
+
+    def progress(self, key: str) -> Path:
+        return self.root / "progress" / f"{key}.json"
+
+    def log(self, key: str) -> Path:
+        return self.root / "logs" / f"{key}.log"
+
+    def lock(self, key: str) -> Path:
+        return self.root / "locks" / f"{key}.lock"
+
+    def write_node(self, node: Node) -> Path:
+        path = self.node(node.key, node.digest)
+        write_json(path, node.to_json())
+        return path
+
+    def write_outcome(self, outcome: Outcome) -> None:
+        write_json(self.outcome(outcome.key), asdict(outcome))
+
+    def read_outcome(self, key: str) -> Outcome | None:
+        try:
+            return Outcome(**json.loads(self.outcome(key).read_text()))
+        except FileNotFoundError:
+            return None
+
+
+def read_node(path: Path) -> Node:
+    return Node.from_json(json.loads(path.read_text()))
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Whole or not at all, whatever dies in between."""
+    text = json.dumps(data, indent=1)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def try_lock(path: Path) -> int | None:
+    """Take the lock and return its file descriptor, or None while somebody else holds it.
+
+    The kernel releases it when the descriptor is closed, by hand or by death.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def last_line(log: Path, at_most: int = 300) -> str:
+    """The last line of a log that is not empty (a progress bar's carriage return ends a line too)."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 8192))
+            lines = file.read().decode(errors="replace").replace("\r", "\n").split("\n")
+    except FileNotFoundError:
+        return ""
+    return next((line.strip()[:at_most] for line in reversed(lines) if line.strip()), "")
