@@ -59,8 +59,8 @@ def build(records: Sequence[Record], claims: Sequence[Claim], link: Link, pictur
     """
     boards = {f"{name}.md": _evaluation(name, records, link) for name in MAIN_METRICS}
     boards["efficiency.md"] = _efficiency(records, picture)
-    verdicts = {track: dict(_verdicts(claims, records, track)) for track in TRACKS}
-    boards["claims.md"] = _claims(claims, verdicts, records)
+    verdicts = {track: _verdicts(claims, records, track) for track in TRACKS}
+    boards["claims.md"] = _claims(claims, verdicts)
     boards["index.md"] = _index(records, claims, verdicts)
     return {name: text.rstrip("\n") + "\n" for name, text in sorted(boards.items())}
 
@@ -75,6 +75,12 @@ def spread(values: Iterable[float], digits: int = 2) -> str:
         return "-"
     mean = f"{statistics.fmean(values):.{digits}f}"
     return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+
+
+def count(values: Iterable[float], unit: float = 1.0, digits: int = 0) -> str:
+    """Mean in multiples of `unit`, `79,872`, or "-" for nothing."""
+    values = list(values)
+    return f"{statistics.fmean(values) / unit:,.{digits}f}" if values else "-"
 
 
 def duration(seconds: Iterable[float]) -> str:
@@ -103,29 +109,44 @@ def peak(costs: Callable[[str], Mapping[int, float]]) -> str:
     return f"{memory(device.values())} GPU" if device else memory(costs("peak_memory_mb").values())
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Aligned Markdown; a column in which no row has anything to say is left out."""
+def table(rows: Sequence[Mapping[str, Any]], lifted: Sequence[str] = ()) -> str:
+    """Aligned Markdown. A column in which no row has anything to say is left out.
+
+    lifted: columns that become a line above the table where all rows agree, which keeps the table narrow.
+    """
     import pandas as pd
     from tabulate import tabulate
 
     frame = pd.DataFrame(rows).fillna("-").astype(str)
     frame = frame.replace({r"\|": "/", r"\s+": " "}, regex=True)
     frame = frame.loc[:, [column for column in frame.columns if set(frame[column]) - {"-", ""}]]
-    numeric = ["n", "epochs", "trials", "optimism", "updates", "image passes", "wall time", "peak memory"]
-    numeric += ["device time", "TFLOP", "records", "claims", *SECONDARY_NAMES]
-    align = ["right" if column in numeric else "left" for column in frame.columns]
-    return str(
-        tabulate(
-            frame.to_numpy().tolist(),
-            headers=list(frame.columns),
-            tablefmt="pipe",
-            colalign=align,
-            disable_numparse=True,
-        )
+    common = [column for column in lifted if column in frame.columns and frame[column].nunique() == 1]
+    above = "All rows: " + "; ".join(f"{column} {frame[column].iloc[0]}" for column in common) + ".\n\n"
+    frame = frame.drop(columns=common)
+    text = tabulate(
+        frame.to_numpy().tolist(),
+        headers=list(frame.columns),
+        tablefmt="pipe",
+        colalign=["left" if column in _WORDS else "right" for column in frame.columns],
+        disable_numparse=True,
     )
+    return (above if common else "") + str(text)
 
 
-SECONDARY_NAMES = sorted({name for names in (*SECONDARY.values(), *MAIN_METRICS.values()) for name in names})
+_WORDS = (
+    "method",
+    "variant",
+    "which",
+    "network",
+    "device",
+    "date",
+    "from",
+    "note",
+    "board",
+    "tracks",
+    "paper",
+    "verdicts",
+)
 
 
 def _scope(setting: Setting) -> str:
@@ -154,11 +175,18 @@ def _identity(arm: Arm) -> dict[str, Any]:
 
 def _dates(arm: Arm) -> str:
     days = sorted({str(entry(record, "provenance", "date") or "-")[:10] for record in arm.records.values()})
-    return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    if len(days) == 1:
+        return days[0]
+    return f"{days[0]}..{days[-1][8:]}" if days[0][:8] == days[-1][:8] else f"{days[0]}..{days[-1]}"
 
 
 def _devices(arm: Arm) -> str:
     return ", ".join(sorted({str(entry(record, "provenance", "device") or "-") for record in arm.records.values()}))
+
+
+def _note(arm: Arm) -> str:
+    dirty = any(entry(record, "provenance", "dirty") for record in (*arm.records.values(), *arm.origins.values()))
+    return "; ".join(note for note in (arm.flag, "uncommitted code" if dirty else "") if note) or "-"
 
 
 def _order(arm: Arm, metric: str) -> tuple[float, str, str]:
@@ -195,10 +223,10 @@ def _evaluation(name: str, records: Sequence[Record], link: Link) -> str:
                     "device": _devices(arm),
                     "date": _dates(arm),
                     "from": " ".join(marks),
-                    "note": arm.flag or "-",
+                    "note": _note(arm),
                 }
             )
-        lines += [f"## {_scope(group[0].setting)}", "", table(rows), ""]
+        lines += [f"## {_scope(group[0].setting)}", "", table(rows, ("device", "trials", "date")), ""]
     return "\n".join([*lines, *(links or ([] if groups else [EMPTY]))])
 
 
@@ -228,11 +256,11 @@ def _efficiency(records: Sequence[Record], picture: str) -> str:
                         f"{name} {metric}": spread(arm.values(metric).values()),
                         "device time": duration(arm.training("device_s").values()),
                         "wall time": duration(arm.training("wall_s").values()),
-                        "updates": spread(arm.training("updates").values(), 0),
-                        "image passes": spread(arm.training("image_passes").values(), 0),
-                        "TFLOP": spread([flops / 1e12 for flops in arm.training("flops").values()], 1),
+                        "updates": count(arm.training("updates").values()),
+                        "image passes": count(arm.training("image_passes").values()),
+                        "TFLOP": count(arm.training("flops").values(), unit=1e12, digits=1),
                         "peak memory": peak(arm.training),
-                        "note": arm.flag or "-",
+                        "note": _note(arm),
                     }
                     for arm in sorted(same, key=lambda arm: _order(arm, metric))
                 ]
@@ -244,20 +272,40 @@ def _efficiency(records: Sequence[Record], picture: str) -> str:
     return "\n".join(lines)
 
 
-def _verdicts(claims: Sequence[Claim], records: Sequence[Record], track: str) -> list[tuple[str, Verdict]]:
+def _verdicts(claims: Sequence[Claim], records: Sequence[Record], track: str) -> dict[str, Verdict]:
     """Verdicts by claim at one track, for the claims that the track can test."""
-    return [(verdict.claim, verdict) for verdict in judge([c for c in claims if track in tracks_of(c)], records, track)]
+    able = [claim for claim in claims if track in tracks_of(claim)]
+    return {verdict.claim: verdict for verdict in judge(able, records, track)}
 
 
-def _sentences(claim: Claim, verdicts: Mapping[str, Mapping[str, Verdict]], ran: set[str]) -> list[str]:
-    """What there is to say of a claim: at its own track always, elsewhere where something was run."""
-    if claim.track == NO_TRACK and not ran & set(tracks_of(claim)):
-        return [f"not run: no track runs {claim.data}"]
-    return [verdicts[track][claim.id].sentence for track in tracks_of(claim) if track == claim.track or track in ran]
+def _said(claim: Claim, verdicts: Mapping[str, Mapping[str, Verdict]]) -> list[Verdict]:
+    """What there is to say of a claim: at its own track always, elsewhere where it was run."""
+    found = [verdicts[track][claim.id] for track in tracks_of(claim)]
+    said = [verdict for verdict in found if verdict.track == claim.track or verdict.outcome != "not run"]
+    if claim.track == NO_TRACK and not said:
+        sentence = f"not run: no track runs {claim.data}"
+        return [Verdict(claim=claim.id, track=NO_TRACK, outcome="not run", sentence=sentence)]
+    return said
 
 
-def _claims(claims: Sequence[Claim], verdicts: Mapping[str, Mapping[str, Verdict]], records: Sequence[Record]) -> str:
-    ran = {str(record["track"]) for record in records}
+def claims_table(claims: Sequence[Claim], records: Sequence[Record]) -> str:
+    """The claims with their verdicts as a plain table for the terminal, about 120 columns wide."""
+    from tabulate import tabulate
+
+    verdicts = {track: _verdicts(claims, records, track) for track in TRACKS}
+    rows = [
+        [verdict.sentence, f"{claim.id}: {claim.statement}", claim.stated, claim.verified]
+        for claim in claims
+        for verdict in _said(claim, verdicts)
+    ]
+    heads = ["verdict", "claim", "stated", "verified"]
+    text = str(tabulate(rows, heads, tablefmt="simple", disable_numparse=True, maxcolwidths=[46, 44, 18, None]))
+    if any(record["track"] == "embedded" for record in records):
+        text += "\n\nembedded: no verdicts at this track, whatever its records say"
+    return text
+
+
+def _claims(claims: Sequence[Claim], verdicts: Mapping[str, Mapping[str, Verdict]]) -> str:
     lines = [
         HEADER,
         "# Claims and verdicts",
@@ -266,36 +314,36 @@ def _claims(claims: Sequence[Claim], verdicts: Mapping[str, Mapping[str, Verdict
         " records of its own network, epochs, data and protocol exist. No verdict is given at embedded.",
         "",
     ]
-    papers = list(dict.fromkeys(claim.paper for claim in claims))
-    rows = []
-    for paper in papers:
-        of_paper = [claim for claim in claims if claim.paper == paper]
-        outcomes = Counter(o for claim in of_paper for o in _outcomes(claim, verdicts, ran))
-        said = ", ".join(f"{outcome} {count}" for outcome, count in sorted(outcomes.items()))
-        rows.append({"paper": paper.partition(":")[0], "claims": len(of_paper), "verdicts": said})
+    papers: dict[str, list[Claim]] = defaultdict(list)
+    for claim in claims:
+        papers[claim.paper].append(claim)
+    rows = [
+        {"paper": f"[{paper}](#{paper})", "claims": len(found), "verdicts": _tally(found, verdicts)}
+        for paper, found in papers.items()
+    ]
     lines += [table(rows), ""]
-    for paper in papers:
-        lines += [f"## {paper}", ""]
-        for claim in (claim for claim in claims if claim.paper == paper):
-            for sentence in _sentences(claim, verdicts, ran):
-                lines.append(f"- **{sentence}**")
-            references = f" · reported numbers {', '.join(claim.references)}" if claim.references else ""
+    for paper, found in papers.items():
+        lines += [f"## {paper}", "", found[0].citation, ""]
+        for claim in found:
+            reported = f"; reported numbers {', '.join(claim.references)}" if claim.references else ""
+            elsewhere = [track for track in TRACKS if track in claim.proxies]
+            also = f"; its direction also at {', '.join(elsewhere)}" if elsewhere else ""
             lines += [
-                f"  {claim.statement}",
-                f"  `{claim.id}` · {claim.kind.replace('_', ' ')}: {claim.stated}"
-                f" · {claim.evaluation} {claim.metric} on {claim.data}{_setting_words(claim)}",
-                f"  source: {claim.source} · **{VERIFIED[claim.verified]}**{references}",
-                f"  test: margin {claim.margin:g}, n = {claim.n}, family {claim.family}"
-                + (f", also at {', '.join(t for t in TRACKS if t in claim.proxies)}" if claim.proxies else ""),
-                *([f"  note: {claim.note}"] if claim.note else []),
-                "",
+                f"- {' '.join(f'**{verdict.sentence}.**' for verdict in _said(claim, verdicts))}",
+                f"  - {claim.statement}",
+                f"  - `{claim.id}`, {claim.kind.replace('_', ' ')}: {claim.stated};"
+                f" {claim.evaluation} {claim.metric} on {claim.data}{_setting_words(claim)}",
+                f"  - source ({VERIFIED[claim.verified]}): {claim.source}{reported}",
+                f"  - test: margin {claim.margin:g}, n = {claim.n}, family {claim.family}{also}",
+                *([f"  - note: {claim.note}"] if claim.note else []),
             ]
+        lines.append("")
     return "\n".join(lines)
 
 
-def _outcomes(claim: Claim, verdicts: Mapping[str, Mapping[str, Verdict]], ran: set[str]) -> list[str]:
-    places = [track for track in tracks_of(claim) if track == claim.track or track in ran]
-    return [verdicts[track][claim.id].outcome for track in places] or ["not run"]
+def _tally(claims: Iterable[Claim], verdicts: Mapping[str, Mapping[str, Verdict]]) -> str:
+    outcomes = Counter(verdict.outcome for claim in claims for verdict in _said(claim, verdicts))
+    return ", ".join(f"{outcome} {number}" for outcome, number in sorted(outcomes.items())) or "none"
 
 
 def _setting_words(claim: Claim) -> str:
@@ -309,7 +357,6 @@ def _setting_words(claim: Claim) -> str:
 
 
 def _index(records: Sequence[Record], claims: Sequence[Claim], verdicts: Mapping[str, Mapping[str, Verdict]]) -> str:
-    ran = {str(record["track"]) for record in records}
     rows = []
     for name, title in TITLES.items():
         found = [arm for arm in arms(records, kind_of(name)) if arm.values(MAIN_METRICS[name][0])]
@@ -322,7 +369,6 @@ def _index(records: Sequence[Record], claims: Sequence[Claim], verdicts: Mapping
                 "tracks": ", ".join(track for track in TRACKS if track in tracks) or "no records yet",
             }
         )
-    outcomes = Counter(outcome for claim in claims for outcome in _outcomes(claim, verdicts, ran))
     return "\n".join(
         [
             HEADER,
@@ -335,7 +381,6 @@ def _index(records: Sequence[Record], claims: Sequence[Claim], verdicts: Mapping
             "[Accuracy against cost](efficiency.md)",
             "",
             f"[Claims and verdicts](claims.md): {len(claims)} claims of"
-            f" {len({claim.paper for claim in claims})} papers; "
-            + (", ".join(f"{outcome} {count}" for outcome, count in sorted(outcomes.items())) or "none"),
+            f" {len({claim.paper for claim in claims})} papers; " + _tally(claims, verdicts),
         ]
     )

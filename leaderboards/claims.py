@@ -1,7 +1,8 @@
 """Claims: what the papers assert, as data (`claims/*.toml`, one file a paper), and the reported numbers behind them.
 
-A file holds `paper` (how the paper is cited), `[defaults]` (keys that its claims share) and one `[[claim]]` a claim,
-whose keys are the fields of `Claim`. Anything else in a file is an error, so that a typing slip cannot silence a claim.
+A file is named for its paper and holds `citation`, `[defaults]` (keys that its claims share) and one `[[claim]]` a
+claim, whose keys are the fields of `Claim`. Anything else in a file is an error, so that a typing slip cannot silence
+a claim.
 
 Nothing here imports more than the standard library.
 """
@@ -39,7 +40,8 @@ class Claim:
     """
 
     id: str
-    paper: str
+    paper: str  # short: the name of its file
+    citation: str
     statement: str  # in our own words
     kind: str  # number | gain (over the baseline) | direction (better than the baseline) | cost_ratio (to the baseline)
     method: str  # registry names
@@ -187,11 +189,11 @@ def _parse(text: str, file: str) -> list[Claim]:
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{file}: not valid TOML ({error})") from None
     for key in raw:
-        if key not in ("paper", "defaults", "claim"):
-            raise ValueError(f"{file}: {unknown('key', key, ('paper', 'defaults', 'claim'))}")
-    if not isinstance(raw.get("paper"), str):
-        raise ValueError(f"{file}: key 'paper' (how the paper is cited) is missing")
-    shared = {"paper": raw["paper"], **raw.get("defaults", {})}
+        if key not in ("citation", "defaults", "claim"):
+            raise ValueError(f"{file}: {unknown('key', key, ('citation', 'defaults', 'claim'))}")
+    if not isinstance(raw.get("citation"), str):
+        raise ValueError(f"{file}: key 'citation' is missing")
+    shared = {"paper": file.removesuffix(".toml"), "citation": raw["citation"], **raw.get("defaults", {})}
     return [_claim({**shared, **table}, file) for table in raw.get("claim", [])]
 
 

@@ -26,7 +26,7 @@ def plot_efficiency(records: Iterable[Record], path: Path, evaluations: tuple[st
 
     records = list(records)
     panels = _panels(records, evaluations)
-    names = sorted({arm.name for _, _, found in panels for arm in found})
+    names = sorted({_name(arm) for _, _, found in panels for arm in found})
     columns = min(2, max(1, len(panels)))
     rows = max(1, -(-len(panels) // columns))
     # Fixed ids and no date: the same records give the same file.
@@ -39,7 +39,7 @@ def plot_efficiency(records: Iterable[Record], path: Path, evaluations: tuple[st
         for axis, (evaluation, title, found) in zip(figure.axes, panels, strict=False):
             metric = MAIN_METRICS[evaluation][0]
             for arm in found:
-                style = names.index(arm.name)
+                style = names.index(_name(arm))
                 times, values = list(arm.training("device_s").values()), list(arm.values(metric).values())
                 axis.errorbar(
                     statistics.fmean(times) / 60,
@@ -49,7 +49,7 @@ def plot_efficiency(records: Iterable[Record], path: Path, evaluations: tuple[st
                     marker=_MARKERS[style % len(_MARKERS)],
                     capsize=3,
                     linestyle="none",
-                    label=arm.name,
+                    label=_name(arm),
                 )
             axis.set_title(title, fontsize=9)
             axis.set_xlabel("device time of pre-training (minutes)")
@@ -57,12 +57,25 @@ def plot_efficiency(records: Iterable[Record], path: Path, evaluations: tuple[st
             axis.grid(True, color="#dddddd", linewidth=0.6)
             axis.set_axisbelow(True)
             axis.margins(0.15)
+            axis.set_xlim(left=0)
             axis.spines[["top", "right"]].set_visible(False)
-            handles, labels = axis.get_legend_handles_labels()
-            unique = dict(zip(labels, handles, strict=True))
-            axis.legend(unique.values(), unique.keys(), frameon=False, fontsize=8)
+        handles = [axis.get_legend_handles_labels() for axis in figure.axes]
+        by_name = {label: handle for pair in handles for handle, label in zip(*pair, strict=True)}
+        if by_name:  # below the panels, where it hides no point
+            order = sorted(by_name)
+            figure.legend(
+                [by_name[name] for name in order],
+                order,
+                loc="outside lower center",
+                ncols=min(5, len(order)),
+                frameon=False,
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def _name(arm: Arm) -> str:
+    return f"{arm.name} ({arm.label})" if arm.label else arm.name
 
 
 def _panels(records: list[Record], evaluations: tuple[str, ...]) -> list[tuple[str, str, list[Arm]]]:

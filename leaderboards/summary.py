@@ -63,4 +63,7 @@ def held_against(arm: Arm, evaluation: str, claims: Sequence[Claim]) -> str:
     if numbers:
         nearest = min(numbers, key=lambda claim: len(differences(claim, arm)))
         return f"none comparable: {differences(nearest, arm)[0]}"
-    return f"none comparable: no claim on {evaluation} of {arm.name}"
+    judged = [claim.method for claim in claims if claim.baseline_arm == arm.name and claim.evaluation == evaluation]
+    if judged:
+        return f"none comparable: a baseline of {', '.join(dict.fromkeys(judged))}"
+    return f"none comparable: no claim of {arm.name} on {evaluation}"

@@ -335,15 +335,18 @@ def _decide(sample: _Sample, evidence: _Evidence, shown: set[str], track: str, f
     relative = claim.evaluation == "cost"
     resolvable = math.expm1(evidence.resolvable) * 100 if relative else evidence.resolvable
     p = getattr(evidence, key) if key else None
-    parts = [
-        f"{outcome} at {track} (n = {n} {unit})" + _measured(claim, gap, sample.own),
-        f"a mean difference of {_digits(resolvable)} {_unit(claim)} could be resolved",
-        {"up": "paired t", "down": "paired t", "null": "TOST", "same": "TOST", "": "95 % prediction interval"}[key]
-        if outcome != "underpowered"
-        else "neither a difference nor sameness is shown",
-    ]
-    if p is not None:
-        parts[-1] += f", p = {p:.2g}" + (f", Holm over {family} claims" if family > 1 else "")
+    parts = [f"{outcome} at {track} (n = {n} {unit})" + _measured(claim, gap, sample.own)]
+    if resolvable > 0:
+        parts.append(f"a mean difference of {_digits(resolvable)} {_unit(claim)} could be resolved")
+    if outcome == "underpowered":
+        parts.append("neither a difference nor sameness is shown")
+    elif not resolvable:
+        parts.append("the seeds do not differ")
+    elif p is None:
+        parts.append("95 % prediction interval")
+    else:
+        test = "paired t" if key in ("up", "down") else "TOST"
+        parts.append(f"{test}, p = {p:.2g}" + (f", Holm over {family} claims" if family > 1 else ""))
     if outcome == "holds" and evidence.mean < sample.margin and not relative:
         parts.append(f"but less than the {sample.margin:g} points that count as a difference")
     return Verdict(

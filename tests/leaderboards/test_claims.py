@@ -34,7 +34,7 @@ GOOD = {
 
 
 def write(folder: Path, *tables: dict[str, str], name: str = "x.toml") -> Path:
-    text = 'paper = "X"\n'
+    text = 'citation = "X"\n'
     for table in tables:
         text += "[[claim]]\n" + "".join(f"{key} = {value}\n" for key, value in table.items())
     (folder / name).write_text(text)
@@ -201,11 +201,11 @@ def test_missing_keys_double_ids_and_broken_files_are_named(tmp_path: Path) -> N
         claims.load(write(tmp_path, lacking))
     with pytest.raises(ValueError, match=r"x\.toml: claim 'x-gain': the id is used twice"):
         claims.load(write(tmp_path, GOOD, GOOD))
-    (tmp_path / "x.toml").write_text("paper = [")
+    (tmp_path / "x.toml").write_text("citation = [")
     with pytest.raises(ValueError, match=r"x\.toml: not valid TOML"):
         claims.load(tmp_path)
-    (tmp_path / "x.toml").write_text('papr = "X"')
-    with pytest.raises(ValueError, match=r"x\.toml: unknown key 'papr'; did you mean 'paper'\?"):
+    (tmp_path / "x.toml").write_text('citatoin = "X"')
+    with pytest.raises(ValueError, match=r"x\.toml: unknown key 'citatoin'; did you mean 'citation'\?"):
         claims.load(tmp_path)
 
 

@@ -17,7 +17,8 @@ Make = Callable[..., list[dict[str, Any]]]
 
 DIRECTION = Claim(
     id="d",
-    paper="P: a paper",
+    paper="p",
+    citation="A paper",
     statement="APS is better.",
     kind="direction",
     method="aps",

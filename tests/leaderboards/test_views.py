@@ -1,0 +1,110 @@
+"""The table that ends a run, the picture, and the published boards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from leaderboards import claims, plots, published, summary
+
+Record = dict[str, Any]
+Make = Callable[..., list[Record]]
+
+
+def test_suite_table_names_every_evaluation_and_why_nothing_compares(make: Make) -> None:
+    digits: dict[str, Any] = {"track": "embedded", "protocol": "embedded", "data": "digits"}
+    records = make("aps", "knn", {"top1": 91.5}, **digits) + make("aps", "reid", {"rank1": 60.0, "mAP": 50.0}, **digits)
+    records += make("aps", "detection", {"bbox_AP": 12.0, "segm_AP": 11.0}, **digits)
+    text = summary.suite_table(records, claims.load())
+    lines = text.splitlines()
+    assert [line.split()[0] for line in lines[2:] if line[0] != " "] == [
+        "pretrain",
+        "knn",
+        "detection",
+        "segmentation",
+        "reid",
+    ]
+    assert text.count("no paper reports") == 4
+    assert "top1 91.50" in text
+    assert "rank1 60.00, mAP 50.00" in text
+    assert "bbox_AP 12.00" in text
+    assert "segm_AP 11.00" in text
+    assert "2.2 min" in text  # 130 s of pre-training
+    assert "900 MB" in text
+    assert max(map(len, lines)) <= 120
+
+
+def test_suite_table_holds_a_run_against_the_number_of_its_own_setting(make: Make) -> None:
+    own: dict[str, Any] = {
+        "track": "cifar",
+        "data": "cifar100",
+        "protocol": "aps",
+        "epochs": 1600,
+        "batch": 512,
+        "network": {"arch": "vit", "dim": 192, "depth": 12, "heads": 3, "patch": 2},
+    }
+    known = claims.load()
+
+    def said(records: list[Record]) -> str:
+        return " ".join(summary.suite_table(records, known).split())
+
+    assert "83.4 %" in said(make("aps", "finetune", {"top1": 83.0}, **own))
+    # no number without its setting, but the direction may be tested there
+    short = said(make("aps", "finetune", {"top1": 70.0}, **{**own, "epochs": 20}))
+    assert "83.4" not in short
+    assert "direction at cifar" in short
+    assert "no claim of aps" in said(make("aps", "knn", {"top1": 70.0}, **own))
+    assert "a baseline of" in said(make("moco_v3", "finetune", {"top1": 70.0}, **own))
+
+
+def test_picture_has_labels_units_and_every_arm(make: Make, tmp_path: Path) -> None:
+    records = []
+    for seed in range(2):
+        records += make("aps", "knn", {"top1": 40.0 + seed}, seed=seed)
+        records += make("moco_v3", "knn", {"top1": 38.0 + seed}, seed=seed)
+    plots.plot_efficiency(records, tmp_path / "a.svg")
+    text = (tmp_path / "a.svg").read_text()
+    for words in ("device time of pre-training (minutes)", "knn top1 (%)", ">aps<", ">moco_v3<", "mini: CIFAR-10"):
+        assert words in text
+    plots.plot_efficiency(list(reversed(records)), tmp_path / "b.svg")
+    assert (tmp_path / "b.svg").read_bytes() == (tmp_path / "a.svg").read_bytes()
+    plots.plot_efficiency([], tmp_path / "none.png")
+    assert (tmp_path / "none.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_published_boards_are_what_their_records_give() -> None:
+    assert published.drift() == []
+
+
+def test_rebuild_drift_and_hand_edits(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "records").mkdir()
+    for number, record in enumerate(make("aps", "knn", {"top1": 40.0})):
+        (tmp_path / "records" / f"{number}.json").write_text(json.dumps(record))
+    assert len(published.drift(tmp_path)) == 9
+    assert len(published.rebuild(tmp_path)) == 9
+    assert published.drift(tmp_path) == []
+    assert published.rebuild(tmp_path) == []
+    board = tmp_path / "knn.md"
+    assert "records/1.json" in board.read_text()
+    assert (tmp_path / published.PICTURE).is_file()
+
+    board.write_text(board.read_text().replace("40.00", "41.00"))
+    (tmp_path / "own.md").write_text("mine")
+    assert [line.split()[0] for line in published.drift(tmp_path)] == ["knn.md", "own.md"]
+    assert [path.name for path in published.rebuild(tmp_path)] == ["knn.md", "own.md"]
+    assert published.drift(tmp_path) == []
+
+    (tmp_path / "records" / "bad.json").write_text("{")
+    with pytest.raises(ValueError, match=r"bad\.json: not a record"):
+        published.load_published(tmp_path)
+
+
+def test_claims_of_kind_number_on_no_track_are_never_held_against_anything(make: Make) -> None:
+    claim = replace(next(c for c in claims.load() if c.id == "triplet-voc-ap"), data="cifar10-jpeg", backbone="")
+    text = summary.suite_table(make("truncated_triplet", "detection", {"bbox_AP": 50.0}), [claim])
+    assert "56.9" not in text
