@@ -1,0 +1,96 @@
+"""Targets that the tests' nodes call, and (as a program) an executor to be interrupted from outside:
+
+python jobs_for_tests.py FOLDER GRAPH.json [GRACE]
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from slurm import local, progress
+from slurm.graph import Graph, Node
+
+
+def add(a, b):
+    print(f"adding {a} and {b}")
+    return a + b
+
+
+def nap(seconds, notes):
+    start = time.time()
+    time.sleep(seconds)
+    with Path(notes).open("a") as file:
+        file.write(json.dumps([start, time.time()]) + "\n")
+
+
+def fail(message):
+    print("about to fail")
+    raise ValueError(f"{message}\nsecond line")
+
+
+def die():
+    print("allocating far too much")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def quit_without_a_word():
+    os._exit(3)
+
+
+def not_json():
+    return {1, 2}
+
+
+def surroundings():
+    return {
+        "threads": os.environ["OMP_NUM_THREADS"],
+        "gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "cwd_on_path": str(Path.cwd()) in sys.path or "" in sys.path,
+        "directory": str(Path.cwd()),
+    }
+
+
+def count(total):
+    for done in range(total + 1):
+        progress.report(done, total, {"loss": 1.0})
+        time.sleep(0.25)
+
+
+def wait_with_child(pids, polite=True):
+    """Writes the numbers of this process and of one of its own, and waits; says so when it is asked to end."""
+    if not polite:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    child = subprocess.Popen(["sleep", "300"], preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN))
+    Path(pids + ".tmp").write_text(f"{os.getpid()} {child.pid}")
+    Path(pids + ".tmp").rename(pids)
+    try:
+        while True:
+            time.sleep(0.1)
+    finally:
+        Path(pids + ".farewell").touch()
+
+
+def second_time_lucky(notes):
+    """Waits for ever when first called; the second call goes on from what the first one left."""
+    if Path(notes).exists():
+        return Path(notes).read_text() + " second"
+    Path(notes).write_text("first")
+    time.sleep(600)
+
+
+if __name__ == "__main__":
+    nodes = [Node.from_json(node) for node in json.loads(Path(sys.argv[2]).read_text())]
+    grace = float(sys.argv[3]) if len(sys.argv) > 3 else 10.0
+    outcomes = local.run(
+        Graph(nodes),
+        folder=Path(sys.argv[1]),
+        cores=4,
+        memory_gb=8,
+        grace=grace,
+        on_event=lambda event: print(event.kind, flush=True),
+    )
+    print(json.dumps({key: outcome.value for key, outcome in outcomes.items()}))

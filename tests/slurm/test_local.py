@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slurm import local
+from slurm.folder import Folder, last_line
+from slurm.graph import Graph, Node, Resources
+from slurm.local import Event
+
+HELPER = Path(__file__).parent / "jobs_for_tests.py"
+
+
+def node(key: str, function: str, *after: str, resources: Resources | None = None, **args: Any) -> Node:
+    return Node(key, f"jobs_for_tests:{function}", args, resources or Resources(memory_gb=0.1), after)
+
+
+def run(folder: Path, *nodes: Node, **more: Any) -> dict[str, Any]:
+    return local.run(Graph(nodes), folder=folder, **{"cores": 4, "memory_gb": 4.0, **more})
+
+
+def most_at_once(notes: Path) -> int:
+    """From the [start, end] that each job noted."""
+    spans = [json.loads(line) for line in notes.read_text().splitlines()]
+    return max(sum(start <= moment < end for start, end in spans) for moment, _ in spans)
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 15) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def drive(folder: Path, *nodes: Node, grace: float = 10.0) -> subprocess.Popen[str]:
+    """An executor in a process of its own."""
+    folder.mkdir(exist_ok=True)
+    (folder / "graph.json").write_text(json.dumps([item.to_json() for item in nodes]))
+    command = [sys.executable, str(HELPER), str(folder), str(folder / "graph.json"), str(grace)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_values_logs_costs_and_order(tmp_path: Path) -> None:
+    events: list[Event] = []
+    outcomes = run(tmp_path, node("sum", "add", "a", a=1, b=2), node("a", "add", a=[1], b=[2]), on_event=events.append)
+    assert {key: outcome.value for key, outcome in outcomes.items()} == {"a": [1, 2], "sum": 3}
+    assert [(event.kind, event.key) for event in events] == [
+        ("started", "a"),
+        ("done", "a"),
+        ("started", "sum"),
+        ("done", "sum"),
+    ]
+    assert Path(outcomes["sum"].log).read_text() == "adding 1 and 2\n"
+    assert 5 < outcomes["sum"].peak_memory_mb < 300
+    assert 0 <= outcomes["sum"].seconds < 10
+
+
+def test_as_many_at_once_as_there_are_cores(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    run(tmp_path, *(node(f"n{i}", "nap", seconds=1.2, notes=str(notes)) for i in range(4)), cores=2)
+    assert most_at_once(notes) == 2
+
+
+def test_as_many_at_once_as_memory_holds(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    wants = Resources(memory_gb=1.0)
+    naps = (node(f"n{i}", "nap", resources=wants, seconds=1.2, notes=str(notes)) for i in range(3))
+    run(tmp_path, *naps, memory_gb=2.5)
+    assert most_at_once(notes) == 2
+
+
+def test_a_job_larger_than_the_machine_has_it_for_itself(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    small = [node(f"n{i}", "nap", seconds=0.5, notes=str(notes)) for i in range(2)]
+    large = node("large", "nap", resources=Resources(memory_gb=500), seconds=0.5, notes=str(notes))
+    outcomes = run(tmp_path, small[0], large, small[1])
+    assert {outcome.state for outcome in outcomes.values()} == {"done"}
+    spans = sorted(json.loads(line) for line in notes.read_text().splitlines())
+    (alone,) = [span for span in spans if sum(span[0] < e and s < span[1] for s, e in spans) == 1]
+    assert alone is spans[-1] or alone is spans[0]
+
+
+def test_threads_gpus_and_import_path_are_set_for_each_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A folder of our name in the working directory must not hide the package.
+    (tmp_path / "here" / "slurm").mkdir(parents=True)
+    (tmp_path / "here" / "slurm" / "__init__.py").write_text("raise SystemExit('wrong package')")
+    monkeypatch.chdir(tmp_path / "here")
+    outcomes = run(
+        tmp_path / "run",
+        node("two", "surroundings", resources=Resources(cpus=2, gpus=1, memory_gb=0.1)),
+        node("many", "surroundings", resources=Resources(cpus=64, memory_gb=0.1)),
+        gpus=["3", "5"],
+    )
+    same = {"cwd_on_path": False, "directory": str(tmp_path / "here")}
+    assert outcomes["two"].value == {"threads": "2", "gpus": "3", **same}
+    assert outcomes["many"].value == {"threads": "4", "gpus": "", **same}
+
+
+def test_a_failure_blocks_its_descendants_only(tmp_path: Path) -> None:
+    outcomes = run(
+        tmp_path,
+        node("bad", "fail", message="no such picture"),
+        node("child", "add", "bad", a=1, b=1),
+        node("grandchild", "add", "child", "good", a=1, b=1),
+        node("good", "add", a=1, b=1),
+    )
+    assert [(o.key, o.state) for o in sorted(outcomes.values(), key=lambda o: o.key)] == [
+        ("bad", "failed"),
+        ("child", "blocked"),
+        ("good", "done"),
+        ("grandchild", "blocked"),
+    ]
+    assert outcomes["bad"].reason == "ValueError: no such picture"
+    assert outcomes["child"].reason == outcomes["grandchild"].reason == "'bad' failed"
+    assert "Traceback" in Path(outcomes["bad"].log).read_text()
+
+
+def test_deaths_without_a_word_are_told_apart(tmp_path: Path) -> None:
+    # An outcome of an earlier life must not be taken for one of this.
+    run(tmp_path, node("dead", "add", a=1, b=1))
+    outcomes = run(
+        tmp_path,
+        node("dead", "die"),
+        node("mute", "quit_without_a_word"),
+        node("odd", "not_json"),
+        node("lost", "no_such_function"),
+        node("gone", "add", a=1, b=1, c=2),
+    )
+    assert {outcome.state for outcome in outcomes.values()} == {"failed"}
+    reasons = {key: outcome.reason for key, outcome in outcomes.items()}
+    assert reasons["dead"] == "killed by signal 9: out of memory?; last line of its log: allocating far too much"
+    assert reasons["mute"] == "ended with status 3 and no outcome"
+    assert reasons["odd"].startswith("TypeError: jobs_for_tests:not_json must return plain JSON")
+    assert "no_such_function" in reasons["lost"]
+    assert "unexpected keyword argument 'c'" in reasons["gone"]
+
+
+def test_progress_reaches_the_caller(tmp_path: Path) -> None:
+    events: list[Event] = []
+    for _ in range(2):  # the second run must not show what the first one left
+        events.clear()
+        run(tmp_path, node("counter", "count", total=4), on_event=events.append)
+        reports = [event.progress for event in events if event.progress]
+        steps = [report.done for report in reports]
+        assert steps == sorted(steps)
+        assert steps[0] < 4
+        assert (steps[-1], reports[-1].total, reports[-1].info) == (4, 4, {"loss": 1.0})
+
+
+def test_kill_9_of_a_child_leaves_the_others_and_none_of_its_own(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+
+    def kill(event: Event) -> None:
+        if event.kind == "progress" and event.progress and event.progress.done == 1:
+            os.kill(int(pids.read_text().split()[0]), signal.SIGKILL)
+
+    outcomes = run(
+        tmp_path, node("victim", "wait_with_child", pids=str(pids)), node("other", "count", total=8), on_event=kill
+    )
+    assert outcomes["victim"].reason.startswith("killed by signal 9")
+    assert outcomes["other"].state == "done"
+    wait_until(lambda: not any(alive(int(pid)) for pid in pids.read_text().split()))
+
+
+@pytest.mark.parametrize("polite", [True, False])
+def test_ctrl_c_ends_the_children_and_is_raised_again(tmp_path: Path, polite: bool) -> None:
+    pids = tmp_path / "pids"
+    executor = drive(
+        tmp_path / "run", node("waiting", "wait_with_child", pids=str(pids), polite=polite), grace=8 if polite else 1
+    )
+    wait_until(pids.exists)
+    start = time.monotonic()
+    executor.send_signal(signal.SIGINT)
+    _, errors = executor.communicate(timeout=20)
+    assert "KeyboardInterrupt" in errors
+    assert executor.returncode == -signal.SIGINT
+    assert (time.monotonic() - start < 6) if polite else (time.monotonic() - start > 1)
+    assert Path(f"{pids}.farewell").exists() == polite
+    wait_until(lambda: not any(alive(int(pid)) for pid in pids.read_text().split()))
+
+
+def test_kill_9_of_the_executor_takes_everything_along(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    executor = drive(tmp_path / "run", node("waiting", "wait_with_child", pids=str(pids), polite=False))
+    wait_until(pids.exists)
+    assert all(alive(int(pid)) for pid in pids.read_text().split())
+    executor.kill()
+    executor.communicate()
+    wait_until(lambda: not any(alive(int(pid)) for pid in pids.read_text().split()), 5)
+
+
+def test_two_executors_on_one_folder_run_a_node_once_and_share_its_result(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    nodes = [node("shared", "nap", seconds=2.5, notes=str(notes)), node("next", "add", "shared", a=1, b=2)]
+    executors = [drive(tmp_path / "run", *nodes) for _ in range(2)]
+    outputs = [executor.communicate(timeout=30)[0].splitlines() for executor in executors]
+    assert len(notes.read_text().splitlines()) == 1
+    assert [json.loads(lines[-1]) for lines in outputs] == [{"shared": None, "next": 3}] * 2
+    assert sum("elsewhere" in lines for lines in outputs) >= 1
+
+
+def test_other_work_under_the_same_key_waits_for_its_turn(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    executor = drive(tmp_path / "run", node("same", "nap", seconds=1.5, notes=str(notes)))
+    assert executor.stdout is not None
+    assert executor.stdout.readline() == "started\n"
+    lock = Folder(tmp_path / "run").lock("same")
+    wait_until(lock.exists)
+    time.sleep(0.2)
+    outcomes = run(tmp_path / "run", node("same", "nap", seconds=0.1, notes=str(notes)))
+    executor.communicate(timeout=20)
+    assert outcomes["same"].state == "done"
+    first, second = [json.loads(line) for line in notes.read_text().splitlines()]
+    assert second[0] >= first[1]
+    assert second[1] - second[0] < 1
+
+
+def test_what_the_caller_raises_ends_the_run(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+
+    def stop(event: Event) -> None:
+        raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        run(tmp_path, node("waiting", "wait_with_child", pids=str(pids)), on_event=stop, grace=2)
+    assert not pids.exists() or not any(alive(int(pid)) for pid in pids.read_text().split())
+
+
+def test_last_line_sees_through_progress_bars(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    assert last_line(log) == ""
+    log.write_text("x" * 20_000 + "\n10 %\r 20 %\r\n\n")
+    assert last_line(log) == "20 %"
