@@ -1,0 +1,134 @@
+"""k-NN against a brute force written out, ties included, and against scikit-learn."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from eval import knn, protocols
+from eval.invariants import check_invariants
+from eval.scores import unpack
+
+
+def protocol(**changes: object) -> protocols.KnnProtocol:
+    loaded = protocols.load("knn", "fast", changes)
+    assert isinstance(loaded, protocols.KnnProtocol)
+    return loaded
+
+
+def brute_ranks(train_x, train_y, test_x, test_y, classes, k, temperature):
+    """The rules of the module's docstring, one picture at a time, in Python floats."""
+    ranks = []
+    for x, y in zip(test_x.tolist(), test_y.tolist(), strict=True):
+        length = math.sqrt(sum(v * v for v in x))
+        near = []
+        for i, z in enumerate(train_x.tolist()):
+            cosine = sum(a * b for a, b in zip(x, z, strict=True)) / (length * math.sqrt(sum(v * v for v in z)))
+            near.append((-cosine, i))
+        votes: dict[int, float] = {}
+        for minus, i in sorted(near)[:k]:
+            votes[train_y[i]] = votes.get(train_y[i], 0.0) + math.exp(-minus / temperature)
+        order = sorted(votes, key=lambda c: (-votes[c], c))
+        ranks.append(order.index(y) if y in order else classes)
+    return ranks
+
+
+def test_equals_brute_force_with_ties() -> None:
+    # Corners of a cube in 16 dimensions: all lengths are 4, all cosines multiples of 1/8, exact in float32; many tie.
+    rng = np.random.default_rng(0)
+    train_x = rng.choice([-1.0, 1.0], (150, 16)).astype(np.float32)
+    train_x[100:] = train_x[:50]
+    test_x = rng.choice([-1.0, 1.0], (60, 16)).astype(np.float32)
+    test_x[:20] = train_x[:20]
+    train_y, test_y = rng.integers(0, 7, 150), rng.integers(0, 7, 60)
+    ks = [1, 3, 10, 40, 150]
+    got = knn.true_ranks(train_x, train_y, test_x, test_y, 7, ks, protocol(temperature=0.5))
+    for row, k in zip(got, ks, strict=True):
+        assert row.tolist() == brute_ranks(train_x, train_y, test_x, test_y, 7, k, 0.5), k
+
+
+def test_equals_brute_force_on_ordinary_features() -> None:
+    rng = np.random.default_rng(1)
+    train_y, test_y = rng.integers(0, 5, 200), rng.integers(0, 5, 80)
+    centres = rng.normal(size=(5, 12))
+    train_x, test_x = ((centres[y] + rng.normal(size=(len(y), 12))).astype(np.float32) for y in (train_y, test_y))
+    got = knn.true_ranks(train_x, train_y, test_x, test_y, 5, [1, 7, 50], protocol())
+    for row, k in zip(got, [1, 7, 50], strict=True):
+        assert row.tolist() == brute_ranks(train_x, train_y, test_x, test_y, 5, k, 0.07), k
+
+
+def test_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(2)
+    x, y = rng.choice([-1.0, 1.0], (90, 16)).astype(np.float32), rng.integers(0, 3, 90)
+    whole = knn.true_ranks(x, y, x, y, 3, [1, 9], protocol())
+    monkeypatch.setattr(knn, "CHUNK", 700)  # seven rows at a time
+    assert (knn.true_ranks(x, y, x, y, 3, [1, 9], protocol()) == whole).all()
+
+
+def test_nearest_where_all_is_one() -> None:
+    values, indices = knn.nearest(torch.ones(3, 50), 4)
+    assert indices.tolist() == [[0, 1, 2, 3]] * 3
+    assert (values == 1).all()
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    rng = np.random.default_rng(3)
+    train_y, test_y = np.arange(600) % 8, np.arange(400) % 8
+    centres = rng.normal(size=(8, 32))
+    return [
+        part
+        for y in (train_y, test_y)
+        for part in ((centres[y] * 0.6 + rng.normal(size=(len(y), 32))).astype(np.float32), y)
+    ]
+
+
+def test_evaluate(blobs) -> None:
+    seen = []
+    result = knn.evaluate(*blobs, 8, protocol(), progress=lambda done, total, info: seen.append((done, total)))
+    metrics, details = result["metrics"], result["details"]
+    assert check_invariants(metrics) == []
+    assert seen[-1] == (520, 520)
+    # k chosen on the split, not on the test pictures
+    assert details["split_top1"][str(details["k"])] == max(details["split_top1"].values())
+    assert metrics["top1"] == metrics[f"top1_k{details['k']}"]
+    assert metrics["top1_best_on_test"] == max(v for key, v in metrics.items() if key.startswith("top1_k"))
+    assert metrics["optimism"] == pytest.approx(metrics["top1_best_on_test"] - metrics["top1"])
+    assert 100 * unpack(details["correct"], 400).mean() == pytest.approx(metrics["top1"])
+    assert {key for key in metrics if key.startswith("top1_k")} == {f"top1_k{k}" for k in (1, 5, 10, 20, 50, 100, 200)}
+
+
+def test_against_scikit_learn(blobs) -> None:
+    neighbors = pytest.importorskip("sklearn.neighbors")
+    metrics = knn.evaluate(*blobs, 8, protocol())["metrics"]
+    train_x, train_y, test_x, test_y = blobs
+    for k in (1, 20, 200):
+        peer = neighbors.KNeighborsClassifier(k, metric="cosine", weights=lambda d: np.exp((1 - d) / 0.07))
+        assert metrics[f"top1_k{k}"] == pytest.approx(100 * peer.fit(train_x, train_y).score(test_x, test_y), abs=1e-6)
+
+
+def test_few_pictures_leave_out_large_k(blobs) -> None:
+    train_x, train_y, test_x, test_y = blobs
+    metrics = knn.evaluate(train_x[:40], train_y[:40], test_x, test_y, 8, protocol())["metrics"]
+    assert {key for key in metrics if key.startswith("top1_k")} == {"top1_k1", "top1_k5", "top1_k10", "top1_k20"}
+    with pytest.raises(ValueError, match=r"knn\.ks are all above the 32 training pictures"):
+        knn.evaluate(train_x[:40], train_y[:40], test_x, test_y, 8, protocol(ks=[100]))
+
+
+def test_bad_input_is_refused(blobs) -> None:
+    train_x, train_y, test_x, test_y = blobs
+    with pytest.raises(ValueError, match="outside the 3 classes"):
+        knn.evaluate(train_x, train_y, test_x, test_y, 3, protocol())
+    spoilt = test_x.copy()
+    spoilt[7, 0] = np.nan
+    with pytest.raises(ValueError, match="1 of 400 features are not finite"):
+        knn.evaluate(train_x, train_y, spoilt, test_y, 8, protocol())
+
+
+def test_a_tiny_temperature_does_not_overflow(blobs) -> None:
+    metrics = knn.evaluate(*blobs, 8, protocol(temperature=1e-4, ks=[1, 50]))["metrics"]
+    # All weight on the nearest neighbour: any k is k = 1.
+    assert metrics["top1_k50"] == pytest.approx(metrics["top1_k1"], abs=1.0)
