@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from leaderboards.arms import Arm, Record, arms, entry, kind_of
-from leaderboards.claims import Claim, arm_name, tracks_of
+from leaderboards.claims import NO_TRACK, Claim, arm_name, tracks_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,6 +57,14 @@ class _Sample:
     values: tuple[float, ...]  # one a seed: differences in favour of the claim, values, or logs of cost ratios
     target: float  # where the stated value lies on that scale
     where: str  # the setting in words
+
+
+class _NoTest(Exception):
+    """There is nothing to test: the outcome, and why."""
+
+    def __init__(self, outcome: str, why: str) -> None:
+        super().__init__(why)
+        self.outcome = outcome
 
 
 @dataclass(frozen=True)
@@ -127,76 +135,88 @@ def _sample(claim: Claim, every: list[Arm], track: str) -> _Sample | Verdict:
 
     every: the arms of the kind of record that tests this claim
     """
-
-    def end(outcome: str, why: str, n: int = 0, gap: float | None = None) -> Verdict:
-        return Verdict(claim.id, track, outcome, f"{outcome} at {track}: {why}", n, gap)
-
     if track == "embedded":
         return Verdict(claim.id, track, "no verdict", "no verdicts at this track (embedded)")
-    if track not in tracks_of(claim):
-        if claim.track == "none":
-            return end("not run", f"no track runs {claim.data}")
-        asked = ", ".join(tracks_of(claim))
-        return end("incomparable", f"the claim can be put to the test at {asked}")
-    ours = [arm for arm in every if arm.name == claim.arm]
-    if not ours:
-        return end("not run", f"no record of {claim.arm}")
-    if claim.kind == "number":
-        fitting = [arm for arm in ours if not differences(claim, arm)]
-        if not fitting:
-            return end("incomparable", "; ".join(differences(claim, ours[0])))
-        arm = max(fitting, key=lambda a: len(a.values(claim.metric)))
-        by_seed, own = arm.values(claim.metric), True
-        what = "pre-trainings"
-    else:
-        theirs = [arm for arm in every if arm.name == claim.baseline_arm]
-        if not theirs:
-            return end("not run", f"no record of the baseline {claim.baseline_arm}")
-        pairs = [(a, b) for a in ours for b in theirs if a.setting == b.setting]
-        if not pairs:
-            return end("incomparable", f"{claim.arm} and {claim.baseline_arm} share no setting: {_apart(ours, theirs)}")
-        exact = [pair for pair in pairs if not differences(claim, pair[0])]
-        if not exact and track not in claim.proxies:
-            return end("incomparable", "; ".join(differences(claim, pairs[0][0])))
-        own = bool(exact)
-        read = _reader(claim, own)
-        arm, other = max(exact or pairs, key=lambda pair: _preference(pair, read))
-        if arm.trials() != other.trials():
-            counts = " against ".join(", ".join(map(str, a.trials())) or "no" for a in (arm, other))
-            return end("incomparable", f"tuning trials differ, {counts}")
-        left, right = read(arm), read(other)
-        if claim.evaluation == "cost":
-            machines = {_machine(a.records[s]) for a, r in ((arm, left), (other, right)) for s in r}
-            if len(machines) > 1:
-                return end("incomparable", f"costs were measured on {' and '.join(sorted(machines))}")
-        by_seed = {seed: _compare(claim, left[seed], right[seed]) for seed in sorted(left.keys() & right.keys())}
-        what = "pairs"
-    if (track, claim.evaluation) in TOO_SMALL:
-        return end("underpowered", f"its test set is too small for {claim.metric}, however many seeds", len(by_seed))
+    try:
+        arm, by_seed, own = _numbers(claim, every, track)
+    except _NoTest as reason:
+        return Verdict(claim.id, track, reason.outcome, f"{reason.outcome} at {track}: {reason}")
     values = [by_seed[seed] for seed in sorted(by_seed)]
-    if len(values) < claim.n:
-        mean = _shown(claim, sum(values) / len(values)) if values else None
-        if len(values) == 1:
-            why = f"n = 1, no verdict at {track}"
-        else:
-            why = f"n = {len(values)} of the {claim.n} {what} that this claim froze, no verdict at {track}"
-        return Verdict(claim.id, track, "no verdict", why + _measured(claim, mean, own), len(values), mean)
-    place = [arm.setting.source if arm.setting.source != "-" else arm.setting.data, arm.setting.network]
-    place += [f"{arm.setting.epochs} epochs"] if arm.setting.epochs else []
-    place += [f"protocol {arm.setting.protocol}"] if claim.evaluation != "cost" else []
-    if len(values) > claim.n:
-        place.append(f"{len(values) - claim.n} further seeds not used, n was frozen")
+    n = len(values)
+    if (track, claim.evaluation) in TOO_SMALL:
+        sentence = f"underpowered at {track}: its test set is too small for {claim.metric}, however many seeds"
+        return Verdict(claim.id, track, "underpowered", sentence, n)
+    if n < claim.n:
+        what = "pre-trainings" if claim.kind == "number" else "pairs"
+        count = "n = 1" if n == 1 else f"n = {n} of the {claim.n} {what} that this claim froze"
+        gap = _shown(claim, sum(values) / n) if n else None
+        sentence = f"{count}, no verdict at {track}" + _measured(claim, gap, own)
+        return Verdict(claim.id, track, "no verdict", sentence, n, gap)
     margin = claim.margin if own else claim.proxies[track]
-    relative = claim.evaluation == "cost"
-    target = 0.0 if claim.value is None else math.log(claim.value) if claim.kind == "cost_ratio" else claim.value
     return _Sample(
         claim=claim,
         own=own,
-        margin=math.log1p(margin) if relative else margin,
+        margin=math.log1p(margin) if claim.evaluation == "cost" else margin,
         values=tuple(values[: claim.n]),
-        target=target,
-        where=", ".join(place),
+        target=0.0 if claim.value is None else math.log(claim.value) if claim.kind == "cost_ratio" else claim.value,
+        where=_place(claim, arm, n),
     )
+
+
+def _numbers(claim: Claim, every: list[Arm], track: str) -> tuple[Arm, dict[int, float], bool]:
+    """(an arm that was measured, the values to test by seed, whether they are of the claim's own setting)."""
+    if claim.track == NO_TRACK and not claim.proxies:
+        raise _NoTest("not run", f"no track runs {claim.data}")
+    if track not in tracks_of(claim):
+        raise _NoTest("incomparable", f"the claim can be put to the test at {', '.join(tracks_of(claim))}")
+    ours = [arm for arm in every if arm.name == claim.arm]
+    if not ours:
+        raise _NoTest("not run", f"no record of {claim.arm}")
+    if claim.kind == "number":
+        fitting = [arm for arm in ours if not differences(claim, arm)]
+        if not fitting:
+            raise _NoTest("incomparable", "; ".join(differences(claim, ours[0])))
+        arm = max(fitting, key=lambda a: (len(a.values(claim.metric)), a.label))
+        return arm, arm.values(claim.metric), True
+    theirs = [arm for arm in every if arm.name == claim.baseline_arm]
+    if not theirs:
+        raise _NoTest("not run", f"no record of the baseline {claim.baseline_arm}")
+    return _paired(claim, ours, theirs, track)
+
+
+def _paired(claim: Claim, ours: list[Arm], theirs: list[Arm], track: str) -> tuple[Arm, dict[int, float], bool]:
+    """As `_numbers`, from the two arms that share a setting: the claim's own if there is one, else the fullest."""
+    pairs = [(a, b) for a in ours for b in theirs if a.setting == b.setting]
+    if not pairs:
+        why = f"{claim.arm} and {claim.baseline_arm} share no setting: {_apart(ours, theirs)}"
+        raise _NoTest("incomparable", why)
+    exact = [pair for pair in pairs if not differences(claim, pair[0])]
+    if not exact and track not in claim.proxies:
+        raise _NoTest("incomparable", "; ".join(differences(claim, pairs[0][0])))
+    read = _reader(claim, bool(exact))
+    arm, other = max(exact or pairs, key=lambda pair: _preference(pair, read))
+    if arm.trials() != other.trials():
+        counts = " against ".join(", ".join(map(str, a.trials())) or "no" for a in (arm, other))
+        raise _NoTest("incomparable", f"tuning trials differ, {counts}")
+    left, right = read(arm), read(other)
+    if claim.evaluation == "cost":
+        machines = {_machine(a.records[seed]) for a, found in ((arm, left), (other, right)) for seed in found}
+        if len(machines) > 1:
+            raise _NoTest("incomparable", f"costs were measured on {' and '.join(sorted(machines))}")
+    return arm, {seed: _compare(claim, left[seed], right[seed]) for seed in left.keys() & right.keys()}, bool(exact)
+
+
+def _place(claim: Claim, arm: Arm, n: int) -> str:
+    """The setting of a test in words."""
+    setting = arm.setting
+    words = [setting.source if setting.source != "-" else setting.data, setting.network]
+    if setting.epochs:
+        words.append(f"{setting.epochs} epochs")
+    if claim.evaluation != "cost":
+        words.append(f"protocol {setting.protocol}")
+    if n > claim.n:
+        words.append(f"{n - claim.n} further seeds not used, n was frozen")
+    return ", ".join(words)
 
 
 def _reader(claim: Claim, own: bool) -> Callable[[Arm], dict[int, float]]:
@@ -205,7 +225,7 @@ def _reader(claim: Claim, own: bool) -> Callable[[Arm], dict[int, float]]:
     Choosing an epoch on the test set is part of some papers' own settings; it is no part of ours.
     """
     if claim.evaluation == "cost":
-        return lambda arm: arm.costs(claim.metric)
+        return lambda arm: {seed: cost for seed, cost in arm.costs(claim.metric).items() if cost > 0}
     metric = claim.metric if own else claim.metric.removesuffix("_best_on_test")
     return lambda arm: arm.values(metric)
 

@@ -293,6 +293,11 @@ def test_costs_are_compared_as_ratios(make: Make) -> None:
     assert verdict(fewer, costly(make, [1.05, 0.95, 1.0], "flops"), "mini").outcome == "no difference"
 
 
+def test_a_cost_of_nothing_is_no_measurement(make: Make) -> None:
+    claim = replace(DIRECTION, evaluation="cost", metric="flops", better="lower", proxies={"mini": 0.1})
+    assert verdict(claim, costly(make, [0.0, 0.5, 0.0], "flops"), "mini").n == 1
+
+
 def test_costs_of_different_machines_are_not_compared(make: Make) -> None:
     claim = replace(DIRECTION, evaluation="cost", metric="device_s", better="lower", proxies={"mini": 0.1})
     records = []
