@@ -154,7 +154,7 @@ def strip(
         has_answer[i] for i in np.linspace(0, len(has_answer) - 1, min(queries, len(has_answer))).round().astype(int)
     ]
 
-    tile, gap, text, head, font = 96, 10, 16, 26, ImageFont.load_default(12)
+    tile, gap, text, head, font = 96, 10, 30, 26, ImageFont.load_default(12)
     green, red, ink = (0, 140, 70), (200, 40, 40), (40, 40, 40)
     width = gap + (tile + gap) * (nearest + 1) + 2 * gap
     sheet = Image.new("RGB", (width, head + (tile + text + gap) * len(shown) + gap), "white")
@@ -177,21 +177,17 @@ def strip(
     draw.text((left + 410, 6), "(same camera and junk left out)", fill=ink, font=font)
     for row, i in enumerate(shown):
         y = head + row * (tile + text + gap)
-        place(query_images[i], gap, y, ink)
-        draw.text((gap, y + tile + 1), f"id {query_pid[i]}, camera {query_cam[i]}", fill=ink, font=font)
         (similarity,) = _similarities(query_x[i : i + 1], gallery_x, protocol, "cpu")
+        right, junk = answers(query_pid[i], query_cam[i])
+        place(query_images[i], gap, y, ink)
+        first = hit_ranks(similarity, right, junk)[0]
+        caption = f"id {query_pid[i]}, camera {query_cam[i]}\nfirst right: rank {first}"
+        draw.text((gap, y + tile + 1), caption, fill=ink, font=font, spacing=1)
         order = np.argsort(-similarity, kind="stable")
-        ranking = order[~np.isin(order, answers(query_pid[i], query_cam[i])[1])]
-        for column, j in enumerate(ranking[:nearest]):
-            x, right = left + column * (tile + gap), gallery_pid[j] == query_pid[i]
-            colour = green if right else red
+        for column, j in enumerate(order[~np.isin(order, junk)][:nearest]):
+            x, colour, mark = left + column * (tile + gap), *((green, "+") if j in right else (red, "x"))
             place(gallery_images[j], x, y, colour)
-            draw.text(
-                (x, y + tile + 1),
-                f"{'+' if right else 'x'} {similarity[j]:.3f}, camera {gallery_cam[j]}",
-                fill=colour,
-                font=font,
-            )
+            draw.text((x, y + tile + 1), f"{mark} {similarity[j]:.3f}  cam {gallery_cam[j]}", fill=colour, font=font)
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
     return path

@@ -1,0 +1,161 @@
+"""Re-ID metrics against a literal loop, known cases, and real vehicles."""
+
+from __future__ import annotations
+
+import re
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eval import protocols, reid
+from eval.invariants import check_invariants
+from eval.scores import unpack
+
+
+def protocol(**changes: object) -> protocols.ReidProtocol:
+    loaded = protocols.load("reid", "fast", changes)
+    assert isinstance(loaded, protocols.ReidProtocol)
+    return loaded
+
+
+def loop(query_x, query_pid, query_cam, gallery_x, gallery_pid, gallery_cam, metric, no_match):
+    """The protocol read aloud, one gallery picture at a time, in Python floats."""
+    rows = []
+    for x, pid, cam in zip(query_x.tolist(), query_pid, query_cam, strict=True):
+        ranking = []
+        for j, z in enumerate(gallery_x.tolist()):
+            if gallery_pid[j] == -1 or (gallery_pid[j] == pid and gallery_cam[j] == cam):
+                continue
+            if metric == "cosine":
+                dot, xx, zz = (sum(a * b for a, b in zip(u, v, strict=True)) for u, v in ((x, z), (x, x), (z, z)))
+                distance = -dot / (xx * zz) ** 0.5
+            else:
+                distance = sum((a - b) ** 2 for a, b in zip(x, z, strict=True))
+            ranking.append((distance, j))
+        hits = [gallery_pid[j] == pid for _, j in sorted(ranking)]
+        if not any(hits):
+            rows.append(None)
+            continue
+        good, rectangle, trapezoid, old_precision, seen, last = sum(hits), 0.0, 0.0, 1.0, 0, 0
+        for rank, hit in enumerate(hits, 1):
+            seen += hit
+            if hit:
+                rectangle += seen / rank / good
+                trapezoid += (old_precision + seen / rank) / 2 / good
+                last = rank
+            old_precision = seen / rank
+        first = hits.index(True) + 1
+        rows.append([first <= 1, first <= 5, first <= 10, first <= 20, rectangle, trapezoid, good / last])
+    kept = [row or [0] * 7 for row in rows if row or no_match == "zero"]
+    names = ("rank1", "rank5", "rank10", "rank20", "mAP", "mAP_trapezoid", "mINP")
+    return dict(zip(names, (100 * np.mean(kept, axis=0)).tolist(), strict=True)), rows.count(None)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("no_match", ["exclude", "zero"])
+@pytest.mark.parametrize("seed", range(4))
+def test_equals_the_loop(metric: str, no_match: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few corners of a cube (exact in float32, so ties are ties), junk, same camera, identities without a match."""
+    rng = np.random.default_rng(seed)
+    query_x, gallery_x = (rng.choice([-1.0, 1.0], (n, 16)).astype(np.float32) for n in (30, 120))
+    gallery_x[40:] = gallery_x[rng.integers(0, 40, 80)]
+    query_x[:15] = gallery_x[:15]
+    query_pid, gallery_pid = rng.integers(1, 26, 30), rng.choice([-1, 0, *range(1, 21)], 120)
+    query_cam, gallery_cam = rng.integers(1, 4, 30), rng.integers(1, 4, 120)
+    monkeypatch.setattr(reid, "CHUNK", 500)  # four queries at a time
+    arrays = (query_x, query_pid, query_cam, gallery_x, gallery_pid, gallery_cam)
+    result = reid.evaluate(*arrays, protocol(metric=metric, no_match=no_match))
+    expected, missing = loop(*arrays, metric, no_match)
+    assert missing > 0
+    assert result["details"]["n_without_match"] == missing
+    assert result["details"]["n_query"] == (30 if no_match == "zero" else 30 - missing)
+    assert result["metrics"] == pytest.approx(expected, abs=1e-9)
+    assert check_invariants(result["metrics"]) == []
+    flags = unpack(result["details"]["correct"], result["details"]["n_query"])
+    assert 100 * flags.mean() == pytest.approx(result["metrics"]["rank1"])
+
+
+def test_one_right_answer_at_rank_r() -> None:
+    """Values of the SYSU-30k sheet: trapezoid AP = 1 at rank 1, else 1 / (2 r); at hits 1 / r."""
+    for r in (1, 2, 5, 40):
+        at_hits, trapezoid, inp = reid.average_precision(np.array([r]))
+        assert at_hits == inp == 1 / r
+        assert trapezoid == (1 if r == 1 else 1 / (2 * r))
+
+
+def test_several_right_answers() -> None:
+    at_hits, trapezoid, inp = reid.average_precision(np.array([1, 3, 6]))
+    assert at_hits == pytest.approx((1 + 2 / 3 + 3 / 6) / 3)
+    assert trapezoid == pytest.approx(((1 + 1) / 2 + (1 / 2 + 2 / 3) / 2 + (2 / 5 + 3 / 6) / 2) / 3)
+    assert inp == 3 / 6
+
+
+def test_bounded_memory() -> None:
+    """A gallery of 100,000: 256 queries at once would hold 100 MB of similarities; a chunk holds 64 MiB."""
+    rng = np.random.default_rng(0)
+    query, gallery = (rng.normal(size=(n, 4)).astype(np.float32) for n in (600, 100_000))
+    ids = rng.integers(0, 50_000, 100_000)
+    tracemalloc.start()
+    reid.evaluate(query, ids[:600], np.zeros(600, int), gallery, ids, np.ones(100_000, int), protocol())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 40e6  # numpy's part: rows, ids, order
+
+
+def test_refusals() -> None:
+    x, ids, cams = np.eye(4, dtype=np.float32), np.arange(4), np.ones(4, int)
+    with pytest.raises(ValueError, match="none of the 4 queries has a picture of its identity by another camera"):
+        reid.evaluate(x, ids, cams, x, ids, cams, protocol())
+    with pytest.raises(ValueError, match="query 2 is junk"):
+        reid.evaluate(x, np.array([0, 1, -1, 3]), cams, x, ids, cams + 1, protocol())
+    with pytest.raises(ValueError, match="gallery: 4 features, 3 identities and 4 cameras"):
+        reid.evaluate(x, ids, cams, x, ids[:3], cams + 1, protocol())
+    with pytest.raises(ValueError, match="1 of 4 features are not finite"):
+        reid.evaluate(x, ids, cams, np.diag([1, 1, 1, np.nan]).astype(np.float32), ids, cams + 1, protocol())
+
+
+def vehicles(folder: Path):
+    """[features, pid, camera, pictures] of query and gallery: roots of the colour histograms of four stripes."""
+    from PIL import Image
+
+    sets = []
+    for part in ("query", "bounding_box_test"):
+        features, pids, cams, pictures = [], [], [], []
+        for file in sorted((folder / part).glob("*.jpg")):
+            pid, cam = re.match(r"([-\d]+)_c(\d)", file.name).groups()
+            with Image.open(file) as opened:
+                pixels = np.asarray(opened.convert("RGB").resize((64, 64)))
+            bins = (pixels // 64).astype(int) @ [16, 4, 1]
+            stripes = [np.bincount(s.ravel(), minlength=64) for s in np.array_split(bins, 4)]
+            features.append(np.sqrt(np.concatenate(stripes)))
+            pids.append(int(pid))
+            cams.append(int(cam))
+            pictures.append(pixels.transpose(2, 0, 1))
+        sets.append((np.array(features, np.float32), np.array(pids), np.array(cams), np.array(pictures)))
+    return sets
+
+
+def test_real_vehicles(data_root: Path, tmp_path: Path) -> None:
+    """The sanity baseline that the pack's README states: mAP 44.2, Rank-1 33.3, Rank-5 53.7."""
+    from PIL import Image
+
+    (qx, qp, qc, q_pictures), (gx, gp, gc, g_pictures) = vehicles(data_root / "vehicle-reid-market")
+    result = reid.evaluate(
+        qx, qp, qc, gx, gp, gc, protocol(), query_images=q_pictures, gallery_images=g_pictures, work_dir=tmp_path
+    )
+    metrics = result["metrics"]
+    assert (round(metrics["rank1"], 1), round(metrics["rank5"], 1)) == (33.3, 53.7)
+    assert round(metrics["mAP"], 1) == 44.2
+    assert metrics["mINP"] == pytest.approx(metrics["mAP"])  # one right answer each
+    assert result["details"]["standard_error"] == pytest.approx(3.7, abs=0.05)
+
+    with Image.open(result["artifacts"]["ranking"]) as opened:
+        sheet = np.asarray(opened)
+    green = (sheet == (0, 140, 70)).all(-1).sum()
+    red = (sheet == (200, 40, 40)).all(-1).sum()
+    # Six queries with at most one right picture each among eight: frames of 96 px, 3 px wide.
+    frame = 4 * 3 * 96 - 36
+    assert red > 40 * frame
+    assert 0 < green < 8 * frame
