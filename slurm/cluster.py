@@ -170,15 +170,9 @@ def submit(graph: Graph, *, folder: Path, profile: Profile | None = None) -> Sub
     """
     if reason := available():
         raise ValueError(reason)
-    place = Folder(folder)
-    profile = profile or Profile()
-    lock = try_lock(place.lock("submit"))
-    if lock is None:
-        raise ValueError(f"another submission to {folder} is under way: let it finish")
-    try:
+    place, profile = Folder(folder), profile or Profile()
+    with _only_writer(place):
         return _submit(graph, place, profile)
-    finally:
-        os.close(lock)
 
 
 def _submit(graph: Graph, place: Folder, profile: Profile) -> Submission:
@@ -351,7 +345,7 @@ def _cancel_orphans(journal: _Journal) -> None:
         return
     found = _ask(["squeue", "--me", "--noheader", f"--name={','.join(names)}", "--format=%A"]).split()
     if found:
-        _ask(["scancel", *sorted(set(found))])
+        _ask(["scancel", "--quiet", *sorted(set(found))])
     for name in names:
         journal.write(event="dropped", name=name)
 
@@ -370,11 +364,24 @@ def status(folder: Path) -> list[NodeState]:
 def cancel(folder: Path) -> list[str]:
     """Cancel what is queued or running, and return the keys of those nodes."""
     place = Folder(folder)
-    live = [state for state in status(folder) if state.live]
-    if live:
-        _ask(["scancel", *(state.job for state in live)])
-    _cancel_orphans(_Journal(place))
+    with _only_writer(place):
+        live = [state for state in status(folder) if state.live]
+        if live:
+            # Quiet about those that have ended since.
+            _ask(["scancel", "--quiet", *(state.job for state in live)])
+        _cancel_orphans(_Journal(place))
     return [state.key for state in live]
+
+
+@contextlib.contextmanager
+def _only_writer(place: Folder) -> Iterator[None]:
+    lock = try_lock(place.lock("submit"))
+    if lock is None:
+        raise ValueError(f"another submission from {place.root} is under way: let it finish")
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 def _states(journal: _Journal, place: Folder) -> list[NodeState]:
@@ -399,7 +406,7 @@ def _state(
         return NodeState(node.key, node.stage, name, reason, job, log, report, outcome)
 
     if not job:
-        return state("unsubmitted", "the submission ended before this job was queued: submit again")
+        return state("unsubmitted", "not queued: if no submission is under way, submit again")
     word, reason = known.get(job, ("", ""))
     ended = _ENDED.get(word)
     if word in _RUNNING:

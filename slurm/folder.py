@@ -51,12 +51,15 @@ class Outcome:
 
 
 class Folder:
-    """Paths below one root, which is created."""
+    """Paths below one root, which is created. Raises ValueError where it cannot be."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
-        for name in ("nodes", "outcomes", "progress", "logs", "locks"):
-            (self.root / name).mkdir(parents=True, exist_ok=True)
+        try:
+            for name in ("nodes", "outcomes", "progress", "logs", "locks"):
+                (self.root / name).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"cannot create {error.filename}: {error.strerror}; choose another folder") from None
         self.journal = self.root / "journal.jsonl"
         self.submitit = self.root / "submitit"
 
@@ -120,11 +123,15 @@ def try_lock(path: Path) -> int | None:
 
 
 def last_line(log: Path, at_most: int = 300) -> str:
-    """The last line of a log that is not empty (a progress bar's carriage return ends a line too)."""
+    """The last line of a log that tells something: not empty (a progress bar's carriage return ends a line too), and
+    no remark of srun's except its errors."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 8192))
             lines = file.read().decode(errors="replace").replace("\r", "\n").split("\n")
     except FileNotFoundError:
         return ""
-    return next((line.strip()[:at_most] for line in reversed(lines) if line.strip()), "")
+    told = (
+        line.strip() for line in reversed(lines) if not line.startswith("srun: ") or line.startswith("srun: error:")
+    )
+    return next((line[:at_most] for line in told if line), "")

@@ -16,7 +16,7 @@ from slurm.graph import Graph, Node
 
 
 def add(a, b):
-    print(f"adding {a} and {b}")
+    sys.stdout.write(f"adding {a} and {b}\n")
     return a + b
 
 
@@ -28,12 +28,12 @@ def nap(seconds, notes):
 
 
 def fail(message):
-    print("about to fail")
+    sys.stdout.write("about to fail\n")
     raise ValueError(f"{message}\nsecond line")
 
 
 def die():
-    print("allocating far too much")
+    sys.stdout.write("allocating far too much\n")
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -76,10 +76,10 @@ def wait_with_child(pids, polite=True):
 
 def second_time_lucky(notes):
     """Waits for ever when first called; the second call goes on from what the first one left."""
-    if Path(notes).exists():
-        return Path(notes).read_text() + " second"
-    Path(notes).write_text("first")
-    time.sleep(600)
+    if not Path(notes).exists():
+        Path(notes).write_text("first")
+        time.sleep(600)
+    return Path(notes).read_text() + " second"
 
 
 if __name__ == "__main__":
@@ -91,6 +91,6 @@ if __name__ == "__main__":
         cores=4,
         memory_gb=8,
         grace=grace,
-        on_event=lambda event: print(event.kind, flush=True),
+        on_event=lambda event: (sys.stdout.write(event.kind + "\n"), sys.stdout.flush()),
     )
-    print(json.dumps({key: outcome.value for key, outcome in outcomes.items()}))
+    sys.stdout.write(json.dumps({key: outcome.value for key, outcome in outcomes.items()}) + "\n")

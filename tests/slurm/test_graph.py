@@ -34,7 +34,10 @@ def test_a_chain_longer_than_pythons_stack() -> None:
     ("nodes", "message"),
     [
         ([node("a"), node("a")], "two nodes have the key 'a': give each its own"),
-        ([node("train"), node("b", "trian")], "node 'b' waits for 'trian', which is not in the graph; did you mean 'train'?"),
+        (
+            [node("train"), node("b", "trian")],
+            "node 'b' waits for 'trian', which is not in the graph; did you mean 'train'?",
+        ),
         ([node("a", "c"), node("b", "a"), node("c", "b")], "in a circle: a -> c -> b -> a"),
         ([node("a", "a")], "in a circle: a -> a"),
     ],
