@@ -427,6 +427,7 @@ class _Pictures(Dataset[dict[str, Any]]):
                 test_mode=not training,
                 pipeline=pipeline,
             )
+        self.file = split.file
         wanted = {image["id"] for image in split.images}
         infos = ((i, self.source.get_data_info(i)) for i in range(len(self.source)))
         kept = [(i, info["img_id"], info["width"] >= info["height"]) for i, info in infos if info["img_id"] in wanted]
@@ -440,7 +441,10 @@ class _Pictures(Dataset[dict[str, Any]]):
     def __getitem__(self, key: Any) -> dict[str, Any]:
         draw, index = key if isinstance(key, tuple) else (0, key)
         np.random.seed(draw)  # noqa: NPY002  (mmdet's flip draws from numpy's global generator)
-        item: dict[str, Any] = self.source.prepare_data(self.indices[index])
+        try:
+            item: dict[str, Any] = self.source.prepare_data(self.indices[index])
+        except Exception as error:  # what PIL and pycocotools raise for damaged data has no common kind
+            raise ValueError(f"{self.file}, picture {self.ids[index]}: {error}") from error
         return item
 
 

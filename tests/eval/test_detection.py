@@ -1,0 +1,560 @@
+"""Mask R-CNN: data, training, checkpoints and metrics, on drawn rectangles and on real COCO pictures."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import pickle
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.model import BaseModel
+from PIL import Image
+from torch import Tensor, nn
+
+from eval import detection, protocols
+from eval.detection import CocoFolders, batches, build, coco_metrics, evaluate, rate
+
+# pycocotools 2.0 and numpy 2: of no consequence.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+
+
+class Tokens(nn.Module):
+    """The least encoder with one map: patches and one layer."""
+
+    dim, channels, strides = 12, (12,), (4,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 12, kernel_size=4, stride=4)
+        self.norm = nn.LayerNorm(12)
+
+    def feature_maps(self, x: Tensor) -> list[Tensor]:
+        return [self.norm(self.patches(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)]
+
+
+class Stages(nn.Module):
+    """The least encoder with four maps and BatchNorm: one convolution each; the first map has stride `first`."""
+
+    def __init__(self, first: int = 4, width: int = 4) -> None:
+        super().__init__()
+        self.strides = tuple(first * 2**i for i in range(4))
+        self.channels = tuple(width * 2**i for i in range(4))
+        before, stride, stages = 3, first, []
+        for channels in self.channels:
+            layers = [nn.Conv2d(before, channels, 3, stride, 1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
+            stages.append(nn.Sequential(*layers))
+            before, stride = channels, 2
+        self.stages = nn.ModuleList(stages)
+
+    def feature_maps(self, x: Tensor) -> list[Tensor]:
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+
+def small(**changes) -> protocols.DetectionProtocol:
+    sizes = {
+        "short_side": 64,
+        "long_side": 96,
+        "width": 8,
+        "fc_width": 16,
+        "mask_convs": 1,
+        "anchor_size": 16,
+        "proposals": 20,
+        "rpn_samples": 16,
+        "roi_samples": 16,
+        "iterations": 2,
+        "batch": 2,
+        "lr": 1e-3,
+        "warmup": 1,
+        "milestones": [],
+        "score_threshold": 0.0,
+        "max_detections": 5,
+    }
+    found = protocols.load("detection", "fast", sizes | changes)
+    assert isinstance(found, protocols.DetectionProtocol)
+    return found
+
+
+def silent(done: int, total: int, info: dict) -> None:
+    pass
+
+
+CATEGORIES = [{"id": 3, "name": "tall"}, {"id": 9, "name": "flat"}]
+
+
+def rectangle(id: int, image: int, box: tuple[int, int, int, int], *, crowd: bool = False) -> dict:
+    """A filled box x, y, w, h as an annotation; a crowd region in uncompressed run lengths, as COCO has them."""
+    x, y, w, h = box
+    polygon: object = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+    if crowd:
+        mask = np.zeros((80, 100), dtype=bool)
+        mask[y : y + h, x : x + w] = True
+        runs = [len(list(group)) for _, group in itertools.groupby(mask.T.ravel())]
+        polygon = {"size": [80, 100], "counts": runs}  # the first run is of zeros
+    category = 3 if h > w else 9
+    return {
+        "id": id,
+        "image_id": image,
+        "category_id": category,
+        "bbox": list(box),
+        "area": w * h,
+        "iscrowd": int(crowd),
+        "segmentation": polygon,
+    }
+
+
+def write_split(folder: Path, sizes: list[tuple[int, int]], annotations: list[dict]) -> None:
+    """Grey noise with white boxes where the annotations are; ids from 1."""
+    folder.mkdir(parents=True)
+    rng, images = np.random.default_rng(len(sizes)), []
+    for id, (width, height) in enumerate(sizes, start=1):
+        pixels = rng.integers(0, 60, (height, width, 3), dtype=np.uint8)
+        for annotation in annotations:
+            if annotation["image_id"] == id:
+                x, y, w, h = annotation["bbox"]
+                pixels[y : y + h, x : x + w] = 255
+        Image.fromarray(pixels).save(folder / f"{id}.png")
+        images.append({"id": id, "file_name": f"{id}.png", "width": width, "height": height})
+    content = {"images": images, "annotations": annotations, "categories": CATEGORIES}
+    folder.with_suffix(".json").write_text(json.dumps(content))
+
+
+@pytest.fixture
+def coco(tmp_path: Path) -> CocoFolders:
+    """Five training pictures: two boxes, an upright picture, no object, only a crowd, one box; and two to judge."""
+    root = tmp_path / "coco"
+    write_split(
+        root / "train",
+        [(100, 80), (60, 90), (100, 80), (100, 80), (100, 80)],
+        [
+            rectangle(1, 1, (10, 12, 20, 40)),
+            rectangle(2, 1, (50, 20, 40, 15)),
+            rectangle(3, 2, (5, 30, 15, 50)),
+            rectangle(4, 4, (20, 20, 60, 30), crowd=True),
+            rectangle(5, 5, (30, 10, 22, 44)),
+        ],
+    )
+    write_split(root / "val", [(100, 80), (100, 80)], [rectangle(1, 1, (10, 10, 20, 50))])
+    return CocoFolders(root / "train", root / "train.json", root / "val", root / "val.json")
+
+
+def run(coco: CocoFolders, work: Path, *, encoder: nn.Module | None = None, protocol=None, **options) -> dict:
+    if encoder is None:
+        torch.manual_seed(0)
+        encoder = Stages()
+    given = {"device": "cpu", "seed": 0, "work_dir": work, "progress": silent} | options
+    return evaluate(encoder, coco, MEAN, STD, protocol or small(), **given)
+
+
+def weights(work: Path, name: str = "train") -> dict[str, Tensor]:
+    return torch.load(work / f"{name}.pt", weights_only=True)["model"]
+
+
+# ------------------------------------------------------------------------------------------------ the network
+
+
+@pytest.mark.parametrize(
+    ("encoder", "strides", "neck"),
+    [(Tokens, (4, 8, 16, 32), "SimpleFeaturePyramid"), (Stages, (4, 8, 16, 32), "FPN"), (Stages, (4, 8), "FPN")],
+)
+def test_detector_sees_the_encoders_own_maps(encoder, strides, neck):
+    encoder = encoder().eval()
+    before = copy.deepcopy(encoder.state_dict())
+    model = build(encoder, 5, MEAN, STD, small(strides=strides)).eval()
+    assert type(model).__module__.startswith("mmdet.")
+    assert type(model.neck).__name__ == neck
+    pixels = torch.randint(0, 256, (3, 60, 90), dtype=torch.uint8)
+    from mmdet.structures import DetDataSample
+
+    sample = DetDataSample(metainfo={"img_shape": (60, 90)})
+    inputs = model.data_preprocessor({"inputs": [pixels], "data_samples": [sample]}, False)["inputs"]
+    # Padded to a multiple of 32 with the mean colour, normalised as everywhere in the suite.
+    assert inputs.shape == (1, 3, 64, 96)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
+    torch.testing.assert_close(inputs[0, :, :60, :90], (pixels / 255 - mean) / std, atol=1e-5, rtol=1e-5)
+    assert inputs[0, :, 60:].abs().max() == 0
+    seen = model.backbone(inputs)
+    expected = encoder.feature_maps(inputs)[: len(seen)]
+    assert len(seen) == (1 if neck == "SimpleFeaturePyramid" else len(strides))
+    assert all(torch.equal(a, b) for a, b in zip(seen, expected, strict=True))
+    assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
+    sizes = [tuple(level.shape) for level in model.extract_feat(inputs)]
+    expected_strides = (*strides, 2 * strides[-1])
+    assert sizes == [(1, 8, -(-64 // s), -(-96 // s)) for s in expected_strides]
+
+
+def test_encoder_that_ends_early_gets_coarser_levels_from_its_last_map():
+    # A CIFAR stem: strides 1, 2, 4, 8; the detector takes 4 and 8 and subsamples the rest.
+    model = build(Stages(first=1), 5, MEAN, STD, small())
+    assert model.backbone.used == (2, 3)
+    sizes = [level.shape[-1] for level in model.extract_feat(torch.randn(1, 3, 64, 64))]
+    assert sizes == [16, 8, 4, 2, 1]
+
+
+def test_strides_that_do_not_fit_are_named():
+    with pytest.raises(ValueError, match=r"strides \(8, 16, 32, 64\), detection\.strides asks for \(4, 8, 16, 32\)"):
+        build(Stages(first=8), 5, MEAN, STD, small())
+
+
+def test_first_anchors_have_the_protocols_size():
+    model = build(Tokens(), 5, MEAN, STD, small(anchor_size=16))
+    squares = [anchors[1] for anchors in model.rpn_head.prior_generator.base_anchors]
+    assert [float(x2 - x1) for x1, _, x2, _ in squares] == [16, 32, 64, 128, 256]
+
+
+@pytest.mark.parametrize("norm", ["trained", "frozen"])
+def test_statistics_of_batch_norm(coco, tmp_path, norm):
+    torch.manual_seed(0)
+    encoder = Stages()
+    run(coco, tmp_path / "work", encoder=encoder, protocol=small(norm=norm))
+    trained = weights(tmp_path / "work")
+    key = "stages.0.1.running_mean"
+    moved = not torch.equal(trained[f"backbone.encoder.{key}"], encoder.state_dict()[key])
+    assert moved == (norm == "trained")
+    assert not torch.equal(trained["backbone.encoder.stages.0.1.weight"], encoder.state_dict()["stages.0.1.weight"])
+
+
+# ------------------------------------------------------------------------------------------------ data
+
+
+@pytest.mark.parametrize(("wide", "batch"), [(9, 2), (5, 3), (0, 4), (7, 1), (3, 16)])
+def test_every_picture_comes_each_pass_with_its_like(wide, batch):
+    sides = [i < wide for i in range(11)]
+    assert len(list(batches(sides, batch, 0, 0, 30))) == 30
+    length = wide // batch + (11 - wide) // batch
+    length += -(-(11 - length * batch) // batch)
+    for start in (0, length, 3 * length):
+        one_pass = [[index for _, index in b] for b in batches(sides, batch, 5, start, start + length)]
+        assert all(len(b) == batch for b in one_pass)
+        counts = Counter(index for b in one_pass for index in b)
+        assert set(counts) == set(range(11))
+        mixed = sum(len({sides[i] for i in b}) > 1 for b in one_pass)
+        assert mixed <= -(-(2 * (batch - 1)) // batch)
+
+
+def test_batches_depend_on_nothing_but_seed_and_update():
+    sides = [True] * 7 + [False] * 4
+    whole = list(batches(sides, 2, 1, 0, 40))
+    assert list(batches(sides, 2, 1, 17, 40)) == whole[17:]
+    assert list(batches(sides, 2, 2, 0, 40)) != whole
+    draws = [draw for batch in whole for draw, _ in batch]
+    assert len(set(draws)) == len(draws)
+
+
+def test_masks_and_boxes_stay_on_their_object(coco):
+    data = detection._Pictures(detection._Split(coco.train_images, coco.train_json), small(), training=True)
+    assert data.ids == [1, 2, 4, 5]  # without the picture that has no object
+    flipped = 0
+    for draw in range(8):
+        item = data[draw, 0]
+        sample, pixels = item["data_samples"], item["inputs"]
+        assert pixels.shape == (3, 64, 80)
+        assert sample.gt_instances.labels.tolist() == [0, 1]
+        flipped += sample.flip
+        bright = pixels.float().mean(dim=0).numpy() > 150
+        assert (bright != sample.gt_instances.masks.masks.any(axis=0)).mean() < 0.05
+        for mask, box in zip(sample.gt_instances.masks.masks, sample.gt_instances.bboxes.tensor, strict=True):
+            rows, columns = np.nonzero(mask)
+            tight = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+            np.testing.assert_allclose(box.numpy(), tight, atol=1.1)
+    assert 0 < flipped < 8
+    assert [bool(data[draw, 0]["data_samples"].flip) for draw in (4, 4)] in ([True] * 2, [False] * 2)
+
+
+def test_schedule():
+    protocol = small(lr=1.0, warmup=4, iterations=30, milestones=[10, 20])
+    rates = [rate(update, protocol) for update in range(30)]
+    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert (rates[9], rates[10], rates[20]) == pytest.approx((1.0, 0.1, 0.01))
+
+
+# ------------------------------------------------------------------------------------------------ the whole
+
+
+@pytest.mark.parametrize("encoder", [Tokens, Stages])
+def test_evaluate(coco, tmp_path, encoder):
+    torch.manual_seed(0)
+    encoder = encoder()
+    encoder.requires_grad_(False)  # as a method may leave it
+    before = copy.deepcopy(encoder.state_dict())
+    generators = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    told: list[tuple[int, int]] = []
+    protocol = small(overfit_pictures=[1, 2], overfit_iterations=3)
+    result = run(
+        coco,
+        tmp_path / "work",
+        encoder=encoder,
+        protocol=protocol,
+        progress=lambda done, total, info: told.append((done, total)),
+    )
+    sizes = ("AP", "AP50", "AP75", "APs")  # one object of 20 x 50 pixels: less than 32 squared, so small
+    expected = {f"{kind}_{size}" for kind in ("bbox", "segm") for size in sizes} | {"overfit_bbox_AP50"}
+    assert set(result["metrics"]) == expected
+    assert all(0 <= value <= 100 for value in result["metrics"].values())
+    details = json.loads(json.dumps(result["details"]))
+    assert details["train"]["pictures"] == 4
+    assert details["overfit"]["iterations"] == 3
+    assert np.isfinite([details[stage]["loss"] for stage in ("train", "overfit")]).all()
+    assert told == sorted(told)
+    assert told[-1] == (3 + 2 + 2 + 2, 9)  # updates and pictures judged, of the check and of the job
+    with Image.open(result["artifacts"]["detections"]) as drawing:
+        assert drawing.size == (440, 496)
+    # The encoder passed and the global generators are as before; the copy was trained.
+    assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
+    assert all(p.grad is None and not p.requires_grad for p in encoder.parameters())
+    assert torch.equal(torch.get_rng_state(), generators[0])
+    assert (np.random.get_state()[1] == generators[1]).all()  # noqa: NPY002
+    trained = weights(tmp_path / "work")
+    assert all(not torch.equal(trained[f"backbone.encoder.{key}"], before[key]) for key in before if "weight" in key)
+
+
+def test_same_seed_same_result_whoever_loads_the_pictures(coco, tmp_path):
+    first = run(coco, tmp_path / "a")
+    np.random.seed(5)  # noqa: NPY002
+    second = run(coco, tmp_path / "b", workers=1)
+    assert first["metrics"] == second["metrics"]
+    assert first["details"] == second["details"]
+    same = weights(tmp_path / "b")
+    assert all(torch.equal(value, same[key]) for key, value in weights(tmp_path / "a").items())
+    other = run(coco, tmp_path / "c", seed=1)
+    assert other["details"]["train"]["loss"] != first["details"]["train"]["loss"]
+
+
+def test_killed_job_goes_on_and_ends_the_same(coco, tmp_path, monkeypatch):
+    monkeypatch.setattr(detection, "CHECKPOINT_SECONDS", 0.0)
+    protocol = small(iterations=5, optimizer="adamw", overfit_pictures=[1, 2], overfit_iterations=4)
+    whole = run(coco, tmp_path / "whole", protocol=protocol)
+    whole_loss, done = BaseModel.parse_losses, 0
+
+    class Killed(BaseException):
+        pass
+
+    def killed(self, losses):
+        nonlocal done
+        done += 1
+        if done in (3, 8):
+            raise Killed
+        return whole_loss(self, losses)
+
+    monkeypatch.setattr(BaseModel, "parse_losses", killed)
+    for _ in range(2):  # once within the check, once within the training
+        with pytest.raises(Killed):
+            run(coco, tmp_path / "killed", protocol=protocol)
+    resumed = run(coco, tmp_path / "killed", protocol=protocol)
+    assert done == 4 + 5 + 2  # no update was lost, the two that were killed came again
+    assert resumed["metrics"] == whole["metrics"]
+    assert resumed["details"] == whole["details"]
+    for name in ("overfit", "train"):
+        same = weights(tmp_path / "killed", name)
+        assert all(torch.equal(value, same[key]) for key, value in weights(tmp_path / "whole", name).items())
+
+
+def test_it_learns_to_tell_tall_from_flat(tmp_path):
+    rng = np.random.default_rng(0)
+    for split, number in (("train", 24), ("val", 12)):
+        boxes = []
+        for image in range(1, number + 1):
+            w, h = (14, 40) if rng.random() < 0.5 else (40, 14)
+            x, y = int(rng.integers(0, 100 - w)), int(rng.integers(0, 80 - h))
+            boxes.append(rectangle(image, image, (x, y, w, h)))
+        write_split(tmp_path / split, [(100, 80)] * number, boxes)
+    coco = CocoFolders(tmp_path / "train", tmp_path / "train.json", tmp_path / "val", tmp_path / "val.json")
+    protocol = small(iterations=60, batch=4, optimizer="adamw", lr=5e-3, width=16, fc_width=32, clip_grad=10.0)
+    torch.manual_seed(0)
+    metrics = run(coco, tmp_path / "work", encoder=Stages(width=8), protocol=protocol)["metrics"]
+    assert metrics["bbox_AP50"] > 50
+    assert metrics["segm_AP50"] > 50
+
+
+@pytest.mark.slow
+def test_it_learns_eight_real_pictures_by_heart(data_root, tmp_path):
+    root = data_root / "coco-mini"
+    coco = CocoFolders(
+        root / "images/train",
+        root / "annotations/instances_train.json",
+        root / "images/val",
+        root / "annotations/instances_val.json",
+    )
+    protocol = protocols.load("detection", "mini", {"iterations": 1, "milestones": []})
+    torch.manual_seed(0)
+    metrics = run(coco, tmp_path / "work", encoder=Stages(width=16), protocol=protocol)["metrics"]
+    assert metrics["overfit_bbox_AP50"] >= 10
+    assert metrics["bbox_AP50"] < 5  # one update on other pictures: the network it judges is a new one
+
+
+# ------------------------------------------------------------------------------------------------ metrics
+
+
+def test_ground_truth_as_detections_is_100_percent(data_root):
+    from pycocotools.coco import COCO
+
+    content = json.loads((data_root / "coco-mini/annotations/instances_val.json").read_text())
+    coco = COCO()
+    coco.dataset = copy.deepcopy(content)
+    coco.createIndex()
+    results = [
+        {
+            "image_id": entry["image_id"],
+            "category_id": entry["category_id"],
+            "bbox": entry["bbox"],
+            "score": 1.0,
+            "segmentation": coco.annToRLE(entry),
+        }
+        for entry in content["annotations"]
+        if not entry["iscrowd"]
+    ]
+    metrics = coco_metrics(content["images"], content["annotations"], content["categories"], results)
+    names = {f"{kind}_{name}" for kind in ("bbox", "segm") for name in ("AP", "AP50", "AP75", "APs", "APm", "APl")}
+    assert metrics == pytest.approx(dict.fromkeys(names, 100.0))
+
+
+def test_metrics_of_a_case_worked_by_hand():
+    images = [{"id": 1, "file_name": "1.png", "width": 100, "height": 80}]
+    truth = [rectangle(1, 1, (10, 10, 20, 40)), rectangle(2, 1, (50, 10, 20, 40))]
+    # A hit of IoU 30/40 on the first, nothing on the second: precision 1 up to a recall of one half, which COCO reads
+    # at 51 of 101 points, for the six thresholds up to 0.75.
+    hit = {"image_id": 1, "category_id": 3, "bbox": [10, 10, 20, 30], "score": 0.9}
+    hit["segmentation"] = rectangle_mask(hit["bbox"])
+    metrics = coco_metrics(images, truth, CATEGORIES, [hit])
+    part = 100 * 51 / 101
+    for kind in ("bbox", "segm"):
+        assert metrics[f"{kind}_AP50"] == pytest.approx(part)
+        assert metrics[f"{kind}_AP75"] == pytest.approx(part)
+        assert metrics[f"{kind}_AP"] == pytest.approx(part * 6 / 10)
+        assert f"{kind}_APm" not in metrics  # 800 square pixels are small
+        assert metrics[f"{kind}_APs"] == metrics[f"{kind}_AP"]
+    nothing = coco_metrics(images, truth, CATEGORIES, [])
+    assert set(nothing) == set(metrics)
+    assert set(nothing.values()) == {0.0}
+
+
+def test_masks_are_sized_by_their_own_area():
+    # A thin mask in a large box: small by its mask, medium by its box.
+    images = [{"id": 1, "file_name": "1.png", "width": 100, "height": 80}]
+    diagonal = rectangle(1, 1, (10, 10, 60, 60)) | {"area": 120, "segmentation": [[10, 10, 12, 10, 70, 70, 68, 70]]}
+    from pycocotools import mask as coding
+
+    (mask,) = coding.frPyObjects(diagonal["segmentation"], 80, 100)
+    common = {"image_id": 1, "category_id": 9}
+    stray = {**common, "bbox": [5, 5, 60, 60], "score": 0.99, "segmentation": rectangle_mask((5, 5, 4, 4))}
+    hit = {**common, "bbox": [10, 10, 60, 60], "score": 0.9, "segmentation": mask}
+    metrics = coco_metrics(images, [diagonal], CATEGORIES, [stray, hit])
+    # The stray mask of 16 pixels is small too, so it counts as a false detection before the hit.
+    assert metrics["segm_APs"] == pytest.approx(50)
+
+
+def rectangle_mask(box) -> dict:
+    from pycocotools import mask as coding
+
+    x, y, w, h = box
+    mask = np.zeros((80, 100), dtype=np.uint8, order="F")
+    mask[y : y + h, x : x + w] = 1
+    return coding.encode(mask)
+
+
+# ------------------------------------------------------------------------------------------------ bad input
+
+
+def edit(file: Path, change) -> None:
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.pop("annotations"), r"train\.json is no COCO annotation file: KeyError: 'annotations'"),
+        (lambda c: c["annotations"].clear(), r"train\.json has no annotation"),
+        (lambda c: c["annotations"][0].pop("segmentation"), "annotation 1 has no segmentation"),
+        (lambda c: c["annotations"][0].update(category_id=77), "annotation 1 names a picture or category"),
+        (lambda c: c["annotations"][1].update(id=1), "two of its annotation entries have one id"),
+        (lambda c: c["images"][0].update(file_name="gone.png"), r"no picture .*gone\.png"),
+        (lambda c: c["images"][0].update(width=99), r"1\.png has height and width \(80, 100\)"),
+        (
+            lambda c: c["annotations"][3].update(segmentation={"size": [80, 100], "counts": [0, 100000]}),
+            "picture 4: Invalid RLE",
+        ),
+        (lambda c: c["categories"][0].update(name="other"), "do not list the same categories"),
+    ],
+)
+def test_bad_annotations(coco, tmp_path, change, message):
+    edit(coco.train_json, change)
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
+        run(coco, tmp_path / "work", protocol=small(iterations=4))
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_and_broken_annotation_files(coco, tmp_path):
+    coco.val_json.write_text("{")
+    with pytest.raises(ValueError, match=r"val\.json is no COCO annotation file"):
+        run(coco, tmp_path / "work")
+    coco.val_json.unlink()
+    with pytest.raises(FileNotFoundError, match=r"no annotation file .*val\.json"):
+        run(coco, tmp_path / "work")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("content", [b"no picture", None])
+def test_corrupt_picture_is_named(coco, tmp_path, workers, content):
+    broken = coco.train_images / "5.png"
+    broken.write_bytes(broken.read_bytes()[:2000] if content is None else content)
+    with pytest.raises(ValueError, match=r"train\.json, picture 5: cannot read .*5\.png: ") as caught:
+        run(coco, tmp_path / "work", protocol=small(iterations=4), workers=workers)
+    assert "\n" not in str(caught.value)
+
+
+def test_check_on_pictures_that_are_not_there(coco, tmp_path):
+    with pytest.raises(ValueError, match=r"no picture 44, named by detection\.overfit_pictures"):
+        run(coco, tmp_path / "work", protocol=small(overfit_pictures=[1, 44], overfit_iterations=1))
+
+
+def test_loss_that_is_not_finite(coco, tmp_path):
+    with pytest.raises(ValueError, match=r"loss is (nan|inf) after .* updates; lower detection\.lr"):
+        run(coco, tmp_path / "work", protocol=small(lr=1e30, iterations=4, warmup=0))
+
+
+def test_foreign_and_broken_checkpoints(coco, tmp_path):
+    work = tmp_path / "work"
+    run(coco, work)
+    with pytest.raises(ValueError, match=r"train\.pt belongs to another detection job"):
+        run(coco, work, seed=1)
+    with pytest.raises(ValueError, match=r"train\.pt belongs to another detection job"):
+        run(coco, work, encoder=Tokens())
+    file = work / "train.pt"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"train\.pt is no detection checkpoint; remove it") as caught:
+        run(coco, work)
+    assert "\n" not in str(caught.value)
+
+
+class Payload:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+def test_nothing_is_unpickled(coco, tmp_path):
+    work, mark = tmp_path / "work", tmp_path / "mark"
+    work.mkdir()
+    torch.save({"spec": "", "model": Payload(mark)}, work / "train.pt")
+    with pytest.raises(ValueError, match="no detection checkpoint"):
+        run(coco, work)
+    (work / "train.pt").write_bytes(pickle.dumps(Payload(mark)))
+    with pytest.raises(ValueError, match="no detection checkpoint"):
+        run(coco, work)
+    assert not mark.exists()
+    pickle.loads((work / "train.pt").read_bytes())  # the payload is live
+    assert mark.exists()
