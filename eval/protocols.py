@@ -55,6 +55,7 @@ class KnnProtocol(Features):
         _require(min(self.ks, default=0) > 0 and len(set(self.ks)) == len(self.ks), self, "ks", "distinct, above 0")
         _require(self.temperature > 0, self, "temperature", "above 0")
         _require(0 < self.holdout < 1, self, "holdout", "between 0 and 1")
+        _require(self.seed >= 0, self, "seed", "0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +81,7 @@ class LinearProtocol(Features):
         _require(min(self.weight_decays, default=-1) >= 0, self, "weight_decays", "0 or more")
         _require(min(self.epochs, self.batch, self.base_batch) > 0, self, "epochs, batch, base_batch", "above 0")
         _require(0 < self.holdout < 1, self, "holdout", "between 0 and 1")
+        _require(self.seed >= 0, self, "seed", "0 or more")
         _require(min(self.low_shot, default=1) > 0, self, "low_shot", "above 0")
         _require(self.low_shot_splits > 0, self, "low_shot_splits", "above 0")
         _require(min(self.ridge, default=0) > 0, self, "ridge", "above 0")
@@ -132,7 +134,16 @@ class FinetuneProtocol:
         _require(self.holdout > 0 or self.reported == "last", self, "holdout", "above 0 to report a selected epoch")
         for key in ("erasing", "label_smoothing", "mix_switch"):
             _require(0 <= getattr(self, key) <= 1, self, key, "between 0 and 1")
-        for key in ("mixup", "cutmix", "crop_padding", "clip_grad", "train_pictures", "test_every", "weight_decay"):
+        for key in (
+            "mixup",
+            "cutmix",
+            "crop_padding",
+            "clip_grad",
+            "train_pictures",
+            "test_every",
+            "weight_decay",
+            "seed",
+        ):
             _require(getattr(self, key) >= 0, self, key, "0 or more")
 
 
