@@ -127,6 +127,11 @@ class ViT(nn.Module):
             raise ValueError(f"network.patch = {patch} does not divide the picture size {size}")
         if dim % heads:
             raise ValueError(f"network.heads = {heads} does not divide network.dim = {dim}")
+        if positions not in ("learned", "sincos") or init not in ("torch", "xavier"):
+            raise ValueError(
+                f"network.positions = {positions!r}, network.init = {init!r}: known are 'learned' or 'sincos' positions"
+                " and 'torch' or 'xavier' init"
+            )
         super().__init__()
         self.dim, self.channels, self.strides = dim, (dim,), (patch,)
         self.side = size // patch
