@@ -36,7 +36,6 @@ from slurm.graph import Graph, Node, Resources
 from slurm.progress import Progress
 
 _MAX_ARRAY = 1000  # elements; SLURM's own default for MaxArraySize is 1001
-_INVALID = "DependencyNeverSatisfied"
 _RUNNING = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT"}
 _ENDED = {
     "COMPLETED": "finished",
@@ -418,7 +417,7 @@ def _state(
     if outcome:
         return state("failed", outcome.reason)
     lost = next((parent for parent in parents if not parent.live and parent.state != "done"), None)
-    if word == "CANCELLED" and reason == _INVALID and lost:
+    if word == "CANCELLED" and reason in ("Dependency", "DependencyNeverSatisfied") and lost:
         return state("blocked", lost.reason if lost.state == "blocked" else f"'{lost.key}' {lost.state}")
     if word == "CANCELLED":
         return state("cancelled", "by hand, or by the cluster")
@@ -442,23 +441,25 @@ def _scheduler(jobs: set[str]) -> dict[str, tuple[str, str]]:
         known[job] = (word, reason)
     forgotten = {job.partition("_")[0] for job in jobs - known.keys()}
     if forgotten:
-        fields_ = "--format=JobID,State,Reason"
+        columns = "--format=JobID,State,Reason,Start"
         command = [
             "sacct",
             "-X",
             "--noheader",
             "--parsable2",
-            fields_,
+            columns,
             f"--jobs={','.join(sorted(forgotten, key=int))}",
         ]
         # Without accounting the outcomes must do.
         with contextlib.suppress(ValueError):
-            for line in _ask(command).splitlines():
-                ids, word, reason = line.split("|", 2)
-                if word == "CANCELLED" and reason == "Dependency":  # by somebody's hand, it reads "CANCELLED by UID"
-                    reason = _INVALID
+            # Single elements first: a range that was cancelled as one ("7_[0-2]") includes those that had left it.
+            for line in sorted(_ask(command).splitlines(), key=lambda line: "[" in line):
+                ids, word, reason, start = line.split("|", 3)
+                word = word.partition(" ")[0]  # "CANCELLED by 1000"
+                if word == "CANCELLED" and start in ("None", "Unknown"):
+                    reason = "Dependency"  # accounting does not always keep it
                 for job in _expand(ids):
-                    known.setdefault(job, (word.partition(" ")[0], reason))
+                    known.setdefault(job, (word, reason))
     return known
 
 

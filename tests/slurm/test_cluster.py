@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -213,8 +212,8 @@ def test_without_slurm_one_line_says_what_to_do(tmp_path: Path, monkeypatch: pyt
         ("TIMEOUT|TimeLimit", "", None, "timeout", "reached its time limit; last line of its log: epoch 3"),
         ("TIMEOUT|TimeLimit", "", "done", "done", "its result is whole, though SLURM calls it TIMEOUT"),
         ("OUT_OF_MEMORY|OutOfMemory", "", None, "failed", "ran out of memory; last line of its log: epoch 3"),
-        ("", "OUT_OF_MEMORY|None", None, "failed", "ran out of memory"),
-        ("", "CANCELLED by 1000|Dependency", None, "cancelled", ""),
+        ("", "OUT_OF_MEMORY|None|2026-01-01T00:00:00", None, "failed", "ran out of memory"),
+        ("", "CANCELLED by 1000|None|2026-01-01T00:00:00", None, "cancelled", ""),
         ("", "", "done", "done", ""),
         ("", "", None, "failed", "SLURM no longer knows it"),
     ],
@@ -238,6 +237,17 @@ def test_what_slurm_says_and_what_the_job_left_make_one_state(
         for other in ({"job": "100", "digest": only.digest}, {"job": "101", "digest": "0"}):
             place.write_outcome(Outcome("a", "done", **other))
             assert cluster.status(tmp_path / "run")[0].state == "failed"
+
+
+def test_accounting_lists_elements_beside_the_range_they_left(fake_slurm: Path, tmp_path: Path) -> None:
+    nodes = [node(f"t{i}", "add", stage="train", a=i, b=1) for i in range(3)]
+    nodes += [node(f"e{i}", "add", f"t{i}", stage="score", a=i, b=1) for i in range(3)]
+    cluster.submit(Graph(nodes), folder=tmp_path / "run")
+    rows = ["101_[0-2%3]|CANCELLED|None|None", "101_0|FAILED|None|2026-01-01T00:00:00"]
+    (fake_slurm / "sacct.answer").write_text("\n".join([*rows, "102_[0-2%3]|CANCELLED|None|None"]))
+    states = cluster.status(tmp_path / "run")
+    assert [state.state for state in states] == ["failed", "cancelled", "cancelled", "blocked", "blocked", "blocked"]
+    assert [state.reason for state in states[3:]] == ["'t0' failed", "'t1' cancelled", "'t2' cancelled"]
 
 
 @pytest.mark.parametrize(
@@ -273,10 +283,10 @@ def test_abbreviated_job_numbers(ids: str, jobs: list[str]) -> None:
 # ---- a real one --------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def real_slurm() -> None:
-    if not shutil.which("sinfo") or subprocess.run(["sinfo"], capture_output=True).returncode:
-        pytest.skip("no SLURM answers `sinfo`: start one with tests/slurm/cluster.sh start")
+    if reason := cluster.available():
+        pytest.skip(f"{reason} (tests/slurm/cluster.sh starts one)")
 
 
 def states_when(
