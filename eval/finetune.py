@@ -54,7 +54,8 @@ class Classifier(nn.Module):
     def __init__(self, encoder: nn.Module, classes: int, generator: torch.Generator) -> None:
         super().__init__()
         self.encoder = encoder
-        self.head = nn.Linear(int(encoder.dim), classes)  # type: ignore[arg-type]
+        # No default initialisation: it would draw from the process's own generator.
+        self.head: nn.Linear = nn.utils.skip_init(nn.Linear, int(encoder.dim), classes)  # type: ignore[arg-type]
         nn.init.normal_(self.head.weight, std=0.01, generator=generator)
         nn.init.zeros_(self.head.bias)
 
@@ -231,19 +232,21 @@ def training_batch(
 
 
 def learning_rates(protocol: FinetuneProtocol, updates: int) -> list[float]:
-    """The rate of every update, `updates` an epoch: linear warm-up, then a cosine whose clock includes the warm-up.
+    """The rate of every update, `updates` an epoch: linear warm-up, then half a cosine down to min_lr.
 
-    "update": the clock runs by updates. "epoch_late": by whole epochs, and epoch e (from 0) has the rate meant for e -
-    1.
+    "update": the clock runs by updates, the cosine begins where the warm-up ends. "epoch_late": the clock runs by whole
+    epochs and one late (epoch e, from 0, has the rate meant for e - 1), and the cosine's includes the warm-up, so that
+    the rate steps down where it begins.
     """
-    peak = protocol.lr * protocol.batch / protocol.base_batch
+    peak, late = protocol.lr * protocol.batch / protocol.base_batch, protocol.schedule == "epoch_late"
+    begin = 0.0 if late else protocol.warmup_epochs
 
     def at(epochs: float) -> float:
         if epochs < protocol.warmup_epochs:
             return protocol.warmup_lr + (peak - protocol.warmup_lr) * epochs / protocol.warmup_epochs
-        return protocol.min_lr + (peak - protocol.min_lr) * 0.5 * (1 + math.cos(math.pi * epochs / protocol.epochs))
+        turn = math.cos(math.pi * (epochs - begin) / (protocol.epochs - begin))
+        return protocol.min_lr + (peak - protocol.min_lr) * 0.5 * (1 + turn)
 
-    late = protocol.schedule == "epoch_late"
     clocks = (max(i // updates - 1, 0) if late else i / updates for i in range(protocol.epochs * updates))
     return [at(clock) for clock in clocks]
 

@@ -104,7 +104,7 @@ class FinetuneProtocol:
     schedule: Literal["update", "epoch_late"] = (
         "update"  # epoch_late: per epoch, stepped one epoch late (APS as released)
     )
-    warmup_epochs: float = 1.0  # linear from warmup_lr; the cosine's clock includes them
+    warmup_epochs: float = 1.0  # linear from warmup_lr
     warmup_lr: float = 1e-6  # not scaled by the batch
     min_lr: float = 0.0  # end of the cosine, not scaled by the batch
     clip_grad: float = 0.0  # largest gradient norm; 0 = no clipping
@@ -178,7 +178,7 @@ class DetectionProtocol:
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.02
     momentum: float = 0.9  # of sgd
-    weight_decay: float = 1e-4  # not on 1-D parameters
+    weight_decay: float = 1e-4  # not on 1-D parameters, position embeddings and class token
     warmup: int = 500  # updates, linear
     milestones: tuple[int, ...] = (60000, 80000)  # updates after which the rate is divided by ten
     clip_grad: float = 0.0  # largest gradient norm; 0 = no clipping

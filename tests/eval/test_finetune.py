@@ -1,0 +1,270 @@
+"""Fine-tuning: schedule, what trains, learning, interruption at any update, damaged and planted checkpoints."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from eval import finetune, protocols
+from eval.invariants import check_invariants
+from eval.scores import unpack
+
+MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+
+
+class Tiny(nn.Module):
+    """Batch norm and dropout on board: state and randomness that an interrupted run must get right."""
+
+    dim, channels, strides = 16, (16,), (4,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 16, 4, 4)
+        self.norm, self.drop, self.mix = nn.BatchNorm2d(16), nn.Dropout(0.1), nn.Conv2d(16, 16, 1)
+        self.cls_token = nn.Parameter(torch.zeros(1, 16, 1, 1))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 16, 1, 1), requires_grad=False)
+        self.patches.requires_grad_(False)  # as MoCo-v3 leaves it
+
+    def feature_maps(self, x: Tensor) -> list[Tensor]:
+        return [self.mix(self.drop(self.norm(self.patches(x)).relu())) + self.cls_token + self.pos_embed]
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.feature_maps(x)[0].relu().mean((2, 3))
+
+
+@pytest.fixture
+def encoder() -> Tiny:
+    torch.manual_seed(0)
+    return Tiny()
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[np.ndarray]:
+    """Six classes, told apart by colour and direction of stripes: train, labels, test, labels."""
+    rng = np.random.default_rng(0)
+    parts = []
+    for n in (360, 240):
+        y = np.arange(n) % 6
+        stripes = 60 * np.sin(np.arange(8) * np.pi / 2)
+        x = rng.normal(128, 25, (n, 3, 8, 8))
+        x[np.arange(n), y % 3] += np.where((y < 3)[:, None, None], stripes, stripes[:, None])
+        parts += [x.clip(0, 255).astype(np.uint8), y]
+    return parts
+
+
+def protocol(**changes: object) -> protocols.FinetuneProtocol:
+    quick = {"epochs": 3, "batch": 32, "lr": 0.02, "crop_padding": 1, "hflip": False, "warmup_epochs": 0.5}
+    loaded = protocols.load("finetune", "mini", {"train_pictures": 0, "precision": "fp32", **quick, **changes})
+    assert isinstance(loaded, protocols.FinetuneProtocol)
+    return loaded
+
+
+def run(encoder: nn.Module, pictures: list[np.ndarray], p: protocols.FinetuneProtocol, **more: Any) -> dict[str, Any]:
+    return finetune.evaluate(encoder, *pictures, 6, MEAN, STD, p, **more)
+
+
+def test_learns_and_reports(encoder: Tiny, pictures: list[np.ndarray]) -> None:
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    state = torch.get_rng_state()
+    seen = []
+    p = protocol(epochs=6, test_every=2)
+    result = run(encoder, pictures, p, progress=lambda done, total, info: seen.append((done, total)))
+    metrics, details = result["metrics"], result["details"]
+    assert metrics["top1"] > 60  # 16.7 is chance
+    assert check_invariants(metrics) == []
+    assert metrics["top1"] == metrics["top1_last"]
+    assert 100 * unpack(details["correct"], 240).mean() == pytest.approx(metrics["top1"])
+    assert (details["n_train"], details["n_split"]) == (324, 36)
+    assert seen == [(i + 1, 60) for i in range(60)]
+    history = details["history"]
+    assert [entry["epoch"] for entry in history] == [1, 2, 3, 4, 5, 6]
+    assert all("split_top1" in entry for entry in history)
+    assert {2, 4, 6} <= {entry["epoch"] for entry in history if "test_top1" in entry}
+    assert history[-1]["loss"] < history[0]["loss"]
+    # the encoder, its modes and torch's generator are as they were
+    assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
+    assert encoder.training and not encoder.patches.weight.requires_grad
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_selected_epoch_is_the_split_s_choice(encoder: Tiny, pictures: list[np.ndarray]) -> None:
+    p = protocol(epochs=4, test_every=1, lr=0.2, optimizer="sgd")
+    last, selected = (
+        run(encoder, pictures, protocols.dataclasses.replace(p, reported=r)) for r in ("last", "selected")
+    )
+    history = selected["details"]["history"]
+    best = max(history, key=lambda entry: (entry["split_top1"], entry["epoch"]))
+    assert selected["metrics"]["top1"] == selected["metrics"]["top1_selected"] == best["test_top1"]
+    assert last["metrics"]["top1"] == history[-1]["test_top1"]
+    assert last["metrics"]["top1_best_on_test"] == max(entry["test_top1"] for entry in history)
+    assert last["metrics"]["optimism"] == pytest.approx(last["metrics"]["top1_best_on_test"] - last["metrics"]["top1"])
+
+
+def test_weights_of_an_earlier_epoch_are_what_is_judged(
+    encoder: Tiny, pictures: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rate that jumps at the end spoils the last epochs: the selected one must still score as it did."""
+    monkeypatch.setattr(finetune, "learning_rates", lambda p, n: [0.02] * 4 * n + [3.0] * n)
+    p = protocol(epochs=5, test_every=1, reported="selected", optimizer="sgd")
+    result = run(encoder, pictures, p)
+    history = result["details"]["history"]
+    best = max(history, key=lambda entry: (entry["split_top1"], entry["epoch"]))
+    assert best["epoch"] < 5
+    whole = run(encoder, pictures, protocols.dataclasses.replace(p, epochs=best["epoch"], reported="last"))
+    assert result["metrics"]["top1"] == whole["metrics"]["top1_last"]
+    assert result["details"]["correct"] == whole["details"]["correct"]
+
+
+def everything_on(**more: object) -> protocols.FinetuneProtocol:
+    """All augmentations of the APS recipe."""
+    return protocol(
+        randaugment=True, erasing=0.25, mixup=0.8, cutmix=1.0, label_smoothing=0.1, hflip=True, clip_grad=1.0, **more
+    )
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("at", [1, 10, 11, 29, 30])
+def test_interrupted_anywhere_is_uninterrupted(
+    at: int, encoder: Tiny, pictures: list[np.ndarray], tmp_path: Path
+) -> None:
+    """Ten updates an epoch; killed in the middle of an epoch, at its end, and at the very end."""
+    p = everything_on()
+    whole = run(encoder, pictures, p)
+
+    def kill(done: int, total: int, info: dict[str, Any]) -> None:
+        if done == at:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(encoder, pictures, p, checkpoint_dir=tmp_path, progress=kill)
+    torch.manual_seed(at)  # whatever state the process is in
+    again = run(encoder, pictures, p, checkpoint_dir=tmp_path)
+    assert again["details"].pop("resumed") == ("" if at <= 10 else f"resumed after epoch {(at - 1) // 10}")
+    whole["details"].pop("resumed")
+    assert again == whole  # every digit of every metric and loss
+    assert [file.name for file in tmp_path.iterdir()] == [finetune.CHECKPOINT]
+
+    finished = run(encoder, pictures, p, checkpoint_dir=tmp_path)
+    assert finished["metrics"] == whole["metrics"]
+    assert finished["details"]["resumed"] == "resumed after epoch 3"
+
+
+class Payload:
+    def __init__(self, target: str) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (self.target,)
+
+
+def test_damaged_foreign_and_planted_checkpoints(encoder: Tiny, pictures: list[np.ndarray], tmp_path: Path) -> None:
+    p = protocol(epochs=1)
+    clean = run(encoder, pictures, p, checkpoint_dir=tmp_path)
+    path = tmp_path / finetune.CHECKPOINT
+    good = path.read_bytes()
+    planted = tmp_path / "planted.pt"
+    torch.save({"run": Payload(str(tmp_path / "owned"))}, planted)
+    notes: list[dict[str, Any]] = []
+    for content, reason in [
+        (good[: len(good) // 2], "cannot be read"),
+        (b"", "cannot be read"),
+        (planted.read_bytes(), "cannot be read"),
+        (b"not a checkpoint", "cannot be read"),
+    ]:
+        path.write_bytes(content)
+        notes.clear()
+        result = run(
+            encoder, pictures, p, checkpoint_dir=tmp_path, progress=lambda done, total, info: notes.append(info)
+        )
+        assert result["details"]["resumed"].startswith("started afresh")
+        assert reason in result["details"]["resumed"]
+        assert notes[0]["note"] == result["details"]["resumed"]
+        assert result["metrics"] == clean["metrics"]
+    assert not (tmp_path / "owned").exists()
+
+    other = run(encoder, pictures, protocol(epochs=1, lr=0.01), checkpoint_dir=tmp_path)
+    assert "is of another fine-tuning" in other["details"]["resumed"]
+    encoder.mix.weight.data += 0.01
+    assert (
+        "is of another"
+        in run(encoder, pictures, protocol(epochs=1, lr=0.01), checkpoint_dir=tmp_path)["details"]["resumed"]
+    )
+
+
+def test_seed_matters_and_nothing_else(encoder: Tiny, pictures: list[np.ndarray]) -> None:
+    p = everything_on(epochs=1)
+    first = run(encoder, pictures, p)
+    torch.manual_seed(99)
+    assert run(encoder, pictures, p) == first
+    other = run(encoder, pictures, protocols.dataclasses.replace(p, seed=1))
+    assert other["details"]["history"][0]["loss"] != first["details"]["history"][0]["loss"]
+
+
+def test_divergence_is_one_line(encoder: Tiny, pictures: list[np.ndarray]) -> None:
+    with pytest.raises(ValueError, match=r"diverged in epoch 1 \(loss nan\): lower finetune\.lr") as refusal:
+        run(encoder, pictures, protocol(epochs=1, lr=1e30, optimizer="sgd", warmup_epochs=0.0))
+    assert "\n" not in str(refusal.value)
+
+
+def test_subset_is_class_balanced(encoder: Tiny, pictures: list[np.ndarray]) -> None:
+    details = run(encoder, pictures, protocol(epochs=1, train_pictures=120, holdout=0.25))["details"]
+    assert (details["n_train"], details["n_split"]) == (90, 30)
+    whole = run(encoder, pictures, protocol(epochs=1, holdout=0.0))
+    assert whole["details"]["n_train"] == 360
+    assert "top1_selected" not in whole["metrics"]
+
+
+def test_resized_bf16_channels_last(encoder: Tiny, pictures: list[np.ndarray]) -> None:
+    p = protocol(epochs=8, size=[12, 12], precision="bf16", channels_last=True)
+    assert run(encoder, pictures, p)["metrics"]["top1"] > 40
+
+
+def test_rates_of_the_aps_recipe() -> None:
+    """Sheet 7.1: five epochs of warm-up from 1e-6, stepped late: epochs 0 and 1 both run at 1e-6; down to 1e-5."""
+    p = protocols.load("finetune", "aps")
+    assert isinstance(p, protocols.FinetuneProtocol)
+    rates = np.array(finetune.learning_rates(p, 7)).reshape(100, 7)
+    assert (rates == rates[:, :1]).all()  # constant within an epoch
+    epochs = rates[:, 0]
+    assert epochs[0] == epochs[1] == 1e-6
+    assert epochs[2] == pytest.approx(1e-6 + (5e-4 - 1e-6) / 5)
+    assert epochs[6] == pytest.approx(1e-5 + (5e-4 - 1e-5) * 0.5 * (1 + math.cos(math.pi * 5 / 100)))
+    assert epochs[99] == pytest.approx(1e-5 + (5e-4 - 1e-5) * 0.5 * (1 + math.cos(math.pi * 98 / 100)))
+
+
+def test_rates_per_update() -> None:
+    rates = finetune.learning_rates(protocol(epochs=4, lr=0.4, base_batch=64, batch=32, warmup_epochs=1.0), 10)
+    assert rates[0] == 1e-6
+    assert rates[5] == pytest.approx(0.1, rel=1e-4)
+    assert max(rates) == rates[10] == pytest.approx(0.2)  # the cosine begins at the top
+    assert rates[25] == pytest.approx(0.1)
+    assert 0 < rates[-1] < 0.002
+
+
+def test_what_trains_and_what_decays(encoder: Tiny) -> None:
+    model = finetune.Classifier(encoder, 6, torch.Generator().manual_seed(0))
+    decayed, others = finetune.trainable(model, 0.05)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    assert {names[id(q)] for q in decayed["params"]} == {"encoder.patches.weight", "encoder.mix.weight", "head.weight"}
+    inside = ("patches.bias", "mix.bias", "norm.weight", "norm.bias", "cls_token")
+    assert {names[id(q)] for q in others["params"]} == {"head.bias", *(f"encoder.{name}" for name in inside)}
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.05, 0.0)
+
+
+def test_normalised_as_the_protocol_says(pictures: list[np.ndarray]) -> None:
+    p = protocol(crop_padding=0)
+    x, targets = finetune.training_batch(
+        torch.from_numpy(pictures[0][:8]), pictures[1][:8], 6, MEAN, STD, p, np.random.default_rng(0)
+    )
+    np.testing.assert_allclose(x.numpy(), (pictures[0][:8] / 255 - 0.5) / 0.25, atol=1e-5)
+    assert targets.argmax(1).tolist() == pictures[1][:8].tolist()
