@@ -91,6 +91,14 @@ def test_vit_is_the_sheets_network_for_all_patches_and_for_some(recipe: str) -> 
     assert (got - net.features(x)).abs().max() > 1e-3
 
 
+def test_attention_is_the_same_in_bfloat16() -> None:
+    q, k, v = torch.randn(3, 2, 3, 17, 8).unbind()
+    want = F.scaled_dot_product_attention(q, k, v)
+    got = encoders.attend(q.bfloat16(), k.bfloat16(), v.bfloat16())
+    assert got.dtype == torch.bfloat16
+    torch.testing.assert_close(got.float(), want, atol=0.03, rtol=0.03)
+
+
 def test_dropped_patches_do_not_matter_and_never_enter_a_block() -> None:
     net, x = vit(), torch.randn(2, 3, 32, 32)
     keep = torch.arange(16).expand(2, 16)  # the two upper rows of patches
