@@ -352,11 +352,9 @@ def _cancel_orphans(journal: _Journal) -> None:
 def status(folder: Path) -> list[NodeState]:
     """Every node ever submitted from this folder, in the order of submission, as it stands now.
 
-    Raises ValueError where nothing was submitted from there, or SLURM does not answer.
+    Empty where nothing was submitted. Raises ValueError where something was and SLURM does not answer.
     """
     place = Folder(folder)
-    if not place.journal.exists():
-        raise ValueError(f"nothing was submitted to SLURM from {folder}")
     return _states(_Journal(place), place)
 
 
