@@ -37,11 +37,15 @@ def _covered(module: str) -> bool:
 
 @cache
 def _file_of(module: str) -> Path | None:
-    try:
-        spec = find_spec(module)
-    except (ImportError, ValueError):
+    """The source file of a module, found without importing it or its parents (`find_spec` of a dotted name would)."""
+    top, *rest = module.split(".")
+    spec = find_spec(top)
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         return None
-    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+    if not rest:
+        return Path(spec.origin)
+    below = Path(spec.origin).parent.joinpath(*rest)
+    return next((file for file in (below.with_suffix(".py"), below / "__init__.py") if file.is_file()), None)
 
 
 @cache

@@ -263,7 +263,8 @@ class _Builder:
             if kind in wanted:
                 protocol = self.protocol(kind)
                 assert isinstance(protocol, protocols.Features)
-                spec = {**sizes, **threads, "transform": protocols.plain(protocols.transform(protocol))}
+                transform = {k: list(v) if isinstance(v, tuple) else v for k, v in protocols.transform(protocol).items()}
+                spec = {**sizes, **threads, "transform": transform}
                 cache = self.add("features", info, variant, seed, "classification", spec, (parent,))
                 self.add(kind, info, variant, seed, "classification", threads, (cache,))
         if "reid" in wanted:
