@@ -79,8 +79,8 @@ class Augment:
             x[rows] = to_gray(x[rows])
         if self.blur_p:
             sigma = draw.uniform(low=self.blur_sigma[0], high=self.blur_sigma[1]).to(device)
-            rows = chosen(self.blur_p, draw, device)
-            x[rows] = gaussian_blur(x[rows], sigma[rows], math.ceil(3 * self.blur_sigma[1]))
+            if len(rows := chosen(self.blur_p, draw, device)):  # a convolution in no groups is an error
+                x[rows] = gaussian_blur(x[rows], sigma[rows], math.ceil(3 * self.blur_sigma[1]))
         if self.solarize_p:
             rows = chosen(self.solarize_p, draw, device)
             x[rows] = solarize(x[rows])
