@@ -1,7 +1,7 @@
 """The hall: command line, plan, stages, data and records. The only package that knows all the others.
 
-    >>> import repro
-    >>> net = repro.load("aps", track="embedded").encoder     # pre-trained if the workspace has it, else initialised
+>>> import repro
+>>> net = repro.load("aps", track="embedded").encoder     # pre-trained if the workspace has it, else initialised
 """
 
 from __future__ import annotations

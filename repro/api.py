@@ -12,6 +12,7 @@ from torch import nn
 from methods.parts.encoders import build_encoder
 from repro import plan, recipes, settings, tracks
 from repro.stages.common import load_encoder
+from repro.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,11 @@ def load(
     request = plan.Request((method,), tracks.find(track).name, (), (seed,), overrides=tuple(overrides))
     planned = plan.make(request, here)
     recipe = planned.recipes[method]
-    path = plan.Workspace(here.workspace).encoder(planned.jobs[0].fingerprint)
+    path = Workspace(here.workspace).encoder(planned.jobs[0].fingerprint)
     if path.is_file():
         trained = load_encoder(path)
         return Loaded(trained.encoder.eval(), True, trained.mean, trained.std, recipe)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder = build_encoder(recipe["network"], tracks.find(track).size)
+        encoder = build_encoder(recipe["network"])
     return Loaded(encoder.eval(), False, None, None, recipe)

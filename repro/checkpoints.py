@@ -30,7 +30,9 @@ def save(path: Path, state: dict[str, Any]) -> None:
         fresh.replace(path)
     except OSError as error:
         fresh.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path} ({error.strerror}); free some space or choose another --workspace") from None
+        raise UserError(
+            f"cannot write {path} ({error.strerror}); free some space or choose another --workspace"
+        ) from None
 
 
 def load(path: Path, form: str) -> dict[str, Any]:

@@ -29,13 +29,17 @@ def _workspace_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _request_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--method", nargs="+", required=True, metavar="NAME", help="NAME, NAME:VARIANT, FILE.toml or all")
+    parser.add_argument(
+        "--method", nargs="+", required=True, metavar="NAME", help="NAME, NAME:VARIANT, FILE.toml or all"
+    )
     parser.add_argument("--track", default="embedded", metavar="NAME", help="embedded (default), mini, cifar, ...")
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--suite", default="full", metavar="NAME", help="full (default) or quick (k-NN and linear)")
     choice.add_argument("--eval", nargs="+", metavar="NAME", help="single evaluations instead of a suite")
     parser.add_argument("--seed", nargs="+", type=int, default=[0], metavar="N", help="one run a seed (default: 0)")
-    parser.add_argument("--data", metavar="NAME", help="pictures to pre-train on: a data set, or a folder (ImageFolder)")
+    parser.add_argument(
+        "--data", metavar="NAME", help="pictures to pre-train on: a data set, or a folder (ImageFolder)"
+    )
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="TABLE.KEY=VALUE", help="change a recipe or a protocol"
     )
@@ -44,7 +48,9 @@ def _request_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--executor", metavar="NAME", help="auto (default), local or slurm")
     group.add_argument("--cluster", metavar="NAME", help="profile of the SLURM cluster")
     group.add_argument("--cores", type=int, metavar="N", help="CPU cores to use on this machine (default: all)")
-    group.add_argument("--memory-gb", type=float, metavar="N", help="memory to use on this machine (default: what is free)")
+    group.add_argument(
+        "--memory-gb", type=float, metavar="N", help="memory to use on this machine (default: what is free)"
+    )
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -71,7 +77,9 @@ def build_parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("data", help="list, verify or prepare data sets")
     verb.add_argument("action", nargs="?", default="list", metavar="ACTION", help="list (default), verify or prepare")
     verb.add_argument("name", nargs="?", help="a data set, or for prepare a folder of pictures")
-    verb.add_argument("--size", type=int, default=256, metavar="PIXELS", help="prepare: side to decode to (default: 256)")
+    verb.add_argument(
+        "--size", type=int, default=256, metavar="PIXELS", help="prepare: side to decode to (default: 256)"
+    )
     _workspace_options(verb)
 
     verb = verbs.add_parser("check", help="list the papers' claims with their verdicts")
@@ -178,7 +186,10 @@ def _data(options: argparse.Namespace) -> int:
     if options.action == "verify":
         report = catalogue.verify(options.name, where, bar)
         counts = ", ".join(f"{count:,} {split}" for split, count in report.counts.items())
-        print(report.problem or f"{report.name}: {report.files:,} files as they should be ({counts}) {report.note}".rstrip())
+        print(
+            report.problem
+            or f"{report.name}: {report.files:,} files as they should be ({counts}) {report.note}".rstrip()
+        )
         return 0 if report.ok else 1
     path = catalogue.prepare(options.name, where, size=options.size, progress=bar)
     print(f"decoded to {_short(path)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -87,9 +88,17 @@ def _executor(settings: Settings) -> str:
 def _submit(graph: Graph, settings: Settings, place: Workspace) -> int:
     from slurm import cluster
 
-    submission = cluster.submit(graph, folder=place.processes, profile=cluster.profile(settings.cluster))
-    print(f"submitted {len(graph)} processes to SLURM as {', '.join(submission.jobs)}")
-    print(f"where they stand: python -m repro status --workspace {settings.workspace}")
+    try:
+        profile = cluster.Profile.load(settings.cluster)
+        submission = cluster.submit(graph, folder=place.processes, profile=profile)
+    except (ValueError, OSError) as error:
+        raise UserError(str(error)) from None
+    numbers = sorted({job.partition("_")[0] for job in submission.jobs.values()})
+    print(f"submitted {len(submission.jobs)} processes to SLURM in {submission.calls} calls: jobs {', '.join(numbers)}")
+    if submission.kept:
+        print(f"already queued or running, left alone: {', '.join(submission.kept)}")
+    print(f"where they stand:     python -m repro status --workspace {settings.workspace}")
+    print("boards, when done:    the same run command again (it prints the table), or python -m repro report")
     return 0
 
 
@@ -112,7 +121,14 @@ def _display(graph: Graph) -> Iterator[Any]:
     if not sys.stdout.isatty():
         yield _Lines()
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),
@@ -182,13 +198,46 @@ def _ended(event: Any) -> str:
 
 def status(settings: Settings) -> str:
     """Where the processes of this workspace stand, and how many records there are."""
-    from slurm import cluster
-
     place = Workspace(settings.workspace)
     if not settings.workspace.is_dir():
         raise UserError(f"no workspace {settings.workspace}; name one with --workspace")
     found, faults = records.read_all(place.records)
-    rows = [[state.key, state.state, state.detail] for state in cluster.status(place.processes)]
-    lines = [show.table(rows, ["process", "state", "detail"])] if rows else ["no process was started yet"]
+    rows = [*_on_cluster(place), *_here(place)]
+    lines = [show.table(rows, ["process", "where", "state", ""])] if rows else ["no process was started yet"]
     lines += ["", f"{len(found)} records in {place.records}"]
     return "\n".join([*lines, *(f"passed over: {fault}" for fault in faults)])
+
+
+def _on_cluster(place: Workspace) -> list[list[str]]:
+    from slurm import cluster
+
+    try:
+        states = cluster.status(place.processes)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    return [[s.key, f"SLURM {s.job}", s.state, s.reason or _far(s.progress if s.live else None)] for s in states]
+
+
+def _here(place: Workspace) -> list[list[str]]:
+    """The processes of the local executor: one that holds its lock is running."""
+    from slurm import progress
+    from slurm.folder import Folder, try_lock
+
+    folder = Folder(place.processes)
+    rows = []
+    for key in folder.known():
+        outcome = folder.read_outcome(key)
+        lock = try_lock(folder.lock(key))
+        if lock is None:
+            rows.append([key, "here", "running", _far(progress.read(folder.progress(key)))])
+            continue
+        os.close(lock)
+        if outcome is None or not outcome.job:
+            state = outcome.state if outcome else "interrupted"
+            why = outcome.reason if outcome else "run the same command again: it goes on from the last checkpoint"
+            rows.append([key, "here", state, why])
+    return rows
+
+
+def _far(told: Any) -> str:
+    return f"{told.info.get('job', '')} {told.done} of {told.total}".strip() if told else ""

@@ -137,7 +137,9 @@ def _one(place: Workspace, job: Mapping[str, Any]) -> records.Record:
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         },
         "details": outcome.details,
-        "artifacts": {name: str((task.folder / file).relative_to(place.root)) for name, file in outcome.artifacts.items()},
+        "artifacts": {
+            name: str((task.folder / file).relative_to(place.root)) for name, file in outcome.artifacts.items()
+        },
     }
 
 

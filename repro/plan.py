@@ -263,7 +263,9 @@ class _Builder:
             if kind in wanted:
                 protocol = self.protocol(kind)
                 assert isinstance(protocol, protocols.Features)
-                transform = {k: list(v) if isinstance(v, tuple) else v for k, v in protocols.transform(protocol).items()}
+                transform = {
+                    k: list(v) if isinstance(v, tuple) else v for k, v in protocols.transform(protocol).items()
+                }
                 spec = {**sizes, **threads, "transform": transform}
                 cache = self.add("features", info, variant, seed, "classification", spec, (parent,))
                 self.add(kind, info, variant, seed, "classification", threads, (cache,))
@@ -322,7 +324,9 @@ def graph(plan: Plan, settings: Settings) -> Graph:
     for job in plan.missing():
         groups.setdefault((root(job), job.node), []).append(job)
     nodes = []
-    for (origin, stage), jobs in groups.items():
+    # The longest first: whoever fills two cores with them is done sooner.
+    longest = sorted(groups.items(), key=lambda group: -sum(job.seconds for job in group[1]))
+    for (origin, stage), jobs in longest:
         need = plan.track.resources[stage]
         after = (node_key(by_mark[origin], "pretrain"),) if stage != "pretrain" else ()
         nodes.append(

@@ -19,7 +19,7 @@ PICTURE = "efficiency.png"
 def write_boards(place: Workspace) -> list[str]:
     """Write the workspace's boards from its records; returns a line for each file that is no record."""
     found, faults = records.read_all(place.records)
-    built = boards.build(found, claims.load(), lambda r: f"../records/{records.file_name(r)}", picture=PICTURE)
+    built = boards.build(found, claims.load(), lambda r: f"../records/{records.file_name(dict(r))}", picture=PICTURE)
     for name, text in built.items():
         records.write_atomic(place.boards / name, text)
     plots.plot_efficiency(found, place.boards / PICTURE)
@@ -51,7 +51,7 @@ def check(settings: Settings, paper: str | None) -> str:
 
 
 def publish(settings: Settings, methods: Sequence[str] | None, track: str | None) -> str:
-    """Copy records, with those that they depend on, into `leaderboards/records/` and rebuild the repository's boards."""
+    """Copy records into `leaderboards/records/` and rebuild the repository's boards."""
     target = published.FOLDER
     if not (target.parent / ".git").exists():
         raise UserError(f"publish changes the repository, and {target.parent} is none; run it in a clone")

@@ -83,4 +83,6 @@ def require_writable(workspace: Path) -> None:
         probe.unlink()
     except OSError as error:
         reason = (error.strerror or "not writable").lower()
-        raise UserError(f"cannot write to the workspace {workspace} ({reason}); choose another with --workspace") from None
+        raise UserError(
+            f"cannot write to the workspace {workspace} ({reason}); choose another with --workspace"
+        ) from None

@@ -126,7 +126,10 @@ def counter(what: str) -> Callable[[int, int, Mapping[str, Any]], None]:
             return
         last = now
         line = f"{what}: {done:,} of {total:,}"
-        print(f"\r{line}\033[K" if terminal and done < total else line, end="" if terminal and done < total else "\n", file=sys.stderr)
+        print(
+            f"\r{line}\033[K" if terminal and done < total else line,
+            end="" if terminal and done < total else "\n",
+            file=sys.stderr,
+        )
 
     return show
-

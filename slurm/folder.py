@@ -78,6 +78,11 @@ class Folder:
     def lock(self, key: str) -> Path:
         return self.root / "locks" / f"{key}.lock"
 
+    def known(self) -> list[str]:
+        """Every node that ended or was run here, oldest lock first."""
+        locks = sorted((self.root / "locks").glob("*.lock"), key=lambda path: path.stat().st_mtime)
+        return [path.stem for path in locks if list((self.root / "nodes").glob(f"{path.stem}-*.json"))]
+
     def write_node(self, node: Node) -> Path:
         path = self.node(node.key, node.digest)
         write_json(path, node.to_json())

@@ -45,6 +45,8 @@ def environment(cpus: int) -> dict[str, str]:
     (there it would come before the standard library).
     """
     variables = dict.fromkeys(_THREADS, str(cpus))
+    # Threads that wait must sleep: beside another job on the same cores, spinning ones made a step seven times slower.
+    variables |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
     variables |= {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
     home = str(Path(__file__).absolute().parents[1])
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]

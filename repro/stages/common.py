@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -78,7 +79,7 @@ class Trained:
 def load_encoder(path: Path) -> Trained:
     """The encoder that a pre-training left at `path`; UserError where the file is not one or does not fit."""
     state = checkpoints.load(path, ENCODER)
-    encoder = build_encoder(state["network"], state["size"])
+    encoder = build_encoder(state["network"])
     wanted = encoder.state_dict()
     given = state["weights"]
     if wanted.keys() != given.keys():
@@ -96,8 +97,8 @@ def protocol_of(task: Task, kind: type[P]) -> P:
     return protocol
 
 
-def labelled_pictures(task: Task, split: Literal["train", "test"]) -> Pictures:
-    """The pictures that a job trains or tests a classifier on; UserError where they have no labels."""
+def labelled_pictures(task: Task, split: Literal["train", "test"]) -> tuple[Pictures, npt.NDArray[np.int64]]:
+    """The pictures that a job trains or tests a classifier on, and their labels; UserError where they have none."""
     wanted = task.spec["data"]
     pictures = catalogue.load_classification(
         wanted["name"],
@@ -111,7 +112,7 @@ def labelled_pictures(task: Task, split: Literal["train", "test"]) -> Pictures:
             f"the pictures of {pictures.source} have no classes, so {task.kind} cannot be judged;"
             " sort them into one folder a class, or choose other evaluations with --eval"
         )
-    return pictures
+    return pictures, pictures.labels
 
 
 def source_of(data: Pictures | CocoSet | ReidSet) -> dict[str, str]:
@@ -130,7 +131,7 @@ def outcome_of(result: dict[str, Any], data: dict[str, str]) -> Outcome:
 
 
 def as_tensor(array: np.ndarray[Any, Any]) -> torch.Tensor:
-    """A numpy array as a tensor that shares its memory. A read-only memory map stays one: nothing writes to pictures."""
+    """A numpy array as a tensor that shares its memory, a read-only memory map too: nothing writes to pictures."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(array)

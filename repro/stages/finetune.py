@@ -18,13 +18,14 @@ from repro.stages.common import (
 def run(task: Task) -> Outcome:
     """Fine-tune the encoder of the parent job on the labelled pictures."""
     trained = load_encoder(task.workspace.encoder(task.parents[0]))
-    train, test = labelled_pictures(task, "train"), labelled_pictures(task, "test")
+    train, train_y = labelled_pictures(task, "train")
+    test, test_y = labelled_pictures(task, "test")
     result = finetune.evaluate(
         trained.encoder,
         train.pixels,
-        train.labels,
+        train_y,
         test.pixels,
-        test.labels,
+        test_y,
         len(train.classes),
         train.mean,
         train.std,

@@ -7,6 +7,7 @@ pre-training, the pictures and the transform: a changed encoder never meets an o
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,10 @@ def _save(path: Path, array: npt.NDArray[Any]) -> None:
 def features(task: Task) -> Outcome:
     """Features of the training and test pictures, float32 [N, D], with their labels."""
     trained = load_encoder(task.workspace.encoder(task.parents[0]))
-    splits = {split: labelled_pictures(task, split) for split in ("train", "test")}
-    total, before = sum(len(pictures.pixels) for pictures in splits.values()), 0
+    splits = {"train": labelled_pictures(task, "train"), "test": labelled_pictures(task, "test")}
+    total, before = sum(len(labels) for _, labels in splits.values()), 0
     metrics: dict[str, float] = {}
-    for split, pictures in splits.items():
+    for split, (pictures, labels) in splits.items():
         shift = before
 
         def report(done: int, *_: Any, shift: int = shift) -> None:
@@ -64,9 +65,9 @@ def features(task: Task) -> Outcome:
         )
         before += len(found)
         _save(task.folder / f"{split}_x.npy", found)
-        _save(task.folder / f"{split}_y.npy", np.asarray(pictures.labels))
+        _save(task.folder / f"{split}_y.npy", labels)
         metrics |= {f"{split}_{key}": value for key, value in summary(found).items()}
-    train = splits["train"]
+    train = splits["train"][0]
     return Outcome(
         metrics=metrics,
         cost={"image_passes": total},
@@ -76,35 +77,63 @@ def features(task: Task) -> Outcome:
     )
 
 
-def _cached(task: Task) -> tuple[list[npt.NDArray[Any]], int, dict[str, str]]:
-    """[train_x, train_y, test_x, test_y], number of classes, data: what the parent job left."""
+@dataclass(frozen=True)
+class Cache:
+    """What the features job left.  x: float32 [N, D], memory maps; y: int64 [N]."""
+
+    train_x: npt.NDArray[np.float32]
+    train_y: npt.NDArray[np.int64]
+    test_x: npt.NDArray[np.float32]
+    test_y: npt.NDArray[np.int64]
+    classes: int
+    data: dict[str, str]
+
+
+def _cached(task: Task) -> Cache:
     folder = task.workspace.job(task.parents[0])
-    parts = []
+    parts = {}
     for name in ("train_x", "train_y", "test_x", "test_y"):
         path = folder / f"{name}.npy"
         try:
-            parts.append(np.load(path, mmap_mode="r", allow_pickle=False))
+            parts[name] = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError):
             raise UserError(
                 f"{path}: the feature cache is missing or damaged; delete the record of its features job and run again"
             ) from None
-    pictures = labelled_pictures(task, "test")
-    return parts, len(pictures.classes), source_of(pictures)
+    pictures, _ = labelled_pictures(task, "test")
+    return Cache(**parts, classes=len(pictures.classes), data=source_of(pictures))
 
 
 def knn(task: Task) -> Outcome:
     """Weighted k-NN on the cached features."""
-    parts, classes, data = _cached(task)
-    protocol = protocol_of(task, protocols.KnnProtocol)
-    return outcome_of(knn_evaluation.evaluate(*parts, classes, protocol, device=device(), progress=task.progress), data)
+    found = _cached(task)
+    result = knn_evaluation.evaluate(
+        found.train_x,
+        found.train_y,
+        found.test_x,
+        found.test_y,
+        found.classes,
+        protocol_of(task, protocols.KnnProtocol),
+        device=device(),
+        progress=task.progress,
+    )
+    return outcome_of(result, found.data)
 
 
 def linear(task: Task) -> Outcome:
     """Linear classifiers on the cached features."""
-    parts, classes, data = _cached(task)
-    protocol = protocol_of(task, protocols.LinearProtocol)
-    result = linear_evaluation.evaluate(*parts, classes, protocol, device=device(), progress=task.progress)
-    return outcome_of(result, data)
+    found = _cached(task)
+    result = linear_evaluation.evaluate(
+        found.train_x,
+        found.train_y,
+        found.test_x,
+        found.test_y,
+        found.classes,
+        protocol_of(task, protocols.LinearProtocol),
+        device=device(),
+        progress=task.progress,
+    )
+    return outcome_of(result, found.data)
 
 
 def reid(task: Task) -> Outcome:

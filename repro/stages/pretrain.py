@@ -22,9 +22,10 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from methods.base import Batch, DataInfo, Method, Streams
+from methods.parts.lars import LARS
 from repro import checkpoints
 from repro.data import catalogue
-from repro.errors import Stopped, UserError
+from repro.errors import Stopped, UserError, unknown
 from repro.recipes import Recipe
 from repro.records import write_atomic
 from repro.schedules import factor
@@ -56,7 +57,7 @@ def build_method(module: str, recipe: Recipe, data: DataInfo, seed: int) -> Meth
 
 
 def build_optimizer(method: Method, recipe: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """AdamW or SGD as the table [pretrain] says; the learning rate is set before every update."""
+    """AdamW, SGD or LARS as the table [pretrain] says; the learning rate is set before every update."""
     groups = method.param_groups(recipe["weight_decay"])
     for group in groups:
         group.setdefault("lr_scale", 1.0)
@@ -64,7 +65,9 @@ def build_optimizer(method: Method, recipe: Mapping[str, Any]) -> torch.optim.Op
         return torch.optim.AdamW(groups, lr=0.0, betas=tuple(recipe["betas"]), fused=True)
     if recipe["optimizer"] == "sgd":
         return torch.optim.SGD(groups, lr=0.0, momentum=recipe["momentum"], fused=True)
-    raise UserError(f"pretrain.optimizer = '{recipe['optimizer']}': there are adamw and sgd")
+    if recipe["optimizer"] == "lars":
+        return LARS(groups, lr=0.0, momentum=recipe["momentum"])
+    raise unknown("pretrain.optimizer", recipe["optimizer"], ("adamw", "sgd", "lars"))
 
 
 class PretrainLoop:
@@ -85,7 +88,7 @@ class PretrainLoop:
         self.method, self.images, self.labels, self.recipe = method.to(device), images, labels, recipe
         self.seed, self.device, self.folder, self.progress = seed, device, folder, progress
         if recipe["channels_last"]:
-            self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.method.to(memory_format=torch.channels_last)
         self.optimizer = build_optimizer(self.method, recipe)
         self.loads = len(images) // recipe["batch"]
         if recipe["epochs"] and not self.loads:
@@ -284,7 +287,6 @@ def run(task: Task) -> Outcome:
             "track": task.track,
             "seed": task.seed,
             "network": recipe["network"],
-            "size": spec["size"],
             "mean": list(pictures.mean),
             "std": list(pictures.std),
             "weights": {name: value.cpu() for name, value in method.encoder.state_dict().items()},

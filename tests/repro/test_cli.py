@@ -96,7 +96,9 @@ def test_an_unwritable_workspace(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_record_of_a_newer_schema_is_passed_over_and_stays(capsys: pytest.CaptureFixture[str]) -> None:
     folder = Path("repro-work/records")
     folder.mkdir(parents=True)
-    text = json.dumps({**dict.fromkeys(("fingerprint", "kind", "method", "variant", "track", "seed"), "x"), "schema": 9})
+    text = json.dumps(
+        {**dict.fromkeys(("fingerprint", "kind", "method", "variant", "track", "seed"), "x"), "schema": 9}
+    )
     text = text[:-1] + ', "metrics": {}, "cost": {}, "provenance": {}}'
     (folder / "new.json").write_text(text)
     assert main("report".split()) == 0
