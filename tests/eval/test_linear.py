@@ -62,6 +62,9 @@ def test_agrees_with_logistic_regression() -> None:
     result = linear.evaluate(*parts, 8, protocol())
     metrics, details = result["metrics"], result["details"]
     mean, std = train_x.mean(0), train_x.std(0)
+    at = details["grid"].index([details["learning_rate"], details["weight_decay"]])
+    assert details["split_top1_last_epoch"][at] == max(details["split_top1_last_epoch"])
+    assert details["test_top1_last_epoch"][at] == pytest.approx(metrics["top1"], abs=1e-3)
     best = max(
         peer.LogisticRegression(C=c, max_iter=500)
         .fit((train_x - mean) / std, train_y)
@@ -81,7 +84,7 @@ def test_choice_is_made_on_the_split_alone() -> None:
     one = linear.evaluate(train_x, train_y, test_x, test_y, 4, p)["details"]
     rng = np.random.default_rng(0)
     other = linear.evaluate(train_x, train_y, test_x, rng.permutation(test_y), 4, p)["details"]
-    chosen = ("learning_rate", "weight_decay", "epoch", "split_top1_last_epoch")
+    chosen = ("learning_rate", "weight_decay", "selected", "split_top1_last_epoch")
     assert all(one[key] == other[key] for key in chosen)
     assert one["test_top1_last_epoch"] != other["test_top1_last_epoch"]
 
