@@ -137,7 +137,7 @@ class Method(BaseModel):
     """Over which rows a sample meets its negatives: what accumulation and the number of processes may not change."""
 
     updates_per_load: int = 1
-    """How many Views `steps` yields; the loop's clock needs to know beforehand."""
+    """How many Views `steps` yields, which the loop's clock needs to know beforehand; 0: there is nothing to train."""
 
     encoder: nn.Module
     """What is kept: features(x) -> [B, D], feature_maps(x) -> list; see methods/parts/encoders.py."""

@@ -13,6 +13,7 @@ class Untrained(Method):
     """No views, no loss, no updates; its recipe has zero epochs."""
 
     negatives: ClassVar[Literal["global", "per_device", "none"]] = "none"
+    updates_per_load = 0
     encoder: ViT | ResNet
 
     def __init__(self, recipe: Recipe, data: DataInfo) -> None:

@@ -44,7 +44,7 @@ STAGES = {
 
 
 def run(workspace: str, jobs: Sequence[Mapping[str, Any]]) -> None:
-    """Do the jobs that have no record yet. Ends with SystemExit(1) where one failed, its reason printed last."""
+    """Do the jobs that have no record yet. Where some fail, ends with SystemExit and a line that says which and why."""
     place = Workspace(Path(workspace))
     done = records.by_fingerprint(records.read_all(place.records)[0])
     failed: dict[str, str] = {}
@@ -81,8 +81,7 @@ def run(workspace: str, jobs: Sequence[Mapping[str, Any]]) -> None:
             continue
         reasons.append(f"{name}: {failed[mark]}")
     if reasons:
-        print("\n".join(f"error: {reason}" for reason in reasons), flush=True)
-        raise SystemExit(1)
+        raise SystemExit("; ".join(reasons))
 
 
 def _one(place: Workspace, job: Mapping[str, Any]) -> records.Record:

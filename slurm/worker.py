@@ -123,6 +123,10 @@ def _record(node: Node, folder: Folder) -> Any:
             json.dumps(value)
         except (TypeError, ValueError) as error:
             raise TypeError(f"{node.target} must return plain JSON ({error})") from None
+    except SystemExit as error:
+        if isinstance(error.code, str):  # the target's own words, which Python prints and turns into status 1
+            record("failed", error.code[:300], None)
+        raise
     except Exception as error:
         record("failed", one_line(error), None)
         raise

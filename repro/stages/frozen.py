@@ -6,6 +6,7 @@ pre-training, the pictures and the transform: a changed encoder never meets an o
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from eval import reid as reid_evaluation
 from eval.features import extract, summary
 from repro.data import catalogue
 from repro.errors import UserError
+from repro.records import write_atomic
 from repro.stages.common import (
     Outcome,
     Task,
@@ -68,6 +70,7 @@ def features(task: Task) -> Outcome:
         _save(task.folder / f"{split}_y.npy", labels)
         metrics |= {f"{split}_{key}": value for key, value in summary(found).items()}
     train = splits["train"][0]
+    write_atomic(task.folder / "meta.json", json.dumps({"classes": len(train.classes), "data": source_of(train)}))
     return Outcome(
         metrics=metrics,
         cost={"image_passes": total},
@@ -92,16 +95,14 @@ class Cache:
 def _cached(task: Task) -> Cache:
     folder = task.workspace.job(task.parents[0])
     parts = {}
-    for name in ("train_x", "train_y", "test_x", "test_y"):
-        path = folder / f"{name}.npy"
-        try:
-            parts[name] = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            raise UserError(
-                f"{path}: the feature cache is missing or damaged; delete the record of its features job and run again"
-            ) from None
-    pictures, _ = labelled_pictures(task, "test")
-    return Cache(**parts, classes=len(pictures.classes), data=source_of(pictures))
+    try:
+        for name in ("train_x", "train_y", "test_x", "test_y"):
+            parts[name] = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        return Cache(**parts, **json.loads((folder / "meta.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, EOFError):
+        raise UserError(
+            f"{folder}: the feature cache is missing or damaged; delete the record of its features job and run again"
+        ) from None
 
 
 def knn(task: Task) -> Outcome:

@@ -91,7 +91,7 @@ class PretrainLoop:
             self.method.to(memory_format=torch.channels_last)
         self.optimizer = build_optimizer(self.method, recipe)
         self.loads = len(images) // recipe["batch"]
-        if recipe["epochs"] and not self.loads:
+        if recipe["epochs"] and self.method.updates_per_load and not self.loads:
             raise UserError(
                 f"pretrain.batch = {recipe['batch']} is more than the {len(images)} pictures there are;"
                 " choose a smaller one with --set pretrain.batch=N"
@@ -148,6 +148,8 @@ class PretrainLoop:
 
     def run(self) -> None:
         """Train to the end, from the last checkpoint where there is one."""
+        if not self.method.updates_per_load:
+            return
         state, note = checkpoints.load_latest(self._checkpoint, TRAINING)
         if note:
             self.notes.append(f"passed over a checkpoint: {note}")
@@ -294,7 +296,7 @@ def run(task: Task) -> Outcome:
     )
     for leftover in ("training.pt", "training.pt.prev"):  # the run is over; the encoder is what is kept
         (task.folder / leftover).unlink(missing_ok=True)
-    loads = recipe["pretrain"]["epochs"] * loop.loads
+    loads = recipe["pretrain"]["epochs"] * loop.loads if loop.updates else 0
     return Outcome(
         metrics={f"final_{name}": value for name, value in loop.losses.items()},
         cost={
@@ -310,6 +312,6 @@ def run(task: Task) -> Outcome:
             "collapsed_at_update": loop.collapsed_at,
             "notes": loop.notes,
         },
-        artifacts={"encoder": "encoder.pt", "log": "log.jsonl"},
+        artifacts={"encoder": "encoder.pt", **({"log": "log.jsonl"} if loop.updates else {})},
         data=source_of(pictures),
     )
