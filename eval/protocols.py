@@ -69,7 +69,7 @@ class LinearProtocol(Features):
     momentum: float = 0.9
     epochs: int = 20  # cosine to 0, per update
     batch: int = 256
-    holdout: float = 0.2  # share of the training pictures on which rate, decay and epoch are chosen
+    holdout: float = 0.2  # share of the training pictures on which rate and decay are chosen
     low_shot: tuple[int, ...] = (10,)  # labels a class of the low-shot probe (ridge regression to one-hot targets)
     low_shot_splits: int = 5  # fixed, disjoint where the class is large enough
     ridge: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)  # relative to the mean squared singular value
@@ -165,6 +165,7 @@ class DetectionProtocol:
     width: int = 256  # channels of the pyramid, the proposal head and the mask head
     fc_width: int = 1024  # of the two fully connected layers of the box head
     mask_convs: int = 4
+    class_agnostic: bool = False  # one box regression and one mask for all classes: learns from far fewer objects
     anchor_size: int = 32  # pixels, of the finest level's square anchors; each level doubles it
     norm: Literal["trained", "frozen"] = "trained"  # statistics of the encoder's BatchNorm layers
     precision: Precision = "fp32"  # autocast of the encoder; pyramid and heads are always float32
