@@ -81,7 +81,8 @@ def summary(features: npt.NDArray[np.float32]) -> dict[str, float]:
 
 def check_finite(features: npt.NDArray[np.float32]) -> None:
     """ValueError of one line if a feature is infinite or not a number."""
-    bad = int((~np.isfinite(features).all(axis=1)).sum())
+    parts = (features[i : i + 65536] for i in range(0, len(features), 65536))  # galleries of gigabytes come here
+    bad = sum(int((~np.isfinite(part).all(axis=1)).sum()) for part in parts)
     if bad:
         raise ValueError(
             f"{bad} of {len(features)} features are not finite: the pre-training diverged or precision is too low; "

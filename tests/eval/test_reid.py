@@ -92,16 +92,21 @@ def test_several_right_answers() -> None:
     assert inp == 3 / 6
 
 
-def test_bounded_memory() -> None:
-    """A gallery of 100,000: 256 queries at once would hold 100 MB of similarities; a chunk holds 64 MiB."""
+def test_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gallery of 100,000: 600 queries at once would hold 240 MB of similarities; a chunk here holds 40."""
     rng = np.random.default_rng(0)
     query, gallery = (rng.normal(size=(n, 4)).astype(np.float32) for n in (600, 100_000))
     ids = rng.integers(0, 50_000, 100_000)
+    rows = []
+    unit = reid.F.normalize
+    monkeypatch.setattr(reid.F, "normalize", lambda x, dim: rows.append(len(x)) or unit(x, dim=dim))
+    monkeypatch.setattr(reid, "CHUNK", 10_000_000)
     tracemalloc.start()
     reid.evaluate(query, ids[:600], np.zeros(600, int), gallery, ids, np.ones(100_000, int), protocol())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 40e6  # numpy's part: rows, ids, order
+    assert rows == [100] * 6  # at a time
+    assert peak < 40e6  # numpy's part: a row, ids, their order
 
 
 def test_refusals() -> None:
