@@ -1,0 +1,67 @@
+"""The big tracks on miniature folders of the right layout: every stage runs two batches, nothing replaced."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from repro import jobs, plan
+from repro.plan import SUITES, Request
+from repro.settings import Settings
+
+TINY = (
+    "network.dim=24 network.depth=1 network.heads=3 pretrain.epochs=1 pretrain.batch=8 pretrain.precision=fp32"
+    " linear.epochs=1 linear.low_shot=[1] linear.low_shot_splits=1 linear.batch=8 knn.ks=[1]"
+    " finetune.epochs=1 finetune.batch=8 finetune.precision=fp32"
+    " detection.short_side=64 detection.long_side=96 detection.width=16 detection.fc_width=16 detection.mask_convs=1"
+    " detection.iterations=2 detection.batch=2 detection.proposals=20 detection.rpn_samples=16 detection.roi_samples=16"
+    " detection.milestones=[]"
+).split()
+LAYOUTS = {
+    "cifar": ("cifar10-jpeg", {"train": 20, "test": 10}, ["data.classification=cifar10-jpeg"]),
+    "imagenet": ("imagenet", {}, []),
+    "imagenet100": ("imagenet100", {"train": 3}, []),
+}
+
+
+@pytest.mark.parametrize("method", ["aps", "moco_v3"])
+@pytest.mark.parametrize("track", LAYOUTS)
+def test_every_stage_runs(
+    track: str, method: str, miniature: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, sizes, more = LAYOUTS[track]
+    for part, size in ((name, sizes), ("coco2017", {}), ("market1501", {})):
+        miniature(part, tmp_path / "data", **size)
+    settings = Settings(workspace=tmp_path / "work", data_root=tmp_path / "data")
+    request = Request((method,), track, SUITES["full"], overrides=(*TINY, *more))
+    made = plan.make(request, settings)
+    assert not [job.missing for job in made.jobs if job.missing]
+    monkeypatch.setattr(jobs, "_set_threads", lambda count: None)
+    jobs.run(str(settings.workspace), [plan.as_args(job, settings) for job in made.jobs])
+    again = plan.make(request, settings)
+    assert all(job.cached for job in again.jobs)
+    left = {r["kind"]: r for r in map(json.loads, (p.read_text() for p in (tmp_path / "work/records").glob("*.json")))}
+    assert set(left) == {job.kind for job in made.jobs}
+    assert left["pretrain"]["cost"]["updates"] >= 2
+    if name != "cifar10-jpeg":
+        assert "incomplete" in left["knn"]["provenance"]["data"]["source"]  # a miniature never passes for the whole
+    assert {"bbox_AP", "segm_AP"} <= left["detection"]["metrics"].keys()
+    assert {"rank1", "mAP"} <= left["reid"]["metrics"].keys()
+    for record in left.values():
+        for file in record["artifacts"].values():
+            assert (settings.workspace / file).is_file()
+
+
+def test_sysu_30k_evaluates(miniature: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    miniature("imagenet", tmp_path / "data")
+    miniature("sysu30k", tmp_path / "data")
+    settings = Settings(workspace=tmp_path / "work", data_root=tmp_path / "data")
+    monkeypatch.setattr(jobs, "_set_threads", lambda count: None)
+    made = plan.make(
+        Request(("random",), "imagenet", ("reid",), overrides=("network.depth=1", "data.reid=sysu30k")), settings
+    )
+    jobs.run(str(settings.workspace), [plan.as_args(job, settings) for job in made.jobs])
+    assert all(job.cached for job in plan.make(made.request, settings).jobs)
