@@ -59,7 +59,7 @@ def run(workspace: str, jobs: Sequence[Mapping[str, Any]]) -> None:
             continue
         name = f"{job['kind']} {job['method']}{':' + job['variant'] if job['variant'] else ''} seed {job['seed']}"
         try:
-            record = _one(place, job)
+            record, scratch = _one(place, job)
         except Stopped:
             print(f"{name}: stopped on request, it goes on from its checkpoint", flush=True)
             raise SystemExit(143) from None
@@ -77,6 +77,9 @@ def run(workspace: str, jobs: Sequence[Mapping[str, Any]]) -> None:
         else:
             path, ours = records.write(place.records, record)
             done[mark] = record
+            for pattern in scratch:
+                for leftover in place.job(mark).glob(pattern):
+                    leftover.unlink(missing_ok=True)
             print(f"{name}: {'wrote' if ours else 'was already in'} {path.name}", flush=True)
             continue
         reasons.append(f"{name}: {failed[mark]}")
@@ -84,7 +87,8 @@ def run(workspace: str, jobs: Sequence[Mapping[str, Any]]) -> None:
         raise SystemExit("; ".join(reasons))
 
 
-def _one(place: Workspace, job: Mapping[str, Any]) -> records.Record:
+def _one(place: Workspace, job: Mapping[str, Any]) -> tuple[records.Record, tuple[str, ...]]:
+    """The record of a job, and which files nobody needs once it is written."""
     stages = import_module("repro.stages.common")
     where = Where(Path(job["data_root"]) if job["data_root"] else None, place.data)
     task: Task = stages.Task(
@@ -105,7 +109,7 @@ def _one(place: Workspace, job: Mapping[str, Any]) -> records.Record:
     import torch
 
     gpu = torch.cuda.is_available()
-    return {
+    record = {
         "schema": records.SCHEMA,
         "fingerprint": task.fingerprint,
         "kind": task.kind,
@@ -140,6 +144,7 @@ def _one(place: Workspace, job: Mapping[str, Any]) -> records.Record:
             name: str((task.folder / file).relative_to(place.root)) for name, file in outcome.artifacts.items()
         },
     }
+    return record, outcome.scratch
 
 
 def _protocol(stated: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -59,6 +59,7 @@ class Outcome:
     details: dict[str, Any] = field(default_factory=dict)
     artifacts: dict[str, str] = field(default_factory=dict)
     data: dict[str, str] = field(default_factory=dict)
+    scratch: tuple[str, ...] = ()  # patterns of files that nobody needs once the record is written
 
 
 def device() -> torch.device:

@@ -22,4 +22,6 @@ def run(task: Task) -> Outcome:
         work_dir=task.folder,
         progress=task.progress,
     )
-    return outcome_of(result, source_of(pictures))
+    outcome = outcome_of(result, source_of(pictures))
+    outcome.scratch = ("*.pt",)
+    return outcome

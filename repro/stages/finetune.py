@@ -34,4 +34,6 @@ def run(task: Task) -> Outcome:
         progress=task.progress,
         checkpoint_dir=task.folder,
     )
-    return outcome_of(result, source_of(train))
+    outcome = outcome_of(result, source_of(train))
+    outcome.scratch = ("*.pt",)
+    return outcome

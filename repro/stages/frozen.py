@@ -156,10 +156,20 @@ def reid(task: Task) -> Outcome:
             progress=task.progress,
         )
     query, gallery = pictures.query, pictures.gallery
-    ranked = (found["query"], query.pids, query.cams, found["gallery"], gallery.pids, gallery.cams)
-    result = reid_evaluation.evaluate(*ranked, protocol, device=device(), progress=task.progress)
-    reid_evaluation.strip(*ranked, query.pixels, gallery.pixels, protocol, task.folder / "ranked.png")
+    result = reid_evaluation.evaluate(
+        found["query"],
+        query.pids,
+        query.cams,
+        found["gallery"],
+        gallery.pids,
+        gallery.cams,
+        protocol_of(task, protocols.ReidProtocol),
+        device=device(),
+        progress=task.progress,
+        query_images=query.pixels,
+        gallery_images=gallery.pixels,
+        work_dir=task.folder,
+    )
     outcome = outcome_of(result, source_of(pictures))
     outcome.cost["image_passes"] = len(query.pixels) + len(gallery.pixels)
-    outcome.artifacts["ranked"] = "ranked.png"
     return outcome

@@ -294,8 +294,6 @@ def run(task: Task) -> Outcome:
             "weights": {name: value.cpu() for name, value in method.encoder.state_dict().items()},
         },
     )
-    for leftover in ("training.pt", "training.pt.prev"):  # the run is over; the encoder is what is kept
-        (task.folder / leftover).unlink(missing_ok=True)
     loads = recipe["pretrain"]["epochs"] * loop.loads if loop.updates else 0
     return Outcome(
         metrics={f"final_{name}": value for name, value in loop.losses.items()},
@@ -314,4 +312,5 @@ def run(task: Task) -> Outcome:
         },
         artifacts={"encoder": "encoder.pt", **({"log": "log.jsonl"} if loop.updates else {})},
         data=source_of(pictures),
+        scratch=("training.pt*",),
     )
