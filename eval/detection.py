@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from eval import mmcv_ops
+from eval.finetune import trainable
 from eval.pictures import draw_detections
 from eval.protocols import DetectionProtocol
 from eval.pyramid import SimpleFeaturePyramid
@@ -99,7 +100,7 @@ def evaluate(
     details: dict[str, Any] = {}
     scores: dict[str, dict[str, float]] = {}
     before = 0
-    with _own_randomness(device), _quiet():
+    with _own_randomness(device):
         for name, stage, learnt, judged in stages:
 
             def tell(done: int, info: dict[str, Any], name: str = name, before: int = before) -> None:
@@ -172,7 +173,8 @@ def build(
     backbone = {"type": EncoderBackbone, "encoder": encoder, "used": used, "protocol": protocol}
     model = MODELS.build(ConfigDict(_config(protocol, classes, backbone, neck) | {"data_preprocessor": preprocessor}))
     # Only mmdet's own modules have init_weights; the encoder keeps what it brought.
-    model.init_weights()
+    with _quiet():
+        model.init_weights()
     return model
 
 
@@ -278,7 +280,7 @@ def _config(p: DetectionProtocol, classes: int, backbone: dict[str, Any], neck: 
                 "roi_feat_size": 7,
                 "num_classes": classes,
                 "bbox_coder": coder([0.1, 0.1, 0.2, 0.2]),
-                "reg_class_agnostic": False,
+                "reg_class_agnostic": p.class_agnostic,
                 "loss_cls": cross_entropy(use_sigmoid=False),
                 "loss_bbox": smooth,
             },
@@ -289,6 +291,7 @@ def _config(p: DetectionProtocol, classes: int, backbone: dict[str, Any], neck: 
                 "in_channels": p.width,
                 "conv_out_channels": p.width,
                 "num_classes": classes,
+                "class_agnostic": p.class_agnostic,
                 "loss_mask": cross_entropy(use_mask=True),
             },
         },
@@ -498,8 +501,6 @@ class _Detector:
         torch.manual_seed(derive(self.seed, "build"))
         # Any: mmdet has no types.
         self.model: Any = build(copy.deepcopy(encoder), len(split.names), mean, std, protocol).to(device)
-        for parameter in self.model.parameters():
-            parameter.requires_grad_(True)  # methods freeze parts of their encoders; here all layers are trained
         # What must agree for a checkpoint to be this job's; the encoder's weights are the caller's to keep apart.
         shapes = [list(tensor.shape) for tensor in self.model.state_dict().values()]
         spec = [dataclasses.asdict(protocol), seed, split.names, [image["id"] for image in split.images], shapes]
@@ -604,9 +605,7 @@ def rate(update: int, protocol: DetectionProtocol) -> float:
 
 
 def _optimizer(model: nn.Module, p: DetectionProtocol) -> torch.optim.Optimizer:
-    decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": p.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = trainable(model, p.weight_decay)
     if p.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=p.lr, momentum=p.momentum)
     return torch.optim.AdamW(groups, lr=p.lr)
