@@ -26,15 +26,15 @@ from repro.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
 
-VERSION = "1"
+VERSION = "2"
 
 PER_CLASS = 500
 TRAIN_PER_CLASS = 400
 
 SCENE = 96
 SCENES = {"train": 64, "val": 40}
-DIGIT_PIXELS = (20, 40)  # longer side of a digit in a scene
-COVERED = 0.25  # at most this share of a digit may lie under later ones
+DIGIT_PIXELS = (24, 44)  # longer side of a digit in a scene
+COVERED = 0.1  # at most this share of a digit may lie under later ones
 
 CAMERAS = 3
 SHOTS = 2  # of each identity by each camera
@@ -137,7 +137,7 @@ def scene(split: str, index: int) -> tuple[np.ndarray, list[tuple[int, np.ndarra
 
     grey, labels = split_digits(split)
     rng = np.random.default_rng([3, split == "train", index])
-    picture, dark = _background(rng)
+    picture = _background(rng)
     instances: list[tuple[int, np.ndarray]] = []
     areas: list[int] = []  # of the whole masks, before anything covered them
     wanted = int(rng.integers(2, 6))
@@ -157,21 +157,19 @@ def scene(split: str, index: int) -> tuple[np.ndarray, list[tuple[int, np.ndarra
         instances = [(label, kept) for (label, _), kept in zip(instances, left, strict=True)]
         instances.append((int(labels[which]), mask))
         areas.append(int(mask.sum()))
-        colour = rng.uniform(165, 255, 3) if dark else rng.uniform(0, 90, 3)
+        colour = rng.uniform(170, 255, 3)
         picture = picture * (1 - cover[..., None]) + colour * cover[..., None]
     noisy = picture + rng.normal(0, 5, picture.shape)
     return np.clip(np.rint(noisy), 0, 255).astype(np.uint8), instances
 
 
-def _background(rng: np.random.Generator) -> tuple[np.ndarray, bool]:
-    """A smooth blend of two tints, float [96, 96, 3], and whether it is a dark one."""
+def _background(rng: np.random.Generator) -> np.ndarray:
+    """A smooth blend of two dark tints, float [96, 96, 3]: near to the black that digits are pre-trained on."""
     import numpy as np
 
-    dark = bool(rng.random() < 0.7)
-    low, high = (10, 110) if dark else (150, 245)
-    first, second = rng.uniform(low, high, (2, 3))
+    first, second = rng.uniform(0, 60, (2, 3))
     blend = _enlarge(rng.random((6, 6)), SCENE, SCENE)[..., None]
-    return np.asarray(first * blend + second * (1 - blend)), dark
+    return np.asarray(first * blend + second * (1 - blend))
 
 
 def _enlarge(values: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -278,14 +276,14 @@ def _camera(number: int) -> dict[str, Any]:
     import numpy as np
 
     rng = np.random.default_rng([4, number])
-    ground = rng.uniform(30, 60, 3)
+    ground = rng.uniform(6, 10, 3)
     return {
         "ground": ground,
-        "ink": ground + rng.uniform(110, 170, 3),
-        "angle": (-10.0, 0.0, 10.0)[number],  # degrees
-        "shear": (0.1, -0.1, 0.0)[number],
-        "blur": (0.6, 0.9, 0.3)[number],  # radius, pixels
-        "light": rng.uniform(-12, 12, 2),  # how brightness changes across and down the picture
+        "ink": ground + rng.uniform(200, 215, 3),
+        "angle": (-5.0, 0.0, 5.0)[number],  # degrees
+        "shear": (0.05, -0.05, 0.0)[number],
+        "blur": (0.5, 0.6, 0.4)[number],  # radius, pixels
+        "light": rng.uniform(-3, 3, 2),  # how brightness changes across and down the picture
     }
 
 
@@ -312,7 +310,7 @@ def shot(grey: np.ndarray, camera: int, seed: list[int]) -> np.ndarray:
     across = np.linspace(-1, 1, 32)
     light = (view["light"][0] * across[None, :] + view["light"][1] * across[:, None])[..., None]
     picture = view["ground"] * (1 - alpha) + view["ink"] * alpha + light
-    picture = picture * rng.uniform(0.85, 1.15) + rng.normal(0, 10, picture.shape)
+    picture = picture * rng.uniform(0.85, 1.15) + rng.normal(0, 6, picture.shape)
     return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
 
 

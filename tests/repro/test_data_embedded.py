@@ -116,7 +116,7 @@ def test_generated_pixels_are_those_of_this_version() -> None:
             for label, mask in instances:
                 hashes.update(bytes([label]) + mask.tobytes())
         hashes.update(b"".join(embedded.shot(embedded.split_digits(split)[0][0], camera, [7]) for camera in range(3)))
-    assert (embedded.VERSION, hashes.hexdigest()[:16]) == ("1", "6d765dc0f6e8f381")
+    assert (embedded.VERSION, hashes.hexdigest()[:16]) == ("2", "2e153bc2f2b817c0")
 
 
 def test_identities_of_training_and_test_are_other_digits(cameras: ReidSet) -> None:
@@ -140,4 +140,4 @@ def test_raw_pixels_neither_solve_nor_miss_the_cameras(cameras: ReidSet) -> None
     ignored = (gallery.pids == -1) | ((gallery.pids == query.pids[:, None]) & (gallery.cams == query.cams[:, None]))
     similarity[ignored] = -np.inf
     rank1 = (gallery.pids[similarity.argmax(1)] == query.pids).mean()
-    assert 0.1 < rank1 < 0.5  # chance is about 0.005
+    assert 0.1 < rank1 < 0.75  # chance is about 0.005
