@@ -174,7 +174,7 @@ def strip(
     draw.text((left, 6), "nearest gallery pictures:", fill=ink, font=font)
     draw.text((left + 150, 6), "green + = same identity", fill=green, font=font)
     draw.text((left + 300, 6), "red x = another", fill=red, font=font)
-    draw.text((left + 410, 6), "(same camera and junk left out)", fill=ink, font=font)
+    draw.text((left + 410, 6), "(junk and the query's identity by its own camera left out)", fill=ink, font=font)
     for row, i in enumerate(shown):
         y = head + row * (tile + text + gap)
         (similarity,) = _similarities(query_x[i : i + 1], gallery_x, protocol, "cpu")
