@@ -11,7 +11,7 @@ from PIL import Image
 
 # Colour-blind safe (Okabe and Ito): what the detector says, what is true.
 FOUND, TRUE = "#d55e00", "#00b0ff"
-CERTAIN, MOST = 0.3, 8
+CERTAIN, MOST, UNCERTAIN = 0.3, 8, 3
 
 
 def draw_detections(
@@ -24,7 +24,8 @@ def draw_detections(
     """Write a PNG: each picture with its true boxes dashed and its detections in full, masks filled, with scores.
 
     truths, detections: for each picture entries of COCO's annotation and results formats (masks as run lengths);
-    names: by category id. Of the detections at most `MOST`, those with a score of `CERTAIN` or more, else the best ones, as many as there are objects.
+    names: by category id. Shown are at most `MOST` detections, those with a score of `CERTAIN` or more; where there
+    are none, the best ones, as many as there are objects but no more than `UNCERTAIN`.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -39,7 +40,7 @@ def draw_detections(
         with Image.open(file) as picture:
             axes.imshow(picture.convert("RGB"))
         best = sorted(found, key=lambda entry: -entry["score"])[:MOST]
-        shown = [entry for entry in best if entry["score"] >= CERTAIN] or best[: len(truth)]
+        shown = [entry for entry in best if entry["score"] >= CERTAIN] or best[: min(UNCERTAIN, len(truth))]
         for entry in truth:
             x, y, width, height = entry["bbox"]
             axes.add_patch(Rectangle((x, y), width, height, **outline))

@@ -552,7 +552,7 @@ def test_nothing_is_unpickled(coco, tmp_path):
     torch.save({"spec": "", "model": Payload(mark)}, work / "train.pt")
     with pytest.raises(ValueError, match="no detection checkpoint"):
         run(coco, work)
-    (work / "train.pt").write_bytes(pickle.dumps(Payload(mark)))
+    (work / "train.pt").write_bytes(pickle.dumps(Payload(mark), protocol=2))
     with pytest.raises(ValueError, match="no detection checkpoint"):
         run(coco, work)
     assert not mark.exists()
