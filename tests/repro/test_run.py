@@ -17,6 +17,7 @@ import torch
 from repro import checkpoints, load
 from repro.cli import main
 from repro.stages.common import ENCODER
+from slurm import cluster
 
 SMALL = (
     "--executor local --set pretrain.epochs=1 pretrain.batch=32 pretrain.warmup_epochs=0 network.depth=1 network.dim=24"
@@ -123,6 +124,29 @@ def test_ctrl_c_says_what_is_kept_and_how_to_go_on() -> None:
     last = out.strip().splitlines()[-1]
     assert last.startswith("interrupted:") and "python -m repro run --method aps" in last
     assert list(Path("repro-work/jobs").glob("*/training.pt")), "the checkpoint of the interrupted training"
+
+
+@pytest.mark.slurm
+def test_the_same_graph_on_slurm(capsys: pytest.CaptureFixture[str]) -> None:
+    if reason := cluster.available():
+        pytest.skip(f"{reason} (tests/slurm/cluster.sh starts one)")
+    line = ["run", "--method", "random", "--suite", "quick", *SMALL]
+    line[line.index("local")] = "slurm"
+    started = time.monotonic()
+    assert main(line) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"submitted 2 processes to SLURM in 2 calls", out) and time.monotonic() - started < 30
+    deadline = time.monotonic() + 180
+    while "linear random 0" not in records() and time.monotonic() < deadline:
+        time.sleep(1)
+    assert set(records()) == {f"{kind} random 0" for kind in ("pretrain", "features", "knn", "linear")}
+    assert records()["linear random 0"]["provenance"]["slurm"]["SLURM_JOB_ID"]  # type: ignore[index]
+    time.sleep(5)  # the record is there before SLURM has noticed that the job is over
+    assert main(["status"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"frozen-random\S+ +SLURM \S+ +done", said) and "4 records" in said
+    assert main(line) == 0
+    assert "everything was cached" in capsys.readouterr().out
 
 
 def test_own_pictures(miniature, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # type: ignore[no-untyped-def]
