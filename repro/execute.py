@@ -36,6 +36,7 @@ def run(request: Request, settings: Settings, command: Sequence[str]) -> int:
         print(f"everything was cached: {len(planned.jobs)} jobs, nothing to do")
         finish(planned, place)
         return 0
+    _fetch(planned, settings)
     graph = plan.graph(planned, settings)
     print(
         f"track {planned.track.name}: {len(todo)} jobs in {len(graph)} processes"
@@ -55,6 +56,15 @@ def run(request: Request, settings: Settings, command: Sequence[str]) -> int:
     for outcome in failed:
         print(f"{outcome.state}: {outcome.key}: {outcome.reason}" + (f" (log: {outcome.log})" if outcome.log else ""))
     return 1 if failed else 0
+
+
+def _fetch(planned: Plan, settings: Settings) -> None:
+    """Download what a library can download before any job waits for it, so that a failure shows at once."""
+    from repro.data import catalogue
+
+    absent = {status.name for status in catalogue.statuses(settings.where) if not status.found}
+    for name in sorted({job.spec["data"]["name"] for job in planned.missing()} & absent):
+        catalogue.prepare(name, settings.where, size=planned.track.size, progress=show.counter(f"fetching {name}"))
 
 
 def finish(planned: Plan, place: Workspace) -> None:
