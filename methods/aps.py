@@ -92,16 +92,7 @@ class APS(Method):
         hidden, out = method["head_hidden"], method["head_dim"]
         self.projector = mlp((encoder.dim, hidden, hidden, out), last_norm=True)
         self.predictor = mlp((out, hidden, hidden, out), last_norm=True)
-        self.augment = Augment(
-            size=data.size,
-            mean=data.mean,
-            std=data.std,
-            scale=tuple(method["crop_scale"]),
-            flip_p=method["flip_p"],
-            jitter=tuple(method["jitter"]),
-            jitter_p=method["jitter_p"],
-            gray_p=method["gray_p"],
-        )
+        self.augment = Augment.of_recipe(method, data)
         self.gamma, self.flip_aware = method["gamma"], method["flip_aware"]
         self.temperature = method["temperature"]
         self.updates_per_load = repeats = method["repeats"]

@@ -55,22 +55,7 @@ class MoCoV3(Method):
             (out, *[hidden] * (method["predictor_layers"] - 1), out), last_norm=method["predictor_norm"]
         )
         self.target = momentum_copy(nn.Sequential(self.encoder, self.projector))
-        self.augment1, self.augment2 = (
-            Augment(
-                size=data.size,
-                mean=data.mean,
-                std=data.std,
-                scale=tuple(method["crop_scale"]),
-                flip_p=method["flip_p"],
-                jitter=tuple(method["jitter"]),
-                jitter_p=method["jitter_p"],
-                gray_p=method["gray_p"],
-                blur_p=method["blur_p"][view],
-                blur_sigma=tuple(method["blur_sigma"]),
-                solarize_p=method["solarize_p"][view],
-            )
-            for view in (0, 1)
-        )
+        self.augment1, self.augment2 = (Augment.of_recipe(method, data, view) for view in (0, 1))
 
     def steps(self, batch: Batch, rng: Streams) -> Iterator[Views]:
         pixels1, _ = self.augment1(batch.images, rng.stream("view1"))

@@ -28,9 +28,7 @@ class Supervised(Method):
         self.encoder = build_encoder(recipe["network"])
         self.classifier = nn.Linear(self.encoder.dim, data.classes)
         self.smoothing = method["label_smoothing"]
-        self.augment = Augment(
-            data.size, data.mean, data.std, scale=tuple(method["crop_scale"]), flip_p=method["flip_p"]
-        )
+        self.augment = Augment.of_recipe(method, data)
 
     def steps(self, batch: Batch, rng: Streams) -> Iterator[Views]:
         if batch.labels is None:

@@ -45,6 +45,7 @@ STAGES = {
 
 def run(workspace: str, jobs: Sequence[Mapping[str, Any]]) -> None:
     """Do the jobs that have no record yet. Where some fail, ends with SystemExit and a line that says which and why."""
+    _code()  # remembered now: the files may change while we run
     place = Workspace(Path(workspace))
     done = records.by_fingerprint(records.read_all(place.records)[0])
     failed: dict[str, str] = {}

@@ -77,7 +77,15 @@ def methods_table() -> str:
     rows = []
     for info in sorted(recipes.methods().values(), key=lambda m: (recipes.ROLES.index(m.role), m.name)):
         paper = info.paper if len(info.paper) <= width else info.paper[: width - 1] + "…"
-        rows.append([info.name, info.role, ", ".join(info.variants) or "-", ", ".join(t for t in tracks.tracks() if t in info.tracks) or "-", paper])
+        rows.append(
+            [
+                info.name,
+                info.role,
+                ", ".join(info.variants) or "-",
+                ", ".join(t for t in tracks.tracks() if t in info.tracks) or "-",
+                paper,
+            ]
+        )
     return table(rows, ["method", "role", "variants", "tracks", "paper"])
 
 

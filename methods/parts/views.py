@@ -14,13 +14,15 @@ defines it for float pictures in [0, 1]. Nothing is rounded to uint8 in between,
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from methods.base import Stream
+from methods.base import DataInfo, Stream
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 GRAY = (0.2989, 0.587, 0.114)
@@ -64,6 +66,15 @@ class Augment:
     blur_p: float = 0.0
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     solarize_p: float = 0.0
+
+    @classmethod
+    def of_recipe(cls, method: Mapping[str, Any], data: DataInfo, view: int = 0) -> Augment:
+        """The pipeline of the recipe table [method]: crop_scale, flip_p, jitter, jitter_p, gray_p as far as stated, and
+        blur_p, solarize_p, which are lists with one entry a view."""
+        stated = {key: method[key] for key in ("flip_p", "jitter_p", "gray_p") if key in method}
+        stated |= {key: method[key][view] for key in ("blur_p", "solarize_p") if key in method}
+        stated |= {key: tuple(method[key]) for key in ("jitter", "blur_sigma") if key in method}
+        return cls(data.size, data.mean, data.std, scale=tuple(method["crop_scale"]), **stated)
 
     def __call__(self, images: Tensor, stream: Stream) -> tuple[Tensor, Boxes]:
         """images: uint8 [B, 3, H, W] -> float32 [B, 3, size, size], and the boxes that were cut."""

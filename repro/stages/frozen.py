@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,36 +106,29 @@ def _cached(task: Task) -> Cache:
         ) from None
 
 
-def knn(task: Task) -> Outcome:
-    """Weighted k-NN on the cached features."""
+def _on_features(task: Task, evaluate: Callable[..., dict[str, Any]], kind: type[protocols.Protocol]) -> Outcome:
     found = _cached(task)
-    result = knn_evaluation.evaluate(
+    result = evaluate(
         found.train_x,
         found.train_y,
         found.test_x,
         found.test_y,
         found.classes,
-        protocol_of(task, protocols.KnnProtocol),
+        protocol_of(task, kind),
         device=device(),
         progress=task.progress,
     )
     return outcome_of(result, found.data)
+
+
+def knn(task: Task) -> Outcome:
+    """Weighted k-NN on the cached features."""
+    return _on_features(task, knn_evaluation.evaluate, protocols.KnnProtocol)
 
 
 def linear(task: Task) -> Outcome:
     """Linear classifiers on the cached features."""
-    found = _cached(task)
-    result = linear_evaluation.evaluate(
-        found.train_x,
-        found.train_y,
-        found.test_x,
-        found.test_y,
-        found.classes,
-        protocol_of(task, protocols.LinearProtocol),
-        device=device(),
-        progress=task.progress,
-    )
-    return outcome_of(result, found.data)
+    return _on_features(task, linear_evaluation.evaluate, protocols.LinearProtocol)
 
 
 def reid(task: Task) -> Outcome:
