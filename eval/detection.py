@@ -94,7 +94,8 @@ def evaluate(
     stages = [("train", protocol, train, val)]
     if protocol.overfit_pictures:
         few = train.only(protocol.overfit_pictures)
-        check = replace(protocol, iterations=protocol.overfit_iterations, milestones=(), hflip=False)
+        last_fifth = 4 * protocol.overfit_iterations // 5  # without a smaller rate at the end it forgets as it learns
+        check = replace(protocol, iterations=protocol.overfit_iterations, milestones=(last_fifth,), hflip=False)
         stages.insert(0, ("overfit", check, few, few))
     total = sum(stage.iterations + len(judged.images) for _, stage, _, judged in stages)
     details: dict[str, Any] = {}
