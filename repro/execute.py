@@ -28,10 +28,10 @@ def run(request: Request, settings: Settings, command: Sequence[str]) -> int:
     planned = plan.make(request, settings)
     for fault in planned.faults:
         print(f"passed over: {fault}", file=sys.stderr)
-    lost = next((job for job in planned.jobs if job.missing), None)
+    todo = planned.to_do()
+    lost = next((job for job in todo if job.missing), None)
     if lost:
         raise UserError(lost.missing)
-    todo = planned.missing()
     if not todo:
         print(f"everything was cached: {len(planned.jobs)} jobs, nothing to do")
         finish(planned, place)
@@ -63,7 +63,7 @@ def _fetch(planned: Plan, settings: Settings) -> None:
     from repro.data import catalogue
 
     absent = {status.name for status in catalogue.statuses(settings.where) if not status.found}
-    for name in sorted({job.spec["data"]["name"] for job in planned.missing()} & absent):
+    for name in sorted({job.spec["data"]["name"] for job in planned.to_do()} & absent):
         catalogue.prepare(name, settings.where, size=planned.track.size, progress=show.counter(f"fetching {name}"))
 
 

@@ -52,7 +52,7 @@ def run(workspace: str, jobs: Sequence[Mapping[str, Any]]) -> None:
     reasons = []
     for job in jobs:
         mark = job["fingerprint"]
-        if mark in done:
+        if mark in done and place.has_output(job["kind"], mark):
             continue
         lost = next((parent for parent in job["parents"] if parent in failed), None)
         if lost:

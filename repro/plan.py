@@ -9,6 +9,7 @@ fingerprint; it is cached when that record exists.
 
 from __future__ import annotations
 
+import dataclasses
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -78,7 +79,7 @@ class Job:
     fingerprint: str
     seconds: float  # estimate
     cached: bool
-    missing: str = ""  # why it cannot run: the data that is not there
+    missing: str = ""  # why it could not run: the data that is not there
 
     @property
     def arm(self) -> str:
@@ -110,8 +111,8 @@ class Plan:
         """Jobs by fingerprint."""
         return {job.fingerprint: job for job in self.jobs}
 
-    def missing(self) -> list[Job]:
-        """The jobs still to do."""
+    def to_do(self) -> list[Job]:
+        """The jobs without a record, and those whose output was lost and is needed."""
         return [job for job in self.jobs if not job.cached]
 
 
@@ -243,7 +244,7 @@ class _Builder:
             fingerprint=mark,
             seconds=self.track.seconds[kind] if seconds is None else seconds,
             cached=mark in self.done,
-            missing="" if mark in self.done else missing,
+            missing=missing,
         )
         return mark
 
@@ -308,7 +309,21 @@ def make(request: Request, settings: Settings) -> Plan:
         resolved[name] = recipes.resolve(info, variant, track.name, stated)
         for seed in dict.fromkeys(request.seeds):
             builder.run(info, variant, seed, resolved[name])
-    return Plan(request, track, tuple(builder.jobs.values()), tuple(faults), resolved)
+    jobs = _with_lost_outputs(tuple(builder.jobs.values()), Workspace(settings.workspace))
+    return Plan(request, track, jobs, tuple(faults), resolved)
+
+
+def _with_lost_outputs(jobs: tuple[Job, ...], place: Workspace) -> tuple[Job, ...]:
+    """A job whose record is there but whose encoder or features are not is to do again if a job to do needs them."""
+    needed: set[str] = set()
+    checked = []
+    for job in reversed(jobs):  # children stand behind their parents
+        if job.cached and job.fingerprint in needed and not place.has_output(job.kind, job.fingerprint):
+            job = dataclasses.replace(job, cached=False)
+        if not job.cached:
+            needed.update(job.parents)
+        checked.append(job)
+    return tuple(reversed(checked))
 
 
 def graph(plan: Plan, settings: Settings) -> Graph:
@@ -321,7 +336,7 @@ def graph(plan: Plan, settings: Settings) -> Graph:
             job = by_mark[job.parents[0]]
         return job.fingerprint
 
-    for job in plan.missing():
+    for job in plan.to_do():
         groups.setdefault((root(job), job.node), []).append(job)
     nodes = []
     # The longest first: whoever fills two cores with them is done sooner.

@@ -53,7 +53,7 @@ def plan_table(plan: Plan, settings: Settings) -> str:
             ]
         )
     head = ["#", "job", "method", "seed", "needs", "state", "time", "resources", "memory", "protocol", "fingerprint"]
-    todo = plan.missing()
+    todo = plan.to_do()
     lines = [
         f"track {plan.track.name}: {plan.track.summary}",
         "",
@@ -65,7 +65,7 @@ def plan_table(plan: Plan, settings: Settings) -> str:
     ]
     if any(job.kind == "detection" for job in plan.jobs):
         lines.append("detection trains one Mask R-CNN, which both boards, detection and segmentation, read")
-    for line in dict.fromkeys(job.missing for job in plan.jobs if job.missing):
+    for line in dict.fromkeys(job.missing for job in todo if job.missing):
         lines.append(f"missing: {line}")
     lines += [f"passed over: {fault}" for fault in plan.faults]
     return "\n".join(lines)

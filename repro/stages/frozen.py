@@ -101,9 +101,7 @@ def _cached(task: Task) -> Cache:
             parts[name] = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
         return Cache(**parts, **json.loads((folder / "meta.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, EOFError):
-        raise UserError(
-            f"{folder}: the feature cache is missing or damaged; delete the record of its features job and run again"
-        ) from None
+        raise UserError(f"{folder}: the feature cache is damaged; delete this folder and run again") from None
 
 
 def _on_features(task: Task, evaluate: Callable[..., dict[str, Any]], kind: type[protocols.Protocol]) -> Outcome:

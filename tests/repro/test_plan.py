@@ -13,6 +13,7 @@ from repro import plan, records
 from repro.errors import UserError
 from repro.plan import SUITES, Request
 from repro.settings import Settings
+from repro.workspace import Workspace
 
 
 @pytest.fixture
@@ -79,6 +80,10 @@ def test_what_has_a_record_is_cached_and_not_in_the_graph(settings: Settings) ->
         "provenance": {},
     }
     records.write(settings.workspace / "records", record)
+    assert not [j for j in plan.make(APS, settings).jobs if j.cached], "its encoder is not there, and is needed"
+    encoder = Workspace(settings.workspace).encoder(job.fingerprint)
+    encoder.parent.mkdir(parents=True)
+    encoder.touch()
     made = plan.make(APS, settings)
     assert [j.kind for j in made.jobs if j.cached] == ["pretrain"]
     graph = plan.graph(made, settings)
