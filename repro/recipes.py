@@ -18,10 +18,21 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from repro import schedules
 from repro.errors import UserError, unknown
 
 TABLES = ("method", "network", "pretrain")
 ROLES = ("method", "baseline", "control")
+OPTIMIZERS = ("adamw", "sgd", "lars")
+PRECISIONS = ("fp32", "bf16")
+_CHOICES = {
+    "optimizer": OPTIMIZERS,
+    "precision": PRECISIONS,
+    "schedule": schedules.SHAPES,
+    "schedule_clock": schedules.CLOCKS,
+    "cosine_start": schedules.STARTS,
+}
+_LEAST = {"epochs": 0, "batch": 1, "lr": 0, "base_batch": 1, "weight_decay": 0, "warmup_epochs": 0}
 _KEYS = {"name", "module", "role", "title", "paper", "arxiv", "relative_cost", "defaults", "tracks", "variants"}
 
 Recipe = dict[str, dict[str, Any]]
@@ -160,4 +171,11 @@ def resolve(info: MethodInfo, variant: str, track: str, overrides: Mapping[str, 
         _merge(recipe, own, f"{info.source}: variants.{variant}")
         on_track = change.get("tracks", {}).get(track, {})
         _merge(recipe, on_track, f"{info.source}: variants.{variant}.tracks.{track}")
-    return _merge(recipe, {t: overrides[t] for t in TABLES if t in overrides}, "--set")
+    _merge(recipe, {t: overrides[t] for t in TABLES if t in overrides}, "--set")
+    for key, choices in _CHOICES.items():
+        if recipe["pretrain"].get(key, choices[0]) not in choices:
+            raise unknown(f"pretrain.{key}", str(recipe["pretrain"][key]), choices)
+    for key, least in _LEAST.items():
+        if recipe["pretrain"].get(key, least) < least:
+            raise UserError(f"pretrain.{key} = {recipe['pretrain'][key]}: must be at least {least}")
+    return recipe

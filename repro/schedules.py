@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+SHAPES = ("cosine", "constant")
 CLOCKS = ("epoch", "update")
 STARTS = ("zero", "after_warmup")
 

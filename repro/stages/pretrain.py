@@ -25,7 +25,7 @@ from methods.base import Batch, DataInfo, Method, Streams
 from methods.parts.lars import LARS
 from repro import checkpoints
 from repro.data import catalogue
-from repro.errors import Stopped, UserError, unknown
+from repro.errors import Stopped, UserError
 from repro.recipes import Recipe
 from repro.records import write_atomic
 from repro.schedules import factor
@@ -57,7 +57,7 @@ def build_method(module: str, recipe: Recipe, data: DataInfo, seed: int) -> Meth
 
 
 def build_optimizer(method: Method, recipe: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """AdamW, SGD or LARS as the table [pretrain] says; the learning rate is set before every update."""
+    """AdamW, SGD or LARS as the table [pretrain] says (checked by the plan); the rate is set before every update."""
     groups = method.param_groups(recipe["weight_decay"])
     for group in groups:
         group.setdefault("lr_scale", 1.0)
@@ -65,9 +65,7 @@ def build_optimizer(method: Method, recipe: Mapping[str, Any]) -> torch.optim.Op
         return torch.optim.AdamW(groups, lr=0.0, betas=tuple(recipe["betas"]), fused=True)
     if recipe["optimizer"] == "sgd":
         return torch.optim.SGD(groups, lr=0.0, momentum=recipe["momentum"], fused=True)
-    if recipe["optimizer"] == "lars":
-        return LARS(groups, lr=0.0, momentum=recipe["momentum"])
-    raise unknown("pretrain.optimizer", recipe["optimizer"], ("adamw", "sgd", "lars"))
+    return LARS(groups, lr=0.0, momentum=recipe["momentum"])
 
 
 class PretrainLoop:

@@ -36,6 +36,10 @@ def test_a_wrong_name_gets_the_nearest() -> None:
         ({"pretrain": {"epochs": "two"}}, "must be int"),
         ({"pretrain": {"epochs": 2.5}}, "must be int"),
         ({"network": {"dim": True}}, "must be int"),
+        ({"pretrain": {"precision": "fp16"}}, "did you mean 'bf16'"),
+        ({"pretrain": {"optimizer": "adam"}}, "did you mean 'adamw'"),
+        ({"pretrain": {"batch": 0}}, "at least 1"),
+        ({"pretrain": {"epochs": -1}}, "at least 0"),
     ],
 )
 def test_a_wrong_override_gets_one_line(override: recipes.Recipe, words: str) -> None:
