@@ -209,8 +209,11 @@ class _Run:
     def _outcome(self, child: _Child) -> Outcome:
         """What the child wrote, or, if it died without a word, what can be said of it."""
         outcome = self.folder.read_outcome(child.node.key)
-        if outcome and outcome.pid == child.process.pid and outcome.ended >= child.started:
-            return outcome
+        if outcome and outcome.ended >= child.started:
+            # Another executor's worker may have done the same work again before we looked: its result will do.
+            again = child.process.returncode == 0 and outcome.state == "done" and outcome.digest == child.node.digest
+            if outcome.pid == child.process.pid or again:
+                return outcome
         status = child.process.returncode
         if status == -signal.SIGKILL:
             reason = "killed by signal 9: out of memory?"
