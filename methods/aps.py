@@ -90,8 +90,8 @@ class APS(Method):
         self.encoder = encoder
         method = recipe["method"]
         hidden, out = method["head_hidden"], method["head_dim"]
-        self.projector = mlp((encoder.dim, hidden, hidden, out), last_norm=True)
-        self.predictor = mlp((out, hidden, hidden, out), last_norm=True)
+        self.projector = mlp((encoder.dim, hidden, hidden, out), last_norm=False)
+        self.predictor = mlp((out, hidden, hidden, out), last_norm=False)
         self.augment = Augment.of_recipe(method, data)
         self.gamma, self.flip_aware = method["gamma"], method["flip_aware"]
         self.temperature = method["temperature"]
@@ -132,3 +132,6 @@ class APS(Method):
             "std_z": spread(z1),
             "std_features": spread(features),
         }
+
+    def rotatable(self, views: Views) -> list[Tensor]:
+        return [views["pixels1"], views["pixels2"]]

@@ -5,7 +5,7 @@ The training loop owns the step, and calls in this order:
     for views in method.steps(batch, rng):          # one Views per optimiser update
         outputs = method(views)                     # = method.loss(views), so that DDP can wrap it
         sum(losses).backward(); optimizer.step()
-        method.after_update(progress, pending)      # EMA, queues: once per optimiser update
+        method.after_update(clock, pending)         # EMA, queues: once per optimiser update
 
 Every random draw of a method comes from `Streams`, never from a global generator, so a resumed run and a run on several
 processes see the same views. Initial weights are the one exception: they come from torch's global generator, which the
@@ -47,6 +47,24 @@ class Batch:
 
     images: Tensor
     labels: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Where a run stands after an optimiser update.
+
+    update: updates done, from 1; updates: of the whole run.
+    micro_batches: forward-backward passes per update (gradient accumulation).
+    """
+
+    update: int
+    updates: int
+    micro_batches: int = 1
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done, in (0, 1]."""
+        return self.update / self.updates
 
 
 @dataclass
@@ -109,10 +127,14 @@ class Streams:
     seed, epoch, load: where in the run this is; equal triples give equal numbers, on any number of processes.
     global_batch: rows of the batch over all processes; rows: the contiguous slice that this process holds.
     device: where the numbers are wanted.
+    micro: which of the micro-batches of one update this is. It tells apart what is drawn for a whole micro-batch
+        (`Stream.shared`); rows have their own numbers already.
     """
 
-    def __init__(self, seed: int, epoch: int, load: int, *, global_batch: int, rows: slice, device: Any) -> None:
-        self._key = f"{seed}|{epoch}|{load}"
+    def __init__(
+        self, seed: int, epoch: int, load: int, *, global_batch: int, rows: slice, device: Any, micro: int = 0
+    ) -> None:
+        self._key, self._micro = f"{seed}|{epoch}|{load}", micro
         self._total, self._rows, self._device = global_batch, rows, device
 
     def _generator(self, name: str) -> torch.Generator:
@@ -123,7 +145,7 @@ class Streams:
 
     def stream(self, name: str) -> Stream:
         """A fresh stream: asking twice for one name gives the same numbers twice, so ask once per use."""
-        shared = self._generator(f"{name}|shared")
+        shared = self._generator(f"{name}|shared|{self._micro}")
         return Stream(self._generator(name), shared, self._total, self._rows, self._device)
 
 
@@ -163,15 +185,25 @@ class Method(BaseModel):
         """
         raise NotImplementedError
 
-    def after_update(self, progress: float, pending: Sequence[Mapping[str, Tensor]]) -> None:
+    def after_update(self, clock: Clock, pending: Sequence[Mapping[str, Tensor]]) -> None:
         """Called once after each optimiser update.
 
-        progress: updates done / all updates of the run, in (0, 1].
         pending: what `loss` returned under "pending_" names, one mapping per micro-batch of this update.
         """
 
+    def rotatable(self, views: Views) -> list[Tensor]:
+        """The views whose content an auxiliary task may turn: full-size online views, float32 [B, 3, S, S] each.
+
+        Raises ValueError for a method that has none.
+        """
+        raise ValueError(f"{type(self).__name__} shows no full-size views: nothing can be rotated")
+
     def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Groups for the optimiser; by default all trainable parameters, decayed alike."""
+        """Groups for the optimiser; by default all trainable parameters, decayed alike.
+
+        A group may say "constant_lr": True (the schedule's factor is not applied), "lr_scale" (a factor on the rate)
+        and, for LARS, "adapt" (methods/parts/lars.py).
+        """
         return [{"params": [p for p in self.parameters() if p.requires_grad], "weight_decay": weight_decay}]
 
     def forward(self, views: Views) -> dict[str, Tensor]:

@@ -27,7 +27,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from methods.base import Batch, DataInfo, Method, Recipe, Streams, Views
+from methods.base import Batch, Clock, DataInfo, Method, Recipe, Streams, Views
 from methods.parts.ema import cosine_momentum, follow, momentum_copy
 from methods.parts.encoders import ResNet, ViT, build_encoder
 from methods.parts.heads import mlp, spread
@@ -50,10 +50,9 @@ class MoCoV3(Method):
         self.temperature, self.momentum = method["temperature"], method["momentum"]
         self.encoder = build_encoder(recipe["network"])
         hidden, out = method["head_hidden"], method["head_dim"]
-        self.projector = mlp((self.encoder.dim, *[hidden] * (method["projector_layers"] - 1), out), last_norm=True)
-        self.predictor = mlp(
-            (out, *[hidden] * (method["predictor_layers"] - 1), out), last_norm=method["predictor_norm"]
-        )
+        self.projector = mlp((self.encoder.dim, *[hidden] * (method["projector_layers"] - 1), out), last_norm=False)
+        last = False if method["predictor_norm"] else None
+        self.predictor = mlp((out, *[hidden] * (method["predictor_layers"] - 1), out), last_norm=last)
         self.target = momentum_copy(nn.Sequential(self.encoder, self.projector))
         self.augment1, self.augment2 = (Augment.of_recipe(method, data, view) for view in (0, 1))
 
@@ -75,6 +74,9 @@ class MoCoV3(Method):
             "std_features": spread(f1),
         }
 
-    def after_update(self, progress: float, pending: Sequence[Mapping[str, Tensor]]) -> None:
+    def after_update(self, clock: Clock, pending: Sequence[Mapping[str, Tensor]]) -> None:
         online = nn.Sequential(self.encoder, self.projector)
-        follow(self.target, online, cosine_momentum(self.momentum, progress))
+        follow(self.target, online, cosine_momentum(self.momentum, clock.progress))
+
+    def rotatable(self, views: Views) -> list[Tensor]:
+        return [views["pixels1"], views["pixels2"]]

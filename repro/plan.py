@@ -220,6 +220,8 @@ class _Builder:
         code = [_STAGE[kind], *_USES[kind]]
         if kind == "pretrain":
             code.append(info.module.partition(":")[0])
+            if base := spec["recipe"].get("base"):
+                code.append(base["module"].partition(":")[0])
         mark = fingerprint.digest(
             {
                 "kind": kind,
@@ -253,7 +255,7 @@ class _Builder:
         wanted = self.request.evaluations
         track = self.track
         pictures = self.data["limit"] or catalogue.train_pictures(self.data["classification"], self.settings.where)
-        units = pictures * recipe["pretrain"]["epochs"] * info.relative_cost
+        units = pictures * recipe["pretrain"]["epochs"] * recipes.relative_cost(info, variant)
         sizes = {"size": track.size, "stored": track.stored}
         spec = {**sizes, "recipe": recipe, "threads": track.resources["pretrain"].cpus}
         parent = self.add(

@@ -3,6 +3,10 @@
 A recipe is found in three places: the package `methods.recipes`, the entry-point group `repro.methods` (the entry
 point names a package or module whose folder holds `recipes/*.toml` or `*.toml`), and a path given as `--method
 FILE.toml`. A name that is found twice is an error, never a silent overwrite.
+
+A recipe states differences. The whole one is made of, later over earlier: methods/defaults.toml with the network of
+the track, then the recipe's defaults, its track, its variant, its variant on that track, and `--set`. A recipe with a
+`base` (an auxiliary task over another method) starts from the whole recipe of that method instead.
 """
 
 from __future__ import annotations
@@ -25,15 +29,41 @@ TABLES = ("method", "network", "pretrain")
 ROLES = ("method", "baseline", "control")
 OPTIMIZERS = ("adamw", "sgd", "lars")
 PRECISIONS = ("fp32", "bf16")
+NEGATIVES = ("global", "per_device", "none")
 _CHOICES = {
     "optimizer": OPTIMIZERS,
+    "lars_form": ("moco_v3", "solo", "openselfsup"),
     "precision": PRECISIONS,
     "schedule": schedules.SHAPES,
     "schedule_clock": schedules.CLOCKS,
     "cosine_start": schedules.STARTS,
 }
-_LEAST = {"epochs": 0, "batch": 1, "lr": 0, "base_batch": 1, "weight_decay": 0, "warmup_epochs": 0}
-_KEYS = {"name", "module", "role", "title", "paper", "arxiv", "relative_cost", "defaults", "tracks", "variants"}
+_LEAST = {
+    "epochs": 0,
+    "batch": 1,
+    "devices": 1,
+    "accumulate": 1,
+    "lr": 0,
+    "base_batch": 1,
+    "weight_decay": 0,
+    "warmup_epochs": 0,
+    "clip_norm": 0,
+}
+_KEYS = {
+    "name",
+    "module",
+    "role",
+    "title",
+    "paper",
+    "arxiv",
+    "negatives",
+    "base",
+    "relative_cost",
+    "defaults",
+    "tracks",
+    "variants",
+}
+_OF_VARIANT = {"summary", "base", "relative_cost", "tracks"}
 
 Recipe = dict[str, dict[str, Any]]
 
@@ -49,10 +79,16 @@ class MethodInfo:
     paper: str
     arxiv: str
     relative_cost: float  # forward + backward passes of the backbone for one picture of one epoch; for estimates only
+    negatives: str  # global | per_device | none; "" with a base, whose it then has
+    base: str  # the method that it is an auxiliary task of, or ""
     defaults: Mapping[str, Mapping[str, Any]]
     tracks: Mapping[str, Mapping[str, Mapping[str, Any]]]
     variants: Mapping[str, Mapping[str, Any]]
     source: str  # the recipe file
+
+    def base_of(self, variant: str) -> str:
+        """The method that a variant builds on, "" for none."""
+        return str(self.variants[variant].get("base", self.base)) if variant else self.base
 
 
 def _parse(text: str, source: str) -> MethodInfo:
@@ -68,10 +104,18 @@ def _parse(text: str, source: str) -> MethodInfo:
             raise UserError(f"{source}: key '{key}' is missing")
     if raw["role"] not in ROLES:
         raise UserError(f"{source}: {unknown('role', raw['role'], ROLES)}")
-    defaults = raw["defaults"]
-    for table in TABLES:
-        defaults.setdefault(table, {})
-    info = MethodInfo(
+    if "base" not in raw and raw.get("negatives") not in NEGATIVES:
+        raise UserError(
+            f"{source}: key 'negatives' must say over which rows a sample meets its negatives: {', '.join(NEGATIVES)}"
+        )
+    for variant, change in raw.get("variants", {}).items():
+        for key in change:
+            if key not in _OF_VARIANT and key not in TABLES:
+                raise UserError(f"{source}: variants.{variant}: {unknown('key', key, (*_OF_VARIANT, *TABLES))}")
+    for table in raw["defaults"]:
+        if table not in TABLES:
+            raise UserError(f"{source}: defaults: {unknown('table', table, TABLES)}")
+    return MethodInfo(
         name=raw["name"],
         module=raw["module"],
         role=raw["role"],
@@ -79,17 +123,13 @@ def _parse(text: str, source: str) -> MethodInfo:
         paper=raw["paper"],
         arxiv=raw.get("arxiv", ""),
         relative_cost=float(raw.get("relative_cost", 2.0)),
-        defaults=defaults,
+        negatives=raw.get("negatives", ""),
+        base=raw.get("base", ""),
+        defaults=raw["defaults"],
         tracks=raw.get("tracks", {}),
         variants=raw.get("variants", {}),
         source=source,
     )
-    for track, change in info.tracks.items():
-        _merge(copy.deepcopy(dict(defaults)), change, f"{source}: tracks.{track}")
-    for variant, change in info.variants.items():
-        tables = {k: v for k, v in change.items() if k not in ("summary", "tracks")}
-        _merge(copy.deepcopy(dict(defaults)), tables, f"{source}: variants.{variant}")
-    return info
 
 
 def _same_type(new: Any, old: Any) -> bool:
@@ -100,12 +140,15 @@ def _same_type(new: Any, old: Any) -> bool:
     return type(new) is type(old)
 
 
-def _merge(base: Recipe, change: Mapping[str, Any], where: str) -> Recipe:
-    """`base` with the values of `change`; a key that `base` lacks, or another type, is an error."""
+def _merge(base: Recipe, change: Mapping[str, Any], where: str, *, new: bool = False) -> Recipe:
+    """`base` with the values of `change`; another type, or a key that `base` lacks (unless `new`), is an error."""
     for table, values in change.items():
         if table not in base:
             raise UserError(f"{where}: {unknown('table', table, base)}")
         for key, value in values.items():
+            if new and key not in base[table]:
+                base[table][key] = copy.deepcopy(value)
+                continue
             if key not in base[table]:
                 raise UserError(f"{where}: {unknown(f'key in [{table}]', key, base[table])}")
             old = base[table][key]
@@ -161,21 +204,85 @@ def find(name: str) -> tuple[MethodInfo, str]:
     return info, variant
 
 
-def resolve(info: MethodInfo, variant: str, track: str, overrides: Mapping[str, Mapping[str, Any]]) -> Recipe:
-    """The recipe that a run uses: defaults <- track <- variant <- variant on that track <- overrides."""
-    recipe: Recipe = {table: dict(info.defaults[table]) for table in TABLES}
-    _merge(recipe, info.tracks.get(track, {}), f"{info.source}: tracks.{track}")
-    if variant:
-        change = info.variants[variant]
-        own = {table: change[table] for table in TABLES if table in change}
-        _merge(recipe, own, f"{info.source}: variants.{variant}")
-        on_track = change.get("tracks", {}).get(track, {})
-        _merge(recipe, on_track, f"{info.source}: variants.{variant}.tracks.{track}")
-    _merge(recipe, {t: overrides[t] for t in TABLES if t in overrides}, "--set")
-    for key, choices in _CHOICES.items():
-        if recipe["pretrain"].get(key, choices[0]) not in choices:
-            raise unknown(f"pretrain.{key}", str(recipe["pretrain"][key]), choices)
-    for key, least in _LEAST.items():
-        if recipe["pretrain"].get(key, least) < least:
-            raise UserError(f"pretrain.{key} = {recipe['pretrain'][key]}: must be at least {least}")
+@cache
+def _shared() -> Mapping[str, Any]:
+    """methods/defaults.toml."""
+    return tomllib.loads(files("methods").joinpath("defaults.toml").read_text(encoding="utf-8"))
+
+
+def _layers(info: MethodInfo, variant: str, track: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """What the recipe file states for this variant and track, the weakest first."""
+    change = info.variants[variant] if variant else {}
+    return [
+        (f"{info.source}: tracks.{track}", info.tracks.get(track, {})),
+        (f"{info.source}: variants.{variant}", {table: change[table] for table in TABLES if table in change}),
+        (f"{info.source}: variants.{variant}.tracks.{track}", change.get("tracks", {}).get(track, {})),
+    ]
+
+
+def _whole(info: MethodInfo, variant: str, track: str, arch: str | None) -> Recipe:
+    """The recipe before `--set`; `arch`: the network that `--set` asks for."""
+    layers = _layers(info, variant, track)
+    if base := info.base_of(variant):
+        other, its_variant = find(base)
+        recipe = _whole(other, its_variant, track, arch)
+        recipe["base"] = {"name": base, "module": other.module}
+    else:
+        shared = _shared()
+        stated = [change.get("network", {}).get("arch") for _, change in (("", info.defaults), *layers)]
+        kind = next((a for a in (arch, *reversed(stated)) if a), shared["network"]["arch"])
+        if kind not in shared["networks"]:
+            raise unknown("network.arch", str(kind), shared["networks"])
+        network = {**shared["network"], "arch": kind}
+        own = shared["networks"][kind]
+        network |= {key: value for key, value in own.items() if key != "tracks"} | own["tracks"].get(track, {})
+        recipe = {"method": {}, "network": network, "pretrain": dict(shared["pretrain"])}
+    _merge(recipe, info.defaults, f"{info.source}: defaults", new=True)
+    for where, change in layers:
+        _merge(recipe, change, where)
     return recipe
+
+
+def negatives(info: MethodInfo, variant: str) -> str:
+    """Over which rows a sample meets its negatives: global, per_device or none."""
+    base = info.base_of(variant)
+    return negatives(*find(base)) if base else info.negatives
+
+
+def relative_cost(info: MethodInfo, variant: str) -> float:
+    """Forward + backward passes of the backbone for one picture of one epoch; with a base, on top of the base's."""
+    own = float(info.variants[variant].get("relative_cost", info.relative_cost)) if variant else info.relative_cost
+    base = info.base_of(variant)
+    return own + (relative_cost(*find(base)) if base else 0.0)
+
+
+def resolve(info: MethodInfo, variant: str, track: str, overrides: Mapping[str, Mapping[str, Any]]) -> Recipe:
+    """The whole recipe of a run: tables method, network, pretrain, and base (name, module) for an auxiliary task."""
+    arch = overrides.get("network", {}).get("arch")
+    recipe = _whole(info, variant, track, arch if isinstance(arch, str) else None)
+    _merge(recipe, {t: overrides[t] for t in TABLES if t in overrides}, "--set")
+    pretrain = recipe["pretrain"]
+    for key, choices in _CHOICES.items():
+        if pretrain[key] not in choices:
+            raise unknown(f"pretrain.{key}", str(pretrain[key]), choices)
+    for key, least in _LEAST.items():
+        if pretrain[key] < least:
+            raise UserError(f"pretrain.{key} = {pretrain[key]}: must be at least {least}")
+    _check_batch(info, variant, pretrain)
+    return recipe
+
+
+def _check_batch(info: MethodInfo, variant: str, pretrain: Mapping[str, Any]) -> None:
+    """devices x rows of a device x accumulate = batch; accumulation must not change what a sample is held against."""
+    batch, devices, accumulate = (pretrain[key] for key in ("batch", "devices", "accumulate"))
+    name = info.name + (f":{variant}" if variant else "")
+    if batch % (devices * accumulate):
+        raise UserError(
+            f"{name}: pretrain.batch = {batch} is not {devices} devices x {accumulate} micro-batches x whole pictures;"
+            f" choose a multiple of {devices * accumulate} with --set pretrain.batch=N"
+        )
+    if accumulate > 1 and negatives(info, variant) == "global":
+        raise UserError(
+            f"{name}: pretrain.accumulate = {accumulate}, but its negatives are those of the whole batch, and"
+            " accumulation would change them; use more devices, or a smaller pretrain.batch with accumulate = 1"
+        )

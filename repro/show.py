@@ -99,7 +99,7 @@ def method_recipe(name: str) -> str:
     rows = [
         [f"{key}.{item}", *(column[key][item] for column in columns)]
         for key in recipes.TABLES
-        for item in info.defaults[key]
+        for item in columns[0][key]
     ]
     return "\n".join([*lines, "", table(rows, ["key", *tracks.tracks()])])
 

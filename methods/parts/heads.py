@@ -9,19 +9,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def mlp(sizes: Sequence[int], *, last_norm: bool) -> nn.Sequential:
-    """Linear layers without bias; BatchNorm and ReLU between them; BatchNorm without affine at the end if `last_norm`.
+def mlp(
+    sizes: Sequence[int],
+    *,
+    norm: bool = True,
+    last_norm: bool | None,
+    bias: bool = False,
+    last_bias: bool | None = None,
+) -> nn.Sequential:
+    """Linear layers with ReLU between them, as many as `sizes` has gaps, in PyTorch's initialisation.
 
-    This is MoCo-v3's `_build_mlp`, and APS's projector and predictor (APS sheet, section 4).
     sizes: widths from the input to the output, e.g. (192, 512, 512, 128).
+    norm: BatchNorm before each ReLU.
+    last_norm: BatchNorm at the end: None no, False without affine parameters, True with them.
+    bias: of the linear layers (without effect before a BatchNorm); last_bias: of the last one, None as the others.
     """
     layers: list[nn.Module] = []
     for i, (width_in, width_out) in enumerate(pairwise(sizes)):
-        layers.append(nn.Linear(width_in, width_out, bias=False))
-        if i < len(sizes) - 2:
-            layers += [nn.BatchNorm1d(width_out), nn.ReLU(inplace=True)]
-    if last_norm:
-        layers.append(nn.BatchNorm1d(sizes[-1], affine=False))
+        last = i == len(sizes) - 2
+        layers.append(nn.Linear(width_in, width_out, bias=last_bias if last and last_bias is not None else bias))
+        if not last:
+            layers += [nn.BatchNorm1d(width_out)] * norm + [nn.ReLU(inplace=True)]
+    if last_norm is not None:
+        layers.append(nn.BatchNorm1d(sizes[-1], affine=last_norm))
     return nn.Sequential(*layers)
 
 

@@ -68,13 +68,17 @@ class Augment:
     solarize_p: float = 0.0
 
     @classmethod
-    def of_recipe(cls, method: Mapping[str, Any], data: DataInfo, view: int = 0) -> Augment:
-        """The pipeline of the recipe table [method]: crop_scale, flip_p, jitter, jitter_p, gray_p as far as stated, and
-        blur_p, solarize_p, which are lists with one entry a view."""
-        stated = {key: method[key] for key in ("flip_p", "jitter_p", "gray_p") if key in method}
+    def of_recipe(cls, method: Mapping[str, Any], data: DataInfo, view: int = 0, **changes: Any) -> Augment:
+        """The pipeline of the recipe table [method]: crop_scale, flip_p, jitter, jitter_p, gray_p, interpolation as far
+        as stated, and blur_p, solarize_p, which are lists with one entry a view.  changes: fields that differ from it.
+        """
+        stated: dict[str, Any] = {
+            key: method[key] for key in ("flip_p", "jitter_p", "gray_p", "interpolation") if key in method
+        }
         stated |= {key: method[key][view] for key in ("blur_p", "solarize_p") if key in method}
         stated |= {key: tuple(method[key]) for key in ("jitter", "blur_sigma") if key in method}
-        return cls(data.size, data.mean, data.std, scale=tuple(method["crop_scale"]), **stated)
+        base = {"size": data.size, "mean": data.mean, "std": data.std, "scale": tuple(method["crop_scale"])}
+        return cls(**(base | stated | changes))
 
     def __call__(self, images: Tensor, stream: Stream) -> tuple[Tensor, Boxes]:
         """images: uint8 [B, 3, H, W] -> float32 [B, 3, size, size], and the boxes that were cut."""

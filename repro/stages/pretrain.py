@@ -1,8 +1,9 @@
 """Pre-training: our loop owns the step.
 
-One load = one batch of pictures read = one or several optimiser updates (`Method.steps`). Counters count updates,
-epochs count passes over the data. Every random draw comes from (seed, epoch, load, stream), so a checkpoint holds
-weights, optimiser and two counters, and a run that was killed goes on bit for bit.
+One load = one batch of pictures read = one or several optimiser updates (`Method.steps`), each of one or several
+micro-batches whose gradients are averaged. Counters count updates, epochs count passes over the data. Every random draw
+comes from (seed, epoch, load, stream), so a checkpoint holds weights, optimiser and two counters, and a run that was
+killed goes on bit for bit.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from methods.base import Batch, DataInfo, Method, Streams
+from methods.base import Batch, Clock, DataInfo, Method, Streams, Views
 from methods.parts.lars import LARS
 from repro import checkpoints
 from repro.data import catalogue
@@ -61,11 +62,19 @@ def build_optimizer(method: Method, recipe: Mapping[str, Any]) -> torch.optim.Op
     groups = method.param_groups(recipe["weight_decay"])
     for group in groups:
         group.setdefault("lr_scale", 1.0)
+        group.setdefault("constant_lr", False)
     if recipe["optimizer"] == "adamw":
         return torch.optim.AdamW(groups, lr=0.0, betas=tuple(recipe["betas"]), fused=True)
     if recipe["optimizer"] == "sgd":
         return torch.optim.SGD(groups, lr=0.0, momentum=recipe["momentum"], fused=True)
-    return LARS(groups, lr=0.0, momentum=recipe["momentum"])
+    return LARS(
+        groups,
+        lr=0.0,
+        momentum=recipe["momentum"],
+        trust=recipe["trust"],
+        form=recipe["lars_form"],
+        clip=recipe["lars_clip"],
+    )
 
 
 class PretrainLoop:
@@ -183,36 +192,48 @@ class PretrainLoop:
         return torch.randperm(len(self.images), generator=generator)
 
     def _one_load(self, order: Tensor) -> None:
-        size = self.recipe["batch"]
+        """All updates of one batch of pictures. Its micro-batches are contiguous parts that step side by side."""
+        size, parts = self.recipe["batch"], self.recipe["accumulate"]
         rows = order[self.load * size : (self.load + 1) * size]
-        batch = Batch(
-            self.images[rows].to(self.device, non_blocking=True),
-            None if self.labels is None else self.labels[rows].to(self.device, non_blocking=True),
-        )
-        rng = Streams(self.seed, self.epoch, self.load, global_batch=size, rows=slice(0, size), device=self.device)
+        micro_batches = []
+        for micro in range(parts):
+            part = slice(micro * size // parts, (micro + 1) * size // parts)
+            batch = Batch(
+                self.images[rows[part]].to(self.device, non_blocking=True),
+                None if self.labels is None else self.labels[rows[part]].to(self.device, non_blocking=True),
+            )
+            where = {"global_batch": size, "rows": part, "device": self.device, "micro": micro}
+            micro_batches.append(self.method.steps(batch, Streams(self.seed, self.epoch, self.load, **where)))
         counter = FlopCounterMode(display=False) if not self.flops else None
         with counter or contextlib.nullcontext():
-            for part, views in enumerate(self.method.steps(batch, rng)):
-                self._update(views, (self.load + part / self.method.updates_per_load) / self.loads)
+            for step in range(self.method.updates_per_load):
+                fraction = (self.load + step / self.method.updates_per_load) / self.loads
+                self._update((next(steps) for steps in micro_batches), fraction)
         if counter:
             self.flops = float(counter.get_total_flops())
 
-    def _update(self, views: Any, fraction: float) -> None:
-        recipe = self.recipe
-        rate = recipe["lr"] * recipe["batch"] / recipe["base_batch"] * factor(recipe, self.epoch, fraction)
+    def _update(self, micro_batches: Iterator[Views], fraction: float) -> None:
+        recipe, parts = self.recipe, self.recipe["accumulate"]
+        step = 1 / (self.loads * self.method.updates_per_load)
+        rate = recipe["lr"] * recipe["batch"] / recipe["base_batch"]
+        scheduled = rate * factor(recipe, self.epoch, fraction, step)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["lr_scale"]
+            group["lr"] = group["lr_scale"] * (rate if group["constant_lr"] else scheduled)
         half = recipe["precision"] == "bf16"
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
-            outputs = self.method(views)
-        total = torch.stack([value for name, value in outputs.items() if name.startswith("loss_")]).sum()
-        total.backward()
+        pending = []
+        for views in micro_batches:
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
+                outputs = self.method(views)
+            total = torch.stack([value for name, value in outputs.items() if name.startswith("loss_")]).sum()
+            (total / parts).backward()
+            pending.append({name: value for name, value in outputs.items() if name.startswith("pending_")})
+        if recipe["clip_norm"]:
+            torch.nn.utils.clip_grad_norm_(self.method.parameters(), recipe["clip_norm"], foreach=True)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.updates += 1
-        share = self.updates / (recipe["epochs"] * self.loads * self.method.updates_per_load)
-        pending = {name: value for name, value in outputs.items() if name.startswith("pending_")}
-        self.method.after_update(share, [pending])
+        total_updates = recipe["epochs"] * self.loads * self.method.updates_per_load
+        self.method.after_update(Clock(self.updates, total_updates, parts), pending)
         self._last = {name: value for name, value in outputs.items() if not name.startswith("pending_")}
 
     def _look(self, log: Any) -> None:

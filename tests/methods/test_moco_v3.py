@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from methods.base import Batch, DataInfo, Streams, Views
+from methods.base import Batch, Clock, DataInfo, Streams, Views
 from methods.moco_v3 import MoCoV3, contrast
 from methods.parts.ema import cosine_momentum
 
@@ -79,13 +79,13 @@ def test_target_follows_once_per_update_by_the_cosine() -> None:
     with torch.no_grad():
         for p in method.encoder.parameters():
             p.add_(1.0)
-    method.after_update(0.25, [{}])
+    method.after_update(Clock(1, 4), [{}])
     m = 1 - 0.01 * (math.cos(math.pi * 0.25) + 1) / 2
     online = [*method.encoder.parameters(), *method.projector.parameters()]
     for old, new, mine in zip(before, method.target.parameters(), online, strict=True):
         torch.testing.assert_close(new, m * old + (1 - m) * mine)
     frozen = [p.clone() for p in method.target.parameters()]
-    method.after_update(1.0, [{}])
+    method.after_update(Clock(4, 4), [{}])
     assert all(torch.equal(a, b) for a, b in zip(frozen, method.target.parameters(), strict=True))
     assert cosine_momentum(0.99, 0.0) == pytest.approx(0.99) and cosine_momentum(0.99, 0.5) == pytest.approx(0.995)
 
@@ -99,7 +99,7 @@ def test_running_statistics_of_the_target_are_its_own() -> None:
     with torch.no_grad():
         norm.running_mean.add_(5.0)
     kept = copy.running_mean.clone()
-    method.after_update(0.1, [{}])
+    method.after_update(Clock(1, 10), [{}])
     assert torch.equal(copy.running_mean, kept)
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from repro.schedules import factor
 
-APS = {"epochs": 100, "warmup_epochs": 20, "schedule": "cosine", "schedule_clock": "epoch", "cosine_start": "zero"}
+BASE = {"warmup_start": 0.0, "warmup_end_included": False, "final": 0.0, "schedule": "cosine"}
+APS = {**BASE, "epochs": 100, "warmup_epochs": 20, "schedule_clock": "epoch", "cosine_start": "zero"}
 MOCO = {**APS, "schedule_clock": "update", "cosine_start": "after_warmup"}
 
 

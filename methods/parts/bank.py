@@ -1,0 +1,35 @@
+"""Memory of past embeddings, first in, first out: MoCo's queue of negatives, NNCLR's bank of neighbours."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Bank(nn.Module):
+    """`size` rows of width `dim`, random unit vectors at first.
+
+    rows: float32 [size, dim], kept as they were given.  pointer: where the next row goes, int64 [1].
+    """
+
+    rows: Tensor
+    pointer: Tensor
+
+    def __init__(self, size: int, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("rows", F.normalize(torch.randn(size, dim), dim=1))
+        self.register_buffer("pointer", torch.zeros(1, dtype=torch.int64))
+
+    def nearest(self, z: Tensor) -> Tensor:
+        """The row of largest cosine similarity to each row of z [B, dim], without gradient: [B, dim]."""
+        with torch.no_grad(), torch.autocast(z.device.type, enabled=False):
+            return self.rows[(F.normalize(z.float(), dim=1) @ F.normalize(self.rows, dim=1).T).argmax(dim=1)]
+
+    @torch.no_grad()
+    def enqueue(self, z: Tensor) -> None:
+        """Put the rows of z [B, dim] in place of the oldest, round the end; of more than `size` rows the last stay."""
+        z = z.detach().float()[-len(self.rows) :]
+        place = (self.pointer + torch.arange(len(z), device=z.device)) % len(self.rows)
+        self.rows.index_copy_(0, place, z)
+        self.pointer.copy_((self.pointer + len(z)) % len(self.rows))
