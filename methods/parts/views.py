@@ -77,7 +77,7 @@ class Augment:
         }
         stated |= {key: method[key][view] for key in ("blur_p", "solarize_p") if key in method}
         stated |= {key: tuple(method[key]) for key in ("jitter", "blur_sigma") if key in method}
-        base = {"size": data.size, "mean": data.mean, "std": data.std, "scale": tuple(method["crop_scale"])}
+        base: dict[str, Any] = {"size": data.size, "mean": data.mean, "std": data.std, "scale": tuple(method["crop_scale"])}
         return cls(**(base | stated | changes))
 
     def __call__(self, images: Tensor, stream: Stream) -> tuple[Tensor, Boxes]:
