@@ -15,6 +15,9 @@ caller seeds before it builds a method.
 from __future__ import annotations
 
 import hashlib
+import importlib
+import importlib.util
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -158,6 +161,9 @@ class Method(BaseModel):
     negatives: ClassVar[Literal["global", "per_device", "none"]]
     """Over which rows a sample meets its negatives: what accumulation and the number of processes may not change."""
 
+    mixes_rows: ClassVar[bool] = False
+    """Whether the views of a row hold pixels of other rows of the global batch."""
+
     updates_per_load: int = 1
     """How many Views `steps` yields, which the loop's clock needs to know beforehand; 0: there is nothing to train."""
 
@@ -208,3 +214,25 @@ class Method(BaseModel):
 
     def forward(self, views: Views) -> dict[str, Tensor]:
         return self.loss(views)
+
+
+def load_method(module: str) -> type[Method]:
+    """The class that a recipe's `module` names: "package.module:Class", or "/folder/file.py:Class" for a file.
+
+    Raises ImportError or AttributeError where there is none.
+    """
+    path, _, name = module.rpartition(":")
+    if not path.endswith(".py"):
+        return getattr(importlib.import_module(path), name)  # type: ignore[no-any-return]
+    known = "repro_plugin_" + hashlib.blake2b(path.encode(), digest_size=8).hexdigest()
+    if known not in sys.modules:
+        spec = importlib.util.spec_from_file_location(known, path)
+        if spec is None or spec.loader is None:
+            raise ImportError(f"no module at {path}")
+        sys.modules[known] = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(sys.modules[known])
+        except BaseException as error:
+            del sys.modules[known]
+            raise ImportError(f"{type(error).__name__} in {path}: {error}") from error
+    return getattr(sys.modules[known], name)  # type: ignore[no-any-return]

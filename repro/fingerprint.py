@@ -37,7 +37,12 @@ def _covered(module: str) -> bool:
 
 @cache
 def _file_of(module: str) -> Path | None:
-    """The source file of a module, found without importing it or its parents (`find_spec` of a dotted name would)."""
+    """The source file of a module, found without importing it or its parents (`find_spec` of a dotted name would).
+
+    A plug-in's module may be a file itself: "/folder/toy.py".
+    """
+    if module.endswith(".py"):
+        return Path(module) if Path(module).is_file() else None
     top, *rest = module.split(".")
     spec = find_spec(top)
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):

@@ -219,9 +219,9 @@ class _Builder:
             spec["protocol"] = {"name": protocol.name, "values": protocols.values(protocol)}
         code = [_STAGE[kind], *_USES[kind]]
         if kind == "pretrain":
-            code.append(info.module.partition(":")[0])
+            code.append(info.module.rpartition(":")[0])
             if base := spec["recipe"].get("base"):
-                code.append(base["module"].partition(":")[0])
+                code.append(base["module"].rpartition(":")[0])
         mark = fingerprint.digest(
             {
                 "kind": kind,

@@ -2,7 +2,7 @@
 
 A recipe is found in three places: the package `methods.recipes`, the entry-point group `repro.methods` (the entry
 point names a package or module whose folder holds `recipes/*.toml` or `*.toml`), and a path given as `--method
-FILE.toml`. A name that is found twice is an error, never a silent overwrite.
+FILE.toml`, whose module may be a file beside it. A name that is found twice is an error, never a silent overwrite.
 
 A recipe states differences. The whole one is made of, later over earlier: methods/defaults.toml with the network of
 the track, then the recipe's defaults, its track, its variant, its variant on that track, and `--set`. A recipe with a
@@ -12,6 +12,7 @@ the track, then the recipe's defaults, its track, its variant, its variant on th
 from __future__ import annotations
 
 import copy
+import dataclasses
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -193,6 +194,10 @@ def find(name: str) -> tuple[MethodInfo, str]:
         if not path.is_file():
             raise UserError(f"no recipe file {path}")
         info = _parse(path.read_text(encoding="utf-8"), str(path.resolve()))
+        name, _, kind = info.module.partition(":")
+        beside = path.resolve().parent / f"{name}.py"
+        if beside.is_file():  # a method of one's own is two files in a folder, and no package
+            info = dataclasses.replace(info, module=f"{beside}:{kind}")
         if info.name in methods():
             raise UserError(f"{path}: the name '{info.name}' is taken by {methods()[info.name].source}; rename it")
     elif head in methods():

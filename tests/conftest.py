@@ -6,6 +6,7 @@ import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,3 +30,24 @@ def miniature() -> Callable[..., Path]:
     spec.loader.exec_module(module)
     writer: Callable[..., Path] = module.write
     return writer
+
+
+@pytest.fixture(scope="session")
+def shrunk() -> Callable[..., dict[str, dict[str, Any]]]:
+    """`shrunk(name, variant, batch)`: a recipe with tiny networks, heads and memories; the algorithm stays as it is."""
+    from repro import recipes
+
+    def shrink(name: str, variant: str = "", batch: int = 16) -> dict[str, dict[str, Any]]:
+        tables = recipes.resolve(recipes.find(name)[0], variant, "embedded", {})
+        slim: dict[str, Any] = {"depth": 18, "width": 8, "stem": "cifar"}
+        vit: dict[str, Any] = {"dim": 24, "depth": 1, "heads": 2, "patch": 8}
+        tables["network"] |= {"size": 32} | (slim if tables["network"]["arch"] == "resnet" else vit)
+        for key, value in tables["method"].items():
+            if key.endswith(("_hidden", "_dim")) and value:
+                tables["method"][key] = 32
+            if key.endswith("bank_size"):
+                tables["method"][key] = min(value, 3 * batch // 2)
+        tables["pretrain"] |= {"batch": batch, "devices": 1, "accumulate": 1, "precision": "fp32", "base_batch": batch}
+        return tables
+
+    return shrink

@@ -77,8 +77,8 @@ class Augment:
         }
         stated |= {key: method[key][view] for key in ("blur_p", "solarize_p") if key in method}
         stated |= {key: tuple(method[key]) for key in ("jitter", "blur_sigma") if key in method}
-        base: dict[str, Any] = {"size": data.size, "mean": data.mean, "std": data.std, "scale": tuple(method["crop_scale"])}
-        return cls(**(base | stated | changes))
+        base: dict[str, Any] = {"size": data.size, "mean": data.mean, "std": data.std}
+        return cls(**(base | {"scale": tuple(method["crop_scale"])} | stated | changes))
 
     def __call__(self, images: Tensor, stream: Stream) -> tuple[Tensor, Boxes]:
         """images: uint8 [B, 3, H, W] -> float32 [B, 3, size, size], and the boxes that were cut."""

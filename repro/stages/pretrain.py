@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
 import json
 import signal
 import time
@@ -22,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from methods.base import Batch, Clock, DataInfo, Method, Streams, Views
+from methods.base import Batch, Clock, DataInfo, Method, Streams, Views, load_method
 from methods.parts.lars import LARS
 from repro import checkpoints
 from repro.data import catalogue
@@ -46,15 +45,13 @@ def seed_of(*parts: object) -> int:
 
 def build_method(module: str, recipe: Recipe, data: DataInfo, seed: int) -> Method:
     """The method that a recipe names, initialised from `seed`."""
-    path, _, name = module.partition(":")
     try:
-        kind = getattr(importlib.import_module(path), name)
+        kind = load_method(module)
     except (ImportError, AttributeError) as error:
         raise UserError(f"the recipe names module '{module}', which cannot be imported ({error})") from None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(seed, "init"))
-        method: Method = kind(recipe, data)
-    return method
+        return kind(recipe, data)
 
 
 def build_optimizer(method: Method, recipe: Mapping[str, Any]) -> torch.optim.Optimizer:
@@ -247,7 +244,7 @@ class PretrainLoop:
                 f"the loss became {total} in epoch {self.epoch}, update {self.updates};"
                 " lower the rate (--set pretrain.lr=...) or use --set pretrain.precision=fp32"
             )
-        spread = self.losses.get("std_z")
+        spread = self.losses.get("std_z", self.losses.get("std_features"))
         if spread is not None and spread < _COLLAPSED and self.collapsed_at is None:
             self.collapsed_at = self.updates
             print(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections import Counter
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -16,12 +14,13 @@ from torch import Tensor
 from methods import aps
 from methods.base import Batch, DataInfo, Streams
 from methods.parts.views import Boxes
+from repro import recipes
 
 DATA = DataInfo(32, (0.49, 0.48, 0.45), (0.2, 0.2, 0.2))
 
 
 def recipe(**method: Any) -> dict[str, dict[str, Any]]:
-    tables = tomllib.loads(files("methods").joinpath("recipes", "aps.toml").read_text())["defaults"]
+    tables = recipes.resolve(recipes.methods()["aps"], "", "cifar", {})
     tables["network"] |= {"dim": 24, "depth": 2, "heads": 2, "patch": 4}
     tables["method"] |= method
     return tables

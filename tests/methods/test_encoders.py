@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
-from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -13,11 +11,12 @@ import torchvision
 from torch import Tensor
 
 from methods.parts import encoders
+from repro import recipes
 
 
 def network(recipe: str = "aps", **changes: Any) -> dict[str, Any]:
-    table = tomllib.loads(files("methods").joinpath("recipes", f"{recipe}.toml").read_text())["defaults"]["network"]
-    return table | {"dim": 24, "depth": 2, "heads": 3, "patch": 4} | changes
+    table = recipes.resolve(recipes.methods()[recipe], "", "imagenet", {})["network"]
+    return table | {"size": 32, "dim": 24, "depth": 2, "heads": 3, "patch": 4} | changes
 
 
 def vit(recipe: str = "aps", **changes: Any) -> encoders.ViT:
@@ -164,11 +163,17 @@ def test_aps_networks_have_their_published_size(name: str, parameters: float) ->
         ({"patch": 5}, "network.patch = 5"),
         ({"heads": 5}, "network.heads = 5"),
         ({"positions": "none"}, "network.positions = 'none'"),
-        ({"arch": "resnet"}, "network.width is missing"),
+        ({"arch": "resnet"}, "network.depth = 2"),
         ({"arch": "resnet", "width": 16, "stem": "x", "zero_init_residual": True, "depth": 18}, "network.stem = 'x'"),
-        ({"arch": "resnet", "width": 16, "stem": "cifar", "zero_init_residual": True}, "network.depth = 2"),
     ],
 )
 def test_networks_that_cannot_be_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message.replace(".", r"\.")):
         encoders.build_encoder(network(**changes))
+
+
+def test_a_missing_key_is_named() -> None:
+    table = network(arch="resnet")
+    del table["width"]
+    with pytest.raises(ValueError, match=r"network\.width is missing"):
+        encoders.build_encoder(table)

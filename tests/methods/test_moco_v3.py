@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import tomllib
-from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -14,12 +12,13 @@ import torch.nn.functional as F
 from methods.base import Batch, Clock, DataInfo, Streams, Views
 from methods.moco_v3 import MoCoV3, contrast
 from methods.parts.ema import cosine_momentum
+from repro import recipes
 
 DATA = DataInfo(32, (0.49, 0.48, 0.45), (0.2, 0.2, 0.2))
 
 
 def build(network: dict[str, Any] | None = None, **method: Any) -> MoCoV3:
-    tables = tomllib.loads(files("methods").joinpath("recipes", "moco_v3.toml").read_text())["defaults"]
+    tables = recipes.resolve(recipes.methods()["moco_v3"], "", "cifar", {})
     tables["network"] |= {"dim": 24, "depth": 2, "heads": 2, "patch": 8} | (network or {})
     tables["method"] |= {"head_hidden": 32, "head_dim": 16} | method
     torch.manual_seed(0)
@@ -103,10 +102,10 @@ def test_running_statistics_of_the_target_are_its_own() -> None:
     assert torch.equal(copy.running_mean, kept)
 
 
-def test_frozen_patches_and_positions_are_not_trained() -> None:
+def test_frozen_patches_are_not_trained() -> None:
     method = build()
     trained = {id(p) for group in method.param_groups(0.1) for p in group["params"]}
-    assert id(method.encoder.patches.weight) not in trained and id(method.encoder.positions) not in trained
+    assert id(method.encoder.patches.weight) not in trained
     assert not any(id(p) in trained for p in method.target.parameters())
     assert id(method.encoder.class_token) in trained
 

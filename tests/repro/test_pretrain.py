@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,8 @@ from repro.errors import Stopped, UserError
 from repro.stages import pretrain
 from repro.stages.pretrain import PretrainLoop, build_method, seed_of
 
+Make = Callable[..., PretrainLoop]
 DATA = DataInfo(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), 10)
-SMALL = {
-    "network": {"dim": 24, "depth": 1, "heads": 3},
-    "pretrain": {"epochs": 3, "batch": 16, "warmup_epochs": 1, "precision": "fp32"},
-}
 
 
 def images() -> Tensor:
@@ -31,20 +29,27 @@ def labels() -> Tensor:
     return torch.arange(70) % 10
 
 
-def make(folder: Path, method: str = "aps", seed: int = 0, **pretrain_keys: Any) -> PretrainLoop:
-    info, variant = recipes.find(method)
-    recipe = recipes.resolve(info, variant, "embedded", {**SMALL, "pretrain": {**SMALL["pretrain"], **pretrain_keys}})
-    folder.mkdir(parents=True, exist_ok=True)
-    return PretrainLoop(
-        build_method(info.module, recipe, DATA, seed),
-        images(),
-        labels(),
-        recipe["pretrain"],
-        seed=seed,
-        device=torch.device("cpu"),
-        folder=folder,
-        progress=lambda *_: None,
-    )
+@pytest.fixture
+def make(shrunk: Callable[..., recipes.Recipe]) -> Callable[..., PretrainLoop]:
+    """`make(folder, method, seed, **pretrain_keys)`: the loop of a method made tiny, on 70 pictures of noise."""
+
+    def loop(folder: Path, method: str = "aps", seed: int = 0, **pretrain_keys: Any) -> PretrainLoop:
+        info, variant = recipes.find(method)
+        tables = shrunk(info.name, variant)
+        tables["pretrain"] |= {"epochs": 3, "warmup_epochs": 1} | pretrain_keys
+        folder.mkdir(parents=True, exist_ok=True)
+        return PretrainLoop(
+            build_method(info.module, tables, DATA, seed),
+            images(),
+            labels(),
+            tables["pretrain"],
+            seed=seed,
+            device=torch.device("cpu"),
+            folder=folder,
+            progress=lambda *_: None,
+        )
+
+    return loop
 
 
 def weights(loop: PretrainLoop) -> dict[str, Tensor]:
@@ -55,56 +60,86 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-METHODS = sorted(name for name in recipes.methods() if name != "random")
+CASES = [
+    name + (f":{variant}" if variant else "")
+    for name, info in sorted(recipes.methods().items())
+    if name != "random"
+    for variant in ("", *info.variants)
+]
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_same_seed_same_bits_other_seed_other_bits(tmp_path: Path, method: str) -> None:
-    runs = []
-    for number, seed in enumerate((0, 0, 1)):
-        loop = make(tmp_path / str(number), method, seed, epochs=1)
-        loop.run()
-        runs.append(weights(loop))
-    assert same(runs[0], runs[1]) and not same(runs[0], runs[2])
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("loads", [1, 4, 6])
-def test_interrupted_and_resumed_is_uninterrupted(
-    tmp_path: Path, method: str, loads: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = make(tmp_path / "whole", method)
+@pytest.mark.parametrize("method", CASES)
+def test_interrupted_and_resumed_is_uninterrupted(tmp_path: Path, method: str, make: Make) -> None:
+    """20 loads, broken off within an epoch and at the end of one: every bit of what is kept is the same."""
+    whole = make(tmp_path / "whole", method, epochs=5)
     whole.run()
-    broken = make(tmp_path / "broken", method)
-    seen = 0
+    for stops in (6, 2):  # after 6 loads, and after 2 more
+        broken = make(tmp_path / "broken", method, epochs=5)
+        seen = 0
 
-    def stop_after(*_: object) -> None:
-        nonlocal seen
-        seen += 1
-        if seen == loads:
-            broken._ask_to_stop()
+        def stop(*_: object, loop: PretrainLoop = broken, after: int = stops) -> None:
+            nonlocal seen
+            seen += 1
+            if seen == after:
+                loop._ask_to_stop()
 
-    broken.progress = stop_after
-    with pytest.raises(Stopped):
-        broken.run()
-    resumed = make(tmp_path / "broken", method, seed=0)
+        broken.progress = stop
+        with pytest.raises(Stopped):
+            broken.run()
+    resumed = make(tmp_path / "broken", method, epochs=5)
     resumed.run()
     assert same(weights(whole), weights(resumed))
-    assert whole.updates == resumed.updates == 3 * 4 * whole.method.updates_per_load
+    assert whole.updates == resumed.updates == 5 * 4 * whole.method.updates_per_load
     a, b = whole.optimizer.state_dict()["state"], resumed.optimizer.state_dict()["state"]
     assert all(torch.equal(a[i][k], b[i][k]) for i in a for k in a[i] if isinstance(a[i][k], Tensor))
     lines = [json.loads(line) for line in (tmp_path / "broken" / "log.jsonl").read_text().splitlines()]
     assert [line["updates"] for line in lines] == sorted({line["updates"] for line in lines})
 
 
-def test_an_order_of_pictures_is_not_reused_across_seeds_and_epochs(tmp_path: Path) -> None:
+def test_another_seed_gives_other_bits(tmp_path: Path, make: Make) -> None:
+    runs = []
+    for seed in (0, 1):
+        loop = make(tmp_path / str(seed), seed=seed, epochs=1)
+        loop.run()
+        runs.append(weights(loop))
+    assert not same(*runs)
+
+
+def test_micro_batches_are_the_batch_where_nothing_couples_rows(tmp_path: Path, make: Make) -> None:
+    """MAE: no batch statistics, no negatives. Two micro-batches of 8 pictures give the update of one of 16."""
+    runs = []
+    for parts in (1, 2):
+        loop = make(tmp_path / str(parts), "mae", epochs=1, accumulate=parts, optimizer="sgd", lr=0.1)
+        loop.run()
+        runs.append(weights(loop))
+    assert runs[0].keys() == runs[1].keys()
+    for name, value in runs[0].items():
+        torch.testing.assert_close(runs[1][name], value, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_a_gradient_is_clipped_to_its_norm(tmp_path: Path, make: Make) -> None:
+    loop = make(tmp_path, epochs=1, clip_norm=1e-3)
+    norms: list[float] = []
+    step = loop.optimizer.step
+
+    def watched() -> None:
+        grads = [p.grad for p in loop.method.parameters() if p.grad is not None]
+        norms.append(float(torch.stack([g.norm() for g in grads]).norm()))
+        step()
+
+    loop.optimizer.step = watched  # type: ignore[method-assign]
+    loop.run()
+    assert norms == pytest.approx([1e-3] * len(norms), rel=1e-3)
+
+
+def test_an_order_of_pictures_is_not_reused_across_seeds_and_epochs(tmp_path: Path, make: Make) -> None:
     loops = [make(tmp_path / str(seed), seed=seed) for seed in (0, 1)]
     orders = {tuple(loop._order(epoch).tolist()) for loop in loops for epoch in range(3)}
     assert len(orders) == 6  # mmengine's sampler, seeded with seed + epoch, would give 4
     assert seed_of(0, 1) != seed_of(1, 0)
 
 
-def test_the_rate_that_the_optimizer_gets(tmp_path: Path) -> None:
+def test_the_rate_that_the_optimizer_gets(tmp_path: Path, make: Make) -> None:
     loop = make(tmp_path, lr=0.5, base_batch=32, epochs=1, warmup_epochs=0)
     loop.method.updates_per_load = 4
     rates: list[float] = []
@@ -117,25 +152,25 @@ def test_the_rate_that_the_optimizer_gets(tmp_path: Path) -> None:
     assert (rates == [rates[0]] * 16) is (clock == "epoch")
 
 
-def test_a_diverging_loss_is_named(tmp_path: Path) -> None:
+def test_a_diverging_loss_is_named(tmp_path: Path, make: Make) -> None:
     loop = make(tmp_path, lr=1e30, epochs=2)
     with pytest.raises(UserError, match=r"the loss became .*pretrain\.lr"):
         loop.run()
 
 
-def test_a_collapse_is_said_while_it_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_collapse_is_said_while_it_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Make) -> None:
     loop = make(tmp_path, epochs=1)
     loop.method.loss, original = (lambda v: {**original(v), "std_z": torch.tensor(0.001)}), loop.method.loss  # type: ignore
     loop.run()
     assert loop.collapsed_at is not None and "collapsing" in capsys.readouterr().out
 
 
-def test_more_pictures_a_batch_than_there_are(tmp_path: Path) -> None:
+def test_more_pictures_a_batch_than_there_are(tmp_path: Path, make: Make) -> None:
     with pytest.raises(UserError, match=r"--set pretrain\.batch"):
         make(tmp_path, batch=71)
 
 
-def test_flops_are_those_of_the_layers(tmp_path: Path) -> None:
+def test_flops_are_those_of_the_layers(tmp_path: Path, make: Make) -> None:
     """One linear layer, no bias: forward 2 B D K, backward twice that, less the input gradient of the first layer."""
     from torch.utils.flop_counter import FlopCounterMode
 

@@ -59,7 +59,7 @@ def test_overrides_come_last_and_touch_nothing_else() -> None:
 
 def test_a_recipe_file_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
-    text = 'name = "mine"\nmodule = "mine:Mine"\nrole = "method"\ntitle = "t"\npaper = "p"\n'
+    text = 'name = "mine"\nmodule = "mine:Mine"\nrole = "method"\ntitle = "t"\npaper = "p"\nnegatives = "none"\n'
     path.write_text(text + "[defaults.pretrain]\nepochs = 3\n")
     info, variant = recipes.find(str(path))
     assert (info.name, variant, info.defaults["pretrain"]["epochs"]) == ("mine", "", 3)
