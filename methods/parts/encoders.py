@@ -115,6 +115,7 @@ class ViT(nn.Module):
     positions: "learned" (truncated normal, std 0.02) or "sincos" (fixed). On the patches only.
     init: "torch" (PyTorch's defaults) or "xavier" (MoCo-v3's).
     freeze_patches: the patch embedding keeps its random weights (MoCo-v3's stability trick).
+    pool: features are the "class" token or the "mean" of the patches, whichever the pre-training has taught.
     """
 
     def __init__(
@@ -129,6 +130,7 @@ class ViT(nn.Module):
         positions: Literal["learned", "sincos"],
         init: Literal["torch", "xavier"],
         freeze_patches: bool,
+        pool: Literal["class", "mean"] = "class",
     ) -> None:
         if size % patch:
             raise ValueError(f"network.patch = {patch} does not divide the picture size {size}")
@@ -139,8 +141,10 @@ class ViT(nn.Module):
                 f"network.positions = {positions!r}, network.init = {init!r}: known are 'learned' or 'sincos' positions"
                 " and 'torch' or 'xavier' init"
             )
+        if pool not in ("class", "mean"):
+            raise ValueError(f"network.pool = {pool!r}: known are 'class' and 'mean'")
         super().__init__()
-        self.dim, self.channels, self.strides = dim, (dim,), (patch,)
+        self.dim, self.channels, self.strides, self.pool = dim, (dim,), (patch,), pool
         self.side = size // patch
         self.patches = nn.Conv2d(3, dim, patch, patch)
         self.class_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, dim), std=0.02))
@@ -183,14 +187,18 @@ class ViT(nn.Module):
         first = self.class_token.expand(len(tokens), -1, -1).to(tokens.dtype)
         return self.norm(self.blocks(torch.cat([first, tokens], dim=1)))
 
+    def _pooled(self, encoded: Tensor) -> Tensor:
+        """[B, 1 + n, D] -> [B, D]."""
+        return encoded[:, 0] if self.pool == "class" else encoded[:, 1:].mean(dim=1)
+
     def features(self, x: Tensor) -> Tensor:
-        """Class token after the final norm, [B, D]."""
-        return self._encode(self.tokens(x))[:, 0]
+        """Class token or mean of the patches after the final norm, [B, D]."""
+        return self._pooled(self._encode(self.tokens(x)))
 
     def forward_subset(self, x: Tensor, index: Tensor) -> Tensor:
         """Features [B, D] from the patches `index` (int64 [B, n]) alone: the others never enter a block."""
         tokens = self.tokens(x)
-        return self._encode(tokens.gather(1, index[..., None].expand(-1, -1, self.dim)))[:, 0]
+        return self._pooled(self._encode(tokens.gather(1, index[..., None].expand(-1, -1, self.dim))))
 
     def feature_maps(self, x: Tensor) -> list[Tensor]:
         patch = self.strides[0]
@@ -218,4 +226,6 @@ def build_encoder(network: Mapping[str, Any]) -> ViT | ResNet:
     if missing := [key for key in keys if key not in network]:
         raise ValueError(f"network.{missing[0]} is missing: arch = {arch!r} needs {', '.join(keys)}")
     options = {key: network[key] for key in keys}
+    if arch == "vit" and "pool" in network:
+        options["pool"] = network["pool"]
     return ViT(**options) if arch == "vit" else ResNet(**options)
