@@ -14,9 +14,9 @@ def momentum_copy(online: nn.Module) -> nn.Module:
     return copy.deepcopy(online).requires_grad_(False)
 
 
-def cosine_momentum(base: float, progress: float) -> float:
-    """m = 1 - (1 - base) (1 + cos(pi progress)) / 2: `base` at progress 0, 1 at the end (MoCo-v3, BYOL)."""
-    return 1.0 - (1.0 - base) * (1.0 + math.cos(math.pi * progress)) / 2.0
+def cosine_momentum(base: float, progress: float, end: float = 1.0) -> float:
+    """m = end - (end - base) (1 + cos(pi progress)) / 2: `base` at progress 0, `end` at the end (MoCo-v3, BYOL: 1)."""
+    return end - (end - base) * (1.0 + math.cos(math.pi * progress)) / 2.0
 
 
 @torch.no_grad()

@@ -195,10 +195,14 @@ class ViT(nn.Module):
         """Class token or mean of the patches after the final norm, [B, D]."""
         return self._pooled(self._encode(self.tokens(x)))
 
-    def forward_subset(self, x: Tensor, index: Tensor) -> Tensor:
-        """Features [B, D] from the patches `index` (int64 [B, n]) alone: the others never enter a block."""
+    def subset_tokens(self, x: Tensor, index: Tensor) -> Tensor:
+        """Class token and the patches `index` (int64 [B, n]), [B, 1 + n, D]: the others never enter a block."""
         tokens = self.tokens(x)
-        return self._pooled(self._encode(tokens.gather(1, index[..., None].expand(-1, -1, self.dim))))
+        return self._encode(tokens.gather(1, index[..., None].expand(-1, -1, self.dim)))
+
+    def forward_subset(self, x: Tensor, index: Tensor) -> Tensor:
+        """Features [B, D] from the patches `index` (int64 [B, n]) alone."""
+        return self._pooled(self.subset_tokens(x, index))
 
     def feature_maps(self, x: Tensor) -> list[Tensor]:
         patch = self.strides[0]
