@@ -17,8 +17,8 @@ class LARS(Optimizer):
     """Momentum SGD whose step on each adapted parameter w is scaled to its size. With gradient g, decay d, rate lr:
 
     moco_v3      s = trust |w| / |g + d w|                    b <- m b + s (g + d w)       w <- w - lr b
-    solo         s = trust |w| / (|g| + d |w|)                as moco_v3                   (solo-learn, EffSSL)
-    openselfsup  s as solo                                    b <- m b + lr s (g + d w)    w <- w - b
+    solo         s = trust |w| / (|g| + d |w| + 1e-8)         as moco_v3                   (solo-learn, EffSSL)
+    openselfsup  s = trust |w| / (|g| + d |w|)                b <- m b + lr s (g + d w)    w <- w - b
 
     moco_v3 takes s = 1 where |w| or |g + d w| is 0; solo takes plain g there, without decay; openselfsup has no guard:
     a zero weight never moves, and 0 / 0 is not a number.
@@ -49,9 +49,10 @@ class LARS(Optimizer):
             steep = torch.stack(list(torch._foreach_norm(slopes)))
             return torch.where((sizes > 0) & (steep > 0), group["trust"] * sizes / steep, 1.0)
         steep = torch.stack(list(torch._foreach_norm(grads)))
-        scale = group["trust"] * sizes / (steep + group["weight_decay"] * sizes)
+        steep = steep + group["weight_decay"] * sizes
         if self._form == "openselfsup":
-            return scale
+            return group["trust"] * sizes / steep
+        scale = group["trust"] * sizes / (steep + 1e-8)
         if self._clip:
             scale = (scale / group["lr"]).clamp(max=1.0)
         return scale
@@ -79,7 +80,10 @@ class LARS(Optimizer):
                 for i, slope in zip(adapted, slopes, strict=True):
                     grads[i] = slope
             inside = self._form == "openselfsup"
-            buffers = [self.state[p].setdefault("momentum_buffer", torch.zeros_like(p)) for p in params]
+            for p in params:
+                if not self.state[p]:
+                    self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+            buffers = [self.state[p]["momentum_buffer"] for p in params]
             torch._foreach_mul_(buffers, group["momentum"])
             torch._foreach_add_(buffers, grads, alpha=group["lr"] if inside else 1.0)
             torch._foreach_add_(params, buffers, alpha=-1.0 if inside else -group["lr"])
