@@ -223,7 +223,7 @@ def load_method(module: str) -> type[Method]:
     """
     path, _, name = module.rpartition(":")
     if not path.endswith(".py"):
-        return getattr(importlib.import_module(path), name)  # type: ignore[no-any-return]
+        return getattr(importlib.import_module(path), name)
     known = "repro_plugin_" + hashlib.blake2b(path.encode(), digest_size=8).hexdigest()
     if known not in sys.modules:
         spec = importlib.util.spec_from_file_location(known, path)
@@ -235,4 +235,4 @@ def load_method(module: str) -> type[Method]:
         except BaseException as error:
             del sys.modules[known]
             raise ImportError(f"{type(error).__name__} in {path}: {error}") from error
-    return getattr(sys.modules[known], name)  # type: ignore[no-any-return]
+    return getattr(sys.modules[known], name)
