@@ -136,10 +136,9 @@ class MAE(Method):
         pixels, keep, masked = (views[name] for name in ("pixels", "keep", "masked"))
         latent = self.encoder.subset_tokens(pixels, keep)
         predicted = self.decoder(latent, keep, masked)
-        features = latent[:, 0] if self.encoder.pool == "class" else latent[:, 1:].mean(dim=1)
         return {
             "loss_pixels": reconstruction(predicted, pixels, masked, self.patch, self.norm_pix),
-            "std_features": spread(features),
+            "std_features": spread(self.encoder.pooled(latent)),
         }
 
     def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:

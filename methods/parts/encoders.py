@@ -187,13 +187,13 @@ class ViT(nn.Module):
         first = self.class_token.expand(len(tokens), -1, -1).to(tokens.dtype)
         return self.norm(self.blocks(torch.cat([first, tokens], dim=1)))
 
-    def _pooled(self, encoded: Tensor) -> Tensor:
+    def pooled(self, encoded: Tensor) -> Tensor:
         """[B, 1 + n, D] -> [B, D]."""
         return encoded[:, 0] if self.pool == "class" else encoded[:, 1:].mean(dim=1)
 
     def features(self, x: Tensor) -> Tensor:
         """Class token or mean of the patches after the final norm, [B, D]."""
-        return self._pooled(self._encode(self.tokens(x)))
+        return self.pooled(self._encode(self.tokens(x)))
 
     def subset_tokens(self, x: Tensor, index: Tensor) -> Tensor:
         """Class token and the patches `index` (int64 [B, n]), [B, 1 + n, D]: the others never enter a block."""
@@ -202,7 +202,7 @@ class ViT(nn.Module):
 
     def forward_subset(self, x: Tensor, index: Tensor) -> Tensor:
         """Features [B, D] from the patches `index` (int64 [B, n]) alone."""
-        return self._pooled(self.subset_tokens(x, index))
+        return self.pooled(self.subset_tokens(x, index))
 
     def feature_maps(self, x: Tensor) -> list[Tensor]:
         patch = self.strides[0]
