@@ -47,6 +47,8 @@ def shrunk() -> Callable[..., dict[str, dict[str, Any]]]:
                 tables["method"][key] = 32
             if key.endswith("bank_size"):
                 tables["method"][key] = min(value, 3 * batch // 2)
+            if key == "view_size":
+                tables["method"][key] = min(value, 40)
         tables["pretrain"] |= {"batch": batch, "devices": 1, "accumulate": 1, "precision": "fp32", "base_batch": batch}
         return tables
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -33,3 +36,14 @@ class Bank(nn.Module):
         place = (self.pointer + torch.arange(len(z), device=z.device)) % len(self.rows)
         self.rows.index_copy_(0, place, z)
         self.pointer.copy_((self.pointer + len(z)) % len(self.rows))
+
+
+def bank_of_recipe(recipe: Mapping[str, Mapping[str, Any]], dim: int) -> Bank:
+    """A bank of method.bank_size rows.  ValueError for one that a batch would overrun."""
+    size, batch = recipe["method"]["bank_size"], recipe["pretrain"]["batch"]
+    if size < batch:
+        raise ValueError(
+            f"method.bank_size = {size} holds less than one batch (pretrain.batch = {batch}):"
+            f" use --set method.bank_size={batch} or more, or a smaller batch"
+        )
+    return Bank(size, dim)

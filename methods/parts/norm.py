@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -9,6 +12,19 @@ from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from methods.parts.losses import world
+
+
+@contextlib.contextmanager
+def statistics_kept(*modules: nn.Module) -> Iterator[None]:
+    """Within, BatchNorms in training mode leave their running statistics alone and normalise by their batch as ever."""
+    norms = [m for module in modules for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
 
 
 class SyncBatchNorm(_BatchNorm):

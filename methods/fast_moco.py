@@ -1,0 +1,86 @@
+"""Fast-MoCo: Ci, Lin, Bai & Ouyang, "Fast-MoCo: Boost Momentum-based Contrastive Learning with Combinatorial Patches",
+ECCV 2022 (arXiv:2207.08220); code orashi/Fast-MoCo.
+
+    v_1 .. v_4 = f(patches)                              online: the 2x2 patches of a view, each encoded alone
+    p^(ab) = q( g((v_a + v_b) / 2) )                     the 6 pairs, averaged before the projector
+    t = g_m(f_m(x))                                      target: whole views
+    L = 1/12 [ sum_c CE(<p_1^c, t_2> / T) + sum_c CE(<p_2^c, t_1> / T) ]     target: the same picture; T = 1
+    f_m, g_m <- m (f_m, g_m) + (1 - m) (f, g),  m = 0.99
+
+The online encoder never sees a whole view, so the running statistics that it is evaluated with are those of patches at
+half the side, as in the authors' code.
+
+Differs from the authors' code: the target starts as a copy, theirs from its own random weights, which at m = 0.99 is
+forgotten after some hundred updates; it moves after an update, theirs before the next use (the same sequence of
+targets); pixels are normalised by the data's mean and deviation, theirs by ImageNet's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from methods.base import Batch, Clock, DataInfo, Method, Recipe, Streams, Views
+from methods.parts.ema import follow, momentum_copy
+from methods.parts.encoders import ResNet, ViT, build_encoder
+from methods.parts.heads import mlp, spread
+from methods.parts.patches import average_groups, grouped_nce, split_patches
+from methods.parts.views import Augment
+
+
+def patch_loss(p1: Tensor, p2: Tensor, t1: Tensor, t2: Tensor, temperature: float) -> Tensor:
+    """L.  p1, p2: predictions of the groups of patches [G B, D], group by group; t1, t2: targets [B, D], stopped.
+
+    About ln(B_all) for unrelated directions; at T = 1 within 2 of it.
+    """
+    return (grouped_nce(p1, t2, temperature) + grouped_nce(p2, t1, temperature)) / 2
+
+
+class FastMoCo(Method):
+    negatives: ClassVar[Literal["global", "per_device", "none"]] = "global"
+    encoder: ViT | ResNet
+
+    def __init__(self, recipe: Recipe, data: DataInfo) -> None:
+        super().__init__(recipe, data)
+        method = recipe["method"]
+        self.temperature, self.momentum = method["temperature"], method["momentum"]
+        self.grid, self.members = method["split"], method["combine"]
+        self.encoder = build_encoder(recipe["network"])
+        hidden, out = method["head_hidden"], method["head_dim"]
+        self.projector = mlp((self.encoder.dim, hidden, hidden, out), bias=True, last_norm=True)
+        self.predictor = mlp((out, method["predictor_hidden"], out), bias=True, last_norm=None)
+        self.target = momentum_copy(nn.Sequential(self.encoder, self.projector))
+        self.augment = Augment.of_recipe(method, data)
+
+    def steps(self, batch: Batch, rng: Streams) -> Iterator[Views]:
+        pixels1, _ = self.augment(batch.images, rng.stream("view1"))
+        pixels2, _ = self.augment(batch.images, rng.stream("view2"))
+        yield Views({"pixels1": pixels1, "pixels2": pixels2})
+
+    def loss(self, views: Views) -> dict[str, Tensor]:
+        x1, x2 = self.rotatable(views)
+        v1, v2 = (self.encoder.features(split_patches(x, self.grid)) for x in (x1, x2))
+        z1, z2 = (self.projector(average_groups(v, self.grid**2, self.members)) for v in (v1, v2))
+        with torch.no_grad():
+            t1, t2 = self.target(x1), self.target(x2)
+        return {
+            "loss_patches": patch_loss(self.predictor(z1), self.predictor(z2), t1, t2, self.temperature),
+            "std_z": spread(z1),
+            "std_features": spread(v1),
+        }
+
+    def after_update(self, clock: Clock, pending: Sequence[Mapping[str, Tensor]]) -> None:
+        follow(self.target, nn.Sequential(self.encoder, self.projector), self.momentum)
+
+    def rotatable(self, views: Views) -> list[Tensor]:
+        return [views["pixels1"], views["pixels2"]]
+
+    def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        slow = [p for part in (self.encoder, self.projector) for p in part.parameters() if p.requires_grad]
+        return [
+            {"params": slow, "weight_decay": weight_decay},
+            {"params": list(self.predictor.parameters()), "weight_decay": weight_decay, "constant_lr": True},
+        ]
