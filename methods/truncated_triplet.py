@@ -62,7 +62,8 @@ def truncated_triplet(
     ranked = distances.masked_fill(itself, float("inf")).topk(last, dim=2, largest=False)
     deputy = ranked.values[:, :, first - 1 :].mean(dim=2)
     positive = distances.diagonal(dim1=1, dim2=2)
-    return F.relu(gamma * positive - deputy + margin).mean(), ranked.indices[:, :, first - 1 :]
+    # max(0, x + margin) as max(-margin, x) + margin: a constant of 100 would cost x its last two digits in every row
+    return (gamma * positive - deputy).clamp(min=-margin).mean() + margin, ranked.indices[:, :, first - 1 :]
 
 
 def scaled(first: int, last: int, negatives: int, prior: float) -> tuple[int, int]:
