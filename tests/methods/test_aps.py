@@ -186,7 +186,7 @@ def test_loss_is_the_sheets_formula_written_out() -> None:
                 similar.append(math.exp(dot / size / 0.1))
             want -= math.log(similar[i] / sum(similar)) / b
     got = sum(float(value) for name, value in outputs.items() if name.startswith("loss_"))
-    assert got == pytest.approx(want, abs=1e-4)
+    assert got == pytest.approx(want, abs=1e-5)
     assert len([name for name in outputs if name.startswith("loss_")]) == 2
 
 
