@@ -9,14 +9,14 @@ defines it for float pictures in [0, 1]. Nothing is rounded to uint8 in between,
   antialiased interpolation (PIL's, torchvision's `antialias=True`) restricted to the box.
 * Brightness, contrast and saturation are all clamp(f x + (1 - f) y), with y = 0, the mean gray, or the gray picture:
   one pass with coefficients per row serves every row in its own random order. Hue takes the rows whose turn it is.
-* On a CPU, pictures above SMALL pixels are taken one by one: they stay in its cache, pay for nothing but their own
-  operations, and their few taps per pixel cost less one after the other than as a matrix.
+* On a CPU, views above SMALL pixels are made one by one: they stay in its cache, pay for nothing but their own
+  operations, and their few weights per pixel cost less one after the other than as a matrix.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ from methods.base import DataInfo, Stream
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 GRAY = (0.2989, 0.587, 0.114)
-INTERPOLATIONS = ("bilinear", "bicubic")
+REACH = {"bilinear": 1.0, "bicubic": 2.0}  # of the filters, in pixels
 SMALL = 64  # side of the views in pixels up to which a CPU, too, is faster with a whole batch at once
 
 
@@ -44,9 +44,6 @@ class Boxes:
 
     def to(self, device: torch.device) -> Boxes:
         return Boxes(*(t.to(device, non_blocking=True) for t in vars(self).values()))
-
-    def __getitem__(self, rows: slice) -> Boxes:
-        return Boxes(*(t[rows] for t in vars(self).values()))
 
 
 @dataclass(frozen=True)
@@ -90,31 +87,26 @@ class Augment:
         """images: uint8 [B, 3, H, W] -> float32 [B, 3, size, size], and the boxes that were cut."""
         device, draw = images.device, stream.host  # decisions on the CPU: no operation below waits for a device
         boxes = random_boxes(images.shape[-2:], self.scale, self.ratio, self.flip_p, draw).to(device)
-        jitter = jitter_draws(self.jitter, self.jitter_p, draw) if self.jitter_p else None
-        gray = draw.uniform() < self.gray_p if self.gray_p else None
-        x = torch.empty(len(images), 3, self.size, self.size, device=device)
-        for part in self._parts(len(x), 1, device):
-            pixels = crop(images[part], boxes[part], self.size, self.interpolation)
-            if jitter is not None:
-                color_jitter(pixels, *(t[part] for t in jitter))
-            if gray is not None:
-                change(pixels, gray[part], to_gray)
-            x[part] = pixels
+        x = crop(images, boxes, self.size, self.interpolation)
+        if self.jitter_p:
+            color_jitter(x, *jitter_draws(self.jitter, self.jitter_p, draw))
+        if self.gray_p:
+            change(x, draw.uniform() < self.gray_p, to_gray)
         if self.blur_p:
             sigma = draw.uniform(low=self.blur_sigma[0], high=self.blur_sigma[1]).to(device)
             rows = (draw.uniform() < self.blur_p).nonzero()[:, 0].to(device, non_blocking=True)
-            reach = math.ceil(3 * self.blur_sigma[1])
-            for part in self._parts(len(rows), 5, device):  # 15 planes fit the 16 lanes of a CPU
-                x[rows[part]] = gaussian_blur(x[rows[part]], sigma[rows[part]], reach)
+            for chosen in rows.split(5 if large(x) else len(x)):  # 15 planes fill the 16 lanes of a CPU
+                if len(chosen):  # a convolution in no groups is an error
+                    x[chosen] = gaussian_blur(x[chosen], sigma[chosen], math.ceil(3 * self.blur_sigma[1]))
         if self.solarize_p:
             change(x, draw.uniform() < self.solarize_p, solarize)
         mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (self.mean, self.std))
         return torch.addcmul(-mean / std, x, 1 / std, out=x), boxes
 
-    def _parts(self, rows: int, few: int, device: torch.device) -> Iterator[slice]:
-        """All rows at once, or `few` at a time where that is faster."""
-        step = few if device.type == "cpu" and self.size > SMALL else max(rows, 1)
-        return (slice(first, first + step) for first in range(0, rows, step))
+
+def large(x: Tensor) -> bool:
+    """Whether views x [B, 3, S, S] are better made a few at a time."""
+    return x.device.type == "cpu" and x.shape[-1] > SMALL
 
 
 def change(x: Tensor, rows: Tensor, operation: Callable[..., Tensor], *parameters: Tensor) -> None:
@@ -157,44 +149,60 @@ def random_boxes(
 
 def crop(images: Tensor, boxes: Boxes, size: int, interpolation: str = "bilinear") -> Tensor:
     """Cut, resize with antialiasing, mirror: uint8 [B, 3, H, W] -> float32 [B, 3, size, size] in [0, 1]."""
-    if interpolation not in INTERPOLATIONS:
-        raise ValueError(f"method.interpolation = {interpolation!r}: known are {', '.join(INTERPOLATIONS)}")
-    if images.device.type == "cpu" and size > SMALL:
-        views = []
-        for picture, *box in zip(images, *(t.tolist() for t in vars(boxes).values()), strict=True):
-            top, left, height, width, flipped = box
-            cut = picture[None, :, top : top + height, left : left + width]
-            cut = cut.flip(3) if flipped else cut
-            views.append(F.interpolate(cut.float(), (size, size), mode=interpolation, antialias=True))
-        x = torch.cat(views).mul_(1 / 255)
+    b, c, rows, columns = images.shape
+    straight = torch.zeros_like(boxes.flipped)
+    down, wy = taps(boxes.height, straight, rows, size, interpolation)
+    right, wx = taps(boxes.width, boxes.flipped, columns, size, interpolation)
+    wy.mul_(1 / 255)
+    x = torch.empty(b, c, size, size, device=images.device)
+    if large(x):
+        corners = zip(*(t.tolist() for t in (boxes.top, boxes.left, boxes.height, boxes.width)), strict=True)
+        for i, (top, left, height, width) in enumerate(corners):
+            cut = images[i, :, top : top + height, left : left + width].float()
+            narrow = weighted(cut, down[i], wy[i]).transpose(1, 2).contiguous()  # rows of a picture lie side by side
+            x[i] = weighted(narrow, right[i], wx[i]).transpose(1, 2)
     else:
-        straight = torch.zeros_like(boxes.flipped)
-        b, c, rows, columns = images.shape
-        wy = resampling(boxes.top, boxes.height, straight, rows, size, interpolation)
-        wx = resampling(boxes.left, boxes.width, boxes.flipped, columns, size, interpolation)
-        narrow = torch.bmm(images.view(b, c * rows, columns).float(), wx.transpose(1, 2)).view(b, c, rows, size)
-        x = wy.mul_(1 / 255)[:, None] @ narrow
+        wy, wx = (
+            torch.zeros(b, pixels, size, device=x.device).scatter_add_(1, index + start[:, None, None], weight)
+            for pixels, index, start, weight in ((rows, down, boxes.top, wy), (columns, right, boxes.left, wx))
+        )
+        narrow = torch.bmm(images.view(b, c * rows, columns).float(), wx).view(b, c, rows, size)
+        x = wy.transpose(1, 2)[:, None] @ narrow
     return x.clamp_(0, 1) if interpolation == "bicubic" else x
 
 
-def resampling(start: Tensor, length: Tensor, mirrored: Tensor, pixels: int, size: int, interpolation: str) -> Tensor:
-    """Weights [B, size, pixels] that resample the pixels [start, start + length) of a line to `size` pixels.
+def taps(length: Tensor, mirrored: Tensor, pixels: int, size: int, interpolation: str) -> tuple[Tensor, Tensor]:
+    """Which of `length` [B] pixels of a line, each at most `pixels`, make up which of `size`: places and weights.
 
-    Each output is a sum over the pixels under the filter, which is widened by length / size when that shrinks.
+    Both [B, n, size]: every output is the sum of n weighted pixels, those under the filter, which is widened by
+    length / size where that shrinks. Weights of a place outside the line are 0.
     """
+    if interpolation not in REACH:
+        raise ValueError(f"method.interpolation = {interpolation!r}: known are {', '.join(REACH)}")
+    reach, out = REACH[interpolation], torch.arange(size, device=length.device)
     step = (length / size)[:, None, None]
-    out = torch.arange(size, device=start.device)
-    place = torch.where(mirrored[:, None], size - 1 - out, out)[:, :, None]
-    x = torch.arange(pixels, device=start.device) - start[:, None, None]
-    distance = (x + 0.5 - (place + 0.5) * step).abs_().div_(step.clamp(min=1))
+    wide = step.clamp(min=1)
+    centre = (torch.where(mirrored[:, None], size - 1 - out, out)[:, None] + 0.5) * step
+    n = torch.arange(math.ceil(2 * reach * max(1, pixels / size)), device=length.device)[:, None]
+    place = (centre - reach * wide + 0.5).floor() + n
+    distance = (place + 0.5 - centre).abs_().div_(wide)
     if interpolation == "bilinear":
-        weights = (1 - distance).clamp_(min=0)
+        weight = (1 - distance).clamp_(min=0)
     else:  # Keys' cubic with a = -1/2, PIL's and torchvision's antialiased choice
         near = ((1.5 * distance - 2.5) * distance) * distance + 1
         far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
-        weights = torch.where(distance < 1, near, far).mul_(distance < 2)
-    weights.mul_((x >= 0) & (x < length[:, None, None]))
-    return weights.div_(weights.sum(dim=2, keepdim=True))
+        weight = torch.where(distance < 1, near, far).mul_(distance < 2)
+    last = length[:, None, None] - 1
+    weight.mul_((place >= 0) & (place <= last))
+    return place.long().clamp_(min=0).minimum(last), weight.div_(weight.sum(dim=1, keepdim=True))
+
+
+def weighted(x: Tensor, place: Tensor, weight: Tensor) -> Tensor:
+    """out[:, j] = sum_k weight[k, j] x[:, place[k, j]].  x: [C, H, W]; place, weight: [n, size]."""
+    out = x.index_select(1, place[0]).mul_(weight[0, :, None])
+    for p, w in zip(place[1:], weight[1:, :, None], strict=True):
+        out.addcmul_(x.index_select(1, p), w)
+    return out
 
 
 def to_gray(x: Tensor) -> Tensor:
@@ -224,20 +232,26 @@ def color_jitter(x: Tensor, factors: Tensor, order: Tensor) -> None:
     blend = torch.where(order == HUE, 1.0, factors.gather(1, order))  # [B, 4]: factor of each turn, 1 on hue's
     to_mean = torch.where(order == CONTRAST, 1 - blend, 0.0)
     to_pixel = torch.where(order == SATURATION, 1 - blend, 0.0)
-    blends, grays = (blend != 1).any(dim=0).tolist(), ((to_mean != 0) | (to_pixel != 0)).any(dim=0).tolist()
+    turning = turning[:, None] & (order == HUE)
+    used = torch.stack([blend != 1, (to_mean != 0) | (to_pixel != 0), turning], dim=2)
+    shift = factors[:, HUE].to(device, non_blocking=True)
     blend, to_mean, to_pixel = (
         t.to(device, non_blocking=True)[..., None, None, None] for t in (blend, to_mean, to_pixel)
     )
-    shift = factors[:, HUE].to(device, non_blocking=True)
-    for turn in range(4):
-        if grays[turn]:
-            gray = to_gray(x)
-            mean = gray.mean(dim=(1, 2, 3), keepdim=True)
-            target = gray.mul_(to_pixel[:, turn]).add_(mean.mul_(to_mean[:, turn]))
-            torch.addcmul(target, x, blend[:, turn], out=x).clamp_(0, 1)
-        elif blends[turn]:
-            x.mul_(blend[:, turn]).clamp_(0, 1)
-        change(x, turning & (order[:, turn] == HUE), shift_hue, shift)
+    rows = 1 if large(x) else len(x)
+    for part in (slice(first, first + rows) for first in range(0, len(x), rows)):
+        y = x[part]
+        for turn, (blended, grayed, turned) in enumerate(used[part].any(dim=0).tolist()):
+            factor = blend[part, turn]
+            if grayed:
+                gray = to_gray(y)
+                mean = gray.mean(dim=(1, 2, 3), keepdim=True)
+                target = gray.mul_(to_pixel[part, turn]).add_(mean.mul_(to_mean[part, turn]))
+                torch.addcmul(target, y, factor, out=y).clamp_(0, 1)
+            elif blended:
+                y.mul_(factor).clamp_(0, 1)
+            if turned:
+                change(y, turning[part, turn], shift_hue, shift[part])
 
 
 def shift_hue(x: Tensor, shift: Tensor) -> Tensor:

@@ -24,7 +24,9 @@ def pictures(rows: int, height: int = 32, width: int = 32) -> Tensor:
     return torch.randint(0, 256, (rows, 3, height, width), generator=torch.Generator().manual_seed(1)).byte()
 
 
-@pytest.mark.parametrize(("height", "width", "size"), [(32, 32, 32), (40, 56, 16), (20, 28, 48)])
+@pytest.mark.parametrize(
+    ("height", "width", "size"), [(32, 32, 32), (40, 56, 16), (20, 28, 48), (130, 90, 72), (300, 200, 65)]
+)
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_crop_is_torchvisions_antialiased_crop(height: int, width: int, size: int, interpolation: str) -> None:
     images = pictures(40, height, width)
@@ -132,3 +134,21 @@ def test_every_operation_acts_on_its_share_of_rows() -> None:
     gray = (pixels[:, 0] - pixels[:, 1]).abs().amax(dim=(1, 2)) < 1e-6
     assert abs(gray.float().mean().item() - 0.2) < 4 * math.sqrt(0.2 * 0.8 / 2000)
     assert np.isfinite(pixels.numpy()).all() and pixels.min() >= 0 and pixels.max() <= 1
+
+
+def test_large_views_made_a_few_at_a_time_are_those_of_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = pictures(23, 90, 100)
+    augment = v.Augment(
+        80, (0.5,) * 3, (0.2,) * 3, jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, gray_p=0.2, blur_p=0.7, solarize_p=0.3
+    )
+    pixels, boxes = augment(images, stream(23))
+    monkeypatch.setattr(v, "SMALL", 80)
+    whole, same = augment(images, stream(23))
+    torch.testing.assert_close(pixels, whole, atol=2e-5, rtol=0)
+    assert torch.equal(boxes.top, same.top)
+
+
+@pytest.mark.parametrize("size", [16, 80])
+def test_a_batch_in_which_no_row_is_blurred(size: int) -> None:
+    augment = v.Augment(size, (0.5,) * 3, (0.2,) * 3, blur_p=1e-9)
+    assert augment(pictures(2, 90, 90), stream(2))[0].isfinite().all()
