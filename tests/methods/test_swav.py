@@ -200,27 +200,47 @@ def test_queue_helps_to_balance_from_its_start_on() -> None:
 RANK = """
 import json, sys, torch
 import torch.distributed as dist
+from methods.base import Clock
 from methods.swav import sinkhorn
+sys.path.append("tests/methods")
+from test_swav import build, score
 rank, store = int(sys.argv[1]), sys.argv[2]
 dist.init_process_group("gloo", init_method="file://" + store, rank=rank, world_size=2)
-torch.manual_seed(0)
-print(json.dumps(sinkhorn(torch.rand(8, 5)[4 * rank : 4 * rank + 4], 0.05, 3).tolist()))
+method, rows = build(queue_bank_size=9, queue_start=0), slice(4 * rank, 4 * rank + 4)
+z, scores = score(method)
+codes = method._codes(scores[rows], 1)
+method.after_update(Clock(1, 9), [{"pending_z": z[rows]}])
+print(json.dumps([sinkhorn(scores[rows], 0.05, 3).tolist(), codes.tolist(), method.queue.rows.tolist()]))
 dist.destroy_process_group()
 """
 
 
+def score(method: SwAV) -> tuple[Tensor, Tensor]:
+    """8 pairs of projections side by side, [8, 32], and the scores of the second of each, [8, 12]."""
+    z1, z2 = F.normalize(torch.randn(2, 8, 16, generator=torch.Generator().manual_seed(0)), dim=2)
+    return torch.cat([z1, z2], dim=1), z2 @ method.prototypes.weight.detach().T
+
+
 def test_two_processes_balance_their_codes_together(tmp_path: Path) -> None:
+    """Over both processes' rows and one queue, whose rows they share between them and fill in rank order."""
     root, store = str(Path(__file__).parents[2]), str(tmp_path / "store")
     ranks = [
         subprocess.Popen([sys.executable, "-c", RANK, str(r), store], stdout=subprocess.PIPE, text=True, cwd=root)
         for r in (0, 1)
     ]
     answers = [json.loads(process.communicate(timeout=240)[0].splitlines()[-1]) for process in ranks]
-    torch.manual_seed(0)
-    scores = torch.rand(8, 5)
-    torch.testing.assert_close(torch.tensor(answers[0] + answers[1]), sinkhorn(scores, 0.05, 3), atol=1e-6, rtol=1e-5)
+    method = build(queue_bank_size=9, queue_start=0)
+    z, scores = score(method)
+    plain, codes = sinkhorn(scores, 0.05, 3), method._codes(scores, 1)
+    for place, want in enumerate((plain, codes)):
+        got = torch.tensor(answers[0][place] + answers[1][place])
+        torch.testing.assert_close(got, want, atol=1e-6, rtol=1e-5)
     apart = torch.cat([sinkhorn(half, 0.05, 3) for half in scores.chunk(2)])
-    assert (apart - sinkhorn(scores, 0.05, 3)).abs().max() > 0.01
+    assert (apart - plain).abs().max() > 0.01 and (plain - codes).abs().max() > 0.01
+    method.after_update(Clock(1, 9), [{"pending_z": z}])
+    assert method.queue is not None
+    for _, _, rows in answers:
+        torch.testing.assert_close(torch.tensor(rows), method.queue.rows)
 
 
 def test_imagenet_is_the_released_recipe() -> None:
