@@ -106,7 +106,6 @@ class MultiNetwork(Method):
 
     def loss(self, views: Views) -> dict[str, Tensor]:
         x = {i: views[f"pixels{i}"] for i in (1, 2, 3)}
-        # Online first: weights that autocast casts without gradient would serve the passes with gradient as well.
         f = {i: self.encoder.features(x[i]) for i in self.online}
         z = {i: self.projector(f[i]) for i in self.online}
         p = {i: self.predictor(z[i]) for i in self.online}
