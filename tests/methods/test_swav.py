@@ -27,7 +27,7 @@ ROWS = 6
 def build(track: str = "mini", seed: int = 0, **method: Any) -> SwAV:
     tables = recipes.resolve(recipes.find("swav")[0], "", track, {})
     tables["network"] |= {"depth": 18, "width": 8, "stem": "cifar"}
-    tables["method"] |= {"head_hidden": 32, "head_dim": 16, "prototypes": 12, "local_size": 16} | method
+    tables["method"] |= {"head_hidden": 32, "head_dim": 16, "prototypes": 12, "epsilon": 0.05} | method
     torch.manual_seed(seed)
     swav = SwAV(tables, DATA)
     swav.train()
