@@ -21,7 +21,6 @@ recipe plus the keys `rotation_*`. Source: val-iisc/EffSSL, which released SwAV 
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -29,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from methods.base import Batch, Clock, DataInfo, Method, Recipe, Streams, Views
+from methods.base import Batch, Clock, DataInfo, Method, Recipe, Streams, Views, load_method
 from methods.parts.encoders import ResNet, ViT
 from methods.parts.heads import mlp
 
@@ -58,8 +57,7 @@ class RotationAux(Method):
     def __init__(self, recipe: Recipe, data: DataInfo) -> None:
         super().__init__(recipe, data)
         method = recipe["method"]
-        path, _, name = recipe["base"]["module"].partition(":")
-        self.base: Method = getattr(importlib.import_module(path), name)(recipe, data)
+        self.base = load_method(recipe["base"]["module"])(recipe, data)
         self.negatives = self.base.negatives  # type: ignore[misc]  # of a class elsewhere, here of its base
         self.mixes_rows = self.base.mixes_rows  # type: ignore[misc]
         self.updates_per_load = self.base.updates_per_load

@@ -71,8 +71,34 @@ def build_parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("status", help="where the jobs of this workspace stand")
     _workspace_options(verb)
 
-    verb = verbs.add_parser("methods", help="list methods with paper, variants and tracks")
-    verb.add_argument("name", nargs="?", help="one method: its recipe on every track")
+    verb = verbs.add_parser("methods", help="list methods with paper, variants and tracks; --cost: what they cost")
+    verb.add_argument("name", nargs="?", help="one method: its recipe on every track; with --cost: its variants")
+    verb.add_argument("--cost", action="store_true", help="measure operations, updates and memory beside MoCo-v3")
+    verb.add_argument("--track", metavar="NAME", help="with --cost: of the recipes of this track (default: embedded)")
+    _workspace_options(verb)
+
+    verb = verbs.add_parser("bench", help="pictures a second of pre-training, and what the data path takes of it")
+    verb.add_argument("what", metavar="WHAT", help="pretrain")
+    verb.add_argument("--method", nargs="+", default=[], metavar="NAME", help="NAME or NAME:VARIANT (default: all)")
+    verb.add_argument("--track", default="mini", metavar="NAME", help="whose recipes (default: mini)")
+    verb.add_argument("--precision", nargs="+", default=["fp32", "bf16"], metavar="NAME", help="fp32, bf16 or both")
+    verb.add_argument("--seconds", type=float, default=4.0, metavar="N", help="for each side of each row (default: 4)")
+    verb.add_argument("--threads", type=int, metavar="N", help="threads of torch (default: as it chooses)")
+    verb.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="TABLE.KEY=VALUE", help="change a recipe"
+    )
+
+    verb = verbs.add_parser("export", help="write a trained encoder under the keys of another library, and check it")
+    verb.add_argument("--to", required=True, metavar="NAME", help="torchvision, timm, mmpretrain or safetensors")
+    verb.add_argument("--out", required=True, metavar="FILE", help="file to write")
+    verb.add_argument("--method", metavar="NAME", help="NAME or NAME:VARIANT that the workspace has pre-trained")
+    verb.add_argument("--track", default="embedded", metavar="NAME", help="on this track (default: embedded)")
+    verb.add_argument("--seed", type=int, default=0, metavar="N", help="with this seed (default: 0)")
+    verb.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="TABLE.KEY=VALUE", help="with this change"
+    )
+    verb.add_argument("--checkpoint", metavar="FILE", help="an encoder.pt instead of --method")
+    _workspace_options(verb)
 
     verb = verbs.add_parser("data", help="list, verify or prepare data sets")
     verb.add_argument("action", nargs="?", default="list", metavar="ACTION", help="list (default), verify or prepare")
@@ -149,9 +175,31 @@ def _dispatch(options: argparse.Namespace) -> int:
 
             print(execute.status(_settings(options)))
         case "methods":
-            from repro import show
+            return _methods(options)
+        case "bench":
+            from repro import bench
 
-            print(show.method_recipe(options.name) if options.name else show.methods_table())
+            print(
+                bench.run(
+                    options.what,
+                    options.method,
+                    options.track,
+                    options.precision,
+                    options.seconds,
+                    options.threads,
+                    options.set,
+                )
+            )
+        case "export":
+            from repro import export
+
+            if (options.method is None) == (options.checkpoint is None):
+                raise UserError("say what to export: either --method NAME or --checkpoint FILE")
+            if options.checkpoint is not None:
+                source = Path(options.checkpoint)
+            else:
+                source = export.find(options.method, options.track, options.seed, options.set, _settings(options))
+            print(export.write(source, options.to, Path(options.out)))
         case "data":
             return _data(options)
         case "check":
@@ -166,6 +214,20 @@ def _dispatch(options: argparse.Namespace) -> int:
             from repro import publish
 
             print(publish.publish(_settings(options), options.method, options.track))
+    return 0
+
+
+def _methods(options: argparse.Namespace) -> int:
+    if options.cost:
+        from repro import cost
+
+        print(cost.table(options.name, options.track or "embedded", _settings(options)))
+        return 0
+    from repro import show
+
+    if options.track:
+        raise UserError("--track goes with --cost; a recipe is shown on all tracks")
+    print(show.method_recipe(options.name) if options.name else show.methods_table())
     return 0
 
 

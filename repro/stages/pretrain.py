@@ -152,6 +152,11 @@ class PretrainLoop:
 
     def run(self) -> None:
         """Train to the end, from the last checkpoint where there is one."""
+        for _ in self.train():
+            pass
+
+    def train(self) -> Iterator[None]:
+        """As `run`, and between two loads the caller has the word."""
         if not self.method.updates_per_load:
             return
         state, note = checkpoints.load_latest(self._checkpoint, TRAINING)
@@ -179,6 +184,7 @@ class PretrainLoop:
                         saved = time.monotonic()
                     if self._stop:
                         raise Stopped
+                    yield
                 self.epoch, self.load = self.epoch + 1, 0
                 if time.monotonic() - saved > _SAVE_EVERY or self.epoch == self.recipe["epochs"]:
                     checkpoints.save(self._checkpoint, self.state())
@@ -188,11 +194,11 @@ class PretrainLoop:
         generator = torch.Generator().manual_seed(seed_of(self.seed, epoch, "order"))
         return torch.randperm(len(self.images), generator=generator)
 
-    def _one_load(self, order: Tensor) -> None:
-        """All updates of one batch of pictures. Its micro-batches are contiguous parts that step side by side."""
+    def micro_batches(self, order: Tensor) -> list[Iterator[Views]]:
+        """The pictures of this load as micro-batches, contiguous parts that step side by side."""
         size, parts = self.recipe["batch"], self.recipe["accumulate"]
         rows = order[self.load * size : (self.load + 1) * size]
-        micro_batches = []
+        steps = []
         for micro in range(parts):
             part = slice(micro * size // parts, (micro + 1) * size // parts)
             batch = Batch(
@@ -200,16 +206,21 @@ class PretrainLoop:
                 None if self.labels is None else self.labels[rows[part]].to(self.device, non_blocking=True),
             )
             where = {"global_batch": size, "rows": part, "device": self.device, "micro": micro}
-            micro_batches.append(self.method.steps(batch, Streams(self.seed, self.epoch, self.load, **where)))
-        counter = FlopCounterMode(display=False) if not self.flops else None
-        with counter or contextlib.nullcontext():
-            for step in range(self.method.updates_per_load):
-                fraction = (self.load + step / self.method.updates_per_load) / self.loads
-                self._update((next(steps) for steps in micro_batches), fraction)
-        if counter:
-            self.flops = float(counter.get_total_flops())
+            steps.append(self.method.steps(batch, Streams(self.seed, self.epoch, self.load, **where)))
+        return steps
 
-    def _update(self, micro_batches: Iterator[Views], fraction: float) -> None:
+    def _one_load(self, order: Tensor) -> None:
+        """All updates of one batch of pictures; the first one is counted."""
+        micro_batches, count = self.micro_batches(order), not self.flops
+        for step in range(self.method.updates_per_load):
+            fraction = (self.load + step / self.method.updates_per_load) / self.loads
+            self.update((next(steps) for steps in micro_batches), fraction, count)
+
+    def update(self, micro_batches: Iterator[Views], fraction: float, count: bool = False) -> None:
+        """One optimiser update at that fraction of the epoch, of the gradients of its micro-batches.
+
+        count: add the operations of the networks, forward and backward, to `flops`; what makes views is not counted.
+        """
         recipe, parts = self.recipe, self.recipe["accumulate"]
         step = 1 / (self.loads * self.method.updates_per_load)
         rate = recipe["lr"] * recipe["batch"] / recipe["base_batch"]
@@ -219,10 +230,13 @@ class PretrainLoop:
         half = recipe["precision"] == "bf16"
         pending = []
         for views in micro_batches:
-            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
-                outputs = self.method(views)
-            total = torch.stack([value for name, value in outputs.items() if name.startswith("loss_")]).sum()
-            (total / parts).backward()
+            with FlopCounterMode(display=False) if count else contextlib.nullcontext() as counter:
+                with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
+                    outputs = self.method(views)
+                total = torch.stack([value for name, value in outputs.items() if name.startswith("loss_")]).sum()
+                (total / parts).backward()
+            if counter:
+                self.flops += counter.get_total_flops()
             pending.append({name: value for name, value in outputs.items() if name.startswith("pending_")})
         if recipe["clip_norm"]:
             torch.nn.utils.clip_grad_norm_(self.method.parameters(), recipe["clip_norm"], foreach=True)
@@ -318,6 +332,7 @@ def run(task: Task) -> Outcome:
             "updates": loop.updates,
             "image_passes": loads * recipe["pretrain"]["batch"],
             "flops": loop.flops * loads,
+            "flops_per_image": loop.flops / recipe["pretrain"]["batch"],
         },
         details={
             "recipe": recipe,

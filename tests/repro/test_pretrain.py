@@ -178,7 +178,28 @@ def test_flops_are_those_of_the_layers(tmp_path: Path, make: Make) -> None:
         layer = torch.nn.Linear(7, 5, bias=False)
         layer(torch.randn(11, 7)).sum().backward()
     assert counter.get_total_flops() == 2 * 2 * 11 * 7 * 5
-    loop = make(tmp_path, epochs=1)
-    loop.run()
-    assert loop.flops > 0
     assert pretrain.device().type in ("cpu", "cuda")
+
+
+def test_flops_are_of_the_networks_of_all_micro_batches_and_not_of_the_views(tmp_path: Path, make: Make) -> None:
+    plain, parted, busy = (
+        make(tmp_path / str(number), "supervised", epochs=1, accumulate=parts) for number, parts in enumerate((1, 2, 1))
+    )
+    steps = busy.method.steps
+
+    def slow_views(*arguments: Any) -> Any:
+        for views in steps(*arguments):
+            torch.ones(99, 99) @ torch.ones(99, 99)
+            yield views
+
+    busy.method.steps = slow_views  # type: ignore[method-assign]
+    for loop in (plain, parted, busy):
+        loop.run()
+    assert plain.flops == parted.flops == busy.flops > 0
+
+
+def test_a_caller_between_two_loads_changes_nothing(tmp_path: Path, make: Make) -> None:
+    whole, stepped = make(tmp_path / "whole"), make(tmp_path / "stepped")
+    whole.run()
+    assert len([torch.rand(3) for _ in stepped.train()]) == 3 * 4
+    assert same(weights(whole), weights(stepped))

@@ -39,7 +39,7 @@ def test_every_stage_runs(
     request = Request((method,), track, SUITES["full"], overrides=(*TINY, *more))
     made = plan.make(request, settings)
     assert not [job.missing for job in made.jobs if job.missing]
-    monkeypatch.setattr(jobs, "_set_threads", lambda count: None)
+    monkeypatch.setattr(jobs, "settle", lambda count: None)
     jobs.run(str(settings.workspace), [plan.as_args(job, settings) for job in made.jobs])
     again = plan.make(request, settings)
     assert all(job.cached for job in again.jobs)
@@ -59,9 +59,9 @@ def test_sysu_30k_evaluates(miniature: Callable[..., Path], tmp_path: Path, monk
     miniature("imagenet", tmp_path / "data")
     miniature("sysu30k", tmp_path / "data")
     settings = Settings(workspace=tmp_path / "work", data_root=tmp_path / "data")
-    monkeypatch.setattr(jobs, "_set_threads", lambda count: None)
+    monkeypatch.setattr(jobs, "settle", lambda count: None)
     made = plan.make(
-        Request(("random",), "imagenet", ("reid",), overrides=("network.depth=1", "data.reid=sysu30k")), settings
+        Request(("random:vit",), "imagenet", ("reid",), overrides=("network.depth=1", "data.reid=sysu30k")), settings
     )
     jobs.run(str(settings.workspace), [plan.as_args(job, settings) for job in made.jobs])
     assert all(job.cached for job in plan.make(made.request, settings).jobs)
