@@ -14,7 +14,6 @@ from torch import Tensor
 from methods.base import DataInfo
 from repro import recipes
 from repro.errors import Stopped, UserError
-from repro.stages import pretrain
 from repro.stages.pretrain import PretrainLoop, build_method, seed_of
 
 Make = Callable[..., PretrainLoop]
@@ -178,7 +177,6 @@ def test_flops_are_those_of_the_layers(tmp_path: Path, make: Make) -> None:
         layer = torch.nn.Linear(7, 5, bias=False)
         layer(torch.randn(11, 7)).sum().backward()
     assert counter.get_total_flops() == 2 * 2 * 11 * 7 * 5
-    assert pretrain.device().type in ("cpu", "cuda")
 
 
 def test_flops_are_of_the_networks_of_all_micro_batches_and_not_of_the_views(tmp_path: Path, make: Make) -> None:
@@ -192,7 +190,7 @@ def test_flops_are_of_the_networks_of_all_micro_batches_and_not_of_the_views(tmp
             torch.ones(99, 99) @ torch.ones(99, 99)
             yield views
 
-    busy.method.steps = slow_views  # type: ignore[method-assign]
+    busy.method.steps = slow_views
     for loop in (plain, parted, busy):
         loop.run()
     assert plain.flops == parted.flops == busy.flops > 0

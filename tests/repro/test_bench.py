@@ -1,0 +1,113 @@
+"""`repro bench pretrain`: the numbers are the machine's, so what is tested is what is measured, and what is said."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from methods.base import DataInfo
+from repro import bench, recipes
+from repro.cli import main
+from repro.stages.pretrain import PretrainLoop, build_method
+
+TINY = "--track embedded --threads 1 --seconds 0.05 --set network.width=8 pretrain.batch=8".split()
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_a_row_a_method_and_precision(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "pretrain", "--method", "supervised", "simsiam", "random", *TINY]) == 0
+    out = capsys.readouterr().out
+    rows = re.findall(r"^(\w+) +(fp32|bf16) +8 +([\d,]+) +([\d,]+) +(\d\.\d\d) +(\S+)", out, re.M)
+    assert [row[:2] for row in rows] == [(m, p) for m in ("supervised", "simsiam") for p in ("fp32", "bf16")]
+    for _, _, loop, ready, ratio, peer in rows:
+        images, ceiling = (float(text.replace(",", "")) for text in (loop, ready))
+        assert images / ceiling == pytest.approx(float(ratio), abs=0.1) and peer == "-"
+    assert "not measured: random: it makes no update" in out
+    assert ("lightly is not installed" in out) is not bench.lightly_here()
+
+
+def test_the_peer_stands_beside_the_methods_that_it_has(capsys: pytest.CaptureFixture[str]) -> None:
+    if not bench.lightly_here():
+        pytest.skip("lightly is not installed: the extra 'bench'")
+    line = ["bench", "pretrain", "--method", *bench.PEERS, "--precision", "fp32", *TINY]
+    assert main(line) == 0
+    out = capsys.readouterr().out
+    for name in bench.PEERS:
+        assert re.search(rf"^{name} +fp32 .* [\d,]+ +\d+\.\d\d$", out, re.M), out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("bench train", "did you mean 'pretrain'"),
+        ("bench pretrain --method simclrr", "unknown method"),
+        ("bench pretrain --precision fp23", "did you mean 'fp32'"),
+        ("bench pretrain --track minni", "did you mean 'mini'"),
+        ("bench pretrain --seconds 0", "must be positive"),
+        ("bench pretrain --threads 0", "must be positive"),
+        ("bench pretrain --method random", "it makes no update"),
+    ],
+)
+def test_wrong_use(capsys: pytest.CaptureFixture[str], words: str, said: str) -> None:
+    assert main(words.split()) == 2
+    streams = capsys.readouterr()
+    assert said in streams.err and streams.err.count("\n") == 1 and streams.out == ""
+
+
+def test_sides_take_turns_and_medians_are_of_one_step() -> None:
+    calls = []
+
+    def side(name: str, naps: list[float]) -> Iterator[None]:
+        for number in range(10**6):
+            calls.append(name)
+            time.sleep(naps[min(number, len(naps) - 1)])
+            yield
+
+    slow, quick = bench.interleaved(
+        [side("a", [0.2, 0.02]), side("b", [0.01, 0.01])], seconds=0.2, here=torch.device("cpu")
+    )
+    assert 0.02 <= slow < 0.1 and 0.01 <= quick < 0.05  # the first, slow step is no sample
+    turns = "".join(calls).replace("aa", "a").replace("bb", "b")
+    assert calls[:4] == ["a", "b", "a", "b"] and "ab" * 3 in turns
+
+
+@pytest.mark.parametrize("method", ["aps", "moco_v3:resnet"])
+def test_ready_makes_the_updates_of_a_load_on_one_set_of_views(
+    tmp_path: Path, shrunk: Callable[..., recipes.Recipe], method: str
+) -> None:
+    info, variant = recipes.find(method)
+    tables = shrunk(info.name, variant)
+    tables["pretrain"] |= {"epochs": 10}
+    images = torch.randint(0, 256, (64, 3, 32, 32)).byte()
+    built = build_method(info.module, tables, DataInfo(32, (0.5,) * 3, (0.25,) * 3, 10), 0)
+    seen = []
+    original = built.loss
+    built.loss = lambda views: (seen.append(views), original(views))[1]  # type: ignore[method-assign,func-returns-value]
+    loop = PretrainLoop(
+        built,
+        images,
+        None,
+        tables["pretrain"],
+        seed=0,
+        device=torch.device("cpu"),
+        folder=tmp_path,
+        progress=lambda *_: None,
+    )
+    side = bench._ready(loop)
+    for _ in range(3):
+        next(side)
+    each = built.updates_per_load
+    assert loop.updates == len(seen) == 3 * each
+    assert all(seen[i] is seen[i + each] for i in range(2 * each))
