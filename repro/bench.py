@@ -11,6 +11,8 @@ it has. Pictures are noise in memory. Every sample is some loads long; the table
 
 from __future__ import annotations
 
+import contextlib
+import io
 import statistics
 import tempfile
 import time
@@ -25,7 +27,7 @@ from methods.base import DataInfo
 from methods.parts.ema import momentum_copy
 from methods.parts.encoders import build_encoder
 from repro import plan, recipes, show, tracks
-from repro.errors import UserError, unknown
+from repro.errors import Stopped, UserError, unknown
 from repro.jobs import settle
 from repro.stages.common import device
 from repro.stages.pretrain import PretrainLoop, build_method
@@ -64,6 +66,8 @@ def run(
             recipe = recipes.resolve(info, variant, scale.name, changes)
             try:
                 rows.append([name, precision, *_row(info, recipe, scale, seconds)])
+            except Stopped:
+                raise SystemExit(143) from None
             except (UserError, ValueError, RuntimeError) as error:
                 passed_over.append(f"{name}: {str(error).splitlines()[0]}")
     if not rows:
@@ -116,8 +120,9 @@ def interleaved(sides: Sequence[Iterator[None]], seconds: float, here: torch.dev
 
     def sample(side: Iterator[None], steps: int) -> float:
         started = time.perf_counter()
-        for _ in range(steps):
-            next(side)
+        with contextlib.redirect_stdout(io.StringIO()):  # noise collapses, which the loop would say
+            for _ in range(steps):
+                next(side)
         if here.type == "cuda":
             torch.cuda.synchronize()
         return (time.perf_counter() - started) / steps

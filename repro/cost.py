@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cache
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,8 @@ def _measure(module: str, recipe: recipes.Recipe, size: int, rows: int) -> Cost:
                 folder=Path(folder),
                 progress=lambda *_: None,
             )
-            next(loop.train())
+            with redirect_stdout(StringIO()):  # noise may collapse, which the loop would say
+                next(loop.train())
         flops, saved = loop.flops / rows, sum(kept.values()) / method.updates_per_load / rows
         optimizer = [t for state in loop.optimizer.state.values() for t in state.values() if isinstance(t, Tensor)]
     trained = [p for p in method.parameters() if p.requires_grad]

@@ -34,7 +34,9 @@ from repro.stages.common import ENCODER, Outcome, Progress, Task, as_tensor, dev
 TRAINING = "repro-training"
 _LOG_EVERY = 20  # updates between two looks at the losses: each look waits for the device
 _SAVE_EVERY = 30.0  # seconds between two checkpoints
-_COLLAPSED = 0.05  # of the standard deviation that unit vectors spread over the sphere would have
+# Of the standard deviation that unit vectors spread over the sphere would have. Heads without a norm at their end start
+# as low as 0.04, so what counts above the lower bound is how much of the widest spread is left.
+_COLLAPSED, _NARROW = 0.01, 0.1
 
 
 def seed_of(*parts: object) -> int:
@@ -105,6 +107,7 @@ class PretrainLoop:
         self.flops = 0.0  # of one load, forward + backward
         self.losses: dict[str, float] = {}
         self.collapsed_at: int | None = None
+        self.widest = 0.0  # spread of the projections so far
         self.notes: list[str] = []
         self._stop = False
 
@@ -123,6 +126,7 @@ class PretrainLoop:
             "flops": self.flops,
             "losses": self.losses,
             "collapsed_at": self.collapsed_at,
+            "widest": self.widest,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -132,6 +136,7 @@ class PretrainLoop:
         self.epoch, self.load, self.updates = state["epoch"], state["load"], state["updates"]
         self.seconds, self.flops = state["seconds"], state["flops"]
         self.losses, self.collapsed_at = dict(state["losses"]), state["collapsed_at"]
+        self.widest = state["widest"]
 
     @property
     def _checkpoint(self) -> Path:
@@ -258,8 +263,9 @@ class PretrainLoop:
                 f"the loss became {total} in epoch {self.epoch}, update {self.updates};"
                 " lower the rate (--set pretrain.lr=...) or use --set pretrain.precision=fp32"
             )
-        spread = self.losses.get("std_z", self.losses.get("std_features"))
-        if spread is not None and spread < _COLLAPSED and self.collapsed_at is None:
+        spread = self.losses.get("std_z", self.losses.get("std_features", 1.0))
+        self.widest = max(self.widest, spread)
+        if self.collapsed_at is None and (spread < _COLLAPSED or spread < min(_NARROW, self.widest / 3)):
             self.collapsed_at = self.updates
             print(
                 f"warning: collapsing, the spread of the projections is {spread:.3f} of a uniform one at update"

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from methods.base import DataInfo
+from methods.parts.heads import spread
 from repro import recipes
 from repro.errors import Stopped, UserError
-from repro.stages.pretrain import PretrainLoop, build_method, seed_of
+from repro.stages.pretrain import PretrainLoop, build_method, build_optimizer, seed_of
 
 Make = Callable[..., PretrainLoop]
 DATA = DataInfo(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), 10)
@@ -157,11 +158,37 @@ def test_a_diverging_loss_is_named(tmp_path: Path, make: Make) -> None:
         loop.run()
 
 
-def test_a_collapse_is_said_while_it_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Make) -> None:
-    loop = make(tmp_path, epochs=1)
-    loop.method.loss, original = (lambda v: {**original(v), "std_z": torch.tensor(0.001)}), loop.method.loss  # type: ignore
+@pytest.mark.parametrize(
+    ("spreads", "collapses"),
+    [([0.9, 0.9, 0.02], True), ([0.005, 0.005, 0.005], True), ([0.04, 0.05, 0.04], False), ([0.9, 0.5, 0.4], False)],
+)
+def test_a_collapse_is_said_while_it_trains(
+    tmp_path: Path, make: Make, capsys: pytest.CaptureFixture[str], spreads: list[float], collapses: bool
+) -> None:
+    """One look an epoch; a head that starts narrow is no collapse, one that becomes narrow is."""
+    loop = make(tmp_path)
+    loss = loop.method.loss
+    loop.method.loss = lambda views: {**loss(views), "std_z": torch.tensor(spreads[loop.epoch])}  # type: ignore
     loop.run()
-    assert loop.collapsed_at is not None and "collapsing" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert (loop.collapsed_at is not None) is collapses is ("collapsing" in said)
+    assert not collapses or "pretrain.lr" in said
+
+
+def test_an_encoder_that_does_collapse_is_found(tmp_path: Path, make: Make) -> None:
+    """SimSiam without its stop-gradient and its predictor: the loss is least where all projections agree."""
+    loop = make(tmp_path, "simsiam", epochs=30, warmup_epochs=0, optimizer="adamw", lr=3e-3, weight_decay=0.0)
+    method = loop.method
+    method.projector = torch.nn.Linear(method.encoder.dim, 16)
+    loop.optimizer = build_optimizer(method, loop.recipe)
+
+    def agree(views: Any) -> dict[str, Tensor]:
+        z1, z2 = (method.projector(method.encoder.features(views[name])) for name in ("pixels1", "pixels2"))
+        return {"loss_agree": -torch.cosine_similarity(z1, z2).mean(), "std_z": spread(z1)}
+
+    method.loss = agree  # type: ignore[method-assign]
+    loop.run()
+    assert loop.collapsed_at is not None and loop.losses["std_z"] < 0.05
 
 
 def test_more_pictures_a_batch_than_there_are(tmp_path: Path, make: Make) -> None:
