@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 from methods.base import Batch, DataInfo, Method, Recipe, Streams, Views
-from methods.parts.encoders import ResNet, ViT, build_encoder
+from methods.parts.encoders import Pixels, ResNet, ViT, frozen_encoder
 
 
 class Untrained(Method):
@@ -14,11 +14,11 @@ class Untrained(Method):
 
     negatives: ClassVar[Literal["global", "per_device", "none"]] = "none"
     updates_per_load = 0
-    encoder: ViT | ResNet
+    encoder: ViT | ResNet | Pixels
 
     def __init__(self, recipe: Recipe, data: DataInfo) -> None:
         super().__init__(recipe, data)
-        self.encoder = build_encoder(recipe["network"])
+        self.encoder = frozen_encoder(recipe["network"])
 
     def steps(self, batch: Batch, rng: Streams) -> Iterator[Views]:
         return iter(())

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from methods.parts.encoders import build_encoder
+from methods.parts.encoders import frozen_encoder
 from repro import plan, recipes, settings, tracks
 from repro.stages.common import load_encoder
 from repro.workspace import Workspace
@@ -56,5 +56,5 @@ def load(
         return Loaded(trained.encoder.eval(), True, trained.mean, trained.std, recipe)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder = build_encoder(recipe["network"])
+        encoder = frozen_encoder(recipe["network"])
     return Loaded(encoder.eval(), False, None, None, recipe)

@@ -213,7 +213,28 @@ class ViT(nn.Module):
         return self.features(x)
 
 
-VIT_KEYS = ("size", "dim", "depth", "heads", "patch", "qkv_bias", "eps", "positions", "init", "freeze_patches")
+class Pixels(nn.Module):
+    """No network: the normalised pixels themselves, averaged down to at most 32 x 32. The floor under what is learnt."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.side = min(size, 32)
+        self.dim, self.channels, self.strides = 3 * self.side**2, (3,), (1,)
+
+    def feature_maps(self, x: Tensor) -> list[Tensor]:
+        return [x]
+
+    def features(self, x: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(x, self.side).flatten(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.features(x)
+
+
+VIT_KEYS = (
+    *("size", "dim", "depth", "heads", "patch", "qkv_bias", "eps"),
+    *("positions", "init", "freeze_patches", "pool"),
+)
 RESNET_KEYS = ("depth", "width", "stem", "zero_init_residual")
 
 
@@ -230,6 +251,9 @@ def build_encoder(network: Mapping[str, Any]) -> ViT | ResNet:
     if missing := [key for key in keys if key not in network]:
         raise ValueError(f"network.{missing[0]} is missing: arch = {arch!r} needs {', '.join(keys)}")
     options = {key: network[key] for key in keys}
-    if arch == "vit" and "pool" in network:
-        options["pool"] = network["pool"]
     return ViT(**options) if arch == "vit" else ResNet(**options)
+
+
+def frozen_encoder(network: Mapping[str, Any]) -> ViT | ResNet | Pixels:
+    """`build_encoder`, and for arch = "pixels" what nothing can train."""
+    return Pixels(network["size"]) if network["arch"] == "pixels" else build_encoder(network)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from eval import protocols
-from methods.parts.encoders import build_encoder
+from methods.parts.encoders import frozen_encoder
 from repro import checkpoints
 from repro.data import catalogue
 from repro.data.types import CocoSet, Pictures, ReidSet, Where
@@ -80,7 +80,7 @@ class Trained:
 def load_encoder(path: Path) -> Trained:
     """The encoder that a pre-training left at `path`; UserError where the file is not one or does not fit."""
     state = checkpoints.load(path, ENCODER)
-    encoder = build_encoder(state["network"])
+    encoder = frozen_encoder(state["network"])
     wanted = encoder.state_dict()
     given = state["weights"]
     if wanted.keys() != given.keys():
