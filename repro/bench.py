@@ -6,7 +6,7 @@ Two loops of the same method run in turns in one process, so that a noisy machin
     ready    the same updates on views that were made once: what is left when the data path costs nothing
 
 and where the package `lightly` is installed, its own data path and loss around the same network, for the methods that
-it has. Pictures are noise in memory. Every sample is some loads long; the table shows medians.
+it has. Pictures are noise in memory. Every sample is some loads long; the table shows medians, of ratios too.
 """
 
 from __future__ import annotations
@@ -110,13 +110,16 @@ def _row(info: recipes.MethodInfo, recipe: recipes.Recipe, scale: tracks.Track, 
         sides = [loop().train(), _ready(loop())]
         peer = _peer(info.name, recipe, scale.size, images)
         sides += [peer] if peer else []
-        ours, ready, *theirs = (batch / time for time in interleaved(sides, seconds, here))
-    row = [batch, f"{ours:,.0f}", f"{ready:,.0f}", f"{ours / ready:.2f}"]
-    return [*row, *((f"{theirs[0]:,.0f}", f"{ours / theirs[0]:.2f}") if theirs else ("-", "-"))]
+        ours, *others = interleaved(sides, seconds, here)
+    row = [str(batch), f"{batch / statistics.median(ours):,.0f}"]
+    for other in others:  # neighbours in time met the same disturbances: the ratio is that of neighbours
+        ratio = statistics.median(b / a for a, b in zip(ours, other, strict=True))
+        row += [f"{batch / statistics.median(other):,.0f}", f"{ratio:.2f}"]
+    return row if peer else [*row, "-", "-"]
 
 
-def interleaved(sides: Sequence[Iterator[None]], seconds: float, here: torch.device) -> list[float]:
-    """Median seconds that one step of each iterator takes, measured in turns: one sample of each, then again."""
+def interleaved(sides: Sequence[Iterator[None]], seconds: float, here: torch.device) -> list[list[float]]:
+    """Seconds that one step of each iterator takes, measured in turns: one sample of each, then again."""
 
     def sample(side: Iterator[None], steps: int) -> float:
         started = time.perf_counter()
@@ -136,7 +139,7 @@ def interleaved(sides: Sequence[Iterator[None]], seconds: float, here: torch.dev
     while len(samples[0]) < _FEWEST or time.perf_counter() < ends:
         for side, count, kept in zip(sides, steps, samples, strict=True):
             kept.append(sample(side, count))
-    return [statistics.median(kept) for kept in samples]
+    return samples
 
 
 def _ready(loop: PretrainLoop) -> Iterator[None]:
@@ -248,11 +251,14 @@ def _peer_network(name: str, recipe: recipes.Recipe) -> tuple[nn.ModuleDict, Cal
     if name == "moco_v2":
         queue = losses.NTXentLoss(method["temperature"], memory_bank_size=(method["bank_size"], out))
 
-        def moco(x1: Tensor, x2: Tensor) -> Tensor:
-            update_momentum(online, target, method["momentum"])
+        def one_way(x1: Tensor, x2: Tensor) -> Tensor:
             with torch.no_grad():
                 keys = target(x2)
             return queue(online(x1), keys)
+
+        def moco(x1: Tensor, x2: Tensor) -> Tensor:
+            update_momentum(online, target, method["momentum"])
+            return one_way(x1, x2) + (one_way(x2, x1) if method["symmetric"] else 0)
 
         return net, moco
     predictor = net["predictor"] = modules.BYOLPredictionHead(out, method["predictor_hidden"], out)
