@@ -61,7 +61,7 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 
 CASES = [
-    name + (f":{variant}" if variant else "")
+    pytest.param(f"{name}:{variant}", marks=pytest.mark.slow) if variant else name
     for name, info in sorted(recipes.methods().items())
     if name != "random"
     for variant in ("", *info.variants)
