@@ -143,7 +143,7 @@ def table(name: str | None, track: str, settings: Settings) -> str:
         recipe = recipes.resolve(info, variant, track, {})
         try:
             cost = measure(info.module, recipe, scale.size)
-            base = _reference(track, tuple(recipe["network"].items()), scale.size)
+            base = _reference(track, tuple(recipe["network"].items()), scale.size) if cost.flops else 1.0
         except (ValueError, RuntimeError, UserError) as error:
             faults.append(f"not measured: {arm}: {str(error).splitlines()[0]}")
             continue
@@ -169,15 +169,13 @@ def _row(arm: str, recipe: recipes.Recipe, cost: Cost, base: float, pictures: in
     pretrain, network = recipe["pretrain"], recipe["network"]
     loads = pictures // pretrain["batch"]
     here = pretrain["batch"] // pretrain["devices"] // pretrain["accumulate"]
-    vit = network["arch"] == "vit"
-    shape = (
-        f"{network['dim']}x{network['depth']}/{network['patch']}"
-        if vit
-        else f"{network['depth']}, {network['width']} wide"
-    )
+    shape = {
+        "vit": " {dim}x{depth}/{patch}",
+        "resnet": " {depth}, {width} wide",
+    }.get(network["arch"], "").format_map(network)
     return [
         arm,
-        f"{network['arch']} {shape}",
+        network["arch"] + shape,
         f"{cost.flops / 1e9:.3g}",
         f"{cost.flops / base:.2f}",
         f"{loads * cost.updates:,}",

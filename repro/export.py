@@ -65,6 +65,8 @@ def write(source: Path, to: str, out: Path) -> str:
         raise unknown("library to export to", to, TARGETS)
     trained = load_encoder(source)
     trained.encoder.cpu()
+    if trained.network["arch"] not in ("resnet", "vit"):
+        raise UserError(f"{source}: nothing to export, its encoder ({trained.network['arch']}) is no network")
     trained.network.setdefault("pool", "class")  # encoders of before there was a choice
     try:
         target = TARGETS[to](trained)

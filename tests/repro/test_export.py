@@ -145,6 +145,13 @@ def test_a_library_that_is_not_there(capsys: pytest.CaptureFixture[str], monkeyp
     assert "pip install timm" in capsys.readouterr().err
 
 
+def test_raw_pixels_are_no_network(capsys: pytest.CaptureFixture[str]) -> None:
+    state = {"form": ENCODER, "network": VIT | {"arch": "pixels"}, "mean": [0.5] * 3, "std": [0.2] * 3, "weights": {}}
+    checkpoints.save(Path("encoder.pt"), state)
+    assert main("export --to torchvision --checkpoint encoder.pt --out x.pth".split()) == 2
+    assert "is no network" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
