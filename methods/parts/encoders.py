@@ -214,7 +214,7 @@ class ViT(nn.Module):
 
 
 class Pixels(nn.Module):
-    """No network: the normalised pixels themselves, averaged down to at most 32 x 32. The floor under what is learnt."""
+    """No network: the normalised pixels, averaged down to at most 32 x 32. The floor under what is learnt."""
 
     def __init__(self, size: int) -> None:
         super().__init__()

@@ -37,7 +37,7 @@ def records() -> dict[str, dict[str, object]]:
 
 
 def test_a_quick_run_leaves_records_boards_and_one_table(capsys: pytest.CaptureFixture[str]) -> None:
-    line = ["run", "--method", "aps", "random", "--suite", "quick", *SMALL]
+    line = ["run", "--method", "aps", "random:vit", "--suite", "quick", *SMALL]
     assert main(line) == 0
     out = capsys.readouterr().out
     assert re.search(r"knn +aps", out) and re.search(r"linear +random", out) and "none comparable" in out
@@ -65,7 +65,7 @@ def test_a_quick_run_leaves_records_boards_and_one_table(capsys: pytest.CaptureF
 
 
 def test_one_job_that_fails_does_not_stop_the_others(capsys: pytest.CaptureFixture[str]) -> None:
-    status = main(["run", "--method", "aps", "random", "--suite", "quick", *SMALL, "pretrain.lr=1e30"])
+    status = main(["run", "--method", "aps", "random:vit", "--suite", "quick", *SMALL, "pretrain.lr=1e30"])
     out = capsys.readouterr().out
     assert status == 1
     assert re.search(r"failed: pretrain-aps\S+: .*the loss became .*\(log: ", out)
@@ -130,7 +130,7 @@ def test_ctrl_c_says_what_is_kept_and_how_to_go_on() -> None:
 def test_the_same_graph_on_slurm(capsys: pytest.CaptureFixture[str]) -> None:
     if reason := cluster.available():
         pytest.skip(f"{reason} (tests/slurm/cluster.sh starts one)")
-    line = ["run", "--method", "random", "--suite", "quick", *SMALL]
+    line = ["run", "--method", "random:vit", "--suite", "quick", *SMALL]
     line[line.index("local")] = "slurm"
     started = time.monotonic()
     assert main(line) == 0
@@ -151,7 +151,7 @@ def test_the_same_graph_on_slurm(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_own_pictures(miniature, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # type: ignore[no-untyped-def]
     folder = miniature("folder", tmp_path / "mine")
-    line = ["run", "--method", "supervised", "--suite", "quick", "--data", str(folder), *SMALL]
+    line = ["run", "--method", "supervised:vit", "--suite", "quick", "--data", str(folder), *SMALL]
     line = [word for word in line if not word.startswith("data.limit")] + ["pretrain.batch=4"]
     assert main(line) == 0, capsys.readouterr().out
     assert "mine" in json.dumps(records()["knn supervised 0"]["provenance"])
