@@ -70,3 +70,56 @@ def test_a_recipe_file_of_ones_own(tmp_path: Path) -> None:
     path.write_text(text.replace('"mine"\nmodule', '"aps"\nmodule') + "[defaults.pretrain]\n")
     with pytest.raises(UserError, match="taken"):
         recipes.find(str(path))
+
+
+@pytest.mark.parametrize(
+    "method, override, words",
+    [
+        ("aps", {"accumulate": 2}, "negatives are those of the whole batch"),
+        ("rotation_aux:simclr", {"accumulate": 2}, "negatives are those of the whole batch"),
+        ("byol", {"batch": 100, "devices": 8}, "batch = 100 is not 8 devices x 1 micro-batches"),
+        ("byol", {"batch": 36, "devices": 2, "accumulate": 4}, "choose a multiple of 8"),
+        ("byol", {"devices": 0}, "at least 1"),
+    ],
+)
+def test_the_contract_of_the_global_batch(method: str, override: dict[str, int], words: str) -> None:
+    info, variant = recipes.find(method)
+    with pytest.raises(UserError, match=words):
+        recipes.resolve(info, variant, "mini", {"pretrain": override})
+
+
+def test_accumulation_is_free_where_no_negative_depends_on_it() -> None:
+    for method in ("byol", "truncated_triplet", "moco_v2", "rotation_aux"):
+        info, variant = recipes.find(method)
+        changed = recipes.resolve(info, variant, "mini", {"pretrain": {"batch": 128, "accumulate": 4}})
+        assert changed["pretrain"]["accumulate"] == 4
+    info, _ = recipes.find("truncated_triplet")
+    released = recipes.resolve(info, "", "imagenet", {})["pretrain"]
+    assert (released["batch"], released["devices"], released["accumulate"]) == (6272, 8, 4)  # 196 a device
+
+
+def test_a_task_over_a_base_has_the_bases_recipe() -> None:
+    info, _ = recipes.find("rotation_aux")
+    for variant, base in (("", "byol"), ("swav", "swav"), ("moco_v3", "moco_v3:resnet"), ("aps", "aps")):
+        other, its_variant = recipes.find(base)
+        for track in tracks.tracks():
+            with_task, alone = recipes.resolve(info, variant, track, {}), recipes.resolve(other, its_variant, track, {})
+            assert with_task["base"] == {"name": base, "module": other.module}
+            assert with_task["pretrain"] == alone["pretrain"] and with_task["network"] == alone["network"]
+            added = with_task["method"].keys() - alone["method"].keys()
+            assert added and all(key.startswith(("rotation_", "shuffled_")) for key in added)
+        assert recipes.negatives(info, variant) == other.negatives
+        assert recipes.relative_cost(info, variant) > recipes.relative_cost(other, its_variant)
+
+
+def test_another_architecture_brings_the_tracks_network_of_it() -> None:
+    info, _ = recipes.find("byol")
+    vit = recipes.resolve(info, "", "mini", {"network": {"arch": "vit"}})["network"]
+    assert {key: vit[key] for key in ("dim", "depth", "heads", "patch")} == {
+        "dim": 128,
+        "depth": 6,
+        "heads": 4,
+        "patch": 4,
+    }
+    with pytest.raises(UserError, match=r"network\.arch"):
+        recipes.resolve(info, "", "mini", {"network": {"arch": "mlp"}})

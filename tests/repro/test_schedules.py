@@ -35,3 +35,44 @@ def test_constant_and_no_warmup() -> None:
 
 def test_a_run_shorter_than_its_warmup_only_rises() -> None:
     assert factor({**MOCO, "epochs": 2}, 1, 0.5) == pytest.approx(1.5 / 20)
+
+
+def test_openselfsup_warms_up_by_update_and_falls_by_epoch() -> None:
+    """mmcv: the epoch's cosine, times 1 - (1 - i / W) (1 - ratio) in the warm-up (truncated triplet's recipe)."""
+    recipe = {
+        **BASE,
+        "epochs": 200,
+        "warmup_epochs": 10,
+        "warmup_start": 1e-4,
+        "schedule_clock": "epoch_after_warmup",
+        "cosine_start": "zero_product",
+    }
+    for epoch, fraction in ((0, 0.0), (3, 0.25), (9, 0.5), (10, 0.5), (150, 0.9)):
+        share = min(1.0, (epoch + fraction) / 10)
+        expected = (1 - (1 - share) * (1 - 1e-4)) * 0.5 * (1 + math.cos(math.pi * epoch / 200))
+        assert factor(recipe, epoch, fraction) == pytest.approx(expected)
+
+
+def test_effssl_reaches_the_full_rate_within_its_warmup_and_ends_above_zero() -> None:
+    """numpy.linspace(0.3, 1.2, W) and then a cosine from 1.2 to 0.0012, over all updates of 50 epochs."""
+    per_epoch, epochs, warmup = 7, 50, 10
+    recipe = {
+        **BASE,
+        "epochs": epochs,
+        "warmup_epochs": warmup,
+        "warmup_start": 0.25,
+        "warmup_end_included": True,
+        "final": 0.001,
+        "schedule_clock": "update",
+        "cosine_start": "after_warmup",
+    }
+    rates = [
+        1.2 * factor(recipe, update // per_epoch, update % per_epoch / per_epoch, 1 / per_epoch)
+        for update in range(epochs * per_epoch)
+    ]
+    n = warmup * per_epoch
+    expected = [0.3 + (1.2 - 0.3) * i / (n - 1) for i in range(n)]
+    rest = (epochs - warmup) * per_epoch
+    expected += [0.0012 + 0.5 * (1.2 - 0.0012) * (1 + math.cos(math.pi * t / rest)) for t in range(rest)]
+    assert rates == pytest.approx(expected)
+    assert rates[n - 1] == pytest.approx(1.2) and rates[n] == pytest.approx(1.2)
