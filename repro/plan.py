@@ -257,7 +257,7 @@ class _Builder:
         pictures = self.data["limit"] or catalogue.train_pictures(self.data["classification"], self.settings.where)
         units = pictures * recipe["pretrain"]["epochs"] * recipes.relative_cost(info, variant)
         sizes = {"size": track.size, "stored": track.stored}
-        spec = {**sizes, "recipe": recipe, "threads": track.training(recipe["network"]["arch"]).cpus}
+        spec = {**sizes, "recipe": recipe, "threads": track.resources["pretrain"].cpus}
         parent = self.add(
             "pretrain", info, variant, seed, "classification", spec, seconds=10 + units / track.units_per_second
         )
@@ -344,7 +344,7 @@ def graph(plan: Plan, settings: Settings) -> Graph:
     # The longest first: whoever fills two cores with them is done sooner.
     longest = sorted(groups.items(), key=lambda group: -sum(job.seconds for job in group[1]))
     for (origin, stage), jobs in longest:
-        need = resources_of(jobs[0], plan.track)
+        need = plan.track.resources[stage]
         after = (node_key(by_mark[origin], "pretrain"),) if stage != "pretrain" else ()
         nodes.append(
             Node(
@@ -359,13 +359,6 @@ def graph(plan: Plan, settings: Settings) -> Graph:
             )
         )
     return Graph(nodes)
-
-
-def resources_of(job: Job, track: tracks.Track) -> tracks.Resources:
-    """What the process that this job runs in asks for."""
-    if job.kind == "pretrain":
-        return track.training(job.spec["recipe"]["network"]["arch"])
-    return track.resources[job.node]
 
 
 def node_key(origin: Job, stage: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from repro import recipes, tracks
 from repro.data.types import Status, Where
-from repro.plan import Plan, resources_of
+from repro.plan import Plan
 from repro.settings import Settings
 
 
@@ -35,7 +35,7 @@ def plan_table(plan: Plan, settings: Settings) -> str:
     numbers = {job.fingerprint: number for number, job in enumerate(plan.jobs, 1)}
     rows = []
     for job in plan.jobs:
-        need = resources_of(job, plan.track)
+        need = plan.track.resources[job.node]
         state = "cached" if job.cached else "no data" if job.missing else "to do"
         rows.append(
             [

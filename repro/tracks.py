@@ -41,10 +41,6 @@ class Track:
     seconds: Mapping[str, float]
     resources: Mapping[str, Resources]
 
-    def training(self, arch: str) -> Resources:
-        """What pre-training a network of that architecture asks for."""
-        return self.resources.get(f"pretrain_{arch}", self.resources["pretrain"])
-
 
 @cache
 def tracks() -> dict[str, Track]:
