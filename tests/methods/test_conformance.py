@@ -162,10 +162,14 @@ def test_rows_on_two_processes_are_the_rows_on_one(
     one, two = (torch.load(tmp_path / f"{count}.pt", weights_only=True) for count in (1, 2))
     assert one.keys() == two.keys() and len(one) == len(cases)
     for case, values in one.items():
-        gradients = [value.abs().max().item() for key, value in values.items() if key.startswith("grad")]
+        apart, size = 0.0, 0.0
         for key, value in values.items():
-            scale = max(1.0, max(gradients) if key.startswith("grad") else value.abs().max().item())
-            assert (two[case][key] - value).abs().max().item() <= 1e-5 * scale, (case, key)
+            difference = two[case][key] - value
+            if key.startswith("grad"):
+                apart, size = apart + difference.square().sum().item(), size + value.square().sum().item()
+            else:
+                assert difference.abs().max().item() <= 1e-5 * max(1.0, value.abs().max().item()), (case, key)
+        assert apart**0.5 <= 1e-5 * max(1.0, size**0.5), case  # of the whole gradient as one vector
 
 
 def test_the_control_makes_no_update(build: Build) -> None:
