@@ -167,6 +167,9 @@ class Method(BaseModel):
     updates_per_load: int = 1
     """How many Views `steps` yields, which the loop's clock needs to know beforehand; 0: there is nothing to train."""
 
+    constant_rate: ClassVar[tuple[str, ...]] = ()
+    """Names of the parts whose learning rate the schedule leaves alone."""
+
     encoder: nn.Module
     """What is kept: features(x) -> [B, D], feature_maps(x) -> list; see methods/parts/encoders.py."""
 
@@ -205,12 +208,18 @@ class Method(BaseModel):
         raise ValueError(f"{type(self).__name__} shows no full-size views: nothing can be rotated")
 
     def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Groups for the optimiser; by default all trainable parameters, decayed alike.
+        """Groups for the optimiser; by default all trainable parameters, decayed alike, those of `constant_rate` apart.
 
-        A group may say "constant_lr": True (the schedule's factor is not applied), "lr_scale" (a factor on the rate)
-        and, for LARS, "adapt" (methods/parts/lars.py).
+        A group may say "constant_lr": True (the schedule's factor is not applied) and, for LARS, "adapt"
+        (methods/parts/lars.py).
         """
-        return [{"params": [p for p in self.parameters() if p.requires_grad], "weight_decay": weight_decay}]
+        constant = [p for name in self.constant_rate for p in getattr(self, name).parameters() if p.requires_grad]
+        apart = {id(p) for p in constant}
+        scheduled = [p for p in self.parameters() if p.requires_grad and id(p) not in apart]
+        groups: list[dict[str, Any]] = [{"params": scheduled, "weight_decay": weight_decay}]
+        if constant:
+            groups.append({"params": constant, "weight_decay": weight_decay, "constant_lr": True})
+        return groups
 
     def forward(self, views: Views) -> dict[str, Tensor]:
         return self.loss(views)

@@ -25,18 +25,18 @@ Differs from them:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from methods.base import Batch, Clock, DataInfo, Method, Recipe, Streams, Views
+from methods.base import Clock, DataInfo, Recipe, Views
 from methods.parts.ema import cosine_momentum, follow, momentum_copy
-from methods.parts.encoders import ResNet, ViT, build_encoder
+from methods.parts.encoders import ViT
 from methods.parts.heads import mlp, spread
 from methods.parts.losses import cosine
-from methods.parts.views import Augment
+from methods.parts.multi_view import MultiView
 
 EXCLUSIONS = ("released", "vectors")
 _EXCLUDED = re.compile(r"(bn|gn)\d*.(weight|bias)|bias")  # OpenSelfSup's two expressions
@@ -60,9 +60,8 @@ def initialise(encoder: nn.Module, projector: nn.Module, predictor: nn.Module) -
             nn.init.zeros_(module.bias)
 
 
-class BYOL(Method):
+class BYOL(MultiView):
     negatives: ClassVar[Literal["global", "per_device", "none"]] = "none"
-    encoder: ViT | ResNet
 
     def __init__(self, recipe: Recipe, data: DataInfo) -> None:
         super().__init__(recipe, data)
@@ -70,18 +69,11 @@ class BYOL(Method):
         self.momentum, self.exclusion = method["momentum"], method["lars_exclusion"]
         if self.exclusion not in EXCLUSIONS:
             raise ValueError(f"method.lars_exclusion = {self.exclusion!r}: known are {', '.join(EXCLUSIONS)}")
-        self.encoder = build_encoder(recipe["network"])
         out = method["head_dim"]
         self.projector = mlp((self.encoder.dim, method["projector_hidden"], out), last_norm=None, bias=True)
         self.predictor = mlp((out, method["predictor_hidden"], out), last_norm=None, bias=True)
         initialise(self.encoder, self.projector, self.predictor)
         self.target = momentum_copy(nn.Sequential(self.encoder, self.projector))
-        self.augment1, self.augment2 = (Augment.of_recipe(method, data, view) for view in (0, 1))
-
-    def steps(self, batch: Batch, rng: Streams) -> Iterator[Views]:
-        pixels1, _ = self.augment1(batch.images, rng.stream("view1"))
-        pixels2, _ = self.augment2(batch.images, rng.stream("view2"))
-        yield Views({"pixels1": pixels1, "pixels2": pixels2})
 
     def inputs(self, views: Views) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What the online network sees of views 1 and 2, then what the target network sees."""
@@ -105,9 +97,6 @@ class BYOL(Method):
         k = clock.update * clock.micro_batches - 1
         m = cosine_momentum(self.momentum, k / (clock.updates * clock.micro_batches))
         follow(self.target, nn.Sequential(self.encoder, self.projector), m)
-
-    def rotatable(self, views: Views) -> list[Tensor]:
-        return [views["pixels1"], views["pixels2"]]
 
     def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         if self.exclusion == "vectors":

@@ -17,18 +17,17 @@ targets); pixels are normalised by the data's mean and deviation, theirs by Imag
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from methods.base import Batch, Clock, DataInfo, Method, Recipe, Streams, Views
+from methods.base import Clock, DataInfo, Recipe, Views
 from methods.parts.ema import follow, momentum_copy
-from methods.parts.encoders import ResNet, ViT, build_encoder
 from methods.parts.heads import mlp, spread
+from methods.parts.multi_view import MultiView
 from methods.parts.patches import average_groups, grouped_nce, split_patches
-from methods.parts.views import Augment
 
 
 def patch_loss(p1: Tensor, p2: Tensor, t1: Tensor, t2: Tensor, temperature: float) -> Tensor:
@@ -39,26 +38,19 @@ def patch_loss(p1: Tensor, p2: Tensor, t1: Tensor, t2: Tensor, temperature: floa
     return (grouped_nce(p1, t2, temperature) + grouped_nce(p2, t1, temperature)) / 2
 
 
-class FastMoCo(Method):
+class FastMoCo(MultiView):
+    constant_rate = ("predictor",)
     negatives: ClassVar[Literal["global", "per_device", "none"]] = "global"
-    encoder: ViT | ResNet
 
     def __init__(self, recipe: Recipe, data: DataInfo) -> None:
         super().__init__(recipe, data)
         method = recipe["method"]
         self.temperature, self.momentum = method["temperature"], method["momentum"]
         self.grid, self.members = method["split"], method["combine"]
-        self.encoder = build_encoder(recipe["network"])
         hidden, out = method["head_hidden"], method["head_dim"]
         self.projector = mlp((self.encoder.dim, hidden, hidden, out), bias=True, last_norm=True)
         self.predictor = mlp((out, method["predictor_hidden"], out), bias=True, last_norm=None)
         self.target = momentum_copy(nn.Sequential(self.encoder, self.projector))
-        self.augment = Augment.of_recipe(method, data)
-
-    def steps(self, batch: Batch, rng: Streams) -> Iterator[Views]:
-        pixels1, _ = self.augment(batch.images, rng.stream("view1"))
-        pixels2, _ = self.augment(batch.images, rng.stream("view2"))
-        yield Views({"pixels1": pixels1, "pixels2": pixels2})
 
     def loss(self, views: Views) -> dict[str, Tensor]:
         x1, x2 = self.rotatable(views)
@@ -74,13 +66,3 @@ class FastMoCo(Method):
 
     def after_update(self, clock: Clock, pending: Sequence[Mapping[str, Tensor]]) -> None:
         follow(self.target, nn.Sequential(self.encoder, self.projector), self.momentum)
-
-    def rotatable(self, views: Views) -> list[Tensor]:
-        return [views["pixels1"], views["pixels2"]]
-
-    def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        slow = [p for part in (self.encoder, self.projector) for p in part.parameters() if p.requires_grad]
-        return [
-            {"params": slow, "weight_decay": weight_decay},
-            {"params": list(self.predictor.parameters()), "weight_decay": weight_decay, "constant_lr": True},
-        ]

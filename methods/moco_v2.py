@@ -25,20 +25,19 @@ Differs from the authors' code (facebookresearch/moco):
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from methods.base import Batch, Clock, DataInfo, Method, Recipe, Streams, Views
+from methods.base import Clock, DataInfo, Recipe, Views
 from methods.parts.bank import bank_of_recipe
 from methods.parts.ema import cosine_momentum, follow, momentum_copy
-from methods.parts.encoders import ResNet, ViT, build_encoder
 from methods.parts.heads import mlp, spread
 from methods.parts.losses import gather_keys
-from methods.parts.views import Augment
+from methods.parts.multi_view import MultiView
 
 
 def contrast_with_queue(q: Tensor, k: Tensor, queue: Tensor, temperature: float) -> Tensor:
@@ -52,27 +51,19 @@ def contrast_with_queue(q: Tensor, k: Tensor, queue: Tensor, temperature: float)
     return F.cross_entropy(logits, torch.zeros(len(q), dtype=torch.int64, device=q.device))
 
 
-class MoCoV2(Method):
+class MoCoV2(MultiView):
     negatives: ClassVar[Literal["global", "per_device", "none"]] = "none"
-    encoder: ViT | ResNet
 
     def __init__(self, recipe: Recipe, data: DataInfo) -> None:
         super().__init__(recipe, data)
         method = recipe["method"]
         self.temperature, self.symmetric = method["temperature"], method["symmetric"]
         self.momentum, self.momentum_end = method["momentum"], method["momentum_end"]
-        self.encoder = build_encoder(recipe["network"])
         sizes = (self.encoder.dim, method["head_hidden"], method["head_dim"])
         self.projector = mlp(sizes, norm=False, last_norm=None, bias=True)
         self.target = momentum_copy(nn.Sequential(self.encoder, self.projector))
         self.queue2 = bank_of_recipe(recipe, method["head_dim"])  # keys of view 2, which queries of view 1 meet
         self.queue1 = bank_of_recipe(recipe, method["head_dim"]) if self.symmetric else None
-        self.augment1, self.augment2 = (Augment.of_recipe(method, data, view) for view in (0, 1))
-
-    def steps(self, batch: Batch, rng: Streams) -> Iterator[Views]:
-        pixels1, _ = self.augment1(batch.images, rng.stream("view1"))
-        pixels2, _ = self.augment2(batch.images, rng.stream("view2"))
-        yield Views({"pixels1": pixels1, "pixels2": pixels2})
 
     def _key(self, x: Tensor) -> Tensor:
         with torch.no_grad():

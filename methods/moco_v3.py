@@ -21,18 +21,17 @@ Like theirs: BatchNorm's running statistics of the target are its own, never ave
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from methods.base import Batch, Clock, DataInfo, Method, Recipe, Streams, Views
+from methods.base import Clock, DataInfo, Recipe, Views
 from methods.parts.ema import cosine_momentum, follow, momentum_copy
-from methods.parts.encoders import ResNet, ViT, build_encoder
 from methods.parts.heads import mlp, spread
 from methods.parts.losses import info_nce
-from methods.parts.views import Augment
+from methods.parts.multi_view import MultiView
 
 
 def contrast(q: Tensor, k: Tensor, temperature: float) -> Tensor:
@@ -40,26 +39,18 @@ def contrast(q: Tensor, k: Tensor, temperature: float) -> Tensor:
     return 2 * temperature * info_nce(q, k, temperature)
 
 
-class MoCoV3(Method):
+class MoCoV3(MultiView):
     negatives: ClassVar[Literal["global", "per_device", "none"]] = "global"
-    encoder: ViT | ResNet
 
     def __init__(self, recipe: Recipe, data: DataInfo) -> None:
         super().__init__(recipe, data)
         method = recipe["method"]
         self.temperature, self.momentum = method["temperature"], method["momentum"]
-        self.encoder = build_encoder(recipe["network"])
         hidden, out = method["head_hidden"], method["head_dim"]
         self.projector = mlp((self.encoder.dim, *[hidden] * (method["projector_layers"] - 1), out), last_norm=False)
         last = False if method["predictor_norm"] else None
         self.predictor = mlp((out, *[hidden] * (method["predictor_layers"] - 1), out), last_norm=last)
         self.target = momentum_copy(nn.Sequential(self.encoder, self.projector))
-        self.augment1, self.augment2 = (Augment.of_recipe(method, data, view) for view in (0, 1))
-
-    def steps(self, batch: Batch, rng: Streams) -> Iterator[Views]:
-        pixels1, _ = self.augment1(batch.images, rng.stream("view1"))
-        pixels2, _ = self.augment2(batch.images, rng.stream("view2"))
-        yield Views({"pixels1": pixels1, "pixels2": pixels2})
 
     def loss(self, views: Views) -> dict[str, Tensor]:
         x1, x2 = views["pixels1"], views["pixels2"]
@@ -77,6 +68,3 @@ class MoCoV3(Method):
     def after_update(self, clock: Clock, pending: Sequence[Mapping[str, Tensor]]) -> None:
         online = nn.Sequential(self.encoder, self.projector)
         follow(self.target, online, cosine_momentum(self.momentum, clock.progress))
-
-    def rotatable(self, views: Views) -> list[Tensor]:
-        return [views["pixels1"], views["pixels2"]]

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +64,7 @@ def momentum_loss(n1: Tensor, n3: Tensor, p1: Tensor, p3: Tensor, temperature: f
 
 
 class MultiNetwork(Method):
+    constant_rate = ("predictor",)
     negatives: ClassVar[Literal["global", "per_device", "none"]] = "global"
     encoder: ViT | ResNet
 
@@ -141,10 +142,3 @@ class MultiNetwork(Method):
 
     def rotatable(self, views: Views) -> list[Tensor]:
         return [views[f"pixels{i}"] for i in self.online]
-
-    def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        slow = [p for part in (self.encoder, self.projector) for p in part.parameters() if p.requires_grad]
-        return [
-            {"params": slow, "weight_decay": weight_decay},
-            {"params": list(self.predictor.parameters()), "weight_decay": weight_decay, "constant_lr": True},
-        ]

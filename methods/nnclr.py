@@ -18,7 +18,7 @@ process; the bank keeps z as it is, theirs normalised (the cosine and the loss d
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import permutations
 from typing import ClassVar, Literal
 
@@ -26,12 +26,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from methods.base import Batch, Clock, DataInfo, Method, Recipe, Streams, Views
+from methods.base import Clock, DataInfo, Recipe, Views
 from methods.parts.bank import bank_of_recipe
-from methods.parts.encoders import ResNet, ViT, build_encoder
 from methods.parts.heads import mlp, spread
 from methods.parts.losses import first_row, gather, gather_keys
-from methods.parts.views import Augment
+from methods.parts.multi_view import MultiView
 
 
 def neighbour_loss(neighbours: Tensor, predictions: Tensor, temperature: float) -> Tensor:
@@ -48,28 +47,17 @@ def neighbour_loss(neighbours: Tensor, predictions: Tensor, temperature: float) 
     return F.cross_entropy(logits, torch.arange(first, first + len(n), device=n.device))
 
 
-class NNCLR(Method):
+class NNCLR(MultiView):
     negatives: ClassVar[Literal["global", "per_device", "none"]] = "global"
-    encoder: ViT | ResNet
 
     def __init__(self, recipe: Recipe, data: DataInfo) -> None:
         super().__init__(recipe, data)
         method = recipe["method"]
         self.temperature = method["temperature"]
-        self.encoder = build_encoder(recipe["network"])
         hidden, out = method["head_hidden"], method["head_dim"]
         self.projector = mlp((self.encoder.dim, hidden, hidden, out), bias=True, last_norm=True)
         self.predictor = mlp((out, method["predictor_hidden"], out), bias=True, last_norm=None)
         self.bank = bank_of_recipe(recipe, out)
-        self.augments = [Augment.of_recipe(method, data, view) for view in range(len(method["blur_p"]))]
-
-    def steps(self, batch: Batch, rng: Streams) -> Iterator[Views]:
-        yield Views(
-            {
-                f"pixels{i}": augment(batch.images, rng.stream(f"view{i}"))[0]
-                for i, augment in enumerate(self.augments, start=1)
-            }
-        )
 
     def loss(self, views: Views) -> dict[str, Tensor]:
         f = [self.encoder.features(x) for x in self.rotatable(views)]
@@ -87,6 +75,3 @@ class NNCLR(Method):
     def after_update(self, clock: Clock, pending: Sequence[Mapping[str, Tensor]]) -> None:
         for part in pending:
             self.bank.enqueue(gather_keys(part["pending_keys"]))
-
-    def rotatable(self, views: Views) -> list[Tensor]:
-        return [views[f"pixels{i}"] for i in range(1, len(self.augments) + 1)]

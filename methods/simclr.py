@@ -28,40 +28,30 @@ Differs from the authors' code (google-research/simclr):
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from methods.base import Batch, DataInfo, Method, Recipe, Streams, Views
-from methods.parts.encoders import ResNet, ViT, build_encoder
+from methods.base import DataInfo, Recipe, Views
 from methods.parts.heads import mlp, spread
 from methods.parts.losses import nt_xent
-from methods.parts.views import Augment
+from methods.parts.multi_view import MultiView
 
 
-class SimCLR(Method):
+class SimCLR(MultiView):
     negatives: ClassVar[Literal["global", "per_device", "none"]] = "global"
-    encoder: ViT | ResNet
 
     def __init__(self, recipe: Recipe, data: DataInfo) -> None:
         super().__init__(recipe, data)
         method = recipe["method"]
         self.temperature, self.one_forward = method["temperature"], method["one_forward"]
-        self.encoder = build_encoder(recipe["network"])
         sizes = (self.encoder.dim, method["head_hidden"], method["head_dim"])
         if method["projector_norm"]:
             self.projector = mlp(sizes, last_norm=True)
             self.projector[-1].bias.requires_grad_(False)  # stays 0: the authors' last norm has a scale alone
         else:
             self.projector = mlp(sizes, norm=False, last_norm=None, bias=True)
-        self.augment1, self.augment2 = (Augment.of_recipe(method, data, view) for view in (0, 1))
-
-    def steps(self, batch: Batch, rng: Streams) -> Iterator[Views]:
-        pixels1, _ = self.augment1(batch.images, rng.stream("view1"))
-        pixels2, _ = self.augment2(batch.images, rng.stream("view2"))
-        yield Views({"pixels1": pixels1, "pixels2": pixels2})
 
     def loss(self, views: Views) -> dict[str, Tensor]:
         pixels = [views["pixels1"], views["pixels2"]]
@@ -72,6 +62,3 @@ class SimCLR(Method):
             "std_z": spread(z1),
             "std_features": spread(features[0]),
         }
-
-    def rotatable(self, views: Views) -> list[Tensor]:
-        return [views["pixels1"], views["pixels2"]]

@@ -20,16 +20,14 @@ Differs from the authors' code:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from methods.base import Batch, DataInfo, Method, Recipe, Streams, Views
-from methods.parts.encoders import ResNet, ViT, build_encoder
+from methods.base import DataInfo, Recipe, Views
 from methods.parts.heads import mlp, spread
 from methods.parts.losses import cosine
-from methods.parts.views import Augment
+from methods.parts.multi_view import MultiView
 
 
 def negative_cosine(p: Tensor, z: Tensor) -> Tensor:
@@ -37,23 +35,16 @@ def negative_cosine(p: Tensor, z: Tensor) -> Tensor:
     return -cosine(p, z).mean()
 
 
-class SimSiam(Method):
+class SimSiam(MultiView):
+    constant_rate = ("predictor",)
     negatives: ClassVar[Literal["global", "per_device", "none"]] = "none"
-    encoder: ViT | ResNet
 
     def __init__(self, recipe: Recipe, data: DataInfo) -> None:
         super().__init__(recipe, data)
         method = recipe["method"]
-        self.encoder = build_encoder(recipe["network"])
         hidden, out = method["projector_hidden"], method["projector_dim"]
         self.projector = mlp((self.encoder.dim, *[hidden] * (method["projector_layers"] - 1), out), last_norm=False)
         self.predictor = mlp((out, method["predictor_hidden"], out), last_norm=None, last_bias=True)
-        self.augment1, self.augment2 = (Augment.of_recipe(method, data, view) for view in (0, 1))
-
-    def steps(self, batch: Batch, rng: Streams) -> Iterator[Views]:
-        pixels1, _ = self.augment1(batch.images, rng.stream("view1"))
-        pixels2, _ = self.augment2(batch.images, rng.stream("view2"))
-        yield Views({"pixels1": pixels1, "pixels2": pixels2})
 
     def loss(self, views: Views) -> dict[str, Tensor]:
         f1, f2 = (self.encoder.features(views[name]) for name in ("pixels1", "pixels2"))
@@ -65,11 +56,3 @@ class SimSiam(Method):
             "std_z": spread(z1),
             "std_features": spread(f1),
         }
-
-    def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        decayed = [p for part in (self.encoder, self.projector) for p in part.parameters() if p.requires_grad]
-        constant = {"params": list(self.predictor.parameters()), "weight_decay": weight_decay, "constant_lr": True}
-        return [{"params": decayed, "weight_decay": weight_decay}, constant]
-
-    def rotatable(self, views: Views) -> list[Tensor]:
-        return [views["pixels1"], views["pixels2"]]

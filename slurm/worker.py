@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import submitit
 
 BUSY = os.EX_TEMPFAIL  # exit status: another process is running this node
+LONGEST = 1000  # characters kept of what an error says; its cause may follow a long path
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -125,7 +126,7 @@ def _record(node: Node, folder: Folder) -> Any:
             raise TypeError(f"{node.target} must return plain JSON ({error})") from None
     except SystemExit as error:
         if isinstance(error.code, str):  # the target's own words, which Python prints and turns into status 1
-            record("failed", error.code[:300], None)
+            record("failed", error.code[:LONGEST], None)
         raise
     except Exception as error:
         record("failed", one_line(error), None)
@@ -141,7 +142,7 @@ def _call(node: Node) -> Any:
 
 def one_line(error: BaseException) -> str:
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return f"{type(error).__name__}: {text}"[:300] if text else type(error).__name__
+    return f"{type(error).__name__}: {text}"[:LONGEST] if text else type(error).__name__
 
 
 def slurm_job() -> str:

@@ -60,7 +60,6 @@ def build_optimizer(method: Method, recipe: Mapping[str, Any]) -> torch.optim.Op
     """AdamW, SGD or LARS as the table [pretrain] says (checked by the plan); the rate is set before every update."""
     groups = method.param_groups(recipe["weight_decay"])
     for group in groups:
-        group.setdefault("lr_scale", 1.0)
         group.setdefault("constant_lr", False)
     if recipe["optimizer"] == "adamw":
         return torch.optim.AdamW(groups, lr=0.0, betas=tuple(recipe["betas"]), fused=True)
@@ -231,7 +230,7 @@ class PretrainLoop:
         rate = recipe["lr"] * recipe["batch"] / recipe["base_batch"]
         scheduled = rate * factor(recipe, self.epoch, fraction, step)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["lr_scale"] * (rate if group["constant_lr"] else scheduled)
+            group["lr"] = rate if group["constant_lr"] else scheduled
         half = recipe["precision"] == "bf16"
         pending = []
         for views in micro_batches:

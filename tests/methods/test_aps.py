@@ -181,8 +181,8 @@ def test_loss_is_the_sheets_formula_written_out() -> None:
         for i in range(b):
             similar = []
             for j in range(b):
-                dot = sum(float(x) * float(y) for x, y in zip(predicted[i], keys[j], strict=True))
-                size = math.sqrt(sum(float(x) ** 2 for x in predicted[i]) * sum(float(y) ** 2 for y in keys[j]))
+                dot = sum(x.item() * y.item() for x, y in zip(predicted[i], keys[j], strict=True))
+                size = math.sqrt(sum(x.item() ** 2 for x in predicted[i]) * sum(y.item() ** 2 for y in keys[j]))
                 similar.append(math.exp(dot / size / 0.1))
             want -= math.log(similar[i] / sum(similar)) / b
     got = sum(float(value) for name, value in outputs.items() if name.startswith("loss_"))

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -406,37 +403,26 @@ def test_recipes_that_cannot_be_are_refused(changes: dict[str, Any], network: di
 # ------------------------------------------------------------------------------------------ two processes
 
 RANK = """
-import json, sys, torch
-import torch.distributed as dist
 from methods.glnet import contrast, one_crop
 from methods.parts.montage import deal
-rank, store = int(sys.argv[1]), sys.argv[2]
-dist.init_process_group("gloo", init_method="file://" + store, rank=rank, world_size=2)
-torch.manual_seed(0)
 q, k = torch.randn(2, 4 * 6, 5).unbind()
 permutation, crop = torch.randperm(24), torch.randint(4, (6,)) * 6 + torch.arange(6)
 dealt = deal(permutation)
 place = torch.empty(24, dtype=torch.int64).scatter_(0, permutation, torch.arange(24))
 mine = place[dealt[rank]]
-answer = []
+found = []
 for loss in (lambda a, b: contrast(a, b, dealt[rank] % 6, 0.3, 0.07),
              lambda a, b: one_crop(a, b, dealt.flatten().argsort()[crop], 0.3)):
     own = q[mine].clone().requires_grad_()
     value = loss(own, k[mine])
     value.backward()
-    answer.append([value.item(), own.grad.tolist()])
-print(json.dumps([mine.tolist(), answer]))
-dist.destroy_process_group()
+    found.append([value.item(), own.grad.tolist()])
+answer = [mine.tolist(), found]
 """
 
 
-def test_two_processes_have_the_loss_and_the_gradient_of_one(tmp_path: Path) -> None:
-    command, root = [sys.executable, "-c", RANK], str(Path(__file__).parents[2])
-    ranks = [
-        subprocess.Popen([*command, str(r), str(tmp_path / "store")], stdout=subprocess.PIPE, text=True, cwd=root)
-        for r in (0, 1)
-    ]
-    answers = [json.loads(process.communicate(timeout=240)[0].splitlines()[-1]) for process in ranks]
+def test_two_processes_have_the_loss_and_the_gradient_of_one(on_two_processes: Callable[[str], list[Any]]) -> None:
+    answers = on_two_processes(RANK)
     torch.manual_seed(0)
     q, k = torch.randn(2, 4 * 6, 5).unbind()
     permutation, crop = torch.randperm(24), torch.randint(4, (6,)) * 6 + torch.arange(6)

@@ -120,5 +120,5 @@ def test_heads_of_vit_and_resnet() -> None:
 
 def test_views_differ_as_the_recipe_says() -> None:
     method = build(blur_p=[1.0, 0.1], solarize_p=[0.0, 0.2])
-    assert (method.augment1.blur_p, method.augment2.blur_p) == (1.0, 0.1)
-    assert (method.augment1.solarize_p, method.augment2.solarize_p) == (0.0, 0.2)
+    assert (method.augments[0].blur_p, method.augments[1].blur_p) == (1.0, 0.1)
+    assert (method.augments[0].solarize_p, method.augments[1].solarize_p) == (0.0, 0.2)

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import io
-import json
 import math
-import subprocess
-import sys
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -198,20 +194,16 @@ def test_queue_helps_to_balance_from_its_start_on() -> None:
 
 
 RANK = """
-import json, sys, torch
-import torch.distributed as dist
+import sys
 from methods.base import Clock
 from methods.swav import sinkhorn
 sys.path.append("tests/methods")
 from test_swav import build, score
-rank, store = int(sys.argv[1]), sys.argv[2]
-dist.init_process_group("gloo", init_method="file://" + store, rank=rank, world_size=2)
 method, rows = build(queue_bank_size=9, queue_start=0), slice(4 * rank, 4 * rank + 4)
 z, scores = score(method)
 codes = method._codes(scores[rows], 1)
 method.after_update(Clock(1, 9), [{"pending_z": z[rows]}])
-print(json.dumps([sinkhorn(scores[rows], 0.05, 3).tolist(), codes.tolist(), method.queue.rows.tolist()]))
-dist.destroy_process_group()
+answer = [sinkhorn(scores[rows], 0.05, 3).tolist(), codes.tolist(), method.queue.rows.tolist()]
 """
 
 
@@ -221,14 +213,9 @@ def score(method: SwAV) -> tuple[Tensor, Tensor]:
     return torch.cat([z1, z2], dim=1), z2 @ method.prototypes.weight.detach().T
 
 
-def test_two_processes_balance_their_codes_together(tmp_path: Path) -> None:
+def test_two_processes_balance_their_codes_together(on_two_processes: Callable[[str], list[Any]]) -> None:
     """Over both processes' rows and one queue, whose rows they share between them and fill in rank order."""
-    root, store = str(Path(__file__).parents[2]), str(tmp_path / "store")
-    ranks = [
-        subprocess.Popen([sys.executable, "-c", RANK, str(r), store], stdout=subprocess.PIPE, text=True, cwd=root)
-        for r in (0, 1)
-    ]
-    answers = [json.loads(process.communicate(timeout=240)[0].splitlines()[-1]) for process in ranks]
+    answers = on_two_processes(RANK)
     method = build(queue_bank_size=9, queue_start=0)
     z, scores = score(method)
     plain, codes = sinkhorn(scores, 0.05, 3), method._codes(scores, 1)

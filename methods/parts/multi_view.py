@@ -1,0 +1,33 @@
+"""What methods share that compare whole views of the same pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from methods.base import Batch, DataInfo, Method, Recipe, Streams, Views
+from methods.parts.encoders import ResNet, ViT, build_encoder
+from methods.parts.views import Augment
+
+
+class MultiView(Method):
+    """One update a load, on "pixels1", "pixels2", ...: one view for each entry of method.blur_p, float32 [B, 3, S, S].
+
+    All of them pass the online encoder whole, so all of them may be turned.
+    """
+
+    encoder: ViT | ResNet
+
+    def __init__(self, recipe: Recipe, data: DataInfo) -> None:
+        super().__init__(recipe, data)
+        self.encoder = build_encoder(recipe["network"])
+        method = recipe["method"]
+        self.augments = [Augment.of_recipe(method, data, view) for view in range(len(method["blur_p"]))]
+
+    def steps(self, batch: Batch, rng: Streams) -> Iterator[Views]:
+        views = enumerate(self.augments, 1)
+        yield Views({f"pixels{v}": augment(batch.images, rng.stream(f"view{v}"))[0] for v, augment in views})
+
+    def rotatable(self, views: Views) -> list[Tensor]:
+        return [views[f"pixels{v}"] for v in range(1, len(self.augments) + 1)]
