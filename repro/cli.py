@@ -28,15 +28,18 @@ def _workspace_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--data-root", metavar="DIR", help="folder that holds the data sets (or REPRO_DATA)")
 
 
-def _request_options(parser: argparse.ArgumentParser) -> None:
+def _request_options(parser: argparse.ArgumentParser, *, evaluations: bool = True, seed: int = 0) -> None:
     parser.add_argument(
         "--method", nargs="+", required=True, metavar="NAME", help="NAME, NAME:VARIANT, FILE.toml or all"
     )
     parser.add_argument("--track", default="embedded", metavar="NAME", help="embedded (default), mini, cifar, ...")
-    choice = parser.add_mutually_exclusive_group()
-    choice.add_argument("--suite", default="full", metavar="NAME", help="full (default) or quick (k-NN and linear)")
-    choice.add_argument("--eval", nargs="+", metavar="NAME", help="single evaluations instead of a suite")
-    parser.add_argument("--seed", nargs="+", type=int, default=[0], metavar="N", help="one run a seed (default: 0)")
+    if evaluations:
+        choice = parser.add_mutually_exclusive_group()
+        choice.add_argument("--suite", default="full", metavar="NAME", help="full (default) or quick (k-NN and linear)")
+        choice.add_argument("--eval", nargs="+", metavar="NAME", help="single evaluations instead of a suite")
+    parser.add_argument(
+        "--seed", nargs="+", type=int, default=[seed], metavar="N", help=f"one run a seed (default: {seed})"
+    )
     parser.add_argument(
         "--data", metavar="NAME", help="pictures to pre-train on: a data set, or a folder (ImageFolder)"
     )
@@ -68,6 +71,17 @@ def build_parser() -> argparse.ArgumentParser:
     _request_options(verb)
     verb = verbs.add_parser("plan", help="print the jobs of a run, what is cached, and estimates; runs nothing")
     _request_options(verb)
+    verb = verbs.add_parser("tune", help="try settings of a recipe, judged on training pictures that were held out")
+    _request_options(verb, evaluations=False, seed=100)  # 100: none of those that results are reported of
+    verb.add_argument(
+        "--try",
+        dest="trials",
+        nargs="+",
+        action="append",
+        default=[],
+        metavar="TABLE.KEY=VALUE",
+        help="the changes of one trial; may be given many times",
+    )
     verb = verbs.add_parser("status", help="where the jobs of this workspace stand")
     _workspace_options(verb)
 
@@ -144,15 +158,15 @@ def _settings(options: argparse.Namespace) -> Any:
     return settings.load({key: getattr(options, key, None) for key in keys})
 
 
-def _request(options: argparse.Namespace) -> Any:
+def _request(options: argparse.Namespace, evaluations: Sequence[str] = ()) -> Any:
     from repro.plan import SUITES, Request
 
-    if options.suite not in SUITES:
+    if not evaluations and options.suite not in SUITES:
         raise unknown("suite", options.suite, SUITES)
     return Request(
         methods=tuple(options.method),
         track=options.track,
-        evaluations=tuple(options.eval or SUITES[options.suite]),
+        evaluations=tuple(evaluations or options.eval or SUITES[options.suite]),
         seeds=tuple(options.seed),
         data=options.data,
         overrides=tuple(options.set),
@@ -170,6 +184,10 @@ def _dispatch(options: argparse.Namespace) -> int:
 
             settings = _settings(options)
             print(show.plan_table(plan.make(_request(options), settings), settings))
+        case "tune":
+            from repro import tune
+
+            return tune.tune(_request(options, tune.EVALUATIONS), options.trials, _settings(options), sys.argv[1:])
         case "status":
             from repro import execute
 

@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +23,14 @@ if TYPE_CHECKING:
 
 def run(request: Request, settings: Settings, command: Sequence[str]) -> int:
     """Do what is missing of a request, then print the table; returns the exit status."""
+    planned = plan.make(request, settings)
+    return perform(planned, settings, command, lambda: finish(planned, Workspace(settings.workspace)))
+
+
+def perform(planned: Plan, settings: Settings, command: Sequence[str], report: Callable[[], None]) -> int:
+    """Do what is missing of a plan and call `report` when it ran on this machine; returns the exit status."""
     require_writable(settings.workspace)
     place = Workspace(settings.workspace)
-    planned = plan.make(request, settings)
     for fault in planned.faults:
         print(f"passed over: {fault}", file=sys.stderr)
     todo = planned.to_do()
@@ -34,7 +39,7 @@ def run(request: Request, settings: Settings, command: Sequence[str]) -> int:
         raise UserError(lost.missing)
     if not todo:
         print(f"everything was cached: {len(planned.jobs)} jobs, nothing to do")
-        finish(planned, place)
+        report()
         return 0
     _fetch(planned, settings)
     graph = plan.graph(planned, settings)
@@ -51,7 +56,7 @@ def run(request: Request, settings: Settings, command: Sequence[str]) -> int:
         again = "python -m repro " + shlex.join(command)
         print(f"\ninterrupted: finished jobs and checkpoints are kept in {settings.workspace}; go on with: {again}")
         return 130
-    finish(planned, place)
+    report()
     failed = [outcome for outcome in outcomes.values() if outcome.state != "done"]
     for outcome in failed:
         print(f"{outcome.state}: {outcome.key}: {outcome.reason}" + (f" (log: {outcome.log})" if outcome.log else ""))

@@ -315,6 +315,13 @@ def make(request: Request, settings: Settings) -> Plan:
     return Plan(request, track, jobs, tuple(faults), resolved)
 
 
+def merge(plans: Sequence[Plan]) -> Plan:
+    """Plans of one track as one: what they share is done once."""
+    jobs = {job.fingerprint: job for planned in plans for job in planned.jobs}
+    faults = dict.fromkeys(fault for planned in plans for fault in planned.faults)
+    return dataclasses.replace(plans[0], jobs=tuple(jobs.values()), faults=tuple(faults))
+
+
 def _with_lost_outputs(jobs: tuple[Job, ...], place: Workspace) -> tuple[Job, ...]:
     """A job whose record is there but whose encoder or features are not is to do again if a job to do needs them."""
     needed: set[str] = set()

@@ -1,0 +1,82 @@
+"""`tune`: settings of a recipe side by side, judged on training pictures that were held out, never on test pictures.
+
+A trial is an ordinary run with changes to its recipe, in a workspace of its own, so that it reaches no board. What is
+printed of it are the scores by which the k-NN and linear protocols choose their own settings: accuracy on the part of
+the training pictures that those protocols hold out from their references.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from repro import execute, plan, recipes, records, show
+from repro.errors import UserError
+from repro.settings import Settings
+from repro.workspace import Workspace
+
+FOLDER = "tuning"
+EVALUATIONS = ("knn", "linear")
+
+
+def tune(request: plan.Request, changes: Sequence[Sequence[str]], settings: Settings, command: Sequence[str]) -> int:
+    """Run the recipes of `request` as they are and once with each of `changes`, print them side by side; exit status.
+
+    changes: each a list of "table.key=value", on top of the request's own.
+    """
+    for text in (text for texts in changes for text in texts):
+        if text.partition(".")[0] not in recipes.TABLES:
+            raise UserError(f"--try {text}: a trial changes a recipe; write it as pretrain.lr=0.5 or method.key=value")
+    settings = dataclasses.replace(settings, workspace=settings.workspace / FOLDER)
+    trials = {
+        " ".join(texts) or "-": plan.make(
+            dataclasses.replace(request, overrides=(*request.overrides, *texts)), settings
+        )
+        for texts in ((), *changes)
+    }
+    return execute.perform(
+        plan.merge(list(trials.values())), settings, command, lambda: print(_report(trials, settings.workspace))
+    )
+
+
+def _report(trials: Mapping[str, plan.Plan], workspace: Path) -> str:
+    found = {record["fingerprint"]: record for record in records.read_all(Workspace(workspace).records)[0]}
+    request, resolved = next((planned.request, planned.recipes) for planned in trials.values())
+    head = ["method", "changes", "held-out k-NN", "held-out linear", "mean", "collapsed", "training"]
+    lines = ["", show.table([row for name in request.methods for row in _rows(name, trials, found)], head), ""]
+    for name in request.methods:
+        info, variant = recipes.find(name)
+        tried = {
+            json.dumps(record["details"]["recipe"], sort_keys=True)
+            for record in found.values()
+            if record["kind"] == "pretrain"
+            and (record["method"], record["variant"], record["track"]) == (info.name, variant, request.track)
+        }
+        stated = resolved[name]["pretrain"]["tuning_trials"]
+        lines.append(f"{name} on {request.track}: {len(tried)} settings in {workspace}; its recipe says {stated}")
+    return "\n".join(lines)
+
+
+def _rows(name: str, trials: Mapping[str, plan.Plan], found: Mapping[str, records.Record]) -> list[list[Any]]:
+    """One row a trial of this arm, the best first; means over the seeds that are there."""
+    rows = []
+    for label, planned in trials.items():
+        mine: dict[str, list[records.Record]] = {kind: [] for kind in ("pretrain", *EVALUATIONS)}
+        for job in planned.jobs:
+            if job.arm == name and job.kind in mine and job.fingerprint in found:
+                mine[job.kind].append(found[job.fingerprint])
+        knn = [record["details"]["split_top1"][str(record["details"]["k"])] for record in mine["knn"]]
+        linear = [max(record["details"]["split_top1_last_epoch"]) for record in mine["linear"]]
+        if not knn or not linear:
+            rows.append((-1.0, [name, label, "not finished", "", "", "", ""]))
+            continue
+        scores = [sum(knn) / len(knn), sum(linear) / len(linear)]
+        collapsed = sum(record["details"]["collapsed_at_update"] is not None for record in mine["pretrain"])
+        seconds = sum(record["cost"]["wall_s"] for record in mine["pretrain"]) / max(len(mine["pretrain"]), 1)
+        mean = sum(scores) / 2
+        shown = [f"{score:.1f}" for score in (*scores, mean)]
+        rows.append((mean, [name, label, *shown, f"{collapsed} of {len(mine['pretrain'])}", show.duration(seconds)]))
+    return [row for _, row in sorted(rows, key=lambda pair: -pair[0])]
