@@ -13,7 +13,7 @@ from typing import Any
 
 from leaderboards.arms import MAIN_METRICS, Arm, Record, Setting, arms, entry, kind_of
 from leaderboards.claims import NO_TRACK, TRACKS, VERIFIED, Claim, tracks_of
-from leaderboards.verdicts import Verdict, judge
+from leaderboards.verdicts import COMPUTE, Verdict, both
 
 Link = Callable[[Record], str]
 
@@ -272,16 +272,19 @@ def _efficiency(records: Sequence[Record], picture: str) -> str:
     return "\n".join(lines)
 
 
-def _verdicts(claims: Sequence[Claim], records: Sequence[Record], track: str) -> dict[str, Verdict]:
+def _verdicts(claims: Sequence[Claim], records: Sequence[Record], track: str) -> dict[str, list[Verdict]]:
     """Verdicts by claim at one track, for the claims that the track can test."""
-    able = [claim for claim in claims if track in tracks_of(claim)]
-    return {verdict.claim: verdict for verdict in judge(able, records, track)}
+    return both([claim for claim in claims if track in tracks_of(claim)], records, track)
 
 
-def _said(claim: Claim, verdicts: Mapping[str, Mapping[str, Verdict]]) -> list[Verdict]:
+def _said(claim: Claim, verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> list[Verdict]:
     """What there is to say of a claim: at its own track always, elsewhere where it was run."""
-    found = [verdicts[track][claim.id] for track in tracks_of(claim)]
-    said = [verdict for verdict in found if verdict.track == claim.track or verdict.outcome != "not run"]
+    found = [verdict for track in tracks_of(claim) for verdict in verdicts[track][claim.id]]
+    said = [
+        verdict
+        for verdict in found
+        if verdict.track == claim.track or verdict.outcome != "not run" or verdict.basis == COMPUTE
+    ]
     if claim.track == NO_TRACK and not said:
         sentence = f"not run: no track runs {claim.data}"
         return [Verdict(claim=claim.id, track=NO_TRACK, outcome="not run", sentence=sentence)]
@@ -305,7 +308,7 @@ def claims_table(claims: Sequence[Claim], records: Sequence[Record]) -> str:
     return text
 
 
-def _claims(claims: Sequence[Claim], verdicts: Mapping[str, Mapping[str, Verdict]]) -> str:
+def _claims(claims: Sequence[Claim], verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> str:
     lines = [
         HEADER,
         "# Claims and verdicts",
@@ -341,8 +344,9 @@ def _claims(claims: Sequence[Claim], verdicts: Mapping[str, Mapping[str, Verdict
     return "\n".join(lines)
 
 
-def _tally(claims: Iterable[Claim], verdicts: Mapping[str, Mapping[str, Verdict]]) -> str:
-    outcomes = Counter(verdict.outcome for claim in claims for verdict in _said(claim, verdicts))
+def _tally(claims: Iterable[Claim], verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> str:
+    said = [verdict for claim in claims for verdict in _said(claim, verdicts)]
+    outcomes = Counter(v.outcome + (f" ({COMPUTE})" if v.basis == COMPUTE else "") for v in said)
     return ", ".join(f"{outcome} {number}" for outcome, number in sorted(outcomes.items())) or "none"
 
 
@@ -356,7 +360,9 @@ def _setting_words(claim: Claim) -> str:
     return f", {said}" if said else ""
 
 
-def _index(records: Sequence[Record], claims: Sequence[Claim], verdicts: Mapping[str, Mapping[str, Verdict]]) -> str:
+def _index(
+    records: Sequence[Record], claims: Sequence[Claim], verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]]
+) -> str:
     rows = []
     for name, title in TITLES.items():
         found = [arm for arm in arms(records, kind_of(name)) if arm.values(MAIN_METRICS[name][0])]

@@ -1,9 +1,11 @@
 """Verdicts: what the records say of a claim, always at a named track and with its n.
 
 The unit of replication is a pre-training, so n counts seeds. A claim against a baseline is tested on pairs: same seed,
-data, protocol, network, epochs and batch, as many tuning trials. Tests are one-sided t-tests at 5 % and, for sameness,
-two one-sided tests (TOST) against the claim's frozen margin; within a family of claims they are Holm's. Costs are
-compared as logarithms. With so few seeds a difference that is not shown is `underpowered`, not absent.
+data, protocol, network, as many tuning trials, and either as many epochs and the same batch (equal epochs) or as many
+operations of training within 10 % (equal compute). Tests are one-sided t-tests at 5 % and, for sameness, two one-sided
+tests (TOST) against the claim's frozen margin; where their spread comes from says `statistics.py`. Within a family of
+claims they are Holm's. Costs are compared as logarithms. With so few seeds a difference that is not shown is
+`underpowered`, not absent.
 
     number       reproduced | below | above | underpowered
     gain         the same at the claim's own setting, or opposite; elsewhere it counts as a direction
@@ -17,18 +19,17 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
-from leaderboards.arms import Arm, Record, arms, entry, kind_of
+from leaderboards import statistics
+from leaderboards.arms import Arm, Record, Setting, arms, entry, kind_of
 from leaderboards.claims import NO_TRACK, Claim, arm_name, tracks_of
+from leaderboards.statistics import Mean, holm
 
-if TYPE_CHECKING:
-    import numpy as np
-
-ALPHA = 0.05
 # Test sets so small that no number of pre-trainings helps: 57 pictures, 162 queries.
 TOO_SMALL = {("mini", "detection"), ("mini", "segmentation"), ("mini", "reid")}
+EPOCHS, COMPUTE = "equal epochs", "equal compute"
+SAME_COMPUTE = 0.1  # operations of two trainings that count as equal differ by no more than this fraction
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Verdict:
         None  # the smallest mean difference that this test would have shown, in the unit of `gap`
     )
     p: float | None = None  # of the test that the outcome rests on, not corrected for the family
+    basis: str = ""  # of a comparison of accuracies: equal epochs or equal compute
+    needed: int | None = None  # pairs that would show the claimed effect with a power of 80 %
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,10 @@ class _Sample:
     claim: Claim
     own: bool  # at the claim's own setting
     margin: float  # points, or log of a ratio
-    values: tuple[float, ...]  # one a seed: differences in favour of the claim, values, or logs of cost ratios
+    mean: Mean  # of differences in favour of the claim, of values, or of logs of cost ratios
     target: float  # where the stated value lies on that scale
     where: str  # the setting in words
+    basis: str
 
 
 class _NoTest(Exception):
@@ -67,59 +71,72 @@ class _NoTest(Exception):
         self.outcome = outcome
 
 
-@dataclass(frozen=True)
-class _Evidence:
-    """One-sided p-values of a sample, and where its next value would lie."""
-
-    mean: float
-    resolvable: float
-    up: float  # mean above 0
-    down: float  # mean below 0
-    null: float  # mean within the margin of 0
-    same: float  # mean within the margin of the target
-    low: float  # 95 % prediction interval of one further value
-    high: float
-
-
-def verdict(claim: Claim, records: Iterable[Record], track: str) -> Verdict:
+def verdict(claim: Claim, records: Iterable[Record], track: str, basis: str = EPOCHS) -> Verdict:
     """The verdict on one claim at one track, tested alone.
 
-    records: plain dicts of all kinds and tracks; pre-trainings among them tell network and epochs.
+    records: plain dicts of all kinds and tracks; pre-trainings among them tell network, epochs and operations.
     """
-    return judge([claim], records, track)[0]
+    return judge([claim], records, track, basis)[0]
 
 
-def judge(claims: Sequence[Claim], records: Iterable[Record], track: str) -> list[Verdict]:
+def two_bases(claim: Claim) -> bool:
+    """Whether the claim compares accuracies, which training for as long or for as much may change."""
+    return bool(claim.baseline) and claim.evaluation != "cost"
+
+
+def judge(claims: Sequence[Claim], records: Iterable[Record], track: str, basis: str = EPOCHS) -> list[Verdict]:
     """Verdicts on all claims at one track, in their order; Holm's correction runs over each family.
 
     A claim of the family that this track could test but has not yet counts in the correction all the same, so that it
-    makes no difference in which order the runs were done.
+    makes no difference in which order the runs were done. `basis` makes a difference where `two_bases` says so.
     """
     records = [record for record in records if record["track"] == track]
     every = {kind: arms(records, kind) for kind in {_kind(claim) for claim in claims}}
-    found = [_sample(claim, every[_kind(claim)], track) for claim in claims]
-    evidence = {item.claim.id: _weigh(item) for item in found if isinstance(item, _Sample)}
+    found = [_sample(claim, every[_kind(claim)], track, basis if two_bases(claim) else "") for claim in claims]
     families: dict[str, list[str]] = defaultdict(list)
     for claim in claims:
         if track in tracks_of(claim):
             families[claim.family].append(claim.id)
-    shown: dict[str, set[str]] = {key: set() for key in ("up", "down", "null", "same")}
+    p = {item.claim.id: _tests(item) for item in found if isinstance(item, _Sample)}
+    shown: dict[str, set[str]] = {key: set() for key in _TESTS}
     for members in families.values():
         for key, passed in shown.items():
-            p = [getattr(evidence[name], key) if name in evidence else 1.0 for name in members]
-            passed.update(name for name, reject in zip(members, holm(p), strict=True) if reject)
+            values = [p[name][key] if name in p else 1.0 for name in members]
+            passed.update(name for name, reject in zip(members, holm(values), strict=True) if reject)
     return [
         item
         if isinstance(item, Verdict)
         else _decide(
             item,
-            evidence[item.claim.id],
+            p[item.claim.id],
             {key for key, passed in shown.items() if item.claim.id in passed},
             track,
             len(families[item.claim.family]),
         )
         for item in found
     ]
+
+
+def both(claims: Sequence[Claim], records: Iterable[Record], track: str) -> dict[str, list[Verdict]]:
+    """By claim, the verdict at equal epochs and, where it can differ and either was run, the one at equal compute.
+
+    A claim that holds at equal epochs and not at equal compute says so in its first sentence.
+    """
+    records = list(records)
+    found = {item.claim: [item] for item in judge(claims, records, track)}
+    comparing = [claim for claim in claims if two_bases(claim)]
+    for compute in judge(comparing, records, track, COMPUTE):
+        epochs = found[compute.claim][0]
+        if epochs.n or compute.n:
+            found[compute.claim] = [_qualified(epochs, compute), compute]
+    return found
+
+
+def _qualified(epochs: Verdict, compute: Verdict) -> Verdict:
+    taken_back = ("opposite", "no difference", "underpowered", "below")
+    if epochs.outcome in ("holds", "reproduced", "above") and compute.outcome in taken_back:
+        return replace(epochs, sentence=f"{epochs.sentence}; only at equal epochs: at equal compute {compute.outcome}")
+    return epochs
 
 
 # ---------------------------------------------------------------------------------------------------------- the numbers
@@ -130,41 +147,42 @@ def _kind(claim: Claim) -> str:
     return "pretrain" if claim.evaluation == "cost" else kind_of(claim.evaluation)
 
 
-def _sample(claim: Claim, every: list[Arm], track: str) -> _Sample | Verdict:
+def _sample(claim: Claim, every: list[Arm], track: str, basis: str) -> _Sample | Verdict:
     """The numbers that this claim is tested on at this track, or the verdict that there are none.
 
     every: the arms of the kind of record that tests this claim
     """
     if track == "embedded":
-        return Verdict(claim.id, track, "no verdict", "no verdicts at this track (embedded)")
+        return Verdict(claim.id, track, "no verdict", "no verdicts at this track (embedded)", basis=basis)
+    at = f"{track}, {basis}" if basis == COMPUTE else track
     try:
-        arm, by_seed, own = _numbers(claim, every, track)
+        arm, mean, own, total = _numbers(claim, every, track, basis)
     except _NoTest as reason:
-        return Verdict(claim.id, track, reason.outcome, f"{reason.outcome} at {track}: {reason}")
-    values = [by_seed[seed] for seed in sorted(by_seed)]
-    n = len(values)
+        return Verdict(claim.id, track, reason.outcome, f"{reason.outcome} at {at}: {reason}", basis=basis)
+    n = mean.n if mean else total
     if (track, claim.evaluation) in TOO_SMALL:
-        sentence = f"underpowered at {track}: its test set is too small for {claim.metric}, however many seeds"
-        return Verdict(claim.id, track, "underpowered", sentence, n)
-    if n < claim.n:
+        sentence = f"underpowered at {at}: its test set is too small for {claim.metric}, however many seeds"
+        return Verdict(claim.id, track, "underpowered", sentence, n, basis=basis)
+    if mean is None or n < claim.n:
         what = "pre-trainings" if claim.kind == "number" else "pairs"
         count = "n = 1" if n == 1 else f"n = {n} of the {claim.n} {what} that this claim froze"
-        gap = _shown(claim, sum(values) / n) if n else None
-        sentence = f"{count}, no verdict at {track}" + _measured(claim, gap, own)
-        return Verdict(claim.id, track, "no verdict", sentence, n, gap)
+        gap = _shown(claim, mean.value) if mean else None
+        sentence = f"{count}, no verdict at {at}" + _measured(claim, gap, own)
+        return Verdict(claim.id, track, "no verdict", sentence, n, gap, basis=basis)
     margin = claim.margin if own else claim.proxies[track]
     return _Sample(
         claim=claim,
         own=own,
         margin=math.log1p(margin) if claim.evaluation == "cost" else margin,
-        values=tuple(values[: claim.n]),
+        mean=mean,
         target=0.0 if claim.value is None else math.log(claim.value) if claim.kind == "cost_ratio" else claim.value,
-        where=_place(claim, arm, n),
+        where=_place(claim, arm, total, basis),
+        basis=basis,
     )
 
 
-def _numbers(claim: Claim, every: list[Arm], track: str) -> tuple[Arm, dict[int, float], bool]:
-    """(an arm that was measured, the values to test by seed, whether they are of the claim's own setting)."""
+def _numbers(claim: Claim, every: list[Arm], track: str, basis: str) -> tuple[Arm, Mean | None, bool, int]:
+    """(an arm that was measured, the mean to test, whether it is of the claim's own setting, seeds that are there)."""
     if claim.track == NO_TRACK and not claim.proxies:
         raise _NoTest("not run", f"no track runs {claim.data}")
     if track not in tracks_of(claim):
@@ -177,19 +195,44 @@ def _numbers(claim: Claim, every: list[Arm], track: str) -> tuple[Arm, dict[int,
         if not fitting:
             raise _NoTest("incomparable", "; ".join(differences(claim, ours[0])))
         arm = max(fitting, key=lambda a: (len(a.values(claim.metric)), a.label))
-        return arm, arm.values(claim.metric), True
+        values = arm.values(claim.metric)
+        frozen = [values[seed] for seed in sorted(values)][: claim.n]
+        return arm, statistics.own(frozen, "own spread") if frozen else None, True, len(values)
     theirs = [arm for arm in every if arm.name == claim.baseline_arm]
     if not theirs:
         raise _NoTest("not run", f"no record of the baseline {claim.baseline_arm}")
-    return _paired(claim, ours, theirs, track)
+    arm, other, own = _pair(claim, ours, theirs, track, basis)
+    read = _reader(claim, own)
+    left, right = read(arm), read(other)
+    seeds = sorted(left.keys() & right.keys())
+    if not seeds:
+        return arm, None, own, 0
+    peers = [a for a in every if a.setting.scope == arm.setting.scope and a not in (arm, other) and not a.flag]
+    table = [read(a) for a in peers] if claim.evaluation != "cost" else []
+    frozen_seeds = set(seeds[: claim.n])
+    scaled = [
+        {seed: _scale(claim, value) for seed, value in found.items() if seed in frozen_seeds}
+        for found in (left, right, *table)
+    ]
+    return arm, statistics.paired(scaled[0], scaled[1], scaled[2:]), own, len(seeds)
 
 
-def _paired(claim: Claim, ours: list[Arm], theirs: list[Arm], track: str) -> tuple[Arm, dict[int, float], bool]:
-    """As `_numbers`, from the two arms that share a setting: the claim's own if there is one, else the fullest."""
-    pairs = [(a, b) for a in ours for b in theirs if a.setting == b.setting]
-    if not pairs:
-        why = f"{claim.arm} and {claim.baseline_arm} share no setting: {_apart(ours, theirs)}"
-        raise _NoTest("incomparable", why)
+def _pair(claim: Claim, ours: list[Arm], theirs: list[Arm], track: str, basis: str) -> tuple[Arm, Arm, bool]:
+    """The two arms to compare, and whether that is the claim's own setting.
+
+    At equal epochs they share a setting: the claim's own if there is one, else the fullest. At equal compute they share
+    all of it but epochs and batch, and took as many operations.
+    """
+    if basis == COMPUTE:
+        pairs = [(a, b) for a in ours for b in theirs if _timeless(a) == _timeless(b) and _same_compute(a, b)]
+        if not pairs:
+            listed = " and ".join(f"{arm.name} {_operations(arm)}" for arm in (ours[0], theirs[0]))
+            raise _NoTest("not run", f"no two trainings of as many operations within {SAME_COMPUTE:.0%}: {listed}")
+    else:
+        pairs = [(a, b) for a in ours for b in theirs if a.setting == b.setting]
+        if not pairs:
+            why = f"{claim.arm} and {claim.baseline_arm} share no setting: {_apart(ours, theirs)}"
+            raise _NoTest("incomparable", why)
     exact = [pair for pair in pairs if not differences(claim, pair[0])]
     if not exact and track not in claim.proxies:
         raise _NoTest("incomparable", "; ".join(differences(claim, pairs[0][0])))
@@ -198,24 +241,43 @@ def _paired(claim: Claim, ours: list[Arm], theirs: list[Arm], track: str) -> tup
     if arm.trials() != other.trials():
         counts = " against ".join(", ".join(map(str, a.trials())) or "no" for a in (arm, other))
         raise _NoTest("incomparable", f"tuning trials differ, {counts}")
-    left, right = read(arm), read(other)
     if claim.evaluation == "cost":
-        machines = {_machine(a.records[seed]) for a, found in ((arm, left), (other, right)) for seed in found}
+        machines = {_machine(a.records[seed]) for a in (arm, other) for seed in read(a)}
         if len(machines) > 1:
             raise _NoTest("incomparable", f"costs were measured on {' and '.join(sorted(machines))}")
-    return arm, {seed: _compare(claim, left[seed], right[seed]) for seed in left.keys() & right.keys()}, bool(exact)
+    return arm, other, bool(exact)
 
 
-def _place(claim: Claim, arm: Arm, n: int) -> str:
+def _timeless(arm: Arm) -> Setting:
+    return replace(arm.setting, epochs=None, batch=None)
+
+
+def _flops(arm: Arm) -> float | None:
+    """Operations of the arm's pre-trainings, forward and backward: their mean."""
+    found = [value for value in arm.training("flops").values() if value > 0]
+    return sum(found) / len(found) if found else None
+
+
+def _same_compute(a: Arm, b: Arm) -> bool:
+    left, right = _flops(a), _flops(b)
+    return left is not None and right is not None and abs(math.log(left / right)) <= math.log1p(SAME_COMPUTE)
+
+
+def _operations(arm: Arm) -> str:
+    flops = _flops(arm)
+    return f"{flops:.3g} in {arm.setting.epochs} epochs" if flops else "(not recorded)"
+
+
+def _place(claim: Claim, arm: Arm, seeds: int, basis: str) -> str:
     """The setting of a test in words."""
     setting = arm.setting
     words = [setting.source if setting.source != "-" else setting.data, setting.network]
     if setting.epochs:
-        words.append(f"{setting.epochs} epochs")
+        words.append(f"{setting.epochs} epochs" + (f" of {arm.name}" if basis == COMPUTE else ""))
     if claim.evaluation != "cost":
         words.append(f"protocol {setting.protocol}")
-    if n > claim.n:
-        words.append(f"{n - claim.n} further seeds not used, n was frozen")
+    if seeds > claim.n:
+        words.append(f"{seeds - claim.n} further seeds not used, n was frozen")
     return ", ".join(words)
 
 
@@ -236,11 +298,10 @@ def _preference(pair: tuple[Arm, Arm], read: Callable[[Arm], dict[int, float]]) 
     return len(read(a).keys() & read(b).keys()), a.setting.epochs or 0, f"{a.setting}{a.label}{b.label}"
 
 
-def _compare(claim: Claim, ours: float, theirs: float) -> float:
-    if claim.kind == "cost_ratio":
-        return math.log(ours / theirs)
-    sign = 1 if claim.better == "higher" else -1
-    return sign * (math.log(ours / theirs) if claim.evaluation == "cost" else ours - theirs)
+def _scale(claim: Claim, value: float) -> float:
+    """A value on the scale of which differences are tested; larger speaks for the claim, but for a stated ratio."""
+    sign = 1 if claim.better == "higher" or claim.kind == "cost_ratio" else -1
+    return sign * (math.log(value) if claim.evaluation == "cost" else value)
 
 
 def _machine(record: Record) -> str:
@@ -285,61 +346,25 @@ def _listed(values: set[object]) -> str:
 
 # ------------------------------------------------------------------------------------------------------------ the tests
 
-
-def _weigh(sample: _Sample) -> _Evidence:
-    import numpy as np
-    from scipy import stats
-
-    values = np.asarray(sample.values, dtype=np.float64)
-    n, mean, sd = len(values), float(values.mean()), float(values.std(ddof=1))
-    error = sd / math.sqrt(n)
-    t = float(stats.t.ppf(0.975, n - 1))
-    reach = t * sd * math.sqrt(1 + 1 / n)
-    return _Evidence(
-        mean=mean,
-        resolvable=float(stats.t.ppf(1 - ALPHA, n - 1)) * error,
-        up=above(values, 0.0),
-        down=above(-values, 0.0),
-        null=tost(values, 0.0, sample.margin),
-        same=tost(values, sample.target, sample.margin),
-        low=mean - reach,
-        high=mean + reach,
-    )
+_TESTS = ("up", "down", "null", "same")
 
 
-def above(values: np.ndarray, bound: float) -> float:
-    """One-sided p-value of the t-test that the mean lies above `bound`. Values without spread decide for themselves."""
-    import numpy as np
-    from scipy import stats
-
-    if np.ptp(values) <= 1e-12 * max(1.0, float(np.abs(values).max())):
-        return 0.0 if values.mean() > bound else 1.0
-    return float(stats.ttest_1samp(values, bound, alternative="greater").pvalue)
-
-
-def tost(values: np.ndarray, target: float, margin: float) -> float:
-    """p-value of two one-sided t-tests that the mean lies within `margin` of `target`."""
-    return max(above(values, target - margin), above(-values, -target - margin))
-
-
-def holm(p: Sequence[float]) -> list[bool]:
-    """Which hypotheses of a family Holm's step-down procedure rejects at ALPHA."""
-    rejected = [False] * len(p)
-    for rank, index in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
-        if p[index] >= ALPHA / (len(p) - rank):
-            break
-        rejected[index] = True
-    return rejected
+def _tests(sample: _Sample) -> dict[str, float]:
+    """p-values: the mean lies above 0, below 0, within the margin of 0, within the margin of the stated value."""
+    mean = sample.mean
+    p = (mean.above(0.0), mean.below(0.0), mean.within(0.0, sample.margin), mean.within(sample.target, sample.margin))
+    return dict(zip(_TESTS, p, strict=True))
 
 
 # ------------------------------------------------------------------------------------------------------------ the words
 
 
-def _decide(sample: _Sample, evidence: _Evidence, shown: set[str], track: str, family: int) -> Verdict:
-    """`shown` names the fields of the evidence that hold after the correction for a family of that size."""
-    claim = sample.claim
-    outside = "above" if evidence.low > sample.target else "below" if evidence.high < sample.target else ""
-    beyond = outside if abs(evidence.mean - sample.target) > sample.margin else ""
+def _decide(sample: _Sample, p: dict[str, float], shown: set[str], track: str, family: int) -> Verdict:
+    """`shown` names the tests that hold after the correction for a family of that size."""
+    claim, mean = sample.claim, sample.mean
+    low, high = mean.next_value()
+    outside = "above" if low > sample.target else "below" if high < sample.target else ""
+    beyond = outside if abs(mean.value - sample.target) > sample.margin else ""
     if claim.kind == "direction" or (claim.kind == "gain" and not sample.own):
         order = [("up", "holds"), ("down", "opposite"), ("null", "no difference")]
     elif claim.kind == "gain":
@@ -349,36 +374,50 @@ def _decide(sample: _Sample, evidence: _Evidence, shown: set[str], track: str, f
     key, outcome = next(
         ((key, word) for key, word in order if word and (key in shown or not key)), ("", "underpowered")
     )
-    n = len(sample.values)
-    gap = _shown(claim, evidence.mean)
+    gap = _shown(claim, mean.value)
     unit = "pre-trainings" if claim.kind == "number" else "pairs"
     relative = claim.evaluation == "cost"
-    resolvable = math.expm1(evidence.resolvable) * 100 if relative else evidence.resolvable
-    p = getattr(evidence, key) if key else None
-    parts = [f"{outcome} at {track} (n = {n} {unit})" + _measured(claim, gap, sample.own)]
+    resolvable = math.expm1(mean.resolvable) * 100 if relative else mean.resolvable
+    at = f"{track}, {sample.basis}" if sample.basis == COMPUTE else track
+    parts = [f"{outcome} at {at} (n = {mean.n} {unit})" + _measured(claim, gap, sample.own)]
     if resolvable > 0:
         parts.append(f"a mean difference of {_digits(resolvable)} {_unit(claim)} could be resolved")
     if outcome == "underpowered":
         parts.append("neither a difference nor sameness is shown")
     elif not resolvable:
         parts.append("the seeds do not differ")
-    elif p is None:
+    elif not key:
         parts.append("95 % prediction interval")
     else:
-        test = "paired t" if key in ("up", "down") else "TOST"
-        parts.append(f"{test}, p = {p:.2g}" + (f", Holm over {family} claims" if family > 1 else ""))
-    if outcome == "holds" and evidence.mean < sample.margin and not relative:
+        test = "one-sided t" if key in ("up", "down") else "TOST"
+        parts.append(f"{test}, p = {p[key]:.2g}" + (f", Holm over {family} claims" if family > 1 else ""))
+    if resolvable > 0:
+        parts.append(mean.how)
+    effect, words = _claimed(sample)
+    needed = mean.needed(effect) if claim.kind in ("gain", "direction") and not relative else None
+    if needed:
+        parts.append(f"{needed} pairs show {words} four times in five")
+    if outcome == "holds" and mean.value < sample.margin and not relative:
         parts.append(f"but less than the {sample.margin:g} points that count as a difference")
     return Verdict(
         claim=claim.id,
         track=track,
         outcome=outcome,
         sentence="; ".join([*parts, sample.where]),
-        n=n,
+        n=mean.n,
         gap=gap,
         resolvable=resolvable,
-        p=p,
+        p=p[key] if key else None,
+        basis=sample.basis,
+        needed=needed,
     )
+
+
+def _claimed(sample: _Sample) -> tuple[float, str]:
+    """The effect that a test should be able to show, in its unit and in words: the claimed one, else the margin."""
+    if sample.claim.kind == "gain" and sample.claim.value:
+        return sample.claim.value, f"the claimed {sample.claim.value:g} points"
+    return sample.margin, f"a difference of {sample.margin:g} points"
 
 
 def _unit(claim: Claim) -> str:

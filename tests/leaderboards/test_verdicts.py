@@ -8,10 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+from scipy import stats
 
 from leaderboards.claims import Claim
-from leaderboards.verdicts import above, holm, judge, tost, verdict
+from leaderboards.statistics import Mean, block_model, holm, own, paired
+from leaderboards.verdicts import COMPUTE, both, judge, verdict
 
 Make = Callable[..., list[dict[str, Any]]]
 
@@ -64,17 +67,74 @@ def pairs(make: Make, differences: list[float], base: float = 40.0, **more: Any)
 
 
 def test_t_test_and_tost_agree_with_the_closed_form() -> None:
-    values = np.array([2.0, 3.0, 4.0])  # mean 3, sd 1
-    assert above(values, 0.0) == pytest.approx(p_two(3 * math.sqrt(3)), rel=1e-9)
-    assert above(-values, 0.0) == pytest.approx(1 - p_two(3 * math.sqrt(3)), rel=1e-9)
+    mean = own([2.0, 3.0, 4.0])  # mean 3, sd 1
+    assert mean.above(0.0) == pytest.approx(p_two(3 * math.sqrt(3)), rel=1e-9)
+    assert mean.below(0.0) == pytest.approx(1 - p_two(3 * math.sqrt(3)), rel=1e-9)
     # within 2 of 2.5: t of the two sides is (3 - 0.5) and (4.5 - 3), times sqrt(3)
-    assert tost(values, 2.5, 2.0) == pytest.approx(p_two(1.5 * math.sqrt(3)), rel=1e-9)
+    assert mean.within(2.5, 2.0) == pytest.approx(p_two(1.5 * math.sqrt(3)), rel=1e-9)
+    low, high = mean.next_value()
+    assert high - low == pytest.approx(2 * quantile_two(0.975) * math.sqrt(4 / 3), rel=1e-9)
 
 
 def test_values_without_spread_decide_for_themselves() -> None:
-    same = np.array([0.7, 0.7, 0.7])
-    assert (above(same, 0.5), above(same, 0.7), above(same, 0.9)) == (0.0, 1.0, 1.0)
-    assert (tost(same, 0.5, 0.3), tost(same, 0.5, 0.1)) == (0.0, 1.0)
+    same = own([0.7, 0.7, 0.7])
+    assert (same.above(0.5), same.above(0.7), same.above(0.9)) == (0.0, 1.0, 1.0)
+    assert (same.within(0.5, 0.3), same.within(0.5, 0.1)) == (0.0, 1.0)
+
+
+def columns(values: npt.NDArray[np.float64]) -> list[dict[int, float]]:
+    """One arm a row, one seed a column."""
+    return [dict(enumerate(row.tolist())) for row in values]
+
+
+def test_the_block_model_is_the_two_way_table() -> None:
+    y = np.random.default_rng(0).normal(40, 2, (5, 3))
+    residuals, variance, df = block_model(columns(y))
+    centred = y - y.mean(1, keepdims=True) - y.mean(0) + y.mean()
+    assert df == 8
+    assert variance == pytest.approx((centred**2).sum() / 8, rel=1e-9)
+    np.testing.assert_allclose(np.array(residuals), centred, atol=1e-9)
+
+
+def test_two_arms_alone_are_scipy_s_paired_t_test() -> None:
+    a, b = np.random.default_rng(1).normal(0, 1, (2, 4))
+    mean = paired(*columns(np.stack([a, b])))
+    assert mean.above(0.0) == pytest.approx(stats.ttest_rel(a, b, alternative="greater").pvalue, rel=1e-9)
+    # the same from the model itself, whose residuals are half the differences
+    _, variance, df = block_model(columns(np.stack([a, b])))
+    assert (math.sqrt(2 * variance), df) == (pytest.approx(mean.sd, rel=1e-9), mean.df)
+
+
+def test_the_spread_of_three_pairs_is_pooled_over_the_table() -> None:
+    y = np.random.default_rng(2).normal(0, 1, (13, 3)) + np.arange(13)[:, None] + np.array([0.0, 5.0, -5.0])
+    arms = columns(y)
+    mean = paired(arms[1], arms[0], arms[2:])
+    assert mean.value == pytest.approx((y[1] - y[0]).mean())
+    assert (mean.df, mean.how) == (24, "variance pooled over 13 arms, 24 degrees of freedom")
+    assert mean.sd == pytest.approx(math.sqrt(2 * block_model(arms)[1]))
+    # an arm that lacks a seed takes its degree of freedom along, one with a single seed says nothing of the spread
+    ragged = [{0: 1.0, 1: 6.1}, {2: 3.0}]
+    assert paired(arms[1], arms[0], [*arms[2:], *ragged]).df == 25
+    # five pairs speak for themselves
+    more = columns(np.random.default_rng(3).normal(0, 1, (4, 5)))
+    assert paired(more[0], more[1], more[2:]).how == "paired t"
+
+
+def test_arms_of_unequal_spread_are_not_pooled() -> None:
+    rng = np.random.default_rng(4)
+    wild = [rng.normal(0, 50.0, (1, 4)), *(rng.normal(0, 0.1, (1, 4)) for _ in range(9))]
+    arms = columns(np.concatenate(wild))
+    mean = paired(arms[1], arms[2], [arms[0], *arms[3:]])
+    assert mean.how == "paired t, as the arms' variances differ"
+    assert mean.df == 3
+
+
+def test_how_many_pairs_an_effect_needs() -> None:
+    """The shared table of effects that a one-sided paired t-test shows four times in five."""
+    one = Mean(0.0, 1.0, 3, 2, "")
+    assert [one.needed(effect) for effect in (2.35, 1.37, 0.86)] == [3, 5, 10]
+    assert one.needed(0.0) is None and one.needed(-1.0) is None
+    assert Mean(0.0, 0.0, 3, 2, "").needed(1.0) is None
 
 
 def test_holm_by_hand() -> None:
@@ -86,15 +146,22 @@ def test_holm_by_hand() -> None:
 
 @pytest.mark.parametrize("n", [3, 5, 10])
 def test_false_verdicts_stay_at_their_nominal_rate(n: int) -> None:
-    """600 nulls: of no difference for the t-test, of a difference exactly at the margin for TOST."""
+    """600 tables of 8 arms: of no difference for the t-test, of a difference exactly at the margin for TOST."""
     rng = np.random.default_rng(n)
-    null = rng.normal(0.0, 0.6, (600, n))
+    levels = np.array([0.0, 0.0, *rng.normal(0.0, 3.0, 6)])[:, None]  # the first two arms are the same
+    means = []
+    for _ in range(600):
+        arms = columns(levels + rng.normal(0.0, 1.0, n) + rng.normal(0.0, 0.6, (8, n)))
+        means.append(paired(arms[0], arms[1], arms[2:]))
     ceiling = 0.05 + 3 * math.sqrt(0.05 * 0.95 / 600)
-    assert np.mean([above(row, 0.0) < 0.05 for row in null]) < ceiling
-    assert np.mean([above(-row, 0.0) < 0.05 for row in null]) < ceiling
-    assert np.mean([tost(row + 1.5, 0.0, 1.5) < 0.05 for row in null]) < ceiling
-    # and where there is something to see, it is seen: power at 2.3 standard deviations is 80 % with three pairs
-    assert np.mean([above(row + 2.3 * 0.6, 0.0) < 0.05 for row in null]) > 0.74
+    assert np.mean([mean.above(0.0) < 0.05 for mean in means]) < ceiling
+    assert np.mean([mean.below(0.0) < 0.05 for mean in means]) < ceiling
+    assert np.mean([replace(mean, value=mean.value + 1.5).within(0.0, 1.5) < 0.05 for mean in means]) < ceiling
+    # And where there is something to see, it is seen four times in five: pooling shows with three pairs what takes 2.3
+    # standard deviations of the differences without it. Power grows with the effect.
+    effects = np.array([0.0, {3: 1.5, 5: 1.36, 10: 0.85}[n], 3.0]) * 0.6 * math.sqrt(2)
+    power = [np.mean([replace(mean, value=mean.value + e).above(0.0) < 0.05 for mean in means]) for e in effects]
+    assert power[0] < ceiling and 0.74 < power[1] < 0.86 and power[2] > 0.97
 
 
 def test_a_family_of_nulls_has_one_false_verdict_in_twenty_at_most(make: Make) -> None:
@@ -255,8 +322,8 @@ def test_choosing_on_the_test_set_counts_only_in_the_paper_s_own_setting(make: M
     claim = replace(DIRECTION, metric="top1_best_on_test")
     records = []
     for seed, difference in enumerate([2.0, 3.0, 4.0]):
-        both = {"top1": 40.0 + difference, "top1_best_on_test": 60.0}
-        records += make("aps", "linear", both, seed=seed)
+        found = {"top1": 40.0 + difference, "top1_best_on_test": 60.0}
+        records += make("aps", "linear", found, seed=seed)
         records += make("moco_v3", "linear", {"top1": 40.0, "top1_best_on_test": 60.0}, seed=seed)
     assert verdict(claim, records, "mini").gap == pytest.approx(3.0)
 
@@ -317,3 +384,39 @@ def test_a_family_shares_one_error_rate(make: Make) -> None:
     assert judge(family, records, "mini")[0].outcome == "underpowered"
     strangers = [DIRECTION, *(replace(c, family="other") for c in family[1:])]
     assert judge(strangers, records, "mini")[0].outcome == "holds"
+
+
+# ----------------------------------------------------------------------------------------------------- equal compute
+
+
+def trained(make: Make, method: str, values: list[float], epochs: int, flops: float) -> list[dict[str, Any]]:
+    cost = {"flops": flops, "wall_s": 100.0, "device_s": 100.0}
+    return [
+        r
+        for seed, value in enumerate(values)
+        for r in make(method, "linear", {"top1": value}, seed=seed, epochs=epochs, cost=cost)
+    ]
+
+
+def test_a_claim_that_holds_only_at_equal_epochs_says_so(make: Make) -> None:
+    """16 epochs of the method cost what 28 of the baseline do: given those, the baseline is level."""
+    records = trained(make, "aps", [43.0, 43.6, 44.1], 16, 1.75e13)
+    records += trained(make, "moco_v3", [40.0, 40.5, 41.2], 16, 1.0e13)
+    alone = both([DIRECTION], records, "mini")["d"]
+    assert [v.outcome for v in alone] == ["holds", "not run"]
+    assert "no two trainings of as many operations within 10%" in alone[1].sentence
+    assert "aps 1.75e+13 in 16 epochs and moco_v3 1e+13 in 16 epochs" in alone[1].sentence
+    assert "only at equal epochs" not in alone[0].sentence
+
+    records += trained(make, "moco_v3", [43.1, 43.5, 44.1], 28, 1.75e13)
+    epochs, compute = both([DIRECTION], records, "mini")["d"]
+    assert (epochs.outcome, epochs.basis) == ("holds", "equal epochs")
+    assert (compute.outcome, compute.basis) == ("no difference", COMPUTE)
+    assert epochs.sentence.endswith("; only at equal epochs: at equal compute no difference")
+    assert compute.sentence.startswith("no difference at mini, equal compute (n = 3 pairs): aps")
+    assert compute.gap == pytest.approx(0.0)
+
+
+def test_a_cost_has_one_basis(make: Make) -> None:
+    claim = replace(DIRECTION, evaluation="cost", metric="flops", better="lower", proxies={"mini": 0.1})
+    assert len(both([claim], costly(make, [0.4, 0.4, 0.4], "flops"), "mini")["d"]) == 1
