@@ -126,6 +126,18 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument("--paper", metavar="NAME", help="only the claims of this paper")
     _workspace_options(verb)
 
+    verb = verbs.add_parser("explain", help="walk from a cell of a board to what made it and how to do it again")
+    verb.add_argument("cell", metavar="RECORD", help="the file that the cell links to, or a fingerprint's beginning")
+    _workspace_options(verb)
+
+    verb = verbs.add_parser("compare", help="two arms seed by seed, with mean differences and their intervals")
+    verb.add_argument("arms", nargs=2, metavar="ARM", help="NAME or NAME:VARIANT")
+    verb.add_argument("--track", default="embedded", metavar="NAME", help="embedded (default), mini, cifar, ...")
+    _workspace_options(verb)
+
+    verb = verbs.add_parser("verify", help="check all records and that the published boards are what theirs give")
+    _workspace_options(verb)
+
     verb = verbs.add_parser("report", help="write the boards anew from the records")
     _workspace_options(verb)
 
@@ -224,6 +236,20 @@ def _dispatch(options: argparse.Namespace) -> int:
             from repro import publish
 
             print(publish.check(_settings(options), options.paper))
+        case "explain":
+            from repro import trace
+
+            print(trace.explain(options.cell, _settings(options)))
+        case "compare":
+            from repro import trace
+
+            print(trace.compare(options.arms[0], options.arms[1], options.track, _settings(options)))
+        case "verify":
+            from repro import trace
+
+            text, faults = trace.verify(_settings(options))
+            print(text)
+            return 1 if faults else 0
         case "report":
             from repro import publish
 

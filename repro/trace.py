@@ -1,0 +1,262 @@
+"""From a printed number back to what made it: `explain`, `verify` and `compare`, over the workspace's records and the
+published ones.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from eval import protocols, scores
+from leaderboards import published
+from leaderboards.arms import MAIN_METRICS, Arm, arms, kind_of, origin_of
+from leaderboards.statistics import paired
+from repro import recipes, records, show
+from repro.errors import UserError, unknown
+from repro.records import Record
+from repro.settings import Settings
+from repro.workspace import Workspace
+
+_COUNTED = {"knn": "top1", "linear": "top1", "finetune": "top1", "reid": "rank1"}
+"""Kind of record -> the metric that its packed flags of right answers must give again."""
+
+
+def everything(settings: Settings) -> tuple[list[Record], list[str]]:
+    """The records of the workspace and the published ones, each once; and a line for each file that is none."""
+    found, faults = records.read_all(Workspace(settings.workspace).records)
+    others, damaged = records.read_all(published.FOLDER / "records")
+    here = {record["fingerprint"] for record in found}
+    return found + [record for record in others if record["fingerprint"] not in here], faults + damaged
+
+
+# -------------------------------------------------------------------------------------------------------------- explain
+
+
+def explain(cell: str, settings: Settings) -> str:
+    """What a cell of a board is made of, and the commands that give it again.
+
+    cell: the file that the cell links to (its name or path), or the beginning of a record's fingerprint.
+    """
+    found, _ = everything(settings)
+    name = Path(cell).name
+    matching = [
+        r for r in found if records.file_name(r) == name or (len(cell) >= 6 and r["fingerprint"].startswith(cell))
+    ]
+    if not matching:
+        nearest = str(unknown("record", name, [records.file_name(record) for record in found] or ["(there is none)"]))
+        raise UserError(nearest.partition("; valid")[0] + "; give a file that a board links to, or a fingerprint")
+    if len(matching) > 1:
+        raise UserError(f"{cell} is the beginning of {len(matching)} fingerprints; give more of it")
+    record = matching[0]
+    by_mark = {r["fingerprint"]: r for r in found}
+    chain = _chain(record, by_mark)
+    origin = by_mark[(origin_of(record, by_mark) or record)["fingerprint"]]
+    about = record["provenance"]
+    lines = [
+        f"{record['kind']} of {_arm(record)}, track {record['track']}, seed {record['seed']}",
+        "  " + ", ".join(f"{key} {value:.4g}" for key, value in record["metrics"].items()),
+        "",
+        "made by",
+        show.table(
+            [
+                [r["kind"], r["fingerprint"][:12], _date(r), show.duration(r["cost"].get("wall_s", 0.0)), _machine(r)]
+                for r in chain
+            ],
+            ["job", "fingerprint", "date", "time", "on"],
+        ),
+        "",
+        f"pictures: {about['data']['source']} ({about['data']['name']}, manifest {about['data']['manifest'][:12]})",
+        f"code:     {_code(about)}",
+        "packages: " + ", ".join(f"{package} {version}" for package, version in about["packages"].items()),
+    ]
+    protocol = record.get("protocol") or {}
+    if protocol.get("name"):
+        lines.append(f"protocol: {protocol['name']} ({protocol['hash']})")
+    if record["kind"] == "detection":
+        lines.append("boxes and masks come from this one record")
+    if record is not origin and origin["kind"] != "pretrain":
+        lines.append("the pre-training behind it is not at hand")
+    changes, problem = _changes(record, origin)
+    lines += ["", "to do it again (with the code of then: the first line too)"]
+    if about.get("commit", "unknown") != "unknown":
+        lines.append(f"  git checkout {about['commit'][:12]} && pip install -e .")
+    evaluation = record["kind"] if record["kind"] in MAIN_METRICS else "knn"
+    words = ["python", "-m", "repro", "run", "--method", _arm(record), "--track", record["track"]]
+    words += ["--eval", evaluation, "--seed", str(record["seed"])]
+    lines.append("  " + shlex.join(words + (["--set", *changes] if changes else [])))
+    if problem:
+        lines.append(f"  {problem}")
+    return "\n".join(lines)
+
+
+def _chain(record: Record, by_mark: Mapping[str, Record]) -> list[Record]:
+    """The record's ancestors that are at hand and itself, the oldest first."""
+    parents = [by_mark[mark] for mark in record.get("parents") or () if mark in by_mark]
+    return [ancestor for parent in parents for ancestor in _chain(parent, by_mark)] + [record]
+
+
+def _arm(record: Record) -> str:
+    return record["method"] + (f":{record['variant']}" if record["variant"] else "")
+
+
+def _date(record: Record) -> str:
+    return str(record["provenance"].get("date", "-"))[:16].replace("T", " ")
+
+
+def _machine(record: Record) -> str:
+    about = record["provenance"]
+    return f"{about.get('device', '-')}, {about.get('threads', '-')} threads"
+
+
+def _code(about: Mapping[str, Any]) -> str:
+    commit = str(about.get("commit", "unknown"))
+    if commit == "unknown":
+        return f"no commit known; source {about.get('source_hash', '-')}"
+    return f"commit {commit[:12]}" + (", with changes that no commit holds" if about.get("dirty") else "")
+
+
+def _changes(record: Record, origin: Record) -> tuple[list[str], str]:
+    """`table.key=value` wherever recipe or protocol differ from this checkout's, and what stands in the way."""
+    changes: list[str] = []
+    then = origin["details"].get("recipe") if origin["kind"] == "pretrain" else None
+    if then:
+        try:
+            info, variant = recipes.find(_arm(record))
+            now = recipes.resolve(info, variant, record["track"], {})
+        except UserError as error:
+            return [], f"this checkout cannot: {error}"
+        for table in recipes.TABLES:
+            changes += _differing(table, then.get(table, {}), now[table])
+    protocol = record.get("protocol") or {}
+    if protocol.get("name") and record["kind"] in protocols.KINDS:
+        try:
+            values = protocols.values(protocols.load(record["kind"], protocol["name"]))
+        except ValueError as error:
+            return changes, f"this checkout cannot: {error}"
+        changes += _differing(record["kind"], protocol["values"], values)
+    return changes, ""
+
+
+def _differing(table: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    plain = json.loads(json.dumps(dict(now)))  # tuples become lists, as in the record
+    return [
+        f"{table}.{key}={json.dumps(value)}" for key, value in then.items() if key not in plain or plain[key] != value
+    ]
+
+
+# --------------------------------------------------------------------------------------------------------------- verify
+
+
+def verify(settings: Settings) -> tuple[str, int]:
+    """Check every record and every published board; returns what to print and how many faults there are."""
+    place = Workspace(settings.workspace).records
+    faults, counts = [], []
+    for folder, what in ((place, "workspace"), (published.FOLDER / "records", "published")):
+        found, unreadable = records.read_all(folder)
+        faults += unreadable
+        marks = {record["fingerprint"] for record in found}
+        for record in found:
+            faults += [f"{folder / records.file_name(record)}: {fault}" for fault in _faults(record, folder, marks)]
+        counts.append(f"{len(found)} {what}")
+    faults += published.drift()
+    said = f"{' and '.join(counts)} records: metrics within their bounds and in order, right answers counted again"
+    return "\n".join([*faults, f"{said}; {len(faults) or 'no'} fault{'' if len(faults) == 1 else 's'}"]), len(faults)
+
+
+def _faults(record: Record, folder: Path, marks: set[str]) -> list[str]:
+    """What contradicts itself in a record whose metrics are in order."""
+    faults = []
+    if not (folder / records.file_name(record)).is_file():
+        faults.append("the file has another name than its record says")
+    absent = [mark[:12] for mark in record.get("parents") or () if mark not in marks]
+    if absent:
+        faults.append(f"the job before it, {', '.join(absent)}, left no record here")
+    metrics, details = record["metrics"], record.get("details", {})
+    name = _COUNTED.get(record["kind"])
+    total = details.get("n_query", details.get("n_test"))
+    if name and isinstance(details.get("correct"), str) and isinstance(total, int):
+        counted = scores.percent(scores.unpack(details["correct"], total))
+        if abs(counted - metrics[name]) > 1e-6:
+            faults.append(f"{name} is {metrics[name]:g}, but its right answers count {counted:g}")
+    if "optimism" in metrics and abs(metrics["top1_best_on_test"] - metrics["top1"] - metrics["optimism"]) > 1e-6:
+        faults.append("optimism is not best-on-test less what is reported")
+    return faults
+
+
+# -------------------------------------------------------------------------------------------------------------- compare
+
+
+def compare(first: str, second: str, track: str, settings: Settings) -> str:
+    """Two arms seed by seed in every evaluation that both have, with the mean difference and its 95 % interval."""
+    found = [record for record in everything(settings)[0] if record["track"] == track]
+    known = {_arm(record) for record in found}
+    for name in (first, second):
+        if name not in known:
+            raise unknown(f"arm with records at {track}:", name, known or ["(there is none)"])
+    rows: list[list[str]] = []
+    costs: list[list[str]] = []
+    apart: list[str] = []
+    for evaluation, metrics in MAIN_METRICS.items():
+        every = arms(found, kind_of(evaluation))
+        pair = _fullest([a for a in every if a.name == first], [a for a in every if a.name == second], metrics[0])
+        if pair is None:
+            if {first, second} <= {arm.name for arm in every}:
+                apart.append(evaluation)
+            continue
+        a, b = pair
+        peers = [o for o in every if o.setting.scope == a.setting.scope and o not in pair and not o.flag]
+        for metric in metrics:
+            left, right = a.values(metric), b.values(metric)
+            rows += _rows(f"{evaluation} {metric}", left, right, [o.values(metric) for o in peers])
+        costs = _cost_rows(a, b)
+    rows += costs
+    if not rows:
+        raise UserError(f"{first} and {second} share no evaluation at {track} with the same data, protocol and seed")
+    lines = [show.table(rows, ["at " + track, "seed", first, second, "difference", "95 % interval; spread from"])]
+    lines += [f"{evaluation}: both have records, but under different protocols or data" for evaluation in apart]
+    return "\n".join(lines)
+
+
+def _fullest(ours: Sequence[Arm], theirs: Sequence[Arm], metric: str) -> tuple[Arm, Arm] | None:
+    """The two arms of one table with the most seeds in common; of equals, those of equal epochs."""
+    pairs = [(a, b) for a in ours for b in theirs if a.setting.scope == b.setting.scope]
+
+    def shared(pair: tuple[Arm, Arm]) -> tuple[int, bool, str]:
+        a, b = pair
+        return len(a.values(metric).keys() & b.values(metric).keys()), a.setting == b.setting, f"{a.label}{b.label}"
+
+    best = max(pairs, key=shared, default=None)
+    return best if best and shared(best)[0] else None
+
+
+def _cost_rows(a: Arm, b: Arm) -> list[list[str]]:
+    """Operations and device time of the two arms' pre-trainings, and their ratio."""
+    rows = []
+    for key, label, unit in (("flops", "training TFLOP", 1e12), ("device_s", "training seconds", 1.0)):
+        means = [sum(cost.values()) / len(cost) / unit for cost in (a.training(key), b.training(key)) if cost]
+        if len(means) == 2:
+            ratio = f"{means[0] / means[1]:.2f} times" if means[1] else "-"
+            rows.append([label, "mean", *(f"{mean:.4g}" for mean in means), ratio, ""])
+    return rows
+
+
+def _rows(
+    what: str, left: Mapping[int, float], right: Mapping[int, float], peers: Sequence[Mapping[int, float]]
+) -> list[list[str]]:
+    from scipy import stats
+
+    seeds = sorted(left.keys() & right.keys())
+    rows = [
+        [what, str(seed), f"{left[seed]:.2f}", f"{right[seed]:.2f}", f"{left[seed] - right[seed]:+.2f}", ""]
+        for seed in seeds
+    ]
+    if len(seeds) > 1:
+        mean = paired(left, right, peers)
+        reach = float(stats.t.ppf(0.975, mean.df)) * mean.error
+        values = [sum(side[seed] for seed in seeds) / len(seeds) for side in (left, right)]
+        interval = f"{mean.value - reach:+.2f} to {mean.value + reach:+.2f}; {mean.how}"
+        rows.append([what, "mean", *(f"{value:.2f}" for value in values), f"{mean.value:+.2f}", interval])
+    return rows

@@ -1,0 +1,111 @@
+"""From a number back to its making: on the published records, and on damaged copies of them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from leaderboards import published
+from repro.cli import main
+from repro.plan import Request, make
+from repro.settings import Settings
+
+PUBLISHED = published.FOLDER / "records"
+
+
+def record(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text())  # type: ignore[no-any-return]
+
+
+def recipe_of(found: dict[str, Any]) -> Any:
+    """The recipe of the pre-training behind a record."""
+    every = {r["fingerprint"]: r for r in map(record, PUBLISHED.glob("*.json"))}
+    while found["kind"] != "pretrain":
+        found = every[found["parents"][0]]
+    return found["details"]["recipe"]
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("REPRO_DATA", raising=False)
+
+
+@pytest.mark.parametrize("kind", ["knn", "linear", "pretrain"])
+def test_the_command_plans_the_recipe_that_the_record_holds(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = sorted(PUBLISHED.glob(f"{kind}-*-s0-*.json"))
+    assert paths
+    for path in paths:
+        found = record(path)
+        assert main(["explain", f"leaderboards/records/{path.name}"]) == 0
+        out = capsys.readouterr().out
+        assert found["provenance"]["data"]["source"] in out and found["fingerprint"][:12] in out
+        if "this checkout cannot" in out:
+            continue
+        words = shlex.split(out.strip().splitlines()[-1])
+        overrides = words[words.index("--set") + 1 :] if "--set" in words else []
+        method, track = words[words.index("--method") + 1], words[words.index("--track") + 1]
+        planned = make(Request((method,), track, ("knn",), (found["seed"],), overrides=tuple(overrides)), Settings())
+        then, now = recipe_of(found), planned.recipes[method]
+        for table in ("method", "network", "pretrain"):
+            assert {key: value for key, value in now[table].items() if key in then[table]} == then[table], path.name
+
+
+def test_explain_names_the_nearest_record(capsys: pytest.CaptureFixture[str]) -> None:
+    name = sorted(PUBLISHED.glob("knn-*.json"))[0].name
+    assert main(["explain", name[:-6] + "x.json"]) == 2
+    assert f"did you mean '{name}'" in capsys.readouterr().err
+
+
+def test_verify_counts_the_right_answers_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify"]) == 0
+    assert "no faults" in capsys.readouterr().out
+    knn = next(path for path in sorted(PUBLISHED.glob("knn-*.json")) if record(path)["metrics"]["top1"] > 1)
+    folder = tmp_path / "repro-work" / "records"
+    folder.mkdir(parents=True)
+    todo = [record(knn)]
+    while todo:  # the whole chain, in order
+        one = todo.pop()
+        source = next(PUBLISHED.glob(f"{one['kind']}-*-{one['fingerprint'][:12]}.json"))
+        shutil.copy(source, folder)
+        todo += [record(next(PUBLISHED.glob(f"*-{mark[:12]}.json"))) for mark in one["parents"]]
+    assert main(["verify"]) == 0
+    capsys.readouterr()
+
+    changed = record(knn)
+    changed["metrics"] |= {"top1": changed["metrics"]["top1"] - 0.5}
+    (folder / knn.name).write_text(json.dumps(changed))
+    assert main(["verify"]) == 1
+    out = capsys.readouterr().out
+    assert re.search(r"top1 is [\d.]+, but its right answers count [\d.]+", out)
+    assert "optimism is not best-on-test less what is reported" in out and out.rstrip().endswith("2 faults")
+    next(folder.glob("features-*")).unlink()
+    assert main(["verify"]) == 1
+    assert "left no record here" in capsys.readouterr().out
+
+
+def test_compare_is_the_paired_difference(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "glnet", "random", "--track", "mini"]) == 0
+    out = capsys.readouterr().out
+    rows = re.findall(r"^linear top1 +(\d) +([\d.]+) +([\d.]+) +([+-][\d.]+)", out, re.MULTILINE)
+    assert len(rows) >= 3
+    mean = re.search(
+        r"^linear top1 +mean +[\d.]+ +[\d.]+ +([+-][\d.]+) +([+-][\d.]+) to ([+-][\d.]+)", out, re.MULTILINE
+    )
+    assert mean
+    value, low, high = map(float, mean.groups())
+    differences = np.array([float(row[3]) for row in rows])
+    assert value == pytest.approx(differences.mean(), abs=0.011)
+    assert low < value < high and (low + high) / 2 == pytest.approx(value, abs=0.011)
+    if "paired t" in mean.group(0):  # else the spread is the whole table's
+        assert high - value == pytest.approx(stats.t.ppf(0.975, len(rows) - 1) * stats.sem(differences), abs=0.02)
+    assert main(["compare", "glnet", "randon", "--track", "mini"]) == 2
+    assert "did you mean 'random'" in capsys.readouterr().err
