@@ -122,7 +122,9 @@ def probe(
     test = torch.from_numpy(extract(encoder, test_images, mean, std, **whole)).to(device)
 
     def plain(rows: npt.NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(extract(encoder, train_images[rows], mean, std, **whole)).to(device)
+        parts = np.array_split(rows, range(4096, len(rows), 4096))  # all at once might not fit into memory
+        found = [extract(encoder, train_images[part], mean, std, **whole) for part in parts]
+        return torch.from_numpy(np.concatenate(found)).to(device)
 
     def crops(rows: npt.NDArray[np.int64], epoch: int, update: int) -> Tensor:
         rng = np.random.default_rng([protocol.seed, epoch, update, 1])

@@ -113,7 +113,7 @@ class LinearProtocol(Features):
             "learning_rates, weight_decays",
             "one each where holdout is 0: there is nothing to choose on",
         )
-        _require_crop(self)
+        _require_training(self)
         cached = "none without crop_scale: cached features are of whole pictures"
         _require(self.augmented or (not self.hflip and self.test_crop == 1), self, "hflip, test_crop", cached)
         crops = "{} where crop_scale is given: there are no features of whole training pictures"
@@ -180,7 +180,7 @@ class FinetuneProtocol:
         _require(
             self.train_share == 1 or not self.train_pictures, self, "train_pictures, train_share", "not both given"
         )
-        _require_crop(self)
+        _require_training(self)
         _require(not (self.crop_scale and self.crop_padding), self, "crop_scale, crop_padding", "not both given")
         _require(0 <= self.holdout < 1, self, "holdout", "0 or more and below 1")
         _require(self.holdout > 0 or self.reported == "last", self, "holdout", "above 0 to report a selected epoch")
@@ -360,7 +360,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     return value
 
 
-def _require_crop(protocol: LinearProtocol | FinetuneProtocol) -> None:
+def _require_training(protocol: LinearProtocol | FinetuneProtocol) -> None:
     scale, ratio = protocol.crop_scale, protocol.crop_ratio
     rising = "[] or [smallest, largest], above 0 and at most 1"
     _require(not scale or (len(scale) == 2 and 0 < scale[0] <= scale[1] <= 1), protocol, "crop_scale", rising)

@@ -150,7 +150,9 @@ def linear(task: Task) -> Outcome:
     )
     outcome = outcome_of(result, source_of(train))
     outcome.details["size"] = list(protocol.size)
-    outcome.cost["image_passes"] = protocol.epochs * len(train_y) + len(test_y)
+    held = outcome.details["n_split"]
+    turns = len(train_y) + (len(train_y) - held if held else 0)
+    outcome.cost["image_passes"] = protocol.epochs * turns + held + len(test_y)
     outcome.scratch = ("*.pt",)
     return outcome
 
