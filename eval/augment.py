@@ -47,6 +47,47 @@ def crop(x: Tensor, padding: int, rng: np.random.Generator) -> Tensor:
     return padded[picture, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
+def resized_crop(
+    x: Tensor,
+    size: Sequence[int],
+    interpolation: str,
+    scale: Sequence[float],
+    ratio: Sequence[float],
+    rng: np.random.Generator,
+) -> Tensor:
+    """torchvision's RandomResizedCrop, a box of its own for every picture: uint8 [B, C, H, W] -> uint8 [B, C, *size].
+
+    scale: range of the box's share of the area; ratio: range of its width / height; antialiased, as Pillow does it.
+    """
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.v2 import functional as V
+
+    mode = InterpolationMode(interpolation)
+    found = boxes(len(x), x.shape[-2], x.shape[-1], scale, ratio, rng)
+    return torch.stack([V.resized_crop(p, *box, list(size), mode) for p, box in zip(x, found.tolist(), strict=True)])
+
+
+def boxes(
+    count: int, height: int, width: int, scale: Sequence[float], ratio: Sequence[float], rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """`count` boxes (top, left, height, width), int64 [count, 4], within pictures of height x width pixels.
+
+    Up to ten draws of share of the area and log aspect ratio, uniform in their ranges; the first box that fits is
+    placed anywhere. Where none fits: the largest box of an allowed ratio, in the middle.
+    """
+    area = rng.uniform(scale[0], scale[1], (count, 10)) * height * width
+    aspect = np.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1]), (count, 10)))
+    w, h = np.sqrt(area * aspect).round().astype(int), np.sqrt(area / aspect).round().astype(int)
+    fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
+    first = np.arange(count), fits.argmax(1)
+    h, w = h[first], w[first]
+    top, left = rng.integers(0, np.maximum(height - h, 0) + 1), rng.integers(0, np.maximum(width - w, 0) + 1)
+    clamped = min(max(width / height, ratio[0]), ratio[1])
+    whole_h, whole_w = min(height, round(width / clamped)), min(width, round(height * clamped))
+    whole = [(height - whole_h) // 2, (width - whole_w) // 2, whole_h, whole_w]
+    return np.where(fits.any(axis=1, keepdims=True), np.stack([top, left, h, w], 1), whole)
+
+
 def mirror(x: Tensor, rng: np.random.Generator) -> Tensor:
     """Half of the pictures, left and right exchanged."""
     flipped = torch.from_numpy(rng.random(len(x)) < 0.5).to(x.device)

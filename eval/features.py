@@ -25,6 +25,7 @@ def extract(
     interpolation: str = "bilinear",
     precision: str = "fp32",
     flip: Literal["none", "sum", "triplet"] = "none",
+    share: float = 1.0,
     batch: int = 256,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
@@ -34,6 +35,7 @@ def extract(
     encoder: anything with ``features(x float32 [B, 3, H, W]) -> [B, D]``; it is moved to `device`, runs in eval mode
     (batch norm by its running statistics) without gradients, and every module gets its mode back.
     images: uint8 [N, 3, H, W], also memory-mapped; resized to `size` (height, width) where given.
+    share: of a side, how much of the middle of the picture is seen (see `middle`).
     precision: "fp32", or "bf16" for autocast. flip: how the mirrored picture takes part -
     "none"; "sum": f(x) + f(mirror x); "triplet": u(u(f(x)) + f(mirror x)) with u(v) = v / |v|, where the second feature
     is added un-normalised, as test_sysu_combine.py of the truncated triplet loss does.
@@ -45,7 +47,7 @@ def extract(
     rows: list[npt.NDArray[np.float32]] = []
     with evaluating(encoder), torch.inference_mode(), autocast(device, precision):
         for start in range(0, len(images), batch):
-            x = resize(to_tensor(images[start : start + batch]).to(device), size, interpolation)
+            x = middle(to_tensor(images[start : start + batch]).to(device), size, share, interpolation)
             x = normalise(x, mean, std)
             f = encoder.features(x).float()  # type: ignore[operator]
             if flip != "none":
@@ -103,6 +105,22 @@ def resize(x: Tensor, size: Sequence[int], interpolation: str = "bilinear") -> T
         return x
     y = F.interpolate(x.float(), tuple(size), mode=interpolation, antialias=True, align_corners=False)
     return y.round().clamp(0, 255).to(torch.uint8)
+
+
+def middle(x: Tensor, size: Sequence[int], share: float, interpolation: str = "bilinear") -> Tensor:
+    """uint8 [B, 3, H, W] -> uint8 [B, 3, *size]: resized and cut out of the middle, so that `share` of a side is left.
+
+    Of square pictures and size (224, 224), share 0.875 is the usual "resize to 256, cut 224". Where the picture's shape
+    is not that of `size`, the shorter relative side counts; size () is the picture's own. With share 1 the aspect ratio
+    is not kept, as in `resize`.
+    """
+    if share == 1:
+        return resize(x, size, interpolation)
+    rows, columns = size or x.shape[-2:]
+    scale = max(rows / x.shape[-2], columns / x.shape[-1]) / share
+    x = resize(x, [int(side * scale + 1e-6) for side in x.shape[-2:]], interpolation)
+    top, left = round((x.shape[-2] - rows) / 2), round((x.shape[-1] - columns) / 2)
+    return x[..., top : top + rows, left : left + columns]
 
 
 def normalise(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

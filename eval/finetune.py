@@ -1,8 +1,8 @@
 """Fine-tuning: a copy of the encoder and a new linear head on its features, everything trained.
 
-Order of a training picture: resize, crop with padding, mirror, RandAugment (all uint8), normalise, erase, then mixup or
-CutMix of the batch; soft-target cross-entropy with label smoothing. Whatever is left of an epoch that does not fill a
-batch is dropped.
+Order of a training picture: resize and crop with padding, or random resized crop; mirror, RandAugment (all uint8),
+normalise, erase, then mixup or CutMix of the batch; soft-target cross-entropy with label smoothing. Whatever is left of
+an epoch that does not fill a batch is dropped.
 
 A class-balanced part of the training pictures is kept apart; the epoch that is best on it gives `top1_selected`, the
 last gives `top1_last`, and the protocol says which of them is `top1`.
@@ -21,10 +21,7 @@ one.
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,11 +32,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eval import augment
-from eval.features import autocast, evaluating, normalise, resize, to_tensor
+from eval import augment, resume
+from eval.features import autocast, evaluating, middle, normalise, resize, to_tensor
 from eval.protocols import FinetuneProtocol, values
+from eval.schedules import rates
 from eval.scores import Progress, check_labelled, pack, percent, standard_error, true_rank
-from eval.splits import holdout, stratified
+from eval.splits import holdout, shares, stratified
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CHECKPOINT = "finetune.pt"
@@ -95,14 +93,22 @@ def evaluate(
     rows = np.arange(len(train_y))
     if protocol.train_pictures:
         rows, _ = stratified(train_y, protocol.train_pictures, protocol.seed)
+    if protocol.train_share < 1:
+        found = shares(train_y, protocol.train_share, 1, protocol.seed)
+        if not found:
+            raise ValueError(
+                f"{protocol.train_share:.3g} of the training pictures leaves a class without any;"
+                " choose a larger finetune.train_share or more pictures"
+            )
+        rows = found[0]
     held = rows[:0]
     if protocol.holdout:
         fit_of_rows, held_of_rows = holdout(train_y[rows], protocol.holdout, protocol.seed)
         rows, held = rows[fit_of_rows], rows[held_of_rows]
 
     model = Classifier(copy.deepcopy(encoder), classes, torch.Generator().manual_seed(protocol.seed))
-    groups = trainable(model, protocol.weight_decay)
-    run = _identity(model, protocol, mean, std, train_images, train_y)
+    groups = trainable(model, protocol.weight_decay, protocol.head_lr / protocol.lr or 1.0)
+    run = resume.identity([values(protocol), list(mean), list(std)], model, train_images, train_y)
     memory = torch.channels_last if protocol.channels_last else torch.contiguous_format
     model.to(device=device, memory_format=memory)  # type: ignore[call-overload]
     optimizer: torch.optim.Optimizer = (
@@ -116,21 +122,23 @@ def evaluate(
         ranks = []
         with evaluating(model), torch.inference_mode(), autocast(device, protocol.precision):
             for chosen in np.array_split(order, range(256, len(order), 256)):
-                x = normalise(resize(to_tensor(images[chosen]).to(device), protocol.size), mean, std)
+                x = middle(to_tensor(images[chosen]).to(device), protocol.size, protocol.test_crop)
+                x = normalise(x, mean, std)
                 ranks.append(true_rank(model(x).float(), torch.from_numpy(labels[chosen]).to(device)).cpu().numpy())
         return np.concatenate(ranks)
 
     batch = min(protocol.batch, len(rows))
     updates = len(rows) // batch
-    rates = learning_rates(protocol, updates)
+    schedule = learning_rates(protocol, updates)
     history: list[dict[str, float]] = []
     kept: dict[str, Tensor] = {}  # weights of the epoch that is best on the split
     path = checkpoint_dir / CHECKPOINT if checkpoint_dir else None
-    state, resumed = _read(path, run)
+    state, resumed = resume.read(path, run, "fine-tuning")
     if state:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         history, kept = state["history"], state["kept"]
+        resumed = f"resumed after epoch {len(history)}"
     if progress and resumed:
         progress(len(history) * updates, protocol.epochs * updates, {"note": resumed})
 
@@ -148,7 +156,7 @@ def evaluate(
                     to_tensor(train_images[chosen]).to(device), train_y[chosen], classes, mean, std, protocol, rng
                 )
                 for group in optimizer.param_groups:
-                    group["lr"] = rates[epoch * updates + update]
+                    group["lr"] = schedule[epoch * updates + update] * group["factor"]
                 with autocast(device, protocol.precision):
                     logits = model(x.to(memory_format=memory))
                 loss = F.cross_entropy(logits.float(), targets, label_smoothing=protocol.label_smoothing)
@@ -160,7 +168,7 @@ def evaluate(
                 total += loss.detach()
                 if progress:
                     progress(epoch * updates + update + 1, protocol.epochs * updates, {"epoch": epoch + 1})
-            entry = {"epoch": epoch + 1, "loss": float(total) / updates, "lr": rates[(epoch + 1) * updates - 1]}
+            entry = {"epoch": epoch + 1, "loss": float(total) / updates, "lr": schedule[(epoch + 1) * updates - 1]}
             if not math.isfinite(entry["loss"]):
                 raise ValueError(
                     f"fine-tuning diverged in epoch {epoch + 1} (loss {entry['loss']}): "
@@ -174,7 +182,8 @@ def evaluate(
                 entry["test_top1"] = percent(ranks_of(test_images, test_y, every) == 0)
             history.append(entry)
             if path:
-                _write(path, run, model, optimizer, history, kept)
+                weights = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+                resume.write(path, run, {**weights, "history": history, "kept": kept})
 
     ranks = {"last": ranks_of(test_images, test_y, every)}
     history[-1]["test_top1"] = percent(ranks["last"] == 0)
@@ -215,7 +224,11 @@ def training_batch(
     rng: np.random.Generator,
 ) -> tuple[Tensor, Tensor]:
     """uint8 [B, 3, H, W] and labels -> augmented, normalised float32 [B, 3, H, W] and soft targets [B, classes]."""
-    x = resize(x, protocol.size)
+    if protocol.crop_scale:
+        size = protocol.size or x.shape[-2:]
+        x = augment.resized_crop(x, size, "bilinear", protocol.crop_scale, protocol.crop_ratio, rng)
+    else:
+        x = resize(x, protocol.size)
     if protocol.crop_padding:
         x = augment.crop(x, protocol.crop_padding, rng)
     if protocol.hflip:
@@ -232,94 +245,34 @@ def training_batch(
 
 
 def learning_rates(protocol: FinetuneProtocol, updates: int) -> list[float]:
-    """The rate of every update, `updates` an epoch: linear warm-up, then half a cosine down to min_lr.
-
-    "update": the clock runs by updates, the cosine begins where the warm-up ends. "epoch_late": the clock runs by whole
-    epochs and one late (epoch e, from 0, has the rate meant for e - 1), and the cosine's includes the warm-up, so that
-    the rate steps down where it begins.
-    """
-    peak, late = protocol.lr * protocol.batch / protocol.base_batch, protocol.schedule == "epoch_late"
-    begin = 0.0 if late else protocol.warmup_epochs
-
-    def at(epochs: float) -> float:
-        if epochs < protocol.warmup_epochs:
-            return protocol.warmup_lr + (peak - protocol.warmup_lr) * epochs / protocol.warmup_epochs
-        turn = math.cos(math.pi * (epochs - begin) / (protocol.epochs - begin))
-        return protocol.min_lr + (peak - protocol.min_lr) * 0.5 * (1 + turn)
-
-    clocks = (max(i // updates - 1, 0) if late else i / updates for i in range(protocol.epochs * updates))
-    return [at(clock) for clock in clocks]
+    """The encoder's rate of every update, `updates` an epoch."""
+    return rates(
+        protocol.schedule,
+        protocol.lr * protocol.batch / protocol.base_batch,
+        protocol.epochs,
+        updates,
+        warmup_epochs=protocol.warmup_epochs,
+        warmup_lr=protocol.warmup_lr,
+        min_lr=protocol.min_lr,
+        milestones=protocol.milestones,
+    )
 
 
-def trainable(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Everything trains, two groups: with weight decay, and without (1-D parameters, position embeddings, class token).
+def trainable(model: nn.Module, weight_decay: float, head: float = 1.0) -> list[dict[str, Any]]:
+    """Everything trains, in groups with and without weight decay (1-D parameters, position embeddings, class token).
 
+    head: factor of the learning rate of the parameters named "head.*" ("factor" of their groups; 1 of all others).
     Parts that pre-training froze (MoCo-v3's patch embedding) are thawed; fixed position embeddings stay fixed.
     """
-    decayed: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {(1.0, weight_decay): [], (1.0, 0.0): []}
     for name, parameter in model.named_parameters():
         leaf = name.rpartition(".")[2]
         if not leaf.startswith("pos"):
             parameter.requires_grad_(True)
         if parameter.requires_grad:
             exempt = parameter.ndim <= 1 or leaf.startswith(("pos", "cls_token", "class_token"))
-            (others if exempt else decayed).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-
-
-def _identity(
-    model: nn.Module,
-    protocol: FinetuneProtocol,
-    mean: Sequence[float],
-    std: Sequence[float],
-    images: Any,
-    labels: Labels,
-) -> str:
-    """A hash of what a run starts from: protocol, weights, labels, and of the pictures their shape and the first 64."""
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(json.dumps([values(protocol), list(mean), list(std), list(images.shape)]).encode())
-    digest.update(labels.tobytes())
-    digest.update(np.ascontiguousarray(to_tensor(images[:64]).cpu().numpy()).tobytes())
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _write(
-    path: Path,
-    run: str,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    history: list[dict[str, float]],
-    kept: dict[str, Tensor],
-) -> None:
-    """The state after an epoch, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    state = {
-        "run": run,
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "history": history,
-        "kept": kept,
-    }
-    with fresh.open("wb") as stream:
-        torch.save(state, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    fresh.replace(path)
-
-
-def _read(path: Path | None, run: str) -> tuple[dict[str, Any] | None, str]:
-    """(state to go on from, what to say of it); (None, "") where there is no file."""
-    if not path or not path.exists():
-        return None, ""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a torn or planted file makes the reader raise, the answer is to start afresh
-        return None, f"started afresh: {path} cannot be read ({type(error).__name__})"
-    if not isinstance(state, dict) or state.get("run") != run:
-        return None, f"started afresh: {path} is of another fine-tuning"
-    return state, f"resumed after epoch {len(state['history'])}"
+            factor = head if name.startswith("head.") else 1.0
+            groups.setdefault((factor, 0.0 if exempt else weight_decay), []).append(parameter)
+    return [
+        {"params": found, "weight_decay": decay, "factor": factor} for (factor, decay), found in groups.items() if found
+    ]

@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 Precision = Literal["fp32", "bf16"]
 Interpolation = Literal["bilinear", "bicubic"]
+Schedule = Literal["update", "epoch", "epoch_late", "steps"]  # see schedules.rates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,29 +61,70 @@ class KnnProtocol(Features):
 
 @dataclass(frozen=True, kw_only=True)
 class LinearProtocol(Features):
-    """Softmax regression on features: learning rates x weight decays, chosen on a split of the training pictures."""
+    """Softmax regression on features: learning rates x weight decays, chosen on a split of the training pictures.
+
+    With a `crop_scale` every epoch sees new crops of the training pictures through the frozen encoder, as papers do it;
+    `size` is then that of the crops, () = the side at which the track pre-trains.
+    """
 
     normalise: Literal["standardise", "l2", "none"] = "standardise"  # by statistics of the training features
     learning_rates: tuple[float, ...] = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
     base_batch: int = 256  # a rate is multiplied by batch / base_batch
     weight_decays: tuple[float, ...] = (0.0, 1e-3)  # coupled, as in torch.optim.SGD; not on the bias
+    optimizer: Literal["sgd", "lars"] = "sgd"  # lars: see linear.Heads
+    trust: float = 0.001  # of lars
     momentum: float = 0.9
-    epochs: int = 20  # cosine to 0, per update
+    init_std: float = 0.0  # of the heads' weights, normal; the bias starts at 0
+    epochs: int = 20
     batch: int = 256
-    holdout: float = 0.2  # share of the training pictures on which rate and decay are chosen
+    schedule: Schedule = "update"  # cosine to 0
+    warmup_epochs: float = 0.0  # linear, from warmup_factor of the rate
+    warmup_factor: float = 0.0
+    milestones: tuple[int, ...] = ()  # of "steps", in epochs
+    holdout: float = 0.2  # share of the training pictures on which rate and decay are chosen; 0 = there is no choice
+    crop_scale: tuple[float, ...] = ()  # range of a random crop's share of the area; () = cached features, no crops
+    crop_ratio: tuple[float, ...] = (3 / 4, 4 / 3)  # range of its width / height
+    hflip: bool = False  # half of the training crops
+    test_crop: float = 1.0  # middle of the test pictures that is seen, as a share of their shorter side
     low_shot: tuple[int, ...] = (10,)  # labels a class of the low-shot probe (ridge regression to one-hot targets)
+    low_shot_shares: tuple[float, ...] = (0.01, 0.1)  # the same with a share of the training labels
     low_shot_splits: int = 5  # fixed, disjoint where the class is large enough
     ridge: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)  # relative to the mean squared singular value
-    seed: int = 0  # of the splits and of the order of pictures; the heads start at zero
+    seed: int = 0  # of the splits, the order of pictures, the crops and the heads
+
+    @property
+    def augmented(self) -> bool:
+        """Whether training pictures are cropped anew in every epoch: no cache of features will do."""
+        return bool(self.crop_scale)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _require(min(self.learning_rates, default=0) > 0, self, "learning_rates", "above 0")
         _require(min(self.weight_decays, default=-1) >= 0, self, "weight_decays", "0 or more")
         _require(min(self.epochs, self.batch, self.base_batch) > 0, self, "epochs, batch, base_batch", "above 0")
-        _require(0 < self.holdout < 1, self, "holdout", "between 0 and 1")
-        _require(self.seed >= 0, self, "seed", "0 or more")
+        _require(self.trust > 0, self, "trust", "above 0")
+        for key in ("init_std", "warmup_epochs", "warmup_factor", "seed"):
+            _require(getattr(self, key) >= 0, self, key, "0 or more")
+        _require(self.warmup_epochs < self.epochs, self, "warmup_epochs", "fewer than the epochs")
+        _require(0 <= self.holdout < 1, self, "holdout", "0 or more and below 1")
+        _require(
+            self.holdout > 0 or len(self.learning_rates) == len(self.weight_decays) == 1,
+            self,
+            "learning_rates, weight_decays",
+            "one each where holdout is 0: there is nothing to choose on",
+        )
+        _require_training(self)
+        cached = "none without crop_scale: cached features are of whole pictures"
+        _require(self.augmented or (not self.hflip and self.test_crop == 1), self, "hflip, test_crop", cached)
+        crops = "{} where crop_scale is given: there are no features of whole training pictures"
+        if self.augmented:
+            _require(self.normalise == "none", self, "normalise", crops.format("'none'"))
+            _require(self.flip == "none", self, "flip", crops.format("'none'"))
+            _require(
+                not self.low_shot and not self.low_shot_shares, self, "low_shot, low_shot_shares", crops.format("[]")
+            )
         _require(min(self.low_shot, default=1) > 0, self, "low_shot", "above 0")
+        _require(all(0 < share < 1 for share in self.low_shot_shares), self, "low_shot_shares", "between 0 and 1")
         _require(self.low_shot_splits > 0, self, "low_shot_splits", "above 0")
         _require(min(self.ridge, default=0) > 0, self, "ridge", "above 0")
 
@@ -93,22 +135,26 @@ class FinetuneProtocol:
 
     name: str
     train_pictures: int = 0  # class-balanced subset of the training pictures; 0 = all
-    size: tuple[int, ...] = ()  # height and width in pixels, [] = as they are
+    train_share: float = 1.0  # the same as a share of them; every class must keep a picture
+    size: tuple[int, ...] = ()  # height and width in pixels; () = as they are, of crops the side of pre-training
     epochs: int = 20
     batch: int = 128
     optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: float = 1e-3  # multiplied by batch / base_batch
+    head_lr: float = 0.0  # of the linear head, likewise; 0 = as the encoder's
     base_batch: int = 256
     momentum: float = 0.9  # of sgd
     weight_decay: float = 0.05  # not on 1-D parameters, position embeddings and class token
-    schedule: Literal["update", "epoch_late"] = (
-        "update"  # epoch_late: per epoch, stepped one epoch late (APS as released)
-    )
+    schedule: Schedule = "update"
+    milestones: tuple[int, ...] = ()  # of "steps", in epochs
     warmup_epochs: float = 1.0  # linear from warmup_lr
     warmup_lr: float = 1e-6  # not scaled by the batch
     min_lr: float = 0.0  # end of the cosine, not scaled by the batch
     clip_grad: float = 0.0  # largest gradient norm; 0 = no clipping
     crop_padding: int = 4  # pixels of black around the picture before the random crop
+    crop_scale: tuple[float, ...] = ()  # instead: range of a random crop's share of the area, resized to `size`
+    crop_ratio: tuple[float, ...] = (3 / 4, 4 / 3)  # range of its width / height
+    test_crop: float = 1.0  # middle of the test pictures that is seen, as a share of their shorter side
     hflip: bool = True
     randaugment: bool = False  # rand-m9-mstd0.5-inc1: two of timm's "increasing" operations a picture
     erasing: float = 0.0  # probability of random erasing with normal noise
@@ -130,6 +176,12 @@ class FinetuneProtocol:
         _require(len(self.size) in (0, 2) and min(self.size, default=1) > 0, self, "size", "[] or [height, width]")
         _require(min(self.epochs, self.batch, self.base_batch) > 0, self, "epochs, batch, base_batch", "above 0")
         _require(self.lr > 0, self, "lr", "above 0")
+        _require(0 < self.train_share <= 1, self, "train_share", "above 0 and at most 1")
+        _require(
+            self.train_share == 1 or not self.train_pictures, self, "train_pictures, train_share", "not both given"
+        )
+        _require_training(self)
+        _require(not (self.crop_scale and self.crop_padding), self, "crop_scale, crop_padding", "not both given")
         _require(0 <= self.holdout < 1, self, "holdout", "0 or more and below 1")
         _require(self.holdout > 0 or self.reported == "last", self, "holdout", "above 0 to report a selected epoch")
         for key in ("erasing", "label_smoothing", "mix_switch"):
@@ -137,6 +189,7 @@ class FinetuneProtocol:
         for key in (
             "mixup",
             "cutmix",
+            "head_lr",
             "crop_padding",
             "clip_grad",
             "train_pictures",
@@ -305,6 +358,15 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if type(value) is not hint:  # not isinstance: True is an int to it
         raise ValueError(f"{where} is {hint.__name__}, not {type(value).__name__} {value!r}")
     return value
+
+
+def _require_training(protocol: LinearProtocol | FinetuneProtocol) -> None:
+    scale, ratio = protocol.crop_scale, protocol.crop_ratio
+    rising = "[] or [smallest, largest], above 0 and at most 1"
+    _require(not scale or (len(scale) == 2 and 0 < scale[0] <= scale[1] <= 1), protocol, "crop_scale", rising)
+    _require(len(ratio) == 2 and 0 < ratio[0] <= ratio[1], protocol, "crop_ratio", "[smallest, largest], above 0")
+    _require(0 < protocol.test_crop <= 1, protocol, "test_crop", "above 0 and at most 1")
+    _require(bool(protocol.milestones) == (protocol.schedule == "steps"), protocol, "milestones", "given with 'steps'")
 
 
 def _require(holds: bool, protocol: Any, keys: str, what: str) -> None:

@@ -13,6 +13,16 @@ def _shuffled(labels: Indices, seed: int) -> list[Indices]:
     return [np.random.default_rng([seed, int(c)]).permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)]
 
 
+def _quotas(sizes: Indices, count: int) -> Indices:
+    """`count` in the proportions of `sizes`, rounded by largest remainder, ties to the lower class."""
+    count = min(count, int(sizes.sum()))
+    ideal = sizes * (count / max(int(sizes.sum()), 1))
+    quotas = np.floor(ideal).astype(int)
+    by_remainder = np.argsort(quotas - ideal, kind="stable")
+    quotas[by_remainder[: count - quotas.sum()]] += 1
+    return quotas
+
+
 def stratified(labels: Indices, count: int, seed: int, *, leave: int = 0) -> tuple[Indices, Indices]:
     """`count` pictures in the proportions of their classes, and the rest; both ascending.
 
@@ -21,11 +31,7 @@ def stratified(labels: Indices, count: int, seed: int, *, leave: int = 0) -> tup
     """
     classes = _shuffled(labels, seed)
     sizes = np.array([len(c) for c in classes])
-    ideal = sizes * (min(count, len(labels)) / max(len(labels), 1))
-    quotas = np.floor(ideal).astype(int)
-    by_remainder = np.argsort(quotas - ideal, kind="stable")
-    quotas[by_remainder[: min(count, len(labels)) - quotas.sum()]] += 1
-    quotas = np.minimum(quotas, np.maximum(sizes - leave, 0))
+    quotas = np.minimum(_quotas(sizes, count), np.maximum(sizes - leave, 0))
     chosen = np.sort(np.concatenate([c[:q] for c, q in zip(classes, quotas, strict=True)]))
     return chosen, np.setdiff1d(np.arange(len(labels)), chosen)
 
@@ -48,7 +54,27 @@ def per_class(labels: Indices, count: int, splits: int, seed: int) -> list[Indic
     classes = _shuffled(labels, seed)
     if min(len(c) for c in classes) < count:
         return []
+    return _in_turn(classes, np.full(len(classes), count), splits)
+
+
+def shares(labels: Indices, share: float, splits: int, seed: int) -> list[Indices]:
+    """`splits` choices of that share of the pictures, as `stratified` shares them out; [] if a class would get none.
+
+    Disjoint where the classes reach. 0.01 and 0.1 are the usual semi-supervised settings; not the lists of ImageNet
+    pictures that SimCLR's authors published, which no other data set has.
+    """
+    classes = _shuffled(labels, seed)
+    quotas = _quotas(np.array([len(c) for c in classes]), round(share * len(labels)))
+    return _in_turn(classes, quotas, splits) if quotas.min() else []
+
+
+def _in_turn(classes: list[Indices], quotas: Indices, splits: int) -> list[Indices]:
+    """Of every class the first `quota`, then the next, from the front again where they are used up."""
     return [
-        np.sort(np.concatenate([np.take(c, range(s * count, (s + 1) * count), mode="wrap") for c in classes]))
+        np.sort(
+            np.concatenate(
+                [np.take(c, range(s * q, (s + 1) * q), mode="wrap") for c, q in zip(classes, quotas, strict=True)]
+            )
+        )
         for s in range(splits)
     ]

@@ -23,7 +23,7 @@ EMPTY = "No records yet."
 # Further columns, where records have them.
 SECONDARY: Mapping[str, tuple[str, ...]] = {
     "knn": ("top5",),
-    "linear": ("top5", "top1_10_per_class"),
+    "linear": ("top5", "top1_10_per_class", "top1_1pct", "top1_10pct"),
     "finetune": ("top1_selected", "top5"),
     "detection": ("bbox_AP50", "bbox_AP75"),
     "segmentation": ("segm_AP50", "segm_AP75"),

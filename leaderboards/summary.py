@@ -24,11 +24,13 @@ def suite_table(records: Iterable[Record], claims: Sequence[Claim]) -> str:
     records = list(records)
     rows = []
     for name in (*_BEFORE, *MAIN_METRICS):
-        for arm in arms(records, kind_of(name)):
+        found = arms(records, kind_of(name))
+        several = len({arm.setting.protocol for arm in found}) > 1
+        for arm in found:
             shared = name == "segmentation"  # boxes and masks come from one job
             rows.append(
                 [
-                    name,
+                    f"{name} ({arm.setting.protocol})" if several else name,
                     arm.name + (f" ({arm.label})" if arm.label else ""),
                     " ".join(map(str, sorted(arm.records))),
                     _result(arm, name),

@@ -44,6 +44,14 @@ def _request_options(parser: argparse.ArgumentParser, *, evaluations: bool = Tru
         "--data", metavar="NAME", help="pictures to pre-train on: a data set, or a folder (ImageFolder)"
     )
     parser.add_argument(
+        "--protocol",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KIND=NAME",
+        help="protocol of an evaluation, or several: linear=fast,glnet (python -m repro protocols lists them)",
+    )
+    parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="TABLE.KEY=VALUE", help="change a recipe or a protocol"
     )
     _workspace_options(parser)
@@ -90,6 +98,9 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument("--cost", action="store_true", help="measure operations, updates and memory beside MoCo-v3")
     verb.add_argument("--track", metavar="NAME", help="with --cost: of the recipes of this track (default: embedded)")
     _workspace_options(verb)
+
+    verb = verbs.add_parser("protocols", help="list the protocols of the evaluations and their values")
+    verb.add_argument("which", nargs="?", metavar="KIND[=NAME]", help="one evaluation, or one of its protocols")
 
     verb = verbs.add_parser("bench", help="pictures a second of pre-training, and what the data path takes of it")
     verb.add_argument("what", metavar="WHAT", help="pretrain")
@@ -182,6 +193,7 @@ def _request(options: argparse.Namespace, evaluations: Sequence[str] = ()) -> An
         seeds=tuple(options.seed),
         data=options.data,
         overrides=tuple(options.set),
+        protocols=tuple(options.protocol),
     )
 
 
@@ -206,6 +218,10 @@ def _dispatch(options: argparse.Namespace) -> int:
             print(execute.status(_settings(options)))
         case "methods":
             return _methods(options)
+        case "protocols":
+            from repro import show
+
+            print(show.protocols_table(options.which))
         case "bench":
             from repro import bench
 

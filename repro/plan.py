@@ -1,15 +1,18 @@
 """The plan: runs x stages as a graph of jobs, made without torch and without reading a picture.
 
-    arms x seeds -> [pretrain] -> [features -> knn, linear | reid] , [finetune] , [detection]
+    arms x seeds -> [pretrain] -> [features -> knn, linear | reid] , [linear on crops] , [finetune] , [detection]
 
 Brackets are processes (nodes): the evaluations of the frozen encoder share one, since importing torch costs more than
-most of them. A job has a fingerprint (spec, seed, data, parents, reachable code) and leaves one record of that
-fingerprint; it is cached when that record exists.
+most of them. A linear probe on random crops runs the encoder in every epoch, as long as a pre-training: it has a
+process of its own, so that k-NN and re-ID need not wait for it, and what stops it stops nothing else. So has every
+further protocol of an evaluation that trains the encoder. A job has a fingerprint (spec, seed, data, parents, reachable
+code) and leaves one record of that fingerprint; it is cached when that record exists.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -62,6 +65,7 @@ class Request:
     seeds: tuple[int, ...] = (0,)
     data: str | None = None  # a data set of the catalogue, or a folder of pictures
     overrides: tuple[str, ...] = ()  # "table.key=value"
+    protocols: tuple[str, ...] = ()  # "linear=fast,glnet": in place of the track's own
 
 
 @dataclass(frozen=True)
@@ -88,8 +92,14 @@ class Job:
 
     @property
     def node(self) -> str:
-        """The process that it runs in."""
-        return "frozen" if self.kind in FROZEN else self.kind
+        """The kind of process that it runs in."""
+        on_crops = bool(self.protocol.get("values", {}).get("crop_scale"))
+        return "frozen" if self.kind in FROZEN and not on_crops else self.kind
+
+    @property
+    def protocol(self) -> Mapping[str, Any]:
+        """Name and values; {} for a job that is no evaluation."""
+        return self.spec.get("protocol", {})
 
     @property
     def label(self) -> str:
@@ -133,6 +143,32 @@ def parse_overrides(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
             parsed.setdefault(table, {})[key] = tomllib.loads(f"v = {value}")["v"]
         except tomllib.TOMLDecodeError:
             parsed.setdefault(table, {})[key] = value.strip()
+    return parsed
+
+
+def parse_protocols(texts: Iterable[str], evaluations: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """`["linear=fast,glnet"]` -> `{"linear": ("fast", "glnet")}`, of evaluations that are asked for."""
+    wanted = {"detection" if name == "segmentation" else name for name in evaluations}
+    parsed: dict[str, tuple[str, ...]] = {}
+    for text in texts:
+        kind, _, names = (part.strip() for part in text.partition("="))
+        found = tuple(dict.fromkeys(name for name in map(str.strip, names.split(",")) if name))
+        if not found:
+            raise UserError(f"--protocol {text}: write it as KIND=NAME, for example --protocol linear=glnet")
+        if kind == "segmentation":
+            raise UserError(f"--protocol {text}: boxes and masks come from one Mask R-CNN; write detection={names}")
+        if kind not in protocols.KINDS:
+            raise UserError(f"--protocol {text}: {unknown('evaluation', kind, protocols.KINDS)}")
+        for name in found:
+            if name not in protocols.names(kind):
+                raise UserError(f"--protocol {text}: {unknown(f'{kind} protocol', name, protocols.names(kind))}")
+        if kind in parsed:
+            raise UserError(
+                f"--protocol {text}: {kind} is given twice; write {kind}={','.join((*parsed[kind], *found))}"
+            )
+        if kind not in wanted:
+            raise UserError(f"--protocol {text}: {kind} is not among the evaluations asked for; add it to --eval")
+        parsed[kind] = found
     return parsed
 
 
@@ -180,6 +216,7 @@ class _Builder:
     done: Mapping[str, records.Record]
     data: Mapping[str, Any]
     stated: Mapping[str, Mapping[str, Any]]
+    chosen: Mapping[str, tuple[str, ...]]  # protocols
     jobs: dict[str, Job] = field(default_factory=dict)
     _manifests: dict[str, tuple[str, str]] = field(default_factory=dict)
 
@@ -193,10 +230,11 @@ class _Builder:
                 self._manifests[name] = "", str(error)
         return self._manifests[name]
 
-    def protocol(self, kind: str) -> protocols.Protocol:
-        """The protocol of an evaluation on this track, as overridden."""
+    def protocols_of(self, kind: str) -> list[protocols.Protocol]:
+        """The protocols of an evaluation, the track's own or those asked for, as overridden."""
+        names = self.chosen.get(kind, (self.track.protocols[kind],))
         try:
-            return protocols.load(kind, self.track.protocols[kind], self.stated.get(kind, {}))
+            return [protocols.load(kind, name, self.stated.get(kind, {})) for name in names]
         except ValueError as error:
             raise UserError(f"--set {error}" if kind in self.stated else str(error)) from None
 
@@ -210,12 +248,12 @@ class _Builder:
         spec: dict[str, Any],
         parents: tuple[str, ...] = (),
         seconds: float | None = None,
+        protocol: protocols.Protocol | None = None,
     ) -> str:
         """One more job; returns its fingerprint."""
         manifest, missing = self.manifest(role)
         spec = {**spec, "data": {"name": self.data[role], "manifest": manifest, "limit": self.data["limit"]}}
-        if kind in protocols.KINDS:
-            protocol = self.protocol(kind)
+        if protocol:
             spec["protocol"] = {"name": protocol.name, "values": protocols.values(protocol)}
         code = [_STAGE[kind], *_USES[kind]]
         if kind == "pretrain":
@@ -262,25 +300,41 @@ class _Builder:
             "pretrain", info, variant, seed, "classification", spec, seconds=10 + units / track.units_per_second
         )
         threads = {"threads": track.resources["frozen"].cpus}
+
+        def evaluate(kind: str, role: str, spec: dict[str, Any], protocol: protocols.Protocol, **more: Any) -> None:
+            self.add(kind, info, variant, seed, role, spec, protocol=protocol, **{"parents": (parent,), **more})
+
         for kind in ("knn", "linear"):
-            if kind in wanted:
-                protocol = self.protocol(kind)
+            for protocol in self.protocols_of(kind) if kind in wanted else ():
+                if isinstance(protocol, protocols.LinearProtocol) and protocol.augmented:
+                    spec = {**sizes, "threads": track.resources["linear"].cpus}
+                    evaluate(kind, "classification", spec, protocol, seconds=self.on_crops(protocol))
+                    continue
                 assert isinstance(protocol, protocols.Features)
                 transform = {
                     k: list(v) if isinstance(v, tuple) else v for k, v in protocols.transform(protocol).items()
                 }
                 spec = {**sizes, **threads, "transform": transform}
                 cache = self.add("features", info, variant, seed, "classification", spec, (parent,))
-                self.add(kind, info, variant, seed, "classification", threads, (cache,))
-        if "reid" in wanted:
-            spec = {"reid_size": list(track.reid_size), **threads}
-            self.add("reid", info, variant, seed, "reid", spec, (parent,))
-        if "finetune" in wanted:
+                evaluate(kind, "classification", threads, protocol, parents=(cache,))
+        for protocol in self.protocols_of("reid") if "reid" in wanted else ():
+            evaluate("reid", "reid", {"reid_size": list(track.reid_size), **threads}, protocol)
+        for protocol in self.protocols_of("finetune") if "finetune" in wanted else ():
+            assert isinstance(protocol, protocols.FinetuneProtocol)
+            usual = protocols.load("finetune", track.protocols["finetune"])
+            assert isinstance(usual, protocols.FinetuneProtocol)
+            work, usually = (p.epochs * (p.train_pictures or pictures * p.train_share) for p in (protocol, usual))
             spec = {**sizes, "threads": track.resources["finetune"].cpus}
-            self.add("finetune", info, variant, seed, "classification", spec, (parent,))
-        if {"detection", "segmentation"} & set(wanted):
-            spec = {"threads": track.resources["detection"].cpus}
-            self.add("detection", info, variant, seed, "detection", spec, (parent,))
+            seconds = track.seconds["finetune"] * work / usually
+            evaluate("finetune", "classification", spec, protocol, seconds=seconds)
+        for protocol in self.protocols_of("detection") if {"detection", "segmentation"} & set(wanted) else ():
+            evaluate("detection", "detection", {"threads": track.resources["detection"].cpus}, protocol)
+
+    def on_crops(self, protocol: protocols.LinearProtocol) -> float:
+        """Seconds, estimated: an epoch takes what the features of all pictures take, in proportion to the pixels."""
+        pixels = math.prod(protocol.size or (self.track.size,) * 2) / (self.track.stored or self.track.size) ** 2
+        passes = protocol.epochs * (2 - protocol.holdout if protocol.holdout else 1)
+        return self.track.seconds["features"] * passes * pixels
 
 
 def make(request: Request, settings: Settings) -> Plan:
@@ -302,9 +356,11 @@ def make(request: Request, settings: Settings) -> Plan:
         seeds=request.seeds,
         data=request.data,
         overrides=request.overrides,
+        protocols=request.protocols,
     )
+    chosen = parse_protocols(request.protocols, request.evaluations)
     data = _data_names(track, request, stated.get("data", {}))
-    builder = _Builder(settings, track, request, records.by_fingerprint(found), data, stated)
+    builder = _Builder(settings, track, request, records.by_fingerprint(found), data, stated, chosen)
     resolved: dict[str, recipes.Recipe] = {}
     for name in names:
         info, variant = recipes.find(name)
@@ -346,16 +402,17 @@ def graph(plan: Plan, settings: Settings) -> Graph:
         return job.fingerprint
 
     for job in plan.to_do():
-        groups.setdefault((root(job), job.node), []).append(job)
+        groups.setdefault((root(job), _process(plan, job)), []).append(job)
     nodes = []
     # The longest first: whoever fills two cores with them is done sooner.
     longest = sorted(groups.items(), key=lambda group: -sum(job.seconds for job in group[1]))
-    for (origin, stage), jobs in longest:
+    for (origin, process), jobs in longest:
+        stage = jobs[0].node
         need = plan.track.resources[stage]
         after = (node_key(by_mark[origin], "pretrain"),) if stage != "pretrain" else ()
         nodes.append(
             Node(
-                key=node_key(by_mark[origin], stage),
+                key=node_key(by_mark[origin], process),
                 target=TARGET,
                 args={"workspace": str(settings.workspace.resolve()), "jobs": [as_args(job, settings) for job in jobs]},
                 resources=Resources(
@@ -368,9 +425,16 @@ def graph(plan: Plan, settings: Settings) -> Graph:
     return Graph(nodes)
 
 
-def node_key(origin: Job, stage: str) -> str:
-    """`frozen-aps-s0-0123abcd`: the process of a stage of the run that begins with `origin`."""
-    return f"{stage}-{origin.arm.replace(':', '-')}-{origin.track}-s{origin.seed}-{origin.fingerprint[:8]}"
+def _process(plan: Plan, job: Job) -> str:
+    """`finetune`, or with another protocol than the track's `finetune-aps`: jobs of one origin and name share it."""
+    name = job.protocol.get("name", "")
+    shared = job.node == "frozen" or not name or name == plan.track.protocols[job.kind]
+    return job.node if shared else f"{job.node}-{name}"
+
+
+def node_key(origin: Job, process: str) -> str:
+    """`frozen-aps-s0-0123abcd`: a process of the run that begins with `origin`."""
+    return f"{process}-{origin.arm.replace(':', '-')}-{origin.track}-s{origin.seed}-{origin.fingerprint[:8]}"
 
 
 def as_args(job: Job, settings: Settings) -> dict[str, Any]:

@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from eval import protocols
 from repro import recipes, tracks
 from repro.data.types import Status, Where
+from repro.errors import unknown
 from repro.plan import Plan
 from repro.settings import Settings
 
@@ -48,7 +50,7 @@ def plan_table(plan: Plan, settings: Settings) -> str:
                 "" if job.cached else "~" + duration(job.seconds),
                 f"{need.cpus} CPU" + (f" + {need.gpus} GPU" if need.gpus else ""),
                 f"{need.memory_gb:g} GB",
-                job.spec.get("protocol", {}).get("name", ""),
+                job.protocol.get("name", ""),
                 job.fingerprint[:8],
             ]
         )
@@ -69,6 +71,41 @@ def plan_table(plan: Plan, settings: Settings) -> str:
         lines.append(f"missing: {line}")
     lines += [f"passed over: {fault}" for fault in plan.faults]
     return "\n".join(lines)
+
+
+def protocols_table(which: str | None) -> str:
+    """All protocols by evaluation; those of one evaluation beside each other; or `linear=glnet`, with every value."""
+    if which is None:
+        own: dict[tuple[str, str], list[str]] = {}
+        for track in tracks.tracks().values():
+            for kind in protocols.KINDS:
+                own.setdefault((kind, track.protocols[kind]), []).append(track.name)
+        rows = [
+            [kind, name, ", ".join(own.get((kind, name), ())) or "-"]
+            for kind in protocols.KINDS
+            for name in protocols.names(kind)
+        ]
+        return table(rows, ["evaluation", "protocol", "used on the tracks"])
+    kind, _, name = which.partition("=")
+    if kind not in protocols.KINDS:
+        raise unknown("evaluation", kind, protocols.KINDS)
+    if name and name not in protocols.names(kind):
+        raise unknown(f"{kind} protocol", name, protocols.names(kind))
+    names = [name] if name else list(protocols.names(kind))
+    columns = [protocols.values(protocols.load(kind, each)) for each in names]
+    rows = [[key, *(_value(column[key]) for column in columns)] for key in columns[0]]
+    if not name:  # side by side only what they differ in
+        rows = [[row[0], *map(_short, row[1:])] for row in rows if len(set(row[1:])) > 1]
+    return table(rows, [kind, *names])
+
+
+def _value(value: Any) -> str:
+    return " ".join(f"{item:g}" for item in value) or "-" if isinstance(value, list) else str(value)
+
+
+def _short(text: str) -> str:
+    words = text.split()
+    return text if len(words) < 4 else f"{words[0]} .. {words[-1]}"
 
 
 def methods_table() -> str:

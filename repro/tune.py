@@ -37,6 +37,20 @@ def tune(request: plan.Request, changes: Sequence[Sequence[str]], settings: Sett
         )
         for texts in ((), *changes)
     }
+    for kind in EVALUATIONS:
+        used = {
+            job.protocol["name"]: job.protocol["values"]
+            for made in trials.values()
+            for job in made.jobs
+            if job.kind == kind
+        }
+        if len(used) > 1:
+            raise UserError(f"--protocol {kind}={','.join(used)}: a trial is judged by one protocol; name one")
+        for name, values in used.items():
+            if not values["holdout"]:
+                raise UserError(
+                    f"--protocol {kind}={name}: it holds no training pictures out, so a trial cannot be judged by it"
+                )
     return execute.perform(
         plan.merge(list(trials.values())), settings, command, lambda: print(_report(trials, settings.workspace))
     )

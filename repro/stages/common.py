@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ ENCODER = "repro-encoder"
 
 Progress = Callable[..., None]
 P = TypeVar("P", bound=protocols.Protocol)
+C = TypeVar("C", protocols.LinearProtocol, protocols.FinetuneProtocol)
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,12 @@ def protocol_of(task: Task, kind: type[P]) -> P:
     protocol = protocols.load(task.kind, stated["name"], stated["values"])
     assert isinstance(protocol, kind)
     return protocol
+
+
+def with_side(protocol: C, task: Task) -> C:
+    """The protocol of a training on crops with the side of the crops: its own, or the track's, that of pre-training."""
+    side = task.spec["size"]
+    return dataclasses.replace(protocol, size=(side, side)) if protocol.crop_scale and not protocol.size else protocol
 
 
 def labelled_pictures(task: Task, split: Literal["train", "test"]) -> tuple[Pictures, npt.NDArray[np.int64]]:

@@ -12,6 +12,7 @@ from repro.stages.common import (
     outcome_of,
     protocol_of,
     source_of,
+    with_side,
 )
 
 
@@ -29,7 +30,7 @@ def run(task: Task) -> Outcome:
         len(train.classes),
         train.mean,
         train.std,
-        protocol_of(task, protocols.FinetuneProtocol),
+        with_side(protocol_of(task, protocols.FinetuneProtocol), task),
         device=device(),
         progress=task.progress,
         checkpoint_dir=task.folder,

@@ -1,4 +1,4 @@
-"""What is asked of the frozen encoder: features once, then k-NN, linear and re-ID on them.
+"""What is asked of the frozen encoder: features once, then k-NN, linear and re-ID on them; linear also on crops.
 
 The features of a pre-training lie as memory-mapped files in the folder of their job, whose fingerprint covers the
 pre-training, the pictures and the transform: a changed encoder never meets an old cache.
@@ -33,6 +33,7 @@ from repro.stages.common import (
     outcome_of,
     protocol_of,
     source_of,
+    with_side,
 )
 
 
@@ -125,8 +126,35 @@ def knn(task: Task) -> Outcome:
 
 
 def linear(task: Task) -> Outcome:
-    """Linear classifiers on the cached features."""
-    return _on_features(task, linear_evaluation.evaluate, protocols.LinearProtocol)
+    """Linear classifiers: on the cached features, or on new crops of the pictures in every epoch."""
+    protocol = protocol_of(task, protocols.LinearProtocol)
+    if not protocol.augmented:
+        return _on_features(task, linear_evaluation.evaluate, protocols.LinearProtocol)
+    protocol = with_side(protocol, task)
+    trained = load_encoder(task.workspace.encoder(task.parents[0]))
+    train, train_y = labelled_pictures(task, "train")
+    test, test_y = labelled_pictures(task, "test")
+    result = linear_evaluation.probe(
+        trained.encoder,
+        train.pixels,
+        train_y,
+        test.pixels,
+        test_y,
+        len(train.classes),
+        train.mean,
+        train.std,
+        protocol,
+        device=device(),
+        progress=task.progress,
+        checkpoint_dir=task.folder,
+    )
+    outcome = outcome_of(result, source_of(train))
+    outcome.details["size"] = list(protocol.size)
+    held = outcome.details["n_split"]
+    turns = len(train_y) + (len(train_y) - held if held else 0)
+    outcome.cost["image_passes"] = protocol.epochs * turns + held + len(test_y)
+    outcome.scratch = ("*.pt",)
+    return outcome
 
 
 def reid(task: Task) -> Outcome:

@@ -268,3 +268,35 @@ def test_normalised_as_the_protocol_says(pictures: list[np.ndarray]) -> None:
     )
     np.testing.assert_allclose(x.numpy(), (pictures[0][:8] / 255 - 0.5) / 0.25, atol=1e-5)
     assert targets.argmax(1).tolist() == pictures[1][:8].tolist()
+
+
+def test_crops_share_and_a_rate_of_its_own_for_the_head(encoder: Tiny, pictures: list[np.ndarray]) -> None:
+    p = protocols.load("finetune", "glnet_10pct", {"epochs": 3, "batch": 12, "base_batch": 12, "milestones": [2]})
+    assert isinstance(p, protocols.FinetuneProtocol)
+    result = run(encoder, pictures, protocols.dataclasses.replace(p, size=(8, 8), lr=0.02, seed=3))
+    assert (result["details"]["n_train"], result["details"]["n_split"]) == (36, 0)
+    assert [entry["lr"] for entry in result["details"]["history"]] == pytest.approx([0.02, 0.02, 0.002])
+    assert check_invariants(result["metrics"]) == []
+    few = protocols.dataclasses.replace(p, train_share=0.01)  # 4 pictures of 6 classes
+    with pytest.raises(ValueError, match="leaves a class without any") as refusal:
+        run(encoder, pictures, few)
+    assert "\n" not in str(refusal.value)
+
+
+def test_the_head_steps_at_its_own_rate(encoder: Tiny) -> None:
+    model = finetune.Classifier(encoder, 6, torch.Generator().manual_seed(0))
+    factors = {id(v): group["factor"] for group in finetune.trainable(model, 0.0, 20.0) for v in group["params"]}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert factors[id(parameter)] == (20.0 if name.startswith("head.") else 1.0), name
+
+
+def test_semi_supervised_recipes_are_the_sheets() -> None:
+    for name, share, lr, head in (("glnet_1pct", 0.01, 0.02, 5.0), ("glnet_10pct", 0.1, 0.01, 0.2)):
+        p = protocols.load("finetune", name)
+        assert isinstance(p, protocols.FinetuneProtocol)
+        assert (p.train_share, p.lr, p.head_lr, p.weight_decay, p.momentum) == (share, lr, head, 0.0, 0.9)
+        assert (p.optimizer, p.batch, p.base_batch, p.epochs, p.milestones) == ("sgd", 256, 256, 100, (30, 60, 90))
+        assert (p.holdout, p.test_every, p.test_crop, p.crop_scale) == (0.0, 2, 0.875, (0.08, 1.0))
+    rates = finetune.learning_rates(p, 2)
+    assert rates == pytest.approx([0.01 * 0.1 ** ((e >= 30) + (e >= 60) + (e >= 90)) for e in range(100) for _ in "ab"])

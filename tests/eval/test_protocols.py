@@ -68,7 +68,7 @@ def test_aps_is_the_sheets_recipe() -> None:
         ("knn", "fast", {"seed": 1.0}, "knn.seed is int, not float 1.0"),
         ("finetune", "fast", {"hflip": 1}, "finetune.hflip is bool, not int 1"),
         ("linear", "fast", {"normalise": "L2"}, "did you mean 'l2'?"),
-        ("linear", "fast", {"holdout": 1.5}, "linear.holdout must be between 0 and 1, not 1.5"),
+        ("linear", "fast", {"holdout": 1.5}, "linear.holdout must be 0 or more and below 1, not 1.5"),
         ("finetune", "fast", {"holdout": 0.0, "reported": "selected"}, "finetune.holdout"),
         ("reid", "fast", {"size": [3]}, "reid.size must be [] or [height, width]"),
     ],

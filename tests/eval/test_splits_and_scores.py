@@ -8,7 +8,7 @@ import torch
 
 from eval.invariants import check_invariants
 from eval.scores import check_labelled, pack, standard_error, true_rank, unpack
-from eval.splits import holdout, per_class, stratified
+from eval.splits import holdout, per_class, shares, stratified
 
 
 def test_stratified_keeps_the_proportions() -> None:
@@ -46,6 +46,18 @@ def test_low_shot_splits_are_disjoint_and_balanced() -> None:
     assert all(np.bincount(labels[s]).tolist() == [10] * 4 for s in splits)
     assert len(np.unique(np.concatenate(splits))) == 5 * 40
     assert per_class(labels, 400, 5, seed=3) == []
+
+
+def test_shares_keep_the_proportions_and_are_disjoint() -> None:
+    labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [600, 300, 100]))
+    splits = shares(labels, 0.1, 5, seed=3)
+    assert [np.bincount(labels[s]).tolist() for s in splits] == [[60, 30, 10]] * 5
+    assert len(np.unique(np.concatenate(splits))) == 5 * 100
+    assert all((a == b).all() for a, b in zip(splits, shares(labels, 0.1, 5, seed=3), strict=True))
+    assert [np.bincount(labels[s]).tolist() for s in shares(labels, 0.01, 2, seed=0)] == [[6, 3, 1]] * 2
+    assert shares(labels, 0.003, 5, seed=0) == []  # 2, 1 and 0 pictures
+    halves = shares(labels, 0.5, 3, seed=0)  # the third begins again where the pictures are used up
+    assert (halves[0] == halves[2]).all() and not set(halves[0]) & set(halves[1])
 
 
 def test_true_rank_against_a_sort() -> None:

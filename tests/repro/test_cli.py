@@ -52,6 +52,12 @@ def refused(capsys: pytest.CaptureFixture[str], line: str) -> str:
         ("check --paper glnett", "did you mean 'glnet'"),
         ("publish --track mnii", "mini"),
         ("status", "no workspace"),
+        ("plan --method aps --protocol linear=glnett", "did you mean 'glnet'"),
+        ("plan --method aps --protocol linear=mncl --set linear.learning_rates=[1,2]", "holdout"),
+        ("protocols linaer", "did you mean 'linear'"),
+        ("protocols linear=glnett", "did you mean 'glnet'"),
+        ("tune --method aps --protocol linear=glnet", "holds no training pictures out"),
+        ("tune --method aps --protocol linear=fast,mini", "name one"),
     ],
 )
 def test_wrong_use(capsys: pytest.CaptureFixture[str], line: str, words: str) -> None:
@@ -105,6 +111,18 @@ def test_a_record_of_a_newer_schema_is_passed_over_and_stays(capsys: pytest.Capt
     out = capsys.readouterr().out
     assert "newer repro" in out and "new.json" in out
     assert (folder / "new.json").read_text() == text
+
+
+def test_protocols_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["protocols"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["linear", "mncl", "-"] in rows and ["finetune", "aps", "cifar"] in rows
+    assert main(["protocols", "linear"]) == 0
+    out = capsys.readouterr().out
+    assert "learning_rates" in out and "momentum" not in out  # only what they differ in
+    assert main(["protocols", "linear=mncl"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["momentum", "0.9"] in rows and ["optimizer", "lars"] in rows and ["crop_scale", "0.08", "1"] in rows
 
 
 def test_help_is_quick() -> None:

@@ -104,6 +104,13 @@ def test_what_has_a_record_is_cached_and_not_in_the_graph(settings: Settings) ->
         ({"overrides": ("knn.temperature=hot",)}, "float"),
         ({"overrides": ("segmentation.lr=1",)}, "detection.lr"),
         ({"overrides": ("pretrain.epochs",)}, "table.key=value"),
+        ({"protocols": ("linear=mnl",)}, "did you mean 'mncl'"),
+        ({"protocols": ("linaer=mncl",)}, "did you mean 'linear'"),
+        ({"protocols": ("linear",)}, "write it as KIND=NAME"),
+        ({"protocols": ("linear=",)}, "write it as KIND=NAME"),
+        ({"protocols": ("segmentation=mini",)}, "write detection=mini"),
+        ({"protocols": ("linear=mini", "linear=mncl")}, "write linear=mini,mncl"),
+        ({"protocols": ("linear=mncl",), "evaluations": ("knn",)}, "add it to --eval"),
         ({"data": "cifar"}, "did you mean"),
         ({"data": "./nowhere"}, "no such folder"),
         ({"data": "coco-mini"}, "classification"),
@@ -115,6 +122,37 @@ def test_wrong_use_gets_one_line_that_names_the_fix(settings: Settings, change: 
     with pytest.raises(UserError, match=words) as caught:
         plan.make(dataclasses.replace(APS, **change), settings)
     assert "\n" not in str(caught.value)
+
+
+def test_protocols_by_name(settings: Settings) -> None:
+    asked = dataclasses.replace(
+        APS, protocols=("linear=embedded,mncl,fast", "finetune=resnet,embedded", "reid=triplet")
+    )
+    usual, made = plan.make(APS, settings), plan.make(asked, settings)
+    named = [(job.kind, job.protocol["name"]) for job in made.jobs if job.protocol]
+    assert sorted(named) == sorted(
+        [("linear", name) for name in ("embedded", "mncl", "fast")]
+        + [("finetune", name) for name in ("embedded", "resnet")]
+        + [("reid", "triplet"), ("knn", "embedded"), ("detection", "embedded")]
+    )
+    marks = {job.fingerprint for job in usual.jobs}
+    same = [(job.kind, job.protocol.get("name")) for job in made.jobs if job.fingerprint in marks]
+    assert ("linear", "embedded") in same and ("finetune", "embedded") in same and ("knn", "embedded") in same
+    # linear "fast" has features of its own (bf16); a probe on crops has none, and needs the encoder alone
+    assert [job.kind for job in made.jobs].count("features") == 2
+    by_mark = made.by_fingerprint()
+    probe = next(job for job in made.jobs if job.protocol.get("name") == "mncl")
+    assert [by_mark[parent].kind for parent in probe.parents] == ["pretrain"]
+    nodes = {node.key.partition("-aps")[0]: node for node in plan.graph(made, settings)}
+    assert set(nodes) == {"pretrain", "frozen", "linear-mncl", "finetune", "finetune-resnet", "detection"}
+    assert len(nodes["frozen"].args["jobs"]) == 6
+    assert nodes["linear-mncl"].stage == "linear" and len(nodes["linear-mncl"].args["jobs"]) == 1
+
+
+def test_set_reaches_every_protocol_of_its_evaluation(settings: Settings) -> None:
+    asked = dataclasses.replace(APS, protocols=("linear=embedded,mncl",), overrides=("linear.epochs=3",))
+    made = plan.make(asked, settings)
+    assert [job.protocol["values"]["epochs"] for job in made.jobs if job.kind == "linear"] == [3, 3]
 
 
 def test_missing_data_is_noted_in_the_plan(settings: Settings) -> None:
@@ -133,7 +171,7 @@ def test_looking_imports_no_torch(tmp_path: Path) -> None:
     code = (
         "import sys; from repro import cli;"
         "[cli.main(line.split()) for line in ('plan --method all --track imagenet', 'methods', 'methods aps', 'data',"
-        " 'status', 'plan --method aps')];"
+        " 'protocols', 'status', 'plan --method aps')];"
         "heavy = {'torch', 'mmengine', 'mmdet', 'pandas', 'scipy', 'matplotlib', 'torchvision'} & set(sys.modules);"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )

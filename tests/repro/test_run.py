@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from repro import checkpoints, load
+from repro import checkpoints, execute, jobs, load, plan
 from repro.cli import main
+from repro.settings import Settings
 from repro.stages.common import ENCODER
+from repro.workspace import Workspace
 from slurm import cluster
 
 SMALL = (
@@ -62,6 +64,34 @@ def test_a_quick_run_leaves_records_boards_and_one_table(capsys: pytest.CaptureF
     weights = checkpoints.load(Path("repro-work/jobs") / mark / "encoder.pt", ENCODER)["weights"]
     assert all(torch.equal(value, weights[name]) for name, value in loaded.encoder.state_dict().items())
     assert loaded.encoder.features(torch.zeros(2, 3, 32, 32)).shape == (2, 24)
+
+
+def test_two_protocols_of_one_evaluation_leave_a_record_each(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(workspace=Path("repro-work"))
+    changes = [word for word in SMALL[3:] if not word.startswith("linear.low_shot")]
+    changes += ["finetune.epochs=1", "finetune.batch=10", "finetune.schedule=update", "finetune.milestones=[]"]
+    names = ("linear=embedded,swav_rot", "finetune=glnet_10pct")
+    request = plan.Request(("random:vit",), evaluations=("linear", "finetune"), protocols=names, overrides=(*changes,))
+    made = plan.make(request, settings)
+    monkeypatch.setattr(jobs, "settle", lambda count: None)
+    jobs.run("repro-work", [plan.as_args(job, settings) for job in made.jobs])
+    execute.finish(made, Workspace(settings.workspace))
+    out = capsys.readouterr().out
+    assert re.search(r"linear \(embedded\) +random:vit", out) and re.search(r"linear \(swav_rot\) +random:vit", out)
+    found = [json.loads(path.read_text()) for path in Path("repro-work/records").glob("*.json")]
+    by_name = {r["protocol"]["name"]: r for r in found if r["protocol"]["name"]}
+    assert set(by_name) == {"embedded", "swav_rot", "glnet_10pct"}
+    assert len({r["protocol"]["hash"] for r in by_name.values()}) == 3
+    probe = by_name["swav_rot"]
+    assert probe["details"]["size"] == [32, 32] and probe["protocol"]["values"]["epochs"] == 2
+    assert probe["cost"]["image_passes"] == 2 * 200 + 1000 and probe["metrics"]["top1_best_on_test"] > 5
+    assert by_name["glnet_10pct"]["details"]["n_train"] == 20
+    assert "top1_10pct" in by_name["embedded"]["metrics"] and "top1_1pct" not in by_name["embedded"]["metrics"]
+    board = Path("repro-work/boards/linear.md").read_text()
+    assert "protocol embedded" in board and "protocol swav_rot" in board  # tables of their own
+    assert not list(Path("repro-work/jobs").glob("*/linear.pt")), "nobody needs it once the record is written"
 
 
 def test_one_job_that_fails_does_not_stop_the_others(capsys: pytest.CaptureFixture[str]) -> None:
