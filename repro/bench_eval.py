@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -128,15 +128,15 @@ def _linear(pictures: int = 4000, dim: int = 128, epochs: int = 5) -> Contest:
         from sklearn.linear_model import LogisticRegression
 
         for strength in np.logspace(-4, 1, len(rates)):
-            LogisticRegression(C=strength, max_iter=epochs * pictures).fit(features, labels)
+            LogisticRegression(C=strength, max_iter=1000).fit(features, labels)
 
     return Contest(
         f"linear, {len(rates)} learning rates",
         f"{pictures:,} x {dim}, {CLASSES} classes, {epochs} epochs",
         lambda: heads(*rates),
         (
-            Rival("the same code, one rate at a time", one_by_one),
-            Rival("nn.Linear and torch.optim.SGD, one rate at a time", torch_loop),
+            Rival("one rate at a time, same code", one_by_one),
+            Rival("nn.Linear and torch.optim.SGD, likewise", torch_loop),
             Rival(f"scikit-learn LogisticRegression, {len(rates)} values of C", _if_installed("sklearn", logistic)),
         ),
     )
@@ -216,7 +216,7 @@ def _reid(queries: int = 200, gallery: int = 20_000, dim: int = 128) -> Contest:
         "re-ID, ranks, mAP, mINP",
         f"{queries:,} of {gallery:,}, x {dim}",
         ours,
-        (Rival("a sort of the gallery for each query", loop),),
+        (Rival("the gallery sorted for each query", loop),),
     )
 
 
@@ -250,7 +250,7 @@ def _cache(folder: Path, pictures: int = 256) -> Contest:
         "k-NN on cached features",
         f"{2 * pictures:,} pictures of {size} px, ResNet-{recipe['network']['depth']}, {encoder.dim} wide",
         lambda: judge(*(np.load(file, mmap_mode="r") for file in files)),
-        (Rival("the same with the features extracted anew", lambda: judge(features(0), features(1))),),
+        (Rival("features extracted anew", lambda: judge(features(0), features(1))),),
     )
 
 
