@@ -1,6 +1,6 @@
-"""How fast pre-training is here: `repro bench pretrain`.
+"""How fast things are here: `repro bench pretrain`, and the turns that `repro bench eval` (bench_eval.py) takes too.
 
-Two loops of the same method run in turns in one process, so that a noisy machine is noisy for both:
+Of pre-training, two loops of the same method run in turns in one process, so that a noisy machine is noisy for both:
 
     loop     the real one: views, losses, backward, optimiser, momentum network, log
     ready    the same updates on views that were made once: what is left when the data path costs nothing
@@ -32,7 +32,7 @@ from repro.jobs import settle
 from repro.stages.common import device
 from repro.stages.pretrain import PretrainLoop, build_method
 
-WHAT = ("pretrain",)
+WHAT = ("pretrain", "eval")
 _LOADS = 4  # distinct batches; the loop looks at its losses after each round of them
 _SAMPLES = 8  # aimed at in the time that is given
 _FEWEST = 3
@@ -42,17 +42,38 @@ PEERS = ("simclr", "byol", "moco_v2")
 def run(
     what: str,
     methods: Sequence[str] = (),
-    track: str = "mini",
-    precisions: Sequence[str] = recipes.PRECISIONS,
+    track: str | None = None,
+    precisions: Sequence[str] = (),
     seconds: float = 4.0,
     threads: int | None = None,
     overrides: Sequence[str] = (),
 ) -> str:
-    """The table. methods: names, or none for all; seconds: of each side of each row; threads: None leaves torch's."""
+    """The table. seconds: of each side of each row; threads: None leaves torch's. The others are of `pretrain` alone.
+
+    methods: names, or none for all; track: None is mini; precisions: none for all.
+    """
     if what not in WHAT:
         raise unknown("thing to bench", what, WHAT)
     if seconds <= 0 or (threads is not None and threads < 1):
         raise UserError("--seconds and --threads must be positive")
+    if what == "pretrain":
+        return _pretrain(methods, track or "mini", precisions or recipes.PRECISIONS, seconds, threads, overrides)
+    if methods or track or precisions or overrides:
+        raise UserError("bench eval: --method, --track, --precision and --set are of bench pretrain; leave them out")
+    from repro import bench_eval
+
+    settle(threads or torch.get_num_threads())
+    return bench_eval.table(seconds)
+
+
+def _pretrain(
+    methods: Sequence[str],
+    track: str,
+    precisions: Sequence[str],
+    seconds: float,
+    threads: int | None,
+    overrides: Sequence[str],
+) -> str:
     for precision in precisions:
         if precision not in recipes.PRECISIONS:
             raise unknown("precision", precision, recipes.PRECISIONS)

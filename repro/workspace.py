@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+
+from repro.fingerprint import file_digest
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,22 @@ class Workspace:
         return self.root / "jobs" / fingerprint[:16]
 
     def has_output(self, kind: str, fingerprint: str) -> bool:
-        """Whether what other jobs read of this one is there: of most kinds nothing but the record."""
+        """Whether what other jobs read of this one is there: of most kinds nothing but the record.
+
+        Features count only while the checkpoint that they are of has not become another.
+        """
         needed = {"pretrain": "encoder.pt", "features": "meta.json"}.get(kind)
-        return needed is None or (self.job(fingerprint) / needed).is_file()
+        if needed is None:
+            return True
+        file = self.job(fingerprint) / needed
+        if kind != "features" or not file.is_file():
+            return file.is_file()
+        try:
+            seen = json.loads(file.read_text(encoding="utf-8"))["checkpoint"]
+            encoder = self.encoder(seen["job"])
+            return not encoder.is_file() or file_digest(encoder) == seen["sha256"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
 
     def encoder(self, fingerprint: str) -> Path:
         """The encoder that the pre-training of that fingerprint leaves."""

@@ -1,7 +1,8 @@
 """What is asked of the frozen encoder: features once, then k-NN, linear and re-ID on them; linear also on crops.
 
 The features of a pre-training lie as memory-mapped files in the folder of their job, whose fingerprint covers the
-pre-training, the pictures and the transform: a changed encoder never meets an old cache.
+pre-training, the pictures and the transform; beside them lies the hash of the checkpoint that they are of, which is
+compared before they are used. A changed encoder never meets an old cache, and a record says which one it is of.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from eval import reid as reid_evaluation
 from eval.features import extract, summary
 from repro.data import catalogue
 from repro.errors import UserError
+from repro.fingerprint import file_digest
 from repro.records import write_atomic
 from repro.stages.common import (
     Outcome,
@@ -46,8 +48,14 @@ def _save(path: Path, array: npt.NDArray[Any]) -> None:
     fresh.replace(path)
 
 
+def _checkpoint(task: Task) -> dict[str, str]:
+    """The job whose encoder is judged, and the hash of that file."""
+    return {"job": task.parents[0], "sha256": file_digest(task.workspace.encoder(task.parents[0]))}
+
+
 def features(task: Task) -> Outcome:
     """Features of the training and test pictures, float32 [N, D], with their labels."""
+    checkpoint = _checkpoint(task)
     trained = load_encoder(task.workspace.encoder(task.parents[0]))
     splits = {"train": labelled_pictures(task, "train"), "test": labelled_pictures(task, "test")}
     total, before = sum(len(labels) for _, labels in splits.values()), 0
@@ -72,11 +80,12 @@ def features(task: Task) -> Outcome:
         _save(task.folder / f"{split}_y.npy", labels)
         metrics |= {f"{split}_{key}": value for key, value in summary(found).items()}
     train = splits["train"][0]
-    write_atomic(task.folder / "meta.json", json.dumps({"classes": len(train.classes), "data": source_of(train)}))
+    meta = {"classes": len(train.classes), "data": source_of(train), "checkpoint": checkpoint}
+    write_atomic(task.folder / "meta.json", json.dumps(meta))
     return Outcome(
         metrics=metrics,
         cost={"image_passes": total},
-        details={"classes": list(train.classes), "dim": trained.encoder.dim},
+        details={"classes": list(train.classes), "dim": trained.encoder.dim, "checkpoint": checkpoint["sha256"]},
         artifacts={f"{split}_{part}": f"{split}_{part}.npy" for split in splits for part in "xy"},
         data=source_of(train),
     )
@@ -92,6 +101,7 @@ class Cache:
     test_y: npt.NDArray[np.int64]
     classes: int
     data: dict[str, str]
+    checkpoint: dict[str, str]
 
 
 def _cached(task: Task) -> Cache:
@@ -100,9 +110,13 @@ def _cached(task: Task) -> Cache:
     try:
         for name in ("train_x", "train_y", "test_x", "test_y"):
             parts[name] = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-        return Cache(**parts, **json.loads((folder / "meta.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, EOFError):
+        found = Cache(**parts, **json.loads((folder / "meta.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, EOFError, TypeError):
         raise UserError(f"{folder}: the feature cache is damaged; delete this folder and run again") from None
+    if not task.workspace.has_output("features", task.parents[0]):
+        encoder = task.workspace.encoder(found.checkpoint["job"])
+        raise UserError(f"{folder}: these features are not of the encoder in {encoder}; run again to extract them anew")
+    return found
 
 
 def _on_features(task: Task, evaluate: Callable[..., dict[str, Any]], kind: type[protocols.Protocol]) -> Outcome:
@@ -117,7 +131,9 @@ def _on_features(task: Task, evaluate: Callable[..., dict[str, Any]], kind: type
         device=device(),
         progress=task.progress,
     )
-    return outcome_of(result, found.data)
+    outcome = outcome_of(result, found.data)
+    outcome.details["checkpoint"] = found.checkpoint["sha256"]
+    return outcome
 
 
 def knn(task: Task) -> Outcome:
@@ -159,6 +175,7 @@ def linear(task: Task) -> Outcome:
 
 def reid(task: Task) -> Outcome:
     """Re-identification with the frozen encoder's features."""
+    checkpoint = _checkpoint(task)
     trained = load_encoder(task.workspace.encoder(task.parents[0]))
     protocol = protocol_of(task, protocols.ReidProtocol)
     height, width = task.spec["reid_size"]
@@ -191,5 +208,6 @@ def reid(task: Task) -> Outcome:
         work_dir=task.folder,
     )
     outcome = outcome_of(result, source_of(pictures))
+    outcome.details["checkpoint"] = checkpoint["sha256"]
     outcome.cost["image_passes"] = len(query.pixels) + len(gallery.pixels)
     return outcome

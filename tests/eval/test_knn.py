@@ -11,6 +11,7 @@ import torch
 from eval import knn, protocols
 from eval.invariants import check_invariants
 from eval.scores import unpack
+from eval.splits import holdout
 
 
 def protocol(**changes: object) -> protocols.KnnProtocol:
@@ -74,6 +75,56 @@ def test_nearest_where_all_is_one() -> None:
     assert (values == 1).all()
 
 
+@pytest.mark.parametrize("columns", [1, 7, 64, 1003, 4000])
+@pytest.mark.parametrize("levels", [2, 9, 10**6])
+def test_nearest_is_a_stable_sort(columns: int, levels: int) -> None:
+    """Few levels: many tie with the k-th, above it and below it; a sorted row and a row of one value among them."""
+    rng = np.random.default_rng(columns)
+    similarity = (rng.integers(0, levels, (40, columns)) / levels).astype(np.float32)
+    similarity[0] = 0.5
+    similarity[1] = np.sort(similarity[1])
+    similarity[2] = np.sort(similarity[2])[::-1]
+    similarity[3, : columns // 2] = 1  # half of the row is in front
+    order = np.argsort(-similarity, axis=1, kind="stable")
+    for k in {1, min(5, columns), min(200, columns), columns}:
+        values, indices = knn.nearest(torch.from_numpy(similarity), k)
+        assert (indices.numpy() == order[:, :k]).all()
+        assert (values.numpy() == np.take_along_axis(similarity, order[:, :k], axis=1)).all()
+
+
+def test_nearest_of_a_part_of_a_matrix() -> None:
+    similarity = torch.from_numpy(np.random.default_rng(0).normal(size=(300, 30)).astype(np.float32)).T
+    assert not similarity.is_contiguous()
+    values, indices = knn.nearest(similarity, 7)
+    wanted = similarity.sort(dim=1, descending=True, stable=True)
+    assert torch.equal(values, wanted.values[:, :7]) and torch.equal(indices, wanted.indices[:, :7])
+
+
+def test_one_search_for_all_k_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """2,000 queries of 6,000 pictures: 48 MB of similarities at once, 2.4 MB at a time here."""
+    rng = np.random.default_rng(4)
+    train_x, test_x = (rng.normal(size=(n, 8)).astype(np.float32) for n in (6000, 2000))
+    train_y, test_y = rng.integers(0, 4, 6000), rng.integers(0, 4, 2000)
+    shapes, search = [], knn.nearest
+    monkeypatch.setattr(knn, "nearest", lambda s, k: (shapes.append((*s.shape, k)), search(s, k))[1])
+    monkeypatch.setattr(knn, "CHUNK", 600_000)
+    ks = [1, 20, 100]
+    with profiling() as profile:
+        knn.true_ranks(train_x, train_y, test_x, test_y, 4, ks, protocol())
+    assert shapes == [(100, 6000, 100)] * 20  # each query once, with the largest k
+    largest = max(event.self_cpu_memory_usage for event in profile.events())
+    assert largest <= 4 * 600_000  # one operation's own memory, in bytes
+    monkeypatch.setattr(knn, "CHUNK", 1 << 24)
+    shapes.clear()
+    knn.true_ranks(train_x, train_y, test_x, test_y, 4, ks, protocol())
+    assert [rows for rows, *_ in shapes] == [512, 512, 512, 464]
+
+
+def profiling() -> torch.profiler.profile:
+    cpu = torch.profiler.ProfilerActivity.CPU
+    return torch.profiler.profile(activities=[cpu], profile_memory=True)
+
+
 @pytest.fixture(scope="module")
 def blobs():
     rng = np.random.default_rng(3)
@@ -108,6 +159,36 @@ def test_against_scikit_learn(blobs) -> None:
     for k in (1, 20, 200):
         peer = neighbors.KNeighborsClassifier(k, metric="cosine", weights=lambda d: np.exp((1 - d) / 0.07))
         assert metrics[f"top1_k{k}"] == pytest.approx(100 * peer.fit(train_x, train_y).score(test_x, test_y), abs=1e-6)
+
+
+def test_k_of_one_is_the_nearest_neighbour(blobs) -> None:
+    train_x, train_y, test_x, test_y = blobs
+    unit_train, unit_test = (x.astype(np.float64) / np.linalg.norm(x, axis=1, keepdims=True) for x in (train_x, test_x))
+    # Of unit length the nearest in angle is the nearest in space.
+    distances = ((unit_test[:, None] - unit_train[None]) ** 2).sum(2)
+    right = train_y[distances.argmin(1)] == test_y
+    for temperature in (0.07, 5.0):  # one voter wins at any weight
+        assert knn.evaluate(*blobs, 8, protocol(temperature=temperature))["metrics"]["top1_k1"] == 100 * right.mean()
+
+
+def test_k_is_chosen_without_the_test_pictures(blobs) -> None:
+    train_x, train_y, test_x, test_y = blobs
+    one = knn.evaluate(*blobs, 8, protocol())
+    other = knn.evaluate(train_x, train_y, test_x[::-1], test_y, 8, protocol())
+    assert one["details"]["k"] == other["details"]["k"]
+    assert one["details"]["split_top1"] == other["details"]["split_top1"]
+    assert one["metrics"]["top1"] != other["metrics"]["top1"]
+    # By hand: fit on the one part, judge the other.
+    fit, held = holdout(train_y, 0.2, 0)
+    ks = [1, 5, 10, 20, 50, 100, 200]
+    ranks = [
+        brute_ranks(train_x[fit], train_y[fit], train_x[held], train_y[held], 8, k, 0.07)
+        for k in (1, one["details"]["k"])
+    ]
+    shares = [100 * np.mean([rank == 0 for rank in row]) for row in ranks]
+    assert one["details"]["split_top1"]["1"] == pytest.approx(shares[0])
+    assert one["details"]["split_top1"][str(one["details"]["k"])] == pytest.approx(shares[1])
+    assert sorted(map(int, one["details"]["split_top1"])) == ks
 
 
 def test_few_pictures_leave_out_large_k(blobs) -> None:

@@ -1,4 +1,4 @@
-"""`repro bench pretrain`: the numbers are the machine's, so what is tested is what is measured, and what is said."""
+"""`repro bench`: the numbers are the machine's, so what is tested is what is measured, and what is said."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from eval import detection
 from methods.base import DataInfo
-from repro import bench, recipes
+from repro import bench, bench_eval, recipes
 from repro.cli import main
 from repro.stages.pretrain import PretrainLoop, build_method
 
@@ -51,6 +52,9 @@ def test_the_peer_stands_beside_the_methods_that_it_has(capsys: pytest.CaptureFi
     ("words", "said"),
     [
         ("bench train", "did you mean 'pretrain'"),
+        ("bench evil", "did you mean 'eval'"),
+        ("bench eval --seconds 0", "must be positive"),
+        ("bench eval --track mini", "leave them out"),
         ("bench pretrain --method simclrr", "unknown method"),
         ("bench pretrain --precision fp23", "did you mean 'fp32'"),
         ("bench pretrain --track minni", "did you mean 'mini'"),
@@ -63,6 +67,62 @@ def test_wrong_use(capsys: pytest.CaptureFixture[str], words: str, said: str) ->
     assert main(words.split()) == 2
     streams = capsys.readouterr()
     assert said in streams.err and streams.err.count("\n") == 1 and streams.out == ""
+
+
+@pytest.fixture
+def tiny_contests(monkeypatch: pytest.MonkeyPatch) -> list[bench_eval.Contest]:
+    """Every contest of `bench eval`, on little."""
+    small = {
+        "_linear": {"pictures": 300, "dim": 8, "epochs": 1},
+        "_knn": {"train": 300, "test": 20, "dim": 8},
+        "_reid": {"queries": 5, "gallery": 200, "dim": 8},
+        "_cache": {"pictures": 20},
+        "_coco": {"pictures": 2, "objects": 3, "detections": 4},
+    }
+    kept: list[bench_eval.Contest] = []
+    for name, sizes in small.items():
+        real = getattr(bench_eval, name)
+
+        def shrunk(*folder: Path, real: Callable[..., bench_eval.Contest] = real, sizes: dict[str, int] = sizes):
+            kept.append(real(*folder, **sizes))
+            return kept[-1]
+
+        monkeypatch.setattr(bench_eval, name, shrunk)
+    return kept
+
+
+def test_eval_has_a_row_a_rival(capsys: pytest.CaptureFixture[str], tiny_contests: list[bench_eval.Contest]) -> None:
+    assert main("bench eval --seconds 0.01 --threads 1".split()) == 0
+    out = capsys.readouterr().out
+    rivals = [(contest, rival) for contest in tiny_contests for rival in contest.rivals]
+    assert len(tiny_contests) == 5 and len(rivals) == 8
+    for contest, rival in rivals:
+        line = next(line for line in out.splitlines() if rival.name in line)
+        assert line.startswith(contest.name) and contest.sizes in line
+        figures = line.split(rival.name)[1].split()
+        if rival.call:
+            ours, theirs, ratio = map(float, figures)
+            assert ours >= 0 and theirs >= 0 and ratio > 0
+        else:
+            assert figures[1:] == ["-", "not", "installed"]
+
+
+def test_a_missing_library_is_said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tiny_contests: list[bench_eval.Contest]
+) -> None:
+    monkeypatch.setattr(bench_eval, "find_spec", lambda name: None)
+    assert main("bench eval --seconds 0.01 --threads 1".split()) == 0
+    out = capsys.readouterr().out
+    assert len(re.findall(r"scikit-learn .* - +not installed", out)) == 2
+    assert "pip install '.[bench]'" in out
+
+
+def test_generated_detections_are_judged_alike(capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither all right nor all wrong, and repeatable: what the COCO row times is a real evaluation."""
+    first = bench_eval.generated_results(6, 4, 8)
+    assert first == bench_eval.generated_results(6, 4, 8)
+    metrics = detection.coco_metrics(*first)
+    assert 1 < metrics["bbox_AP"] < 90 and 1 < metrics["segm_AP"] < 90
 
 
 def test_sides_take_turns_and_samples_are_of_one_step() -> None:
