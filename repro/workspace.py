@@ -40,9 +40,9 @@ class Workspace:
 
     def has_output(self, kind: str, fingerprint: str) -> bool:
         """Whether what other jobs read of this one is there: of most kinds nothing but the record."""
-        needed = {"pretrain": "encoder.pt", "features": "meta.json"}.get(kind)
+        needed = {"pretrain": "encoder.pt", "import": "encoder.pt", "features": "meta.json"}.get(kind)
         return needed is None or (self.job(fingerprint) / needed).is_file()
 
     def encoder(self, fingerprint: str) -> Path:
-        """The encoder that the pre-training of that fingerprint leaves."""
+        """The encoder that the pre-training or import of that fingerprint leaves."""
         return self.job(fingerprint) / "encoder.pt"
