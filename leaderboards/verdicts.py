@@ -96,7 +96,9 @@ def judge(claims: Sequence[Claim], records: Iterable[Record], track: str) -> lis
     makes no difference in which order the runs were done.
     """
     records = [record for record in records if record["track"] == track]
-    every = {kind: arms(records, kind) for kind in {_kind(claim) for claim in claims}}
+    every = {
+        kind: [arm for arm in arms(records, kind) if not arm.imported] for kind in {_kind(claim) for claim in claims}
+    }
     found = [_sample(claim, every[_kind(claim)], track) for claim in claims]
     evidence = {item.claim.id: _weigh(item) for item in found if isinstance(item, _Sample)}
     families: dict[str, list[str]] = defaultdict(list)

@@ -322,8 +322,8 @@ class _Builder:
                 sides = stated or (self.track.stored or self.track.size,) * 2
                 if tuple(sides) != (wanted, wanted):
                     raise UserError(
-                        f"{kind}: its pictures are {sides[0]} x {sides[1]}, the network of {given.path.name} was trained"
-                        f" on {wanted} x {wanted}, and positions are not interpolated;"
+                        f"{kind}: its pictures are {sides[0]} x {sides[1]}, the network of {given.path.name} was"
+                        f" trained on {wanted} x {wanted}, and positions are not interpolated;"
                         f" resize the pictures with --set {kind}.size=[{wanted},{wanted}]"
                     )
 

@@ -208,8 +208,8 @@ def read(path: Path) -> File:
             " another name)"
         ) from None
     except Exception as error:  # torch has many for a file that is cut off or of another kind
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: damaged, or no checkpoint of PyTorch ({reason[:80]})") from None
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(f"{path}: damaged, or no checkpoint of PyTorch ({reason[:100]})") from None
     about: dict[str, Any] = {}
     if isinstance(state, Mapping) and {"form", "network", "mean", "std", "weights"} <= state.keys():
         about = {key: state[key] for key in ("network", "mean", "std")}

@@ -12,6 +12,7 @@ def run(task: Task) -> Outcome:
     """Put the weights of a file under our keys; UserError where they are not wholly those of the network."""
     spec = task.spec
     wanted, network = spec["checkpoint"], spec["network"]
+    assert task.source is not None
     file = weights.read(task.source)
     if fingerprint.file_digest(task.source) != wanted["sha256"]:
         raise UserError(f"{file.name}: the file was changed after this job was planned; give the command again")
