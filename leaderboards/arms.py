@@ -212,9 +212,7 @@ def arms(records: Iterable[Record], kind: str) -> list[Arm]:
                     label=", ".join(word for word in (label, mark) if word),
                     records={record["seed"]: record for record in part},
                     origins={seed: origin for seed, origin in trained.items() if origin is not None},
-                    flag="; ".join(
-                        [*(f"not trained here: weights of {file}" for file in files), *filter(None, [flag])]
-                    ),
+                    flag="; ".join(filter(None, [*(f"not trained here: weights of {file}" for file in files), flag])),
                     imported=bool(files),
                 )
             )

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from repro import execute, fingerprint, plan, recipes, weights
+from repro.data.entries import IMAGENET_STATISTICS
 from repro.errors import UserError, unknown
 from repro.settings import Settings
 from repro.workspace import Workspace
 
 NORMALISATIONS = ("imagenet", "data", "file")
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # as torchvision, timm, mmpretrain and MoCo have them
 
 
 def run(
@@ -72,7 +72,7 @@ def checkpoint(
             f"{file.name}: it does not say how its pixels were normalised; say --normalise imagenet or data"
         )
     source = normalise or ("file" if stated else "imagenet")
-    mean, std = {"data": ((), ()), "imagenet": _IMAGENET, "file": stated or _IMAGENET}[source]
+    mean, std = {"data": ((), ()), "imagenet": IMAGENET_STATISTICS, "file": stated or ((), ())}[source]
     given = plan.Checkpoint(
         name=name,
         path=path,

@@ -345,7 +345,9 @@ def _compare(file: File, layout: Layout, part: str, parts: tuple[str, ...], want
     used = {part + layout.key(name) for name in want}
     trunk = {layout.key(name).split(".")[0] for name in want}
     above = re.sub(r"[^.]+\.$", "", part)
-    inside, heads, others = [], [], []
+    inside: list[str] = []
+    heads: list[str] = []
+    others: list[str] = []
     for name in file.tensors:
         if name in used:
             continue

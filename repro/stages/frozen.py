@@ -163,5 +163,6 @@ def reid(task: Task) -> Outcome:
         work_dir=task.folder,
     )
     outcome = outcome_of(result, source_of(pictures))
+    outcome.metrics |= {f"query_{key}": value for key, value in summary(found["query"]).items()}
     outcome.cost["image_passes"] = len(query.pixels) + len(gallery.pixels)
     return outcome
