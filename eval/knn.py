@@ -43,7 +43,8 @@ def evaluate(
 
     x: float32 [N, D]; y: int64 [N] in [0, classes). Metrics in percent: top1 (and top5 above five classes) at the
     chosen k, top1_k1, ..., top1_best_on_test, optimism = best_on_test - top1; top1_nearest, of the one nearest picture,
-    found without votes and weights, which top1_k1 has to equal. ValueError for features or labels that cannot be judged.
+    found without votes and weights, which top1_k1 has to equal. ValueError for features or labels that cannot be
+    judged.
     """
     for x, y, what in ((train_x, train_y, "training features"), (test_x, test_y, "test features")):
         check_labelled(x, y, classes, what)
