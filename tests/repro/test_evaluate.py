@@ -91,7 +91,7 @@ def in_this_process(given: plan.Checkpoint, *overrides: str) -> Path:
 def test_our_own_encoder_there_and_back(library: str) -> None:
     if library == "safetensors":
         pytest.importorskip("safetensors", reason="safetensors is not installed (extra 'export')")
-    network = {"arch": "resnet", "depth": 18, "width": 64, "stem": "cifar", "zero_init_residual": False}
+    network = {"arch": "resnet", "depth": 18, "width": 64, "stem": "imagenet", "zero_init_residual": False}
     with torch.random.fork_rng():
         torch.manual_seed(3)
         encoder = export.build_encoder(network)
@@ -99,7 +99,7 @@ def test_our_own_encoder_there_and_back(library: str) -> None:
     checkpoints.save(Path("encoder.pt"), {**state, "weights": encoder.state_dict()})
     out = "net.safetensors" if library == "safetensors" else "net.pth"
     export.write(Path("encoder.pt"), library, Path(out))
-    arch = None if library == "safetensors" else "resnet18-cifar"
+    arch = None if library == "safetensors" else "resnet18"
     images = np.random.default_rng(0).integers(0, 256, (8, 3, 32, 32), dtype=np.uint8)
     want = extract(encoder, images, state["mean"], state["std"])  # type: ignore[arg-type]
     for path, name, normalise in (("encoder.pt", None, "file"), (out, arch, "imagenet" if arch else "file")):
@@ -164,7 +164,7 @@ def test_a_vit_sees_pictures_of_its_own_size(capsys: pytest.CaptureFixture[str])
         ("--arch resnet50", "it fits --arch resnet18"),
         ("--arch resnet18 --part nowhere", "no such weights there"),
         ("--arch resnet18 --normalise imagnet", "did you mean 'imagenet'"),
-        ("--arch resnet18 --normalise file", "does not say how pixels were normalised"),
+        ("--arch resnet18 --normalise file", "does not say how its pixels were normalised"),
         ("--arch resnet18 --name a/b", "--name a/b"),
         ("--arch resnet18 --set pretrain.epochs=2", "not trained"),
         ("--arch resnet18 --set network.widht=2", "did you mean 'width'"),

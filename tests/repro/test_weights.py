@@ -19,7 +19,6 @@ from repro.errors import UserError
 from repro.stages.common import Trained
 
 RESNET18 = dict(weights.ARCHS["resnet18"])
-SLIM = {**weights.ARCHS["resnet18-cifar"], "width": 8}
 VIT = {**weights.ARCHS["vit_tiny"], "size": 32, "patch": 8, "dim": 24, "depth": 2, "heads": 3}
 
 
@@ -189,7 +188,7 @@ def test_timms_keys(tmp_path: Path) -> None:
 @pytest.mark.parametrize("library", sorted(export.TARGETS))
 def test_there_and_back(library: str, name: str, tmp_path: Path) -> None:
     pytest.importorskip(library, reason=f"{library} is not installed (extra 'export')")
-    network = VIT if name == "vit" else dict(weights.ARCHS["resnet18-cifar"])
+    network = VIT if name == "vit" else RESNET18
     encoder: Any = shaken(build_encoder(network))
     target = export.TARGETS[library](Trained(encoder, (0.5,) * 3, (0.2,) * 3, dict(network)))
     found = weights.find(saved(target.weights, tmp_path / "x.pth"), network, name)
