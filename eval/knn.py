@@ -45,8 +45,9 @@ def evaluate(
     """k-NN top-1 for every k, the k of `top1` chosen on a class-balanced split of the training features.
 
     x: float32 [N, D]; y: int64 [N] in [0, classes). Metrics in percent: top1 (and top5 above five classes) at the
-    chosen k, top1_k1, ..., top1_best_on_test, optimism = best_on_test - top1. ValueError for features or labels that
-    cannot be judged.
+    chosen k, top1_k1, ..., top1_best_on_test, optimism = best_on_test - top1; top1_nearest, of the one nearest picture,
+    found without votes and weights, which top1_k1 has to equal. ValueError for features or labels that cannot be
+    judged.
     """
     for x, y, what in ((train_x, train_y, "training features"), (test_x, test_y, "test features")):
         check_labelled(x, y, classes, what)
@@ -68,8 +69,9 @@ def evaluate(
     on_split = {k: percent(ranks == 0) for k, ranks in zip(ks, chosen_on, strict=True)}
     selected = max(ks, key=lambda k: (on_split[k], -k))
 
+    plain = np.empty(len(test_x), bool)
     tested = true_ranks(
-        train_x, train_y, test_x, test_y, classes, ks, protocol, device, lambda done: report(len(held) + done)
+        train_x, train_y, test_x, test_y, classes, ks, protocol, device, lambda done: report(len(held) + done), plain
     )
     on_test = {k: percent(ranks == 0) for k, ranks in zip(ks, tested, strict=True)}
     ranks = tested[ks.index(selected)]
@@ -77,6 +79,7 @@ def evaluate(
     metrics = {
         "top1": on_test[selected],
         "top1_best_on_test": best,
+        "top1_nearest": percent(plain),
         "optimism": best - on_test[selected],
         **{f"top1_k{k}": value for k, value in on_test.items()},
     }
@@ -104,8 +107,12 @@ def true_ranks(
     protocol: KnnProtocol,
     device: str | torch.device = "cpu",
     report: Callable[[int], None] = lambda done: None,
+    plain: npt.NDArray[np.bool_] | None = None,
 ) -> npt.NDArray[np.int64]:
-    """How many classes score above the true one, for every k of `ks` (ascending) from one search: int64 [K, N]."""
+    """How many classes score above the true one, for every k of `ks` (ascending) from one search: int64 [K, N].
+
+    plain: bool [N] to be filled with whether the single nearest picture is of the true class.
+    """
     bank = F.normalize(to_tensor(train_x).to(device), dim=1)
     labels = to_tensor(train_y).to(device)
     chunk = max(1, min(ROWS, CHUNK // len(bank)))
@@ -113,7 +120,10 @@ def true_ranks(
     for start in range(0, len(test_x), chunk):
         queries = F.normalize(to_tensor(test_x[start : start + chunk]).to(device), dim=1)
         truth = to_tensor(test_y[start : start + chunk]).to(device)
-        similarity, neighbours = nearest(queries @ bank.T, ks[-1])
+        cosines = queries @ bank.T
+        if plain is not None:
+            plain[start : start + chunk] = (labels[cosines.argmax(1)] == truth).cpu().numpy()
+        similarity, neighbours = nearest(cosines, ks[-1])
         # Relative to the nearest neighbour: the same order of classes, and no overflow at small temperatures.
         weights = ((similarity - similarity[:, :1]).double() / protocol.temperature).exp()
         votes = torch.zeros(len(queries), classes, dtype=torch.float64, device=bank.device)

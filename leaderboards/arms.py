@@ -7,6 +7,9 @@ Of a record this room reads `kind`, `method`, `variant`, `track`, `seed`, `finge
 (name, hash), `metrics`, `cost`, `provenance` (data, device, trials, date, source_hash) and, of a pre-training,
 `details.recipe` (tables `network` and `pretrain`). An evaluation finds its pre-training through `parents`; where that
 is not at hand, network, epochs and cost of training show as "-". A missing entry stops nothing.
+
+An arm may descend from an import instead: weights of a file (`details.file`). It has a network, but nothing is known of
+what it cost, so it stands on the boards of its evaluations alone, flagged, and no claim is tested on it.
 """
 
 from __future__ import annotations
@@ -32,6 +35,9 @@ MAIN_METRICS: Mapping[str, tuple[str, ...]] = {
     "reid": ("rank1", "mAP"),
 }
 """Evaluation -> the metrics that it is known by; the first one sorts its board."""
+
+ORIGINS = ("pretrain", "import")
+"""Kinds of record that an arm begins with."""
 
 _VIT = {(192, 12): "T", (384, 12): "S", (768, 12): "B", (1024, 24): "L", (1280, 32): "H"}
 
@@ -69,6 +75,7 @@ class Arm:
     records: Mapping[int, Record]  # by seed
     origins: Mapping[int, Record]  # their pre-trainings, as far as they are at hand
     flag: str  # what a reader must know, or ""
+    imported: bool = False  # trained elsewhere: the weights of a file
 
     @property
     def name(self) -> str:
@@ -84,12 +91,13 @@ class Arm:
         return _present(self.records, "cost", key)
 
     def training(self, key: str) -> dict[int, float]:
-        """Cost of the pre-trainings behind them by seed, for the seeds that have it."""
-        return _present(self.origins, "cost", key)
+        """Cost of the pre-trainings behind them by seed, for the seeds that have it: of an import nothing is known."""
+        return {} if self.imported else _present(self.origins, "cost", key)
 
     def trials(self) -> list[int]:
         """Tuning trials spent on this arm, one entry a distinct count."""
-        found = (entry(record, "provenance", "trials") for record in self.origins.values())
+        origins = () if self.imported else self.origins.values()
+        found = (entry(record, "provenance", "trials") for record in origins)
         return sorted({count for count in found if isinstance(count, int)})
 
 
@@ -138,11 +146,11 @@ def network_name(network: object) -> str:
 
 
 def origin_of(record: Record, by_fingerprint: Mapping[str, Record]) -> Record | None:
-    """The pre-training that a record descends from (itself, if it is one), or None where it is not at hand."""
+    """The pre-training or import that a record descends from (itself, if it is one), None where it is not at hand."""
     todo, seen = [record], set[str]()
     while todo:
         found = todo.pop()
-        if found["kind"] == "pretrain":
+        if found["kind"] in ORIGINS:
             return found
         for parent in found.get("parents") or ():
             if parent in by_fingerprint and parent not in seen:
@@ -194,6 +202,7 @@ def arms(records: Iterable[Record], kind: str) -> list[Arm]:
         label = f"recipe {recipe[:6]}" if alike[method, variant, setting] > 1 else ""
         for part, mark, flag in _once_each(group):
             trained = {record["seed"]: origins[record["fingerprint"]] for record in part}
+            files = sorted({str(entry(o, "details", "file")) for o in trained.values() if o and o["kind"] == "import"})
             found.append(
                 Arm(
                     method=method,
@@ -203,7 +212,8 @@ def arms(records: Iterable[Record], kind: str) -> list[Arm]:
                     label=", ".join(word for word in (label, mark) if word),
                     records={record["seed"]: record for record in part},
                     origins={seed: origin for seed, origin in trained.items() if origin is not None},
-                    flag=flag,
+                    flag="; ".join(filter(None, [*(f"not trained here: weights of {file}" for file in files), flag])),
+                    imported=bool(files),
                 )
             )
     return sorted(found, key=lambda arm: (arm.setting.scope, arm.name, str(arm.setting), arm.label))

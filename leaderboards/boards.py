@@ -242,7 +242,7 @@ def _efficiency(records: Sequence[Record], picture: str) -> str:
     before = len(lines)
     for name in ("knn", "linear", "finetune"):
         metric = MAIN_METRICS[name][0]
-        paid = [arm for arm in arms(records, name) if arm.values(metric) and arm.origins]
+        paid = [arm for arm in arms(records, name) if arm.values(metric) and arm.origins and not arm.imported]
         for group in _by_scope(paid):
             by_device: dict[str, list[Arm]] = defaultdict(list)
             for arm in group:

@@ -9,7 +9,7 @@ from leaderboards.boards import duration, peak, spread
 from leaderboards.claims import Claim
 from leaderboards.verdicts import differences
 
-_BEFORE = ("pretrain", "features")  # jobs without a board of their own
+_BEFORE = ("pretrain", "import", "features")  # jobs without a board of their own
 
 
 def suite_table(records: Iterable[Record], claims: Sequence[Claim]) -> str:
@@ -54,6 +54,8 @@ def held_against(arm: Arm, evaluation: str, claims: Sequence[Claim]) -> str:
     track = arm.setting.track
     if track == "embedded":
         return f"none comparable: no paper reports {arm.setting.data}"
+    if arm.imported:
+        return "none: no claim is tested on weights that were not trained here"
     of_method = [claim for claim in claims if claim.arm == arm.name and claim.evaluation == evaluation]
     numbers = [claim for claim in of_method if claim.kind == "number"]
     exact = [claim for claim in numbers if not differences(claim, arm)]

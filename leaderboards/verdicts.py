@@ -91,7 +91,9 @@ def judge(claims: Sequence[Claim], records: Iterable[Record], track: str, basis:
     makes no difference in which order the runs were done. `basis` makes a difference where `two_bases` says so.
     """
     records = [record for record in records if record["track"] == track]
-    every = {kind: arms(records, kind) for kind in {_kind(claim) for claim in claims}}
+    every = {
+        kind: [arm for arm in arms(records, kind) if not arm.imported] for kind in {_kind(claim) for claim in claims}
+    }
     found = [_sample(claim, every[_kind(claim)], track, basis if two_bases(claim) else "") for claim in claims]
     families: dict[str, list[str]] = defaultdict(list)
     for claim in claims:

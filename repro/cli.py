@@ -19,6 +19,7 @@ _EXAMPLES = """examples:
   python -m repro run --method aps moco_v3 random --track mini --seed 0 1 2 --data-root DIR
   python -m repro plan --method aps --track imagenet                 what would run, and how long
   python -m repro run --method aps --set pretrain.epochs=2 knn.ks=[1,5]
+  python -m repro eval --checkpoint r50.pth --arch resnet50 --suite quick       an author's weights, our protocols
 """
 
 
@@ -28,21 +29,24 @@ def _workspace_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--data-root", metavar="DIR", help="folder that holds the data sets (or REPRO_DATA)")
 
 
-def _request_options(parser: argparse.ArgumentParser, *, evaluations: bool = True, seed: int = 0) -> None:
-    parser.add_argument(
-        "--method", nargs="+", required=True, metavar="NAME", help="NAME, NAME:VARIANT, FILE.toml or all"
-    )
+def _request_options(
+    parser: argparse.ArgumentParser, *, trains: bool = True, evaluations: bool = True, seed: int = 0
+) -> None:
+    if trains:
+        parser.add_argument(
+            "--method", nargs="+", required=True, metavar="NAME", help="NAME, NAME:VARIANT, FILE.toml or all"
+        )
     parser.add_argument("--track", default="embedded", metavar="NAME", help="embedded (default), mini, cifar, ...")
     if evaluations:
         choice = parser.add_mutually_exclusive_group()
         choice.add_argument("--suite", default="full", metavar="NAME", help="full (default) or quick (k-NN and linear)")
         choice.add_argument("--eval", nargs="+", metavar="NAME", help="single evaluations instead of a suite")
-    parser.add_argument(
-        "--seed", nargs="+", type=int, default=[seed], metavar="N", help=f"one run a seed (default: {seed})"
-    )
-    parser.add_argument(
-        "--data", metavar="NAME", help="pictures to pre-train on: a data set, or a folder (ImageFolder)"
-    )
+    if trains:
+        parser.add_argument(
+            "--seed", nargs="+", type=int, default=[seed], metavar="N", help=f"one run a seed (default: {seed})"
+        )
+    what = "pre-train on" if trains else "classify"
+    parser.add_argument("--data", metavar="NAME", help=f"pictures to {what}: a data set, or a folder (ImageFolder)")
     parser.add_argument(
         "--protocol",
         nargs="+",
@@ -77,6 +81,20 @@ def build_parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("run", help="pre-train, evaluate, and print one table; does only what is missing")
     _request_options(verb)
+    verb = verbs.add_parser(
+        "eval",
+        help="evaluate weights from a file: ours, torchvision's, timm's, mmpretrain's, MoCo's, ...",
+        description="Evaluate weights from a file as a run does what it has trained. The untrained and the supervised"
+        " network are methods: python -m repro run --method random supervised.",
+    )
+    verb.add_argument("--checkpoint", required=True, metavar="FILE", help="PyTorch's or safetensors, of anybody")
+    verb.add_argument("--arch", metavar="NAME", help="resnet50, resnet18-cifar, vit_small, ...; not for files of repro")
+    verb.add_argument("--name", metavar="NAME", help="what boards are to call it (default: as the file)")
+    verb.add_argument("--part", metavar="PREFIX", help="whose keys, where the file holds several networks")
+    verb.add_argument(
+        "--normalise", metavar="NAME", help="of pixels: imagenet, data (the track's) or file (default, else imagenet)"
+    )
+    _request_options(verb, trains=False)
     verb = verbs.add_parser("plan", help="print the jobs of a run, what is cached, and estimates; runs nothing")
     _request_options(verb)
     verb = verbs.add_parser("tune", help="try settings of a recipe, judged on training pictures that were held out")
@@ -187,10 +205,10 @@ def _request(options: argparse.Namespace, evaluations: Sequence[str] = ()) -> An
     if not evaluations and options.suite not in SUITES:
         raise unknown("suite", options.suite, SUITES)
     return Request(
-        methods=tuple(options.method),
+        methods=tuple(getattr(options, "method", ())),
         track=options.track,
         evaluations=tuple(evaluations or options.eval or SUITES[options.suite]),
-        seeds=tuple(options.seed),
+        seeds=tuple(getattr(options, "seed", (0,))),
         data=options.data,
         overrides=tuple(options.set),
         protocols=tuple(options.protocol),
@@ -203,6 +221,19 @@ def _dispatch(options: argparse.Namespace) -> int:
             from repro import execute
 
             return execute.run(_request(options), _settings(options), command=sys.argv[1:])
+        case "eval":
+            from repro import evaluate
+
+            return evaluate.run(
+                _request(options),
+                Path(options.checkpoint),
+                _settings(options),
+                sys.argv[1:],
+                arch=options.arch,
+                name=options.name,
+                part=options.part,
+                normalise=options.normalise,
+            )
         case "plan":
             from repro import plan, show
 

@@ -68,7 +68,7 @@ def _fetch(planned: Plan, settings: Settings) -> None:
     from repro.data import catalogue
 
     absent = {status.name for status in catalogue.statuses(settings.where) if not status.found}
-    for name in sorted({job.spec["data"]["name"] for job in planned.to_do()} & absent):
+    for name in sorted({job.spec["data"]["name"] for job in planned.to_do() if "data" in job.spec} & absent):
         catalogue.prepare(name, settings.where, size=planned.track.size, progress=show.counter(f"fetching {name}"))
 
 

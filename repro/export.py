@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -24,12 +24,11 @@ from repro import plan, tracks
 from repro.errors import UserError, unknown
 from repro.settings import Settings
 from repro.stages.common import Trained, load_encoder
+from repro.weights import VIT, Weights
 from repro.workspace import Workspace
 
 TOLERANCE = 1e-5
 _PICTURES = 4
-
-Weights = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -146,28 +145,6 @@ def _mean_of_first(model: Any, x: Tensor) -> Tensor:
     return _first(model, x).mean(dim=(2, 3))
 
 
-def _vit_weights(
-    weights: Mapping[str, Tensor], top: Mapping[str, str], block: str, inside: Mapping[str, str]
-) -> Weights:
-    """Our ViT's weights under other names: `top` for what stands outside the blocks, `inside` for a block's layers.
-
-    The class token has no position with us; where the others want one, it is zero.
-    """
-    named = {}
-    for key, value in weights.items():
-        layer, _, kind = key.rpartition(".")
-        if key == "positions":
-            named[top[key]] = torch.cat([torch.zeros_like(value[:1]), value])[None]
-        elif key == "class_token":
-            named[top[key]] = value
-        elif key.startswith("blocks."):
-            _, number, layer = layer.split(".", 2)
-            named[f"{block}{number}.{inside[layer]}{kind}"] = value
-        else:
-            named[top[layer] + kind] = value
-    return named
-
-
 def _resnet(trained: Trained, library: str, model: Any, constructor: str) -> Target:
     """torchvision's and timm's ResNets, whose keys are ours; the stem for small pictures takes two lines."""
     lines = [f"net = {constructor}"]
@@ -199,27 +176,13 @@ def _torchvision(trained: Trained) -> Target:
     model.heads = nn.Identity()
     for i in range(depth):  # its attention has always a bias
         weights.setdefault(f"blocks.{i}.qkv.bias", torch.zeros(3 * dim))
-    top = {
-        "class_token": "class_token",
-        "positions": "encoder.pos_embedding",
-        "patches": "conv_proj.",
-        "norm": "encoder.ln.",
-    }
-    inside = {
-        "norm1": "ln_1.",
-        "qkv": "self_attention.in_proj_",
-        "proj": "self_attention.out_proj.",
-        "norm2": "ln_2.",
-        "mlp.0": "mlp.0.",
-        "mlp.2": "mlp.3.",
-    }
     lines = [
         f"norm = functools.partial(torch.nn.LayerNorm, eps={eps})",
         f"net = torchvision.models.VisionTransformer(*{shape}, norm_layer=norm)",
         "net.heads = torch.nn.Identity()",
         *_LOAD,
     ]
-    return Target(_vit_weights(weights, top, "encoder.layers.encoder_layer_", inside), model, _plain, lines)
+    return Target(VIT["torchvision"].theirs(weights), model, _plain, lines)
 
 
 def _timm(trained: Trained) -> Target:
@@ -247,21 +210,12 @@ def _timm(trained: Trained) -> Target:
     if network["pool"] == "mean":
         options |= {"global_pool": "avg", "fc_norm": False}
     model = timm.models.VisionTransformer(**options, norm_layer=partial(nn.LayerNorm, eps=network["eps"]))
-    top = {"class_token": "cls_token", "positions": "pos_embed", "patches": "patch_embed.proj.", "norm": "norm."}
-    inside = {
-        "norm1": "norm1.",
-        "qkv": "attn.qkv.",
-        "proj": "attn.proj.",
-        "norm2": "norm2.",
-        "mlp.0": "mlp.fc1.",
-        "mlp.2": "mlp.fc2.",
-    }
     lines = [
         f"norm = functools.partial(torch.nn.LayerNorm, eps={network['eps']})",
         f"net = timm.models.VisionTransformer(**{options}, norm_layer=norm)",
         *_LOAD,
     ]
-    return Target(_vit_weights(trained.encoder.state_dict(), top, "blocks.", inside), model, _plain, lines)
+    return Target(VIT["timm"].theirs(trained.encoder.state_dict()), model, _plain, lines)
 
 
 def _mmpretrain(trained: Trained) -> Target:
@@ -288,21 +242,7 @@ def _mmpretrain(trained: Trained) -> Target:
             "norm_cfg": {"type": "LN", "eps": network["eps"]},
             "out_type": "featmap" if means else "cls_token",
         }
-        top = {
-            "class_token": "cls_token",
-            "positions": "pos_embed",
-            "patches": "patch_embed.projection.",
-            "norm": "ln1.",
-        }
-        inside = {
-            "norm1": "ln1.",
-            "qkv": "attn.qkv.",
-            "proj": "attn.proj.",
-            "norm2": "ln2.",
-            "mlp.0": "ffn.layers.0.0.",
-            "mlp.2": "ffn.layers.1.",
-        }
-        weights = _vit_weights(weights, top, "layers.", inside)
+        weights = VIT["mmpretrain"].theirs(weights)
     lines = [
         "# where mmcv has no compiled operators, before the imports: from eval import mmcv_ops; mmcv_ops.install()",
         f"net = mmpretrain.registry.MODELS.build({config})",

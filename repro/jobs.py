@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _PACKAGES = ("torch", "torchvision", "numpy", "onedl-mmengine", "onedl-mmcv", "onedl-mmdetection", "pycocotools")
 STAGES = {
     "pretrain": "repro.stages.pretrain:run",
+    "import": "repro.stages.imported:run",
     "features": "repro.stages.frozen:features",
     "knn": "repro.stages.frozen:knn",
     "linear": "repro.stages.frozen:linear",
@@ -63,6 +64,7 @@ def run(workspace: str, jobs: Sequence[Mapping[str, Any]]) -> None:
         name = f"{job['kind']} {job['method']}{':' + job['variant'] if job['variant'] else ''} seed {job['seed']}"
         try:
             record, scratch = _one(place, job)
+            path, ours = records.write(place.records, record)
         except Stopped:
             print(f"{name}: stopped on request, it goes on from its checkpoint", flush=True)
             raise SystemExit(143) from None
@@ -78,7 +80,6 @@ def run(workspace: str, jobs: Sequence[Mapping[str, Any]]) -> None:
             hint = "; lower the batch with --set" if out else ""
             failed[mark] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}{hint}"
         else:
-            path, ours = records.write(place.records, record)
             done[mark] = record
             for pattern in scratch:
                 for leftover in place.job(mark).glob(pattern):
@@ -100,6 +101,7 @@ def _one(place: Workspace, job: Mapping[str, Any]) -> tuple[records.Record, tupl
         where=where,
         workspace=place,
         progress=lambda done, total, info=None: progress.report(done, total, {"job": job["kind"], **(info or {})}),
+        source=Path(job["source"]) if job.get("source") else None,
     )
     task.folder.mkdir(parents=True, exist_ok=True)
     module, _, name = STAGES[task.kind].partition(":")

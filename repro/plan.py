@@ -1,6 +1,7 @@
 """The plan: runs x stages as a graph of jobs, made without torch and without reading a picture.
 
     arms x seeds -> [pretrain] -> [features -> knn, linear | reid] , [linear on crops] , [finetune] , [detection]
+    a checkpoint -> [import]   -> the same
 
 Brackets are processes (nodes): the evaluations of the frozen encoder share one, since importing torch costs more than
 most of them. A linear probe on random crops runs the encoder in every epoch, as long as a pre-training: it has a
@@ -36,6 +37,7 @@ EVALUATIONS = SUITES["full"]
 FROZEN = ("features", "knn", "linear", "reid")  # kinds that share one process
 _STAGE = {
     "pretrain": "repro.stages.pretrain",
+    "import": "repro.stages.imported",
     "features": "repro.stages.frozen",
     "knn": "repro.stages.frozen",
     "linear": "repro.stages.frozen",
@@ -45,6 +47,7 @@ _STAGE = {
 }
 _USES = {
     "pretrain": ("repro.schedules",),
+    "import": ("repro.weights",),
     "features": ("eval.features",),
     "knn": ("eval.knn",),
     "linear": ("eval.linear",),
@@ -53,6 +56,22 @@ _USES = {
     "detection": ("eval.detection",),
 }
 TARGET = "repro.jobs:run"
+IMPORTED = "imported"  # the variant of every arm that was trained elsewhere: no registered arm is called so
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file of weights that takes the place of a pre-training; read and checked before the plan is made."""
+
+    name: str  # of the arm
+    path: Path
+    sha256: str
+    layout: str  # whose keys it has
+    part: str  # what stands before them
+    network: Mapping[str, Any]  # table [network]
+    normalise: str  # where mean and std come from: "imagenet" | "data" | "file"
+    mean: tuple[float, ...]  # empty for "data"
+    std: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -66,6 +85,7 @@ class Request:
     data: str | None = None  # a data set of the catalogue, or a folder of pictures
     overrides: tuple[str, ...] = ()  # "table.key=value"
     protocols: tuple[str, ...] = ()  # "linear=fast,glnet": in place of the track's own
+    checkpoint: Checkpoint | None = None  # evaluated beside the methods
 
 
 @dataclass(frozen=True)
@@ -84,6 +104,7 @@ class Job:
     seconds: float  # estimate
     cached: bool
     missing: str = ""  # why it could not run: the data that is not there
+    source: Path | None = None  # of an import: the file; its content is in the fingerprint, its place is not
 
     @property
     def arm(self) -> str:
@@ -120,6 +141,10 @@ class Plan:
     def by_fingerprint(self) -> dict[str, Job]:
         """Jobs by fingerprint."""
         return {job.fingerprint: job for job in self.jobs}
+
+    def resources(self, stage: str) -> tracks.Resources:
+        """What a process of that stage asks for; an import as much as the frozen evaluations."""
+        return self.track.resources["frozen" if stage == "import" else stage]
 
     def to_do(self) -> list[Job]:
         """The jobs without a record, and those whose output was lost and is needed."""
@@ -244,15 +269,18 @@ class _Builder:
         info: recipes.MethodInfo,
         variant: str,
         seed: int,
-        role: str,
+        role: str | None,
         spec: dict[str, Any],
         parents: tuple[str, ...] = (),
         seconds: float | None = None,
         protocol: protocols.Protocol | None = None,
+        source: Path | None = None,
     ) -> str:
-        """One more job; returns its fingerprint."""
-        manifest, missing = self.manifest(role)
-        spec = {**spec, "data": {"name": self.data[role], "manifest": manifest, "limit": self.data["limit"]}}
+        """One more job, on the data set in that role (None: it reads no pictures); returns its fingerprint."""
+        missing = ""
+        if role is not None:
+            manifest, missing = self.manifest(role)
+            spec = {**spec, "data": {"name": self.data[role], "manifest": manifest, "limit": self.data["limit"]}}
         if protocol:
             spec["protocol"] = {"name": protocol.name, "values": protocols.values(protocol)}
         code = [_STAGE[kind], *_USES[kind]]
@@ -285,20 +313,79 @@ class _Builder:
             seconds=self.track.seconds[kind] if seconds is None else seconds,
             cached=mark in self.done,
             missing=missing,
+            source=source,
         )
         return mark
 
+    def imported(self, given: Checkpoint) -> None:
+        """The jobs of a checkpoint: one arm with one seed, since a file is one pre-training."""
+        if given.network["arch"] == "vit":
+            self._require_size(given)
+        track = self.track
+        spec: dict[str, Any] = {
+            "network": dict(given.network),
+            "checkpoint": {"sha256": given.sha256, "layout": given.layout, "part": given.part},
+            "normalise": given.normalise,
+            "mean": list(given.mean),
+            "std": list(given.std),
+            "threads": track.resources["frozen"].cpus,
+        }
+        role = None
+        if given.normalise == "data":
+            role, spec = "classification", {**spec, "size": track.size, "stored": track.stored}
+        info = recipes.MethodInfo(
+            name=given.name,
+            module="",
+            role=IMPORTED,
+            title=f"weights of {given.path.name}",
+            paper="",
+            arxiv="",
+            relative_cost=0.0,
+            negatives="",
+            base="",
+            defaults={},
+            tracks={},
+            variants={},
+            source="",
+        )
+        parent = self.add("import", info, IMPORTED, 0, role, spec, seconds=5, source=given.path)
+        self.evaluations(info, IMPORTED, 0, parent)
+
+    def _require_size(self, given: Checkpoint) -> None:
+        """UserError where a ViT of a file would see pictures of another size than it was trained on."""
+        wanted = given.network["size"]
+        for kind in ("knn", "linear", "finetune"):
+            if kind in self.request.evaluations:
+                for protocol in self.protocols_of(kind):
+                    whole = self.track.size if getattr(protocol, "crop_scale", ()) else self.track.stored
+                    sides = getattr(protocol, "size", ()) or (whole or self.track.size,) * 2
+                    if tuple(sides) != (wanted, wanted):
+                        raise UserError(
+                            f"{kind}: its pictures are {sides[0]} x {sides[1]}, the network of {given.path.name} was"
+                            f" trained on {wanted} x {wanted}, and positions are not interpolated;"
+                            f" resize the pictures with --set {kind}.size=[{wanted},{wanted}]"
+                        )
+
     def run(self, info: recipes.MethodInfo, variant: str, seed: int, recipe: recipes.Recipe) -> None:
         """The jobs of one run: one method, variant and seed with its evaluations."""
-        wanted = self.request.evaluations
         track = self.track
-        pictures = self.data["limit"] or catalogue.train_pictures(self.data["classification"], self.settings.where)
-        units = pictures * recipe["pretrain"]["epochs"] * recipes.relative_cost(info, variant)
+        units = self.pictures() * recipe["pretrain"]["epochs"] * recipes.relative_cost(info, variant)
         sizes = {"size": track.size, "stored": track.stored}
         spec = {**sizes, "recipe": recipe, "threads": track.resources["pretrain"].cpus}
         parent = self.add(
             "pretrain", info, variant, seed, "classification", spec, seconds=10 + units / track.units_per_second
         )
+        self.evaluations(info, variant, seed, parent)
+
+    def pictures(self) -> int:
+        """How many pictures are trained on."""
+        return self.data["limit"] or catalogue.train_pictures(self.data["classification"], self.settings.where)
+
+    def evaluations(self, info: recipes.MethodInfo, variant: str, seed: int, parent: str) -> None:
+        """The jobs that judge the encoder that the job `parent` leaves."""
+        wanted = self.request.evaluations
+        track = self.track
+        sizes = {"size": track.size, "stored": track.stored}
         threads = {"threads": track.resources["frozen"].cpus}
 
         def evaluate(kind: str, role: str, spec: dict[str, Any], protocol: protocols.Protocol, **more: Any) -> None:
@@ -314,8 +401,8 @@ class _Builder:
                 transform = {
                     k: list(v) if isinstance(v, tuple) else v for k, v in protocols.transform(protocol).items()
                 }
-                spec = {**sizes, **threads, "transform": transform}
-                cache = self.add("features", info, variant, seed, "classification", spec, (parent,))
+                extraction = {**sizes, **threads, "transform": transform}
+                cache = self.add("features", info, variant, seed, "classification", extraction, (parent,))
                 evaluate(kind, "classification", threads, protocol, parents=(cache,))
         for protocol in self.protocols_of("reid") if "reid" in wanted else ():
             evaluate("reid", "reid", {"reid_size": list(track.reid_size), **threads}, protocol)
@@ -323,7 +410,9 @@ class _Builder:
             assert isinstance(protocol, protocols.FinetuneProtocol)
             usual = protocols.load("finetune", track.protocols["finetune"])
             assert isinstance(usual, protocols.FinetuneProtocol)
-            work, usually = (p.epochs * (p.train_pictures or pictures * p.train_share) for p in (protocol, usual))
+            work, usually = (
+                p.epochs * (p.train_pictures or self.pictures() * p.train_share) for p in (protocol, usual)
+            )
             spec = {**sizes, "threads": track.resources["finetune"].cpus}
             seconds = track.seconds["finetune"] * work / usually
             evaluate("finetune", "classification", spec, protocol, seconds=seconds)
@@ -344,7 +433,7 @@ def make(request: Request, settings: Settings) -> Plan:
     names = [name for name in request.methods if name != "all"]
     if "all" in request.methods:
         names = [*names, *(name for name in recipes.methods() if name not in names)]
-    if not names:
+    if not names and request.checkpoint is None:
         raise UserError("name at least one method, for example --method aps (python -m repro methods lists them)")
     if any(seed < 0 for seed in request.seeds):
         raise UserError("--seed: seeds are whole numbers from 0")
@@ -357,6 +446,7 @@ def make(request: Request, settings: Settings) -> Plan:
         data=request.data,
         overrides=request.overrides,
         protocols=request.protocols,
+        checkpoint=request.checkpoint,
     )
     chosen = parse_protocols(request.protocols, request.evaluations)
     data = _data_names(track, request, stated.get("data", {}))
@@ -367,6 +457,8 @@ def make(request: Request, settings: Settings) -> Plan:
         resolved[name] = recipes.resolve(info, variant, track.name, stated)
         for seed in dict.fromkeys(request.seeds):
             builder.run(info, variant, seed, resolved[name])
+    if request.checkpoint is not None:
+        builder.imported(request.checkpoint)
     jobs = _with_lost_outputs(tuple(builder.jobs.values()), Workspace(settings.workspace))
     return Plan(request, track, jobs, tuple(faults), resolved)
 
@@ -408,8 +500,9 @@ def graph(plan: Plan, settings: Settings) -> Graph:
     longest = sorted(groups.items(), key=lambda group: -sum(job.seconds for job in group[1]))
     for (origin, process), jobs in longest:
         stage = jobs[0].node
-        need = plan.track.resources[stage]
-        after = (node_key(by_mark[origin], "pretrain"),) if stage != "pretrain" else ()
+        need = plan.resources(stage)
+        first = by_mark[origin].node
+        after = (node_key(by_mark[origin], first),) if stage != first else ()
         nodes.append(
             Node(
                 key=node_key(by_mark[origin], process),
@@ -418,7 +511,7 @@ def graph(plan: Plan, settings: Settings) -> Graph:
                 resources=Resources(
                     cpus=need.cpus, gpus=need.gpus, nodes=1, memory_gb=need.memory_gb, minutes=need.minutes
                 ),
-                after=tuple(parent for parent in after if (origin, "pretrain") in groups),
+                after=tuple(parent for parent in after if (origin, first) in groups),
                 stage=stage,
             )
         )
@@ -451,4 +544,5 @@ def as_args(job: Job, settings: Settings) -> dict[str, Any]:
         "parents": list(job.parents),
         "fingerprint": job.fingerprint,
         "data_root": str(root.resolve()) if root else None,
+        "source": str(job.source.resolve()) if job.source else None,
     }

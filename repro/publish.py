@@ -57,8 +57,9 @@ def publish(settings: Settings, methods: Sequence[str] | None, track: str | None
         raise UserError(f"publish changes the repository, and {target.parent} is none; run it in a clone")
     if track is not None and track not in tracks():
         raise unknown("track", track, tracks())
-    arms = {(info.name, variant) for info, variant in map(find, methods or [])}
     found, faults = records.read_all(Workspace(settings.workspace).records)
+    imported = {f"{r['method']}:{r['variant']}": (r["method"], r["variant"]) for r in found if r["kind"] == "import"}
+    arms = {imported[name] if name in imported else _arm(name) for name in methods or []}
     chosen = [
         record
         for record in found
@@ -71,6 +72,11 @@ def publish(settings: Settings, methods: Sequence[str] | None, track: str | None
     lines = [f"passed over: {fault}" for fault in faults]
     lines.append(f"{new} records published, {len(chosen) - new} were there; boards changed: {_names(changed)}")
     return "\n".join(lines)
+
+
+def _arm(name: str) -> tuple[str, str]:
+    info, variant = find(name)
+    return info.name, variant
 
 
 def _names(paths: Sequence[Path]) -> str:

@@ -141,7 +141,7 @@ def _same_type(new: Any, old: Any) -> bool:
     return type(new) is type(old)
 
 
-def _merge(base: Recipe, change: Mapping[str, Any], where: str, *, new: bool = False) -> Recipe:
+def merge(base: Recipe, change: Mapping[str, Any], where: str, *, new: bool = False) -> Recipe:
     """`base` with the values of `change`; another type, or a key that `base` lacks (unless `new`), is an error."""
     for table, values in change.items():
         if table not in base:
@@ -242,9 +242,9 @@ def _whole(info: MethodInfo, variant: str, track: str, arch: str | None) -> Reci
         own = shared["networks"][kind]
         network |= {key: value for key, value in own.items() if key != "tracks"} | own["tracks"].get(track, {})
         recipe = {"method": {}, "network": network, "pretrain": dict(shared["pretrain"])}
-    _merge(recipe, info.defaults, f"{info.source}: defaults", new=True)
+    merge(recipe, info.defaults, f"{info.source}: defaults", new=True)
     for where, change in layers:
-        _merge(recipe, change, where)
+        merge(recipe, change, where)
     return recipe
 
 
@@ -265,7 +265,7 @@ def resolve(info: MethodInfo, variant: str, track: str, overrides: Mapping[str, 
     """The whole recipe of a run: tables method, network, pretrain, and base (name, module) for an auxiliary task."""
     arch = overrides.get("network", {}).get("arch")
     recipe = _whole(info, variant, track, arch if isinstance(arch, str) else None)
-    _merge(recipe, {t: overrides[t] for t in TABLES if t in overrides}, "--set")
+    merge(recipe, {t: overrides[t] for t in TABLES if t in overrides}, "--set")
     pretrain = recipe["pretrain"]
     for key, choices in _CHOICES.items():
         if pretrain[key] not in choices:

@@ -82,7 +82,7 @@ def problems(record: Record) -> list[str]:
         for key, value in metrics.items()
         if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value)
     ]
-    return faults or check_invariants(metrics)
+    return faults or check_invariants(metrics, record["kind"])
 
 
 def read(path: Path) -> Record:

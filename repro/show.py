@@ -37,7 +37,7 @@ def plan_table(plan: Plan, settings: Settings) -> str:
     numbers = {job.fingerprint: number for number, job in enumerate(plan.jobs, 1)}
     rows = []
     for job in plan.jobs:
-        need = plan.track.resources[job.node]
+        need = plan.resources(job.node)
         state = "cached" if job.cached else "no data" if job.missing else "to do"
         rows.append(
             [

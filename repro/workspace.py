@@ -46,7 +46,7 @@ class Workspace:
 
         Features count only while the checkpoint that they are of has not become another.
         """
-        needed = {"pretrain": "encoder.pt", "features": "meta.json"}.get(kind)
+        needed = {"pretrain": "encoder.pt", "import": "encoder.pt", "features": "meta.json"}.get(kind)
         if needed is None:
             return True
         file = self.job(fingerprint) / needed
@@ -60,5 +60,5 @@ class Workspace:
             return False
 
     def encoder(self, fingerprint: str) -> Path:
-        """The encoder that the pre-training of that fingerprint leaves."""
+        """The encoder that the pre-training or import of that fingerprint leaves."""
         return self.job(fingerprint) / "encoder.pt"

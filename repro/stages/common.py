@@ -45,6 +45,7 @@ class Task:
     where: Where
     workspace: Workspace
     progress: Progress
+    source: Path | None = None  # of an import: the file
 
     @property
     def folder(self) -> Path:

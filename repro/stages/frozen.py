@@ -209,5 +209,6 @@ def reid(task: Task) -> Outcome:
     )
     outcome = outcome_of(result, source_of(pictures))
     outcome.details["checkpoint"] = checkpoint["sha256"]
+    outcome.metrics |= {f"query_{key}": value for key, value in summary(found["query"]).items()}
     outcome.cost["image_passes"] = len(query.pixels) + len(gallery.pixels)
     return outcome

@@ -213,3 +213,18 @@ def test_a_tiny_temperature_does_not_overflow(blobs) -> None:
     metrics = knn.evaluate(*blobs, 8, protocol(temperature=1e-4, ks=[1, 50]))["metrics"]
     # All weight on the nearest neighbour: any k is k = 1.
     assert metrics["top1_k50"] == pytest.approx(metrics["top1_k1"], abs=1.0)
+
+
+def test_the_nearest_neighbour_is_recorded_beside_k_1() -> None:
+    rng = np.random.default_rng(3)
+    train_x, test_x = (rng.choice([-1.0, 1.0], (n, 16)).astype(np.float32) for n in (300, 200))  # many exact ties
+    train_y, test_y = rng.integers(0, 4, 300), rng.integers(0, 4, 200)
+    right = 0
+    for row, label in zip(test_x, test_y, strict=True):
+        products = [float(row @ other) for other in train_x]
+        right += int(train_y[products.index(max(products))] == label)  # of equals the first
+    metrics = knn.evaluate(train_x, train_y, test_x, test_y, 4, protocol(ks=(1, 5)))["metrics"]
+    assert metrics["top1_nearest"] == metrics["top1_k1"] == pytest.approx(right / 2)
+    assert check_invariants(metrics) == []
+    without = knn.evaluate(train_x, train_y, test_x, test_y, 4, protocol(ks=(5,)))["metrics"]
+    assert without["top1_nearest"] == metrics["top1_nearest"] and "top1_k1" not in without

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from eval.features import summary
 from eval.invariants import check_invariants
 from eval.scores import check_labelled, pack, standard_error, true_rank, unpack
 from eval.splits import holdout, per_class, shares, stratified
@@ -106,7 +107,32 @@ def test_labels_out_of_range() -> None:
         ({"top1": float("nan")}, 2),
         ({"top1": 101.0}, 1),
         ({"optimism": -0.5, "effective_rank": 300.0, "norm_mean": 1e4}, 0),
+        ({"rank1": 1.0, "rank5": 2.0, "rank10": 3.0, "rank20": 2.5}, 1),
+        ({"bbox_AP50": 4.0, "bbox_AP75": 4.5}, 1),
+        ({"top1_k1": 40.0, "top1_nearest": 40.0, "top1_k5": 39.0}, 0),
+        ({"top1_k1": 40.0, "top1_nearest": 40.1}, 1),
+        ({"top1_nearest": 40.1}, 0),
+        ({"train_effective_rank": 0.5}, 1),
+        ({"query_effective_rank": 1.0, "query_feature_std": 0.0}, 1),
+        ({"test_feature_std": 1.2}, 1),
+        ({"test_feature_std": float("nan")}, 2),
     ],
 )
 def test_invariants(metrics: dict[str, float], broken: int) -> None:
     assert len(check_invariants(metrics)) == broken
+
+
+def test_a_record_of_features_says_whether_they_collapsed() -> None:
+    said = {"effective_rank": 30.0, "feature_std": 0.4, "norm_mean": 2.0}
+    whole = {f"{split}_{key}": value for split in ("train", "test") for key, value in said.items()}
+    assert check_invariants(whole, "features") == []
+    for key in whole:
+        rest = {name: value for name, value in whole.items() if name != key}
+        assert check_invariants(rest, "features") == [f"{key} is missing"] and check_invariants(rest, "knn") == []
+    rng = np.random.default_rng(0)
+    alike = np.ones((50, 16), np.float32) + 1e-5 * rng.normal(size=(50, 16)).astype(np.float32)
+    for split in ("train", "test"):
+        measured = {f"{split}_{key}": value for key, value in summary(alike).items()}
+        assert [line for line in check_invariants({**whole, **measured}, "features") if "collapsed" in line]
+    apart = {f"train_{key}": v for key, v in summary(rng.normal(size=(50, 16)).astype(np.float32)).items()}
+    assert check_invariants({**whole, **apart}, "features") == []

@@ -12,6 +12,7 @@ import pytest
 
 from leaderboards import boards, claims
 from leaderboards.arms import MAIN_METRICS, arms, network_name
+from leaderboards.summary import suite_table
 
 Record = dict[str, Any]
 Make = Callable[..., list[Record]]
@@ -192,6 +193,34 @@ def test_pretraining_is_found_through_the_feature_cache(make: Make) -> None:
     judged = {**judged, "parents": ["cache"]}
     (arm,) = arms([judged, cache, trained], "knn")
     assert (arm.setting.epochs, arm.training("device_s")) == (7, {0: 120.0})
+
+
+def test_an_import_stands_apart_from_what_was_trained_here(make: Make) -> None:
+    records: list[Record] = []
+    for seed in range(3):
+        for method, top1 in (("aps", 40.0), ("moco_v3", 30.0)):
+            records += make(method, "knn", {"top1": top1 + seed}, seed=seed)
+    plain = boards.build(records, claims.load(), link)
+    given, judged = make("aps", "knn", {"top1": 99.0}, variant="imported")
+    given |= {
+        "kind": "import",
+        "details": {"file": "theirs.pth", "recipe": {"network": given["details"]["recipe"]["network"]}},
+    }
+    built = boards.build([*records, given, judged], claims.load(), link)
+    (arm,) = [arm for arm in arms([*records, given, judged], "knn") if arm.imported]
+    assert (arm.name, arm.flag) == ("aps:imported", "not trained here: weights of theirs.pth")
+    assert (arm.setting.epochs, arm.training("wall_s"), arm.trials()) == (None, {}, [])
+    rows = [line for line in built["knn.md"].splitlines() if "imported" in line]
+    assert len(rows) == 1 and "99.00" in rows[0] and "theirs.pth" in rows[0]
+    assert built["efficiency.md"] == plain["efficiency.md"] and built["claims.md"] == plain["claims.md"]
+    table = suite_table([given, judged], claims.load())
+    assert re.search(r"import +aps:imported", table) and "no claim is tested on" in table
+
+    judged = {**judged, "variant": ""}  # should a name ever be that of a method: still no claim is tested on it
+    given = {**given, "variant": ""}
+    again = boards.build([*records, given, judged], claims.load(), link)
+    assert again["claims.md"] == plain["claims.md"]
+    assert "99.00" in next(line for line in again["knn.md"].splitlines() if "theirs.pth" in line)
 
 
 def test_networks_are_called_as_papers_call_them() -> None:

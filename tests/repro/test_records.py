@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from repro import records
+from repro import jobs, records
 from repro.errors import UserError
 
 
@@ -73,3 +73,26 @@ def test_one_damaged_file_does_not_hide_the_others(tmp_path: Path) -> None:
     (tmp_path / "torn.json").write_text('{"schema": 1, "finger')
     found, faults = records.read_all(tmp_path)
     assert len(found) == 1 and len(faults) == 1 and "torn.json" in faults[0]
+
+
+def test_every_record_is_checked_where_it_is_written(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="train_effective_rank is missing"):
+        records.write(tmp_path, {**record(), "kind": "features"})
+    with pytest.raises(UserError, match="top1_k1 = 50 is not top1_nearest = 51"):
+        records.write(tmp_path, record(top1=50.0, top1_k1=50.0, top1_nearest=51.0))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_job_whose_record_is_refused_fails_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def one(place: object, job: dict[str, object]) -> tuple[records.Record, tuple[str, ...]]:
+        top5 = 10.0 if job["seed"] == 0 else 99.0
+        return {**record(str(job["fingerprint"]), top1=50.0, top5=top5), "seed": job["seed"]}, ()
+
+    monkeypatch.setattr(jobs, "_one", one)
+    same = {"kind": "knn", "method": "aps", "variant": "", "parents": []}
+    with pytest.raises(SystemExit, match="knn aps seed 0: record refused, top1 = 50 is above top5 = 10"):
+        jobs.run(str(tmp_path), [{**same, "seed": seed, "fingerprint": f"{seed}" * 64} for seed in (0, 1)])
+    assert "knn aps seed 1: wrote" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "records").iterdir()] == [f"knn-aps-embedded-s1-{'1' * 12}.json"]
