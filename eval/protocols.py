@@ -222,6 +222,18 @@ class ReidProtocol(Features):
     no_match: Literal["exclude", "zero"] = (
         "exclude"  # a query without a right answer: left out and counted, or scored 0 (SYSU-30k)
     )
+    normalise: Literal["data", "imagenet"] = (
+        "data"  # whose mean and standard deviation: the pre-training's or ImageNet's
+    )
+    rerank: bool = False  # k-reciprocal re-ranking, see rerank.py
+    rerank_k1: int = 20  # neighbours that must be mutual
+    rerank_k2: int = 6  # over so many nearest is averaged, the picture itself included; 1 = not
+    rerank_lambda: float = 0.3  # weight of the original distance
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(min(self.rerank_k1, self.rerank_k2) > 0, self, "rerank_k1, rerank_k2", "above 0")
+        _require(0 <= self.rerank_lambda <= 1, self, "rerank_lambda", "between 0 and 1")
 
 
 Protocol = KnnProtocol | LinearProtocol | FinetuneProtocol | DetectionProtocol | ReidProtocol

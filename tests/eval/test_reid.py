@@ -106,7 +106,7 @@ def test_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert rows == [100] * 6  # at a time
-    assert peak < 40e6  # numpy's part: a row, ids, their order
+    assert peak < 60e6  # that chunk; a row, ids, their order
 
 
 def test_refusals() -> None:
