@@ -35,7 +35,7 @@ from eval.scores import Progress, pack, percent, standard_error
 
 JUNK = -1
 CHUNK = 1 << 28  # similarities held at a time: 1 GiB
-BLOCK = 1 << 24  # numbers of gallery features read at a time: 64 MiB
+BLOCK = 1 << 23  # numbers of gallery features read at a time: 32 MiB
 RANKS = (1, 5, 10, 20)
 
 Features = npt.NDArray[np.float32]

@@ -64,7 +64,7 @@ def distances(
             progress(min(start + len(d), n), n + queries, {})
     scale = np.maximum(scale, np.finfo(np.float32).tiny)
     encoded = _encode(x, nearest, scale, protocol)
-    gallery = encoded[queries:].tocsc()
+    gallery, sums = encoded[queries:].tocsc(), np.asarray(encoded.sum(1)).ravel()
     for start, d in _rows(x, queries):
         plain = d[:, queries:].cpu().numpy() / scale[start : start + len(d), None]
         for i, row in enumerate(plain, start):
@@ -73,7 +73,8 @@ def distances(
             for column, value in zip(encoded.indices[mine], encoded.data[mine], strict=True):
                 theirs = slice(gallery.indptr[column], gallery.indptr[column + 1])
                 overlap[gallery.indices[theirs]] += np.minimum(value, gallery.data[theirs])
-            jaccard = 1 - overlap / (2 - overlap)  # both rows sum to 1: the maxima sum to 2 less the minima
+            # The maxima sum to both rows less the minima; a row is empty where a picture has more than k1 twins.
+            jaccard = 1 - overlap / np.maximum(sums[i] + sums[queries:] - overlap, np.finfo(float).tiny)
             weight = protocol.rerank_lambda
             yield ((1 - weight) * jaccard + weight * row).astype(np.float32)
 

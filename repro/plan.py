@@ -194,9 +194,11 @@ class _Builder:
         return self._manifests[name]
 
     def protocol(self, kind: str) -> protocols.Protocol:
-        """The protocol of an evaluation on this track, as overridden."""
+        """The protocol of an evaluation: the track's, or the one named by the key `protocol`, as overridden."""
+        stated = dict(self.stated.get(kind, {}))
+        name = str(stated.pop("protocol", self.track.protocols[kind]))
         try:
-            return protocols.load(kind, self.track.protocols[kind], self.stated.get(kind, {}))
+            return protocols.load(kind, name, stated)
         except ValueError as error:
             raise UserError(f"--set {error}" if kind in self.stated else str(error)) from None
 

@@ -20,7 +20,7 @@ from eval import knn as knn_evaluation
 from eval import linear as linear_evaluation
 from eval import protocols
 from eval import reid as reid_evaluation
-from eval.features import extract, summary
+from eval.features import IMAGENET, extract, summary
 from repro.data import catalogue
 from repro.errors import UserError
 from repro.records import write_atomic
@@ -133,16 +133,19 @@ def reid(task: Task) -> Outcome:
     """Re-identification with the frozen encoder's features."""
     trained = load_encoder(task.workspace.encoder(task.parents[0]))
     protocol = protocol_of(task, protocols.ReidProtocol)
-    height, width = task.spec["reid_size"]
-    pictures = catalogue.reid_set(task.spec["data"]["name"], task.where, size=(height, width))
+    # Files are resized bicubically anyway: once, as the released scripts do it, where the protocol wants just that.
+    direct = protocol.size and protocol.interpolation == "bicubic"
+    height, width = protocol.size if direct else task.spec["reid_size"]
+    pictures = catalogue.reid_set(task.spec["data"]["name"], task.where, size=(height, width), progress=task.progress)
+    mean, std = IMAGENET if protocol.normalise == "imagenet" else (trained.mean, trained.std)
     found = {}
     for name in ("query", "gallery"):
         split = getattr(pictures, name)
         found[name] = extract(
             trained.encoder,
             split.pixels,
-            trained.mean,
-            trained.std,
+            mean,
+            std,
             **protocols.transform(protocol),
             device=device(),
             progress=task.progress,
@@ -155,7 +158,7 @@ def reid(task: Task) -> Outcome:
         found["gallery"],
         gallery.pids,
         gallery.cams,
-        protocol_of(task, protocols.ReidProtocol),
+        protocol,
         device=device(),
         progress=task.progress,
         query_images=query.pixels,

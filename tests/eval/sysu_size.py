@@ -2,9 +2,9 @@
 
     python tests/eval/sysu_size.py [--queries 1000] [--gallery 479730] [--dim 2048] [--threads 2]
 
-Prints one line of JSON: seconds, of all threads together (cpu_s) too, megabytes above those of a process that has read all features once, and metrics. The
-features are noise, made in chunks from fixed seeds into a file (3.9 GB at full size) that is memory-mapped and deleted
-in the end; each query has one right answer, some way off.
+Prints one line of JSON: seconds, seconds of all threads together (cpu_s), megabytes above those of a process that has
+read all features once, and metrics. The features are noise, made in chunks from fixed seeds into a file (3.9 GB at full
+size) that is memory-mapped and deleted in the end; each query has one right answer, some way off.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -24,7 +25,7 @@ from eval import protocols, reid
 
 def generate(path: Path, query_x: np.ndarray, gallery: int) -> None:
     """Noise; gallery picture i, below the number of queries, is also a little like query i."""
-    n, dim = query_x.shape
+    dim = query_x.shape[1]
     out = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(gallery, dim))
     for start in range(0, gallery, 8192):
         rows = np.random.default_rng([1, start]).random((min(8192, gallery - start), dim), np.float32) - 0.5
@@ -60,8 +61,13 @@ def main() -> None:
         cams = np.ones(asked.queries, np.int64), np.full(asked.gallery, 2)
         result = reid.evaluate(query_x, query_pid, cams[0], gallery_x, gallery_pid, cams[1], protocol)
         wall, cpu = time.perf_counter() - started, time.process_time() - used
-        report = {"seconds": round(wall, 1), "cpu_s": round(cpu, 1), "extra_mb": round(peak_mb() - before), **result["metrics"]}
-    print(json.dumps(report))
+        report = {
+            "seconds": round(wall, 1),
+            "cpu_s": round(cpu, 1),
+            "extra_mb": round(peak_mb() - before),
+            **result["metrics"],
+        }
+    sys.stdout.write(json.dumps(report) + "\n")
 
 
 if __name__ == "__main__":

@@ -66,6 +66,7 @@ def test_fingerprints_change_with_what_they_cover_only(settings: Settings) -> No
     assert changed(overrides=("pretrain.epochs=2",)) == everything
     assert changed(overrides=("knn.temperature=0.5",)) == {"knn"}
     assert changed(overrides=("finetune.epochs=9",)) == {"finetune"}
+    assert changed(overrides=("reid.protocol=triplet",)) == {"reid"}
     assert changed(overrides=("detection.iterations=9",)) == {"detection"}
     assert changed(overrides=("data.limit=1000",)) == everything
 
@@ -103,6 +104,7 @@ def test_what_has_a_record_is_cached_and_not_in_the_graph(settings: Settings) ->
         ({"overrides": ("knn.temprature=1",)}, "temperature"),
         ({"overrides": ("knn.temperature=hot",)}, "float"),
         ({"overrides": ("segmentation.lr=1",)}, "detection.lr"),
+        ({"overrides": ("reid.protocol=triplett",)}, "did you mean 'triplet'"),
         ({"overrides": ("pretrain.epochs",)}, "table.key=value"),
         ({"data": "cifar"}, "did you mean"),
         ({"data": "./nowhere"}, "no such folder"),
