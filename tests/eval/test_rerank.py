@@ -39,7 +39,8 @@ def loop(query_x, gallery_x, p: protocols.ReidProtocol) -> np.ndarray:
         return {g: math.exp(-d[i][g]) / total for g in star}
 
     sharp = [encode(i) for i in range(n)]
-    v = [[sum(sharp[j].get(g, 0) for j in order[i][: p.rerank_k2]) / p.rerank_k2 for g in range(n)] for i in range(n)]
+    near = [[i] if p.rerank_k2 == 1 else order[i][: p.rerank_k2] for i in range(n)]  # of twins the first is "itself"
+    v = [[sum(sharp[j].get(g, 0) for j in js) / len(js) for g in range(n)] for js in near]
 
     def jaccard(i, j):
         return 1 - sum(map(min, v[i], v[j])) / sum(map(max, v[i], v[j]))
