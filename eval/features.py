@@ -14,8 +14,6 @@ from torch import Tensor, nn
 
 from eval.scores import Progress
 
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and standard deviation of pixels / 255
-
 
 def extract(
     encoder: nn.Module,

@@ -36,11 +36,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eval import augment
-from eval.features import IMAGENET, autocast, evaluating, normalise, resize, to_tensor
+from eval.features import autocast, evaluating, normalise, resize, to_tensor
 from eval.protocols import FinetuneProtocol, values
 from eval.scores import Progress, check_labelled, pack, percent, standard_error, true_rank
 from eval.splits import holdout, stratified
 
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CHECKPOINT = "finetune.pt"
 
 Pixels = npt.NDArray[np.uint8]

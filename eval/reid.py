@@ -88,8 +88,9 @@ def evaluate(
     first = np.zeros(len(query_x), np.int64)  # rank of the first right answer, 0 = there is none
     scores = np.zeros((3, len(query_x)))  # AP at hits, AP by trapezoids, INP
     before = 0  # steps of `progress` that re-ranking takes
+    rows: Iterator[Features]
     if protocol.rerank:
-        rows = (-d for d in rerank.distances(query_x, gallery_x, protocol, device, progress))
+        rows = (np.negative(d) for d in rerank.distances(query_x, gallery_x, protocol, device, progress))
         before = len(query_x) + len(gallery_x)
     else:
         rows = _similarities(query_x, gallery_x, protocol, device)

@@ -28,7 +28,7 @@ from eval.protocols import ReidProtocol
 from eval.scores import Progress
 
 LIMIT = 100_000  # pictures: every one is compared with every other, and all features are held once more
-CHUNK = 1 << 26  # distances held at a time: 256 MiB
+CHUNK = 1 << 24  # distances held at a time: 64 MiB, and as much again three times to find the nearest
 
 Features = npt.NDArray[np.float32]
 
@@ -90,7 +90,7 @@ def _rows(x: Tensor, stop: int) -> Iterator[tuple[int, Tensor]]:
 
 def _nearest(d: Tensor, k: int) -> npt.NDArray[np.int64]:
     """Indices of the k smallest of every row, ascending; equal distances in the order of their index."""
-    kth = d.kthvalue(k, dim=1).values.cpu().numpy()
+    kth = d.topk(k, dim=1, largest=False).values[:, -1].cpu().numpy()
     found = np.empty((len(d), k), np.int64)
     for i, row in enumerate(d.cpu().numpy()):
         close = np.flatnonzero(row <= kth[i])

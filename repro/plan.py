@@ -1,6 +1,6 @@
 """The plan: runs x stages as a graph of jobs, made without torch and without reading a picture.
 
-    arms x seeds -> [pretrain] -> [features -> knn, linear | reid] , [finetune] , [detection]
+    arms x seeds -> [pretrain] -> [features -> knn, linear | reid] , [finetune] , [detection] , [reid_finetune]
 
 Brackets are processes (nodes): the evaluations of the frozen encoder share one, since importing torch costs more than
 most of them. A job has a fingerprint (spec, seed, data, parents, reachable code) and leaves one record of that
@@ -29,7 +29,7 @@ SUITES = {
     "quick": ("knn", "linear"),
     "full": ("knn", "linear", "finetune", "detection", "segmentation", "reid"),
 }
-EVALUATIONS = SUITES["full"]
+EVALUATIONS = (*SUITES["full"], "reid_finetune")
 FROZEN = ("features", "knn", "linear", "reid")  # kinds that share one process
 _STAGE = {
     "pretrain": "repro.stages.pretrain",
@@ -39,6 +39,7 @@ _STAGE = {
     "reid": "repro.stages.frozen",
     "finetune": "repro.stages.finetune",
     "detection": "repro.stages.detection",
+    "reid_finetune": "repro.stages.reid_finetune",
 }
 _USES = {
     "pretrain": ("repro.schedules",),
@@ -48,6 +49,7 @@ _USES = {
     "reid": ("eval.features", "eval.reid"),
     "finetune": ("eval.finetune",),
     "detection": ("eval.detection",),
+    "reid_finetune": ("eval.reid_finetune",),
 }
 TARGET = "repro.jobs:run"
 
@@ -280,6 +282,9 @@ class _Builder:
         if "finetune" in wanted:
             spec = {**sizes, "threads": track.resources["finetune"].cpus}
             self.add("finetune", info, variant, seed, "classification", spec, (parent,))
+        if "reid_finetune" in wanted:
+            spec = {"reid_size": list(track.reid_size), "threads": track.resources["reid_finetune"].cpus}
+            self.add("reid_finetune", info, variant, seed, "reid", spec, (parent,))
         if {"detection", "segmentation"} & set(wanted):
             spec = {"threads": track.resources["detection"].cpus}
             self.add("detection", info, variant, seed, "detection", spec, (parent,))

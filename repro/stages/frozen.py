@@ -20,8 +20,8 @@ from eval import knn as knn_evaluation
 from eval import linear as linear_evaluation
 from eval import protocols
 from eval import reid as reid_evaluation
-from eval.features import IMAGENET, extract, summary
-from repro.data import catalogue
+from eval.features import extract, summary
+from repro.data.entries import IMAGENET_STATISTICS
 from repro.errors import UserError
 from repro.records import write_atomic
 from repro.stages.common import (
@@ -32,6 +32,7 @@ from repro.stages.common import (
     load_encoder,
     outcome_of,
     protocol_of,
+    reid_pictures,
     source_of,
 )
 
@@ -133,11 +134,8 @@ def reid(task: Task) -> Outcome:
     """Re-identification with the frozen encoder's features."""
     trained = load_encoder(task.workspace.encoder(task.parents[0]))
     protocol = protocol_of(task, protocols.ReidProtocol)
-    # Files are resized bicubically anyway: once, as the released scripts do it, where the protocol wants just that.
-    direct = protocol.size and protocol.interpolation == "bicubic"
-    height, width = protocol.size if direct else task.spec["reid_size"]
-    pictures = catalogue.reid_set(task.spec["data"]["name"], task.where, size=(height, width), progress=task.progress)
-    mean, std = IMAGENET if protocol.normalise == "imagenet" else (trained.mean, trained.std)
+    pictures = reid_pictures(task, protocol)
+    mean, std = IMAGENET_STATISTICS if protocol.normalise == "imagenet" else (trained.mean, trained.std)
     found = {}
     for name in ("query", "gallery"):
         split = getattr(pictures, name)

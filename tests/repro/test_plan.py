@@ -49,6 +49,14 @@ def test_detection_and_segmentation_are_one_training(settings: Settings) -> None
         assert [job.kind for job in made.jobs] == ["pretrain", "detection"]
 
 
+def test_fine_tuned_reid_is_asked_for_by_name(settings: Settings) -> None:
+    assert not any("reid_finetune" in names for names in SUITES.values())
+    made = plan.make(dataclasses.replace(APS, evaluations=("reid_finetune",)), settings)
+    assert [job.kind for job in made.jobs] == ["pretrain", "reid_finetune"]
+    assert made.jobs[1].spec["data"]["name"] == "digit-cameras"
+    assert sorted(node.stage for node in plan.graph(made, settings)) == ["pretrain", "reid_finetune"]
+
+
 def marks(settings: Settings, **change: object) -> dict[str, str]:
     return {job.kind: job.fingerprint for job in plan.make(dataclasses.replace(APS, **change), settings).jobs}
 

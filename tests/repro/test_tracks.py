@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from repro import jobs, plan
-from repro.plan import SUITES, Request
+from repro.plan import EVALUATIONS, Request
 from repro.settings import Settings
 from repro.stages.common import load_encoder
 from repro.workspace import Workspace
@@ -24,7 +24,7 @@ TINY = (
     " finetune.epochs=1 finetune.batch=8 finetune.precision=fp32"
     " detection.short_side=64 detection.long_side=96 detection.width=16 detection.fc_width=16 detection.mask_convs=1"
     " detection.iterations=2 detection.batch=2 detection.proposals=20 detection.rpn_samples=16 detection.roi_samples=16"
-    " detection.milestones=[]"
+    " detection.milestones=[] reid_finetune.epochs=1 reid_finetune.identities=2 reid_finetune.pictures=2"
 ).split()
 LAYOUTS = {
     "cifar": ("cifar10-jpeg", {"train": 20, "test": 10}, ["data.classification=cifar10-jpeg"]),
@@ -42,7 +42,7 @@ def test_every_stage_runs(
     for part, size in ((name, sizes), ("coco2017", {}), ("market1501", {})):
         miniature(part, tmp_path / "data", **size)
     settings = Settings(workspace=tmp_path / "work", data_root=tmp_path / "data")
-    request = Request((method,), track, SUITES["full"], overrides=(*TINY, *more))
+    request = Request((method,), track, EVALUATIONS, overrides=(*TINY, *more))
     made = plan.make(request, settings)
     assert not [job.missing for job in made.jobs if job.missing]
     monkeypatch.setattr(jobs, "settle", lambda count: None)
@@ -55,7 +55,7 @@ def test_every_stage_runs(
     if name != "cifar10-jpeg":
         assert "incomplete" in left["knn"]["provenance"]["data"]["source"]  # a miniature never passes for the whole
     assert {"bbox_AP", "segm_AP"} <= left["detection"]["metrics"].keys()
-    assert {"rank1", "mAP"} <= left["reid"]["metrics"].keys()
+    assert {"rank1", "mAP"} <= left["reid"]["metrics"].keys() & left["reid_finetune"]["metrics"].keys()
     for record in left.values():
         for file in record["artifacts"].values():
             assert (settings.workspace / file).is_file()
