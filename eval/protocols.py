@@ -355,4 +355,5 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
 def _require(holds: bool, protocol: Any, keys: str, what: str) -> None:
     if not holds:
         got = ", ".join(repr(getattr(protocol, key)) for key in keys.split(", "))
-        raise ValueError(f"{type(protocol).__name__.removesuffix('Protocol').lower()}.{keys} must be {what}, not {got}")
+        kind = next((name for name, kind in KINDS.items() if kind is type(protocol)), type(protocol).__name__)
+        raise ValueError(f"{kind}.{keys} must be {what}, not {got}")

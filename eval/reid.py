@@ -200,9 +200,11 @@ def strip(
     ):
         draw.text((at, 6), words, fill=colour, font=font)
         at += round(draw.textlength(words, font=font)) + 16
+    if any(ranking.first not in ranking.nearest for ranking in rankings):
+        draw.text((last, 6), "first right one", fill=green, font=font)
     for number, ranking in enumerate(rankings):
         i, y = ranking.query, head + number * (high + text + gap)
-        place(query_images[i], gap, y, ink, f"id {query_pid[i]}, cam {query_cam[i]}\nfirst right: {ranking.rank}")
+        place(query_images[i], gap, y, ink, f"id {query_pid[i]}, cam {query_cam[i]}\nfirst right: rank {ranking.rank}")
         for column, (j, similarity) in enumerate(zip(ranking.nearest, ranking.similarity[:-1], strict=True)):
             colour, mark = (green, "+") if j in ranking.right else (red, "x")
             caption = f"{mark} {similarity:.3f}  cam {gallery_cam[j]}"
