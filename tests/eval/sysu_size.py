@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.stats import beta
 
 from eval import protocols, reid
 
@@ -33,6 +34,14 @@ def generate(path: Path, query_x: np.ndarray, gallery: int) -> None:
         rows[: len(like)] += 0.1 * like
         out[start : start + len(rows)] = rows
     out.flush()
+
+
+def likely_rank1(query_x: np.ndarray, right_x: np.ndarray, gallery: int) -> float:
+    """Rank-1 in percent, given the cosines to the right answers: the others' directions are as good as random."""
+    lengths = np.linalg.norm(query_x, axis=1) * np.linalg.norm(right_x, axis=1)
+    cosine = (query_x * right_x).sum(1) / lengths
+    half = (query_x.shape[1] - 1) / 2
+    return float(100 * (beta.cdf((1 + cosine) / 2, half, half) ** (gallery - 1)).mean())
 
 
 def peak_mb() -> float:
@@ -65,6 +74,7 @@ def main() -> None:
             "seconds": round(wall, 1),
             "cpu_s": round(cpu, 1),
             "extra_mb": round(peak_mb() - before),
+            "likely_rank1": likely_rank1(query_x, gallery_x[: asked.queries], asked.gallery),
             **result["metrics"],
         }
     sys.stdout.write(json.dumps(report) + "\n")

