@@ -83,7 +83,8 @@ def summary(features: npt.NDArray[np.float32]) -> dict[str, float]:
 
 def check_finite(features: npt.NDArray[np.float32]) -> None:
     """ValueError of one line if a feature is infinite or not a number."""
-    parts = (features[i : i + 65536] for i in range(0, len(features), 65536))  # galleries of gigabytes come here
+    step = max(1, (1 << 24) // max(1, features[:1].size))  # galleries of gigabytes come here, memory-mapped
+    parts = (features[i : i + step] for i in range(0, len(features), step))
     bad = sum(int((~np.isfinite(part).all(axis=1)).sum()) for part in parts)
     if bad:
         raise ValueError(

@@ -275,9 +275,52 @@ class ReidProtocol(Features):
     no_match: Literal["exclude", "zero"] = (
         "exclude"  # a query without a right answer: left out and counted, or scored 0 (SYSU-30k)
     )
+    normalise: Literal["data", "imagenet"] = (
+        "data"  # whose mean and standard deviation: the pre-training's or ImageNet's
+    )
+    rerank: bool = False  # k-reciprocal re-ranking, see rerank.py
+    rerank_k1: int = 20  # neighbours that must be mutual
+    rerank_k2: int = 6  # over so many nearest is averaged, the picture itself included; 1 = not
+    rerank_lambda: float = 0.3  # weight of the original distance
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(min(self.rerank_k1, self.rerank_k2) > 0, self, "rerank_k1, rerank_k2", "above 0")
+        _require(0 <= self.rerank_lambda <= 1, self, "rerank_lambda", "between 0 and 1")
 
 
-Protocol = KnnProtocol | LinearProtocol | FinetuneProtocol | DetectionProtocol | ReidProtocol
+@dataclass(frozen=True, kw_only=True)
+class ReidFinetuneProtocol(ReidProtocol):
+    """Encoder, BNNeck and classifier of identities, everything trained; then the ranking. See reid_finetune.py."""
+
+    identities: int = 16  # of a batch
+    pictures: int = 4  # of an identity in a batch
+    epochs: int = 120
+    lr: float = 3.5e-4  # of AdamW
+    weight_decay: float = 5e-4  # not on 1-D parameters, position embeddings and class token
+    schedule: Schedule = "steps"
+    milestones: tuple[int, ...] = (40, 70)  # of "steps", in epochs
+    warmup_epochs: float = 10.0  # linear from warmup_lr
+    warmup_lr: float = 3.5e-5
+    crop_padding: int = 10  # pixels of black around the picture before the random crop
+    hflip: bool = True
+    erasing: float = 0.5  # probability of random erasing with normal noise
+    label_smoothing: float = 0.1
+    margin: float = 0.3  # of the triplet loss
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(min(self.identities, self.pictures) > 1, self, "identities, pictures", "2 or more")
+        _require(min(self.epochs, self.lr) > 0, self, "epochs, lr", "above 0")
+        _require(bool(self.milestones) == (self.schedule == "steps"), self, "milestones", "given with 'steps'")
+        for key in ("erasing", "label_smoothing"):
+            _require(0 <= getattr(self, key) <= 1, self, key, "between 0 and 1")
+        for key in ("weight_decay", "warmup_epochs", "warmup_lr", "crop_padding", "margin", "seed"):
+            _require(getattr(self, key) >= 0, self, key, "0 or more")
+
+
+Protocol = KnnProtocol | LinearProtocol | FinetuneProtocol | DetectionProtocol | ReidProtocol | ReidFinetuneProtocol
 
 KINDS: Mapping[str, type[Protocol]] = types.MappingProxyType(
     {
@@ -286,6 +329,7 @@ KINDS: Mapping[str, type[Protocol]] = types.MappingProxyType(
         "finetune": FinetuneProtocol,
         "detection": DetectionProtocol,
         "reid": ReidProtocol,
+        "reid_finetune": ReidFinetuneProtocol,
     }
 )
 
@@ -372,4 +416,5 @@ def _require_training(protocol: LinearProtocol | FinetuneProtocol) -> None:
 def _require(holds: bool, protocol: Any, keys: str, what: str) -> None:
     if not holds:
         got = ", ".join(repr(getattr(protocol, key)) for key in keys.split(", "))
-        raise ValueError(f"{type(protocol).__name__.removesuffix('Protocol').lower()}.{keys} must be {what}, not {got}")
+        kind = next((name for name, kind in KINDS.items() if kind is type(protocol)), type(protocol).__name__)
+        raise ValueError(f"{kind}.{keys} must be {what}, not {got}")

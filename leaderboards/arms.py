@@ -33,6 +33,7 @@ MAIN_METRICS: Mapping[str, tuple[str, ...]] = {
     "detection": ("bbox_AP",),
     "segmentation": ("segm_AP",),
     "reid": ("rank1", "mAP"),
+    "reid_finetune": ("rank1", "mAP"),
 }
 """Evaluation -> the metrics that it is known by; the first one sorts its board."""
 

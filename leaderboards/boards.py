@@ -28,6 +28,7 @@ SECONDARY: Mapping[str, tuple[str, ...]] = {
     "detection": ("bbox_AP50", "bbox_AP75"),
     "segmentation": ("segm_AP50", "segm_AP75"),
     "reid": ("rank5", "rank10", "mINP"),
+    "reid_finetune": ("rank5", "rank10", "mINP"),
 }
 TITLES: Mapping[str, str] = {
     "knn": "k-NN",
@@ -36,9 +37,10 @@ TITLES: Mapping[str, str] = {
     "detection": "Object detection (boxes)",
     "segmentation": "Instance segmentation (masks)",
     "reid": "Re-identification",
+    "reid_finetune": "Re-identification, fine-tuned",
 }
 UNITS: Mapping[str, str] = {
-    **dict.fromkeys(("knn", "linear", "finetune", "reid"), "percent"),
+    **dict.fromkeys(("knn", "linear", "finetune", "reid", "reid_finetune"), "percent"),
     **dict.fromkeys(("detection", "segmentation"), "COCO average precision, 0 to 100"),
 }
 LEGEND = (

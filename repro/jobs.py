@@ -43,6 +43,7 @@ STAGES = {
     "reid": "repro.stages.frozen:reid",
     "finetune": "repro.stages.finetune:run",
     "detection": "repro.stages.detection:run",
+    "reid_finetune": "repro.stages.reid_finetune:run",
 }
 
 

@@ -1,6 +1,7 @@
 """The plan: runs x stages as a graph of jobs, made without torch and without reading a picture.
 
-    arms x seeds -> [pretrain] -> [features -> knn, linear | reid] , [linear on crops] , [finetune] , [detection]
+    arms x seeds -> [pretrain] -> [features -> knn, linear | reid] , [linear on crops] , [finetune] , [detection] ,
+                                  [reid_finetune]
     a checkpoint -> [import]   -> the same
 
 Brackets are processes (nodes): the evaluations of the frozen encoder share one, since importing torch costs more than
@@ -33,7 +34,7 @@ SUITES = {
     "quick": ("knn", "linear"),
     "full": ("knn", "linear", "finetune", "detection", "segmentation", "reid"),
 }
-EVALUATIONS = SUITES["full"]
+EVALUATIONS = (*SUITES["full"], "reid_finetune")
 FROZEN = ("features", "knn", "linear", "reid")  # kinds that share one process
 _STAGE = {
     "pretrain": "repro.stages.pretrain",
@@ -44,6 +45,7 @@ _STAGE = {
     "reid": "repro.stages.frozen",
     "finetune": "repro.stages.finetune",
     "detection": "repro.stages.detection",
+    "reid_finetune": "repro.stages.reid_finetune",
 }
 _USES = {
     "pretrain": ("repro.schedules",),
@@ -54,6 +56,7 @@ _USES = {
     "reid": ("eval.features", "eval.reid"),
     "finetune": ("eval.finetune",),
     "detection": ("eval.detection",),
+    "reid_finetune": ("eval.reid_finetune",),
 }
 TARGET = "repro.jobs:run"
 IMPORTED = "imported"  # the variant of every arm that was trained elsewhere: no registered arm is called so
@@ -418,6 +421,9 @@ class _Builder:
             evaluate("finetune", "classification", spec, protocol, seconds=seconds)
         for protocol in self.protocols_of("detection") if {"detection", "segmentation"} & set(wanted) else ():
             evaluate("detection", "detection", {"threads": track.resources["detection"].cpus}, protocol)
+        for protocol in self.protocols_of("reid_finetune") if "reid_finetune" in wanted else ():
+            sizes_of_reid = {"reid_size": list(track.reid_size), "threads": track.resources["reid_finetune"].cpus}
+            evaluate("reid_finetune", "reid", sizes_of_reid, protocol)
 
     def on_crops(self, protocol: protocols.LinearProtocol) -> float:
         """Seconds, estimated: an epoch takes what the features of all pictures take, in proportion to the pixels."""

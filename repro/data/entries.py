@@ -225,7 +225,7 @@ CATALOGUE: dict[str, Entry] = {
             "research use on its authors' terms; pictures of persons",
             "github.com/wanggrun/SYSU-30k: sysu_test_set_all/{query,gallery} in sysu30k (no training set needed)",
             {"query": 1_000, "gallery": 479_730},
-            folders=("sysu30k", "SYSU-30k-released"),
+            folders=("sysu30k", "SYSU-30k-released", "SYSU-30k-released/imagenet"),
             parts=("sysu_test_set_all/query", "sysu_test_set_all/gallery"),
             statistics=IMAGENET_STATISTICS,
             huge=True,

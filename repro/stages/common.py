@@ -125,6 +125,16 @@ def labelled_pictures(task: Task, split: Literal["train", "test"]) -> tuple[Pict
     return pictures, pictures.labels
 
 
+def reid_pictures(task: Task, protocol: protocols.ReidProtocol) -> ReidSet:
+    """The pictures of a re-ID job, of the protocol's size where it has one, else of the track's.
+
+    Files are resized bicubically anyway: once, as released scripts do it, where the protocol wants just that.
+    """
+    direct = protocol.size and protocol.interpolation == "bicubic"
+    height, width = protocol.size if direct else task.spec["reid_size"]
+    return catalogue.reid_set(task.spec["data"]["name"], task.where, size=(height, width), progress=task.progress)
+
+
 def source_of(data: Pictures | CocoSet | ReidSet) -> dict[str, str]:
     """What a record says of its data."""
     return {"name": data.name, "source": data.source, "manifest": data.manifest}

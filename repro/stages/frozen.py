@@ -22,7 +22,7 @@ from eval import linear as linear_evaluation
 from eval import protocols
 from eval import reid as reid_evaluation
 from eval.features import extract, summary
-from repro.data import catalogue
+from repro.data.entries import IMAGENET_STATISTICS
 from repro.errors import UserError
 from repro.fingerprint import file_digest
 from repro.records import write_atomic
@@ -34,6 +34,7 @@ from repro.stages.common import (
     load_encoder,
     outcome_of,
     protocol_of,
+    reid_pictures,
     source_of,
     with_side,
 )
@@ -178,16 +179,16 @@ def reid(task: Task) -> Outcome:
     checkpoint = _checkpoint(task)
     trained = load_encoder(task.workspace.encoder(task.parents[0]))
     protocol = protocol_of(task, protocols.ReidProtocol)
-    height, width = task.spec["reid_size"]
-    pictures = catalogue.reid_set(task.spec["data"]["name"], task.where, size=(height, width))
+    pictures = reid_pictures(task, protocol)
+    mean, std = IMAGENET_STATISTICS if protocol.normalise == "imagenet" else (trained.mean, trained.std)
     found = {}
     for name in ("query", "gallery"):
         split = getattr(pictures, name)
         found[name] = extract(
             trained.encoder,
             split.pixels,
-            trained.mean,
-            trained.std,
+            mean,
+            std,
             **protocols.transform(protocol),
             device=device(),
             progress=task.progress,
@@ -200,7 +201,7 @@ def reid(task: Task) -> Outcome:
         found["gallery"],
         gallery.pids,
         gallery.cams,
-        protocol_of(task, protocols.ReidProtocol),
+        protocol,
         device=device(),
         progress=task.progress,
         query_images=query.pixels,

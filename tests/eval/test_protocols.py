@@ -55,6 +55,14 @@ def test_aps_is_the_sheets_recipe() -> None:
     assert p.randaugment and p.hflip and p.crop_padding == 4 and p.normalise == "imagenet"
 
 
+def test_triplet_is_the_released_script() -> None:
+    """Section 6.4 of the sheet of the truncated triplet loss."""
+    p = protocols.load("reid", "triplet")
+    assert isinstance(p, protocols.ReidProtocol)
+    assert (p.size, p.interpolation, p.normalise, p.precision) == ((256, 128), "bicubic", "imagenet", "fp32")
+    assert (p.flip, p.metric, p.no_match, p.rerank) == ("triplet", "cosine", "zero", False)
+
+
 @pytest.mark.parametrize(
     ("evaluation", "name", "overrides", "message"),
     [

@@ -203,12 +203,27 @@ def test_market(miniature: Miniature, where: Where) -> None:
         catalogue.reid_set("market1501", where, size=(32, 16))
 
 
-def test_sysu(miniature: Miniature, where: Where) -> None:
-    miniature("sysu30k", root_of(where))
+@pytest.mark.parametrize("place", ["sysu30k", "SYSU-30k-released/imagenet"])  # the latter as its authors unpack it
+def test_sysu(place: str, miniature: Miniature, where: Where) -> None:
+    folder = miniature("sysu30k", root_of(where))
+    (root_of(where) / place).parent.mkdir(exist_ok=True)
+    folder.rename(root_of(where) / place)
     sysu = catalogue.reid_set("sysu30k", where, size=(32, 16))
     assert len(sysu.train.pixels) == 0 and sysu.train.pixels.shape[1:] == (3, 32, 16)
     assert sysu.query.pids.tolist() == [28311, 28312, 28313] and set(sysu.query.cams) == {2}
-    assert sorted(sysu.gallery.pids.tolist()) == [0, 0, 0, 0, 28311, 28312, 28313] and set(sysu.gallery.cams) == {1}
+    assert sysu.gallery.pids.tolist() == [28311, 28312, 28313, 0, 0, 0, 0] and set(sysu.gallery.cams) == {1}
+
+
+def test_names_are_read_as_the_released_script_reads_them(tmp_path: Path) -> None:
+    """test_sysu_combine.py: the identity ends at the first _, the camera is the digit after the first c."""
+    names = ("000028311_c1_1.jpg", "0000others_c2_17.jpg", "000029310_s3c4_c5.jpg")
+    for name in names:
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    expected = {name: (name.split("_")[0], int(name.split("c")[1][0])) for name in names}
+    found = layouts.sysu_files(tmp_path)
+    for path, pid, cam in zip(found.files, found.pids, found.cams, strict=True):
+        label, camera = expected[path.name]
+        assert (pid, cam) == (0 if label == "0000others" else int(label), camera)
 
 
 class _Bomb:

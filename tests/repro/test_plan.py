@@ -49,6 +49,14 @@ def test_detection_and_segmentation_are_one_training(settings: Settings) -> None
         assert [job.kind for job in made.jobs] == ["pretrain", "detection"]
 
 
+def test_fine_tuned_reid_is_asked_for_by_name(settings: Settings) -> None:
+    assert not any("reid_finetune" in names for names in SUITES.values())
+    made = plan.make(dataclasses.replace(APS, evaluations=("reid_finetune",)), settings)
+    assert [job.kind for job in made.jobs] == ["pretrain", "reid_finetune"]
+    assert made.jobs[1].spec["data"]["name"] == "digit-cameras"
+    assert sorted(node.stage for node in plan.graph(made, settings)) == ["pretrain", "reid_finetune"]
+
+
 def marks(settings: Settings, **change: object) -> dict[str, str]:
     return {job.kind: job.fingerprint for job in plan.make(dataclasses.replace(APS, **change), settings).jobs}
 
@@ -66,6 +74,7 @@ def test_fingerprints_change_with_what_they_cover_only(settings: Settings) -> No
     assert changed(overrides=("pretrain.epochs=2",)) == everything
     assert changed(overrides=("knn.temperature=0.5",)) == {"knn"}
     assert changed(overrides=("finetune.epochs=9",)) == {"finetune"}
+    assert changed(protocols=("reid=triplet",)) == {"reid"}
     assert changed(overrides=("detection.iterations=9",)) == {"detection"}
     assert changed(overrides=("data.limit=1000",)) == everything
 
@@ -103,6 +112,7 @@ def test_what_has_a_record_is_cached_and_not_in_the_graph(settings: Settings) ->
         ({"overrides": ("knn.temprature=1",)}, "temperature"),
         ({"overrides": ("knn.temperature=hot",)}, "float"),
         ({"overrides": ("segmentation.lr=1",)}, "detection.lr"),
+        ({"protocols": ("reid=triplett",)}, "did you mean 'triplet'"),
         ({"overrides": ("pretrain.epochs",)}, "table.key=value"),
         ({"protocols": ("linear=mnl",)}, "did you mean 'mncl'"),
         ({"protocols": ("linaer=mncl",)}, "did you mean 'linear'"),
