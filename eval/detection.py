@@ -101,8 +101,13 @@ def evaluate(
     if protocol.overfit_pictures:
         few = train.only(protocol.overfit_pictures)
         last_fifth = 4 * protocol.overfit_iterations // 5  # without a smaller rate at the end it forgets as it learns
-        steps = {"iterations": protocol.overfit_iterations, "schedule": "step", "milestones": (last_fifth,)}
-        check = replace(protocol, **steps, hflip=False)
+        check = replace(
+            protocol,
+            iterations=protocol.overfit_iterations,
+            schedule="step",
+            milestones=(last_fifth,),
+            hflip=False,
+        )
         stages.insert(0, ("overfit", check, few, few))
     total = sum(_updates(stage) + len(judged.images) for _, stage, _, judged in stages)
     details: dict[str, Any] = {}
@@ -352,7 +357,7 @@ def _fpn(encoder: nn.Module, classes: int, p: DetectionProtocol) -> tuple[dict[s
     anchors = {"base_sizes": [p.anchor_size * 2**level for level in range(len(levels))], "scales": [1.0]}
     # FPN's rule (eq. 1 there): 224 pixels belong to stride 16 where the anchors begin at 32 pixels.
     finest = {"finest_scale": 56 * p.anchor_size / 32}
-    fully = {"fc_out_channels": p.fc_width}
+    fully: dict[str, Any] = {"fc_out_channels": p.fc_width}
     if p.box_head == "4conv1fc":
         fully |= {"conv_out_channels": p.width, "norm_cfg": norm}
     kind = {"2fc": "Shared2FCBBoxHead", "4conv1fc": "Shared4Conv1FCBBoxHead"}[p.box_head]
@@ -382,7 +387,7 @@ def _c4(encoder: nn.Module, classes: int, p: DetectionProtocol) -> tuple[dict[st
     # The same modules but the last stage, which would compute, and count in its statistics, what nobody reads.
     body = copy.copy(encoder)
     body._modules = {**encoder._modules, "layer4": nn.Identity()}
-    head = {
+    head: dict[str, Any] = {
         "type": "StandardRoIHead",
         "shared_head": {"type": LastStage, "stage": stage, "channels": channels[3], "protocol": p},
         "bbox_roi_extractor": _extractor(14, channels[2], strides[2:3]),
@@ -542,9 +547,8 @@ class _Pictures(Dataset[dict[str, Any]]):
         from mmcv.transforms import RandomChoiceResize
         from mmdet.datasets import CocoDataset, transforms
 
-        long, sides = protocol.long_side, (protocol.short_side,)
-        if training:
-            long, sides = protocol.train_long_side or long, protocol.train_sides or sides
+        long = (training and protocol.train_long_side) or protocol.long_side
+        sides = (training and protocol.train_sides) or (protocol.short_side,)
         resize = RandomChoiceResize(
             scales=[(long, side) for side in sides],
             resize_type=transforms.Resize,  # by its name mmcv's own would be taken, which leaves masks as they are
@@ -910,7 +914,7 @@ def voc07_metrics(
         precisions.append(average_precision(true / objects, precision, mode="11points"))
     if not precisions:
         return {}
-    means = 100 * np.mean(precisions, axis=0, dtype=np.float64)
+    means = 100 * np.array(precisions, dtype=np.float64).mean(axis=0)
     return {"bbox_AP": float(means.mean()), "bbox_AP50": float(means[0]), "bbox_AP75": float(means[5])}
 
 

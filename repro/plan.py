@@ -19,6 +19,7 @@ from typing import Any
 from eval import protocols
 from repro import fingerprint, recipes, records, tracks
 from repro.data import catalogue
+from repro.data.entries import entry_of
 from repro.data.types import MissingData
 from repro.errors import UserError, unknown
 from repro.settings import Settings
@@ -194,11 +195,22 @@ class _Builder:
         return self._manifests[name]
 
     def protocol(self, kind: str) -> protocols.Protocol:
-        """The protocol of an evaluation on this track, as overridden."""
+        """The protocol of an evaluation: the one stated, the data set's own or the track's, as overridden."""
+        stated = dict(self.stated.get(kind, {}))
+        own = entry_of(self.data[kind]).protocol if kind in self.data else ""
+        name = str(stated.pop("protocol", own or self.track.protocols[kind]))
         try:
-            return protocols.load(kind, self.track.protocols[kind], self.stated.get(kind, {}))
+            protocol = protocols.load(kind, name, stated)
         except ValueError as error:
             raise UserError(f"--set {error}" if kind in self.stated else str(error)) from None
+        if isinstance(protocol, protocols.DetectionProtocol) and protocol.masks:
+            data = self.data["detection"]
+            if not catalogue.has_masks(data):
+                raise UserError(
+                    f"data set '{data}' has no masks, which detection protocol '{name}' needs;"
+                    f" leave the choice out or take --set detection.protocol={own}"
+                )
+        return protocol
 
     def add(
         self,
@@ -278,9 +290,37 @@ class _Builder:
         if "finetune" in wanted:
             spec = {**sizes, "threads": track.resources["finetune"].cpus}
             self.add("finetune", info, variant, seed, "classification", spec, (parent,))
+        data = self.data["detection"]
+        if "segmentation" in wanted and "detection" not in wanted and not catalogue.has_masks(data):
+            raise UserError(f"data set '{data}' has no masks to judge segmentation by; take --eval detection")
         if {"detection", "segmentation"} & set(wanted):
             spec = {"threads": track.resources["detection"].cpus}
-            self.add("detection", info, variant, seed, "detection", spec, (parent,))
+            seconds = self.detection_seconds(recipe["network"])
+            self.add("detection", info, variant, seed, "detection", spec, (parent,), seconds)
+
+    def detection_seconds(self, network: Mapping[str, Any]) -> float:
+        """The track's figure, which is for its own protocol and a convolutional network, times the pixels trained on.
+
+        A ViT of N tokens and D channels spends 24 N D^2 operations a block on its layers and 4 N^2 D on attention.
+        """
+
+        def pixels(protocol: protocols.Protocol) -> float:
+            assert isinstance(protocol, protocols.DetectionProtocol)
+            return float(_detector_pictures(protocol) * protocol.short_side * protocol.long_side)
+
+        protocol = self.protocol("detection")
+        own = protocols.load("detection", self.track.protocols["detection"])
+        assert isinstance(protocol, protocols.DetectionProtocol)
+        seconds = self.track.seconds["detection"] * pixels(protocol) / pixels(own)
+        if network["arch"] != "vit":
+            return seconds
+        tokens = protocol.short_side * protocol.long_side / network["patch"] ** 2
+        return seconds * (1 + tokens / (6 * network["dim"]))
+
+
+def _detector_pictures(protocol: protocols.DetectionProtocol) -> int:
+    """Training pictures that a detector and its check on a few see, those of forward passes alone counted a third."""
+    return protocol.batch * (protocol.iterations + protocol.overfit_iterations + protocol.precise_norm // 3)
 
 
 def make(request: Request, settings: Settings) -> Plan:
