@@ -325,11 +325,11 @@ def voc_as_coco(root: Path, split: str, progress: Progress) -> dict[str, Any]:
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     names = voc_names(root, split)
-    for number, (year, name) in enumerate(names, start=1):
-        picture = f"{year}/JPEGImages/{name}.jpg"
+    for number, (year, stem) in enumerate(names, start=1):
+        picture = f"{year}/JPEGImages/{stem}.jpg"
         if not (root / picture).is_file():
             raise UserError(f"{root / picture} is missing, a list of {year} names it; unpack the archive again")
-        path = root / year / "Annotations" / f"{name}.xml"
+        path = root / year / "Annotations" / f"{stem}.xml"
         try:
             tree = ElementTree.parse(path).getroot()
             width, height = (int(_text(tree, f"size/{side}")) for side in ("width", "height"))
@@ -337,6 +337,9 @@ def voc_as_coco(root: Path, split: str, progress: Progress) -> dict[str, Any]:
                 left, top, right, bottom = (
                     float(_text(found, f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax")
                 )
+                name = _text(found, "name")
+                if name not in VOC_CLASSES:
+                    raise ValueError(f"no class '{name}'")
                 box = [left - 1, top - 1, right - left + 1, bottom - top + 1]
                 if box[2] <= 0 or box[3] <= 0:
                     raise ValueError(f"a box of {box[2]:g} x {box[3]:g} pixels")
@@ -344,7 +347,7 @@ def voc_as_coco(root: Path, split: str, progress: Progress) -> dict[str, Any]:
                     {
                         "id": len(annotations) + 1,
                         "image_id": number,
-                        "category_id": 1 + VOC_CLASSES.index(_text(found, "name")),
+                        "category_id": 1 + VOC_CLASSES.index(name),
                         "bbox": box,
                         "area": box[2] * box[3],
                         "iscrowd": 0,
