@@ -6,14 +6,14 @@ import math
 import re
 from collections.abc import Mapping
 
-_PERCENT = re.compile(r"top[15](_|$)|rank\d+$|mAP|mINP|bbox_|segm_")
+_PERCENT = re.compile(r"top[15](_|$)|rank\d+$|mAP|mINP|(coco_)?bbox_|segm_")
 _ORDERED = (  # (larger, smaller), regular expressions with the same groups
     (r"top5(.*)", r"top1{0}"),
     (r"rank5()", r"rank1"),
     (r"rank10()", r"rank5"),
     (r"rank20()", r"rank10"),
-    (r"(bbox|segm)_AP50", r"{0}_AP"),
-    (r"(bbox|segm)_AP50", r"{0}_AP75"),
+    (r"(bbox|segm|coco_bbox)_AP50", r"{0}_AP"),
+    (r"(bbox|segm|coco_bbox)_AP50", r"{0}_AP75"),
     (r"top1_best_on_test()", r"top1"),
     (r"top1_best_on_test()", r"top1_selected"),
     (r"top1_best_on_test()", r"top1_last"),

@@ -202,28 +202,39 @@ class FinetuneProtocol:
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionProtocol:
-    """Boxes and instance masks: one Mask R-CNN of mmdet on the pre-trained backbone, judged by COCO's metrics.
+    """Boxes and instance masks: one R-CNN of mmdet on the pre-trained backbone, judged by COCO's metrics.
 
-    The defaults are mmdet's ResNet-50-FPN at the 1x schedule, all layers trained.
+    The defaults are mmdet's Mask R-CNN with ResNet-50-FPN at the 1x schedule, all layers trained. A batch lies on one
+    device, so the statistics of its BatchNorm layers are those of SyncBN over the devices of the papers.
     """
 
     name: str
     # pictures
     short_side: int = 800  # pixels, aspect ratio kept, unless the long side would exceed its limit
     long_side: int = 1333
+    train_sides: tuple[int, ...] = ()  # short sides, of which each training picture gets one by chance; () = short_side
+    train_long_side: int = 0  # limit of a training picture's long side; 0 = long_side
     resize: Literal["bilinear", "area"] = "bilinear"  # area: mean over the covered pixels, for strong shrinking
     hflip: bool = True  # half of the training pictures
     # network
+    detector: Literal["fpn", "c4"] = "fpn"  # fpn: a pyramid of maps; c4: the third map, and the last stage on each RoI
+    masks: bool = True  # Mask R-CNN; without them Faster R-CNN
     strides: tuple[int, ...] = (4, 8, 16, 32)  # of the pyramid's levels; the proposals use one more, twice as coarse
-    width: int = 256  # channels of the pyramid, the proposal head and the mask head
-    fc_width: int = 1024  # of the two fully connected layers of the box head
+    width: int = 256  # channels of the pyramid, its proposal head and the mask head
+    box_head: Literal["2fc", "4conv1fc"] = "2fc"  # of the pyramid; c4 has the last stage and one linear layer
+    fc_width: int = 1024  # of the fully connected layers of the box head
     mask_convs: int = 4
     class_agnostic: bool = False  # one box regression and one mask for all classes: learns from far fewer objects
-    anchor_size: int = 32  # pixels, of the finest level's square anchors; each level doubles it
+    anchor_size: int = 32  # pixels, of the smallest square anchors; four more sizes (c4) or each level (fpn) double it
     norm: Literal["trained", "frozen"] = "trained"  # statistics of the encoder's BatchNorm layers
+    head_norm: bool = False  # fpn: BatchNorm after each convolution of pyramid, box and mask head; c4: one after res5
+    precise_norm: int = 0  # batches that set the statistics of trained BatchNorm layers anew before the judgement
     precision: Precision = "fp32"  # autocast of the encoder; pyramid and heads are always float32
     # samples a picture
-    proposals: int = 1000  # after non-maximum suppression, from twice as many a level before it
+    candidates: int = 2000  # best scored a level before non-maximum suppression, while training
+    proposals: int = 1000  # after it
+    test_candidates: int = 1000
+    test_proposals: int = 1000
     rpn_samples: int = 256
     roi_samples: int = 512
     # optimisation
@@ -234,20 +245,32 @@ class DetectionProtocol:
     momentum: float = 0.9  # of sgd
     weight_decay: float = 1e-4  # not on 1-D parameters, position embeddings and class token
     warmup: int = 500  # updates, linear
-    milestones: tuple[int, ...] = (60000, 80000)  # updates after which the rate is divided by ten
+    warmup_factor: float = 0.001  # of the rate, where the warm-up begins
+    schedule: Literal["step", "cosine"] = "step"  # cosine: to 0 at the last update, the warm-up multiplied onto it
+    milestones: tuple[int, ...] = (60000, 80000)  # of step: updates after which the rate is divided by ten
     clip_grad: float = 0.0  # largest gradient norm; 0 = no clipping
     # results
     score_threshold: float = 0.05
     nms_iou: float = 0.5
     max_detections: int = 100  # a picture
+    metric: Literal["coco", "voc07"] = "coco"  # whose precision-recall rule `bbox_AP` is by: see detection.evaluate
     # proof that the detector learns: a second one, trained and judged on a few training pictures, without flips
     overfit_pictures: tuple[int, ...] = ()  # their COCO ids; () = no such check
     overfit_iterations: int = 0
 
     def __post_init__(self) -> None:
-        positive = "short_side, width, fc_width, anchor_size, proposals, rpn_samples, roi_samples, iterations, batch"
+        positive = "short_side, width, fc_width, anchor_size, candidates, proposals, test_candidates, test_proposals"
+        _require(min(getattr(self, key) for key in positive.split(", ")) > 0, self, positive, "above 0")
+        positive = "rpn_samples, roi_samples, iterations, batch"
         _require(min(getattr(self, key) for key in positive.split(", ")) > 0, self, positive, "above 0")
         _require(self.long_side >= self.short_side, self, "long_side", "at least the short side")
+        _require(min(self.train_sides, default=1) > 0, self, "train_sides", "above 0")
+        _require(
+            (self.train_long_side or self.long_side) >= max(self.train_sides, default=self.short_side),
+            self,
+            "train_long_side",
+            "0 or at least each short side",
+        )
         _require(
             bool(self.strides) and all(b == 2 * a for a, b in itertools.pairwise(self.strides)) and self.strides[0] > 0,
             self,
@@ -255,10 +278,13 @@ class DetectionProtocol:
             "a list in which each is twice the one before",
         )
         _require(self.lr > 0, self, "lr", "above 0")
-        for key in ("mask_convs", "weight_decay", "warmup", "clip_grad", "overfit_iterations"):
+        for key in ("mask_convs", "precise_norm", "weight_decay", "warmup", "clip_grad", "overfit_iterations"):
             _require(getattr(self, key) >= 0, self, key, "0 or more")
+        _require(0 <= self.warmup_factor <= 1, self, "warmup_factor", "between 0 and 1")
+        _require(self.schedule == "step" or not self.milestones, self, "milestones", "[] with schedule = cosine")
         _require(0 <= self.score_threshold < 1, self, "score_threshold", "0 or more and below 1")
         _require(0 < self.nms_iou <= 1, self, "nms_iou", "above 0 and at most 1")
+        _require(self.metric == "coco" or not self.masks, self, "metric", "coco where there are masks")
         _require(
             bool(self.overfit_pictures) == bool(self.overfit_iterations),
             self,

@@ -24,6 +24,7 @@ from typing import Any
 from eval import protocols
 from repro import fingerprint, recipes, records, tracks
 from repro.data import catalogue
+from repro.data.entries import entry_of
 from repro.data.types import MissingData
 from repro.errors import UserError, unknown
 from repro.settings import Settings
@@ -259,12 +260,21 @@ class _Builder:
         return self._manifests[name]
 
     def protocols_of(self, kind: str) -> list[protocols.Protocol]:
-        """The protocols of an evaluation, the track's own or those asked for, as overridden."""
-        names = self.chosen.get(kind, (self.track.protocols[kind],))
+        """The protocols of an evaluation, as overridden: those asked for, else the data set's own, else the track's."""
+        own = entry_of(self.data[kind]).protocol if kind in self.data else ""
+        names = self.chosen.get(kind, (own or self.track.protocols[kind],))
         try:
-            return [protocols.load(kind, name, self.stated.get(kind, {})) for name in names]
+            found = [protocols.load(kind, name, self.stated.get(kind, {})) for name in names]
         except ValueError as error:
             raise UserError(f"--set {error}" if kind in self.stated else str(error)) from None
+        data = self.data["detection"]
+        for protocol in found:
+            if getattr(protocol, "masks", False) and not catalogue.has_masks(data):
+                raise UserError(
+                    f"data set '{data}' has no masks, which detection protocol '{protocol.name}' needs;"
+                    f" leave the choice out or take --protocol detection={own}"
+                )
+        return found
 
     def add(
         self,
@@ -352,7 +362,7 @@ class _Builder:
             source="",
         )
         parent = self.add("import", info, IMPORTED, 0, role, spec, seconds=5, source=given.path)
-        self.evaluations(info, IMPORTED, 0, parent)
+        self.evaluations(info, IMPORTED, 0, parent, given.network)
 
     def _require_size(self, given: Checkpoint) -> None:
         """UserError where a ViT of a file would see pictures of another size than it was trained on."""
@@ -378,14 +388,16 @@ class _Builder:
         parent = self.add(
             "pretrain", info, variant, seed, "classification", spec, seconds=10 + units / track.units_per_second
         )
-        self.evaluations(info, variant, seed, parent)
+        self.evaluations(info, variant, seed, parent, recipe["network"])
 
     def pictures(self) -> int:
         """How many pictures are trained on."""
         return self.data["limit"] or catalogue.train_pictures(self.data["classification"], self.settings.where)
 
-    def evaluations(self, info: recipes.MethodInfo, variant: str, seed: int, parent: str) -> None:
-        """The jobs that judge the encoder that the job `parent` leaves."""
+    def evaluations(
+        self, info: recipes.MethodInfo, variant: str, seed: int, parent: str, network: Mapping[str, Any]
+    ) -> None:
+        """The jobs that judge the encoder, of that network, that the job `parent` leaves."""
         wanted = self.request.evaluations
         track = self.track
         sizes = {"size": track.size, "stored": track.stored}
@@ -419,8 +431,13 @@ class _Builder:
             spec = {**sizes, "threads": track.resources["finetune"].cpus}
             seconds = track.seconds["finetune"] * work / usually
             evaluate("finetune", "classification", spec, protocol, seconds=seconds)
+        data = self.data["detection"]
+        if "segmentation" in wanted and "detection" not in wanted and not catalogue.has_masks(data):
+            raise UserError(f"data set '{data}' has no masks to judge segmentation by; take --eval detection")
         for protocol in self.protocols_of("detection") if {"detection", "segmentation"} & set(wanted) else ():
-            evaluate("detection", "detection", {"threads": track.resources["detection"].cpus}, protocol)
+            assert isinstance(protocol, protocols.DetectionProtocol)
+            spec = {"threads": track.resources["detection"].cpus}
+            evaluate("detection", "detection", spec, protocol, seconds=self.detection_seconds(protocol, network))
         for protocol in self.protocols_of("reid_finetune") if "reid_finetune" in wanted else ():
             sizes_of_reid = {"reid_size": list(track.reid_size), "threads": track.resources["reid_finetune"].cpus}
             evaluate("reid_finetune", "reid", sizes_of_reid, protocol)
@@ -430,6 +447,28 @@ class _Builder:
         pixels = math.prod(protocol.size or (self.track.size,) * 2) / (self.track.stored or self.track.size) ** 2
         passes = protocol.epochs * (2 - protocol.holdout if protocol.holdout else 1)
         return self.track.seconds["features"] * passes * pixels
+
+    def detection_seconds(self, protocol: protocols.DetectionProtocol, network: Mapping[str, Any]) -> float:
+        """The track's figure, which is for its own protocol and a convolutional network, times the pixels trained on.
+
+        A ViT of N tokens and D channels spends 24 N D^2 operations a block on its layers and 4 N^2 D on attention.
+        """
+
+        def pixels(protocol: protocols.DetectionProtocol) -> float:
+            return float(_detector_pictures(protocol) * protocol.short_side * protocol.long_side)
+
+        own = protocols.load("detection", self.track.protocols["detection"])
+        assert isinstance(own, protocols.DetectionProtocol)
+        seconds = self.track.seconds["detection"] * pixels(protocol) / pixels(own)
+        if network["arch"] != "vit":
+            return seconds
+        tokens = protocol.short_side * protocol.long_side / network["patch"] ** 2
+        return seconds * (1 + tokens / (6 * network["dim"]))
+
+
+def _detector_pictures(protocol: protocols.DetectionProtocol) -> int:
+    """Training pictures that a detector and its check on a few see, those of forward passes alone counted a third."""
+    return protocol.batch * (protocol.iterations + protocol.overfit_iterations + protocol.precise_norm // 3)
 
 
 def make(request: Request, settings: Settings) -> Plan:

@@ -65,7 +65,7 @@ def plan_table(plan: Plan, settings: Settings) -> str:
         f" about {duration(sum(job.seconds for job in todo))} of work on {plan.track.device} (estimate),"
         f" workspace {settings.workspace}",
     ]
-    if any(job.kind == "detection" for job in plan.jobs):
+    if any(job.kind == "detection" and job.spec["protocol"]["values"]["masks"] for job in plan.jobs):
         lines.append("detection trains one Mask R-CNN, which both boards, detection and segmentation, read")
     for line in dict.fromkeys(job.missing for job in todo if job.missing):
         lines.append(f"missing: {line}")

@@ -24,6 +24,7 @@ def write(name: str, root: Path, **sizes: Any) -> Path:
         "imagenet100": ("imagenet100", imagenet100),
         "cifar10-jpeg": ("cifar10-jpeg", cifar10_jpeg),
         "coco2017": ("coco2017", coco2017),
+        "voc0712": ("VOCdevkit", voc0712),
         "market1501": ("market1501", market1501),
         "sysu30k": ("sysu30k", sysu30k),
     }
@@ -126,6 +127,41 @@ def coco2017(folder: Path, *, train: int = 6, val: int = 4, side: int = 96) -> N
         )
         content = {"images": images, "annotations": annotations, "categories": categories}
         (folder / "annotations" / f"instances_{split}2017.json").write_text(json.dumps(content))
+
+
+def voc0712(folder: Path, *, trainval: int = 3, test: int = 2, side: int = 60) -> None:
+    """VOC2007 and VOC2012: JPEGImages, Annotations, ImageSets/Main. A dog each, and every other time a difficult car.
+
+    The dog fills the pixels 6 to 25 and 11 to 50 (counted from 1, across and down).
+    """
+    rng = np.random.default_rng(0)
+    entry = (
+        "<object><name>{}</name><truncated>0</truncated><difficult>{}</difficult><bndbox><xmin>{}</xmin>"
+        "<ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox><part><name>head</name></part></object>"
+    )
+    for year, lists in (("VOC2007", {"trainval": trainval, "test": test}), ("VOC2012", {"trainval": trainval})):
+        number = 0
+        for listed, count in lists.items():
+            names = []
+            for _ in range(count):
+                number += 1
+                name = f"{number:06d}" if year == "VOC2007" else f"2008_{number:06d}"
+                names.append(name)
+                picture = Image.fromarray(rng.integers(0, 60, (side, side + 20, 3), dtype=np.uint8))
+                ImageDraw.Draw(picture).rectangle((5, 10, 24, 49), fill=(200, 180, 60))
+                save(picture, folder / year / "JPEGImages" / f"{name}.jpg")
+                objects = entry.format("dog", 0, 6, 11, 25, 50)
+                if number % 2 == 0:
+                    objects += entry.format("car", 1, 30, 1, side + 20, 20)
+                path = folder / year / "Annotations" / f"{name}.xml"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(
+                    f"<annotation><filename>{name}.jpg</filename><size><width>{side + 20}</width>"
+                    f"<height>{side}</height><depth>3</depth></size>{objects}</annotation>"
+                )
+            path = folder / year / "ImageSets" / "Main" / f"{listed}.txt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("\n".join(names) + "\n")
 
 
 def market1501(folder: Path, *, train: int = 4, test: int = 3) -> None:

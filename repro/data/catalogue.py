@@ -7,6 +7,7 @@ decoded once into the cache (`packed`), under a name that carries the manifest o
 from __future__ import annotations
 
 import functools
+import json
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -290,13 +291,20 @@ def _fill_classification(entry: Entry, where: Where, value: str, pack: _Pack) ->
 # ------------------------------------------------------------------------------------------------------- detection
 
 
-def coco_set(name: str, where: Where) -> CocoSet:
+def has_masks(name: str) -> bool:
+    """Whether the objects of a detection data set have masks, or boxes alone."""
+    return require_kind(name, "detection").layout != "voc"
+
+
+def coco_set(name: str, where: Where, *, progress: Progress = quiet) -> CocoSet:
     """A detection data set as folders and annotation files, checked against each other.
 
     Raises MissingData, or UserError naming the annotation or the picture that does not fit.
     """
     entry = require_kind(name, "detection")
     root = prepare(name, where, size=0)
+    if entry.layout == "voc":
+        return _voc_set(entry, root, where, progress)
     year = "2017" if "train2017" in entry.parts else ""
     images = root if year else root / "images"
     folders = {split: images / f"{split}{year}" for split in ("train", "val")}
@@ -309,9 +317,6 @@ def coco_set(name: str, where: Where) -> CocoSet:
         classes[split], counts[split], _ = layouts.coco_json(jsons[split], folders[split])
     if classes["train"] != classes["val"]:
         raise UserError(f"{jsons['train']} and {jsons['val'].name} list different categories; take both of one release")
-    source = entry.title
-    if counts != dict(entry.counts):
-        source += f", incomplete ({counts['train']:,} train, {counts['val']:,} val)"
     return CocoSet(
         train_images=folders["train"],
         train_json=jsons["train"],
@@ -319,8 +324,35 @@ def coco_set(name: str, where: Where) -> CocoSet:
         val_json=jsons["val"],
         classes=classes["val"],
         name=name,
-        source=source,
+        source=_detection_source(entry, counts),
         manifest=manifest_of(name, where),
+    )
+
+
+def _detection_source(entry: Entry, counts: dict[str, int]) -> str:
+    short = "" if counts == dict(entry.counts) else f", incomplete ({counts['train']:,} train, {counts['val']:,} val)"
+    return entry.title + short
+
+
+def _voc_set(entry: Entry, root: Path, where: Where, progress: Progress) -> CocoSet:
+    """PASCAL VOC's annotations, written once in COCO's format into the cache; the pictures stay where they are."""
+    value = manifest_of(entry.name, where)
+
+    def fill(folder: Path) -> None:
+        for split in layouts.VOC_SPLITS:
+            content = layouts.voc_as_coco(root, split, progress)
+            (folder / f"{split}.json").write_text(json.dumps(content), encoding="utf-8")
+
+    written = packed.build(where.cache / "annotations" / f"{entry.name}-{value[:12]}", fill)
+    return CocoSet(
+        train_images=root,
+        train_json=written / "train.json",
+        val_images=root,
+        val_json=written / "val.json",
+        classes=layouts.VOC_CLASSES,
+        name=entry.name,
+        source=_detection_source(entry, _counts(entry, root)),
+        manifest=value,
     )
 
 
@@ -448,6 +480,8 @@ def _counts(entry: Entry, root: Path) -> dict[str, int]:
         return dict(entry.counts)
     if entry.layout == "folders":
         return {split: len(found.files) for split, found in layouts.image_folder(root, _class_names(entry)).items()}
+    if entry.layout == "voc":
+        return {split: len(layouts.voc_names(root, split)) for split in layouts.VOC_SPLITS}
     parts: tuple[str, ...]
     if entry.layout == "coco":
         parts = ("train2017", "val2017") if "train2017" in entry.parts else ("images/train", "images/val")

@@ -14,7 +14,7 @@ from repro.errors import unknown
 FOLDER = "folder:"
 IMAGENET_STATISTICS: tuple[RGB, RGB] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
-Layout = Literal["embedded", "cifar-jpeg", "cifar-official", "folders", "coco", "market", "sysu"]
+Layout = Literal["embedded", "cifar-jpeg", "cifar-official", "folders", "coco", "voc", "market", "sysu"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Entry:
     folders: where it may lie below the data root, the first that exists counts; parts: what must be there.
     counts: pictures of a whole copy by split; pixels / 255 have `statistics` (mean, std), or they are computed.
     classes: a file of this package with the class folders to use. huge: see `manifest.Tree`.
+    protocol: of its evaluation, where the tracks' own do not fit it.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Entry:
     classes: str | None = None
     huge: bool = False
     note: str = ""
+    protocol: str = ""
     native: int = 0  # the side at which a folder-less set is made; other sizes are resized from it
 
 
@@ -189,6 +191,26 @@ CATALOGUE: dict[str, Entry] = {
                 "val2017",
             ),
             huge=True,
+        ),
+        Entry(
+            "voc0712",
+            "PASCAL VOC 2007 + 2012",
+            "detection",
+            "voc",
+            ("imagenet100", "imagenet"),
+            "pictures on Flickr's terms, research use; cite Everingham et al. 2010",
+            "host.robots.ox.ac.uk/pascal/VOC: trainval and test of 2007 and trainval of 2012, unpacked as "
+            "VOCdevkit/{VOC2007,VOC2012}",
+            {"train": 16_551, "val": 4_952},
+            folders=("VOCdevkit", "voc0712"),
+            parts=tuple(
+                f"{year}/{part}"
+                for year, lists in (("VOC2007", ("trainval", "test")), ("VOC2012", ("trainval",)))
+                for part in ("Annotations", "JPEGImages", *(f"ImageSets/Main/{name}.txt" for name in lists))
+            ),
+            huge=True,
+            note="boxes only; trained on trainval of both years, tested on 2007",
+            protocol="voc",
         ),
         Entry(
             "vehicle-reid-market",

@@ -56,7 +56,7 @@ class Pictures:
 
 @dataclass(frozen=True)
 class CocoSet:
-    """A detection and instance segmentation data set in COCO format: folders of pictures and annotation files."""
+    """A detection data set in COCO format, with or without masks: folders of pictures and annotation files."""
 
     train_images: Path
     train_json: Path

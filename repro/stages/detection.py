@@ -1,6 +1,8 @@
-"""Boxes and masks: one Mask R-CNN on the pre-trained encoder, judged by COCO's metrics."""
+"""Boxes and masks: one detector on the pre-trained encoder, judged by COCO's or PASCAL VOC's metrics."""
 
 from __future__ import annotations
+
+import os
 
 from eval import detection, protocols
 from repro.data import catalogue
@@ -10,7 +12,7 @@ from repro.stages.common import Outcome, Task, device, load_encoder, outcome_of,
 def run(task: Task) -> Outcome:
     """Train and judge the detector of one pre-training."""
     trained = load_encoder(task.workspace.encoder(task.parents[0]))
-    pictures = catalogue.coco_set(task.spec["data"]["name"], task.where)
+    pictures = catalogue.coco_set(task.spec["data"]["name"], task.where, progress=task.progress)
     result = detection.evaluate(
         trained.encoder,
         detection.CocoFolders(pictures.train_images, pictures.train_json, pictures.val_images, pictures.val_json),
@@ -21,6 +23,8 @@ def run(task: Task) -> Outcome:
         seed=task.seed,
         work_dir=task.folder,
         progress=task.progress,
+        # One core trains, the others load; where there are fewer than asked for, fewer.
+        workers=min(task.spec["threads"], len(os.sched_getaffinity(0))) - 1,
     )
     outcome = outcome_of(result, source_of(pictures))
     outcome.scratch = ("*.pt",)

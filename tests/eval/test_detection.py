@@ -1,4 +1,4 @@
-"""Mask R-CNN: data, training, checkpoints and metrics, on drawn rectangles and on real COCO pictures."""
+"""Mask and Faster R-CNN: data, training, checkpoints and metrics, on drawn rectangles and real COCO pictures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from eval import detection, protocols
-from eval.detection import CocoFolders, batches, build, coco_metrics, evaluate, rate
+from eval.detection import CocoFolders, batches, build, coco_metrics, evaluate, rate, voc07_metrics
+from methods.parts.encoders import ResNet
 
 # pycocotools 2.0 and numpy 2: of no consequence.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
@@ -69,13 +70,17 @@ def small(**changes) -> protocols.DetectionProtocol:
         "fc_width": 16,
         "mask_convs": 1,
         "anchor_size": 16,
+        "candidates": 40,
         "proposals": 20,
+        "test_candidates": 40,
+        "test_proposals": 20,
         "rpn_samples": 16,
         "roi_samples": 16,
         "iterations": 2,
         "batch": 2,
         "lr": 1e-3,
         "warmup": 1,
+        "warmup_factor": 0.5,
         "milestones": [],
         "score_threshold": 0.0,
         "max_detections": 5,
@@ -201,6 +206,127 @@ def test_encoder_that_ends_early_gets_coarser_levels_from_its_last_map():
     assert sizes == [16, 8, 4, 2, 1]
 
 
+class Layers(nn.Module):
+    """The least encoder under torchvision's names: `Stages` whose last stage is `layer4`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        whole = Stages()
+        self.strides, self.channels, self.before = whole.strides, whole.channels, whole.stages[:3]
+        self.layer4 = whole.stages[3]
+
+    def feature_maps(self, x: Tensor) -> list[Tensor]:
+        maps = []
+        for stage in (*self.before, self.layer4):
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+@pytest.mark.parametrize("stem", ["imagenet", "cifar"])
+def test_c4_splits_a_resnet_between_map_and_head(depth, stem):
+    torch.manual_seed(0)
+    encoder = ResNet(depth, 8, stem, False)
+    with torch.no_grad():  # other statistics than a new network's
+        encoder.feature_maps(torch.randn(2, 3, 64, 64))
+    before = copy.deepcopy(encoder.state_dict())
+    model = build(encoder, 5, MEAN, STD, small(detector="c4", head_norm=True, mask_convs=0)).eval()
+    assert type(model).__name__ == "MaskRCNN"
+    x = torch.randn(1, 3, 64, 96)
+    maps = encoder.feature_maps(x)
+    (seen,) = model.extract_feat(x)
+    shared = model.roi_head.shared_head
+    assert torch.equal(seen, maps[2])
+    assert torch.equal(shared.stage(seen), maps[3])
+    assert shared.stage is encoder.layer4
+    assert model.rpn_head.prior_generator.strides == [(encoder.strides[2],) * 2]
+    sides = [float(x2 - x1) for x1, _, x2, _ in model.rpn_head.prior_generator.base_anchors[0][5:10]]
+    assert sides == [16, 32, 64, 128, 256]
+    assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
+    assert not [key for key in model.backbone.state_dict() if "layer4" in key]  # it is trained once, in the head
+    # RoIs of 14 x 14 cells become 7 x 7, and the norm behind the sum makes them standard while training.
+    shared.norm.train()
+    rois = shared(torch.randn(6, encoder.channels[2], 14, 14))
+    assert rois.shape == (6, encoder.channels[3], 7, 7)
+    torch.testing.assert_close(rois.mean(dim=(0, 2, 3)), torch.zeros(encoder.channels[3]), atol=1e-4, rtol=0)
+    boxes = build(encoder, 5, MEAN, STD, small(detector="c4", masks=False))
+    assert type(boxes).__name__ == "FasterRCNN" and not boxes.roi_head.with_mask
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "changes"),
+    [
+        ("mask-rcnn_r50_fpn", "fast", {}),
+        ("mask-rcnn_r50-caffe-c4", "triplet", {"head_norm": False}),
+        ("faster-rcnn_r50-caffe-c4", "voc", {"head_norm": False}),
+    ],
+)
+def test_networks_are_mmdets_own(file, name, changes):
+    """Every tensor of neck and heads, and how many anchors, proposals and samples, as in mmdet's own files."""
+    import mmdet
+    from mmdet.registry import MODELS
+    from mmengine.config import Config
+
+    root = Path(mmdet.__file__).parent / ".mim/configs/_base_/models"
+    own = Config.fromfile(str(root / f"{file}.py")).model
+    protocol = protocols.load("detection", name, changes)
+    ours = build(ResNet(50, 64, "imagenet", False), 80, MEAN, STD, protocol)
+    for part in (own, own.backbone, own.roi_head.get("shared_head", {})):
+        part.pop("init_cfg", None)
+    theirs = MODELS.build(own | {"_scope_": "mmdet"})
+
+    def heads(model: nn.Module) -> dict[str, list[int]]:
+        shapes = {key: list(value.shape) for key, value in model.state_dict().items()}
+        return {key: shape for key, shape in shapes.items() if "backbone" not in key and "shared_head" not in key}
+
+    assert heads(ours) == heads(theirs)
+    assert type(ours) is type(theirs)
+    for mine, other in zip(
+        ours.rpn_head.prior_generator.base_anchors, theirs.rpn_head.prior_generator.base_anchors, strict=True
+    ):
+        torch.testing.assert_close(mine, other)
+    for key in ("train_cfg", "test_cfg"):
+        mine, other = getattr(ours, key).to_dict(), getattr(theirs, key).to_dict()
+        if key == "train_cfg":
+            assert other["rpn"].pop("allowed_border") in (0, -1)  # mmdet's two files differ; detectron2 has no border
+            assert mine["rpn"].pop("allowed_border") == -1
+            if not protocol.masks:
+                mine["rcnn"].pop("mask_size")
+        elif not protocol.masks:
+            mine["rcnn"].pop("mask_thr_binary")
+        assert mine == other
+
+
+def test_c4_needs_a_last_stage():
+    with pytest.raises(ValueError, match=r"'c4' needs a ResNet"):
+        build(Tokens(), 5, MEAN, STD, small(detector="c4"))
+
+
+def test_a_detector_with_other_maps_is_refused(monkeypatch):
+    whole = detection.EncoderBackbone.forward
+    monkeypatch.setattr(
+        detection.EncoderBackbone, "forward", lambda self, x: tuple(level + 1e-6 for level in whole(self, x))
+    )
+    for encoder, changes in ((Tokens(), {}), (Stages(), {}), (Layers(), {"detector": "c4"})):
+        with pytest.raises(ValueError, match="does not compute the encoder's own feature maps"):
+            build(encoder, 5, MEAN, STD, small(**changes))
+
+
+def test_norms_of_the_heads():
+    model = build(Stages(), 5, MEAN, STD, small(head_norm=True, box_head="4conv1fc", mask_convs=2))
+    assert type(model.roi_head.bbox_head).__name__ == "Shared4Conv1FCBBoxHead"
+
+    def norms(module: nn.Module) -> int:
+        return sum(isinstance(layer, nn.BatchNorm2d) for layer in module.modules())
+
+    # four laterals and four outputs; four shared convolutions; two; none in the proposal head
+    assert [norms(m) for m in (model.neck, model.roi_head.bbox_head, model.roi_head.mask_head)] == [8, 4, 2]
+    assert norms(model.rpn_head) == 0
+    plain = build(Stages(), 5, MEAN, STD, small())
+    assert norms(plain) == norms(plain.backbone) == 4
+
+
 def test_strides_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match=r"strides \(8, 16, 32, 64\), detection\.strides asks for \(4, 8, 16, 32\)"):
         build(Stages(first=8), 5, MEAN, STD, small())
@@ -252,7 +378,7 @@ def test_batches_depend_on_nothing_but_seed_and_update():
 
 
 def test_masks_and_boxes_stay_on_their_object(coco):
-    data = detection._Pictures(detection._Split(coco.train_images, coco.train_json), small(), training=True)
+    data = detection._Pictures(detection._Split(coco.train_images, coco.train_json, True), small(), training=True)
     assert data.ids == [1, 2, 4, 5]  # without the picture that has no object
     flipped = 0
     for draw in range(8):
@@ -268,14 +394,51 @@ def test_masks_and_boxes_stay_on_their_object(coco):
             tight = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
             np.testing.assert_allclose(box.numpy(), tight, atol=1.1)
     assert 0 < flipped < 8
+    several = small(train_sides=[40, 48, 56], train_long_side=60)
+    data = detection._Pictures(detection._Split(coco.train_images, coco.train_json, True), several, training=True)
+    shapes = set()
+    for draw in range(12):
+        item = data[draw, 0]
+        masks = item["data_samples"].gt_instances.masks
+        assert tuple(item["inputs"].shape[1:]) == (masks.height, masks.width)
+        shapes.add(tuple(item["inputs"].shape[1:]))
+    assert shapes == {(40, 50), (48, 60)}  # 56 would be 70 wide
+    boxes = small(masks=False)
+    data = detection._Pictures(detection._Split(coco.train_images, coco.train_json, False), boxes, training=False)
+    assert data[0, 0]["inputs"].shape == (3, 64, 80)
+    data = detection._Pictures(detection._Split(coco.train_images, coco.train_json, True), small(), training=True)
     assert [bool(data[draw, 0]["data_samples"].flip) for draw in (4, 4)] in ([True] * 2, [False] * 2)
 
 
 def test_schedule():
-    protocol = small(lr=1.0, warmup=4, iterations=30, milestones=[10, 20])
+    protocol = small(lr=1.0, warmup=4, warmup_factor=0.2, iterations=30, milestones=[10, 20])
     rates = [rate(update, protocol) for update in range(30)]
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert (rates[9], rates[10], rates[20]) == pytest.approx((1.0, 0.1, 0.01))
+    cosine = small(lr=2.0, warmup=4, warmup_factor=0.0, iterations=20, schedule="cosine")
+    rates = [rate(update, cosine) for update in range(21)]
+    assert rates[0] == 0
+    assert (rates[2], rates[10], rates[20]) == pytest.approx((0.5 * (1 + np.cos(np.pi / 10)), 1.0, 0.0))
+
+
+def test_statistics_are_renewed_before_the_judgement(coco, tmp_path):
+    """Plain means over three batches by the weights as they end, against means taken with hooks."""
+    protocol = small(precise_norm=3, head_norm=True)
+    torch.manual_seed(0)
+    work = tmp_path / "work"
+    work.mkdir()
+    split = detection._Split(coco.train_images, coco.train_json, True)
+    detector = detection._Detector(Stages(), split, MEAN, STD, protocol, torch.device("cpu"), 0, work / "train.pt", 0)
+    layer, seen = detector.model.backbone.encoder.stages[0][1], []
+    layer.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].detach().clone()))
+    told = []
+    detector.train(lambda done, info: told.append(done))
+    assert len(seen) == 2 + 3 and told[-3:] == [3, 4, 5]
+    mean = torch.stack([x.mean(dim=(0, 2, 3)) for x in seen[2:]]).mean(dim=0)
+    spread = torch.stack([x.transpose(0, 1).flatten(1).var(dim=1) for x in seen[2:]]).mean(dim=0)
+    torch.testing.assert_close(layer.running_mean, mean)
+    torch.testing.assert_close(layer.running_var, spread)
+    assert layer.momentum == 0.1
 
 
 # ------------------------------------------------------------------------------------------------ the whole
@@ -308,7 +471,7 @@ def test_evaluate(coco, tmp_path, encoder):
     assert told == sorted(told)
     assert told[-1] == (3 + 2 + 2 + 2, 9)  # updates and pictures judged, of the check and of the job
     with Image.open(result["artifacts"]["detections"]) as drawing:
-        assert drawing.size == (440, 496)
+        assert drawing.size == (550, 530)
     # The encoder passed and the global generators are as before; the copy was trained.
     assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
     assert all(p.grad is None and not p.requires_grad for p in encoder.parameters())
@@ -316,6 +479,22 @@ def test_evaluate(coco, tmp_path, encoder):
     assert (np.random.get_state()[1] == generators[1]).all()  # noqa: NPY002
     trained = weights(tmp_path / "work")
     assert all(not torch.equal(trained[f"backbone.encoder.{key}"], before[key]) for key in before if "weight" in key)
+
+
+def test_boxes_alone_by_vocs_rule(coco, tmp_path):
+    for file in (coco.train_json, coco.val_json):
+        edit(file, lambda content: [entry.pop("segmentation") for entry in content["annotations"]])
+        edit(file, lambda content: [entry.update(iscrowd=0, difficult=1) for entry in content["annotations"][3:]])
+    protocol = small(detector="c4", masks=False, head_norm=True, metric="voc07", schedule="cosine")
+    torch.manual_seed(0)
+    result = run(coco, tmp_path / "work", encoder=Layers(), protocol=protocol)
+    names = {"bbox_AP", "bbox_AP50", "bbox_AP75"}
+    assert set(result["metrics"]) == names | {f"coco_{name}" for name in (*names, "bbox_APs")}
+    assert result["details"]["train"]["pictures"] == 4  # difficult objects are trained on
+    with Image.open(result["artifacts"]["detections"]) as drawing:
+        assert drawing.size[0] == 550
+    with pytest.raises(ValueError, match="annotation 1 has no segmentation"):
+        run(coco, tmp_path / "masks")
 
 
 def test_same_seed_same_result_whoever_loads_the_pictures(coco, tmp_path):
@@ -451,6 +630,144 @@ def test_masks_are_sized_by_their_own_area():
     metrics = coco_metrics(images, [diagonal], CATEGORIES, [stray, hit])
     # The stray mask of 16 pixels is small too, so it counts as a false detection before the hit.
     assert metrics["segm_APs"] == pytest.approx(50)
+
+
+def perturbed(content: dict) -> list[dict]:
+    """Detections made of the truth: moved, missed, doubled, of a wrong class, on crowds, and out of nothing."""
+    from pycocotools import mask as coding
+    from pycocotools.coco import COCO
+
+    coco = COCO()
+    coco.dataset = copy.deepcopy(content)
+    coco.createIndex()
+    rng, results = np.random.default_rng(0), []
+    classes = [category["id"] for category in content["categories"]]
+    for entry in content["annotations"]:
+        mask, (x, y, w, h) = coco.annToMask(entry), entry["bbox"]
+        for _ in range(int(rng.choice([0, 1, 1, 1, 2, 3]))):
+            dx, dy = (int(v) for v in rng.integers(-6, 7, 2))
+            coded = coding.encode(np.asfortranarray(np.roll(mask, (dy, dx), (0, 1))))
+            results.append(
+                {
+                    "image_id": entry["image_id"],
+                    "category_id": entry["category_id"] if rng.random() < 0.9 else int(rng.choice(classes)),
+                    "bbox": [x + dx, y + dy, w * rng.uniform(0.8, 1.2), h],
+                    "score": round(float(rng.random()), 2),  # with ties
+                    "segmentation": coded,
+                }
+            )
+    for image in content["images"]:
+        box = [3, 4, 30, 40]
+        mask = np.zeros((image["height"], image["width"]), dtype=np.uint8, order="F")
+        mask[4:44, 3:33] = 1
+        stray = {"image_id": image["id"], "category_id": classes[0], "bbox": box, "score": float(rng.random())}
+        results.append(stray | {"segmentation": coding.encode(mask)})
+    return results
+
+
+def test_metrics_are_those_of_pycocotools(data_root):
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    content = json.loads((data_root / "coco-mini/annotations/instances_val.json").read_text())
+    assert any(entry["iscrowd"] for entry in content["annotations"])
+    results = perturbed(content)
+    given = copy.deepcopy((content, results))
+    ours = coco_metrics(content["images"], content["annotations"], content["categories"], results)
+    assert json.dumps(content) == json.dumps(given[0])  # nothing passed was changed
+    expected = {}
+    for kind, other in (("bbox", "segmentation"), ("segm", "bbox")):
+        truth = COCO()
+        truth.dataset = copy.deepcopy(content)
+        truth.createIndex()
+        own = [{key: value for key, value in result.items() if key != other} for result in copy.deepcopy(results)]
+        found = truth.loadRes(own)
+        if kind == "segm":  # a mask is as large as it has pixels
+            from pycocotools import mask as coding
+
+            for annotation in found.dataset["annotations"]:
+                assert annotation["area"] == coding.area(annotation["segmentation"])
+        judge = COCOeval(truth, found, kind)
+        judge.evaluate()
+        judge.accumulate()
+        judge.summarize()
+        names = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+        expected |= {f"{kind}_{name}": 100 * value for name, value in zip(names, judge.stats[:6], strict=True)}
+    assert len(expected) == 12
+    assert ours == pytest.approx(expected, abs=1e-9)
+    assert 5 < ours["segm_AP"] < ours["segm_AP50"] < 95
+
+
+def devkit_ap(truth: list[dict], found: list[dict], threshold: float) -> float:
+    """AP of one class as the VOC development kit of 2007 computes it, detection by detection."""
+    hits, taken = [], set()
+    for detection_ in sorted(found, key=lambda entry: -entry["score"]):
+        best, match = -1.0, None
+        for entry in truth:
+            if entry["image_id"] != detection_["image_id"]:
+                continue
+            (ax, ay, aw, ah), (bx, by, bw, bh) = detection_["bbox"], entry["bbox"]
+            wide = min(ax + aw, bx + bw) - max(ax, bx)
+            high = min(ay + ah, by + bh) - max(ay, by)
+            if wide > 0 and high > 0:
+                overlap = wide * high / (aw * ah + bw * bh - wide * high)
+                if overlap > best:
+                    best, match = overlap, entry
+        if match is not None and best >= threshold:
+            if match.get("difficult"):
+                continue
+            hits.append(match["id"] not in taken)
+            taken.add(match["id"])
+        else:
+            hits.append(False)
+    objects = sum(not entry.get("difficult") for entry in truth)
+    total = 0.0
+    for step in range(11):
+        best = 0.0
+        for rank in range(1, len(hits) + 1):
+            if sum(hits[:rank]) / objects >= step / 10:
+                best = max(best, sum(hits[:rank]) / rank)
+        total += best / 11
+    return total
+
+
+def test_vocs_metrics_equal_a_literal_loop():
+    rng = np.random.default_rng(3)
+    truth, found = [], []
+    for number in range(1, 61):
+        w, h = (int(v) for v in rng.integers(8, 40, 2))
+        x, y = (int(v) for v in rng.integers(0, 40, 2))
+        entry = rectangle(number, int(rng.integers(1, 15)), (x, y, w, h)) | {"difficult": int(rng.random() < 0.2)}
+        truth.append(entry)
+        for _ in range(int(rng.integers(0, 4))):
+            moved = [x + rng.normal(0, 2), y + rng.normal(0, 2), w * rng.uniform(0.7, 1.2), float(h)]
+            category = entry["category_id"] if rng.random() < 0.9 else 3
+            found.append({"image_id": entry["image_id"], "category_id": category, "bbox": moved, "score": rng.random()})
+        found.append({"image_id": 20, "category_id": 9, "bbox": [0, 0, 9, 9], "score": rng.random() / 4})  # no object
+    by_threshold = [
+        np.mean(
+            [
+                devkit_ap(*([e for e in entries if e["category_id"] == c] for entries in (truth, found)), threshold)
+                for c in (3, 9)
+            ]
+        )
+        for threshold in np.arange(0.5, 1.0, 0.05)
+    ]
+    ours = voc07_metrics(truth, CATEGORIES, found)
+    assert ours["bbox_AP50"] == pytest.approx(100 * by_threshold[0], abs=1e-4)  # its sums are float32
+    assert ours["bbox_AP75"] == pytest.approx(100 * by_threshold[5], abs=1e-4)
+    assert ours["bbox_AP"] == pytest.approx(100 * np.mean(by_threshold), abs=1e-4)
+    assert 0 < ours["bbox_AP75"] < ours["bbox_AP50"] < 100
+    assert voc07_metrics(truth, CATEGORIES, []) == {"bbox_AP": 0, "bbox_AP50": 0, "bbox_AP75": 0}
+
+
+def test_difficult_objects_count_for_nothing():
+    images = [{"id": 1, "file_name": "1.png", "width": 100, "height": 80}]
+    truth = [rectangle(1, 1, (10, 10, 20, 40)), rectangle(2, 1, (50, 10, 20, 40)) | {"difficult": 1}]
+    hits = [{"image_id": 1, "category_id": 3, "bbox": entry["bbox"], "score": 0.9} for entry in truth]
+    for found in (hits, hits[:1], [hits[0], hits[1], hits[1]]):
+        assert voc07_metrics(truth, CATEGORIES, found)["bbox_AP"] == pytest.approx(100)
+        assert coco_metrics(images, truth, CATEGORIES, found, ["bbox"])["bbox_AP"] == pytest.approx(100)
 
 
 def rectangle_mask(box) -> dict:

@@ -187,6 +187,66 @@ def test_coco(miniature: Miniature, where: Where) -> None:
         catalogue.coco_set("coco2017", where)
 
 
+def test_voc(miniature: Miniature, where: Where) -> None:
+    miniature("voc0712", root_of(where))
+    voc = catalogue.coco_set("voc0712", where)
+    assert len(voc.classes) == 20 and voc.source == "PASCAL VOC 2007 + 2012, incomplete (6 train, 2 val)"
+    train, val = (json.loads(path.read_text()) for path in (voc.train_json, voc.val_json))
+    assert [image["file_name"] for image in train["images"]] == [
+        *(f"VOC2007/JPEGImages/00000{i}.jpg" for i in (1, 2, 3)),
+        *(f"VOC2012/JPEGImages/2008_00000{i}.jpg" for i in (1, 2, 3)),
+    ]
+    assert [image["file_name"][-10:] for image in val["images"]] == ["000004.jpg", "000005.jpg"]
+    names = {category["id"]: category["name"] for category in val["categories"]}
+    assert [(names[a["category_id"]], a["difficult"]) for a in val["annotations"]] == [
+        ("dog", 0),
+        ("car", 1),
+        ("dog", 0),
+    ]
+    for content, root in ((train, voc.train_images), (val, voc.val_images)):
+        sizes = {image["id"]: (image["width"], image["height"]) for image in content["images"]}
+        assert set(sizes.values()) == {(80, 60)}
+        for annotation in content["annotations"]:
+            x, y, w, h = annotation["bbox"]
+            assert annotation["area"] == w * h and x + w <= 80 and y + h <= 60
+            if names[annotation["category_id"]] == "dog":  # the box is the bright rectangle, to the pixel
+                assert [x, y, w, h] == [5, 10, 20, 40]
+                file = content["images"][annotation["image_id"] - 1]["file_name"]
+                pixels = np.asarray(Image.open(root / file).convert("L"))
+                assert pixels[10:50, 5:25].mean() > 150 > 60 > pixels[55:].mean()
+            else:
+                assert [x, y, w, h] == [29, 0, 51, 20]
+    (line,) = (line for line in catalogue.statuses(where) if line.name == "voc0712")
+    assert line.found and line.counts == {"train": 6, "val": 2} and "6 of 16,551 train" in line.note
+    assert not catalogue.has_masks("voc0712") and catalogue.has_masks("coco2017")
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("VOC2007/Annotations/000002.xml", lambda text: text[:90], "000002.xml is no annotation of PASCAL VOC"),
+        ("VOC2012/Annotations/2008_000001.xml", lambda text: text.replace("dog", "unicorn"), "no class 'unicorn'"),
+        ("VOC2007/Annotations/000004.xml", lambda text: text.replace("xmax", "x"), "it has no bndbox/xmax"),
+        ("VOC2007/Annotations/000004.xml", lambda text: text.replace(">25<", ">4<"), "a box of -1 x 40 pixels"),
+        ("VOC2007/Annotations/000005.xml", None, "000005.xml is no annotation of PASCAL VOC"),
+        ("VOC2007/JPEGImages/000001.jpg", None, "000001.jpg is missing, a list of VOC2007 names it"),
+        ("VOC2007/ImageSets/Main/test.txt", lambda text: "", "test.txt names no picture"),
+        ("VOC2012/ImageSets/Main/trainval.txt", None, r"lacks VOC2012/ImageSets/Main/trainval\.txt; to get it: host"),
+    ],
+)
+def test_damaged_voc(
+    file: str, change: Callable[[str], str] | None, message: str, miniature: Miniature, where: Where
+) -> None:
+    path = miniature("voc0712", root_of(where)) / file
+    if change is None:
+        path.unlink()
+    else:
+        path.write_text(change(path.read_text()))
+    with pytest.raises(UserError, match=message) as caught:
+        catalogue.coco_set("voc0712", where)
+    assert "\n" not in str(caught.value)
+
+
 def test_market(miniature: Miniature, where: Where) -> None:
     folder = miniature("market1501", root_of(where))
     market = catalogue.reid_set("market1501", where, size=(32, 16))

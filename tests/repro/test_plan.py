@@ -57,6 +57,36 @@ def test_fine_tuned_reid_is_asked_for_by_name(settings: Settings) -> None:
     assert sorted(node.stage for node in plan.graph(made, settings)) == ["pretrain", "reid_finetune"]
 
 
+def detection_job(settings: Settings, method: str, track: str, *overrides: str, protocol: str = "") -> plan.Job:
+    chosen = (f"detection={protocol}",) if protocol else ()
+    request = Request((method,), track, ("detection",), overrides=overrides, protocols=chosen)
+    made = plan.make(request, settings)
+    return next(job for job in made.jobs if job.kind == "detection")
+
+
+def test_a_data_set_without_masks_brings_its_protocol(settings: Settings) -> None:
+    job = detection_job(settings, "glnet", "imagenet", "data.detection=voc0712")
+    assert job.spec["protocol"]["name"] == "voc" and not job.spec["protocol"]["values"]["masks"]
+    assert "voc0712 (PASCAL VOC 2007 + 2012)" in job.missing
+    other = detection_job(settings, "glnet", "imagenet", "data.detection=voc0712", protocol="triplet_voc")
+    assert other.spec["protocol"]["values"]["lr"] == 0.2
+    with pytest.raises(UserError, match=r"has no masks, which .*'fast' needs.*detection=voc"):
+        detection_job(settings, "glnet", "imagenet", "data.detection=voc0712", protocol="fast")
+    with pytest.raises(UserError, match=r"no masks to judge segmentation by"):
+        plan.make(Request(("glnet",), "imagenet", ("segmentation",), overrides=("data.detection=voc0712",)), settings)
+    with pytest.raises(UserError, match=r"did you mean 'triplet'"):
+        detection_job(settings, "glnet", "imagenet", protocol="tripet")
+
+
+def test_estimates_of_detection_follow_the_pixels_and_the_tokens(settings: Settings) -> None:
+    base = detection_job(settings, "glnet", "cifar").seconds
+    assert detection_job(settings, "glnet", "cifar", "detection.iterations=22500").seconds == pytest.approx(base / 2)
+    vit = detection_job(settings, "aps", "cifar").seconds
+    assert vit == pytest.approx(base * (1 + 64 * 96 / (6 * 192)))  # 6,144 tokens of 192 channels
+    assert vit < 86400
+    assert detection_job(settings, "aps", "cifar", protocol="fast").seconds > 100 * 86400
+
+
 def marks(settings: Settings, **change: object) -> dict[str, str]:
     return {job.kind: job.fingerprint for job in plan.make(dataclasses.replace(APS, **change), settings).jobs}
 

@@ -24,7 +24,8 @@ TINY = (
     " finetune.epochs=1 finetune.batch=8 finetune.precision=fp32"
     " detection.short_side=64 detection.long_side=96 detection.width=16 detection.fc_width=16 detection.mask_convs=1"
     " detection.iterations=2 detection.batch=2 detection.proposals=20 detection.rpn_samples=16 detection.roi_samples=16"
-    " detection.milestones=[] reid_finetune.epochs=1 reid_finetune.identities=2 reid_finetune.pictures=2"
+    " detection.candidates=40 detection.test_candidates=40 detection.test_proposals=20 detection.milestones=[]"
+    " reid_finetune.epochs=1 reid_finetune.identities=2 reid_finetune.pictures=2"
 ).split()
 LAYOUTS = {
     "cifar": ("cifar10-jpeg", {"train": 20, "test": 10}, ["data.classification=cifar10-jpeg"]),
@@ -59,6 +60,25 @@ def test_every_stage_runs(
     for record in left.values():
         for file in record["artifacts"].values():
             assert (settings.workspace / file).is_file()
+
+
+def test_voc_evaluates(miniature: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    miniature("imagenet", tmp_path / "data")
+    miniature("voc0712", tmp_path / "data")
+    settings = Settings(workspace=tmp_path / "work", data_root=tmp_path / "data")
+    monkeypatch.setattr(jobs, "settle", lambda count: None)
+    tiny = [word for word in TINY if word.startswith("detection.")]
+    few = ("network.depth=18", "network.width=8", "detection.train_sides=[48,64]", "detection.precise_norm=1")
+    made = plan.make(
+        Request(("random",), "imagenet", ("detection",), overrides=(*tiny, *few, "data.detection=voc0712")), settings
+    )
+    jobs.run(str(settings.workspace), [plan.as_args(job, settings) for job in made.jobs])
+    assert all(job.cached for job in plan.make(made.request, settings).jobs)
+    left = map(json.loads, (p.read_text() for p in (tmp_path / "work/records").glob("*.json")))
+    (record,) = (record for record in left if record["kind"] == "detection")
+    assert {"bbox_AP", "bbox_AP50", "bbox_AP75", "coco_bbox_AP"} <= record["metrics"].keys()
+    assert "segm_AP" not in record["metrics"]
+    assert record["provenance"]["data"]["source"] == "PASCAL VOC 2007 + 2012, incomplete (6 train, 2 val)"
 
 
 def test_sysu_30k_as_the_released_script_judges_it(
