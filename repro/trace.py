@@ -14,7 +14,7 @@ from eval import protocols, scores
 from leaderboards import published
 from leaderboards.arms import MAIN_METRICS, Arm, arms, kind_of, origin_of
 from leaderboards.statistics import paired
-from repro import recipes, records, show
+from repro import recipes, records, show, tracks
 from repro.errors import UserError, unknown
 from repro.records import Record
 from repro.settings import Settings
@@ -77,19 +77,44 @@ def explain(cell: str, settings: Settings) -> str:
         lines.append(f"protocol: {protocol['name']} ({protocol['hash']})")
     if record["kind"] == "detection":
         lines.append("boxes and masks come from this one record")
-    if record is not origin and origin["kind"] != "pretrain":
+    if record is not origin and origin["kind"] not in ("pretrain", "import"):
         lines.append("the pre-training behind it is not at hand")
     changes, problem = _changes(record, origin)
+    track = tracks.find(record["track"])
+    role = {"reid": "reid", "reid_finetune": "reid", "detection": "detection"}.get(record["kind"], "classification")
+    if about["data"]["name"] != getattr(track, role):
+        changes.append(f"data.{role}={json.dumps(about['data']['name'])}")
     lines += ["", "to do it again (with the code of then: the first line too)"]
     if about.get("commit", "unknown") != "unknown":
         lines.append(f"  git checkout {about['commit'][:12]} && pip install -e .")
     evaluation = record["kind"] if record["kind"] in MAIN_METRICS else "knn"
-    words = ["python", "-m", "repro", "run", "--method", _arm(record), "--track", record["track"]]
-    words += ["--eval", evaluation, "--seed", str(record["seed"])]
+    words = ["python", "-m", "repro", *_what(record, origin), "--track", record["track"], "--eval", evaluation]
+    if protocol.get("name") and protocol["name"] != track.protocols.get(record["kind"]):
+        words += ["--protocol", f"{record['kind']}={protocol['name']}"]
     lines.append("  " + shlex.join(words + (["--set", *changes] if changes else [])))
     if problem:
         lines.append(f"  {problem}")
     return "\n".join(lines)
+
+
+def _what(record: Record, origin: Record) -> list[str]:
+    """The verb and what it is done with."""
+    if origin["kind"] != "import":
+        return ["run", "--method", _arm(record), "--seed", str(record["seed"])]
+    details = origin["details"]
+    words = ["eval", "--checkpoint", details["file"], "--arch", _arch(origin)[0], "--name", record["method"]]
+    return [*words, "--normalise", details["normalise"]]
+
+
+def _arch(origin: Record) -> tuple[str, list[str]]:
+    """The `--arch` that is nearest to the network of an imported checkpoint, and in what it differs from that."""
+    from repro.weights import ARCHS
+
+    network = origin["details"]["recipe"]["network"]
+    apart = {
+        name: _differing("network", network, known) for name, known in ARCHS.items() if known["arch"] == network["arch"]
+    }
+    return min(apart.items(), key=lambda item: len(item[1]))
 
 
 def _chain(record: Record, by_mark: Mapping[str, Record]) -> list[Record]:
@@ -120,7 +145,7 @@ def _code(about: Mapping[str, Any]) -> str:
 
 def _changes(record: Record, origin: Record) -> tuple[list[str], str]:
     """`table.key=value` wherever recipe or protocol differ from this checkout's, and what stands in the way."""
-    changes: list[str] = []
+    changes = _arch(origin)[1] if origin["kind"] == "import" else []
     then = origin["details"].get("recipe") if origin["kind"] == "pretrain" else None
     if then:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,11 @@ def test_torchvisions_resnet_to_the_boards(capsys: pytest.CaptureFixture[str]) -
     assert "not trained here: weights of Author-R18.pth" in board and "| imported" in board and "ResNet-18" in board
     assert "author_r18" not in Path("repro-work/boards/efficiency.md").read_text()
     assert main(line) == 0
+    assert "everything was cached: 3 jobs" in capsys.readouterr().out
+    assert main(["explain", left["knn"]["fingerprint"][:12]]) == 0
+    command = shlex.split(capsys.readouterr().out.strip().splitlines()[-1])[3:]
+    assert command[:5] == ["eval", "--checkpoint", "Author-R18.pth", "--arch", "resnet18"]
+    assert main([*command, "--executor", "local", "--set", "data.limit=100"]) == 0
     assert "everything was cached: 3 jobs" in capsys.readouterr().out
 
 
