@@ -64,7 +64,10 @@ def run(workspace: str, jobs: Sequence[Mapping[str, Any]]) -> None:
             continue
         name = f"{job['kind']} {job['method']}{':' + job['variant'] if job['variant'] else ''} seed {job['seed']}"
         try:
-            record, scratch = _one(place, job)
+            made = _one(place, job)
+            if made is None:
+                return
+            record, scratch = made
             path, ours = records.write(place.records, record)
         except Stopped:
             print(f"{name}: stopped on request, it goes on from its checkpoint", flush=True)
@@ -92,8 +95,8 @@ def run(workspace: str, jobs: Sequence[Mapping[str, Any]]) -> None:
         raise SystemExit("; ".join(reasons))
 
 
-def _one(place: Workspace, job: Mapping[str, Any]) -> tuple[records.Record, tuple[str, ...]]:
-    """The record of a job, and which files nobody needs once it is written."""
+def _one(place: Workspace, job: Mapping[str, Any]) -> tuple[records.Record, tuple[str, ...]] | None:
+    """The record of a job, and which files nobody needs once it is written; None where another process writes it."""
     stages = import_module("repro.stages.common")
     where = Where(Path(job["data_root"]) if job["data_root"] else None, place.data)
     task: Task = stages.Task(
@@ -106,11 +109,13 @@ def _one(place: Workspace, job: Mapping[str, Any]) -> tuple[records.Record, tupl
     )
     task.folder.mkdir(parents=True, exist_ok=True)
     module, _, name = STAGES[task.kind].partition(":")
-    stage: Callable[[Task], Outcome] = getattr(import_module(module), name)
+    stage: Callable[[Task], Outcome | None] = getattr(import_module(module), name)
     settle(task.spec["threads"])
     _reset_peak()
     wall, cpu = time.monotonic(), time.process_time()
     outcome = stage(task)
+    if outcome is None:
+        return None
     wall, cpu = time.monotonic() - wall, time.process_time() - cpu
     import torch
 

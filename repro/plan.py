@@ -90,6 +90,7 @@ class Request:
     overrides: tuple[str, ...] = ()  # "table.key=value"
     protocols: tuple[str, ...] = ()  # "linear=fast,glnet": in place of the track's own
     checkpoint: Checkpoint | None = None  # evaluated beside the methods
+    processes: int = 1  # that share the batches of a pre-training
 
 
 @dataclass(frozen=True)
@@ -385,6 +386,8 @@ class _Builder:
         units = self.pictures() * recipe["pretrain"]["epochs"] * recipes.relative_cost(info, variant)
         sizes = {"size": track.size, "stored": track.stored}
         spec = {**sizes, "recipe": recipe, "threads": track.resources["pretrain"].cpus}
+        if self.request.processes > 1:
+            spec["processes"] = self.request.processes
         parent = self.add(
             "pretrain", info, variant, seed, "classification", spec, seconds=10 + units / track.units_per_second
         )
@@ -492,6 +495,7 @@ def make(request: Request, settings: Settings) -> Plan:
         overrides=request.overrides,
         protocols=request.protocols,
         checkpoint=request.checkpoint,
+        processes=request.processes,
     )
     chosen = parse_protocols(request.protocols, request.evaluations)
     data = _data_names(track, request, stated.get("data", {}))

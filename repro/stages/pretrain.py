@@ -23,7 +23,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from methods.base import Batch, Clock, DataInfo, Method, Streams, Views, load_method
 from methods.parts.lars import LARS
-from repro import checkpoints
+from methods.parts.norm import synchronised
+from repro import checkpoints, distributed
 from repro.data import catalogue
 from repro.errors import Stopped, UserError
 from repro.recipes import Recipe
@@ -89,13 +90,24 @@ class PretrainLoop:
         device: torch.device,
         folder: Path,
         progress: Progress,
+        group: distributed.Group | None = None,
     ) -> None:
+        """group: the processes that share every batch; None is this one alone."""
+        self.group = group or distributed.Group()
+        if self.group.size > 1:
+            synchronised(method)
         self.method, self.images, self.labels, self.recipe = method.to(device), images, labels, recipe
         self.seed, self.device, self.folder, self.progress = seed, device, folder, progress
         if recipe["channels_last"]:
             self.method.to(memory_format=torch.channels_last)
         self.optimizer = build_optimizer(self.method, recipe)
         self.loads = len(images) // recipe["batch"]
+        rows = recipe["batch"] // recipe["accumulate"]
+        if rows % self.group.size:
+            raise UserError(
+                f"{rows} pictures a micro-batch (pretrain.batch / pretrain.accumulate) are not {self.group.size} equal"
+                " parts, one for each process; choose another number of processes"
+            )
         if recipe["epochs"] and self.method.updates_per_load and not self.loads:
             raise UserError(
                 f"pretrain.batch = {recipe['batch']} is more than the {len(images)} pictures there are;"
@@ -168,10 +180,12 @@ class PretrainLoop:
             self.notes.append(f"passed over a checkpoint: {note}")
         if state is not None:
             self.restore(state)
-        self._trim_log()
+        if self.group.first:
+            self._trim_log()
         self.method.train()
         started, saved, before = time.monotonic(), time.monotonic(), self.seconds
-        with _on_sigterm(self._ask_to_stop), self._log.open("a", encoding="utf-8") as log:
+        with _on_sigterm(self._ask_to_stop), contextlib.ExitStack() as stack:
+            log = stack.enter_context(self._log.open("a", encoding="utf-8")) if self.group.first else None
             while self.epoch < self.recipe["epochs"]:
                 order = self._order(self.epoch)
                 while self.load < self.loads:
@@ -183,28 +197,33 @@ class PretrainLoop:
                         self._look(log)
                     done = self.epoch * self.loads + self.load
                     self.progress(done, self.recipe["epochs"] * self.loads, {"epoch": self.epoch, **self.losses})
-                    if self._stop or (time.monotonic() - saved > _SAVE_EVERY and not finished):
-                        checkpoints.save(self._checkpoint, self.state())
+                    stop = self.group.any(self._stop)
+                    if stop or (time.monotonic() - saved > _SAVE_EVERY and not finished):
+                        self._save()
                         saved = time.monotonic()
-                    if self._stop:
+                    if stop:
                         raise Stopped
                     yield
                 self.epoch, self.load = self.epoch + 1, 0
                 if time.monotonic() - saved > _SAVE_EVERY or self.epoch == self.recipe["epochs"]:
-                    checkpoints.save(self._checkpoint, self.state())
+                    self._save()
                     saved = time.monotonic()
+
+    def _save(self) -> None:
+        if self.group.first:  # all processes are in the same state, and go on from the same file
+            checkpoints.save(self._checkpoint, self.state())
 
     def _order(self, epoch: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed_of(self.seed, epoch, "order"))
         return torch.randperm(len(self.images), generator=generator)
 
     def micro_batches(self, order: Tensor) -> list[Iterator[Views]]:
-        """The pictures of this load as micro-batches, contiguous parts that step side by side."""
+        """This process's pictures of this load as micro-batches, contiguous parts that step side by side."""
         size, parts = self.recipe["batch"], self.recipe["accumulate"]
         rows = order[self.load * size : (self.load + 1) * size]
         steps = []
         for micro in range(parts):
-            part = slice(micro * size // parts, (micro + 1) * size // parts)
+            part = self.group.part(slice(micro * size // parts, (micro + 1) * size // parts))
             batch = Batch(
                 self.images[rows[part]].to(self.device, non_blocking=True),
                 None if self.labels is None else self.labels[rows[part]].to(self.device, non_blocking=True),
@@ -240,8 +259,9 @@ class PretrainLoop:
                 total = torch.stack([value for name, value in outputs.items() if name.startswith("loss_")]).sum()
                 (total / parts).backward()
             if counter:
-                self.flops += counter.get_total_flops()
+                self.flops += counter.get_total_flops() * self.group.size
             pending.append({name: value for name, value in outputs.items() if name.startswith("pending_")})
+        self.group.average([p.grad for p in self.method.parameters() if p.grad is not None])
         if recipe["clip_norm"]:
             torch.nn.utils.clip_grad_norm_(self.method.parameters(), recipe["clip_norm"], foreach=True)
         self.optimizer.step()
@@ -252,10 +272,11 @@ class PretrainLoop:
         self._last = {name: value for name, value in outputs.items() if not name.startswith("pending_")}
 
     def _look(self, log: Any) -> None:
-        """Bring the last losses to the host, check and log them."""
+        """Bring the last losses to the host, check and log them; log: None in all processes but the first."""
         names = list(self._last)
-        values = torch.stack([self._last[name].detach().float() for name in names]).tolist()
-        self.losses = dict(zip(names, values, strict=True))
+        values = torch.stack([self._last[name].detach().float() for name in names])
+        self.group.average([values])
+        self.losses = dict(zip(names, values.tolist(), strict=True))
         total = sum(value for name, value in self.losses.items() if name.startswith("loss_"))
         if not abs(total) < float("inf"):
             raise UserError(
@@ -266,11 +287,14 @@ class PretrainLoop:
         self.widest = max(self.widest, spread)
         if self.collapsed_at is None and (spread < _COLLAPSED or spread < min(_NARROW, self.widest / 3)):
             self.collapsed_at = self.updates
+        if self.collapsed_at == self.updates and log:
             print(
                 f"warning: collapsing, the spread of the projections is {spread:.3f} of a uniform one at update"
                 f" {self.updates}; lower pretrain.lr or lengthen pretrain.warmup_epochs",
                 flush=True,
             )
+        if not log:
+            return
         line = {"epoch": self.epoch, "updates": self.updates, "seconds": round(self.seconds, 3), **self.losses}
         log.write(json.dumps(line) + "\n")
         log.flush()
@@ -289,8 +313,8 @@ def _on_sigterm(handler: Any) -> Iterator[None]:
         signal.signal(signal.SIGTERM, old)
 
 
-def run(task: Task) -> Outcome:
-    """Pre-train one encoder and leave it as `encoder.pt` in the job's folder."""
+def run(task: Task) -> Outcome | None:
+    """Pre-train one encoder and leave it as `encoder.pt` in the job's folder; None in all processes but the first."""
     spec, recipe = task.spec, task.spec["recipe"]
     wanted = spec["data"]
     pictures = catalogue.load_classification(
@@ -304,17 +328,21 @@ def run(task: Task) -> Outcome:
         labels = None if labels is None else labels.to(here)
     info = DataInfo(spec["size"], pictures.mean, pictures.std, len(pictures.classes) or None)
     method = build_method(task.module, recipe, info, task.seed)
-    loop = PretrainLoop(
-        method,
-        images,
-        labels,
-        recipe["pretrain"],
-        seed=task.seed,
-        device=here,
-        folder=task.folder,
-        progress=task.progress,
-    )
-    loop.run()
+    with distributed.group(spec.get("processes", 1), here) as together:
+        loop = PretrainLoop(
+            method,
+            images,
+            labels,
+            recipe["pretrain"],
+            seed=task.seed,
+            device=here,
+            folder=task.folder,
+            progress=task.progress,
+            group=together,
+        )
+        loop.run()
+    if not together.first:
+        return None
     checkpoints.save(
         task.workspace.encoder(task.fingerprint),
         {

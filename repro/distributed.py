@@ -1,0 +1,87 @@
+"""Several processes that train one network together: the group they form, and what they tell each other.
+
+Who starts the processes says in the environment who they are, as SLURM's srun (SLURM_PROCID, SLURM_NTASKS, ...) or
+torchrun (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) do; how many there must be says the plan. Each holds the whole
+network and a contiguous part of the rows of a batch; gradients are averaged, BatchNorm takes its statistics over all of
+them, and rank 0 alone writes. On GPUs the tensors travel by NCCL, on CPUs, and all that the host decides, by gloo.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from repro.errors import UserError
+
+PATIENCE = datetime.timedelta(minutes=30)  # for a process that does not answer: rank 0 may be writing a checkpoint
+
+
+@dataclass(frozen=True)
+class Group:
+    """The processes of one training, of which this is number `rank` of `size`."""
+
+    rank: int = 0
+    size: int = 1
+    host: Any = None  # the gloo group, for what is decided on CPUs
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    def part(self, rows: slice) -> slice:
+        """This process's share of those rows of the batch."""
+        count = (rows.stop - rows.start) // self.size
+        return slice(rows.start + self.rank * count, rows.start + (self.rank + 1) * count)
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors of one type and device by their means over the processes."""
+        if self.size == 1 or not tensors:
+            return
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        dist.all_reduce(flat)
+        flat /= self.size
+        for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(mean.view_as(tensor))
+
+    def any(self, flag: bool) -> bool:
+        """Whether any process says so; all of them must ask."""
+        if self.size == 1:
+            return flag
+        told = torch.tensor(int(flag))
+        dist.all_reduce(told, op=dist.ReduceOp.MAX, group=self.host)
+        return bool(told)
+
+
+@contextlib.contextmanager
+def group(processes: int, device: torch.device) -> Iterator[Group]:
+    """The group of that many processes; for one process, no group at all.
+
+    Raises UserError where the environment speaks of another number of processes, or of none.
+    """
+    if processes == 1:
+        yield Group()
+        return
+    if "SLURM_PROCID" in os.environ and "RANK" not in os.environ:
+        from submitit.helpers import TorchDistributedEnvironment
+
+        TorchDistributedEnvironment().export()
+    size = os.environ.get("WORLD_SIZE", "0")
+    if size != str(processes):
+        raise UserError(
+            f"this training was planned for {processes} processes, and {size if size != '0' else 'none'} were started"
+            " together; start it through repro, which asks for as many as it planned"
+        )
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    try:
+        yield Group(dist.get_rank(), processes, dist.new_group(backend="gloo", timeout=PATIENCE))
+    finally:
+        dist.destroy_process_group()
