@@ -137,7 +137,7 @@ def page(
         outcome=_outcome,
         trust=[(name, words) for name, words in TRUST.items()],
         methods=[
-            _method(name, content, records, drawn, pictures or {})
+            _method(name, content, records, pictures or {})
             for name in sorted({str(record["method"]) for record in records})
         ],
     )
@@ -273,12 +273,9 @@ def _method(
     name: str,
     content: Content,
     records: Sequence[Record],
-    drawn: Mapping[str, Mapping[str, Sequence[str]]],
     pictures: Mapping[str, Pictures],
 ) -> dict[str, Any]:
     """What the section of one method shows."""
-    from markupsafe import Markup
-
     claimed_of = [item for item in content.asserted if item.claim.method == name]
     mine = sorted((r for r in records if r["method"] == name), key=lambda r: (r["track"], r["seed"], r["fingerprint"]))
     return {
@@ -287,13 +284,6 @@ def _method(
         "trainings": _view(Table("", _trainings(mine))),
         "results": _view(Table("", [row for board in content.evaluations for row in _results(name, board)])),
         "claims": claimed_of,
-        "curves": [
-            Markup(svg)
-            for by_arm in drawn.values()
-            for arm, svgs in by_arm.items()
-            if re.split(r"[: ]", arm)[0] == name
-            for svg in svgs
-        ],
         "pictures": [
             (
                 uri,

@@ -14,9 +14,8 @@ from leaderboards import boards, claims, published
 from leaderboards import report as page
 from repro import records
 from repro.errors import UserError, unknown
-from repro.recipes import find
+from repro.exchange import choose
 from repro.settings import Settings, require_writable
-from repro.tracks import tracks
 from repro.workspace import Workspace
 
 _PICTURES = ("detections", "ranking")  # artifacts of evaluations that people can look at
@@ -112,15 +111,8 @@ def publish(settings: Settings, methods: Sequence[str] | None, track: str | None
     target = published.FOLDER
     if not (target.parent / ".git").exists():
         raise UserError(f"publish changes the repository, and {target.parent} is none; run it in a clone")
-    if track is not None and track not in tracks():
-        raise unknown("track", track, tracks())
-    arms = {(info.name, variant) for info, variant in map(find, methods or [])}
     found, faults = records.read_all(Workspace(settings.workspace).records)
-    chosen = [
-        record
-        for record in found
-        if (not arms or (record["method"], record["variant"]) in arms) and track in (None, record["track"])
-    ]
+    chosen = choose(found, methods, track)
     if not chosen:
         raise UserError(f"no record in {Workspace(settings.workspace).records} fits; see python -m repro status")
     new = sum(records.write(target / "records", record)[1] for record in chosen)

@@ -12,7 +12,7 @@ from typing import Any
 
 from eval import protocols, scores
 from leaderboards import published
-from leaderboards.arms import MAIN_METRICS, Arm, arms, kind_of, origin_of
+from leaderboards.arms import MAIN_METRICS, OURS, TRUST, Arm, arms, kind_of, origin_of, trust_of
 from leaderboards.pairs import Difference, difference, fullest
 from repro import recipes, records, show
 from repro.errors import UserError, unknown
@@ -72,6 +72,9 @@ def explain(cell: str, settings: Settings) -> str:
         f"code:     {_code(about)}",
         "packages: " + ", ".join(f"{package} {version}" for package, version in about["packages"].items()),
     ]
+    trust = trust_of(record, origin)
+    if trust != OURS:
+        lines.append(f"trust:    {trust}, {TRUST.get(trust, 'unknown')}; no verdict rests on it")
     protocol = record.get("protocol") or {}
     if protocol.get("name"):
         lines.append(f"protocol: {protocol['name']} ({protocol['hash']})")
