@@ -65,19 +65,23 @@ def _pictures(place: Workspace, found: Sequence[records.Record]) -> dict[str, di
     shown: dict[str, dict[str, str]] = {}
     for name in _PICTURES:
         for record, path in _artifacts(place, found, (name,)):
-            shown.setdefault(record["fingerprint"], {})[name] = _data_uri(path, path.stat().st_mtime)
+            if uri := _data_uri(path, path.stat().st_mtime):
+                shown.setdefault(record["fingerprint"], {})[name] = uri
     return shown
 
 
 @lru_cache(maxsize=512)
 def _data_uri(path: Path, changed: float) -> str:
-    """A picture made small enough for a page; `changed` as for `_log`."""
+    """A picture made small enough for a page, "" for a file that is none; `changed` as for `_log`."""
     from PIL import Image
 
-    with Image.open(path) as picture:
-        picture.thumbnail((_WIDEST, 4 * _WIDEST))
-        packed = io.BytesIO()
-        picture.convert("RGB").save(packed, "WEBP", quality=80)
+    packed = io.BytesIO()
+    try:
+        with Image.open(path) as picture:
+            picture.thumbnail((_WIDEST, 4 * _WIDEST))
+            picture.convert("RGB").save(packed, "WEBP", quality=80)
+    except OSError:
+        return ""
     return "data:image/webp;base64," + base64.b64encode(packed.getvalue()).decode()
 
 
