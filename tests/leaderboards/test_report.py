@@ -33,7 +33,7 @@ def sample(make: Make) -> list[Record]:
     records: list[Record] = []
     for seed in range(3):
         for method, shift in (("aps", 3.0), ("moco_v3", 0.0), ("byol", -2.0)):
-            cost = {"device_s": 100.0 + 60 * shift + seed, "flops": 1e13 * (4 + shift), "updates": 10, "wall_s": 1.0}
+            cost = {"device_s": 300.0 + 60 * shift + seed, "flops": 1e13 * (4 + shift), "updates": 10, "wall_s": 1.0}
             top1 = 38.0 + shift + 0.4 * seed
             records += make(method, "knn", {"top1": top1, "top5": 80.0}, seed=seed, cost=cost)
             records += make(method, "finetune", {"top1": top1 + 20 + 0.1 * seed}, seed=seed, cost=cost)
