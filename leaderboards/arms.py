@@ -4,7 +4,7 @@ An arm is one method and variant under one recipe, with one record for each seed
 averaged: they come from different code or settings, so they become different arms, and both are flagged.
 
 Of a record this room reads `kind`, `method`, `variant`, `track`, `seed`, `fingerprint`, `parents`, `protocol`
-(name, hash), `metrics`, `cost`, `provenance` (data, device, trials, date, source_hash) and, of a pre-training,
+(name, hash), `metrics`, `cost`, `provenance` (data, device, trials, date, source_hash, trust) and, of a pre-training,
 `details.recipe` (tables `network` and `pretrain`). An evaluation finds its pre-training through `parents`; where that
 is not at hand, network, epochs and cost of training show as "-". A missing entry stops nothing.
 
@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +39,13 @@ MAIN_METRICS: Mapping[str, tuple[str, ...]] = {
 
 ORIGINS = ("pretrain", "import")
 """Kinds of record that an arm begins with."""
+OURS = "ours"
+TRUST = {
+    OURS: "measured by this program from a pre-training of its own",
+    "author": "made with the authors' weights or by their hands",
+    "self-reported": "somebody's own number, not measured by this program",
+}
+"""How far a record is ours (`provenance.trust`; without it: ours). Verdicts rest on ours alone."""
 
 _VIT = {(192, 12): "T", (384, 12): "S", (768, 12): "B", (1024, 24): "L", (1280, 32): "H"}
 
@@ -77,11 +84,17 @@ class Arm:
     origins: Mapping[int, Record]  # their pre-trainings, as far as they are at hand
     flag: str  # what a reader must know, or ""
     imported: bool = False  # trained elsewhere: the weights of a file
+    trust: str = OURS  # see TRUST; records of different trust are never averaged
 
     @property
     def name(self) -> str:
         """`method` or `method:variant`."""
         return arm_name(self.method, self.variant)
+
+    @property
+    def told_apart(self) -> str:
+        """What a reader needs beside the name: label and, where it is not ours, trust; or ""."""
+        return ", ".join(word for word in (self.label, self.trust if self.trust != OURS else "") if word)
 
     def values(self, metric: str) -> dict[int, float]:
         """Metric by seed, for the seeds that have it."""
@@ -160,6 +173,14 @@ def origin_of(record: Record, by_fingerprint: Mapping[str, Record]) -> Record | 
     return None
 
 
+def trust_of(record: Record, origin: Record | None = None) -> str:
+    """How far a record is ours. What comes from a foreign pre-training (or weights) is foreign too."""
+    if origin is not None and origin["kind"] == "import":
+        return "author"
+    found = (str(entry(one, "provenance", "trust") or OURS) for one in (record, origin) if one is not None)
+    return next((trust for trust in found if trust != OURS), OURS)
+
+
 def _setting(record: Record, recipe: object) -> Setting:
     data = {key: str(entry(record, "provenance", "data", key) or "-") for key in ("name", "source", "manifest")}
     tables = recipe if isinstance(recipe, Mapping) else {}
@@ -190,17 +211,17 @@ def arms(records: Iterable[Record], kind: str) -> list[Arm]:
     records = sorted(records, key=lambda record: (record["seed"], record["fingerprint"]))
     by_fingerprint = {record["fingerprint"]: record for record in records}
     origins = {mark: origin_of(record, by_fingerprint) for mark, record in by_fingerprint.items()}
-    groups: dict[tuple[str, str, Setting, str], list[Record]] = defaultdict(list)
+    groups: dict[tuple[str, str, Setting, str, str], list[Record]] = defaultdict(list)
     for record in by_fingerprint.values():
         if record["kind"] == kind:
-            recipe = entry(origins[record["fingerprint"]] or record, "details", "recipe")
-            groups[record["method"], record["variant"] or "", _setting(record, recipe), _digest(recipe)].append(record)
-    alike: dict[tuple[str, str, Setting], int] = defaultdict(int)
-    for method, variant, setting, _ in groups:
-        alike[method, variant, setting] += 1
+            origin = origins[record["fingerprint"]]
+            recipe = entry(origin or record, "details", "recipe")
+            same = record["method"], record["variant"] or "", _setting(record, recipe), trust_of(record, origin)
+            groups[*same, _digest(recipe)].append(record)
+    alike = Counter(tuple(same) for *same, _ in groups)
     found = []
-    for (method, variant, setting, recipe), group in groups.items():
-        label = f"recipe {recipe[:6]}" if alike[method, variant, setting] > 1 else ""
+    for (method, variant, setting, trust, recipe), group in groups.items():
+        label = f"recipe {recipe[:6]}" if alike[method, variant, setting, trust] > 1 else ""
         for part, mark, flag in _once_each(group):
             trained = {record["seed"]: origins[record["fingerprint"]] for record in part}
             files = sorted({str(entry(o, "details", "file")) for o in trained.values() if o and o["kind"] == "import"})
@@ -215,9 +236,10 @@ def arms(records: Iterable[Record], kind: str) -> list[Arm]:
                     origins={seed: origin for seed, origin in trained.items() if origin is not None},
                     flag="; ".join(filter(None, [*(f"not trained here: weights of {file}" for file in files), flag])),
                     imported=bool(files),
+                    trust=trust,
                 )
             )
-    return sorted(found, key=lambda arm: (arm.setting.scope, arm.name, str(arm.setting), arm.label))
+    return sorted(found, key=lambda arm: (arm.setting.scope, arm.name, str(arm.setting), arm.label, arm.trust))
 
 
 def _once_each(group: list[Record]) -> list[tuple[list[Record], str, str]]:

@@ -1,7 +1,8 @@
-"""Boards: records as Markdown tables. A view; the same records give the same bytes, and nobody edits one by hand.
+"""Boards: records as tables. `compose` says what stands in them; `markdown` here and `report.page` are views of that.
 
-A table holds numbers of one track, one data set and one protocol. A row is an arm: mean and sample standard deviation
-over its seeds, the records it comes from at its end.
+The same records give the same bytes, and nobody edits a view by hand. A table holds numbers of one track, one data set
+and one protocol. A row is an arm: mean and sample standard deviation over its seeds, the records it comes from at its
+end.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from __future__ import annotations
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from leaderboards.arms import MAIN_METRICS, Arm, Record, Setting, arms, entry, kind_of
+from leaderboards.arms import MAIN_METRICS, OURS, Arm, Record, Setting, arms, entry, kind_of
 from leaderboards.claims import NO_TRACK, TRACKS, VERIFIED, Claim, tracks_of
 from leaderboards.verdicts import COMPUTE, Verdict, both
 
 Link = Callable[[Record], str]
+Row = Mapping[str, Any]  # column -> what its cell says; a Marks cell leads to records
 
 HEADER = "<!-- generated from records by `python -m repro`; do not edit -->"
 EMPTY = "No records yet."
@@ -48,23 +51,88 @@ LEGEND = (
     " evaluation alone. Optimism: what choosing on the test set would have added, in points. Trials: tuning runs spent"
     " on the arm."
 )
+INDEX_INTRO = "Every number comes from a record; numbers of different tracks, data or protocols never share a table."
+CLAIMS_INTRO = (
+    "A verdict holds at the track that it names, and nowhere else. A paper's own claim stays `not run` until"
+    " records of its own network, epochs, data and protocol exist. No verdict is given at embedded."
+)
 
 
-def build(records: Sequence[Record], claims: Sequence[Claim], link: Link, picture: str = "") -> dict[str, str]:
-    """Every board by file name.
+@dataclass(frozen=True)
+class Marks:
+    """A cell that leads to the records behind its row: (mark, address) of each."""
+
+    links: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows whose numbers may stand beside each other, the best first."""
+
+    title: str
+    rows: Sequence[Row]
+    lifted: tuple[str, ...] = ()  # columns that become a line above the table where all rows agree
+
+
+@dataclass(frozen=True)
+class Board:
+    """One board: of an evaluation, or of costs."""
+
+    name: str
+    title: str
+    intro: str
+    tables: list[Table]
+
+
+@dataclass(frozen=True)
+class Asserted:
+    """A claim, what the records say of it, and the words that both views print."""
+
+    claim: Claim
+    verdicts: list[Verdict]
+    about: str
+    source: str
+    test: str
+
+
+@dataclass(frozen=True)
+class Content:
+    """What stands in the boards, before any view of it."""
+
+    evaluations: list[Board]
+    efficiency: Board
+    papers: dict[str, list[Asserted]]
+
+    @property
+    def asserted(self) -> list[Asserted]:
+        return [claim for found in self.papers.values() for claim in found]
+
+
+def compose(records: Sequence[Record], claims: Sequence[Claim], link: Link) -> Content:
+    """What stands in every board.
 
     Args:
         records: plain dicts of all kinds.
         claims: what `claims.load()` gives.
         link: record -> address of its file, relative to the boards.
-        picture: address of what `plots.plot_efficiency` drew of the same records, or "" for none.
     """
-    boards = {f"{name}.md": _evaluation(name, records, link) for name in MAIN_METRICS}
-    boards["efficiency.md"] = _efficiency(records, picture)
     verdicts = {track: _verdicts(claims, records, track) for track in TRACKS}
-    boards["claims.md"] = _claims(claims, verdicts)
-    boards["index.md"] = _index(records, claims, verdicts)
-    return {name: text.rstrip("\n") + "\n" for name, text in sorted(boards.items())}
+    papers: dict[str, list[Asserted]] = defaultdict(list)
+    for claim in claims:
+        papers[claim.paper].append(_asserted(claim, verdicts))
+    return Content([_evaluation(name, records, link) for name in MAIN_METRICS], _efficiency(records), dict(papers))
+
+
+def markdown(content: Content, picture: str = "") -> dict[str, str]:
+    """Every board by file name.
+
+    picture: address of what `plots.efficiency_sheet` draws of the same records, or "" for none.
+    """
+    built = {f"{board.name}.md": _board_text(board) for board in content.evaluations}
+    built["efficiency.md"] = _board_text(content.efficiency, picture)
+    built["claims.md"] = _claims_text(content)
+    built["index.md"] = _index_text(content)
+    return {name: text.rstrip("\n") + "\n" for name, text in sorted(built.items())}
 
 
 # --------------------------------------------------------------------------------------------------------------- pieces
@@ -111,28 +179,53 @@ def peak(costs: Callable[[str], Mapping[int, float]]) -> str:
     return f"{memory(device.values())} GPU" if device else memory(costs("peak_memory_mb").values())
 
 
-def table(rows: Sequence[Mapping[str, Any]], lifted: Sequence[str] = ()) -> str:
-    """Aligned Markdown. A column in which no row has anything to say is left out.
+def arranged(rows: Sequence[Row], lifted: Sequence[str] = ()) -> tuple[str, list[str], list[list[Any]]]:
+    """(line above the table or "", heads, cells). A column in which no row has anything to say is left out.
 
-    lifted: columns that become a line above the table where all rows agree, which keeps the table narrow.
+    lifted: columns that become that line where all rows agree, which keeps the table narrow.
     """
-    import pandas as pd
+    columns = dict.fromkeys(column for row in rows for column in row)
+    found = {column: [_cell(row.get(column)) for row in rows] for column in columns}
+    found = {column: cells for column, cells in found.items() if set(cells) - {"-", ""}}
+    common = [column for column in lifted if column in found and len(set(found[column])) == 1]
+    above = "All rows: " + "; ".join(f"{column} {found[column][0]}" for column in common) + "." if common else ""
+    shown = {column: cells for column, cells in found.items() if column not in common}
+    return above, list(shown), [list(cells) for cells in zip(*shown.values(), strict=True)]
+
+
+def _cell(value: Any) -> str | Marks:
+    return value if isinstance(value, Marks) else "-" if value is None else " ".join(str(value).split())
+
+
+def left_aligned(column: str) -> bool:
+    """Whether a column holds words, not numbers."""
+    return column in _WORDS
+
+
+def table(rows: Sequence[Row], lifted: Sequence[str] = (), links: list[str] | None = None) -> str:
+    """Aligned Markdown of `arranged`. The addresses of its marks are added to `links`, as reference definitions."""
     from tabulate import tabulate
 
-    frame = pd.DataFrame(rows).fillna("-").astype(str)
-    frame = frame.replace({r"\|": "/", r"\s+": " "}, regex=True)
-    frame = frame.loc[:, [column for column in frame.columns if set(frame[column]) - {"-", ""}]]
-    common = [column for column in lifted if column in frame.columns and frame[column].nunique() == 1]
-    above = "All rows: " + "; ".join(f"{column} {frame[column].iloc[0]}" for column in common) + ".\n\n"
-    frame = frame.drop(columns=common)
-    text = tabulate(
-        frame.to_numpy().tolist(),
-        headers=list(frame.columns),
+    above, heads, cells = arranged(rows, lifted)
+
+    def text(cell: str | Marks) -> str:
+        if isinstance(cell, str):
+            return cell.replace("|", "/")
+        found = []
+        for mark, address in cell.links:
+            assert links is not None
+            links.append(f"[{len(links) + 1}]: {address}")
+            found.append(f"[{mark}][{len(links)}]")
+        return " ".join(found)
+
+    drawn = tabulate(
+        [[text(cell) for cell in row] for row in cells],
+        headers=heads,
         tablefmt="pipe",
-        colalign=["left" if column in _WORDS else "right" for column in frame.columns],
+        colalign=["left" if left_aligned(column) else "right" for column in heads],
         disable_numparse=True,
     )
-    return (above if common else "") + str(text)
+    return (above + "\n\n" if above else "") + str(drawn)
 
 
 _WORDS = (
@@ -143,6 +236,12 @@ _WORDS = (
     "device",
     "date",
     "from",
+    "trust",
+    "where",
+    "result",
+    "baseline",
+    "evaluation",
+    "spread from",
     "note",
     "board",
     "tracks",
@@ -170,6 +269,7 @@ def _identity(arm: Arm) -> dict[str, Any]:
         "method": arm.method,
         "variant": arm.variant or "-",
         "which": arm.label or "-",
+        "trust": "-" if arm.trust == OURS else arm.trust,
         "network": arm.setting.network,
         "epochs": arm.setting.epochs if arm.setting.epochs is not None else "-",
     }
@@ -200,19 +300,13 @@ def _order(arm: Arm, metric: str) -> tuple[float, str, str]:
 # --------------------------------------------------------------------------------------------------------------- boards
 
 
-def _evaluation(name: str, records: Sequence[Record], link: Link) -> str:
+def _evaluation(name: str, records: Sequence[Record], link: Link) -> Board:
     main = MAIN_METRICS[name]
-    lines = [HEADER, f"# {TITLES[name]}", "", f"{', '.join(main)}: {UNITS[name]}. {LEGEND}", ""]
-    groups = _by_scope(arm for arm in arms(records, kind_of(name)) if arm.values(main[0]))
-    links: list[str] = []
-    for group in groups:
+    tables = []
+    for group in _by_scope(arm for arm in arms(records, kind_of(name)) if arm.values(main[0])):
         rows = []
         for arm in sorted(group, key=lambda arm: _order(arm, main[0])):
             best, chosen = arm.values(f"{main[0]}_best_on_test"), arm.values(main[0])
-            marks = []
-            for seed, record in sorted(arm.records.items()):
-                links.append(f"[{len(links) + 1}]: {link(record)}")
-                marks.append(f"[s{seed}][{len(links)}]")
             rows.append(
                 {
                     **_identity(arm),
@@ -224,54 +318,70 @@ def _evaluation(name: str, records: Sequence[Record], link: Link) -> str:
                     "peak memory": peak(arm.costs),
                     "device": _devices(arm),
                     "date": _dates(arm),
-                    "from": " ".join(marks),
+                    "from": Marks(tuple((f"s{seed}", link(record)) for seed, record in sorted(arm.records.items()))),
                     "note": _note(arm),
                 }
             )
-        lines += [f"## {_scope(group[0].setting)}", "", table(rows, ("device", "trials", "date")), ""]
-    return "\n".join([*lines, *(links or ([] if groups else [EMPTY]))])
+        tables.append(Table(_scope(group[0].setting), rows, ("device", "trials", "date")))
+    return Board(name, TITLES[name], f"{', '.join(main)}: {UNITS[name]}. {LEGEND}", tables)
 
 
-def _efficiency(records: Sequence[Record], picture: str) -> str:
-    lines = [
-        HEADER,
-        "# Accuracy against cost of pre-training",
-        "",
-        "Costs are means a pre-training; memory is the largest peak. Image passes count each picture of each epoch"
-        " once; TFLOP are of the whole pre-training. A table holds one device, so that times may be compared.",
-        "",
-    ]
-    before = len(lines)
-    for name in ("knn", "linear", "finetune"):
-        metric = MAIN_METRICS[name][0]
-        paid = [arm for arm in arms(records, name) if arm.values(metric) and arm.origins and not arm.imported]
-        for group in _by_scope(paid):
+@dataclass(frozen=True)
+class Paid:
+    """Arms of one scope whose pre-trainings ran on one device, so that their costs may be compared."""
+
+    evaluation: str
+    metric: str
+    device: str
+    arms: list[Arm]
+
+    @property
+    def title(self) -> str:
+        return f"{TITLES[self.evaluation]}, {_scope(self.arms[0].setting)}, trained on {self.device}"
+
+
+def paid(records: Sequence[Record]) -> list[Paid]:
+    """What accuracy and cost of pre-training are known of, by evaluation, scope and device; the best arm first."""
+    found = []
+    for name, (metric, *_) in MAIN_METRICS.items():
+        known = [arm for arm in arms(records, kind_of(name)) if arm.values(metric) and arm.origins and not arm.imported]
+        for group in _by_scope(known):
             by_device: dict[str, list[Arm]] = defaultdict(list)
             for arm in group:
                 machines = {str(entry(origin, "provenance", "device") or "-") for origin in arm.origins.values()}
                 by_device[", ".join(sorted(machines))].append(arm)
             for device, same in sorted(by_device.items()):
-                rows = [
-                    {
-                        **_identity(arm),
-                        "n": len(arm.values(metric)),
-                        f"{name} {metric}": spread(arm.values(metric).values()),
-                        "device time": duration(arm.training("device_s").values()),
-                        "wall time": duration(arm.training("wall_s").values()),
-                        "updates": count(arm.training("updates").values()),
-                        "image passes": count(arm.training("image_passes").values()),
-                        "TFLOP": count(arm.training("flops").values(), unit=1e12, digits=1),
-                        "peak memory": peak(arm.training),
-                        "note": _note(arm),
-                    }
-                    for arm in sorted(same, key=lambda arm: _order(arm, metric))
-                ]
-                lines += [f"## {TITLES[name]}, {_scope(group[0].setting)}, trained on {device}", "", table(rows), ""]
-    if len(lines) == before:
-        lines.append(EMPTY)
-    elif picture:
-        lines[before:before] = [f"![Accuracy against device time of pre-training]({picture})", ""]
-    return "\n".join(lines)
+                found.append(Paid(name, metric, device, sorted(same, key=lambda arm: _order(arm, metric))))
+    return found
+
+
+def _efficiency(records: Sequence[Record]) -> Board:
+    tables = [
+        Table(
+            group.title,
+            [
+                {
+                    **_identity(arm),
+                    "n": len(arm.values(group.metric)),
+                    f"{group.evaluation} {group.metric}": spread(arm.values(group.metric).values()),
+                    "device time": duration(arm.training("device_s").values()),
+                    "wall time": duration(arm.training("wall_s").values()),
+                    "updates": count(arm.training("updates").values()),
+                    "image passes": count(arm.training("image_passes").values()),
+                    "TFLOP": count(arm.training("flops").values(), unit=1e12, digits=1),
+                    "peak memory": peak(arm.training),
+                    "note": _note(arm),
+                }
+                for arm in group.arms
+            ],
+        )
+        for group in paid(records)
+    ]
+    intro = (
+        "Costs are means a pre-training; memory is the largest peak. Image passes count each picture of each epoch"
+        " once; TFLOP are of the whole pre-training. A table holds one device, so that times may be compared."
+    )
+    return Board("efficiency", "Accuracy against cost of pre-training", intro, tables)
 
 
 def _verdicts(claims: Sequence[Claim], records: Sequence[Record], track: str) -> dict[str, list[Verdict]]:
@@ -310,44 +420,23 @@ def claims_table(claims: Sequence[Claim], records: Sequence[Record]) -> str:
     return text
 
 
-def _claims(claims: Sequence[Claim], verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> str:
-    lines = [
-        HEADER,
-        "# Claims and verdicts",
-        "",
-        "A verdict holds at the track that it names, and nowhere else. A paper's own claim stays `not run` until"
-        " records of its own network, epochs, data and protocol exist. No verdict is given at embedded.",
-        "",
-    ]
-    papers: dict[str, list[Claim]] = defaultdict(list)
-    for claim in claims:
-        papers[claim.paper].append(claim)
-    rows = [
-        {"paper": f"[{paper}](#{paper})", "claims": len(found), "verdicts": _tally(found, verdicts)}
-        for paper, found in papers.items()
-    ]
-    lines += [table(rows), ""]
-    for paper, found in papers.items():
-        lines += [f"## {paper}", "", found[0].citation, ""]
-        for claim in found:
-            reported = f"; reported numbers {', '.join(claim.references)}" if claim.references else ""
-            elsewhere = [track for track in TRACKS if track in claim.proxies]
-            also = f"; its direction also at {', '.join(elsewhere)}" if elsewhere else ""
-            lines += [
-                f"- {' '.join(f'**{verdict.sentence}.**' for verdict in _said(claim, verdicts))}",
-                f"  - {claim.statement}",
-                f"  - `{claim.id}`, {claim.kind.replace('_', ' ')}: {claim.stated};"
-                f" {claim.evaluation} {claim.metric} on {claim.data}{_setting_words(claim)}",
-                f"  - source ({VERIFIED[claim.verified]}): {claim.source}{reported}",
-                f"  - test: margin {claim.margin:g}, n = {claim.n}, family {claim.family}{also}",
-                *([f"  - note: {claim.note}"] if claim.note else []),
-            ]
-        lines.append("")
-    return "\n".join(lines)
+def _asserted(claim: Claim, verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> Asserted:
+    reported = f"; reported numbers {', '.join(claim.references)}" if claim.references else ""
+    elsewhere = [track for track in TRACKS if track in claim.proxies]
+    also = f"; its direction also at {', '.join(elsewhere)}" if elsewhere else ""
+    return Asserted(
+        claim,
+        _said(claim, verdicts),
+        about=f"{claim.kind.replace('_', ' ')}: {claim.stated};"
+        f" {claim.evaluation} {claim.metric} on {claim.data}{_setting_words(claim)}",
+        source=f"source ({VERIFIED[claim.verified]}): {claim.source}{reported}",
+        test=f"test: margin {claim.margin:g}, n = {claim.n}, family {claim.family}{also}",
+    )
 
 
-def _tally(claims: Iterable[Claim], verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> str:
-    said = [verdict for claim in claims for verdict in _said(claim, verdicts)]
+def tally(found: Iterable[Asserted]) -> str:
+    """How often each outcome was reached: `holds 2, not run 11`."""
+    said = [verdict for item in found for verdict in item.verdicts]
     outcomes = Counter(v.outcome + (f" ({COMPUTE})" if v.basis == COMPUTE else "") for v in said)
     return ", ".join(f"{outcome} {number}" for outcome, number in sorted(outcomes.items())) or "none"
 
@@ -362,33 +451,69 @@ def _setting_words(claim: Claim) -> str:
     return f", {said}" if said else ""
 
 
-def _index(
-    records: Sequence[Record], claims: Sequence[Claim], verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]]
-) -> str:
-    rows = []
-    for name, title in TITLES.items():
-        found = [arm for arm in arms(records, kind_of(name)) if arm.values(MAIN_METRICS[name][0])]
-        tracks = {arm.setting.track for arm in found}
-        rows.append(
-            {
-                "board": f"[{title}]({name}.md)",
-                "arms": len(found),
-                "records": sum(len(arm.records) for arm in found),
-                "tracks": ", ".join(track for track in TRACKS if track in tracks) or "no records yet",
-            }
-        )
+def overview(content: Content) -> list[tuple[Board, int, int, str]]:
+    """(board, arms, records, tracks) of every evaluation."""
+    found = []
+    for board in content.evaluations:
+        rows = [row for part in board.tables for row in part.rows]
+        tracks = {part.title.partition(":")[0] for part in board.tables}
+        known = ", ".join(track for track in TRACKS if track in tracks) or "no records yet"
+        found.append((board, len(rows), sum(len(row["from"].links) for row in rows), known))
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------------- Markdown
+
+
+def _board_text(board: Board, picture: str = "") -> str:
+    lines = [HEADER, f"# {board.title}", "", board.intro, ""]
+    if board.tables and picture:
+        lines += [f"![Accuracy against device time of pre-training]({picture})", ""]
+    links: list[str] = []
+    for part in board.tables:
+        lines += [f"## {part.title}", "", table(part.rows, part.lifted, links), ""]
+    return "\n".join([*lines, *(links or ([] if board.tables else [EMPTY]))])
+
+
+def _claims_text(content: Content) -> str:
+    lines = [HEADER, "# Claims and verdicts", "", CLAIMS_INTRO, ""]
+    rows = [
+        {"paper": f"[{paper}](#{paper})", "claims": len(found), "verdicts": tally(found)}
+        for paper, found in content.papers.items()
+    ]
+    lines += [table(rows), ""]
+    for paper, found in content.papers.items():
+        lines += [f"## {paper}", "", found[0].claim.citation, ""]
+        for item in found:
+            lines += [
+                f"- {' '.join(f'**{verdict.sentence}.**' for verdict in item.verdicts)}",
+                f"  - {item.claim.statement}",
+                f"  - `{item.claim.id}`, {item.about}",
+                f"  - {item.source}",
+                f"  - {item.test}",
+                *([f"  - note: {item.claim.note}"] if item.claim.note else []),
+            ]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _index_text(content: Content) -> str:
+    rows = [
+        {"board": f"[{board.title}]({board.name}.md)", "arms": arms, "records": records, "tracks": tracks}
+        for board, arms, records, tracks in overview(content)
+    ]
+    claims = content.asserted
     return "\n".join(
         [
             HEADER,
             "# Leaderboards",
             "",
-            "Every number comes from a record; numbers of different tracks, data or protocols never share a table.",
+            INDEX_INTRO,
             "",
             table(rows),
             "",
             "[Accuracy against cost](efficiency.md)",
             "",
-            f"[Claims and verdicts](claims.md): {len(claims)} claims of"
-            f" {len({claim.paper for claim in claims})} papers; " + _tally(claims, verdicts),
+            f"[Claims and verdicts](claims.md): {len(claims)} claims of {len(content.papers)} papers; {tally(claims)}",
         ]
     )

@@ -1,4 +1,4 @@
-"""The published boards: what `records/` beside this file holds, and nothing else, as `*.md` beside it.
+"""The published boards: what `records/` beside this file holds, and nothing else, as files beside it.
 
 `rebuild` is the only writer of those files, and `drift` says whether they still are what the records give.
 """
@@ -9,10 +9,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from leaderboards import boards, claims, plots
+from leaderboards import claims, report
 
 FOLDER = Path(__file__).parent
-PICTURE = "efficiency.svg"
+LARGEST = 1_000_000
+"""Bytes: a larger report is not published, the boards have the same numbers."""
 
 
 def load_published(folder: Path = FOLDER) -> list[dict[str, Any]]:
@@ -33,9 +34,6 @@ def rebuild(folder: Path = FOLDER) -> list[Path]:
     strangers = _strangers(folder, built)
     for path in strangers:
         path.unlink()
-    records = load_published(folder)
-    if records:
-        plots.plot_efficiency(records, folder / PICTURE)
     return sorted([*changed, *strangers])
 
 
@@ -56,18 +54,18 @@ def _text(path: Path) -> str | None:
 
 
 def _strangers(folder: Path, built: dict[str, str]) -> list[Path]:
-    return [path for path in sorted(folder.glob("*.md")) if path.name not in built]
+    return [p for p in sorted(folder.glob("*")) if p.suffix in (".md", ".svg", ".html") and p.name not in built]
 
 
 def _built(folder: Path) -> dict[str, str]:
     found = _read(folder)
     names = {record["fingerprint"]: name for name, record in found}
-    return boards.build(
-        [record for _, record in found],
-        claims.load(),
-        lambda record: f"records/{names[record['fingerprint']]}",
-        picture=PICTURE,
+    built = report.everything(
+        [record for _, record in found], claims.load(), lambda record: f"records/{names[record['fingerprint']]}"
     )
+    if len(built[report.FILE].encode()) > LARGEST:
+        del built[report.FILE]
+    return built
 
 
 def _read(folder: Path) -> list[tuple[str, dict[str, Any]]]:

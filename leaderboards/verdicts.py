@@ -1,11 +1,11 @@
 """Verdicts: what the records say of a claim, always at a named track and with its n.
 
-The unit of replication is a pre-training, so n counts seeds. A claim against a baseline is tested on pairs: same seed,
-data, protocol, network, as many tuning trials, and either as many epochs and the same batch (equal epochs) or as many
-operations of training within 10 % (equal compute). Tests are one-sided t-tests at 5 % and, for sameness, two one-sided
-tests (TOST) against the claim's frozen margin; where their spread comes from says `statistics.py`. Within a family of
-claims they are Holm's. Costs are compared as logarithms. With so few seeds a difference that is not shown is
-`underpowered`, not absent.
+Only records of our own count, never imported ones. The unit of replication is a pre-training, so n counts seeds. A
+claim against a baseline is tested on pairs: same seed, data, protocol, network, as many tuning trials, and either as
+many epochs and the same batch (equal epochs) or as many operations of training within 10 % (equal compute). Tests are
+one-sided t-tests at 5 % and, for sameness, two one-sided tests (TOST) against the claim's frozen margin; where their
+spread comes from says `statistics.py`. Within a family of claims they are Holm's. Costs are compared as logarithms.
+With so few seeds a difference that is not shown is `underpowered`, not absent.
 
     number       reproduced | below | above | underpowered
     gain         the same at the claim's own setting, or opposite; elsewhere it counts as a direction
@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from leaderboards import statistics
-from leaderboards.arms import Arm, Record, Setting, arms, entry, kind_of
+from leaderboards.arms import OURS, Arm, Record, Setting, arms, entry, kind_of
 from leaderboards.claims import NO_TRACK, Claim, arm_name, tracks_of
 from leaderboards.statistics import Mean, holm
 
@@ -92,7 +92,7 @@ def judge(claims: Sequence[Claim], records: Iterable[Record], track: str, basis:
     """
     records = [record for record in records if record["track"] == track]
     every = {
-        kind: [arm for arm in arms(records, kind) if not arm.imported] for kind in {_kind(claim) for claim in claims}
+        kind: [arm for arm in arms(records, kind) if arm.trust == OURS] for kind in {_kind(claim) for claim in claims}
     }
     found = [_sample(claim, every[_kind(claim)], track, basis if two_bases(claim) else "") for claim in claims]
     families: dict[str, list[str]] = defaultdict(list)

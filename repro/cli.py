@@ -167,7 +167,18 @@ def build_parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("verify", help="check all records and that the published boards are what theirs give")
     _workspace_options(verb)
 
-    verb = verbs.add_parser("report", help="write the boards anew from the records")
+    verb = verbs.add_parser("report", help="write boards and report anew from the records")
+    _workspace_options(verb)
+
+    verb = verbs.add_parser("records", help="records as CSV, Parquet, LaTeX or model-index; records from elsewhere")
+    verb.add_argument("action", nargs="?", default="export", metavar="ACTION", help="export (default) or import")
+    verb.add_argument("file", nargs="?", metavar="FILE", help="import: JSON, one record or a list of them")
+    verb.add_argument("--to", metavar="NAME", help="export: csv, parquet, latex or model-index")
+    verb.add_argument("--out", metavar="FILE", help="export: file to write")
+    verb.add_argument("--method", nargs="+", metavar="NAME", help="export: only records of these methods")
+    verb.add_argument("--track", metavar="NAME", help="export: only records of this track")
+    verb.add_argument("--published", action="store_true", help="export: the repository's records, not the workspace's")
+    verb.add_argument("--trust", metavar="NAME", help="import: self-reported, or author (made with authors' weights)")
     _workspace_options(verb)
 
     verb = verbs.add_parser("publish", help="copy chosen records into the repository and rebuild its boards")
@@ -301,6 +312,8 @@ def _dispatch(options: argparse.Namespace) -> int:
             from repro import publish
 
             print(publish.report(_settings(options)))
+        case "records":
+            print(_records(options))
         case "publish":
             from repro import publish
 
@@ -320,6 +333,22 @@ def _methods(options: argparse.Namespace) -> int:
         raise UserError("--track goes with --cost; a recipe is shown on all tracks")
     print(show.method_recipe(options.name) if options.name else show.methods_table())
     return 0
+
+
+def _records(options: argparse.Namespace) -> str:
+    from repro import exchange
+
+    if options.action == "import":
+        if options.file is None or options.trust is None:
+            raise UserError("say what and how far to trust it: python -m repro records import FILE --trust NAME")
+        return exchange.bring_in(Path(options.file), options.trust, _settings(options))
+    if options.action != "export":
+        raise unknown("action of records", options.action, ("export", "import"))
+    if options.to is None or options.out is None:
+        raise UserError("say what to write and where: python -m repro records --to NAME --out FILE")
+    return exchange.export(
+        options.to, Path(options.out), options.method, options.track, options.published, _settings(options)
+    )
 
 
 def _data(options: argparse.Namespace) -> int:

@@ -24,11 +24,21 @@ if TYPE_CHECKING:
 def run(request: Request, settings: Settings, command: Sequence[str]) -> int:
     """Do what is missing of a request, then print the table; returns the exit status."""
     planned = plan.make(request, settings)
-    return perform(planned, settings, command, lambda: finish(planned, Workspace(settings.workspace)))
+    place = Workspace(settings.workspace)
+    return perform(planned, settings, command, lambda: finish(planned, place), _Fresh(place))
 
 
-def perform(planned: Plan, settings: Settings, command: Sequence[str], report: Callable[[], None]) -> int:
-    """Do what is missing of a plan and call `report` when it ran on this machine; returns the exit status."""
+def perform(
+    planned: Plan,
+    settings: Settings,
+    command: Sequence[str],
+    report: Callable[[], None],
+    meanwhile: Callable[[], None] = lambda: None,
+) -> int:
+    """Do what is missing of a plan; returns the exit status.
+
+    On this machine `meanwhile` is called whenever a process has ended, and `report` at the end.
+    """
     require_writable(settings.workspace)
     place = Workspace(settings.workspace)
     for fault in planned.faults:
@@ -51,7 +61,7 @@ def perform(planned: Plan, settings: Settings, command: Sequence[str], report: C
     if _executor(settings) == "slurm":
         return _submit(graph, settings, place)
     try:
-        outcomes = _run_here(graph, planned, settings, place)
+        outcomes = _run_here(graph, settings, place, meanwhile)
     except KeyboardInterrupt:
         again = "python -m repro " + shlex.join(command)
         print(f"\ninterrupted: finished jobs and checkpoints are kept in {settings.workspace}; go on with: {again}")
@@ -85,7 +95,7 @@ def finish(planned: Plan, place: Workspace) -> None:
         print()
         print(suite_table(mine, claims.load()))
         print(f"\ncomparable with the papers: {planned.track.comparable}")
-    print(f"boards:  {place.boards / 'index.md'}")
+    print(f"boards:  {place.boards / 'index.md'}, to look at in a browser: {place.boards / 'report.html'}")
     print(f"records: {place.records}")
 
 
@@ -117,10 +127,36 @@ def _submit(graph: Graph, settings: Settings, place: Workspace) -> int:
     return 0
 
 
-def _run_here(graph: Graph, planned: Plan, settings: Settings, place: Workspace) -> dict[str, Outcome]:
+class _Fresh:
+    """Keeps boards and report of a workspace fresh while a run goes on, for a twentieth of one core at most."""
+
+    def __init__(self, place: Workspace) -> None:
+        self._place, self._not_before = place, 0.0
+
+    def __call__(self) -> None:
+        from repro.publish import write_boards
+
+        began = time.monotonic()
+        if began < self._not_before:
+            return
+        try:
+            write_boards(self._place)
+        except Exception as error:  # a view that cannot be written must not end a night of training
+            print(f"boards not written: {error}", file=sys.stderr)
+        now = time.monotonic()
+        self._not_before = now + max(5.0, 19 * (now - began))
+
+
+def _run_here(graph: Graph, settings: Settings, place: Workspace, meanwhile: Callable[[], None]) -> dict[str, Outcome]:
     from slurm import local
 
-    with _display(graph) as on_event:
+    with _display(graph) as show_event:
+
+        def on_event(event: Any) -> None:
+            show_event(event)
+            if event.outcome is not None:
+                meanwhile()
+
         return local.run(
             graph,
             folder=place.processes,

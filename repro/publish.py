@@ -2,28 +2,87 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from leaderboards import boards, claims, plots, published
+from leaderboards import boards, claims, published
+from leaderboards import report as page
 from repro import records
 from repro.errors import UserError, unknown
-from repro.recipes import find
+from repro.exchange import choose
 from repro.settings import Settings, require_writable
-from repro.tracks import tracks
 from repro.workspace import Workspace
 
-PICTURE = "efficiency.png"
+_PICTURES = ("detections", "ranking")  # artifacts of evaluations that people can look at
+_WIDEST = 1000  # pixels
 
 
 def write_boards(place: Workspace) -> list[str]:
-    """Write the workspace's boards from its records; returns a line for each file that is no record."""
+    """Write the workspace's boards and report from its records; returns a line for each file that is no record."""
     found, faults = records.read_all(place.records)
-    built = boards.build(found, claims.load(), lambda r: f"../records/{records.file_name(dict(r))}", picture=PICTURE)
+    built = page.everything(
+        found,
+        claims.load(),
+        lambda record: f"../records/{records.file_name(dict(record))}",
+        {r["fingerprint"]: _log(path, path.stat().st_mtime) for r, path in _artifacts(place, found, ("log",))},
+        _pictures(place, found),
+    )
     for name, text in built.items():
         records.write_atomic(place.boards / name, text)
-    plots.plot_efficiency(found, place.boards / PICTURE)
     return faults
+
+
+def _artifacts(place: Workspace, found: Sequence[records.Record], names: Sequence[str]) -> list[tuple[Any, Path]]:
+    """(record, file) of the artifacts of these names that are there, and below the workspace."""
+    root = place.root.resolve()
+    paths = [
+        (record, root / str(record["artifacts"][name]))
+        for name in names
+        for record in found
+        if name in record.get("artifacts", {})
+    ]
+    return [(record, path) for record, path in paths if path.resolve().is_relative_to(root) and path.is_file()]
+
+
+@lru_cache(maxsize=4096)
+def _log(path: Path, changed: float) -> tuple[dict[str, Any], ...]:
+    """The lines of a training log; `changed` is the file's time, so that one that grew is read again."""
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:  # a process that was killed may have left half a line
+            continue
+    return tuple(lines)
+
+
+def _pictures(place: Workspace, found: Sequence[records.Record]) -> dict[str, dict[str, str]]:
+    shown: dict[str, dict[str, str]] = {}
+    for name in _PICTURES:
+        for record, path in _artifacts(place, found, (name,)):
+            if uri := _data_uri(path, path.stat().st_mtime):
+                shown.setdefault(record["fingerprint"], {})[name] = uri
+    return shown
+
+
+@lru_cache(maxsize=512)
+def _data_uri(path: Path, changed: float) -> str:
+    """A picture made small enough for a page, "" for a file that is none; `changed` as for `_log`."""
+    from PIL import Image
+
+    packed = io.BytesIO()
+    try:
+        with Image.open(path) as picture:
+            picture.thumbnail((_WIDEST, 4 * _WIDEST))
+            picture.convert("RGB").save(packed, "WEBP", quality=80)
+    except OSError:
+        return ""
+    return "data:image/webp;base64," + base64.b64encode(packed.getvalue()).decode()
 
 
 def report(settings: Settings) -> str:
@@ -32,7 +91,8 @@ def report(settings: Settings) -> str:
     place = Workspace(settings.workspace)
     faults = write_boards(place)
     lines = [f"passed over: {fault}" for fault in faults]
-    return "\n".join([*lines, f"boards written to {place.boards} (begin with {place.boards / 'index.md'})"])
+    lines.append(f"boards written to {place.boards} (begin with {place.boards / 'index.md'})")
+    return "\n".join([*lines, f"to look at in a browser: {place.boards / page.FILE}"])
 
 
 def check(settings: Settings, paper: str | None) -> str:
@@ -55,28 +115,17 @@ def publish(settings: Settings, methods: Sequence[str] | None, track: str | None
     target = published.FOLDER
     if not (target.parent / ".git").exists():
         raise UserError(f"publish changes the repository, and {target.parent} is none; run it in a clone")
-    if track is not None and track not in tracks():
-        raise unknown("track", track, tracks())
     found, faults = records.read_all(Workspace(settings.workspace).records)
-    imported = {f"{r['method']}:{r['variant']}": (r["method"], r["variant"]) for r in found if r["kind"] == "import"}
-    arms = {imported[name] if name in imported else _arm(name) for name in methods or []}
-    chosen = [
-        record
-        for record in found
-        if (not arms or (record["method"], record["variant"]) in arms) and track in (None, record["track"])
-    ]
+    chosen = choose(found, methods, track)
     if not chosen:
         raise UserError(f"no record in {Workspace(settings.workspace).records} fits; see python -m repro status")
     new = sum(records.write(target / "records", record)[1] for record in chosen)
     changed = published.rebuild()
     lines = [f"passed over: {fault}" for fault in faults]
     lines.append(f"{new} records published, {len(chosen) - new} were there; boards changed: {_names(changed)}")
+    if not (target / page.FILE).is_file():
+        lines.append(f"{page.FILE} is left out: it would be larger than {published.LARGEST / 1e6:g} MB")
     return "\n".join(lines)
-
-
-def _arm(name: str) -> tuple[str, str]:
-    info, variant = find(name)
-    return info.name, variant
 
 
 def _names(paths: Sequence[Path]) -> str:

@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from eval import protocols, scores
 from leaderboards import published
-from leaderboards.arms import MAIN_METRICS, Arm, arms, kind_of, origin_of
-from leaderboards.statistics import paired
+from leaderboards.arms import MAIN_METRICS, OURS, TRUST, Arm, arms, kind_of, origin_of, trust_of
+from leaderboards.pairs import Difference, difference, fullest
 from repro import recipes, records, show, tracks
 from repro.errors import UserError, unknown
 from repro.records import Record
@@ -72,6 +72,9 @@ def explain(cell: str, settings: Settings) -> str:
         f"code:     {_code(about)}",
         "packages: " + ", ".join(f"{package} {version}" for package, version in about["packages"].items()),
     ]
+    trust = trust_of(record, origin)
+    if trust != OURS:
+        lines.append(f"trust:    {trust}, {TRUST.get(trust, 'unknown')}; no verdict rests on it")
     protocol = record.get("protocol") or {}
     if protocol.get("name"):
         lines.append(f"protocol: {protocol['name']} ({protocol['hash']})")
@@ -226,35 +229,21 @@ def compare(first: str, second: str, track: str, settings: Settings) -> str:
     apart: list[str] = []
     for evaluation, metrics in MAIN_METRICS.items():
         every = arms(found, kind_of(evaluation))
-        pair = _fullest([a for a in every if a.name == first], [a for a in every if a.name == second], metrics[0])
+        pair = fullest([a for a in every if a.name == first], [a for a in every if a.name == second], metrics[0])
         if pair is None:
             if {first, second} <= {arm.name for arm in every}:
                 apart.append(evaluation)
             continue
-        a, b = pair
-        peers = [o for o in every if o.setting.scope == a.setting.scope and o not in pair and not o.flag]
         for metric in metrics:
-            left, right = a.values(metric), b.values(metric)
-            rows += _rows(f"{evaluation} {metric}", left, right, [o.values(metric) for o in peers])
-        costs = _cost_rows(a, b)
+            item = difference(evaluation, metric, pair, every)
+            rows += _rows(item) if item else []
+        costs = _cost_rows(*pair)
     rows += costs
     if not rows:
         raise UserError(f"{first} and {second} share no evaluation at {track} with the same data, protocol and seed")
     lines = [show.table(rows, ["at " + track, "seed", first, second, "difference", "95 % interval; spread from"])]
     lines += [f"{evaluation}: both have records, but under different protocols or data" for evaluation in apart]
     return "\n".join(lines)
-
-
-def _fullest(ours: Sequence[Arm], theirs: Sequence[Arm], metric: str) -> tuple[Arm, Arm] | None:
-    """The two arms of one table with the most seeds in common; of equals, those of equal epochs."""
-    pairs = [(a, b) for a in ours for b in theirs if a.setting.scope == b.setting.scope]
-
-    def shared(pair: tuple[Arm, Arm]) -> tuple[int, bool, str]:
-        a, b = pair
-        return len(a.values(metric).keys() & b.values(metric).keys()), a.setting == b.setting, f"{a.label}{b.label}"
-
-    best = max(pairs, key=shared, default=None)
-    return best if best and shared(best)[0] else None
 
 
 def _cost_rows(a: Arm, b: Arm) -> list[list[str]]:
@@ -268,20 +257,14 @@ def _cost_rows(a: Arm, b: Arm) -> list[list[str]]:
     return rows
 
 
-def _rows(
-    what: str, left: Mapping[int, float], right: Mapping[int, float], peers: Sequence[Mapping[int, float]]
-) -> list[list[str]]:
-    from scipy import stats
-
-    seeds = sorted(left.keys() & right.keys())
+def _rows(item: Difference) -> list[list[str]]:
+    what, seeds = f"{item.evaluation} {item.metric}", item.seeds
+    left, right = item.ours.values(item.metric), item.theirs.values(item.metric)
     rows = [
         [what, str(seed), f"{left[seed]:.2f}", f"{right[seed]:.2f}", f"{left[seed] - right[seed]:+.2f}", ""]
         for seed in seeds
     ]
-    if len(seeds) > 1:
-        mean = paired(left, right, peers)
-        reach = float(stats.t.ppf(0.975, mean.df)) * mean.error
+    if item.mean:
         values = [sum(side[seed] for seed in seeds) / len(seeds) for side in (left, right)]
-        interval = f"{mean.value - reach:+.2f} to {mean.value + reach:+.2f}; {mean.how}"
-        rows.append([what, "mean", *(f"{value:.2f}" for value in values), f"{mean.value:+.2f}", interval])
+        rows.append([what, "mean", *(f"{value:.2f}" for value in values), f"{item.mean.value:+.2f}", item.interval])
     return rows

@@ -20,6 +20,10 @@ Make = Callable[..., list[Record]]
 GOLDEN = Path(__file__).parent / "golden"
 
 
+def build(records: list[Record], known: list[claims.Claim], link: boards.Link, picture: str = "") -> dict[str, str]:
+    return boards.markdown(boards.compose(records, known, link), picture)
+
+
 def link(record: Record) -> str:
     return f"records/{record['kind']}-{record['method']}-s{record['seed']}-{record['fingerprint'][:8]}.json"
 
@@ -49,12 +53,12 @@ def sample(make: Make) -> list[Record]:
 @pytest.mark.parametrize("name", ["knn", "linear", "finetune", "detection", "segmentation", "reid", "efficiency"])
 def test_boards_are_what_they_were(make: Make, name: str) -> None:
     """Exact text. To change it on purpose, read the difference and replace the file under golden/."""
-    built = boards.build(sample(make), [], link, picture="efficiency.svg")
+    built = build(sample(make), [], link, picture="efficiency.svg")
     assert built[f"{name}.md"] == (GOLDEN / f"{name}.md").read_text()
 
 
 def test_index_and_claims_name_what_is_there(make: Make) -> None:
-    built = boards.build(sample(make), claims.load(), link)
+    built = build(sample(make), claims.load(), link)
     index, judged = built["index.md"], built["claims.md"]
     assert set(built) == {f"{n}.md" for n in (*MAIN_METRICS, "efficiency", "claims", "index")}
     for name in built:
@@ -71,7 +75,7 @@ def test_a_recalled_number_says_so(make: Make) -> None:
     from dataclasses import replace
 
     recalled = [replace(claims.load()[0], verified="recalled")]
-    assert "source (recalled, unverified):" in boards.build([], recalled, link)["claims.md"]
+    assert "source (recalled, unverified):" in build([], recalled, link)["claims.md"]
 
 
 def test_verdicts_lead_their_claim(make: Make) -> None:
@@ -79,7 +83,7 @@ def test_verdicts_lead_their_claim(make: Make) -> None:
     for seed in range(3):
         records += make("aps", "finetune", {"top1": 50.0 + 4 + 0.1 * seed}, seed=seed)
         records += make("moco_v3", "finetune", {"top1": 50.0}, seed=seed)
-    text = boards.build(records, claims.load(), link)["claims.md"]
+    text = build(records, claims.load(), link)["claims.md"]
     (line,) = [line for line in text.splitlines() if line.startswith("- **holds")]
     assert line.startswith("- **holds at mini (n = 3 pairs): aps 4.10 points above moco_v3 in finetune top1;")
     assert "**not run at cifar: no record of aps.**" in line  # the paper's own setting is still open
@@ -87,7 +91,7 @@ def test_verdicts_lead_their_claim(make: Make) -> None:
 
 
 def test_no_records_gives_whole_boards_that_say_so() -> None:
-    built = boards.build([], claims.load(), link)
+    built = build([], claims.load(), link)
     for name in (*MAIN_METRICS, "efficiency"):
         assert "No records yet." in built[f"{name}.md"]
         assert "|" not in built[f"{name}.md"]
@@ -95,14 +99,14 @@ def test_no_records_gives_whole_boards_that_say_so() -> None:
 
 def test_order_of_records_changes_no_byte(make: Make) -> None:
     records = sample(make)
-    first = boards.build(records, claims.load(), link)
+    first = build(records, claims.load(), link)
     for seed in range(3):
         random.Random(seed).shuffle(records)
-        assert boards.build(records, claims.load(), link) == first
+        assert build(records, claims.load(), link) == first
 
 
 def test_every_board_is_aligned_and_says_that_it_is_generated(make: Make) -> None:
-    for text in boards.build(sample(make), claims.load(), link).values():
+    for text in build(sample(make), claims.load(), link).values():
         assert text.splitlines()[0].startswith("<!-- generated")
         assert "do not edit" in text.splitlines()[0]
         blocks = re.findall(r"(?:^\|.*\n?)+", text, flags=re.M)
@@ -122,7 +126,7 @@ def test_every_board_is_aligned_and_says_that_it_is_generated(make: Make) -> Non
 )
 def test_other_tracks_protocols_and_data_get_tables_of_their_own(make: Make, change: dict[str, Any]) -> None:
     records = make("aps", "knn", {"top1": 40.0}) + make("moco_v3", "knn", {"top1": 50.0}, **change)
-    text = boards.build(records, [], link)["knn.md"]
+    text = build(records, [], link)["knn.md"]
     tables = text.split("\n## ")[1:]
     assert len(tables) == 2
     assert all(("40.00" in table) != ("50.00" in table) for table in tables)
@@ -130,9 +134,9 @@ def test_other_tracks_protocols_and_data_get_tables_of_their_own(make: Make, cha
 
 def test_mean_and_spread_by_hand(make: Make) -> None:
     records = [r for seed, v in enumerate((1.0, 2.0, 6.0)) for r in make("aps", "knn", {"top1": v}, seed=seed)]
-    text = boards.build(records, [], link)["knn.md"]
+    text = build(records, [], link)["knn.md"]
     assert "3.00 ± 2.65" in text  # variance (4 + 1 + 9) / 2 = 7
-    one = boards.build(make("aps", "knn", {"top1": 1.0}), [], link)["knn.md"]
+    one = build(make("aps", "knn", {"top1": 1.0}), [], link)["knn.md"]
     assert "1.00" in one
     assert "1.00 ±" not in one
 
@@ -142,7 +146,7 @@ def test_a_seed_that_ran_twice_is_flagged_and_never_averaged(make: Make) -> None
     records += make("aps", "knn", {"top1": 90.0}, seed=0, code="new456")
     found = arms(records, "knn")
     assert [(sorted(arm.records), arm.label) for arm in found] == [([0], "code new456"), ([0, 1], "code old123")]
-    text = boards.build(records, [], link)["knn.md"]
+    text = build(records, [], link)["knn.md"]
     assert text.count("seed 0 run more than once: not averaged") == 2
     assert "10.50 ± 0.71" in text
     assert "90.00" in text
@@ -155,9 +159,9 @@ def test_a_seed_that_ran_twice_is_flagged_and_never_averaged(make: Make) -> None
 
 def test_uncommitted_code_is_noted(make: Make) -> None:
     records = make("aps", "knn", {"top1": 40.0})
-    assert "uncommitted" not in boards.build(records, [], link)["knn.md"]
+    assert "uncommitted" not in build(records, [], link)["knn.md"]
     records[0]["provenance"]["dirty"] = True  # of the pre-training: the evaluation inherits it
-    assert "uncommitted code" in boards.build(records, [], link)["knn.md"]
+    assert "uncommitted code" in build(records, [], link)["knn.md"]
 
 
 def test_embedded_records_are_answered_with_no_verdict(make: Make) -> None:
@@ -184,7 +188,7 @@ def test_an_evaluation_without_its_pretraining_still_shows(make: Make) -> None:
     judged = make("aps", "knn", {"top1": 40.0})[1]
     (arm,) = arms([judged], "knn")
     assert (arm.setting.network, arm.setting.epochs, dict(arm.origins)) == ("-", None, {})
-    assert "40.00" in boards.build([judged], [], link)["knn.md"]
+    assert "40.00" in build([judged], [], link)["knn.md"]
 
 
 def test_pretraining_is_found_through_the_feature_cache(make: Make) -> None:
@@ -200,13 +204,13 @@ def test_an_import_stands_apart_from_what_was_trained_here(make: Make) -> None:
     for seed in range(3):
         for method, top1 in (("aps", 40.0), ("moco_v3", 30.0)):
             records += make(method, "knn", {"top1": top1 + seed}, seed=seed)
-    plain = boards.build(records, claims.load(), link)
+    plain = build(records, claims.load(), link)
     given, judged = make("aps", "knn", {"top1": 99.0}, variant="imported")
     given |= {
         "kind": "import",
         "details": {"file": "theirs.pth", "recipe": {"network": given["details"]["recipe"]["network"]}},
     }
-    built = boards.build([*records, given, judged], claims.load(), link)
+    built = build([*records, given, judged], claims.load(), link)
     (arm,) = [arm for arm in arms([*records, given, judged], "knn") if arm.imported]
     assert (arm.name, arm.flag) == ("aps:imported", "not trained here: weights of theirs.pth")
     assert (arm.setting.epochs, arm.training("wall_s"), arm.trials()) == (None, {}, [])
@@ -218,7 +222,7 @@ def test_an_import_stands_apart_from_what_was_trained_here(make: Make) -> None:
 
     judged = {**judged, "variant": ""}  # should a name ever be that of a method: still no claim is tested on it
     given = {**given, "variant": ""}
-    again = boards.build([*records, given, judged], claims.load(), link)
+    again = build([*records, given, judged], claims.load(), link)
     assert again["claims.md"] == plain["claims.md"]
     assert "99.00" in next(line for line in again["knn.md"].splitlines() if "theirs.pth" in line)
 

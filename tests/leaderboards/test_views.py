@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
-from leaderboards import claims, plots, published, summary
+from leaderboards import claims, plots, published, report, summary
 
 Record = dict[str, Any]
 Make = Callable[..., list[Record]]
@@ -62,42 +63,46 @@ def test_suite_table_holds_a_run_against_the_number_of_its_own_setting(make: Mak
     assert "a baseline of" in said(make("moco_v3", "finetune", {"top1": 70.0}, **own))
 
 
-def test_picture_has_labels_units_and_every_arm(make: Make, tmp_path: Path) -> None:
+def test_picture_has_labels_units_and_every_arm(make: Make) -> None:
     records = []
     for seed in range(2):
         records += make("aps", "knn", {"top1": 40.0 + seed}, seed=seed)
         records += make("moco_v3", "knn", {"top1": 38.0 + seed}, seed=seed)
-    plots.plot_efficiency(records, tmp_path / "a.svg")
-    text = (tmp_path / "a.svg").read_text()
+    text = plots.efficiency_sheet(records)
+    ElementTree.fromstring(text)
     for words in ("device time of pre-training (minutes)", "knn top1 (%)", ">aps<", ">moco_v3<", "mini: CIFAR-10"):
         assert words in text
-    plots.plot_efficiency(list(reversed(records)), tmp_path / "b.svg")
-    assert (tmp_path / "b.svg").read_bytes() == (tmp_path / "a.svg").read_bytes()
-    plots.plot_efficiency([], tmp_path / "none.png")
-    assert (tmp_path / "none.png").read_bytes().startswith(b"\x89PNG")
+    assert plots.efficiency_sheet(list(reversed(records))) == text
+    assert "No records yet." in plots.efficiency_sheet([])
 
 
 def test_the_published_boards_are_what_their_records_give() -> None:
     assert published.drift() == []
 
 
-def test_rebuild_drift_and_hand_edits(make: Make, tmp_path: Path) -> None:
+def test_rebuild_drift_and_hand_edits(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "records").mkdir()
     for number, record in enumerate(make("aps", "knn", {"top1": 40.0})):
         (tmp_path / "records" / f"{number}.json").write_text(json.dumps(record))
-    assert len(published.drift(tmp_path)) == 10
-    assert len(published.rebuild(tmp_path)) == 10
+    assert len(published.drift(tmp_path)) == 12
+    assert len(published.rebuild(tmp_path)) == 12
     assert published.drift(tmp_path) == []
     assert published.rebuild(tmp_path) == []
     board = tmp_path / "knn.md"
     assert "records/1.json" in board.read_text()
-    assert (tmp_path / published.PICTURE).is_file()
+    assert (tmp_path / report.PICTURE).is_file() and (tmp_path / report.FILE).is_file()
 
     board.write_text(board.read_text().replace("40.00", "41.00"))
     (tmp_path / "own.md").write_text("mine")
     assert [line.split()[0] for line in published.drift(tmp_path)] == ["knn.md", "own.md"]
     assert [path.name for path in published.rebuild(tmp_path)] == ["knn.md", "own.md"]
     assert published.drift(tmp_path) == []
+    page = tmp_path / report.FILE
+    page.write_text(page.read_text().replace("40.00", "41.00"))
+    assert [line.split()[0] for line in published.drift(tmp_path)] == [report.FILE]
+    monkeypatch.setattr(published, "LARGEST", 10)  # too large to be published: the old one goes
+    assert [path.name for path in published.rebuild(tmp_path)] == [report.FILE]
+    assert not page.exists() and published.drift(tmp_path) == []
 
     (tmp_path / "records" / "bad.json").write_text("{")
     with pytest.raises(ValueError, match=r"bad\.json: not a record"):

@@ -1,0 +1,253 @@
+"""The report: the boards' own numbers, drawings that can be read, and a real browser."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from leaderboards import boards, claims, plots, published, report
+from leaderboards.pairs import claimed
+
+Record = dict[str, Any]
+Make = Callable[..., list[Record]]
+
+
+def link(record: Record) -> str:
+    return f"records/{record['fingerprint'][:8]}.json"
+
+
+def sample(make: Make) -> list[Record]:
+    """Three seeds of a method and its baseline in two evaluations; fine-tuning with its history."""
+    records: list[Record] = []
+    for seed in range(3):
+        for method, shift in (("aps", 3.0), ("moco_v3", 0.0), ("byol", -2.0)):
+            cost = {"device_s": 300.0 + 60 * shift + seed, "flops": 1e13 * (4 + shift), "updates": 10, "wall_s": 1.0}
+            top1 = 38.0 + shift + 0.4 * seed
+            records += make(method, "knn", {"top1": top1, "top5": 80.0}, seed=seed, cost=cost)
+            records += make(method, "finetune", {"top1": top1 + 20 + 0.1 * seed}, seed=seed, cost=cost)
+            history = [{"epoch": e + 1, "loss": 2.0 / (e + 1), "split_top1": 20.0 + 5 * e} for e in range(4)]
+            records[-1]["details"] = {"history": history}
+    return list({record["fingerprint"]: record for record in records}.values())
+
+
+def page(records: list[Record], **more: Any) -> str:
+    known = claims.load()
+    return report.page(boards.compose(records, known, link), records, known, **more)
+
+
+class Tables(HTMLParser):
+    """Rows of cell texts of every table of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self._inside = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+            self._inside = True
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("td", "th"):
+            self._inside = False
+
+    def handle_data(self, data: str) -> None:
+        if self._inside:
+            self.rows[-1][-1] += data
+
+
+def test_every_row_of_the_boards_stands_in_the_report() -> None:
+    """Of the published ones, whose files are checked against their records elsewhere."""
+    rows = {tuple(cell.strip() for cell in row) for row in Tables((published.FOLDER / report.FILE).read_text()).rows}
+    compared = 0
+    for name in (*boards.MAIN_METRICS, "efficiency"):
+        for line in (published.FOLDER / f"{name}.md").read_text().splitlines():
+            if line.startswith("|") and not set(line) <= set("|:- "):
+                cells = tuple(re.sub(r"\[(s\d+)\]\[\d+\]", r"\1", cell.strip()) for cell in line.strip("|").split("|"))
+                assert cells in rows, line
+                compared += 1
+    assert compared > 100
+
+
+def test_claims_lead_with_their_verdict(make: Make) -> None:
+    text = page(sample(make))
+    for claim in claims.load():
+        part = text.partition(f'id="claim-{claim.id}"')[2].partition('<div class="claim"')[0]
+        assert 'class="verdict"' in part and part.index('class="verdict"') < part.index("<details>")
+    assert "holds at mini (n = 3 pairs): aps 3.00 points above moco_v3 in finetune top1" in text
+
+
+def test_drawings_are_sound_labelled_and_do_not_rest_on_colour(make: Make) -> None:
+    text = page(sample(make))
+    drawings = [ElementTree.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", text, flags=re.S)]
+    assert len(drawings) >= 2 * 2 + 3 * 2 + 1  # two costs of two evaluations, two curves of three arms, differences
+    space = "{http://www.w3.org/2000/svg}"
+    for drawing in drawings:
+        words = [element.text or "" for element in drawing.iter(f"{space}text")]
+        axes = ("device time of pre-training (minutes)", "operations of pre-training (TFLOP)", "epochs")
+        assert any(word in (*axes, "method − baseline (points)") for word in words)
+        assert drawing.get("aria-label")
+        assert len([word for word in words if re.fullmatch(r"−?[\d.,]+", word)]) >= 4  # numbers on the scales
+    first = drawings[0]
+    marks = [e for e in first.iter() if "mark" in (e.get("class") or "") and e.find(f"{space}title") is not None]
+    shapes = {e.tag + str(len((e.get("points") or "").split())) + (e.get("class") or "") for e in marks}
+    assert len(marks) == len(shapes) == 3
+
+
+def test_the_front_is_what_no_arm_beats_at_its_price() -> None:
+    drawn = random.Random(0)
+    for _ in range(50):
+        points = [(float(drawn.randint(0, 9)), float(drawn.randint(0, 9))) for _ in range(12)]
+        naive = {
+            p for p in points if not any(q != p and q[0] <= p[0] and q[1] >= p[1] for q in points)
+        }  # nobody is at least as cheap and as good
+        assert plots.front(points) == sorted(naive)
+
+
+def test_differences_are_the_paired_t_interval(make: Make) -> None:
+    """With two arms alone nothing is pooled, so the interval is the textbook's."""
+    generator = np.random.default_rng(0)
+    ours, theirs = generator.normal(40, 1, 3), generator.normal(38, 1, 3)
+    records: list[Record] = []
+    for seed in range(3):
+        records += make("aps", "knn", {"top1": float(ours[seed])}, seed=seed)
+        records += make("moco_v3", "knn", {"top1": float(theirs[seed])}, seed=seed)
+    (item,) = claimed(claims.load(), records)["mini"]
+    want = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
+    assert (item.low, item.high) == pytest.approx((want.low, want.high))
+    text = page(records)
+    assert f"{want.low:+.2f} to {want.high:+.2f}" in text
+
+    one = [record for record in records if record["seed"] == 0]
+    assert claimed(claims.load(), one)["mini"][0].mean is None
+    assert "none: one pair" in page(one)
+
+
+def test_imported_records_are_compared_with_nothing(make: Make) -> None:
+    records = make("aps", "knn", {"top1": 90.0}) + make("moco_v3", "knn", {"top1": 38.0})
+    assert claimed(claims.load(), records)
+    for record in records[:2]:
+        record["provenance"]["trust"] = "self-reported"
+    assert not claimed(claims.load(), records)
+    assert "self-reported" in page(records)
+
+
+def test_logs_become_curves_over_epochs(make: Make) -> None:
+    trained, judged = make("byol", "knn", {"top1": 40.0}, epochs=4)  # 624 updates in 4 epochs
+    log = [{"epoch": e, "updates": 156 * (e + 1), "loss_a": 1.0, "loss_b": 2.0 - e / 4, "std_z": 0.9} for e in range(4)]
+    text = page([trained, judged], histories={trained["fingerprint"]: log})
+    assert "seed 0: 3 at epoch 1, 2.25 at epoch 4" in text
+    assert "std_z (1 = uniform)" in text
+    assert "std_z (1 = uniform)" not in page([trained, judged])
+
+
+def test_the_same_records_give_the_same_bytes(make: Make) -> None:
+    records = sample(make)
+    first = page(records)
+    random.Random(1).shuffle(records)
+    assert page(records) == first
+    assert "No records yet." in page([])
+
+
+def test_words_of_records_stay_words(make: Make) -> None:
+    evil = "<script>alert(1)</script>"
+    text = page(make("aps", "knn", {"top1": 40.0}, source=evil) + make("byol", "knn", {"top1": 4.0}, source=evil))
+    assert evil not in text and "&lt;script&gt;alert(1)" in text
+
+
+@pytest.mark.parametrize(
+    "cell, key",
+    [
+        ("71.25 ± 0.31", "71.25"),
+        ("79,872", "79872"),
+        ("8.4 s", "8.4"),
+        ("12.5 min", "750"),
+        ("5.2 h", "18720"),
+        ("3.1 GB GPU", "3174.4"),
+        ("+0.50", "0.5"),
+        ("-0.50", "-0.5"),
+        ("2026-11-20..22", "2026-11-20..22"),
+        ("-", "-"),
+        ("aps", "aps"),
+    ],
+)
+def test_cells_sort_by_what_they_mean(cell: str, key: str) -> None:
+    assert report.sort_key(cell) == key
+
+
+PROBE = """
+<script>
+window.addEventListener("load", () => {
+  const found = {};
+  const table = [...document.querySelectorAll("table.sortable")].find(t => t.tHead.textContent.includes("wall time"));
+  const heads = [...table.tHead.rows[0].cells].map(h => h.textContent);
+  const column = heads.indexOf("top1"), button = table.tHead.rows[0].cells[column].firstElementChild;
+  const values = () => [...table.tBodies[0].rows].map(row => parseFloat(row.cells[column].textContent));
+  button.focus();
+  found.focused = document.activeElement === button && button.tabIndex === 0;
+  button.click(); found.up = values(); found.said = button.parentElement.getAttribute("aria-sort");
+  button.click(); found.down = values();
+  found.resources = performance.getEntriesByType("resource").length;
+  found.wide = [document.documentElement.scrollWidth, window.innerWidth];
+  found.errors = window.errors;
+  found.pictures = [...document.images].map(image => image.naturalWidth);
+  const drawings = [...document.querySelectorAll("svg.plot")];
+  found.hidden = drawings.filter(svg => svg.getBoundingClientRect().width < 300).length;
+  document.body.textContent = "FOUND" + JSON.stringify(found) + "END";
+});
+</script>
+"""
+_PIXEL = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"
+    "+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+def test_a_browser_opens_it_from_the_disk(make: Make, tmp_path: Path) -> None:
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not browser:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    records = sample(make)
+    text = page(records, pictures={records[1]["fingerprint"]: {"detections": _PIXEL}})
+    catch = "<script>window.errors = []; window.addEventListener('error', e => errors.push(e.message));</script>"
+    (tmp_path / "report.html").write_text(
+        text.replace("<title>", catch + "<title>").replace("</body>", PROBE + "</body>")
+    )
+    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    done = subprocess.run(
+        [
+            browser,
+            *flags.split(),
+            *("--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}"),
+            *("--enable-logging=stderr", "--window-size=500,800", "--dump-dom", f"file://{tmp_path / 'report.html'}"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    match = re.search(r"FOUND(\{.*\})END", done.stdout)
+    assert match, done.stderr[-2000:]
+    found = json.loads(match[1])
+    assert found["up"] == sorted(found["up"]) and found["down"] == found["up"][::-1] and len(set(found["up"])) == 3
+    assert found["said"] == "ascending" and found["focused"]
+    assert found["errors"] == [] and "CONSOLE" not in done.stderr
+    assert found["resources"] == 0 and found["pictures"] == [1]
+    assert found["wide"][0] <= found["wide"][1]  # tables and drawings scroll in their boxes, the page does not
+    assert found["hidden"] == 0
