@@ -102,6 +102,14 @@ def build_parser() -> argparse.ArgumentParser:
     _workspace_options(verb)
     _executor_options(verb)
 
+    verb = verbs.add_parser("doctor", help="check packages, data, disk and cluster before anything is queued")
+    verb.add_argument("--track", default="embedded", metavar="NAME", help="whose data and machines (default: embedded)")
+    verb.add_argument("--method", nargs="+", default=["all"], metavar="NAME", help="for the disk (default: all)")
+    verb.add_argument("--seed", nargs="+", type=int, default=[0], metavar="N", help="likewise (default: 0)")
+    _workspace_options(verb)
+    group = _executor_options(verb)
+    group.add_argument("--executor", metavar="NAME", help="auto (default), local or slurm")
+
     verb = verbs.add_parser("methods", help="list methods with paper, variants and tracks; --cost: what they cost")
     verb.add_argument("name", nargs="?", help="one method: its recipe on every track; with --cost: its variants")
     verb.add_argument("--cost", action="store_true", help="measure operations, updates and memory beside MoCo-v3")
@@ -239,6 +247,13 @@ def _dispatch(options: argparse.Namespace) -> int:
             from repro import processes
 
             return processes.retry(_settings(options), options.process)
+        case "doctor":
+            from repro import doctor
+
+            faults = doctor.examine(
+                _settings(options), options.track, options.method, options.seed, lambda line: print(line, flush=True)
+            )
+            return 1 if faults else 0
         case "methods":
             return _methods(options)
         case "bench":

@@ -74,7 +74,7 @@ def test_status_is_runs_by_stages(submitted: Path, capsys: pytest.CaptureFixture
     assert f"failed: {broken.key}: failed; last line of its log: CUDA error: an illegal address" in out
     assert f"blocked: frozen-{second}: '{broken.key}' failed" in out
     assert re.search(r"^collate-embedded-\w+: pending: Dependency \[103\]", out, re.M)
-    assert "1 running, 1 failed, 2 pending, 1 blocked" in out
+    assert "1 running, 2 pending, 1 failed, 1 blocked" in out
 
 
 def test_records_decide_whatever_slurm_says(submitted: Path) -> None:
