@@ -327,6 +327,8 @@ def cancel(folder: Path, keys: Collection[str]) -> list[str]:
         journal = Journal(place)
         live = [state for state in states.of_journal(journal, place) if state.live and state.job and state.key in keys]
         scheduler.cancel(state.job for state in live)
+        if live:
+            journal.cancelled(state.key for state in live)
         _cancel_orphans(journal)
     return [state.key for state in live]
 

@@ -36,6 +36,7 @@ class Entry:
     code: str = ""
     run: str = ""
     job: str = ""
+    cancelled: bool = False
     profile: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -65,6 +66,9 @@ class Journal:
     def dropped(self, name: str) -> None:
         self._write(event="dropped", name=name)
 
+    def cancelled(self, keys: Iterable[str]) -> None:
+        self._write(event="cancelled", keys=list(keys))
+
     def started(self, run: str, nodes: Iterable[Node], code: str) -> None:
         self._write(event="started", run=run, nodes={node.key: node.digest for node in nodes}, code=code)
 
@@ -83,7 +87,7 @@ class Journal:
                 for key, digest in said["nodes"].items():
                     self.entries.pop(key, None)  # to the end
                     self.entries[key] = Entry(
-                        digest, said["time"], said["code"], said.get("run", ""), "", said.get("profile", {})
+                        digest, said["time"], said["code"], said.get("run", ""), profile=said.get("profile", {})
                     )
             case "submitting":
                 self.open[said["name"]] = list(said["nodes"])
@@ -91,5 +95,8 @@ class Journal:
                 self.open.pop(said["name"], None)
                 for key, job in said["jobs"].items():
                     self.entries[key].job = job
+            case "cancelled":
+                for key in said["keys"]:
+                    self.entries[key].cancelled = True
             case "dropped":
                 self.open.pop(said["name"], None)

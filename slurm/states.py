@@ -127,6 +127,8 @@ def _on_cluster(
         return state("unsubmitted", "not queued: if no submission is under way, retry, or give the command again")
     word, reason = (job.word, job.reason) if job else ("", "")
     ended = scheduler.ENDED.get(word)
+    if entry.cancelled and (word in scheduler.RUNNING or (word and not ended)):
+        return state("cancelled", "on request")  # it is about to end
     if word in scheduler.RUNNING:
         report = place.read_progress(node.key, entry.time)
         return state("running", "" if word == "RUNNING" else word.lower(), report)
@@ -139,7 +141,7 @@ def _on_cluster(
     if word == "CANCELLED" and reason in ("Dependency", "DependencyNeverSatisfied") and lost:
         return state("blocked", blocked)
     if word == "CANCELLED":
-        return state("cancelled", "by hand, or by the cluster")
+        return state("cancelled", "on request" if entry.cancelled else "by hand, or by the cluster")
     if not ended:
         ended = "SLURM no longer knows it"
     elif word == "COMPLETED":

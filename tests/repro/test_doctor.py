@@ -134,7 +134,7 @@ def test_a_node_that_cannot_write_or_lacks_commands(
     found = doctor.on_node(str(tmp_path / "unseen"), "token", 2, str(tmp_path / "data"))["findings"]
     lines = [str(Finding(**item)) for item in found]
     assert any(
-        re.match(r"fault +shared directory: cannot write to .*unseen .*; choose a --workspace", l) for l in lines
+        re.match(r"fault +shared directory: cannot write to .*unseen .*; choose a --workspace", line) for line in lines
     )
     assert any(re.match(r"fault +data: no folder .*/data there; ", line) for line in lines)
     assert any(re.match(r"fault +scratch: .*absent is not writable; correct scratch", line) for line in lines)

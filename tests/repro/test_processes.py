@@ -136,8 +136,16 @@ def test_names_of_processes(submitted: Path, capsys: pytest.CaptureFixture[str])
     assert main(["cancel", processes.run_of(states["101_0"])]) == 0
     assert "cancelled 2 processes" in capsys.readouterr().out
     assert "scancel --quiet 101_0 102_0\n" in (submitted / "calls").read_text()
+    # SLURM takes a while to end them; nobody shall take them for alive meanwhile.
+    squeue(submitted, "101_0 COMPLETING 0 None")
+    assert {found()[job].state for job in ("101_0", "102_0")} == {"cancelled"}
+    assert found()["101_1"].live
     assert main(["cancel"]) == 0
-    assert "scancel --quiet 101_0 101_1 102_0 102_1 103\n" in (submitted / "calls").read_text()
+    assert "scancel --quiet 101_1 102_1 103\n" in (submitted / "calls").read_text()
+    assert main(["cancel"]) == 0
+    assert "nothing is queued or running" in capsys.readouterr().out
+    assert main(["retry"]) == 0
+    assert "submitted 5 processes to SLURM in 3 calls" in capsys.readouterr().out
 
 
 def test_watch_ends_when_all_have_ended(submitted: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
