@@ -59,13 +59,18 @@ def _request_options(
         "--set", nargs="+", action="extend", default=[], metavar="TABLE.KEY=VALUE", help="change a recipe or a protocol"
     )
     _workspace_options(parser)
-    group = parser.add_argument_group("how")
+    group = _executor_options(parser)
     group.add_argument("--executor", metavar="NAME", help="auto (default), local or slurm")
-    group.add_argument("--cluster", metavar="NAME", help="profile of the SLURM cluster")
+
+
+def _executor_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    group = parser.add_argument_group("how")
+    group.add_argument("--cluster", metavar="NAME", help="profile of the SLURM cluster: a name, or FILE.toml")
     group.add_argument("--cores", type=int, metavar="N", help="CPU cores to use on this machine (default: all)")
     group.add_argument(
         "--memory-gb", type=float, metavar="N", help="memory to use on this machine (default: what is free)"
     )
+    return group
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -108,8 +113,28 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="TABLE.KEY=VALUE",
         help="the changes of one trial; may be given many times",
     )
-    verb = verbs.add_parser("status", help="where the jobs of this workspace stand")
+    verb = verbs.add_parser("status", help="where the processes of this workspace stand, runs by stages")
+    verb.add_argument("--watch", action="store_true", help="again every few seconds until all have ended")
     _workspace_options(verb)
+    verb = verbs.add_parser("logs", help="the last lines of what a process printed")
+    verb.add_argument("process", metavar="JOB", help="STAGE-RUN as status prints them, or SLURM's job number")
+    verb.add_argument("--follow", action="store_true", help="and what it adds, until it has ended")
+    _workspace_options(verb)
+    verb = verbs.add_parser("cancel", help="end processes that are queued or running; checkpoints are kept")
+    verb.add_argument("process", nargs="*", metavar="JOB", help="STAGE-RUN, RUN or SLURM's job number (default: all)")
+    _workspace_options(verb)
+    verb = verbs.add_parser("retry", help="do failed processes again, and those that wait for them")
+    verb.add_argument("process", nargs="*", metavar="JOB", help="STAGE-RUN, RUN or SLURM's job number (default: all)")
+    _workspace_options(verb)
+    _executor_options(verb)
+
+    verb = verbs.add_parser("doctor", help="check packages, data, disk and cluster before anything is queued")
+    verb.add_argument("--track", default="embedded", metavar="NAME", help="whose data and machines (default: embedded)")
+    verb.add_argument("--method", nargs="+", default=["all"], metavar="NAME", help="for the disk (default: all)")
+    verb.add_argument("--seed", nargs="+", type=int, default=[0], metavar="N", help="likewise (default: 0)")
+    _workspace_options(verb)
+    group = _executor_options(verb)
+    group.add_argument("--executor", metavar="NAME", help="auto (default), local or slurm")
 
     verb = verbs.add_parser("methods", help="list methods with paper, variants and tracks; --cost: what they cost")
     verb.add_argument("name", nargs="?", help="one method: its recipe on every track; with --cost: its variants")
@@ -255,9 +280,34 @@ def _dispatch(options: argparse.Namespace) -> int:
 
             return tune.tune(_request(options, tune.EVALUATIONS), options.trials, _settings(options), sys.argv[1:])
         case "status":
-            from repro import execute
+            from repro import processes
 
-            print(execute.status(_settings(options)))
+            if options.watch:
+                processes.watch(_settings(options))
+            else:
+                print(processes.status(_settings(options)))
+        case "logs":
+            from repro import processes
+
+            if options.follow:
+                processes.follow(_settings(options), options.process)
+            else:
+                print(processes.logs(_settings(options), options.process))
+        case "cancel":
+            from repro import processes
+
+            print(processes.cancel(_settings(options), options.process))
+        case "retry":
+            from repro import processes
+
+            return processes.retry(_settings(options), options.process)
+        case "doctor":
+            from repro import doctor
+
+            faults = doctor.examine(
+                _settings(options), options.track, options.method, options.seed, lambda line: print(line, flush=True)
+            )
+            return 1 if faults else 0
         case "methods":
             return _methods(options)
         case "protocols":

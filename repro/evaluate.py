@@ -17,7 +17,6 @@ from repro import execute, fingerprint, plan, recipes, weights
 from repro.data.entries import IMAGENET_STATISTICS
 from repro.errors import UserError, unknown
 from repro.settings import Settings
-from repro.workspace import Workspace
 
 NORMALISATIONS = ("imagenet", "data", "file")
 
@@ -42,7 +41,7 @@ def run(
     given, lines = checkpoint(path, arch, request.overrides, name=name, part=part, normalise=normalise)
     planned = plan.make(dataclasses.replace(request, checkpoint=given), settings)
     print("\n".join(lines), flush=True)
-    return execute.perform(planned, settings, command, lambda: execute.finish(planned, Workspace(settings.workspace)))
+    return execute.carry_out(planned, settings, command)
 
 
 def checkpoint(

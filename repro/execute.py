@@ -1,31 +1,39 @@
-"""`run` and `status`: from the plan to the executor, and from the records to the table that ends a run."""
+"""`run`: from the plan to the executor, and from the records to the table that ends a run."""
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repro import plan, records, show
+from repro import fingerprint, plan, records, show, snapshot, tracks
 from repro.errors import UserError
 from repro.plan import Plan, Request
 from repro.settings import Settings, require_writable
+from repro.tracks import Track
 from repro.workspace import Workspace
+from slurm.graph import Graph, Node, Resources
 
 if TYPE_CHECKING:
     from slurm.folder import Outcome
-    from slurm.graph import Graph
+
+_COLLATE = Resources(cpus=1, memory_gb=4.0, minutes=20)
 
 
 def run(request: Request, settings: Settings, command: Sequence[str]) -> int:
     """Do what is missing of a request, then print the table; returns the exit status."""
-    planned = plan.make(request, settings)
+    return carry_out(plan.make(request, settings), settings, command)
+
+
+def carry_out(planned: Plan, settings: Settings, command: Sequence[str]) -> int:
+    """Do what is missing of a plan, then write the boards and print the table; returns the exit status."""
     place = Workspace(settings.workspace)
-    return perform(planned, settings, command, lambda: finish(planned, place), _Fresh(place))
+    marks = [job.fingerprint for job in planned.jobs]
+    return perform(planned, settings, command, lambda: finish(marks, planned.track, place), Fresh(place))
 
 
 def perform(
@@ -58,15 +66,22 @@ def perform(
         f" ({len(planned.jobs) - len(todo)} cached); logs in {place.processes / 'logs'}",
         flush=True,
     )
-    if _executor(settings) == "slurm":
-        return _submit(graph, settings, place)
+    code = snapshot.take(place)
     try:
-        outcomes = _run_here(graph, settings, place, meanwhile)
+        if _executor(settings) == "slurm":
+            submit(Graph([*graph, _collate(graph, planned, settings)]), settings, place, code)
+            return 0
+        outcomes = run_here(graph, settings, place, code, meanwhile)
     except KeyboardInterrupt:
         again = "python -m repro " + shlex.join(command)
         print(f"\ninterrupted: finished jobs and checkpoints are kept in {settings.workspace}; go on with: {again}")
         return 130
     report()
+    return print_failures(outcomes)
+
+
+def print_failures(outcomes: Mapping[str, Outcome]) -> int:
+    """A line for each process that is not done; returns the exit status."""
     failed = [outcome for outcome in outcomes.values() if outcome.state != "done"]
     for outcome in failed:
         print(f"{outcome.state}: {outcome.key}: {outcome.reason}" + (f" (log: {outcome.log})" if outcome.log else ""))
@@ -82,19 +97,60 @@ def _fetch(planned: Plan, settings: Settings) -> None:
         catalogue.prepare(name, settings.where, size=planned.track.size, progress=show.counter(f"fetching {name}"))
 
 
-def finish(planned: Plan, place: Workspace) -> None:
-    """Write the boards and print the one table of these runs."""
+def _collate(graph: Graph, planned: Plan, settings: Settings) -> Node:
+    """The process that ends a submission: it runs when all others have ended, however they ended."""
+    marks = [job.fingerprint for job in planned.jobs]
+    return Node(
+        key=f"collate-{planned.track.name}-{fingerprint.digest(marks)[:8]}",
+        target="repro.execute:collate",
+        args={
+            "workspace": str(settings.workspace.resolve()),
+            "track": planned.track.name,
+            "marks": marks,
+            "keys": [node.key for node in graph],
+        },
+        resources=_COLLATE,
+        after=tuple(node.key for node in graph),
+        stage="collate",
+        always=True,
+    )
+
+
+def collate(workspace: str, track: str, marks: Sequence[str], keys: Sequence[str]) -> dict[str, list[str]]:
+    """Write the boards, print the table and what is not done of these processes; returns their keys by state."""
+    from repro import processes
+
+    place = Workspace(Path(workspace))
+    finish(marks, tracks.find(track), place)
+    have = records.marks(place.records)
+    print(f"\n{sum(mark[:12] in have for mark in marks)} of {len(marks)} jobs have their records")
+    try:
+        found = processes.states(place)
+    except UserError as error:  # a machine that may run jobs but not ask for them
+        print(f"{error}; python -m repro status on a login node says what is not done")
+        return {}
+    left: dict[str, list[str]] = {}
+    for state in found:
+        if state.key in keys and state.state != "done":
+            left.setdefault(state.state, []).append(state.key)
+            print(f"{state.state}: {state.key}: {state.reason} (log: {state.log})")
+    print("to do them again: python -m repro retry" if left else f"all {len(keys)} processes are done")
+    return left
+
+
+def finish(marks: Collection[str], track: Track, place: Workspace) -> None:
+    """Write the boards and print the one table of the runs with these fingerprints."""
     from leaderboards import claims
     from leaderboards.summary import suite_table
     from repro.publish import write_boards
 
     write_boards(place)
-    marks = {job.fingerprint for job in planned.jobs}
-    mine = [record for record in records.read_all(place.records)[0] if record["fingerprint"] in marks]
+    wanted = set(marks)
+    mine = [record for record in records.read_all(place.records)[0] if record["fingerprint"] in wanted]
     if mine:
         print()
         print(suite_table(mine, claims.load()))
-        print(f"\ncomparable with the papers: {planned.track.comparable}")
+        print(f"\ncomparable with the papers: {track.comparable}")
     print(f"boards:  {place.boards / 'index.md'}, to look at in a browser: {place.boards / 'report.html'}")
     print(f"records: {place.records}")
 
@@ -110,24 +166,39 @@ def _executor(settings: Settings) -> str:
     return "local" if reason else "slurm"
 
 
-def _submit(graph: Graph, settings: Settings, place: Workspace) -> int:
+def submit(
+    graph: Graph, settings: Settings, place: Workspace, code: Path | None, recorded: Mapping[str, Any] | None = None
+) -> None:
+    """Queue a graph on the cluster and say so. `recorded`: the profile's values, where they are not to be read anew."""
     from slurm import cluster
+    from slurm.profile import Profile
+
+    def wait(queued: int, total: int) -> None:
+        print(
+            f"SLURM takes no more jobs for now: {queued} of {total} processes are queued, the others follow as soon as"
+            " there is room. Ctrl-C leaves those that are queued; the same command goes on then.",
+            flush=True,
+        )
 
     try:
-        profile = cluster.Profile.load(settings.cluster)
-        submission = cluster.submit(graph, folder=place.processes, profile=profile)
+        profile = Profile.from_json(recorded, "journal") if recorded else Profile.load(settings.cluster)
+        submission = cluster.submit(graph, folder=place.processes, profile=profile, code=code, on_full=wait)
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from None
     numbers = sorted({job.partition("_")[0] for job in submission.jobs.values()})
     print(f"submitted {len(submission.jobs)} processes to SLURM in {submission.calls} calls: jobs {', '.join(numbers)}")
     if submission.kept:
         print(f"already queued or running, left alone: {', '.join(submission.kept)}")
-    print(f"where they stand:     python -m repro status --workspace {settings.workspace}")
-    print("boards, when done:    the same run command again (it prints the table), or python -m repro report")
-    return 0
+    if submission.settled:
+        print(f"ended before the queue had room for all: {', '.join(submission.settled)}")
+    at = "" if settings.workspace == Settings.workspace else f" --workspace {settings.workspace}"
+    print(f"where they stand:     python -m repro status{at}   (--watch: until all have ended)")
+    collates = [node.key for node in graph if node.stage == "collate"]
+    if collates:
+        print(f"table, when done:     python -m repro logs {collates[0]}{at}")
 
 
-class _Fresh:
+class Fresh:
     """Keeps boards and report of a workspace fresh while a run goes on, for a twentieth of one core at most."""
 
     def __init__(self, place: Workspace) -> None:
@@ -147,7 +218,10 @@ class _Fresh:
         self._not_before = now + max(5.0, 19 * (now - began))
 
 
-def _run_here(graph: Graph, settings: Settings, place: Workspace, meanwhile: Callable[[], None]) -> dict[str, Outcome]:
+def run_here(
+    graph: Graph, settings: Settings, place: Workspace, code: Path | None, meanwhile: Callable[[], None]
+) -> dict[str, Outcome]:
+    """Run a graph on this machine, with bars or lines that say how it goes; `meanwhile` is called as processes end."""
     from slurm import local
 
     with _display(graph) as show_event:
@@ -162,6 +236,7 @@ def _run_here(graph: Graph, settings: Settings, place: Workspace, meanwhile: Cal
             folder=place.processes,
             cores=settings.cores,
             memory_gb=settings.memory_gb,
+            code=code,
             on_event=on_event,
         )
 
@@ -245,50 +320,3 @@ def _ended(event: Any) -> str:
     if outcome.state == "done":
         return f"{event.key}: done in {show.duration(outcome.seconds)}"
     return f"{event.key}: {outcome.state}, {outcome.reason}"
-
-
-def status(settings: Settings) -> str:
-    """Where the processes of this workspace stand, and how many records there are."""
-    place = Workspace(settings.workspace)
-    if not settings.workspace.is_dir():
-        raise UserError(f"no workspace {settings.workspace}; name one with --workspace")
-    found, faults = records.read_all(place.records)
-    rows = [*_on_cluster(place), *_here(place)]
-    lines = [show.table(rows, ["process", "where", "state", ""])] if rows else ["no process was started yet"]
-    lines += ["", f"{len(found)} records in {place.records}"]
-    return "\n".join([*lines, *(f"passed over: {fault}" for fault in faults)])
-
-
-def _on_cluster(place: Workspace) -> list[list[str]]:
-    from slurm import cluster
-
-    try:
-        states = cluster.status(place.processes)
-    except ValueError as error:
-        raise UserError(str(error)) from None
-    return [[s.key, f"SLURM {s.job}", s.state, s.reason or _far(s.progress if s.live else None)] for s in states]
-
-
-def _here(place: Workspace) -> list[list[str]]:
-    """The processes of the local executor: one that holds its lock is running."""
-    from slurm import progress
-    from slurm.folder import Folder, try_lock
-
-    folder = Folder(place.processes)
-    rows = []
-    for key in folder.known():
-        outcome = folder.read_outcome(key)
-        lock = try_lock(folder.lock(key))
-        if lock is None:
-            rows.append([key, "here", "running", _far(progress.read(folder.progress(key)))])
-            continue
-        os.close(lock)
-        if outcome is None or not outcome.job:
-            state = outcome.state if outcome else "interrupted"
-            why = outcome.reason if outcome else "run the same command again: it goes on from the last checkpoint"
-            rows.append([key, "here", state, why])
-    return rows
-
-
-def _far(told: Any) -> str:
-    return f"{told.info.get('job', '')} {told.done} of {told.total}".strip() if told else ""

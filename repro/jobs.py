@@ -14,7 +14,6 @@ import datetime
 import os
 import platform
 import resource
-import subprocess
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +23,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repro import fingerprint, records
+from repro import fingerprint, records, snapshot
 from repro.data.types import Where
 from repro.errors import Stopped, UserError
 from repro.workspace import Workspace
@@ -49,7 +48,7 @@ STAGES = {
 
 def run(workspace: str, jobs: Sequence[Mapping[str, Any]]) -> None:
     """Do the jobs that have no record yet. Where some fail, ends with SystemExit and a line that says which and why."""
-    _code()  # remembered now: the files may change while we run
+    snapshot.code()  # remembered now: the files may change while we run
     place = Workspace(Path(workspace))
     done = records.by_fingerprint(records.read_all(place.records)[0])
     failed: dict[str, str] = {}
@@ -140,7 +139,7 @@ def _one(place: Workspace, job: Mapping[str, Any]) -> tuple[records.Record, tupl
             **outcome.cost,
         },
         "provenance": {
-            **_code(),
+            **snapshot.code(),
             "packages": _versions(),
             "python": platform.python_version(),
             "device": torch.cuda.get_device_name() if gpu else f"CPU ({platform.machine()}, {os.cpu_count()} cores)",
@@ -195,28 +194,6 @@ def _peak_mb() -> float:
     except OSError:
         pass
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def _git(*arguments: str) -> str | None:
-    home = Path(__file__).resolve().parent.parent
-    if not (home / ".git").exists():
-        return None
-    try:
-        answer = subprocess.run(["git", "-C", str(home), *arguments], capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() if answer.returncode == 0 else None
-
-
-@cache
-def _code() -> dict[str, Any]:
-    """Commit and dirty flag; without git the hash of the source tree has to serve."""
-    commit = _git("rev-parse", "HEAD")
-    return {
-        "commit": commit or "unknown",
-        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")) if commit else None,
-        "source_hash": fingerprint.tree_hash()[:16],
-    }
 
 
 @cache

@@ -114,6 +114,11 @@ def read_all(folder: Path) -> tuple[list[Record], list[str]]:
     return found, faults
 
 
+def marks(folder: Path) -> set[str]:
+    """The first twelve digits of every fingerprint that has a record, from the file names alone."""
+    return {path.stem[-12:] for path in folder.glob("*.json")}
+
+
 def by_fingerprint(found: Iterable[Record]) -> dict[str, Record]:
     """Records by job fingerprint."""
     return {record["fingerprint"]: record for record in found}

@@ -35,6 +35,7 @@ class Track:
     reid_size: tuple[int, int]
     limit: int
     device: str
+    disk_gb: float
     units_per_second: float
     comparable: str
     protocols: Mapping[str, str]

@@ -16,6 +16,7 @@ class Workspace:
     boards/     Markdown made from them
     jobs/       one folder a job: checkpoints, caches, pictures, its training log
     processes/  one log a process, and what the executors keep
+    code/       the code of each submission, one folder a version
     data/       decoded and generated pictures
     """
 
@@ -32,6 +33,10 @@ class Workspace:
     @property
     def processes(self) -> Path:
         return self.root / "processes"
+
+    @property
+    def code(self) -> Path:
+        return self.root / "code"
 
     @property
     def data(self) -> Path:

@@ -5,7 +5,10 @@
     progress/KEY.json       its last report (slurm.progress)
     logs/KEY.log            what it printed (on SLURM a link to submitit's file)
     locks/KEY.lock          held by the process that runs it, so that nobody else does
-    journal.jsonl, submitit/    SLURM only: what was submitted, and submitit's own files
+    locks/RUN.run           held by a run of the local executor
+    cancel/KEY              the local executor is asked to end this node
+    journal.jsonl           what was submitted (slurm.journal)
+    submitit/               SLURM only: submitit's own files
 
 The folder may be shared by machines (locks are flock, which NFS passes on).
 """
@@ -19,7 +22,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from slurm import progress
 from slurm.graph import Node
+from slurm.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -27,17 +32,18 @@ class Outcome:
     """How a node ended.
 
     Attributes:
-        state: "done"; "failed"; or "blocked", when a node it waits for was not done.
+        state: "done"; "failed"; "cancelled"; or "blocked", when a node it waits for was not done.
         reason: one line, empty when done.
         value: what the target returned.
         log: file with everything it printed; empty where it never ran.
         seconds, cpu_seconds: of the call; memory is the process's peak, its largest child added. Zero if it was killed.
         ended: unix time.
         digest, pid, job: whose outcome this is; `job` is SLURM's number, empty on this machine.
+        restarts: how often SLURM had queued it again.
     """
 
     key: str
-    state: Literal["done", "failed", "blocked"]
+    state: Literal["done", "failed", "cancelled", "blocked"]
     reason: str = ""
     value: Any = None
     log: str = ""
@@ -48,6 +54,7 @@ class Outcome:
     digest: str = ""
     pid: int = 0
     job: str = ""
+    restarts: int = 0
 
 
 class Folder:
@@ -56,7 +63,7 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
         try:
-            for name in ("nodes", "outcomes", "progress", "logs", "locks"):
+            for name in ("nodes", "outcomes", "progress", "logs", "locks", "cancel"):
                 (self.root / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(f"cannot create {error.filename}: {error.strerror}; choose another folder") from None
@@ -78,14 +85,31 @@ class Folder:
     def lock(self, key: str) -> Path:
         return self.root / "locks" / f"{key}.lock"
 
-    def known(self) -> list[str]:
-        """Every node that ended or was run here, oldest lock first."""
-        locks = sorted((self.root / "locks").glob("*.lock"), key=lambda path: path.stat().st_mtime)
-        return [path.stem for path in locks if list((self.root / "nodes").glob(f"{path.stem}-*.json"))]
+    def cancel(self, key: str) -> Path:
+        return self.root / "cancel" / key
+
+    def run(self, name: str) -> Path:
+        return self.root / "locks" / f"{name}.run"
+
+    def run_lives(self, name: str) -> bool:
+        """Is that run of the local executor going on?"""
+        if not self.run(name).exists():
+            return False
+        lock = try_lock(self.run(name))
+        if lock is not None:
+            os.close(lock)
+        return lock is None
+
+    def read_progress(self, key: str, since: float) -> Progress | None:
+        """The last report of a node, unless it is older than `since` (unix time): an earlier process left that."""
+        report = progress.read(self.progress(key))
+        return report if report and report.time >= since else None
 
     def write_node(self, node: Node) -> Path:
         path = self.node(node.key, node.digest)
-        write_json(path, node.to_json())
+        # What is there may wait for others; what is the same need not go to the disk again.
+        if not path.exists() or read_node(path) != node:
+            write_json(path, node.to_json())
         return path
 
     def write_outcome(self, outcome: Outcome) -> None:

@@ -46,6 +46,7 @@ class Node:
         target: "module:function"; imported only where the job runs.
         args: keyword arguments, plain JSON.
         stage: nodes of one stage with equal resources may become one SLURM array.
+        always: run once all in `after` have ended, however they ended.
     """
 
     key: str
@@ -54,6 +55,7 @@ class Node:
     resources: Resources = Resources()
     after: tuple[str, ...] = ()
     stage: str = ""
+    always: bool = False
 
     def __post_init__(self) -> None:
         if not _KEY.fullmatch(self.key):
@@ -76,9 +78,9 @@ class Node:
 
     @cached_property
     def digest(self) -> str:
-        """Twelve hex digits over everything above: two nodes of one key and digest ask for the same work."""
-        text = json.dumps(self.to_json(), sort_keys=True)
-        return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+        """Twelve hex digits over all that makes the work: whom it waits for is no part of it."""
+        work = {name: value for name, value in self.to_json().items() if name not in ("after", "always")}
+        return hashlib.blake2b(json.dumps(work, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 
 class Graph:

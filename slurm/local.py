@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -17,17 +18,20 @@ import psutil
 from slurm import progress, worker
 from slurm.folder import Folder, Outcome, last_line, try_lock
 from slurm.graph import Graph, Node, Resources
+from slurm.journal import Journal
 from slurm.progress import Progress
 
 _TICK = 0.05  # seconds between looks at the children
 _ELSEWHERE_TICK = 0.5  # seconds between looks at a lock that somebody else holds
+_CANCEL_TICK = 0.5  # seconds between looks for nodes that shall be cancelled
+_GRACE = 10.0  # seconds that a cancelled node has to end by itself
 
 
 @dataclass(frozen=True)
 class Event:
     """Something the caller may want to show. "elsewhere": another process is running this very node, we wait."""
 
-    kind: Literal["started", "progress", "elsewhere", "done", "failed", "blocked"]
+    kind: Literal["started", "progress", "elsewhere", "done", "failed", "cancelled", "blocked"]
     key: str
     progress: Progress | None = None
     outcome: Outcome | None = None
@@ -40,6 +44,7 @@ def run(
     cores: int | None = None,
     memory_gb: float | None = None,
     gpus: Sequence[str] | None = None,
+    code: Path | None = None,
     on_event: Callable[[Event], None] = lambda event: None,
     grace: float = 10.0,
 ) -> dict[str, Outcome]:
@@ -53,6 +58,7 @@ def run(
             and shares the result of the first.
         cores, memory_gb, gpus: what may be used; by default what this process may use and what is free now. `gpus`
             are values for CUDA_VISIBLE_DEVICES; a node that asks for none sees none.
+        code: folder that the processes' modules are imported from before all others.
         on_event: called from this thread. Whatever it raises ends the run.
         grace: seconds between SIGTERM and SIGKILL when the run is cut short.
 
@@ -65,15 +71,23 @@ def run(
         memory_gb or _memory_gb(),
         list(gpus if gpus is not None else _gpus() if asks_for_gpus else ()),
     )
-    state = _Run(graph, Folder(folder), pool, on_event)
+    state = _Run(graph, Folder(folder), pool, code, on_event)
     try:
         while state.waiting or state.running:
+            state.heed_cancels()
             state.start_ready()
             state.look_at_running()
             time.sleep(_TICK)
     finally:
         state.end(grace)
     return {node.key: state.outcomes[node.key] for node in graph}
+
+
+def cancel(folder: Path, keys: Collection[str]) -> None:
+    """Ask the runs on this folder to end these nodes; they do so within a second, from whatever machine."""
+    place = Folder(folder)
+    for key in keys:
+        place.cancel(key).touch()
 
 
 class _Pool:
@@ -116,6 +130,7 @@ class _Child:
     gpus: list[str]
     started: float
     progress: Progress | None = None
+    kill_at: float | None = None  # it was told to end, and has until then (monotonic time)
 
     def signal(self, number: signal.Signals) -> None:
         """To the whole process group. Only called while the leader is not yet reaped, so that its number is ours."""
@@ -133,21 +148,54 @@ class _Child:
 class _Run:
     """The state of one `run`."""
 
-    def __init__(self, graph: Graph, folder: Folder, pool: _Pool, on_event: Callable[[Event], None]) -> None:
-        self.folder, self.pool, self.on_event = folder, pool, on_event
+    def __init__(
+        self, graph: Graph, folder: Folder, pool: _Pool, code: Path | None, on_event: Callable[[Event], None]
+    ) -> None:
+        self.folder, self.pool, self.code, self.on_event = folder, pool, code, on_event
         self.waiting: dict[str, Node] = {node.key: node for node in graph}
         self.running: dict[str, _Child] = {}
         self.outcomes: dict[str, Outcome] = {}
         self.elsewhere: dict[str, tuple[float, float]] = {}  # since when, and when to look again
         self.alive, self.pipe = os.pipe()  # children hold the reading end; see worker.die_with_parent
+        self.name = uuid.uuid4().hex[:12]
+        self.lock = try_lock(folder.run(self.name))
+        for node in graph:
+            folder.write_node(node)
+            folder.cancel(node.key).unlink(missing_ok=True)
+        Journal(folder).started(self.name, graph, str(code or ""))
+        self.look_for_cancels = 0.0
+
+    def heed_cancels(self) -> None:
+        """End what somebody asked to end. A child gets SIGTERM, and SIGKILL when it does not heed that."""
+        now = time.monotonic()
+        for child in self.running.values():
+            if child.kill_at is not None and now >= child.kill_at:
+                child.signal(signal.SIGKILL)
+        if now < self.look_for_cancels:
+            return
+        self.look_for_cancels = now + _CANCEL_TICK
+        for path in (self.folder.root / "cancel").iterdir():
+            running = self.running.get(path.name)
+            if running and running.kill_at is None:
+                running.kill_at = now + _GRACE
+                running.signal(signal.SIGTERM)
+            elif node := self.waiting.get(path.name):
+                self._cancelled(node)
+
+    def _cancelled(self, node: Node) -> None:
+        outcome = Outcome(node.key, "cancelled", "on request", ended=time.time(), digest=node.digest)
+        self.folder.write_outcome(outcome)
+        self._finish(node, outcome)
 
     def start_ready(self) -> None:
         for key, node in list(self.waiting.items()):
             parents = [self.outcomes.get(parent) for parent in node.after]
             lost = next((parent for parent in parents if parent and parent.state != "done"), None)
-            if lost:
-                reason = lost.reason if lost.state == "blocked" else f"'{lost.key}' failed"
-                self._finish(node, Outcome(key, "blocked", reason, ended=time.time(), digest=node.digest))
+            if lost and not node.always:
+                reason = lost.reason if lost.state == "blocked" else f"'{lost.key}' {lost.state}"
+                outcome = Outcome(key, "blocked", reason, ended=time.time(), digest=node.digest)
+                self.folder.write_outcome(outcome)
+                self._finish(node, outcome)
             elif all(parents) and not self._busy_elsewhere(node):
                 share = self.pool.fit(node.resources)
                 gpus = self.pool.take(share)
@@ -182,7 +230,7 @@ class _Run:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=os.environ | worker.environment(share.cpus) | {"CUDA_VISIBLE_DEVICES": ",".join(gpus)},
+                env=os.environ | worker.environment(share.cpus, self.code) | {"CUDA_VISIBLE_DEVICES": ",".join(gpus)},
                 pass_fds=(self.alive,),
                 start_new_session=True,
             )
@@ -203,6 +251,8 @@ class _Run:
                 self.pool.give_back(child.share, child.gpus)
                 if child.process.returncode == worker.BUSY:
                     self.waiting[key] = child.node  # somebody was faster
+                elif child.kill_at is not None and not worker.finished_since(self.folder, child.node, child.started):
+                    self._cancelled(child.node)
                 else:
                     self._finish(child.node, self._outcome(child))
 
@@ -249,6 +299,9 @@ class _Run:
                 child.process.wait()
             os.close(self.alive)
             os.close(self.pipe)
+            self.folder.run(self.name).unlink(missing_ok=True)
+            if self.lock is not None:
+                os.close(self.lock)
 
 
 def _cores() -> int:

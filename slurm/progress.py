@@ -12,32 +12,49 @@ from typing import Any
 VARIABLE = "REPRO_PROGRESS"
 _SECONDS_BETWEEN = 0.2
 _last_report = 0.0
+_latest: Progress | None = None  # what was reported last, whether written or not
 
 
 @dataclass(frozen=True)
 class Progress:
-    """`done` of `total` steps, what else the job cares to say, and when it said so (unix time)."""
+    """`done` of `total` steps, what else the job cares to say, and when it said so (unix time).
+
+    `first` and `since` are the step and the time of the first report: a job that was resumed did not begin at 0.
+    """
 
     done: int
     total: int
     info: dict[str, Any] = field(default_factory=dict)
     time: float = 0.0
+    first: int = 0
+    since: float = 0.0
+
+    def seconds_left(self, now: float) -> float | None:
+        """Until the last step, at the rate so far; None where no rate is known yet."""
+        if self.done <= self.first or self.time <= self.since:
+            return None
+        a_step = (self.time - self.since) / (self.done - self.first)
+        return max(0.0, (self.total - self.done) * a_step - (now - self.time))
 
 
 def report(done: int, total: int, info: dict[str, Any] | None = None) -> None:
     """Called by the job as often as it likes; written at most five times a second, and the last step always.
 
-    Outside an executor (no file named in the environment) it does nothing.
+    Steps that go back, another total or another `info["job"]` begin a new task. Outside an executor (no file named in
+    the environment) it does nothing.
     """
-    global _last_report
+    global _last_report, _latest
     file = os.environ.get(VARIABLE)
-    now = time.time()
+    now, info, before = time.time(), info or {}, _latest
+    goes_on = before and done >= before.done and (total, info.get("job")) == (before.total, before.info.get("job"))
+    first, since = (before.first, before.since) if before and goes_on else (done, now)
+    _latest = Progress(done, total, info, now, first, since)
     if not file or (now - _last_report < _SECONDS_BETWEEN and done < total):
         return
     _last_report = now
     temporary = Path(f"{file}.{os.getpid()}.tmp")
     # default=float: numpy and torch scalars are welcome in `info`.
-    temporary.write_text(json.dumps(asdict(Progress(done, total, info or {}, now)), default=float))
+    temporary.write_text(json.dumps(asdict(_latest), default=float))
     temporary.replace(file)
 
 

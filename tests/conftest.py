@@ -53,3 +53,51 @@ def shrunk() -> Callable[..., dict[str, dict[str, Any]]]:
         return tables
 
     return shrink
+
+
+@pytest.fixture
+def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Commands that write down how they were called; the folder they lie in.
+
+    sbatch counts from 101, keeps each script and the journal as it found it, prints the file `refuse` and fails where
+    there is one, and fails as SLURM 22.05 does where more jobs would be `queued` than the file `limit` says. The others
+    say what NAME.answer holds; squeue says `squeue.default` of all that sbatch took and squeue.answer does not name.
+    """
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("srun", "squeue", "scancel", "scontrol", "sacct"):
+        answer = f"cat {folder}/{name}.answer 2>/dev/null"
+        (folder / name).write_text(f'#!/bin/sh\necho {name} "$@" >>{folder}/calls\n{answer} || true\n')
+    with (folder / "squeue").open("a") as script:
+        script.write(
+            f"""case "$*" in *--name=*) exit 0;; esac
+[ -e {folder}/squeue.default ] && [ -e {folder}/taken ] || exit 0
+while read -r job; do
+    grep -qs "^$job " {folder}/squeue.answer || echo "$job $(cat {folder}/squeue.default)"
+done <{folder}/taken
+"""
+        )
+    (folder / "sbatch").write_text(
+        f"""#!/bin/sh
+echo sbatch "$@" >>{folder}/calls
+[ -e {folder}/refuse ] && {{ cat {folder}/refuse >&2; exit 1; }}
+last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$1")
+queued=$(($(cat {folder}/queued 2>/dev/null || echo 0) + ${{last:-0}} + 1))
+if [ -e {folder}/limit ] && [ $queued -gt "$(cat {folder}/limit)" ]; then
+    echo 'sbatch: error: AssocMaxSubmitJobLimit' >&2
+    echo "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size\
+ and/or time limits)" >&2
+    exit 1
+fi
+echo $queued >{folder}/queued
+number=$((100 + $(grep -c ^sbatch {folder}/calls)))
+if [ "$last" ]; then seq -f "${{number}}_%.0f" 0 "$last"; else echo $number; fi >>{folder}/taken
+cp "$1" {folder}/script$number
+cp "$(dirname "$(dirname "$1")")"/journal.jsonl {folder}/journal$number
+echo Submitted batch job $number
+"""
+    )
+    for file in folder.iterdir():
+        file.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return folder

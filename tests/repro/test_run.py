@@ -165,16 +165,23 @@ def test_the_same_graph_on_slurm(capsys: pytest.CaptureFixture[str]) -> None:
     started = time.monotonic()
     assert main(line) == 0
     out = capsys.readouterr().out
-    assert re.search(r"submitted 2 processes to SLURM in 2 calls", out) and time.monotonic() - started < 30
+    assert re.search(r"submitted 3 processes to SLURM in 3 calls", out) and time.monotonic() - started < 30
     deadline = time.monotonic() + 180
     while "linear random 0" not in records() and time.monotonic() < deadline:
         time.sleep(1)
     assert set(records()) == {f"{kind} random 0" for kind in ("pretrain", "features", "knn", "linear")}
-    assert records()["linear random 0"]["provenance"]["slurm"]["SLURM_JOB_ID"]  # type: ignore[index]
-    time.sleep(5)  # the record is there before SLURM has noticed that the job is over
-    assert main(["status"]) == 0
-    said = capsys.readouterr().out
-    assert re.search(r"frozen-random\S+ +SLURM \S+ +done", said) and "4 records" in said
+    about = records()["linear random 0"]["provenance"]
+    assert about["slurm"]["SLURM_JOB_ID"]  # type: ignore[index]
+    assert Path("repro-work/code", about["snapshot"]).is_dir()  # type: ignore[index]
+    assert main(["status", "--watch"]) == 0
+    said = capsys.readouterr().out.rpartition("run ")[2]
+    assert re.search(r"^random-vit-embedded-s0-\w+ +done +done$", said, re.M) and "4 records" in said
+    collate = re.search(r"^(collate-\S+): done$", said, re.M)
+    assert collate is not None
+    assert main(["logs", collate[1]]) == 0
+    told = capsys.readouterr().out
+    assert "knn" in told and "4 of 4 jobs have their records" in told and "all 2 processes are done" in told
+    assert Path("repro-work/boards/knn.md").is_file()
     assert main(line) == 0
     assert "everything was cached" in capsys.readouterr().out
 

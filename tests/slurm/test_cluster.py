@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,10 +12,12 @@ from typing import Any
 
 import pytest
 
-from slurm import cluster
-from slurm.cluster import NodeState, Profile
+from slurm import cluster, scheduler
 from slurm.folder import Folder, Outcome
 from slurm.graph import Graph, Node, Resources
+from slurm.journal import Journal
+from slurm.profile import Profile
+from slurm.states import NodeState, states
 
 SMALL = Resources(memory_gb=0.1, minutes=2)
 
@@ -26,8 +29,8 @@ def node(key: str, function: str, *after: str, stage: str = "", resources: Resou
 # ---- what is asked of SLURM, without one -------------------------------------------------------------------------
 
 
-def batches(nodes: list[Node], jobs: dict[str, str]) -> list[tuple[list[str], str]]:
-    return [([item.key for item in members], line) for members, line in cluster._batches(nodes, jobs)]
+def batches(nodes: list[Node], jobs: dict[str, str], longest: int = 1000) -> list[tuple[list[str], str]]:
+    return [([item.key for item in members], line) for members, line in cluster._batches(nodes, jobs, {}, longest)]
 
 
 def test_equal_nodes_without_parents_are_one_array() -> None:
@@ -80,30 +83,6 @@ def test_children_of_the_same_parents_are_one_array() -> None:
 def test_no_array_is_longer_than_slurm_takes() -> None:
     nodes = [node(f"n{i}", "add") for i in range(2500)]
     assert [len(members) for members, _ in batches(nodes, {})] == [1000, 1000, 500]
-
-
-@pytest.fixture
-def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Commands that write down how they were called; sbatch counts from 101; the others say what NAME.answer holds."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    for name in ("srun", "squeue", "scancel", "scontrol", "sacct"):
-        answer = f"cat {folder}/{name}.answer 2>/dev/null"
-        (folder / name).write_text(f'#!/bin/sh\necho {name} "$@" >>{folder}/calls\n{answer} || true\n')
-    (folder / "sbatch").write_text(
-        f"""#!/bin/sh
-echo sbatch "$@" >>{folder}/calls
-[ -e {folder}/refuse ] && {{ echo 'sbatch: error: AssocMaxSubmitJobLimit' >&2; exit 1; }}
-number=$((100 + $(grep -c ^sbatch {folder}/calls)))
-cp "$1" {folder}/script$number
-cp {tmp_path}/run/journal.jsonl {folder}/journal$number
-echo Submitted batch job $number
-"""
-    )
-    for file in folder.iterdir():
-        file.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
-    return folder
 
 
 GOLDEN = """#!/bin/bash
@@ -165,18 +144,21 @@ def test_the_batch_file_of_an_array_with_a_dependency(fake_slurm: Path, tmp_path
     assert "dependency" not in (fake_slurm / "script101").read_text()
     # What was about to be submitted stood in the journal before sbatch ran, its number after.
     before = [json.loads(line) for line in (fake_slurm / "journal102").read_text().split("\n") if line]
-    assert [entry["event"] for entry in before] == ["submitting", "submitted", "submitting"]
+    assert [entry["event"] for entry in before] == ["planned", "submitting", "submitted", "submitting"]
     assert list(before[-1]["nodes"]) == ["e0", "e1"]
     assert Folder(tmp_path / "run").log("e1").readlink() == Path("../submitit/102_1_0_log.out")
 
 
 def test_a_refusal_is_one_line_and_leaves_a_journal_to_go_on_from(fake_slurm: Path, tmp_path: Path) -> None:
-    (fake_slurm / "refuse").touch()
+    # As SLURM 22.05 said it.
+    (fake_slurm / "refuse").write_text(
+        "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified\n"
+    )
     graph = Graph([node("a", "add", a=1, b=2)])
-    with pytest.raises(ValueError, match=r"^sbatch refused 'a\.[0-9a-f]{8}': AssocMaxSubmitJobLimit") as error:
+    with pytest.raises(ValueError, match=r"^sbatch refused 'a\.[0-9a-f]{8}': .*Invalid account or account") as error:
         cluster.submit(graph, folder=tmp_path / "run")
     assert "\n" not in str(error.value)
-    (state,) = cluster.status(tmp_path / "run")
+    (state,) = states(tmp_path / "run")
     assert state.state == "unsubmitted"
     (fake_slurm / "refuse").unlink()
     assert cluster.submit(graph, folder=tmp_path / "run").jobs == {"a": "102"}
@@ -187,32 +169,32 @@ def test_a_journal_cut_short_is_read_to_the_last_whole_line(fake_slurm: Path, tm
     cluster.submit(graph, folder=tmp_path / "run")
     journal = tmp_path / "run" / "journal.jsonl"
     journal.write_text(journal.read_text()[:-20])  # died while it wrote "submitted"
-    assert [state.state for state in cluster.status(tmp_path / "run")] == ["unsubmitted"]
+    assert [state.state for state in states(tmp_path / "run")] == ["unsubmitted"]
     cluster.submit(graph, folder=tmp_path / "run")
     # The jobs that may be left of the first attempt were looked for by name before the second one.
     assert re.search(r"squeue --me .*--name=a\.[0-9a-f]{8}", (fake_slurm / "calls").read_text())
-    assert [state.job for state in cluster.status(tmp_path / "run")] == ["102"]
+    assert [state.job for state in states(tmp_path / "run")] == ["102"]
 
 
 def test_without_slurm_one_line_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ValueError, match=r"no `sbatch` on PATH: run this on a login node .* or use the local executor"):
         cluster.submit(Graph([node("a", "add")]), folder=tmp_path / "run")
-    assert cluster.status(tmp_path / "run") == cluster.cancel(tmp_path / "run") == []
+    assert states(tmp_path / "run") == cluster.cancel(tmp_path / "run", {"a"}) == []
 
 
 @pytest.mark.parametrize(
     ("squeue", "sacct", "ended", "state", "reason"),
     [
-        ("PENDING|Priority", "", None, "pending", "Priority"),
-        ("REQUEUE_HOLD|BeginTime", "", "failed", "pending", "BeginTime"),
-        ("COMPLETING|None", "", None, "running", "completing"),
-        ("COMPLETED|None", "", "done", "done", ""),
-        ("COMPLETED|None", "", None, "failed", "SLURM calls it COMPLETED, but it left no outcome; last line"),
-        ("FAILED|NonZeroExitCode", "", "failed", "failed", "ValueError: why"),
-        ("TIMEOUT|TimeLimit", "", None, "timeout", "reached its time limit; last line of its log: epoch 3"),
-        ("TIMEOUT|TimeLimit", "", "done", "done", "its result is whole, though SLURM calls it TIMEOUT"),
-        ("OUT_OF_MEMORY|OutOfMemory", "", None, "failed", "ran out of memory; last line of its log: epoch 3"),
+        ("PENDING 0 Priority", "", None, "pending", "Priority"),
+        ("REQUEUE_HOLD 2 BeginTime", "", "failed", "pending", "BeginTime"),
+        ("COMPLETING 0 None", "", None, "running", "completing"),
+        ("COMPLETED 0 None", "", "done", "done", ""),
+        ("COMPLETED 0 None", "", None, "failed", "SLURM calls it COMPLETED, but it left no outcome; last line"),
+        ("FAILED 0 NonZeroExitCode", "", "failed", "failed", "ValueError: why"),
+        ("TIMEOUT 0 TimeLimit", "", None, "timeout", "reached its time limit; last line of its log: epoch 3"),
+        ("TIMEOUT 0 TimeLimit", "", "done", "done", "its result is whole, though SLURM calls it TIMEOUT"),
+        ("OUT_OF_MEMORY 0 OutOfMemory", "", None, "failed", "ran out of memory; last line of its log: epoch 3"),
         ("", "OUT_OF_MEMORY|None|2026-01-01T00:00:00", None, "failed", "ran out of memory"),
         ("", "CANCELLED by 1000|None|2026-01-01T00:00:00", None, "cancelled", ""),
         ("", "", "done", "done", ""),
@@ -225,19 +207,20 @@ def test_what_slurm_says_and_what_the_job_left_make_one_state(
     only = node("a", "add", a=1, b=2)
     cluster.submit(Graph([only]), folder=tmp_path / "run")
     for name, answer in (("squeue", squeue), ("sacct", sacct)):
-        (fake_slurm / f"{name}.answer").write_text(f"101|{answer}\n" if answer else "")
+        separator = " " if name == "squeue" else "|"
+        (fake_slurm / f"{name}.answer").write_text(f"101{separator}{answer}\n" if answer else "")
     place = Folder(tmp_path / "run")
     place.log("a").resolve().write_text("epoch 2\nepoch 3\n")
     if ended:
         place.write_outcome(Outcome("a", ended, "ValueError: why", digest=only.digest, job="101"))
-    (seen,) = cluster.status(tmp_path / "run")
+    (seen,) = states(tmp_path / "run")
     assert seen.state == state
     assert seen.reason.startswith(reason)
     # An outcome of another job of the same node, or of other work, is none of this one's.
     if ended == "done" and squeue.startswith("COMPLETED"):
         for other in ({"job": "100", "digest": only.digest}, {"job": "101", "digest": "0"}):
             place.write_outcome(Outcome("a", "done", **other))
-            assert cluster.status(tmp_path / "run")[0].state == "failed"
+            assert states(tmp_path / "run")[0].state == "failed"
 
 
 def test_accounting_lists_elements_beside_the_range_they_left(fake_slurm: Path, tmp_path: Path) -> None:
@@ -246,19 +229,38 @@ def test_accounting_lists_elements_beside_the_range_they_left(fake_slurm: Path, 
     cluster.submit(Graph(nodes), folder=tmp_path / "run")
     rows = ["101_[0-2%3]|CANCELLED|None|None", "101_0|FAILED|None|2026-01-01T00:00:00"]
     (fake_slurm / "sacct.answer").write_text("\n".join([*rows, "102_[0-2%3]|CANCELLED|None|None"]))
-    states = cluster.status(tmp_path / "run")
-    assert [state.state for state in states] == ["failed", "cancelled", "cancelled", "blocked", "blocked", "blocked"]
-    assert [state.reason for state in states[3:]] == ["'t0' failed", "'t1' cancelled", "'t2' cancelled"]
+    found = states(tmp_path / "run")
+    assert [state.state for state in found] == ["failed", "cancelled", "cancelled", "blocked", "blocked", "blocked"]
+    assert [state.reason for state in found[3:]] == ["'t0' failed", "'t1' cancelled", "'t2' cancelled"]
+
+
+def test_what_accounting_says_of_a_job_that_was_queued_again() -> None:
+    """Lines of a real sacct 22.05 (-X --duplicates): 78 was requeued once, a child of 77_1 never ran."""
+    said = """78|REQUEUED|None|2026-11-22T12:26:57
+77_0|COMPLETED|None|2026-11-22T12:26:57
+77_1|FAILED|None|2026-11-22T12:26:57
+77_2|COMPLETED|JobArrayTaskLimit|2026-11-22T12:27:00
+79_1|CANCELLED|Dependency|None
+78|RUNNING|BeginTime|2026-11-22T12:27:10
+"""
+    found = scheduler._accounted(said)
+    assert found["78"] == scheduler.Job("RUNNING", "BeginTime", 1)
+    assert found["77_1"] == scheduler.Job("FAILED", "None", 0)
+    assert found["79_1"] == scheduler.Job("CANCELLED", "Dependency", 0)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ('partitoin = "gpu"', "unknown key 'partitoin'; did you mean 'partition'?"),
-        ("partition = 3", "partition = 3 must be a str"),
-        ('setup = "module load"', "setup = 'module load' must be a list of strings"),
-        ("time_scale = 0", "time_scale = 0 must be a float"),
+        ("partition = 3", "partition = 3 must be a text"),
+        ('setup = "module load"', "setup = 'module load' must be a list of texts"),
+        ("time_scale = 0", "time_scale = 0 must be a number above 0"),
         ("partition =", "not valid TOML"),
+        ("gpus_per_node = -1", "gpus_per_node = -1 must be a whole number from 0"),
+        ('[sbatch]\nqos = "long"', "sbatch.qos: write qos above [sbatch] instead"),
+        ('[sbatch]\narray = "0-3"', "sbatch.array: this option is set for every job"),
+        ("[sbatch]\nlicenses = [1]", "sbatch.licenses = [1] must be a text, a number or true"),
     ],
 )
 def test_a_wrong_profile_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -269,7 +271,8 @@ def test_a_wrong_profile_is_refused(tmp_path: Path, text: str, message: str) -> 
 
 def test_profiles_by_name() -> None:
     assert Profile.load("default") == Profile()
-    with pytest.raises(ValueError, match="no cluster profile 'defautl': name one of default"):
+    assert Profile.load("a100").gpus_per_node == 4
+    with pytest.raises(ValueError, match="no cluster profile 'defautl': did you mean 'default'"):
         Profile.load("defautl")
 
 
@@ -278,7 +281,127 @@ def test_profiles_by_name() -> None:
     [("7", ["7"]), ("7_2", ["7_2"]), ("7_[0-2,5%4]", ["7_0", "7_1", "7_2", "7_5"]), ("7_[3]", ["7_3"])],
 )
 def test_abbreviated_job_numbers(ids: str, jobs: list[str]) -> None:
-    assert cluster._expand(ids) == jobs
+    assert scheduler.expand(ids) == jobs
+
+
+def test_a_partly_finished_grid_is_still_one_array_for_each_shape() -> None:
+    """Of six runs two have nothing left to evaluate and one has no pre-training left."""
+    stages = ("frozen", "finetune")
+    nodes = [node(f"t{i}", "add", stage="train") for i in range(6)]
+    nodes += [node(f"{stage}{i}", "add", f"t{i}", stage=stage) for i in (1, 3, 4, 5) for stage in stages]
+    nodes += [node(f"{stage}9", "add", stage=stage) for stage in stages]
+    graph, jobs, seen = Graph(nodes), {}, []
+    shapes = cluster._shapes(graph, set())
+    for level in graph.levels:
+        for number, (members, line) in enumerate(cluster._batches(level, jobs, shapes, 1000), 7 + len(seen)):
+            seen.append(([item.key for item in members], line))
+            jobs |= {item.key: f"{number}_{i}" if len(members) > 1 else f"{number}" for i, item in enumerate(members)}
+    assert [keys for keys, _ in seen[:2]] == [["t0", "t2"], ["t1", "t3", "t4", "t5"]]
+    assert sorted(line for _, line in seen) == ["", "", "", "", "aftercorr:8", "aftercorr:8"]
+    for keys, line in seen:
+        if line:  # element i belongs to element i
+            assert [key[-1] for key in keys] == ["1", "3", "4", "5"]
+
+
+def test_a_node_that_runs_whatever_happens_waits_for_whole_arrays() -> None:
+    jobs = {f"t{i}": f"7_{i}" for i in range(300)} | {"single": "9"}
+    last = Node("last", "jobs_for_tests:add", after=tuple(jobs), always=True)
+    assert batches([last], jobs) == [(["last"], "afterany:7:9")]
+    assert batches([last], {}) == [(["last"], "")]
+
+
+def test_slurms_own_limit_of_arrays_is_asked_for(fake_slurm: Path, tmp_path: Path) -> None:
+    (fake_slurm / "scontrol.answer").write_text("MaxArraySize            = 3\nMaxJobCount             = 10000\n")
+    nodes = [node(f"t{i}", "add", stage="train") for i in range(7)]
+    nodes += [node(f"e{i}", "add", f"t{i}", stage="score") for i in range(7)]
+    cluster.submit(Graph(nodes), folder=tmp_path / "run")
+    scripts = [path.read_text() for path in sorted(fake_slurm.glob("script*"))]
+    arrays = [re.findall(r"#SBATCH --(?:array|dependency)=(.*)", text) for text in scripts]
+    # The seventh of each is alone, so it is no array and waits for a job.
+    assert arrays == [["0-2%3"], ["0-2%3"], [], ["0-2%3", "aftercorr:101"], ["0-2%3", "aftercorr:102"], ["afterok:103"]]
+
+
+def test_where_the_queue_is_full_what_fits_is_queued_and_the_rest_follows(fake_slurm: Path, tmp_path: Path) -> None:
+    """A limit of 4 jobs; while submit waits, all that is queued ends: t2 badly, so that e2 can never run."""
+    nodes = [node(f"t{i}", "add", stage="train", a=i) for i in range(6)]
+    nodes += [node(f"e{i}", "add", f"t{i}", stage="score", a=i) for i in range(6)]
+    (fake_slurm / "limit").write_text("4")
+    place, waits = Folder(tmp_path / "run"), []
+
+    def on_full(queued: int, total: int) -> None:
+        waits.append((queued, total))
+        live = [state for state in states(place.root) if state.live]
+        (fake_slurm / "queued").write_text("0")
+        lines = [f"{state.job} {'FAILED' if state.key == 't2' else 'COMPLETED'} 0 None" for state in live]
+        with (fake_slurm / "squeue.answer").open("a") as answer:
+            answer.write("\n".join(lines) + "\n")
+        for state in live:
+            if state.key != "t2":
+                place.write_outcome(Outcome(state.key, "done", digest=state.node.digest, job=state.job))
+
+    (fake_slurm / "squeue.default").write_text("PENDING 0 Priority")
+    done = cluster.submit(Graph(nodes), folder=place.root, on_full=on_full, pause=0.01)
+    found = {state.key: state for state in states(place.root)}
+    assert len(waits) >= 2 and waits[0] == (3, 12) and all(total == 12 for _, total in waits)
+    assert found["t2"].state == "failed" and found["e2"].state == "blocked" and found["e2"].reason == "'t2' failed"
+    assert "e2" in done.settled and "e2" not in done.jobs
+    others = set(found) - {"t2", "e2"}
+    assert all(found[key].job for key in others)
+    lines = (fake_slurm / "calls").read_text().splitlines()
+    assert sum(line.startswith("sbatch") for line in lines) > done.calls  # those that were refused
+    # Every node got in once and only once.
+    journal = [json.loads(line) for line in place.journal.read_text().splitlines() if line]
+    taken = [key for entry in journal if entry["event"] == "submitted" for key in entry["jobs"]]
+    assert sorted(taken) == sorted(others | {"t2"})
+
+
+def test_a_call_whose_answer_was_lost_is_looked_for_by_name(fake_slurm: Path, tmp_path: Path) -> None:
+    (fake_slurm / "refuse").write_text("sbatch: error: Batch job submission failed: Socket timed out on send/recv\n")
+    done = cluster.submit(
+        Graph([node("a", "add")]),
+        folder=tmp_path / "run",
+        on_full=lambda queued, total: (fake_slurm / "refuse").unlink(),
+        pause=0.01,
+    )
+    assert done.calls == 1
+    calls = (fake_slurm / "calls").read_text()
+    assert re.search(r"sbatch .*\n(?:.*\n)*?squeue --me .*--name=a\.[0-9a-f]{8}(?:.*\n)*?.*sbatch", calls)
+
+
+def test_what_a_profile_says_is_in_the_batch_file(fake_slurm: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        'gpus_per_node = 2\nmax_minutes = 30\nscratch = "/scratch/$USER"\nsrun = ["--container-image=/i m.sqsh"]\n'
+        'python = "apptainer exec /image.sif python"\n'
+    )
+    profile = Profile.load(str(file))
+    long = node("a", "add", resources=Resources(gpus=2, minutes=600))
+    cluster.submit(Graph([long]), folder=tmp_path / "run", profile=profile, code=tmp_path / "code")
+    text = (fake_slurm / "script101").read_text()
+    assert "#SBATCH --time=30\n" in text and "#SBATCH --gpus-per-node=2\n" in text
+    assert 'export TMPDIR="/scratch/$USER"\nmkdir -p "$TMPDIR"\n' in text
+    assert "'--container-image=/i m.sqsh' apptainer exec /image.sif python -u -m submitit" in text
+    assert f"export PYTHONPATH={tmp_path}/code:" in text
+    with pytest.raises(ValueError, match=r"a job wants 3 GPUs of one machine, .* gpus_per_node = 2"):
+        cluster.submit(Graph([node("b", "add", resources=Resources(gpus=3))]), folder=tmp_path / "run", profile=profile)
+    # Another day, without the file: the journal has it.
+    file.unlink()
+    assert Profile.from_json(states(tmp_path / "run")[0].entry.profile, "journal") == profile
+
+
+def test_the_collating_node_is_queued_anew_behind_what_is_new(fake_slurm: Path, tmp_path: Path) -> None:
+    nodes = [node(key, "add", stage="train") for key in "ab"]
+    last = Node("last", "jobs_for_tests:add", {}, SMALL, ("a", "b"), "collate", always=True)
+    (fake_slurm / "squeue.default").write_text("PENDING 0 Priority")
+    first = cluster.submit(Graph([*nodes, last]), folder=tmp_path / "run")
+    assert cluster.submit(Graph([*nodes, last]), folder=tmp_path / "run").calls == 0
+    more = [*nodes, node("c", "add", stage="other")]
+    again = Node("last", "jobs_for_tests:add", {}, SMALL, ("a", "b", "c"), "collate", always=True)
+    second = cluster.submit(Graph([*more, again]), folder=tmp_path / "run")
+    assert set(second.kept) == {"a", "b"} and second.calls == 2
+    assert f"scancel --quiet {first.jobs['last']}\n" in (fake_slurm / "calls").read_text()
+    array, single = first.jobs["a"].partition("_")[0], second.jobs["c"]
+    assert f"--dependency=afterany:{array}:{single}\n" in (fake_slurm / f"script{second.jobs['last']}").read_text()
 
 
 # ---- a real one --------------------------------------------------------------------------------------------------
@@ -295,15 +418,15 @@ def states_when(
 ) -> dict[str, NodeState]:
     end = time.monotonic() + seconds
     while True:
-        states = {state.key: state for state in cluster.status(folder)}
-        if true(states):
-            return states
-        assert time.monotonic() < end, states
+        found = {state.key: state for state in states(folder)}
+        if true(found):
+            return found
+        assert time.monotonic() < end, found
         time.sleep(0.5)
 
 
-def settled(states: dict[str, NodeState]) -> bool:
-    return not any(state.live for state in states.values())
+def settled(found: dict[str, NodeState]) -> bool:
+    return not any(state.live for state in found.values())
 
 
 @pytest.mark.slurm
@@ -325,29 +448,29 @@ def test_three_stages_with_arrays_run_and_a_failure_ends_only_what_waits_for_it(
     assert time.monotonic() - start < 10  # returns, and does not wait for the jobs
     assert submission.calls == 6
 
-    states = states_when(tmp_path, settled)
-    assert {key: state.state for key, state in states.items()} == {
+    found = states_when(tmp_path, settled)
+    assert {key: state.state for key, state in found.items()} == {
         "data": "done",
         **{"t0": "done", "t1": "done", "t2": "failed"},
         **{"e0": "done", "e1": "done", "e2": "blocked"},
         **{"good": "done", "bad": "blocked", "dead": "failed"},
     }
-    assert states["t2"].reason == "ValueError: no luck"
-    assert states["e2"].reason == states["bad"].reason == "'t2' failed"
-    assert re.fullmatch("failed; last line of its log: srun: error: .*Killed", states["dead"].reason)
-    outcome = states["e1"].outcome
+    assert found["t2"].reason == "ValueError: no luck"
+    assert found["e2"].reason == found["bad"].reason == "'t2' failed"
+    assert re.fullmatch("failed; last line of its log: srun: error: .*Killed", found["dead"].reason)
+    outcome = found["e1"].outcome
     assert outcome is not None
     assert (outcome.value, outcome.job) == (11, submission.jobs["e1"])
-    assert "adding 1 and 10" in states["e1"].log.read_text()
-    trained = states["t0"].outcome
+    assert "adding 1 and 10" in found["e1"].log.read_text()
+    trained = found["t0"].outcome
     assert trained is not None
     assert (trained.value["threads"], trained.value["cwd_on_path"]) == ("1", False)
 
     # Once squeue has forgotten the jobs, accounting tells the same.
-    ask = cluster._ask
-    monkeypatch.setattr(cluster, "_ask", lambda command: "" if command[0] == "squeue" else ask(command))
-    assert {state.key: (state.state, state.reason) for state in cluster.status(tmp_path)} == {
-        key: (state.state, state.reason) for key, state in states.items()
+    ask = scheduler.ask
+    monkeypatch.setattr(scheduler, "ask", lambda command: "" if command[0] == "squeue" else ask(command))
+    assert {state.key: (state.state, state.reason) for state in states(tmp_path)} == {
+        key: (state.state, state.reason) for key, state in found.items()
     }
 
 
@@ -361,8 +484,8 @@ def test_cancelled_jobs_and_a_second_submission_beside_live_ones(tmp_path: Path)
         node("child", "add", "one", a=1, b=2),
     ]
     first = cluster.submit(Graph(nodes), folder=tmp_path)
-    states = states_when(tmp_path, lambda states: states["one"].state == states["two"].state == "running")
-    assert (states["child"].state, states["child"].reason) == ("pending", "Dependency")
+    found = states_when(tmp_path, lambda found: found["one"].state == found["two"].state == "running")
+    assert (found["child"].state, found["child"].reason) == ("pending", "Dependency")
 
     again = cluster.submit(Graph([*nodes, node("more", "add", a=1, b=2)]), folder=tmp_path)
     assert (again.calls, set(again.kept)) == (1, {"one", "two", "child"})
@@ -371,11 +494,11 @@ def test_cancelled_jobs_and_a_second_submission_beside_live_ones(tmp_path: Path)
         cluster.submit(Graph([node("one", "nap", seconds=1, notes=notes)]), folder=tmp_path)
 
     subprocess.run(["scancel", first.jobs["one"]], check=True)
-    states = states_when(tmp_path, lambda states: not states["child"].live and not states["one"].live)
-    assert states["one"].state == "cancelled"
-    assert (states["child"].state, states["child"].reason) == ("blocked", "'one' cancelled")
-    assert states["two"].state == "running"
-    assert "two" in cluster.cancel(tmp_path)
+    found = states_when(tmp_path, lambda found: not found["child"].live and not found["one"].live)
+    assert found["one"].state == "cancelled"
+    assert (found["child"].state, found["child"].reason) == ("blocked", "'one' cancelled")
+    assert found["two"].state == "running"
+    assert "two" in cluster.cancel(tmp_path, {"one", "two", "child", "more"})
     assert states_when(tmp_path, settled)["two"].state == "cancelled"
 
 
@@ -386,8 +509,8 @@ def test_a_preempted_job_is_queued_again_and_goes_on(tmp_path: Path) -> None:
     job = cluster.submit(Graph([node("a", "second_time_lucky", notes=str(notes))]), folder=tmp_path).jobs["a"]
     states_when(tmp_path, lambda _: notes.exists())
     subprocess.run(["scancel", "--signal=USR2", job], check=True)
-    states = states_when(tmp_path, lambda states: states["a"].state == "done")
-    outcome = states["a"].outcome
+    found = states_when(tmp_path, lambda found: found["a"].state == "done")
+    outcome = found["a"].outcome
     assert outcome is not None
     assert (outcome.value, outcome.job) == ("first second", job)
 
@@ -399,10 +522,65 @@ def test_jobs_of_a_submission_that_died_are_found_and_cancelled(tmp_path: Path) 
     place = Folder(tmp_path)
     place.write_node(graph["a"])
     # As if death had come right after sbatch: the job is queued, its code is not in place, its number not noted.
-    cluster._Journal(place).write(event="submitting", name="a.0rphan00", nodes={"a": graph["a"].digest})
+    journal = Journal(place)
+    journal.planned(graph, "", Profile())
+    journal.submitting("a.0rphan00", graph)
     command = ["sbatch", "--parsable", "--hold", "--mem=50M", "--job-name=a.0rphan00", "--wrap=true", "-o", "/dev/null"]
     orphan = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     job = cluster.submit(graph, folder=tmp_path).jobs["a"]
     assert job != orphan
-    assert cluster._scheduler({orphan})[orphan][0] == "CANCELLED"
+    assert scheduler.jobs({orphan})[orphan].word == "CANCELLED"
     assert states_when(tmp_path, settled)["a"].state == "done"
+
+
+@pytest.mark.slurm
+@pytest.mark.usefixtures("real_slurm")
+def test_a_queued_job_runs_the_code_that_was_submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree, kept = tmp_path / "tree", tmp_path / "kept"
+    for folder in (tree, kept):
+        folder.mkdir()
+        (folder / "edited.py").write_text("def tell():\n    return 'as submitted'\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tree}{os.pathsep}{os.environ['PYTHONPATH']}")
+    monkeypatch.chdir(tree)
+    graph, held = Graph([Node("a", "edited:tell", resources=SMALL)]), Profile(sbatch={"hold": True})
+    job = cluster.submit(graph, folder=tmp_path / "run", profile=held, code=kept).jobs["a"]
+    (state,) = states(tmp_path / "run")
+    assert (state.state, state.reason) == ("pending", "JobHeldUser")
+    (tree / "edited.py").write_text("def tell():\n    return 'as edited'\n")
+    subprocess.run(["scontrol", "release", job], check=True)
+    outcome = states_when(tmp_path / "run", settled)["a"].outcome
+    assert outcome is not None
+    assert outcome.value == "as submitted"
+
+
+@pytest.mark.slurm
+@pytest.mark.usefixtures("real_slurm")
+def test_a_node_that_always_runs_is_last_and_a_requeued_one_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = tmp_path / "notes"
+    nodes = [
+        node("lucky", "second_time_lucky", notes=str(notes)),
+        node("bad", "fail", stage="x", message="no"),
+        node("child", "add", "bad", a=1, b=2),
+    ]
+    last = Node("last", "jobs_for_tests:add", {"a": 1, "b": 2}, SMALL, ("lucky", "bad", "child"), always=True)
+    jobs = cluster.submit(Graph([*nodes, last]), folder=tmp_path / "run").jobs
+    states_when(tmp_path / "run", lambda _: notes.exists())
+    subprocess.run(["scontrol", "requeue", jobs["lucky"]], check=True)
+    found = states_when(tmp_path / "run", settled, 90)
+    assert {key: (state.state, state.restarts) for key, state in found.items()} == {
+        "lucky": ("done", 1),
+        "bad": ("failed", 0),
+        "child": ("blocked", 0),
+        "last": ("done", 0),
+    }
+    ended = {key: state.outcome.ended for key, state in found.items() if state.outcome}
+    assert ended["last"] == max(ended.values())
+
+    # Accounting tells the same once squeue has forgotten, and counts the restart.
+    ask = scheduler.ask
+    monkeypatch.setattr(scheduler, "ask", lambda command: "" if command[0] == "squeue" else ask(command))
+    again = scheduler.jobs(jobs.values())[jobs["lucky"]]
+    assert (again.word, again.restarts) == ("COMPLETED", 1)
+    assert [state.state for state in states(tmp_path / "run")] == [state.state for state in found.values()]

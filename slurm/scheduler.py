@@ -1,0 +1,139 @@
+"""What SLURM is asked, and how its answers read: every command that is called but sbatch."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+RUNNING = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT"}
+ENDED = {
+    "COMPLETED": "finished",
+    "FAILED": "failed",
+    "CANCELLED": "cancelled",
+    "TIMEOUT": "reached its time limit",
+    "OUT_OF_MEMORY": "ran out of memory",
+    "NODE_FAIL": "its machine failed",
+    "PREEMPTED": "was preempted",
+    "BOOT_FAIL": "its machine did not boot",
+    "DEADLINE": "reached its deadline",
+}
+_MAX_ARRAY = 1001  # SLURM's own default
+
+
+@dataclass(frozen=True)
+class Job:
+    """SLURM's word for a job's state, its reason, and how often it was queued again."""
+
+    word: str
+    reason: str
+    restarts: int = 0
+
+
+def available() -> str | None:
+    """None where jobs can be submitted from this machine, else one line that says why not and what to do."""
+    for command in ("sbatch", "srun", "squeue", "scancel"):
+        if not shutil.which(command):
+            return f"no `{command}` on PATH: run this on a login node of a SLURM cluster, or use the local executor"
+    try:
+        ping = subprocess.run(["scontrol", "ping"], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return "SLURM's controller does not answer `scontrol ping`: wait for it, or use the local executor"
+    if ping.returncode:
+        return "SLURM's controller is down (`scontrol ping`): wait for it, or use the local executor"
+    return None
+
+
+def config() -> dict[str, str]:
+    """SLURM's configuration. Raises ValueError where it does not answer."""
+    pairs = (line.partition("=") for line in ask(["scontrol", "show", "config"]).splitlines())
+    return {key.strip(): value.strip() for key, equals, value in pairs if equals}
+
+
+def longest_array() -> int:
+    """Elements that one array may have: MaxArraySize, 1 where arrays are switched off."""
+    try:
+        return max(1, int(config()["MaxArraySize"]))
+    except (KeyError, ValueError):
+        return _MAX_ARRAY
+
+
+def jobs(numbers: Iterable[str]) -> dict[str, Job]:
+    """Each job as squeue tells it, which remembers a job for some minutes, else as sacct does: one call of each.
+
+    Those that neither knows are left out. Raises ValueError where squeue does not answer.
+    """
+    numbers = set(numbers)
+    if not numbers:
+        return {}
+    known = {}
+    columns = "--Format=JobArrayID:40,State:20,RestartCnt:8,Reason:100"
+    for line in ask(["squeue", "--me", "--array", "--states=all", "--noheader", columns]).splitlines():
+        number, word, restarts, *reason = line.split(maxsplit=3)
+        known[number] = Job(word, "".join(reason).strip(), int(restarts))
+    forgotten = {number.partition("_")[0] for number in numbers - known.keys()}
+    if forgotten:
+        command = ["sacct", "-X", "--duplicates", "--noheader", "--parsable2", "--format=JobID,State,Reason,Start"]
+        # Without accounting the outcomes must do.
+        with contextlib.suppress(ValueError):
+            for number, job in _accounted(ask([*command, f"--jobs={','.join(sorted(forgotten, key=int))}"])).items():
+                known.setdefault(number, job)
+    return known
+
+
+def _accounted(answer: str) -> dict[str, Job]:
+    """sacct's lines: one for each time that a job ran, the last one telling how it stands."""
+    known: dict[str, Job] = {}
+    # Ranges last: one that was cancelled as a whole ("7_[0-2]") includes elements that had left it.
+    for line in sorted(answer.splitlines(), key=lambda line: "[" in line):
+        ids, word, reason, start = line.split("|", 3)
+        word = word.partition(" ")[0]  # "CANCELLED by 1000"
+        if word == "CANCELLED" and start in ("None", "Unknown"):
+            reason = "Dependency"  # accounting does not always keep it
+        for number in expand(ids):
+            if "[" not in ids:
+                known[number] = Job(word, reason, known[number].restarts + 1 if number in known else 0)
+            else:
+                known.setdefault(number, Job(word, reason))
+    return known
+
+
+def expand(ids: str) -> list[str]:
+    """Job numbers as sacct abbreviates them: "7", "7_2", "7_[0-2,5%4]"."""
+    match = re.fullmatch(r"(\d+)_\[([\d,-]+)(?:%\d+)?\]", ids)
+    if not match:
+        return [ids]
+    numbers: list[str] = []
+    for part in match[2].split(","):
+        first, _, last = part.partition("-")
+        numbers += [f"{match[1]}_{index}" for index in range(int(first), int(last or first) + 1)]
+    return numbers
+
+
+def cancel(numbers: Iterable[str]) -> None:
+    """Cancel jobs; quiet about those that have ended since."""
+    if numbers := sorted(set(numbers)):
+        ask(["scancel", "--quiet", *numbers])
+
+
+def named(names: Iterable[str]) -> set[str]:
+    """The numbers of our queued or running jobs of these names."""
+    answer = ask(["squeue", "--me", "--noheader", f"--name={','.join(names)}", "--format=%A"])
+    return set(answer.split())
+
+
+def ask(command: list[str]) -> str:
+    """What a command of SLURM's prints. Raises ValueError, in one line, where it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    except FileNotFoundError:
+        raise ValueError(f"no `{command[0]}` on PATH: run this on a login node of a SLURM cluster") from None
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"`{command[0]}` did not answer for two minutes: try again later") from None
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise ValueError(f"`{command[0]}` failed: {said}")
+    return done.stdout

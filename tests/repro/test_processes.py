@@ -1,0 +1,271 @@
+"""status, logs, cancel and retry, for a fake SLURM and for the local executor; the snapshot of the code."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from repro import execute, plan, processes, snapshot
+from repro.cli import main
+from repro.plan import Request
+from repro.settings import Settings
+from repro.workspace import Workspace
+from slurm.folder import Folder, Outcome
+from slurm.graph import Graph, Node
+
+QUICK = ["run", "--method", "aps", "random:vit", "--suite", "quick", "--executor", "slurm"]
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("REPRO_DATA", raising=False)
+
+
+@pytest.fixture
+def submitted(fake_slurm: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """Two runs of pre-training and frozen evaluations with a fake SLURM: 101_0, 101_1, 102_0, 102_1, and 103."""
+    assert main(QUICK) == 0
+    assert "submitted 5 processes to SLURM in 3 calls" in capsys.readouterr().out
+    (fake_slurm / "squeue.default").write_text("PENDING 0 Dependency")
+    return fake_slurm
+
+
+def squeue(fake: Path, *lines: str) -> None:
+    (fake / "squeue.answer").write_text("".join(line + "\n" for line in lines))
+
+
+def found() -> dict[str, processes.NodeState]:
+    return {state.job or state.key: state for state in processes.states(Workspace(Path("repro-work")))}
+
+
+def leave_records(state: processes.NodeState) -> None:
+    """Empty files under the names of the records of a process."""
+    Path("repro-work/records").mkdir(exist_ok=True)
+    for job in state.node.args["jobs"]:
+        Path("repro-work/records", f"{job['kind']}-x-{job['fingerprint'][:12]}.json").touch()
+
+
+def test_status_is_runs_by_stages(submitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = Folder(Path("repro-work/processes"))
+    running, broken = found()["101_0"], found()["101_1"]
+    now = time.time()
+    report = {"done": 25, "total": 100, "info": {"job": "pretrain"}, "time": now + 1, "first": 0, "since": now - 59}
+    place.progress(running.key).write_text(json.dumps(report))
+    broken.log.resolve().write_text("epoch 1\nCUDA error: an illegal address\n")
+    squeue(submitted, "101_0 RUNNING 2 None", "101_1 FAILED 0 NonZeroExitCode", "102_1 CANCELLED 0 Dependency")
+    before = (submitted / "calls").read_text().count("squeue")
+    assert main(["status"]) == 0
+    out = capsys.readouterr().out
+    assert (submitted / "calls").read_text().count("squeue") == before + 1
+    assert "sacct" not in (submitted / "calls").read_text()
+    first, second = processes.run_of(running), processes.run_of(broken)
+    assert re.search(r"^run +pretrain +frozen *$", out, re.M)
+    assert re.search(rf"^{first} +running pretrain 25 %, 3 min left \[101_0\], preempted 2 times +pending: ", out, re.M)
+    assert re.search(rf"^{second} +failed +blocked *$", out, re.M)
+    assert f"failed: {broken.key}: failed; last line of its log: CUDA error: an illegal address" in out
+    assert f"blocked: frozen-{second}: '{broken.key}' failed" in out
+    assert re.search(r"^collate-embedded-\w+: pending: Dependency \[103\]", out, re.M)
+    assert "1 running, 2 pending, 1 failed, 1 blocked" in out
+
+
+def test_records_decide_whatever_slurm_says(submitted: Path) -> None:
+    """COMPLETED without a record counts as failed; with its records a job is done, and the difference is explained."""
+    place, states = Folder(Path("repro-work/processes")), found()
+    squeue(submitted, "101_0 COMPLETED 0 None", "101_1 COMPLETED 0 None", "102_0 TIMEOUT 0 TimeLimit")
+    for number in ("101_0", "101_1"):
+        state = states[number]
+        place.write_outcome(Outcome(state.key, "done", digest=state.node.digest, job=number))
+    leave_records(states["101_1"])
+    leave_records(states["102_0"])
+    states = found()
+    assert states["101_0"].state == "failed"
+    assert states["101_0"].reason == "SLURM calls job 101_0 finished, but there is no record of pretrain: retry"
+    assert (states["101_1"].state, states["101_1"].reason) == ("done", "")
+    assert states["102_0"].state == "done"
+    assert re.match(r"all its records are there, though it counts as timed out: reached its", states["102_0"].reason)
+
+
+def test_retry_does_the_failed_ones_and_what_waits_for_them(
+    submitted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, states = Folder(Path("repro-work/processes")), found()
+    squeue(submitted, "101_0 COMPLETED 0 None", "101_1 OUT_OF_MEMORY 0 OutOfMemory", "102_1 CANCELLED 0 Dependency")
+    place.write_outcome(Outcome(states["101_0"].key, "done", digest=states["101_0"].node.digest, job="101_0"))
+    leave_records(states["101_0"])
+    code = states["101_1"].entry.code
+    assert main(["retry"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(
+        r"again: 3 processes \(pretrain-\S+, frozen-\S+, collate-\S+\), with the code that was submit", out
+    )
+    states = found()
+    assert {"101_0", "102_0"} < set(states)  # left alone
+    new = {number: state for number, state in states.items() if number.startswith("10") and int(number[:3]) > 103}
+    assert [state.node.stage for state in new.values()] == ["pretrain", "frozen", "collate"]
+    assert {state.entry.code for state in new.values()} == {code}
+    first, second, third = (next(iter(part)) for part in ([n] for n in new))
+    assert f"dependency=afterok:{first}\n" in (submitted / f"script{second}").read_text()
+    assert re.search(rf"dependency=afterany:.*{second}", (submitted / f"script{third}").read_text())
+    assert f"export PYTHONPATH={code}:" in (submitted / f"script{first}").read_text()
+    assert "scancel --quiet 103\n" in (submitted / "calls").read_text()  # the table that would have come too early
+    assert main(["retry"]) == 0
+    assert "nothing to retry" in capsys.readouterr().out
+
+
+def test_names_of_processes(submitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    states = found()
+    key = states["101_0"].key
+    states["101_0"].log.resolve().write_text("".join(f"line {i}\n" for i in range(50)))
+    for name in (key, "101_0"):
+        assert main(["logs", name]) == 0
+        out = capsys.readouterr().out.splitlines()
+        assert out[0].startswith(f"{key}: pending") and out[1:] == [f"line {i}" for i in range(20, 50)]
+    assert main(["logs", processes.run_of(states["101_0"])]) == 2  # two processes
+    assert "is 2 processes; name one: " in capsys.readouterr().err
+    assert main(["logs", key.replace("pretrain", "pretrian")]) == 2
+    assert f"did you mean '{key}'?" in capsys.readouterr().err
+    assert main(["cancel", processes.run_of(states["101_0"])]) == 0
+    assert "cancelled 2 processes" in capsys.readouterr().out
+    assert "scancel --quiet 101_0 102_0\n" in (submitted / "calls").read_text()
+    # SLURM takes a while to end them; nobody shall take them for alive meanwhile.
+    squeue(submitted, "101_0 COMPLETING 0 None")
+    assert {found()[job].state for job in ("101_0", "102_0")} == {"cancelled"}
+    assert found()["101_1"].live
+    assert main(["cancel"]) == 0
+    assert "scancel --quiet 101_1 102_1 103\n" in (submitted / "calls").read_text()
+    assert main(["cancel"]) == 0
+    assert "nothing is queued or running" in capsys.readouterr().out
+    assert main(["retry"]) == 0
+    assert "submitted 5 processes to SLURM in 3 calls" in capsys.readouterr().out
+
+
+def test_watch_ends_when_all_have_ended(submitted: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    monkeypatch.setattr(processes, "_EVERY", 0.01)
+    looks = []
+
+    def sleep(seconds: float) -> None:
+        if seconds != 0.01:  # somebody else's
+            return
+        looks.append(seconds)
+        squeue(submitted, *(f"{number} CANCELLED 0 None" for number in found()))
+
+    monkeypatch.setattr(processes.time, "sleep", sleep)
+    assert main(["status", "--watch"]) == 0
+    out = capsys.readouterr().out
+    assert looks == [0.01] and out.count("records in") == 2 and "\033" not in out  # not a terminal: plain
+
+
+def test_a_grid_of_700_is_planned_in_two_seconds_and_submitted_with_a_call_a_stage(
+    fake_slurm: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = Settings(executor="slurm")
+    request = Request(("all",), "embedded", seeds=tuple(range(12)))
+    plan.make(Request(("aps",)), settings)  # imports and files are read
+    start = time.process_time()
+    planned = plan.make(request, settings)
+    graph = plan.graph(planned, settings)
+    assert time.process_time() - start < 2
+    assert len(graph) >= 700
+    assert execute.perform(planned, settings, ["run"], lambda: None) == 0
+    calls = [line for line in (fake_slurm / "calls").read_text().splitlines() if line.startswith("sbatch")]
+    assert len(calls) == len({node.stage for node in graph}) + 1
+    arrays = [
+        re.findall(r"--(array|dependency)=(\S+)", path.read_text()) for path in sorted(fake_slurm.glob("script*"))
+    ]
+    runs = len(graph) // 4
+    assert arrays == [
+        [("array", f"0-{runs - 1}%{runs}")],
+        *[[("array", f"0-{runs - 1}%{runs}"), ("dependency", "aftercorr:101")]] * 3,
+        [("dependency", "afterany:101:102:103:104")],
+    ]
+    start = time.process_time()
+    assert len(processes.states(Workspace(settings.workspace))) == len(graph) + 1
+    assert time.process_time() - start < 3
+
+
+def test_the_same_verbs_serve_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    """A process that fails the first time, one that waits for it; retried from another call, as another day."""
+    Path("targets.py").write_text(
+        "from pathlib import Path\n"
+        "def flaky():\n    print('trying')\n    assert Path('mended').exists(), 'not yet'\n"
+        "def after():\n    print('after')\n"
+    )
+    os.environ["PYTHONPATH"] = f"{Path.cwd()}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    place, settings = Workspace(Path("repro-work")), Settings()
+    first, second = Node("a-x", "targets:flaky", stage="a"), Node("b-x", "targets:after", after=("a-x",), stage="b")
+    outcomes = execute.run_here(Graph([first, second]), settings, place, None)
+    assert execute.print_failures(outcomes) == 1
+    capsys.readouterr()
+    assert main(["status"]) == 0
+    out = capsys.readouterr().out
+    assert "a-x: failed" in out and "b-x: blocked" in out and "AssertionError: not yet" in out
+    assert main(["logs", "a-x"]) == 0
+    assert "trying" in capsys.readouterr().out
+    Path("mended").touch()
+    assert main(["retry", "--cores", "1"]) == 0
+    assert main(["status"]) == 0
+    assert "2 done" in capsys.readouterr().out
+    assert main(["cancel"]) == 0
+    assert "nothing is queued or running" in capsys.readouterr().out
+    assert main(["logs", "b-x", "--follow"]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("b-x: done")
+
+
+def test_a_snapshot_is_the_code_as_it_was(tmp_path: Path) -> None:
+    place = Workspace(tmp_path / "work")
+    taken = snapshot.take(place)
+    assert taken == snapshot.take(place) and [path.resolve() for path in place.code.iterdir()] == [taken]  # once
+    for room in snapshot.ROOMS:
+        assert (taken / room / "__init__.py").read_bytes() == (snapshot.room_folder(room) / "__init__.py").read_bytes()
+    assert (taken / "methods/recipes/aps.toml").is_file() and not list(taken.rglob("__pycache__"))
+    program = "import json, repro; from repro import snapshot; print(json.dumps([repro.__file__, snapshot.code()]))"
+    environment = {**os.environ, "PYTHONPATH": str(taken), "PYTHONDONTWRITEBYTECODE": "1"}
+    answer = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    file, code = json.loads(answer.stdout)
+    assert Path(file).parent == taken / "repro"
+    assert code == {**snapshot.code(), "snapshot": taken.name}  # commit and hash of the tree that it was made of
+
+
+def test_another_tree_is_another_snapshot(tmp_path: Path) -> None:
+    place = Workspace(tmp_path / "work")
+    copy = tmp_path / "tree"
+    snapshot.take(Workspace(tmp_path / "first")).rename(copy)
+    (copy / "snapshot.json").unlink()
+    program = (
+        "from pathlib import Path; from repro import snapshot, workspace;"
+        "print(snapshot.take(workspace.Workspace(Path('work'))))"
+    )
+    names = []
+    for text in ("", "# a remark\n"):
+        with (copy / "eval" / "knn.py").open("a") as file:
+            file.write(text)
+        answer = subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONPATH": str(copy)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        names.append(answer.stdout.strip())
+    assert len(set(names)) == 2 and len(list(place.code.iterdir())) == 2
+    assert not (Path(names[0]) / "eval/knn.py").read_text().endswith("# a remark\n")
+
+
+def test_a_state_without_slurm_is_one_line(
+    submitted: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert main(["status"]) == 2
+    assert "no `squeue` on PATH" in capsys.readouterr().err
