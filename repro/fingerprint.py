@@ -55,7 +55,7 @@ def _file_of(module: str) -> Path | None:
 
 @cache
 def _read(path: Path) -> tuple[str, tuple[str, ...]]:
-    """(hash of the code, modules it imports) of one source file."""
+    """(hash of the code, modules of the rooms that make numbers it imports) of one source file."""
     tree = ast.parse(path.read_bytes())
     imports: set[str] = set()
     for node in ast.walk(tree):
@@ -69,7 +69,7 @@ def _read(path: Path) -> tuple[str, tuple[str, ...]]:
             first = body[0].value
             if isinstance(first, ast.Constant) and isinstance(first.value, str):
                 first.value = ""
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), tuple(sorted(imports))
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), tuple(sorted(filter(_covered, imports)))
 
 
 def source_hash(*modules: str) -> str:
@@ -86,7 +86,7 @@ def source_hash(*modules: str) -> str:
         if path is None:
             continue
         seen[module], imports = _read(path)
-        todo += [name for name in imports if _covered(name)]
+        todo += imports
     return digest(sorted(seen.items()))
 
 
