@@ -115,5 +115,5 @@ def test_every_ended_process_asks_for_fresh_boards(monkeypatch: pytest.MonkeyPat
     asked: list[int] = []
     monkeypatch.setattr(local, "run", run)
     nodes = [Node(key, "json:dumps", {}, Resources()) for key in ("a", "b")]
-    execute._run_here(Graph(nodes), Settings(), Workspace(tmp_path), lambda: asked.append(1))
+    execute.run_here(Graph(nodes), Settings(), Workspace(tmp_path), None, lambda: asked.append(1))
     assert len(asked) == 2
