@@ -83,7 +83,7 @@ def test_boards_are_fresh_while_a_run_goes_on(
 
     monkeypatch.setattr(execute.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(publish, "write_boards", write)
-    fresh = execute._Fresh(place)
+    fresh = execute.Fresh(place)
     for _ in range(100):
         fresh()
         clock[0] += 1.0
