@@ -294,10 +294,15 @@ def _reader(claim: Claim, own: bool) -> Callable[[Arm], dict[int, float]]:
     return lambda arm: arm.values(metric)
 
 
-def _preference(pair: tuple[Arm, Arm], read: Callable[[Arm], dict[int, float]]) -> tuple[int, int, str]:
-    """Most pairs first, then the longest schedule; never by the values themselves."""
+def _preference(pair: tuple[Arm, Arm], read: Callable[[Arm], dict[int, float]]) -> tuple[bool, int, int, str]:
+    """Equal tuning first, then the most pairs, then the longest schedule; never by the values themselves."""
     a, b = pair
-    return len(read(a).keys() & read(b).keys()), a.setting.epochs or 0, f"{a.setting}{a.label}{b.label}"
+    return (
+        a.trials() == b.trials(),
+        len(read(a).keys() & read(b).keys()),
+        a.setting.epochs or 0,
+        f"{a.setting}{a.label}{b.label}",
+    )
 
 
 def _scale(claim: Claim, value: float) -> float:

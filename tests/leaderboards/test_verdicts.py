@@ -251,6 +251,17 @@ def test_unequal_tuning_is_incomparable(make: Make) -> None:
     assert "tuning trials differ, 4 against 1" in found.sentence
 
 
+def test_of_several_recipes_those_tuned_alike_are_compared(make: Make) -> None:
+    records = []
+    for seed in range(3):
+        records += make("aps", "linear", {"top1": 60.0 + seed}, seed=seed, trials=1, salt="earlier")
+        records += make("aps", "linear", {"top1": 50.0 + seed}, seed=seed, trials=4)
+        records += make("moco_v3", "linear", {"top1": 40.0 + 1.1 * seed}, seed=seed, trials=4)
+    found = verdict(DIRECTION, records, "mini")
+    assert (found.outcome, found.n) == ("holds", 3)
+    assert found.gap == pytest.approx(9.9)
+
+
 def test_not_run_until_both_arms_are_there(make: Make) -> None:
     assert verdict(DIRECTION, [], "mini").sentence == "not run at mini: no record of aps"
     ours = make("aps", "linear", {"top1": 50.0})
