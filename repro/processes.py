@@ -27,7 +27,7 @@ _EVERY = 5.0  # seconds between two looks of --watch
 _FOLLOW = 0.5  # seconds between two looks of --follow
 _SILENT = 300.0  # seconds without a report after which the table says so
 _LINES = 30  # of a log
-_STAGES = ("pretrain", "frozen", "finetune", "detection")
+_STAGES = ("pretrain", "import", "frozen", "linear", "finetune", "detection", "reid_finetune")
 _WORDS = {"timeout": "timed out", "unsubmitted": "not queued"}
 
 
