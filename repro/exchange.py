@@ -214,6 +214,7 @@ _TASKS = {
     "detection": "Object Detection",
     "segmentation": "Instance Segmentation",
     "reid": "Re-Identification",
+    "reid_finetune": "Re-Identification",
 }
 _METRICS = {
     "top1": "Top 1 Accuracy",

@@ -33,7 +33,7 @@ def carry_out(planned: Plan, settings: Settings, command: Sequence[str]) -> int:
     """Do what is missing of a plan, then write the boards and print the table; returns the exit status."""
     place = Workspace(settings.workspace)
     marks = [job.fingerprint for job in planned.jobs]
-    return perform(planned, settings, command, lambda: finish(marks, planned.track, place), Fresh(place))
+    return perform(planned, settings, command, lambda: finish(marks, planned.track, place), Fresh(place), closing=True)
 
 
 def perform(
@@ -42,10 +42,13 @@ def perform(
     command: Sequence[str],
     report: Callable[[], None],
     meanwhile: Callable[[], None] = lambda: None,
+    *,
+    closing: bool = False,
 ) -> int:
     """Do what is missing of a plan; returns the exit status.
 
-    On this machine `meanwhile` is called whenever a process has ended, and `report` at the end.
+    On this machine `meanwhile` is called whenever a process has ended, and `report` at the end; on a cluster, with
+    `closing`, a last job writes the boards and the table.
     """
     require_writable(settings.workspace)
     place = Workspace(settings.workspace)
@@ -69,7 +72,9 @@ def perform(
     code = snapshot.take(place)
     try:
         if _executor(settings) == "slurm":
-            submit(Graph([*graph, _collate(graph, planned, settings)]), settings, place, code)
+            submit(Graph([*graph, _collate(graph, planned, settings)]) if closing else graph, settings, place, code)
+            if not closing:
+                print("table, when done:     the same command again")
             return 0
         outcomes = run_here(graph, settings, place, code, meanwhile)
     except KeyboardInterrupt:

@@ -20,7 +20,7 @@ from repro.records import Record
 from repro.settings import Settings
 from repro.workspace import Workspace
 
-_COUNTED = {"knn": "top1", "linear": "top1", "finetune": "top1", "reid": "rank1"}
+_COUNTED = {"knn": "top1", "linear": "top1", "finetune": "top1", "reid": "rank1", "reid_finetune": "rank1"}
 """Kind of record -> the metric that its packed flags of right answers must give again."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -78,6 +78,30 @@ class Trained:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     network: dict[str, Any]
+
+
+def save_encoder(
+    task: Task,
+    network: dict[str, Any],
+    mean: Sequence[float],
+    std: Sequence[float],
+    weights: Mapping[str, torch.Tensor],
+) -> None:
+    """Leave an encoder where the evaluations of this job look for it (`load_encoder`)."""
+    checkpoints.save(
+        task.workspace.encoder(task.fingerprint),
+        {
+            "form": ENCODER,
+            "method": task.method,
+            "variant": task.variant,
+            "track": task.track,
+            "seed": task.seed,
+            "network": network,
+            "mean": list(mean),
+            "std": list(std),
+            "weights": {name: value.cpu() for name, value in weights.items()},
+        },
+    )
 
 
 def load_encoder(path: Path) -> Trained:

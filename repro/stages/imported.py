@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from repro import checkpoints, fingerprint, weights
+from repro import fingerprint, weights
 from repro.data import catalogue
 from repro.errors import UserError
-from repro.stages.common import ENCODER, Outcome, Task, source_of
+from repro.stages.common import Outcome, Task, save_encoder, source_of
 
 
 def run(task: Task) -> Outcome:
@@ -24,20 +24,7 @@ def run(task: Task) -> Outcome:
             role["name"], "train", task.where, size=spec["stored"] or spec["size"], limit=role["limit"] or None
         )
         mean, std, data = list(pictures.mean), list(pictures.std), source_of(pictures)
-    checkpoints.save(
-        task.workspace.encoder(task.fingerprint),
-        {
-            "form": ENCODER,
-            "method": task.method,
-            "variant": task.variant,
-            "track": task.track,
-            "seed": task.seed,
-            "network": network,
-            "mean": mean,
-            "std": std,
-            "weights": found.weights,
-        },
-    )
+    save_encoder(task, network, mean, std, found.weights)
     return Outcome(
         metrics={},
         details={

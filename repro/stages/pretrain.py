@@ -30,7 +30,7 @@ from repro.errors import Stopped, UserError
 from repro.recipes import Recipe
 from repro.records import write_atomic
 from repro.schedules import factor
-from repro.stages.common import ENCODER, Outcome, Progress, Task, as_tensor, device, source_of
+from repro.stages.common import Outcome, Progress, Task, as_tensor, device, save_encoder, source_of
 
 TRAINING = "repro-training"
 _LOG_EVERY = 20  # updates between two looks at the losses: each look waits for the device
@@ -343,20 +343,7 @@ def run(task: Task) -> Outcome | None:
         loop.run()
     if not together.first:
         return None
-    checkpoints.save(
-        task.workspace.encoder(task.fingerprint),
-        {
-            "form": ENCODER,
-            "method": task.method,
-            "variant": task.variant,
-            "track": task.track,
-            "seed": task.seed,
-            "network": recipe["network"],
-            "mean": list(pictures.mean),
-            "std": list(pictures.std),
-            "weights": {name: value.cpu() for name, value in method.encoder.state_dict().items()},
-        },
-    )
+    save_encoder(task, recipe["network"], pictures.mean, pictures.std, method.encoder.state_dict())
     loads = recipe["pretrain"]["epochs"] * loop.loads if loop.updates else 0
     return Outcome(
         metrics={f"final_{name}": value for name, value in loop.losses.items()},

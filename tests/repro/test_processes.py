@@ -175,7 +175,7 @@ def test_a_grid_of_700_is_planned_in_two_seconds_and_submitted_with_a_call_a_sta
     graph = plan.graph(planned, settings)
     assert time.process_time() - start < 2
     assert len(graph) >= 700
-    assert execute.perform(planned, settings, ["run"], lambda: None) == 0
+    assert execute.carry_out(planned, settings, ["run"]) == 0
     calls = [line for line in (fake_slurm / "calls").read_text().splitlines() if line.startswith("sbatch")]
     assert len(calls) == len({node.stage for node in graph}) + 1
     arrays = [
