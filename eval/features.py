@@ -69,7 +69,7 @@ def summary(features: npt.NDArray[np.float32]) -> dict[str, float]:
     directions; norm_mean: mean length of a feature. ValueError if a feature is not finite.
     """
     check_finite(features)
-    x = torch.from_numpy(np.ascontiguousarray(features)).double()
+    x = to_tensor(features).double()
     gram = x.T @ x if x.shape[0] >= x.shape[1] else x @ x.T
     singular = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
     p = singular / singular.sum().clamp(min=torch.finfo(torch.float64).tiny)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 # Only what can change a number: records, plan, messages and the reading of data (its manifest is hashed) cannot.
-_REACHES = ("methods", "eval", "repro.stages", "repro.schedules")
+REACHES = ("methods", "eval", "repro.stages", "repro.schedules")
 
 
 def digest(value: Any) -> str:
@@ -31,8 +32,8 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _covered(module: str) -> bool:
-    return any(module == room or module.startswith(room + ".") for room in _REACHES)
+def _within(module: str, rooms: Sequence[str]) -> bool:
+    return any(module == room or module.startswith(room + ".") for room in rooms)
 
 
 @cache
@@ -69,13 +70,15 @@ def _read(path: Path) -> tuple[str, tuple[str, ...]]:
             first = body[0].value
             if isinstance(first, ast.Constant) and isinstance(first.value, str):
                 first.value = ""
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), tuple(sorted(filter(_covered, imports)))
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), tuple(
+        sorted(name for name in imports if _within(name, REACHES))
+    )
 
 
-def source_hash(*modules: str) -> str:
+def source_hash(*modules: str, rooms: Sequence[str] = REACHES) -> str:
     """Hash of these modules and of all that they import, directly or not, within the rooms that make numbers.
 
-    A module outside our rooms (a plug-in method) is hashed when it is named here.
+    A module outside those rooms (a plug-in method) is hashed when it is named here.
     """
     todo, seen = list(modules), dict[str, str]()
     while todo:
@@ -86,7 +89,7 @@ def source_hash(*modules: str) -> str:
         if path is None:
             continue
         seen[module], imports = _read(path)
-        todo += imports
+        todo += [name for name in imports if _within(name, rooms)]
     return digest(sorted(seen.items()))
 
 

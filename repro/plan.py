@@ -298,7 +298,10 @@ class _Builder:
         if protocol:
             spec["protocol"] = {"name": protocol.name, "values": protocols.values(protocol)}
         code = [_STAGE[kind], *_USES[kind]]
+        rooms: tuple[str, ...] = fingerprint.REACHES
         if kind == "pretrain":
+            # Evaluations cannot change an encoder: only its learning curve, which is for looking at, is made with them.
+            rooms = tuple(room for room in fingerprint.REACHES if room != "eval")
             code.append(info.module.rpartition(":")[0])
             if base := spec["recipe"].get("base"):
                 code.append(base["module"].rpartition(":")[0])
@@ -311,7 +314,7 @@ class _Builder:
                 "seed": seed,
                 "spec": spec,
                 "parents": sorted(parents),
-                "code": fingerprint.source_hash(*code),
+                "code": fingerprint.source_hash(*code, rooms=rooms),
             }
         )
         self.jobs[mark] = Job(

@@ -2,13 +2,15 @@
 
 A trial is an ordinary run with changes to its recipe, in a workspace of its own, so that it reaches no board. What is
 printed of it are the scores by which the k-NN and linear protocols choose their own settings: accuracy on the part of
-the training pictures that those protocols hold out from their references.
+the training pictures that those protocols hold out from their references, of few labels too where the linear protocol
+has such a probe. Seeds of short trainings differ by several points: give more than one.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,8 +61,13 @@ def tune(request: plan.Request, changes: Sequence[Sequence[str]], settings: Sett
 def _report(trials: Mapping[str, plan.Plan], workspace: Path) -> str:
     found = {record["fingerprint"]: record for record in records.read_all(Workspace(workspace).records)[0]}
     request, resolved = next((planned.request, planned.recipes) for planned in trials.values())
-    head = ["method", "changes", "held-out k-NN", "held-out linear", "mean", "collapsed", "training"]
-    lines = ["", show.table([row for name in request.methods for row in _rows(name, trials, found)], head), ""]
+    head = ["method", "changes", "k-NN", "linear", "few labels", "mean", "of seeds", "collapsed", "training"]
+    lines = [
+        "",
+        "top-1 on held-out training pictures",
+        show.table([row for name in request.methods for row in _rows(name, trials, found)], head),
+        "",
+    ]
     for name in request.methods:
         info, variant = recipes.find(name)
         tried = {
@@ -84,13 +91,24 @@ def _rows(name: str, trials: Mapping[str, plan.Plan], found: Mapping[str, record
                 mine[job.kind].append(found[job.fingerprint])
         knn = [record["details"]["split_top1"][str(record["details"]["k"])] for record in mine["knn"]]
         linear = [max(record["details"]["split_top1_last_epoch"]) for record in mine["linear"]]
+        few = [score for record in mine["linear"] for score in _few_labels(record)]
         if not knn or not linear:
-            rows.append((-1.0, [name, label, "not finished", "", "", "", ""]))
+            rows.append((-1.0, [name, label, "not finished", "", "", "", "", "", ""]))
             continue
-        scores = [sum(knn) / len(knn), sum(linear) / len(linear)]
+        scores = [statistics.fmean(found) for found in (knn, linear, few) if found]
+        each = [round(statistics.fmean(pair), 1) for pair in zip(knn, linear, strict=False)]
         collapsed = sum(record["details"]["collapsed_at_update"] is not None for record in mine["pretrain"])
         seconds = sum(record["cost"]["wall_s"] for record in mine["pretrain"]) / max(len(mine["pretrain"]), 1)
-        mean = sum(scores) / 2
-        shown = [f"{score:.1f}" for score in (*scores, mean)]
-        rows.append((mean, [name, label, *shown, f"{collapsed} of {len(mine['pretrain'])}", show.duration(seconds)]))
+        mean = statistics.fmean(scores)
+        shown = [f"{score:.1f}" for score in scores] + [""] * (3 - len(scores)) + [f"{mean:.1f}"]
+        spread = f"{min(each):.1f} to {max(each):.1f}" if len(each) > 1 else ""
+        state = f"{collapsed} of {len(mine['pretrain'])}"
+        rows.append((mean, [name, label, *shown, spread, state, show.duration(seconds)]))
     return [row for _, row in sorted(rows, key=lambda pair: -pair[0])]
+
+
+def _few_labels(record: records.Record) -> list[float]:
+    """Held-out accuracy of every draw of the probe with the fewest labels; [] where the protocol has none."""
+    probes = [runs for runs in record["details"].get("low_shot", {}).values() if isinstance(runs, list)]
+    fewest = min(probes, key=lambda runs: runs[0]["labels"], default=[])
+    return [run["split_top1"] for run in fewest if "split_top1" in run]

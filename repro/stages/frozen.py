@@ -24,7 +24,7 @@ from eval import reid as reid_evaluation
 from eval.features import extract, summary
 from repro.data.entries import IMAGENET_STATISTICS
 from repro.errors import UserError
-from repro.fingerprint import file_digest
+from repro.fingerprint import digest, file_digest
 from repro.records import write_atomic
 from repro.stages.common import (
     Outcome,
@@ -181,18 +181,22 @@ def reid(task: Task) -> Outcome:
     protocol = protocol_of(task, protocols.ReidProtocol)
     pictures = reid_pictures(task, protocol)
     mean, std = IMAGENET_STATISTICS if protocol.normalise == "imagenet" else (trained.mean, trained.std)
-    found = {}
+    transform = protocols.transform(protocol)
+    key = digest(
+        [checkpoint, pictures.manifest, transform, list(mean), list(std), list(pictures.query.pixels.shape[2:])]
+    )
+    found, passes = {}, 0
     for name in ("query", "gallery"):
-        split = getattr(pictures, name)
-        found[name] = extract(
-            trained.encoder,
-            split.pixels,
-            mean,
-            std,
-            **protocols.transform(protocol),
-            device=device(),
-            progress=task.progress,
-        )
+        # Beside the encoder, so that another protocol that looks at the same pictures in the same way finds them.
+        path = task.workspace.job(task.parents[0]) / f"reid_{name}_{key[:12]}.npy"
+        images = getattr(pictures, name).pixels
+        if not path.exists():
+            extracted = extract(
+                trained.encoder, images, mean, std, **transform, device=device(), progress=task.progress
+            )
+            _save(path, extracted)
+            passes += len(images)
+        found[name] = np.load(path, mmap_mode="r", allow_pickle=False)
     query, gallery = pictures.query, pictures.gallery
     result = reid_evaluation.evaluate(
         found["query"],
@@ -211,5 +215,5 @@ def reid(task: Task) -> Outcome:
     outcome = outcome_of(result, source_of(pictures))
     outcome.details["checkpoint"] = checkpoint["sha256"]
     outcome.metrics |= {f"query_{key}": value for key, value in summary(found["query"]).items()}
-    outcome.cost["image_passes"] = len(query.pixels) + len(gallery.pixels)
+    outcome.cost["image_passes"] = passes
     return outcome

@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from eval import features, knn
+from eval.protocols import KnnProtocol
 from methods.base import Batch, Clock, DataInfo, Method, Streams, Views, load_method
 from methods.parts.lars import LARS
 from methods.parts.norm import synchronised
@@ -38,6 +40,8 @@ _SAVE_EVERY = 30.0  # seconds between two checkpoints
 # Of the standard deviation that unit vectors spread over the sphere would have. Heads without a norm at their end start
 # as low as 0.04, so what counts above the lower bound is how much of the widest spread is left.
 _COLLAPSED, _NARROW = 0.01, 0.1
+_POINTS = 6  # of the learning curve, beside its beginning
+_QUERIES, _REFERENCES, _NEIGHBOURS = 1000, 2000, 20  # of its k-NN, at most
 
 
 def seed_of(*parts: object) -> int:
@@ -119,6 +123,7 @@ class PretrainLoop:
         self.losses: dict[str, float] = {}
         self.collapsed_at: int | None = None
         self.widest = 0.0  # spread of the projections so far
+        self.curve: list[list[float]] = []  # see `_judge`
         self.notes: list[str] = []
         self._stop = False
 
@@ -138,6 +143,7 @@ class PretrainLoop:
             "losses": self.losses,
             "collapsed_at": self.collapsed_at,
             "widest": self.widest,
+            "curve": self.curve,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -147,7 +153,7 @@ class PretrainLoop:
         self.epoch, self.load, self.updates = state["epoch"], state["load"], state["updates"]
         self.seconds, self.flops = state["seconds"], state["flops"]
         self.losses, self.collapsed_at = dict(state["losses"]), state["collapsed_at"]
-        self.widest = state["widest"]
+        self.widest, self.curve = state["widest"], [list(point) for point in state["curve"]]
 
     @property
     def _checkpoint(self) -> Path:
@@ -186,7 +192,10 @@ class PretrainLoop:
         started, saved, before = time.monotonic(), time.monotonic(), self.seconds
         with _on_sigterm(self._ask_to_stop), contextlib.ExitStack() as stack:
             log = stack.enter_context(self._log.open("a", encoding="utf-8")) if self.group.first else None
+            points = {round(self.recipe["epochs"] * i / _POINTS) for i in range(_POINTS + 1)}
             while self.epoch < self.recipe["epochs"]:
+                if not self.curve:
+                    started += self._judge()
                 order = self._order(self.epoch)
                 while self.load < self.loads:
                     self._one_load(order)
@@ -205,6 +214,8 @@ class PretrainLoop:
                         raise Stopped
                     yield
                 self.epoch, self.load = self.epoch + 1, 0
+                if self.epoch in points:
+                    started += self._judge()
                 if time.monotonic() - saved > _SAVE_EVERY or self.epoch == self.recipe["epochs"]:
                     self._save()
                     saved = time.monotonic()
@@ -299,6 +310,38 @@ class PretrainLoop:
         log.write(json.dumps(line) + "\n")
         log.flush()
 
+    def _judge(self) -> float:
+        """One point of the learning curve; the seconds that took, which are not the training's.
+
+        [epoch, updates, seconds, flops, top-1 in percent]: weighted k-NN of training pictures among others of them, the
+        same for every method and seed. For looking at: the pictures were trained on, and nothing is chosen by it.
+        """
+        if not self.group.first or self.labels is None:
+            return 0.0
+        started = time.monotonic()
+        shuffled = torch.randperm(len(self.images), generator=torch.Generator().manual_seed(0))
+        queries, references = shuffled[: _QUERIES + _REFERENCES].tensor_split([min(_QUERIES, len(shuffled) // 5)])
+        data, kind = self.method.data, KnnProtocol(name="curve")
+        found = [
+            features.extract(
+                self.method.encoder,
+                self.images[rows],
+                data.mean,
+                data.std,
+                size=(data.size, data.size),
+                precision=self.recipe["precision"],
+                device=self.device,
+            )
+            for rows in (references, queries)
+        ]
+        known, true = (self.labels[rows].cpu().numpy() for rows in (references, queries))
+        k = min(_NEIGHBOURS, len(references))
+        ranks = knn.true_ranks(found[0], known, found[1], true, data.classes or 0, [k], kind, self.device)
+        right = 100 * float((ranks[0] == 0).mean())
+        done = self.epoch * self.loads
+        self.curve.append([self.epoch, self.updates, round(self.seconds, 3), self.flops * done, right])
+        return time.monotonic() - started
+
     def _ask_to_stop(self, *_: object) -> None:
         self._stop = True
 
@@ -359,6 +402,7 @@ def run(task: Task) -> Outcome | None:
             "parameters": sum(p.numel() for p in method.parameters()),
             "encoder_parameters": sum(p.numel() for p in method.encoder.parameters()),
             "collapsed_at_update": loop.collapsed_at,
+            "knn_curve": loop.curve,
             "notes": loop.notes,
         },
         artifacts={"encoder": "encoder.pt", **({"log": "log.jsonl"} if loop.updates else {})},

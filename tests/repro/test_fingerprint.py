@@ -39,10 +39,29 @@ def test_a_stage_reaches_its_evaluation_but_not_another_method() -> None:
             if name in seen or path is None:
                 continue
             seen.add(name)
-            todo += [m for m in fingerprint._read(path)[1] if fingerprint._covered(m)]
+            todo += fingerprint._read(path)[1]
         return seen
 
     pretrain = reached("repro.stages.pretrain", "methods.aps")
     assert {"methods.base", "methods.parts.views", "methods.parts.losses"} <= pretrain
     assert "methods.moco_v3" not in pretrain and "eval.detection" not in pretrain
     assert "eval.scores" in reached("eval.knn")
+
+
+def test_rooms_can_be_left_out_of_the_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the plan leaves the evaluations out of the hash of a pre-training."""
+    for name, text in {"a": "import room.b\nimport other.c", "room/b": "B = 1", "other/c": "C = 1"}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.setattr(fingerprint, "_file_of", lambda module: tmp_path / f"{module.replace('.', '/')}.py")
+    monkeypatch.setattr(fingerprint, "REACHES", ("room", "other"))
+
+    def hashes() -> list[str]:
+        fingerprint._read.cache_clear()
+        return [fingerprint.source_hash("a", rooms=rooms) for rooms in (("room", "other"), ("room",))]
+
+    before = hashes()
+    (tmp_path / "other" / "c.py").write_text("C = 2")
+    after = hashes()
+    assert before[0] != after[0] and before[1] == after[1]
+    fingerprint._read.cache_clear()

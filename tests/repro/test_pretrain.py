@@ -95,6 +95,8 @@ def test_interrupted_and_resumed_is_uninterrupted(tmp_path: Path, method: str, m
     assert all(torch.equal(a[i][k], b[i][k]) for i in a for k in a[i] if isinstance(a[i][k], Tensor))
     lines = [json.loads(line) for line in (tmp_path / "broken" / "log.jsonl").read_text().splitlines()]
     assert [line["updates"] for line in lines] == sorted({line["updates"] for line in lines})
+    curves = [[(*point[:2], *point[3:]) for point in loop.curve] for loop in (whole, resumed)]  # without the seconds
+    assert curves[0] == curves[1] and len(curves[0]) > 2
 
 
 def test_another_seed_gives_other_bits(tmp_path: Path, make: Make) -> None:
