@@ -27,16 +27,22 @@ def test_trials_are_ranked_by_the_held_out_pictures(capsys: pytest.CaptureFixtur
     line = ["tune", "--method", "aps", *SMALL, *TRIAL]
     assert main(line) == 0
     out = capsys.readouterr().out
-    rows = re.findall(r"^aps  +(-|pretrain\S.*?)  +([\d.]+) +([\d.]+) +([\d.]+) +0 of 1", out, re.MULTILINE)
+    rows = re.findall(r"^aps  +(-|pretrain\S.*?)  +" + r"([\d.]+) +" * 4 + "0 of 1", out, re.MULTILINE)
     assert {row[0] for row in rows} == {"-", "pretrain.lr=1e-3 method.temperature=0.5"}
-    means = [float(row[3]) for row in rows]
+    means = [float(row[4]) for row in rows]
     assert means == sorted(means, reverse=True)
+    assert means == pytest.approx([sum(map(float, row[1:4])) / 3 for row in rows], abs=0.11)
     assert "2 settings in repro-work/tuning" in out
 
     # the figures are those of the split, as each record has them; nothing reaches the workspace's own records
     found = [json.loads(path.read_text()) for path in Path("repro-work/tuning/records").glob("*.json")]
     knn = sorted(r["details"]["split_top1"][str(r["details"]["k"])] for r in found if r["kind"] == "knn")
     assert sorted(float(row[1]) for row in rows) == pytest.approx(knn, abs=0.051)
+    draws = [r["details"]["low_shot"]["10_per_class"] for r in found if r["kind"] == "linear"]
+    few = [
+        run["split_top1"] for runs in draws for run in runs if "split_top1" in run
+    ]  # a draw can be all that was held
+    assert sorted(float(row[3]) for row in rows) == pytest.approx(sorted(few), abs=0.051)
     assert {r["seed"] for r in found} == {100} and not Path("repro-work/records").exists()
 
     assert main([*line, *TRIAL]) == 0
