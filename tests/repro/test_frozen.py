@@ -99,6 +99,14 @@ def test_each_picture_is_seen_once(settings: Settings, seen: collections.Counter
     assert [job.kind for job in run(mirrored, settings).to_do()] == ["features", "knn"]
     assert sum(seen.values()) == 2 * (200 + record_of(settings, planned, "knn")["details"]["n_test"])
 
+    # The same of re-ID.
+    pictures = _reid_pictures(settings)
+    for change, times in (("reid.rerank=true", 0), ("reid.flip=sum", 2)):
+        seen.clear()
+        other = dataclasses.replace(REQUEST, evaluations=("reid",), overrides=(*SMALL, change))
+        assert [job.kind for job in run(other, settings).to_do()] == ["reid"]
+        assert sum(seen.values()) == times * pictures
+
 
 def record_of(settings: Settings, planned: plan.Plan, kind: str) -> dict[str, Any]:
     done = records.by_fingerprint(records.read_all(Workspace(settings.workspace).records)[0])
