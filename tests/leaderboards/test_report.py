@@ -195,6 +195,7 @@ PROBE = """
 <script>
 window.addEventListener("load", () => {
   const found = {};
+  document.querySelectorAll("details").forEach(part => part.open = true);
   const table = [...document.querySelectorAll("table.sortable")].find(t => t.tHead.textContent.includes("wall time"));
   const heads = [...table.tHead.rows[0].cells].map(h => h.textContent);
   const column = heads.indexOf("top1"), button = table.tHead.rows[0].cells[column].firstElementChild;
