@@ -71,6 +71,29 @@ def test_a_picture_that_cannot_be_read_costs_only_itself(place: Workspace) -> No
     assert "data:image" not in (place.boards / "report.html").read_text()
 
 
+def test_only_pictures_of_our_own_data_are_published(
+    place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Photographs stay in the workspace; what is made of digits stands beside its record and in the report."""
+    (path,) = place.records.glob("detection-*.json")
+    record = json.loads(path.read_text())
+    assert record["provenance"]["data"]["name"] == "coco-mini"
+    rebuild = published.rebuild
+    for name, taken in (("coco-mini", 0), ("digit-scenes", 1)):
+        record["provenance"]["data"]["name"] = name
+        path.write_text(json.dumps(record))
+        folder = tmp_path / name / "leaderboards"
+        (folder / "records").mkdir(parents=True)
+        (folder.parent / ".git").mkdir()
+        monkeypatch.setattr(published, "FOLDER", folder)
+        monkeypatch.setattr(published, "rebuild", lambda: rebuild(published.FOLDER))
+        said = publish.publish(Settings(workspace=place.root), None, None)
+        assert f"{len(list(place.records.glob('*.json')))} records published" in said
+        assert [p.stem for p in folder.glob("records/*.webp")] == [f"{path.stem}.detections"] * taken
+        assert (folder / "report.html").read_text().count("data:image/webp") == taken
+        assert published.drift(folder) == []
+
+
 def test_boards_are_fresh_while_a_run_goes_on(
     place: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
