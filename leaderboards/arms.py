@@ -18,7 +18,7 @@ import hashlib
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -240,6 +240,28 @@ def arms(records: Iterable[Record], kind: str) -> list[Arm]:
                 )
             )
     return sorted(found, key=lambda arm: (arm.setting.scope, arm.name, str(arm.setting), arm.label, arm.trust))
+
+
+def called(found: Sequence[Arm]) -> list[str]:
+    """Names for arms where no table says more: those of one scope that would share one get what tells them apart."""
+    plain = [f"{arm.name} ({arm.told_apart})" if arm.told_apart else arm.name for arm in found]
+    alike = defaultdict(list)
+    for name, arm in zip(plain, found, strict=True):
+        alike[name, arm.setting.scope].append(_details(arm.setting))
+    names = []
+    for name, arm in zip(plain, found, strict=True):
+        others = alike[name, arm.setting.scope]
+        apart = [
+            word
+            for word, same in zip(_details(arm.setting), zip(*others, strict=True), strict=True)
+            if len(set(same)) > 1
+        ]
+        names.append(f"{name} ({', '.join(apart)})" if apart else name)
+    return names
+
+
+def _details(setting: Setting) -> tuple[str, str, str]:
+    return f"{setting.epochs} epochs", f"batch {setting.batch}", setting.network
 
 
 def _once_each(group: list[Record]) -> list[tuple[list[Record], str, str]]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from leaderboards.arms import MAIN_METRICS, OURS, Arm, Record, Setting, arms, entry, kind_of
 from leaderboards.claims import NO_TRACK, TRACKS, VERIFIED, Claim, tracks_of
+from leaderboards.curves import ABOUT, Reach, reached
 from leaderboards.verdicts import COMPUTE, Verdict, both
 
 Link = Callable[[Record], str]
@@ -94,6 +95,17 @@ class Asserted:
     source: str
     test: str
 
+    @property
+    def answered(self) -> list[Verdict]:
+        """The verdicts that rest on records."""
+        return [verdict for verdict in self.verdicts if verdict.outcome != "not run"]
+
+    @property
+    def brief(self) -> list[str]:
+        """Their sentences without the statistics."""
+        parts = [verdict.sentence.split("; ") for verdict in self.answered]
+        return ["; ".join([first, *(p for p in rest if p.startswith("only at"))]) for first, *rest in parts]
+
 
 @dataclass(frozen=True)
 class Content:
@@ -120,7 +132,10 @@ def compose(records: Sequence[Record], claims: Sequence[Claim], link: Link) -> C
     papers: dict[str, list[Asserted]] = defaultdict(list)
     for claim in claims:
         papers[claim.paper].append(_asserted(claim, verdicts))
-    return Content([_evaluation(name, records, link) for name in MAIN_METRICS], _efficiency(records), dict(papers))
+    for found in papers.values():
+        found.sort(key=lambda item: not item.answered)  # what records say of comes first
+    boards = [_evaluation(name, records, link) for name in MAIN_METRICS]
+    return Content(boards, _efficiency(records, claims, link), dict(papers))
 
 
 def markdown(content: Content, picture: str = "") -> dict[str, str]:
@@ -236,6 +251,7 @@ _WORDS = (
     "device",
     "date",
     "from",
+    "against",
     "trust",
     "where",
     "result",
@@ -250,7 +266,8 @@ _WORDS = (
 )
 
 
-def _scope(setting: Setting) -> str:
+def scope(setting: Setting) -> str:
+    """What all numbers of a table share, in words: `mini: CIFAR-10 (JPEG copy), protocol mini (08c879d4)`."""
     protocol = f", protocol {setting.protocol} ({setting.protocol_hash[:8]})"
     source = setting.source if setting.source != "-" else setting.data
     return f"{setting.track}: {source}" + (protocol if setting.protocol != "-" else "")
@@ -275,11 +292,15 @@ def _identity(arm: Arm) -> dict[str, Any]:
     }
 
 
-def _dates(arm: Arm) -> str:
-    days = sorted({str(entry(record, "provenance", "date") or "-")[:10] for record in arm.records.values()})
+def _dates(records: Mapping[int, Record]) -> str:
+    days = sorted({str(entry(record, "provenance", "date") or "-")[:10] for record in records.values()})
     if len(days) == 1:
         return days[0]
     return f"{days[0]}..{days[-1][8:]}" if days[0][:8] == days[-1][:8] else f"{days[0]}..{days[-1]}"
+
+
+def _marks(records: Mapping[int, Record], link: Link) -> Marks:
+    return Marks(tuple((f"s{seed}", link(record)) for seed, record in sorted(records.items())))
 
 
 def _devices(arm: Arm) -> str:
@@ -317,12 +338,12 @@ def _evaluation(name: str, records: Sequence[Record], link: Link) -> Board:
                     "wall time": duration(arm.costs("wall_s").values()),
                     "peak memory": peak(arm.costs),
                     "device": _devices(arm),
-                    "date": _dates(arm),
-                    "from": Marks(tuple((f"s{seed}", link(record)) for seed, record in sorted(arm.records.items()))),
+                    "date": _dates(arm.records),
+                    "from": _marks(arm.records, link),
                     "note": _note(arm),
                 }
             )
-        tables.append(Table(_scope(group[0].setting), rows, ("device", "trials", "date")))
+        tables.append(Table(scope(group[0].setting), rows, ("device", "trials", "date")))
     return Board(name, TITLES[name], f"{', '.join(main)}: {UNITS[name]}. {LEGEND}", tables)
 
 
@@ -337,7 +358,7 @@ class Paid:
 
     @property
     def title(self) -> str:
-        return f"{TITLES[self.evaluation]}, {_scope(self.arms[0].setting)}, trained on {self.device}"
+        return f"{TITLES[self.evaluation]}, {scope(self.arms[0].setting)}, trained on {self.device}"
 
 
 def paid(records: Sequence[Record]) -> list[Paid]:
@@ -355,7 +376,7 @@ def paid(records: Sequence[Record]) -> list[Paid]:
     return found
 
 
-def _efficiency(records: Sequence[Record]) -> Board:
+def _efficiency(records: Sequence[Record], claims: Sequence[Claim], link: Link) -> Board:
     tables = [
         Table(
             group.title,
@@ -370,18 +391,57 @@ def _efficiency(records: Sequence[Record]) -> Board:
                     "image passes": count(arm.training("image_passes").values()),
                     "TFLOP": count(arm.training("flops").values(), unit=1e12, digits=1),
                     "peak memory": peak(arm.training),
+                    "trials": ", ".join(map(str, arm.trials())) or "-",
+                    "date": _dates(arm.origins),
+                    "from": _marks(arm.origins, link),
                     "note": _note(arm),
                 }
                 for arm in group.arms
             ],
+            ("trials", "date"),
         )
         for group in paid(records)
     ]
     intro = (
         "Costs are means a pre-training; memory is the largest peak. Image passes count each picture of each epoch"
-        " once; TFLOP are of the whole pre-training. A table holds one device, so that times may be compared."
+        " once; TFLOP are of the whole pre-training. A table holds one device, so that times may be compared. Trials:"
+        " tuning runs spent on the arm, which the costs do not hold."
     )
-    return Board("efficiency", "Accuracy against cost of pre-training", intro, tables)
+    races = _races(reached(claims, records), link)
+    if races:
+        intro += f" The last tables say what a method needs to get as far as its claims' baselines end. {ABOUT}"
+    return Board("efficiency", "Accuracy against cost of pre-training", intro, [*tables, *races])
+
+
+def _races(found: Sequence[Reach], link: Link) -> list[Table]:
+    """By track and data, the time and operations after which a method is as good as its baselines end."""
+    groups: dict[Any, list[Row]] = defaultdict(list)
+    for item in found:
+        there, where = item.there, item.ours.setting
+        row = {
+            "method": item.ours.name,
+            "baseline": item.theirs.name,
+            "epochs": " and ".join(str(arm.setting.epochs or "-") for arm in (item.ours, item.theirs)),
+            "n": len(item.seeds),
+            "baseline ends at": f"{item.target.top1:.2f}",
+            "method ends at": f"{item.last.top1:.2f}",
+            "as good after": f"{there.epochs:.1f} epochs" if there else "never",
+            "device time": duration([there.device_s]) if there else "-",
+            "of the baseline's time": _share(there.device_s if there else None, item.target.device_s)
+            if item.device
+            else "-",
+            "TFLOP": count([there.flops], unit=1e12, digits=1) if there else "-",
+            "of the baseline's TFLOP": _share(there.flops if there else None, item.target.flops),
+            "device": item.device or "differs",
+            "from": _marks({seed: item.ours.records[seed] for seed in item.seeds}, link),
+            "against": _marks({seed: item.theirs.records[seed] for seed in item.seeds}, link),
+        }
+        groups[where.scope, f"As good as the baseline in k-NN on training pictures, {scope(where)}"].append(row)
+    return [Table(title, rows, ("device",)) for (_, title), rows in groups.items()]
+
+
+def _share(part: float | None, whole: float) -> str:
+    return "-" if part is None or not whole else f"{100 * part / whole:.0f} %"
 
 
 def _verdicts(claims: Sequence[Claim], records: Sequence[Record], track: str) -> dict[str, list[Verdict]]:
@@ -515,5 +575,11 @@ def _index_text(content: Content) -> str:
             "[Accuracy against cost](efficiency.md)",
             "",
             f"[Claims and verdicts](claims.md): {len(claims)} claims of {len(content.papers)} papers; {tally(claims)}",
+            "",
+            *(
+                f"- {sentence} ([{item.claim.id}](claims.md#{item.claim.paper}))"
+                for item in claims
+                for sentence in item.brief
+            ),
         ]
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from operator import methodcaller
+from typing import Any
 
 from leaderboards.arms import MAIN_METRICS, OURS, Arm, Record, arms, kind_of
 from leaderboards.claims import TRACKS, Claim
@@ -31,24 +32,17 @@ class Difference:
         left, right = self.ours.values(self.metric), self.theirs.values(self.metric)
         return {seed: left[seed] - right[seed] for seed in self.seeds}
 
-    @cached_property
-    def _reach(self) -> float:
-        from scipy import stats
-
-        assert self.mean
-        return float(stats.t.ppf(0.975, self.mean.df)) * self.mean.error
-
     @property
     def low(self) -> float:
         """Lower end of the 95 % interval of the mean; only where there is a mean."""
         assert self.mean
-        return self.mean.value - self._reach
+        return self.mean.interval[0]
 
     @property
     def high(self) -> float:
         """Upper end of it."""
         assert self.mean
-        return self.mean.value + self._reach
+        return self.mean.interval[1]
 
     @property
     def name(self) -> str:
@@ -67,14 +61,24 @@ class Difference:
         return f"{self.mean.value:+.2f} points, 95 % interval {self.interval}"
 
 
-def fullest(ours: Iterable[Arm], theirs: Iterable[Arm], metric: str) -> tuple[Arm, Arm] | None:
-    """The two arms of one table with the most seeds in common; of equals, those of equal epochs."""
+def named(claims: Sequence[Claim]) -> list[tuple[str, str]]:
+    """(method, baseline) of every comparison that claims make, by the names of arms."""
+    return sorted({(claim.arm, claim.baseline_arm) for claim in claims if claim.baseline})
+
+
+def fullest(
+    ours: Iterable[Arm], theirs: Iterable[Arm], read: Callable[[Arm], Mapping[int, Any]]
+) -> tuple[Arm, Arm] | None:
+    """The two arms of one table with the most seeds in common; of equals, those of equal epochs.
+
+    read: what is to be compared of an arm, by seed.
+    """
     others = list(theirs)
     pairs = [(a, b) for a in ours for b in others if a.setting.scope == b.setting.scope]
 
     def shared(pair: tuple[Arm, Arm]) -> tuple[int, bool, str]:
         a, b = pair
-        return len(a.values(metric).keys() & b.values(metric).keys()), a.setting == b.setting, f"{a.label}{b.label}"
+        return len(read(a).keys() & read(b).keys()), a.setting == b.setting, f"{a.label}{b.label}"
 
     best = max(pairs, key=shared, default=None)
     return best if best and shared(best)[0] else None
@@ -103,7 +107,6 @@ def claimed(claims: Sequence[Claim], records: Sequence[Record]) -> dict[str, lis
 
     Only records of our own count.
     """
-    named = dict.fromkeys((claim.arm, claim.baseline_arm) for claim in claims if claim.baseline)
     found: dict[str, list[Difference]] = {}
     for track in TRACKS:
         here = [record for record in records if record["track"] == track]
@@ -111,11 +114,11 @@ def claimed(claims: Sequence[Claim], records: Sequence[Record]) -> dict[str, lis
             evaluation: [arm for arm in arms(here, kind_of(evaluation)) if arm.trust == OURS]
             for evaluation in MAIN_METRICS
         }
-        for ours, theirs in sorted(named):
+        for ours, theirs in named(claims):
             for evaluation, metrics in MAIN_METRICS.items():
                 every = known[evaluation]
                 left, right = ([arm for arm in every if arm.name == name] for name in (ours, theirs))
-                pair = fullest(left, right, metrics[0])
+                pair = fullest(left, right, methodcaller("values", metrics[0]))
                 shown = [difference(evaluation, metric, pair, every) for metric in metrics] if pair else []
                 found.setdefault(track, []).extend(item for item in shown if item)
     return {track: items for track, items in found.items() if items}

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from leaderboards.arms import OURS, Arm, Record
+from leaderboards.arms import OURS, Arm, Record, called
 from leaderboards.boards import EMPTY, Paid, paid
+from leaderboards.curves import MONITOR, Look, average, by_seed
 from leaderboards.pairs import Difference
 
 # Okabe and Ito's colours, distinguishable with any kind of colour vision; the dark scheme has lighter ones.
@@ -38,7 +39,7 @@ STYLE = (
     ".plot .halo{paint-order:stroke;stroke:var(--paper);stroke-width:5px}"
     ".plot .line{fill:none;stroke-width:1.6}.plot .front{stroke:var(--soft);stroke-dasharray:5 4}"
     + "".join(f".plot .k{i}{{stroke:var(--c{i});fill:var(--c{i})}}" for i in range(len(_COLOURS)))
-    + ".plot .line{fill:none}.plot .mark.hollow{fill:var(--paper)}"
+    + ".plot .line{fill:none}.plot .thin{stroke-width:.8;opacity:.45}.plot .mark.hollow{fill:var(--paper)}"
 )
 """What the classes of these drawings look like; part of every page or file that holds one."""
 
@@ -107,7 +108,7 @@ COSTS = {
 
 def names(groups: Iterable[Paid]) -> list[str]:
     """The arms of all groups by the names that pictures use: what gives each its mark, the same in every picture."""
-    return sorted({_name(arm) for group in groups for arm in group.arms})
+    return sorted({name for group in groups for name in called(group.arms)})
 
 
 def efficiency(group: Paid, cost: str, known: Sequence[str]) -> str:
@@ -118,8 +119,8 @@ def efficiency(group: Paid, cost: str, known: Sequence[str]) -> str:
     """
     unit, label = COSTS[cost]
     found = [
-        (arm, statistics.fmean(costs.values()) / unit, list(arm.values(group.metric).values()))
-        for arm in sorted(group.arms, key=_name)
+        (name, arm, statistics.fmean(costs.values()) / unit, list(arm.values(group.metric).values()))
+        for name, arm in sorted(zip(called(group.arms), group.arms, strict=True), key=lambda pair: pair[0])
         if (costs := arm.training(cost))
     ]
     if len(found) < 2:
@@ -128,7 +129,7 @@ def efficiency(group: Paid, cost: str, known: Sequence[str]) -> str:
     reach = [statistics.stdev(values) if len(values) > 1 else 0.0 for *_, values in found]
     low = min(mean - sd for mean, sd in zip(means, reach, strict=True))
     high = max(mean + sd for mean, sd in zip(means, reach, strict=True))
-    here = [_name(arm) for arm, *_ in found]
+    here = [name for name, *_ in found]
     styles = [known.index(name) for name in here]
     legend, below = _legend(here, "front: no arm is both cheaper and better")
     title, _, where = group.title.partition(", ")
@@ -136,18 +137,18 @@ def efficiency(group: Paid, cost: str, known: Sequence[str]) -> str:
     axes = _Axes(
         title=f"{title}: {group.evaluation} {group.metric}",
         under=where.replace(", trained on ", "\ntrained on "),
-        x=(0.0, max(x for _, x, _ in found) or 1.0),
+        x=(0.0, max(x for _, _, x, _ in found) or 1.0),
         y=(low, high),
         labels=(label, f"{group.evaluation} {group.metric} ({what})"),
         height=230,
         below=below,
     )
-    own = [(x, mean) for (arm, x, _), mean in zip(found, means, strict=True) if arm.trust == OURS]
+    own = [(x, mean) for (_, arm, x, _), mean in zip(found, means, strict=True) if arm.trust == OURS]
     steps: list[tuple[float, float]] = []
     for x, y in front(own):
         steps += ([(x, steps[-1][1])] if steps else []) + [(x, y)]
     drawn = [axes.path(steps, "line front")]
-    for style, (_, x, values), mean, sd, name in zip(styles, found, means, reach, here, strict=True):
+    for style, (name, _, x, values), mean, sd in zip(styles, found, means, reach, strict=True):
         if sd:
             drawn.append(axes.path([(x, mean - sd), (x, mean + sd)], f"line k{style % len(_COLOURS)}"))
         spread = f" ± {sd:.2f}" if sd else ""
@@ -176,6 +177,7 @@ def curves(title: str, under: str, label: str, found: Sequence[Curve], zero: boo
     points = [point for curve in found for point in curve.points]
     lowest = min(y for _, y in points)
     seeds = [curve.name for curve in found]
+    found = [Curve(curve.name, _thinned(curve.points)) for curve in found]
     legend, below = _legend(seeds, width=_NARROW) if len(seeds) > 1 else ([], 0.0)
     axes = _Axes(
         title=title,
@@ -200,6 +202,53 @@ def curves(title: str, under: str, label: str, found: Sequence[Curve], zero: boo
             dashed = f' stroke-dasharray="{dash}"' if dash else ""
             keys.append(f'<path class="{kind}"{dashed} d="M{x - 8:.1f} {y - 4:.1f}H{x + 8:.1f}"/>')
     return axes.drawing([*drawn, *(axes.under_plot(keys, legend, seeds) if legend else ())])
+
+
+def _thinned(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
+    """At most about as many points as a panel has pixels, the first and the last among them."""
+    step = -(-len(points) // _NARROW)
+    return points if step == 1 else [*points[:-1:step], points[-1]]
+
+
+MONITOR_AXES = {"epochs": (1.0, "epochs"), **COSTS}
+
+
+def monitor(title: str, under: str, axis: str, found: Sequence[tuple[str, Arm]], known: Sequence[str]) -> str:
+    """The k-NN monitor over `axis` (of `MONITOR_AXES`): an arm's mean as a line with a mark a look, its seeds thinly.
+
+    found: the arms of one scope by name.  known: the names that have marks (`names`), these among them.
+    """
+    unit, label = MONITOR_AXES[axis]
+
+    def points(curve: Sequence[Look]) -> list[tuple[float, float]]:
+        return [(getattr(look, axis) / unit, look.top1) for look in curve]
+
+    seeds = {name: [points(curve) for curve in by_seed(arm).values()] for name, arm in found}
+    means = {name: points(average(list(by_seed(arm).values()))) for name, arm in found}
+    every = [point for curves in seeds.values() for curve in curves for point in curve]
+    legend, below = _legend(list(seeds), width=_NARROW)
+    axes = _Axes(
+        title=title,
+        under=under,
+        x=(0.0, max(x for x, _ in every) or 1.0),
+        y=(min(y for _, y in every), max(y for _, y in every)),
+        labels=(label + (", so far" if unit != 1.0 else ""), MONITOR),
+        height=230,
+        below=below,
+        width=_NARROW,
+    )
+    drawn, keys = [], []
+    for (name, curves), (x, y) in zip(seeds.items(), legend, strict=True):
+        style = known.index(name)
+        kind = f"line k{style % len(_COLOURS)}"
+        if len(curves) > 1:
+            drawn += [axes.path(curve, f"{kind} thin") for curve in curves]
+        drawn.append(axes.path(means[name], kind, note=f"{name}, mean of {len(curves)}"))
+        for cost, top1 in means[name]:
+            note = f"{name}: {top1:.2f} % at {cost:.3g} of {label}, n = {len(curves)}"
+            drawn.append(_mark(axes.x(cost), axes.y(top1), style, note))
+        keys.append(_mark(x, y - 4, style))
+    return axes.drawing([*drawn, *axes.under_plot(keys, legend, list(seeds))])
 
 
 def differences(title: str, found: Sequence[Difference]) -> str:
@@ -247,10 +296,6 @@ def differences(title: str, found: Sequence[Difference]) -> str:
 
 
 # --------------------------------------------------------------------------------------------------------------- pieces
-
-
-def _name(arm: Arm) -> str:
-    return f"{arm.name} ({arm.told_apart})" if arm.told_apart else arm.name
 
 
 class _Axes:

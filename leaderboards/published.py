@@ -13,7 +13,7 @@ from leaderboards import claims, report
 
 FOLDER = Path(__file__).parent
 LARGEST = 1_000_000
-"""Bytes: a larger report is not published, the boards have the same numbers."""
+"""Bytes: a larger report is published without its pictures, one that still is larger not at all."""
 
 
 def load_published(folder: Path = FOLDER) -> list[dict[str, Any]]:
@@ -54,18 +54,37 @@ def _text(path: Path) -> str | None:
 
 
 def _strangers(folder: Path, built: dict[str, str]) -> list[Path]:
-    return [p for p in sorted(folder.glob("*")) if p.suffix in (".md", ".svg", ".html") and p.name not in built]
+    views = [p for p in sorted(folder.glob("*")) if p.suffix in (".md", ".svg", ".html") and p.name not in built]
+    known = {picture(path.name, what) for path in folder.glob("records/*.json") for what in report.CAPTIONS}
+    return views + [p for p in sorted(folder.glob("records/*.webp")) if p.name not in known]
 
 
 def _built(folder: Path) -> dict[str, str]:
     found = _read(folder)
     names = {record["fingerprint"]: name for name, record in found}
-    built = report.everything(
-        [record for _, record in found], claims.load(), lambda record: f"records/{names[record['fingerprint']]}"
-    )
-    if len(built[report.FILE].encode()) > LARGEST:
-        del built[report.FILE]
+    pictures = {record["fingerprint"]: shown for name, record in found if (shown := _pictures(folder, name))}
+    for kept in [pictures, {}] if pictures else [{}]:
+        built = report.everything(
+            [record for _, record in found],
+            claims.load(),
+            lambda record: f"records/{names[record['fingerprint']]}",
+            pictures=kept,
+        )
+        if len(built[report.FILE].encode()) <= LARGEST:
+            return built
+    del built[report.FILE]
     return built
+
+
+def picture(record_file: str, what: str) -> str:
+    """The name of the file beside a record that holds a picture of it: `what` is "detections" or "ranking"."""
+    return f"{Path(record_file).stem}.{what}.webp"
+
+
+def _pictures(folder: Path, record_file: str) -> dict[str, str]:
+    """The pictures beside a published record, as data URIs by what they show."""
+    paths = {what: folder / "records" / picture(record_file, what) for what in report.CAPTIONS}
+    return {what: report.data_uri(path.read_bytes()) for what, path in paths.items() if path.is_file()}
 
 
 def _read(folder: Path) -> list[tuple[str, dict[str, Any]]]:

@@ -6,6 +6,7 @@ goes by the cells' own words.
 
 from __future__ import annotations
 
+import base64
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from importlib.resources import files
 from typing import Any
 
 from leaderboards import plots
-from leaderboards.arms import TRUST, Arm, Record, arms, entry, number
+from leaderboards.arms import TRUST, Arm, Record, arms, called, entry, number
 from leaderboards.boards import (
     CLAIMS_INTRO,
     EMPTY,
@@ -33,17 +34,19 @@ from leaderboards.boards import (
     markdown,
     overview,
     paid,
+    scope,
     spread,
     tally,
 )
-from leaderboards.claims import Claim
+from leaderboards.claims import Claim, arm_name
+from leaderboards.curves import ABOUT, watched
 from leaderboards.pairs import Difference, claimed
 
 History = Sequence[Mapping[str, Any]]
 Pictures = Mapping[str, str]
 
 # A line of a history may hold accuracies under these names; of the terms of a loss it holds one or more.
-_ACCURACIES = ("split_top1", "knn_top1", "top1")
+_ACCURACIES = ("split_top1", "top1")
 _SPREADS = {
     "std_z": "std_z (1 = uniform)",
     "std_features": "std_features (1 = uniform)",
@@ -53,6 +56,13 @@ _UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "MB": 1.0, "GB": 1024.0}
 
 FILE = "report.html"
 PICTURE = "efficiency.svg"
+CAPTIONS = {"detections": "Detections over ground truth", "ranking": "Re-ID ranking of queries"}
+"""Artifacts of evaluations that people can look at."""
+
+
+def data_uri(webp: bytes) -> str:
+    """A WebP picture as an address that needs no file."""
+    return "data:image/webp;base64," + base64.b64encode(webp).decode()
 
 
 def everything(
@@ -96,7 +106,8 @@ def page(
     found = [_history(record, (histories or {}).get(record["fingerprint"], ())) for record in records]
     drawn = _curves(records, [(record, lines) for record, lines in zip(records, found, strict=True) if lines])
     pairs, groups = claimed(claims, records), paid(records)
-    known = plots.names(groups)
+    seen = watched(records)
+    known = sorted({*plots.names(groups), *called(seen)})
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("leaderboards").joinpath("report.html.jinja").read_text(encoding="utf-8"))
     days = sorted(day for record in records if (day := str(entry(record, "provenance", "date") or "")))
@@ -127,6 +138,8 @@ def page(
             for group in groups
             if (svgs := [Markup(svg) for cost in plots.COSTS if (svg := plots.efficiency(group, cost, known))])
         ],
+        monitor_about=ABOUT,
+        monitors=_monitors(seen, known),
         curves={track: [[Markup(svg) for svg in svgs] for svgs in by_arm.values()] for track, by_arm in drawn.items()},
         differences={track: _differences(track, items) for track, items in pairs.items()},
         boards=[
@@ -203,14 +216,13 @@ def _history(record: Record, logged: History) -> History:
 def _curves(records: Sequence[Record], found: Sequence[tuple[Record, History]]) -> dict[str, dict[str, list[str]]]:
     """Drawings by track and arm: loss, spread of what the network puts out, accuracy, as far as the histories go."""
     groups: dict[tuple[str, str, str, str], list[tuple[Record, History]]] = defaultdict(list)
-    names: dict[str, tuple[str, Arm]] = {}  # which arm a record belongs to
+    names: dict[str, tuple[str, str, str]] = {}  # which arm a record belongs to
     for kind in sorted({str(record["kind"]) for record, _ in found}):
-        for arm in arms(records, kind):
-            names |= {record["fingerprint"]: (kind, arm) for record in arm.records.values()}
+        known = arms(records, kind)
+        for name, arm in zip(called(known), known, strict=True):
+            names |= {record["fingerprint"]: (name, kind, arm.setting.data) for record in arm.records.values()}
     for record, lines in found:
-        kind, arm = names[record["fingerprint"]]
-        name = f"{arm.name} ({arm.told_apart})" if arm.told_apart else arm.name
-        groups[str(record["track"]), name, kind, arm.setting.data].append((record, lines))
+        groups[str(record["track"]), *names[record["fingerprint"]]].append((record, lines))
     drawn: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for (track, name, kind, data), members in sorted(groups.items()):
         members = sorted(members, key=lambda member: member[0]["seed"])
@@ -227,6 +239,20 @@ def _curves(records: Sequence[Record], found: Sequence[tuple[Record, History]]) 
             if found_curves:
                 drawn[track][name].append(plots.curves(title, under, label, found_curves, zero))
     return drawn
+
+
+def _monitors(seen: Sequence[Arm], known: Sequence[str]) -> list[tuple[str, list[Any]]]:
+    """Drawings of the k-NN monitor by track and pictures, one for each thing that it can be held against."""
+    from markupsafe import Markup
+
+    axes = plots.MONITOR_AXES
+    groups: dict[Any, list[tuple[str, Arm]]] = defaultdict(list)
+    for name, arm in zip(called(seen), seen, strict=True):
+        groups[arm.setting.scope, scope(arm.setting)].append((name, arm))
+    return [
+        (where, [Markup(plots.monitor("k-NN monitor, no test score", where, axis, found, known)) for axis in axes])
+        for (_, where), found in groups.items()
+    ]
 
 
 def _points(record: Record, history: History, read: Any) -> list[tuple[float, float]]:
@@ -278,6 +304,10 @@ def _method(
     """What the section of one method shows."""
     claimed_of = [item for item in content.asserted if item.claim.method == name]
     mine = sorted((r for r in records if r["method"] == name), key=lambda r: (r["track"], r["seed"], r["fingerprint"]))
+    shown = []  # the first seed of an arm that has pictures stands for it
+    for kind in sorted({str(record["kind"]) for record in mine}):
+        for arm in arms(mine, kind):
+            shown += [r for _, r in sorted(arm.records.items()) if r["fingerprint"] in pictures][:1]
     return {
         "name": name,
         "papers": list(dict.fromkeys(item.claim.citation for item in claimed_of)),
@@ -287,16 +317,13 @@ def _method(
         "pictures": [
             (
                 uri,
-                f"{_CAPTIONS.get(what, what)}: {name}{':' + record['variant'] if record['variant'] else ''},"
-                f" {record['track']}, seed {record['seed']}",
+                f"{CAPTIONS[what]}: {arm_name(name, record['variant'])}, {record['track']},"
+                f" seed {record['seed']}; {entry(record, 'provenance', 'data', 'source') or '-'}",
             )
-            for record in mine
+            for record in shown
             for what, uri in pictures.get(record["fingerprint"], {}).items()
         ],
     }
-
-
-_CAPTIONS = {"detections": "Detections over ground truth", "ranking": "Re-ID ranking of queries"}
 
 
 def _trainings(mine: Sequence[Record]) -> list[Row]:
@@ -331,13 +358,14 @@ def _results(name: str, board: Board) -> list[Row]:
         for row in part.rows:
             if row["method"] == name:
                 metrics = board.intro.partition(":")[0].split(", ")
+                track, _, where = part.title.partition(": ")
                 rows.append(
                     {
                         "board": board.title,
-                        "where": part.title,
-                        **{key: row[key] for key in ("variant", "which", "trust", "network", "epochs", "n")},
                         "result": ", ".join(f"{metric} {row[metric]}" for metric in metrics),
-                        "from": row["from"],
+                        "tracks": track,
+                        **{key: row[key] for key in ("variant", "which", "trust", "network", "epochs", "n", "from")},
+                        "where": where,
                     }
                 )
     return rows

@@ -35,6 +35,14 @@ class Mean:
         """Standard error of the mean."""
         return self.sd / math.sqrt(self.n)
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % confidence interval of the mean, of two values or more."""
+        from scipy import stats
+
+        reach = float(stats.t.ppf(0.975, self.df)) * self.error
+        return self.value - reach, self.value + reach
+
     def above(self, bound: float) -> float:
         """One-sided p-value that the true mean lies above `bound`. Values without spread decide for themselves."""
         if self.error <= 1e-12 * max(1.0, abs(self.value)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 from collections.abc import Sequence
@@ -18,8 +17,9 @@ from repro.exchange import choose
 from repro.settings import Settings, require_writable
 from repro.workspace import Workspace
 
-_PICTURES = ("detections", "ranking")  # artifacts of evaluations that people can look at
-_WIDEST = 1000  # pixels
+_WIDEST = 900  # pixels
+_OWN_DATA = ("digit-scenes", "digit-cameras")
+"""Made here of digits. Photographs show people and want their authors named, so they stay in the workspace."""
 
 
 def write_boards(place: Workspace) -> list[str]:
@@ -63,26 +63,26 @@ def _log(path: Path, changed: float) -> tuple[dict[str, Any], ...]:
 
 def _pictures(place: Workspace, found: Sequence[records.Record]) -> dict[str, dict[str, str]]:
     shown: dict[str, dict[str, str]] = {}
-    for name in _PICTURES:
+    for name in page.CAPTIONS:
         for record, path in _artifacts(place, found, (name,)):
-            if uri := _data_uri(path, path.stat().st_mtime):
-                shown.setdefault(record["fingerprint"], {})[name] = uri
+            if packed := _packed(path, path.stat().st_mtime):
+                shown.setdefault(record["fingerprint"], {})[name] = page.data_uri(packed)
     return shown
 
 
 @lru_cache(maxsize=512)
-def _data_uri(path: Path, changed: float) -> str:
-    """A picture made small enough for a page, "" for a file that is none; `changed` as for `_log`."""
+def _packed(path: Path, changed: float) -> bytes:
+    """A picture as WebP small enough for a page, b"" for a file that is none; `changed` as for `_log`."""
     from PIL import Image
 
     packed = io.BytesIO()
     try:
         with Image.open(path) as picture:
             picture.thumbnail((_WIDEST, 4 * _WIDEST))
-            picture.convert("RGB").save(packed, "WEBP", quality=80)
+            picture.convert("RGB").save(packed, "WEBP", quality=70)
     except OSError:
-        return ""
-    return "data:image/webp;base64," + base64.b64encode(packed.getvalue()).decode()
+        return b""
+    return packed.getvalue()
 
 
 def report(settings: Settings) -> str:
@@ -115,11 +115,18 @@ def publish(settings: Settings, methods: Sequence[str] | None, track: str | None
     target = published.FOLDER
     if not (target.parent / ".git").exists():
         raise UserError(f"publish changes the repository, and {target.parent} is none; run it in a clone")
-    found, faults = records.read_all(Workspace(settings.workspace).records)
+    place = Workspace(settings.workspace)
+    found, faults = records.read_all(place.records)
     chosen = choose(found, methods, track)
     if not chosen:
-        raise UserError(f"no record in {Workspace(settings.workspace).records} fits; see python -m repro status")
+        raise UserError(f"no record in {place.records} fits; see python -m repro status")
     new = sum(records.write(target / "records", record)[1] for record in chosen)
+    free = [record for record in chosen if record["provenance"]["data"]["name"] in _OWN_DATA]
+    for name in page.CAPTIONS:
+        for record, path in _artifacts(place, free, (name,)):
+            packed, kept = _packed(path, path.stat().st_mtime), published.picture(records.file_name(record), name)
+            if packed and not (target / "records" / kept).exists():
+                (target / "records" / kept).write_bytes(packed)
     changed = published.rebuild()
     lines = [f"passed over: {fault}" for fault in faults]
     lines.append(f"{new} records published, {len(chosen) - new} were there; boards changed: {_names(changed)}")

@@ -32,6 +32,12 @@ def table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
     return str(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True))
 
 
+def sparkline(values: Sequence[float], low: float, high: float) -> str:
+    """A row of bars, one a value, between the ends of a scale."""
+    bars = "▁▂▃▄▅▆▇█"
+    return "".join(bars[round((value - low) / ((high - low) or 1.0) * (len(bars) - 1))] for value in values)
+
+
 def plan_table(plan: Plan, settings: Settings) -> str:
     """The graph of jobs with dependencies, cache state and estimates."""
     numbers = {job.fingerprint: number for number, job in enumerate(plan.jobs, 1)}

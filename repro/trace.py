@@ -7,13 +7,16 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
 from eval import protocols, scores
 from leaderboards import published
 from leaderboards.arms import MAIN_METRICS, OURS, TRUST, Arm, arms, kind_of, origin_of, trust_of
+from leaderboards.curves import Curve, at_epoch, by_seed, watched
 from leaderboards.pairs import Difference, difference, fullest
+from leaderboards.statistics import paired
 from repro import recipes, records, show, tracks
 from repro.errors import UserError, unknown
 from repro.records import Record
@@ -229,7 +232,11 @@ def compare(first: str, second: str, track: str, settings: Settings) -> str:
     apart: list[str] = []
     for evaluation, metrics in MAIN_METRICS.items():
         every = arms(found, kind_of(evaluation))
-        pair = fullest([a for a in every if a.name == first], [a for a in every if a.name == second], metrics[0])
+        pair = fullest(
+            [a for a in every if a.name == first],
+            [a for a in every if a.name == second],
+            methodcaller("values", metrics[0]),
+        )
         if pair is None:
             if {first, second} <= {arm.name for arm in every}:
                 apart.append(evaluation)
@@ -239,11 +246,61 @@ def compare(first: str, second: str, track: str, settings: Settings) -> str:
             rows += _rows(item) if item else []
         costs = _cost_rows(*pair)
     rows += costs
-    if not rows:
+    curves = _curves(first, second, found)
+    if not rows and not curves:
         raise UserError(f"{first} and {second} share no evaluation at {track} with the same data, protocol and seed")
-    lines = [show.table(rows, ["at " + track, "seed", first, second, "difference", "95 % interval; spread from"])]
+    head = ["at " + track, "seed", first, second, "difference", "95 % interval; spread from"]
+    lines = [show.table(rows, head)] if rows else []
+    lines += curves
     lines += [f"{evaluation}: both have records, but under different protocols or data" for evaluation in apart]
     return "\n".join(lines)
+
+
+def _curves(first: str, second: str, found: list[Record]) -> list[str]:
+    """The k-NN monitor of two arms' pre-trainings: each seed's course, and their differences at the same epochs."""
+    known = watched(found)
+    pair = fullest([a for a in known if a.name == first], [a for a in known if a.name == second], by_seed)
+    if pair is None:
+        return []
+    left, right = map(by_seed, pair)
+    seeds = sorted(left.keys() & right.keys())
+    values = [look.top1 for side in (left, right) for seed in seeds for look in side[seed]]
+    courses = [
+        [
+            name,
+            str(seed),
+            show.sparkline([look.top1 for look in curve], min(values), max(values)),
+            f"{curve[0].top1:.2f} to {curve[-1].top1:.2f}",
+            f"{curve[0].epochs:.3g} to {curve[-1].epochs:.3g}",
+            show.duration(curve[-1].device_s),
+            f"{curve[-1].flops / 1e12:.4g}",
+        ]
+        for name, side in ((first, left), (second, right))
+        for seed in seeds
+        for curve in [side[seed]]
+    ]
+    head = ["k-NN on training pictures", "seed", "course", "percent", "epochs", "device time", "TFLOP"]
+    rows = [
+        row
+        for epochs in sorted({look.epochs for seed in seeds for look in left[seed]})
+        if (row := _at(epochs, {seed: left[seed] for seed in seeds}, {seed: right[seed] for seed in seeds}))
+    ]
+    lines = ["", show.table(courses, head)]
+    if rows:
+        lines += ["", show.table(rows, ["after epochs", first, second, "difference", "95 % interval of paired t"])]
+    return [*lines, "k-NN on training pictures: a monitor, not a test score; between two looks on a straight line"]
+
+
+def _at(epochs: float, left: Mapping[int, Curve], right: Mapping[int, Curve]) -> list[str] | None:
+    """Both sides' means and their difference after so many epochs; None where a curve does not go there."""
+    found = [{seed: at_epoch(curve, epochs) for seed, curve in side.items()} for side in (left, right)]
+    ours, theirs = ({seed: look.top1 for seed, look in side.items() if look} for side in found)
+    if not len(ours) == len(theirs) == len(left):
+        return None
+    means = [sum(side.values()) / len(side) for side in (ours, theirs)]
+    gap = paired(ours, theirs)
+    sure = "{:+.2f} to {:+.2f}".format(*gap.interval) if gap.n > 1 else ""
+    return [f"{epochs:.3g}", *(f"{mean:.2f}" for mean in means), f"{gap.value:+.2f}", sure]
 
 
 def _cost_rows(a: Arm, b: Arm) -> list[list[str]]:

@@ -29,7 +29,7 @@ def link(record: Record) -> str:
 
 
 def sample(make: Make) -> list[Record]:
-    """Three seeds of a method and its baseline in two evaluations; fine-tuning with its history."""
+    """Three seeds of a method and its baseline in two evaluations; fine-tuning with its history, k-NN curves."""
     records: list[Record] = []
     for seed in range(3):
         for method, shift in (("aps", 3.0), ("moco_v3", 0.0), ("byol", -2.0)):
@@ -39,6 +39,8 @@ def sample(make: Make) -> list[Record]:
             records += make(method, "finetune", {"top1": top1 + 20 + 0.1 * seed}, seed=seed, cost=cost)
             history = [{"epoch": e + 1, "loss": 2.0 / (e + 1), "split_top1": 20.0 + 5 * e} for e in range(4)]
             records[-1]["details"] = {"history": history}
+            looks = [[2 * e, e, 30.0 * e, 1e12 * e, top1 - 20 / e] for e in (1, 4, 7, 10)]
+            records[-2]["details"]["knn_curve"] = looks
     return list({record["fingerprint"]: record for record in records}.values())
 
 
@@ -96,12 +98,13 @@ def test_claims_lead_with_their_verdict(make: Make) -> None:
 def test_drawings_are_sound_labelled_and_do_not_rest_on_colour(make: Make) -> None:
     text = page(sample(make))
     drawings = [ElementTree.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", text, flags=re.S)]
-    assert len(drawings) >= 2 * 2 + 3 * 2 + 1  # two costs of two evaluations, two curves of three arms, differences
+    # two costs of two evaluations, the monitor over three things, two curves of three arms, differences
+    assert len(drawings) == 2 * 2 + 3 + 3 * 2 + 1
     space = "{http://www.w3.org/2000/svg}"
     for drawing in drawings:
         words = [element.text or "" for element in drawing.iter(f"{space}text")]
         axes = ("device time of pre-training (minutes)", "operations of pre-training (TFLOP)", "epochs")
-        assert any(word in (*axes, "method − baseline (points)") for word in words)
+        assert any(word.removesuffix(", so far") in (*axes, "method − baseline (points)") for word in words)
         assert drawing.get("aria-label")
         assert len([word for word in words if re.fullmatch(r"−?[\d.,]+", word)]) >= 4  # numbers on the scales
     first = drawings[0]
@@ -195,6 +198,7 @@ PROBE = """
 <script>
 window.addEventListener("load", () => {
   const found = {};
+  document.querySelectorAll("details").forEach(part => part.open = true);
   const table = [...document.querySelectorAll("table.sortable")].find(t => t.tHead.textContent.includes("wall time"));
   const heads = [...table.tHead.rows[0].cells].map(h => h.textContent);
   const column = heads.indexOf("top1"), button = table.tHead.rows[0].cells[column].firstElementChild;
@@ -205,7 +209,12 @@ window.addEventListener("load", () => {
   button.click(); found.down = values();
   found.resources = performance.getEntriesByType("resource").length;
   found.wide = [document.documentElement.scrollWidth, window.innerWidth];
+  document.body.style.width = "390px";  // narrower than a window may be
+  found.narrow = document.body.scrollWidth;
+  document.body.style.width = "";
   found.errors = window.errors;
+  const marks = [...document.querySelectorAll("text")].map(text => getComputedStyle(text).fill);
+  found.colours = [getComputedStyle(document.body).backgroundColor, ...new Set(marks)];
   found.pictures = [...document.images].map(image => image.naturalWidth);
   const drawings = [...document.querySelectorAll("svg.plot")];
   found.hidden = drawings.filter(svg => svg.getBoundingClientRect().width < 300).length;
@@ -219,7 +228,8 @@ _PIXEL = (
 )
 
 
-def test_a_browser_opens_it_from_the_disk(make: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme, width", [("light", 1280), ("dark", 500)])
+def test_a_browser_opens_it_from_the_disk(make: Make, tmp_path: Path, scheme: str, width: int) -> None:
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if not browser:
         pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
@@ -235,7 +245,8 @@ def test_a_browser_opens_it_from_the_disk(make: Make, tmp_path: Path) -> None:
             browser,
             *flags.split(),
             *("--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}"),
-            *("--enable-logging=stderr", "--window-size=500,800", "--dump-dom", f"file://{tmp_path / 'report.html'}"),
+            *("--enable-logging=stderr", f"--blink-settings=preferredColorScheme={int(scheme == 'light')}"),
+            *(f"--window-size={width},800", "--dump-dom", f"file://{tmp_path / 'report.html'}"),
         ],
         capture_output=True,
         text=True,
@@ -250,4 +261,6 @@ def test_a_browser_opens_it_from_the_disk(make: Make, tmp_path: Path) -> None:
     assert found["errors"] == [] and "CONSOLE" not in done.stderr
     assert found["resources"] == 0 and found["pictures"] == [1]
     assert found["wide"][0] <= found["wide"][1]  # tables and drawings scroll in their boxes, the page does not
-    assert found["hidden"] == 0
+    assert found["hidden"] == 0 and found["narrow"] <= 390
+    paper, *inks = (sum(map(int, re.findall(r"\d+", colour))) / 3 for colour in found["colours"])
+    assert (paper > 200) == (scheme == "light") and all(abs(ink - paper) > 100 for ink in inks)

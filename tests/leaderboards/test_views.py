@@ -100,6 +100,16 @@ def test_rebuild_drift_and_hand_edits(make: Make, tmp_path: Path, monkeypatch: p
     page = tmp_path / report.FILE
     page.write_text(page.read_text().replace("40.00", "41.00"))
     assert [line.split()[0] for line in published.drift(tmp_path)] == [report.FILE]
+    assert published.rebuild(tmp_path) == [page]
+    picture = tmp_path / "records" / published.picture("1.json", "ranking")
+    picture.write_bytes(bytes(50_000))  # of this record, so the report shows it
+    assert published.rebuild(tmp_path) == [page] and "data:image/webp;base64,AAAA" in page.read_text()
+    monkeypatch.setattr(published, "LARGEST", len(page.read_bytes()) - 1)  # without it the report is small enough
+    assert published.rebuild(tmp_path) == [page] and "data:image" not in page.read_text()
+    stranger = picture.rename(picture.with_name("2.ranking.webp"))
+    assert published.drift(tmp_path) == ["2.ranking.webp comes from no record; remove it"]
+    assert published.rebuild(tmp_path) == [stranger] and not stranger.exists()
+    page.write_text(page.read_text().replace("40.00", "41.00"))
     monkeypatch.setattr(published, "LARGEST", 10)  # too large to be published: the old one goes
     assert [path.name for path in published.rebuild(tmp_path)] == [report.FILE]
     assert not page.exists() and published.drift(tmp_path) == []

@@ -36,6 +36,7 @@ def place(tmp_path: Path) -> Workspace:
         job.mkdir(parents=True, exist_ok=True)
         if record["kind"] == "pretrain":
             lines = [{"epoch": 0, "updates": 10 * i, "loss_a": 9.0 - i, "std_z": 0.9} for i in range(1, 4)]
+            lines.append({"epoch": 0, "updates": 30, "seconds": 2.0, "knn_top1": 77.25})  # a look of the monitor
             (job / "log.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"epoch": 0, "upd')  # killed there
         if record["kind"] == "detection":
             noise = np.random.default_rng(0).integers(0, 255, (900, 2400, 3), dtype=np.uint8)
@@ -46,11 +47,11 @@ def place(tmp_path: Path) -> Workspace:
 def test_curves_and_pictures_of_jobs_are_in_the_workspaces_report(place: Workspace) -> None:
     assert publish.write_boards(place) == []
     text = (place.boards / "report.html").read_text()
+    assert "77.25" not in text  # of a look the record tells, not the log
     assert "training loss" in text and "std_z (1 = uniform)" in text
     (picture,) = re.findall(r'<img src="data:image/webp;base64,([^"]+)" alt="([^"]+)"', text)
-    assert picture[1] == "Detections over ground truth: aps, mini, seed 0"
+    assert picture[1] == "Detections over ground truth: aps, mini, seed 0; COCO 2017, 130 pictures under free licences"
     assert "../records/knn-aps-mini-s0-" in text and "http://" not in text.replace("http://www.w3.org/2000/svg", "")
-    assert "data:image" not in (published.FOLDER / "report.html").read_text()
 
 
 def test_artifacts_outside_the_workspace_are_not_read(place: Workspace, tmp_path: Path) -> None:
@@ -68,6 +69,29 @@ def test_a_picture_that_cannot_be_read_costs_only_itself(place: Workspace) -> No
     path.write_bytes(b"no picture")
     publish.write_boards(place)
     assert "data:image" not in (place.boards / "report.html").read_text()
+
+
+def test_only_pictures_of_our_own_data_are_published(
+    place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Photographs stay in the workspace; what is made of digits stands beside its record and in the report."""
+    (path,) = place.records.glob("detection-*.json")
+    record = json.loads(path.read_text())
+    assert record["provenance"]["data"]["name"] == "coco-mini"
+    rebuild = published.rebuild
+    for name, taken in (("coco-mini", 0), ("digit-scenes", 1)):
+        record["provenance"]["data"]["name"] = name
+        path.write_text(json.dumps(record))
+        folder = tmp_path / name / "leaderboards"
+        (folder / "records").mkdir(parents=True)
+        (folder.parent / ".git").mkdir()
+        monkeypatch.setattr(published, "FOLDER", folder)
+        monkeypatch.setattr(published, "rebuild", lambda: rebuild(published.FOLDER))
+        said = publish.publish(Settings(workspace=place.root), None, None)
+        assert f"{len(list(place.records.glob('*.json')))} records published" in said
+        assert [p.stem for p in folder.glob("records/*.webp")] == [f"{path.stem}.detections"] * taken
+        assert (folder / "report.html").read_text().count("data:image/webp") == taken
+        assert published.drift(folder) == []
 
 
 def test_boards_are_fresh_while_a_run_goes_on(

@@ -109,3 +109,33 @@ def test_compare_is_the_paired_difference(capsys: pytest.CaptureFixture[str]) ->
         assert high - value == pytest.approx(stats.t.ppf(0.975, len(rows) - 1) * stats.sem(differences), abs=0.02)
     assert main(["compare", "glnet", "randon", "--track", "mini"]) == 2
     assert "did you mean 'random'" in capsys.readouterr().err
+
+
+def test_compare_holds_the_monitors_curves_against_each_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On published records that are given made-up looks, at other epochs for either arm."""
+    folder = tmp_path / "repro-work" / "records"
+    folder.mkdir(parents=True)
+    tops = {"glnet": (20.0, 26.0, 32.0), "multi_network": (18.0, 22.0)}
+    for method, course in tops.items():
+        for seed in range(3):
+            found = record(next(PUBLISHED.glob(f"pretrain-{method}-mini-s{seed}-*.json")))
+            updates = found["cost"]["updates"]
+            found["details"]["knn_curve"] = [
+                [0, round(updates * (i + 1) / len(course)), 60.0 * i, 1e12 * i, top1 + seed * (method == "glnet")]
+                for i, top1 in enumerate(course)
+            ]
+            mark = found["fingerprint"]
+            (folder / f"pretrain-{method}-mini-s{seed}-{mark[:12]}.json").write_text(json.dumps(found))
+    assert main(["compare", "glnet", "multi_network", "--track", "mini"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("▁") and "not a test score" in out and "linear top1" in out
+    assert re.search(r"^glnet +2 +\S+ +22.00 to 34.00 +1.33 to 4 ", out, re.MULTILINE)
+    interval = stats.ttest_1samp([10.0, 11.0, 12.0], 0).confidence_interval(0.95)
+    row = re.search(r"^4 +33.00 +22.00 +(\S+) +(\S+) to (\S+)$", out, re.MULTILINE)
+    assert row
+    assert [float(value) for value in row.groups()] == pytest.approx((11.0, interval.low, interval.high), abs=0.006)
+    assert not re.search(r"^1.33 ", out, re.MULTILINE)  # before the other one's first look
+    at = re.search(r"^2.67 +27.00 +(\S+) ", out, re.MULTILINE)  # between two looks of the other one
+    assert at and float(at[1]) == pytest.approx(np.interp(8 / 3, [2, 4], [18, 22]), abs=0.006)

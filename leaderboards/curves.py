@@ -1,0 +1,134 @@
+"""The k-NN monitor: how good a network's features are while it is trained, and what it costs to get as far as another.
+
+A pre-training keeps its looks as `details.knn_curve`, rows [epoch, updates, seconds, operations, top1 in percent]. The
+monitor tells training pictures by the nearest of other training pictures. It is no test score: no verdict rests on it.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from itertools import pairwise
+
+from leaderboards.arms import OURS, Arm, Record, arms, entry, number
+from leaderboards.claims import Claim
+from leaderboards.pairs import fullest, named
+
+MONITOR = "k-NN on training pictures (%)"
+"""What the monitor's values are called wherever they are shown."""
+ABOUT = (
+    "k-NN on training pictures is a monitor, not a test score, and no verdict rests on it: up to six times in a"
+    " training, 1,000 training pictures are told by the nearest of at least 2,000 other ones."
+)
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look of the monitor at a training, or the mean of several seeds'."""
+
+    epochs: float  # done
+    device_s: float  # of training so far
+    flops: float  # so far
+    top1: float  # percent
+
+    def towards(self, other: Look, share: float) -> Look:
+        """The point at `share` of the straight way to another look: 0 is here, 1 there."""
+        return Look(*(a + share * (b - a) for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+Curve = Sequence[Look]
+
+
+def looks(record: Record) -> list[Look]:
+    """The looks of a pre-training in their order; empty where the record keeps none."""
+    rows = entry(record, "details", "knn_curve")
+    epochs = number(entry(record, "details", "recipe", "pretrain"), "epochs")
+    updates = number(record.get("cost"), "updates")
+    share = epochs / updates if epochs and updates else None
+    found = []
+    for row in rows if isinstance(rows, list) else ():
+        if isinstance(row, list) and len(row) == 5:
+            epoch, done, seconds, flops, top1 = (number({"it": value}, "it") for value in row)
+            if epoch is not None and done is not None and top1 is not None:
+                # an epoch may be counted from 0 while it goes on; updates leave no doubt
+                found.append(Look(epoch if share is None else done * share, seconds or 0.0, flops or 0.0, top1))
+    return sorted(found, key=astuple)
+
+
+def by_seed(arm: Arm) -> dict[int, list[Look]]:
+    """The looks at each training of an arm of pre-trainings, for the seeds that have some."""
+    return {seed: found for seed, record in sorted(arm.records.items()) if (found := looks(record))}
+
+
+def average(curves: Sequence[Curve]) -> list[Look]:
+    """The mean over seeds at the epochs at which every one was looked at."""
+    at = [{round(look.epochs, 6): look for look in curve} for curve in curves]
+    common = sorted(set.intersection(*map(set, at))) if at else []
+    return [
+        Look(*map(statistics.fmean, zip(*(astuple(found[epoch]) for found in at), strict=True))) for epoch in common
+    ]
+
+
+def watched(records: Sequence[Record]) -> list[Arm]:
+    """The pre-trainings that were watched, as arms in a fixed order."""
+    return [arm for arm in arms(records, "pretrain") if by_seed(arm)]
+
+
+def at_epoch(curve: Curve, epochs: float) -> Look | None:
+    """A curve's value at any point of it, on straight lines between the looks; None outside of them."""
+    for here, there in pairwise(curve):
+        if here.epochs <= epochs <= there.epochs:
+            way = there.epochs - here.epochs
+            return here.towards(there, (epochs - here.epochs) / way if way else 0.0)
+    return next((look for look in curve if look.epochs == epochs), None)
+
+
+def reaching(curve: Curve, top1: float) -> Look | None:
+    """Where a curve first is as high as `top1`, on straight lines between the looks; None where it never is."""
+    before: Look | None = None
+    for look in curve:
+        if look.top1 >= top1:
+            return look if before is None else before.towards(look, (top1 - before.top1) / (look.top1 - before.top1))
+        before = look
+    return None
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What a method needs to get as far as a baseline of its claims ends, in the means over their common seeds."""
+
+    ours: Arm
+    theirs: Arm
+    seeds: list[int]
+    there: Look | None  # where the method first is as good as the baseline's end; None: never
+    last: Look  # the method's end
+    target: Look  # the baseline's end
+    device: str  # what both were trained on, or "" where that differs
+
+
+def reached(claims: Sequence[Claim], records: Sequence[Record]) -> list[Reach]:
+    """Of every method and baseline that a claim names, were they watched on the same pictures.
+
+    Only records of our own count.
+    """
+    known = [arm for arm in watched(records) if arm.trust == OURS]
+    found = []
+    for scope in dict.fromkeys(arm.setting.scope for arm in known):
+        here = [arm for arm in known if arm.setting.scope == scope]
+        for ours, theirs in named(claims):
+            pair = fullest([a for a in here if a.name == ours], [a for a in here if a.name == theirs], by_seed)
+            if pair is None:
+                continue
+            left, right = (by_seed(arm) for arm in pair)
+            seeds = sorted(left.keys() & right.keys())
+            own, other = (average([curves[seed] for seed in seeds]) for curves in (left, right))
+            if own and other:
+                where = reaching(own, other[-1].top1)
+                found.append(Reach(*pair, seeds, where, own[-1], other[-1], _device(pair, seeds)))
+    return found
+
+
+def _device(pair: tuple[Arm, Arm], seeds: Sequence[int]) -> str:
+    machines = {str(entry(arm.records[seed], "provenance", "device") or "-") for arm in pair for seed in seeds}
+    return machines.pop() if len(machines) == 1 else ""

@@ -1,0 +1,118 @@
+"""The k-NN monitor: read from records, averaged, held against a baseline's end, drawn and printed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from leaderboards import boards, claims, curves, report
+
+Record = dict[str, Any]
+Make = Callable[..., list[Record]]
+CPU = "CPU (x86_64, 2 cores)"
+
+
+def link(record: Record) -> str:
+    return f"records/{record['fingerprint'][:8]}.json"
+
+
+def watched(make: Make, method: str, seed: int, tops: list[float], **more: Any) -> list[Record]:
+    """A pre-training of 4 epochs and 400 updates, looked at evenly: 100 s and 5 TFLOP an epoch, k-NN `tops`."""
+    cost = {"wall_s": 401.0, "device_s": 400.0, "updates": 400, "flops": 2e13}
+    records = make(method, "knn", {"top1": tops[-1]}, seed=seed, epochs=4, cost=cost, **more)
+    at = np.linspace(0, 400, len(tops))
+    records[0]["details"]["knn_curve"] = [
+        [min(3, int(u / 100)), int(u), float(u), u / 100 * 5e12, top1] for u, top1 in zip(at, tops, strict=True)
+    ]
+    return records
+
+
+def test_looks_are_read_in_order_and_damage_is_passed_over(make: Make) -> None:
+    (record, _) = watched(make, "aps", 0, [10.0, 20.0, 30.0])
+    rows = record["details"]["knn_curve"]
+    assert [(look.epochs, look.device_s, look.top1) for look in curves.looks(record)] == [
+        (0.0, 0.0, 10.0),
+        (2.0, 200.0, 20.0),
+        (4.0, 400.0, 30.0),
+    ]
+    record["details"]["knn_curve"] = [rows[2], None, [1, 2], [1, 100, 1.0, 1.0, float("nan")], ["x"] * 5, rows[0]]
+    assert [look.top1 for look in curves.looks(record)] == [10.0, 30.0]
+    for damaged in (None, 3, {}, []):
+        record["details"]["knn_curve"] = damaged
+        assert curves.looks(record) == []
+
+
+def test_points_between_looks_are_those_of_straight_lines() -> None:
+    generator = np.random.default_rng(0)
+    epochs, tops = np.sort(generator.uniform(0, 9, 6)), np.sort(generator.uniform(10, 50, 6))
+    curve = [curves.Look(e, 10 * e, 3 * e, t) for e, t in zip(epochs.tolist(), tops.tolist(), strict=True)]
+    for epoch in generator.uniform(epochs[0], epochs[-1], 20).tolist():
+        found = curves.at_epoch(curve, epoch)
+        assert found and found.top1 == pytest.approx(np.interp(epoch, epochs, tops))
+        assert (found.epochs, found.device_s) == pytest.approx((epoch, 10 * epoch))
+    for top1 in generator.uniform(tops[0], tops[-1], 20).tolist():
+        found = curves.reaching(curve, top1)
+        assert found and found.epochs == pytest.approx(np.interp(top1, tops, epochs)) and found.top1 == top1
+    assert curves.at_epoch(curve, 9.5) is None and curves.reaching(curve, 51.0) is None
+    assert curves.reaching(curve, 5.0) == curve[0]  # as good from the first look on
+    dip = [*curve[:3], curves.Look(10.0, 0.0, 0.0, 0.0), curves.Look(11.0, 0.0, 0.0, 50.0)]
+    first = curves.reaching(dip, float(tops[2]))
+    assert first and first.epochs == pytest.approx(epochs[2])  # the first time, whatever comes later
+
+
+def test_the_time_to_a_baselines_end_is_that_of_the_mean_curves(make: Make) -> None:
+    """aps rises 10 to 34 in a mean, moco_v3 ends at 22: half of the way, 2 epochs of 4."""
+    records: list[Record] = []
+    for seed, shift in enumerate((-1.0, 0.0, 1.0)):
+        records += watched(make, "aps", seed, [10.0 + shift, 22.0 + shift, 34.0 + shift])
+        records += watched(make, "moco_v3", seed, [10.0, 16.0, 22.0 + shift])
+    records += watched(make, "aps", 7, [0.0, 0.0, 0.0])  # a seed that only one of them has does not count
+    known = claims.load()
+    (item,) = curves.reached(known, records)
+    assert item.there and item.seeds == [0, 1, 2] and item.device == CPU
+    assert (item.there.epochs, item.there.device_s, item.there.flops) == pytest.approx((2.0, 200.0, 1e13))
+    text = boards.markdown(boards.compose(records, known, link))["efficiency.md"]
+    (row,) = [line for line in text.splitlines() if re.match(r"\| aps +\| moco_v3", line)]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[2:11] == ["4 and 4", "3", "22.00", "34.00", "2.0 epochs", "3.3 min", "50 %", "10.0", "50 %"]
+    assert "not a test score" in text
+
+    slower = [r for r in records if r["method"] != "moco_v3"]
+    for seed in range(3):
+        slower += watched(make, "moco_v3", seed, [10.0, 40.0, 50.0], device="GPU")
+    (item,) = curves.reached(known, slower)
+    assert item.there is None and item.device == ""
+    text = boards.markdown(boards.compose(slower, known, link))["efficiency.md"]
+    assert re.search(r"\| aps +\| moco_v3 .* never \|", text)
+    for record in slower:
+        record["provenance"]["trust"] = "self-reported"
+    assert curves.reached(known, slower) == []
+
+
+def test_curves_are_drawn_by_epochs_time_and_operations(make: Make) -> None:
+    records: list[Record] = []
+    for seed in range(3):
+        records += watched(make, "aps", seed, [10.0, 20.0 + seed, 30.0])
+    records += watched(make, "byol", 0, [12.5, 15.0])
+    for epochs in (4, 8):  # two arms of one name
+        records += make("simclr", "knn", {"top1": 30.0}, epochs=epochs)
+        records[-2]["details"]["knn_curve"] = [[0, 312, 9.0, 9e12, 11.0], [3, 624, 19.0, 19e12, 21.0]]
+    known = claims.load()
+    text = report.page(boards.compose(records, known, link), records, known)
+    part = text.partition('id="curves"')[2].partition('id="differences"')[0]
+    assert "not a test score" in part
+    drawings = [ElementTree.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", part, flags=re.S)]
+    words = [[e.text or "" for e in drawing.iter("{http://www.w3.org/2000/svg}text")] for drawing in drawings]
+    axes = ["epochs", "device time of pre-training (minutes), so far", "operations of pre-training (TFLOP), so far"]
+    assert len(words) == 3 and all(axis in said for axis, said in zip(axes, words, strict=True))
+    for said in words:
+        assert {curves.MONITOR, "aps", "byol", "simclr (4 epochs)", "simclr (8 epochs)"} <= set(said)
+    thin = [e for e in drawings[0].iter() if "thin" in (e.get("class") or "")]
+    assert len(thin) == 3  # the seeds of aps; a single seed is its own mean
+    assert "aps: 21.00 % at 2 of epochs, n = 3" in part
+    assert "simclr (8 epochs): 11.00 % at 4 of epochs, n = 1" in part  # by updates, not by the epoch that goes on
