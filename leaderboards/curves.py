@@ -18,8 +18,8 @@ from leaderboards.pairs import fullest, named
 MONITOR = "k-NN on training pictures (%)"
 """What the monitor's values are called wherever they are shown."""
 ABOUT = (
-    "k-NN on training pictures is a monitor, not a test score, and no verdict rests on it: up to six times in a"
-    " training, 1,000 training pictures are told by the nearest of at least 2,000 other ones."
+    "k-NN on training pictures is a monitor, not a test score, and no verdict rests on it: before a training and up to"
+    " six times in it, up to 1,000 training pictures are told by the 20 nearest of up to 2,000 other ones."
 )
 
 
@@ -27,7 +27,7 @@ ABOUT = (
 class Look:
     """One look of the monitor at a training, or the mean of several seeds'."""
 
-    epochs: float  # done
+    epochs: float  # done; between two looks, in parts
     device_s: float  # of training so far
     flops: float  # so far
     top1: float  # percent
@@ -43,16 +43,12 @@ Curve = Sequence[Look]
 def looks(record: Record) -> list[Look]:
     """The looks of a pre-training in their order; empty where the record keeps none."""
     rows = entry(record, "details", "knn_curve")
-    epochs = number(entry(record, "details", "recipe", "pretrain"), "epochs")
-    updates = number(record.get("cost"), "updates")
-    share = epochs / updates if epochs and updates else None
     found = []
     for row in rows if isinstance(rows, list) else ():
         if isinstance(row, list) and len(row) == 5:
-            epoch, done, seconds, flops, top1 = (number({"it": value}, "it") for value in row)
-            if epoch is not None and done is not None and top1 is not None:
-                # an epoch may be counted from 0 while it goes on; updates leave no doubt
-                found.append(Look(epoch if share is None else done * share, seconds or 0.0, flops or 0.0, top1))
+            epoch, _, seconds, flops, top1 = (number({"it": value}, "it") for value in row)
+            if epoch is not None and top1 is not None:
+                found.append(Look(epoch, seconds or 0.0, flops or 0.0, top1))
     return sorted(found, key=astuple)
 
 
