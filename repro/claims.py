@@ -115,7 +115,7 @@ def _said(claim: Claim, key: str) -> str:
     value = getattr(claim, key)
     if isinstance(value, tuple):
         value = "-".join(str(edge) for edge in dict.fromkeys(value))
-    return str(value) if value else "not known: no source that could be read tells"
+    return str(value) if value else "not known"
 
 
 def _listed(rows: Sequence[Sequence[object]]) -> list[str]:
@@ -135,8 +135,8 @@ def _wanting(claim: Claim, found: Sequence[Record], track: str, own: bool) -> li
     if not lacking:
         return []
     lines = [f"{track}, {'its own setting' if own else 'its direction'}"]
-    if own and claim.pretrain_data:
-        return [f"{lines[0]}: no track pre-trains on {claim.pretrain_data}"]
+    if own and (why := _impossible(claim)):
+        return [f"{lines[0]}: {why}"]
     by_seeds: dict[tuple[int, ...], list[str]] = {}
     for item in lacking:
         if not own and item.like is not None:
@@ -148,6 +148,13 @@ def _wanting(claim: Claim, found: Sequence[Record], track: str, own: bool) -> li
     for seeds, names in by_seeds.items():
         lines.append("  " + shlex.join(_run(names, seeds, _conditions(claim, track, names, own=own))))
     return lines
+
+
+def _impossible(claim: Claim) -> str:
+    """Why nothing that we can run counts as the claim's own setting, or ""."""
+    if claim.pretrain_data:
+        return f"no track pre-trains on {claim.pretrain_data}"
+    return "its protocol is not known, so that nothing counts as it" if "protocol" in claim.unknown else ""
 
 
 def _more(arm: Arm, found: Sequence[Record], seeds: Sequence[int]) -> str:
@@ -198,10 +205,10 @@ def _conditions(
     """
     kind = _kind(claim)
     words = ["--track", track, "--eval", "knn" if claim.evaluation == "cost" else claim.evaluation]
+    changes = _trained(claim, track, names, own) if trains else []
     if not own:
-        return words
+        return words + (["--set", *changes] if changes else [])
     role = kind if kind in ("detection", "reid") else "classification"
-    changes = []
     if claim.data != getattr(tracks.find(track), role):
         if role == "classification":
             words += ["--data", claim.data]
@@ -209,34 +216,40 @@ def _conditions(
             changes.append(f"data.{role}={claim.data}")
     if papers and claim.protocol not in ("", own_protocol(claim, track)):
         words += ["--protocol", f"{kind}={claim.protocol}"]
-    for name in names if trains else ():
-        changes += [change for change in _trained(claim, track, name) if change not in changes]
     for table, values in claim.changes.items():
         if (table in recipes.TABLES and trains) or (table == kind and papers):
             changes += [f"{table}.{key}={json.dumps(value)}" for key, value in values.items()]
     return words + (["--set", *changes] if changes else [])
 
 
-def _trained(claim: Claim, track: str, name: str) -> list[str]:
-    """What a recipe has otherwise than the claim says, as `--set` takes it."""
-    info, variant = recipes.find(name)
-    recipe = recipes.resolve(info, variant, track, {})
+def _trained(claim: Claim, track: str, names: Sequence[str], own: bool) -> list[str]:
+    """What `--set` must change so that these arms train as the claim says, and else all as the first one does."""
+    found = [recipes.resolve(*recipes.find(name), track, {}) for name in names]
+    networks = {network_name(recipe["network"]) for recipe in found}
     changes = []
-    if claim.backbone.startswith("ResNet-") and network_name(recipe["network"]) != claim.backbone:
+    if own and claim.backbone.startswith("ResNet-") and networks != {claim.backbone}:
         changes.append(f"network.depth={claim.backbone.removeprefix('ResNet-')}")
-    if claim.epochs and not claim.epochs[0] <= recipe["pretrain"]["epochs"] <= claim.epochs[1]:
-        changes.append(f"pretrain.epochs={claim.epochs[1]}")
-    if claim.batch and recipe["pretrain"]["batch"] != claim.batch:
-        changes.append(f"pretrain.batch={claim.batch}")
+    for key in ("epochs", "batch"):
+        runs = [recipe["pretrain"][key] for recipe in found]
+        stated = getattr(claim, key) if own else None
+        first, last = stated if isinstance(stated, tuple) else (stated, stated)
+        if stated is None:
+            first = last = runs[0]
+        if not all(first <= run <= last for run in runs):
+            changes.append(f"pretrain.{key}={last}")
     return changes
 
 
 def _weights(claim: Claim, method: str, variant: str) -> str:
     """The command that puts an author's weights through our evaluation."""
+    from repro.weights import ARCHS
+
     arm = asserted.arm_name(method, variant)
     info, kept = recipes.find(arm)
-    overrides = parse_overrides(_trained(claim, claim.track, arm))
-    nearest, changes = trace.arch(recipes.resolve(info, kept, claim.track, overrides)["network"])
+    overrides = parse_overrides(_trained(claim, claim.track, [arm], own=True))
+    network = recipes.resolve(info, kept, claim.track, overrides)["network"]
+    known = next(table for table in ARCHS.values() if table["arch"] == network["arch"])
+    nearest, changes = trace.arch({key: network[key] for key in known})
     words = ["python", "-m", "repro", "eval", "--checkpoint", "FILE", "--arch", nearest]
     words += ["--name", f"{method}_{variant}" if variant else method]
     words += _conditions(claim, claim.track, (), own=True, trains=False)
@@ -317,7 +330,7 @@ def _make(claim: Claim, key: str) -> list[str]:
     if key == "a":
         return [_weights(claim, *side) for side in sides]
     if claim.pretrain_data:
-        return [f"no track pre-trains on {claim.pretrain_data}"]
+        return [_impossible(claim)]
     names = [asserted.arm_name(*side) for side in sides]
     conditions = _conditions(claim, claim.track, names, own=True, papers=key == "b")
     return [shlex.join(_run(names, range(claim.n), conditions))]
