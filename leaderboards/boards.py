@@ -128,10 +128,9 @@ def compose(records: Sequence[Record], claims: Sequence[Claim], link: Link) -> C
         claims: what `claims.load()` gives.
         link: record -> address of its file, relative to the boards.
     """
-    verdicts = {track: _verdicts(claims, records, track) for track in TRACKS}
     papers: dict[str, list[Asserted]] = defaultdict(list)
-    for claim in claims:
-        papers[claim.paper].append(_asserted(claim, verdicts))
+    for item in asserted(claims, records):
+        papers[item.claim.paper].append(item)
     for found in papers.values():
         found.sort(key=lambda item: not item.answered)  # what records say of comes first
     boards = [_evaluation(name, records, link) for name in MAIN_METRICS]
@@ -463,21 +462,39 @@ def _said(claim: Claim, verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]])
     return said
 
 
-def claims_table(claims: Sequence[Claim], records: Sequence[Record]) -> str:
-    """The claims with their verdicts as a plain table for the terminal, about 120 columns wide."""
+def asserted(claims: Sequence[Claim], records: Sequence[Record]) -> list[Asserted]:
+    """Each claim with its verdicts, in their order.
+
+    claims: all of them, as Holm's correction runs over families; choose afterwards.
+    """
+    verdicts = {track: _verdicts(claims, records, track) for track in TRACKS}
+    return [_asserted(claim, verdicts) for claim in claims]
+
+
+def claims_table(found: Sequence[Asserted]) -> str:
+    """Claims as a plain table for the terminal: what is stated, and the outcomes so far."""
     from tabulate import tabulate
 
-    verdicts = {track: _verdicts(claims, records, track) for track in TRACKS}
     rows = [
-        [verdict.sentence, f"{claim.id}: {claim.statement}", claim.stated, claim.verified]
-        for claim in claims
-        for verdict in _said(claim, verdicts)
+        [
+            item.claim.id,
+            item.claim.stated,
+            f"{item.claim.evaluation} on {item.claim.data}",
+            item.claim.verified,
+            "; ".join(_outcome(verdict) for verdict in item.verdicts),
+        ]
+        for item in found
     ]
-    heads = ["verdict", "claim", "stated", "verified"]
-    text = str(tabulate(rows, heads, tablefmt="simple", disable_numparse=True, maxcolwidths=[46, 44, 18, None]))
-    if any(record["track"] == "embedded" for record in records):
-        text += "\n\nembedded: no verdicts at this track, whatever its records say"
-    return text
+    heads = ["claim", "stated", "where", "verified", "verdicts"]
+    return str(tabulate(rows, heads, tablefmt="simple", disable_numparse=True, maxcolwidths=[None] * 4 + [48]))
+
+
+def _outcome(verdict: Verdict) -> str:
+    """`holds at mini (n = 3)`."""
+    if verdict.track == NO_TRACK:
+        return verdict.outcome
+    where = verdict.track + (f", {COMPUTE}" if verdict.basis == COMPUTE else "")
+    return f"{verdict.outcome} at {where}" + (f" (n = {verdict.n})" if verdict.n else "")
 
 
 def _asserted(claim: Claim, verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> Asserted:
@@ -502,11 +519,16 @@ def tally(found: Iterable[Asserted]) -> str:
 
 
 def _setting_words(claim: Claim) -> str:
-    words = [claim.backbone]
+    words = [f"pre-trained on {claim.pretrain_data}" if claim.pretrain_data else "", claim.backbone]
     if claim.epochs:
         words.append("-".join(str(edge) for edge in dict.fromkeys(claim.epochs)) + " epochs")
     if claim.batch:
         words.append(f"batch {claim.batch}")
+    if claim.protocol:
+        words.append(f"protocol {claim.protocol}")
+    words += [f"{table}.{key} = {value}" for table, values in claim.changes.items() for key, value in values.items()]
+    if claim.unknown:
+        words.append(f"not known: {', '.join(claim.unknown)}")
     said = ", ".join(word for word in words if word)
     return f", {said}" if said else ""
 

@@ -2,7 +2,8 @@
 
 A file is named for its paper and holds `citation`, `[defaults]` (keys that its claims share) and one `[[claim]]` a
 claim, whose keys are the fields of `Claim`. Anything else in a file is an error, so that a typing slip cannot silence
-a claim.
+a claim. `protocol`, `backbone`, `epochs` and `batch` are each given or named in `unknown`: nothing is left out in
+silence. A default is taken back by the key with "", [] or {}.
 
 Nothing here imports more than the standard library.
 """
@@ -13,7 +14,7 @@ import csv
 import difflib
 import io
 import tomllib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -21,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 KINDS = ("number", "gain", "direction", "cost_ratio")
+SETTING = ("protocol", "backbone", "epochs", "batch")
+"""What a claim says of its setting, or says that no source tells; a cost has no protocol."""
 EVALUATIONS = ("knn", "linear", "finetune", "detection", "segmentation", "reid", "cost")
 TRACKS = ("embedded", "mini", "cifar", "imagenet100", "imagenet")
 NO_TRACK = "none"  # a data set that none of the tracks runs
@@ -35,8 +38,9 @@ VERIFIED = {
 class Claim:
     """One assertion of a paper, and how we mean to test it.
 
-    A claim has one setting of its own: `track`, `data`, `backbone`, `epochs`, `batch`, `protocol`; only there can its
-    number be reproduced. Its direction may also be put to the test elsewhere: at the tracks named in `proxies`.
+    A claim has one setting of its own: `track`, `data`, `backbone`, `epochs`, `batch`, `protocol`, `changes`; only
+    there can its number be reproduced. Its direction may also be put to the test elsewhere: at the tracks named in
+    `proxies`.
     """
 
     id: str
@@ -64,12 +68,17 @@ class Claim:
         None  # of pre-training, first and last that the claim covers; in a file also one int
     )
     batch: int | None = None
+    pretrain_data: str = ""  # where it is another than the track trains on
+    changes: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=dict
+    )  # table -> key -> value: what else the paper's setting has otherwise than recipe and protocol of that name
+    unknown: tuple[str, ...] = ()  # of SETTING: what no source tells
     value: float | None = None
     unit: str = ""
     spread: float | None = None  # stated standard deviation, and of how many runs
     spread_n: int | None = None
     proxies: Mapping[str, float] = field(default_factory=dict)  # smaller track -> its margin
-    references: tuple[str, ...] = ()  # rows of references.csv
+    references: tuple[str, ...] = ()  # rows of references.csv; of a gain the last two are its two sides
     note: str = ""
 
     @property
@@ -166,21 +175,46 @@ def references() -> list[Reference]:
 
 
 def select(claims: Iterable[Claim], **wanted: str) -> list[Claim]:
-    """Claims whose fields have these values: `select(claims, method="aps", evaluation="finetune")`.
+    """The claims that fit all of this: `select(claims, method="aps", evaluation="finetune")`.
+
+    wanted: `paper`, `kind`, `evaluation`, `data`, `verified`: that value of the field; `method`: of the claim or its
+        baseline, with its variant or without; `track`: one at which it can be put to the test; `text`: words that
+        stand in its id, statement, source, note or citation.
 
     Raises:
-        ValueError: no such field.
+        ValueError: no such filter, or a value that no claim has.
     """
-    names = [f.name for f in fields(Claim)]
-    for key in wanted:
-        if key not in names:
-            raise ValueError(unknown("field of a claim", key, names))
-    return [claim for claim in claims if all(getattr(claim, key) == value for key, value in wanted.items())]
+    every = list(claims)
+    found = every
+    for key, value in wanted.items():
+        if key not in _FILTERS:
+            raise ValueError(unknown("filter of claims", key, _FILTERS))
+        has = _FILTERS[key]
+        if key == "text":
+            found = [claim for claim in found if value.casefold() in " ".join(has(claim)).casefold()]
+            continue
+        valid = sorted({one for claim in every for one in has(claim) if one})
+        if value not in valid:
+            raise ValueError(unknown(f"{key} of a claim", value, valid))
+        found = [claim for claim in found if value in has(claim)]
+    return found
 
 
 def tracks_of(claim: Claim) -> tuple[str, ...]:
     """The tracks at which this claim can be put to the test, smallest first."""
     return tuple(track for track in TRACKS if track == claim.track or track in claim.proxies)
+
+
+_FILTERS: Mapping[str, Callable[[Claim], tuple[str, ...]]] = {
+    "paper": lambda claim: (claim.paper,),
+    "kind": lambda claim: (claim.kind,),
+    "evaluation": lambda claim: (claim.evaluation,),
+    "data": lambda claim: (claim.data,),
+    "verified": lambda claim: (claim.verified,),
+    "method": lambda claim: (claim.method, claim.arm, claim.baseline, claim.baseline_arm),
+    "track": tracks_of,
+    "text": lambda claim: (claim.id, claim.statement, claim.source, claim.note, claim.citation),
+}
 
 
 def _parse(text: str, file: str) -> list[Claim]:
@@ -201,8 +235,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("margin", "value", "spread"), (int, float)),
     **dict.fromkeys(("n", "batch", "spread_n"), (int,)),
     "epochs": (int, list),
-    "proxies": (dict,),
-    "references": (list,),
+    **dict.fromkeys(("proxies", "changes"), (dict,)),
+    **dict.fromkeys(("references", "unknown"), (list,)),
 }
 _NAMES: dict[str, Collection[str]] = {
     "kind": KINDS,
@@ -243,7 +277,14 @@ def _claim(table: dict[str, Any], file: str) -> Claim:
             raise ValueError(f"{where}: proxies.{track} = {margin!r} must be a number, the margin there")
     if not all(isinstance(row, str) for row in plain.get("references", [])):
         raise ValueError(f"{where}: references must be a list of row ids, such as ['r001']")
-    plain["references"] = tuple(plain.get("references", []))
+    for key in plain.get("unknown", []):
+        if key not in SETTING:
+            raise ValueError(f"{where}: unknown: {unknown('key of a setting', key, SETTING)}")
+    for table_name, values in plain.get("changes", {}).items():
+        if not isinstance(values, dict):
+            raise ValueError(f"{where}: changes.{table_name} = {values!r} must be a table: {{ key = value }}")
+    for key in ("references", "unknown"):
+        plain[key] = tuple(plain.get(key, []))
     claim = Claim(**plain)
     _check(claim, where)
     return claim
@@ -259,6 +300,17 @@ def _check(claim: Claim, where: str) -> None:
         raise ValueError(f"{where}: key 'value' is missing; only kind 'direction' goes without")
     if (claim.kind == "cost_ratio") and claim.evaluation != "cost":
         raise ValueError(f"{where}: kind 'cost_ratio' needs evaluation = 'cost'")
+    for key in SETTING:
+        given, no_source = bool(getattr(claim, key)), key in claim.unknown
+        if key == "protocol" and claim.evaluation == "cost":
+            if given or no_source:
+                raise ValueError(f"{where}: a cost is of the pre-training and has no protocol; drop it")
+        elif given and no_source:
+            raise ValueError(f"{where}: {key} is given and said to be unknown; drop one of the two")
+        elif not given and not no_source:
+            raise ValueError(f"{where}: key '{key}' is missing; give it, or name it in 'unknown'")
+    if (claim.spread is None) != (claim.spread_n is None):
+        raise ValueError(f"{where}: 'spread' and 'spread_n' go together")
     if claim.n < 3:
         raise ValueError(f"{where}: n = {claim.n}; no test is made of fewer than 3")
     for at, margin in {claim.track: claim.margin, **claim.proxies}.items():

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from leaderboards import statistics
@@ -315,12 +315,16 @@ def _machine(record: Record) -> str:
     return f"{entry(record, 'provenance', 'device') or '-'}, {entry(record, 'provenance', 'threads') or '-'} threads"
 
 
-def differences(claim: Claim, arm: Arm) -> list[str]:
-    """In what an arm differs from the claim's own setting, in words."""
+def differences(claim: Claim, arm: Arm, but: Collection[str] = ()) -> list[str]:
+    """In what an arm differs from the claim's own setting, in words.
+
+    but: what is passed over: "protocol", "epochs", "batch", "data of pre-training".
+    """
     setting, found = arm.setting, []
 
     def differ(what: str, is_: object, stated: object) -> None:
-        found.append(f"{what} {is_}, the claim's is {stated}")
+        if what not in but:
+            found.append(f"{what} {is_}, the claim's is {stated}")
 
     if setting.track != claim.track:
         differ("track", setting.track, claim.track)
@@ -333,8 +337,67 @@ def differences(claim: Claim, arm: Arm) -> list[str]:
     if claim.batch and setting.batch != claim.batch:
         differ("batch", setting.batch, claim.batch)
     if claim.evaluation != "cost" and setting.protocol != claim.protocol:
-        differ("protocol", setting.protocol, claim.protocol)
+        differ("protocol", setting.protocol, claim.protocol or "not known")
+    trained = {entry(origin, "provenance", "data", "name") for origin in arm.origins.values()}
+    if claim.pretrain_data and trained != {claim.pretrain_data}:
+        differ("data of pre-training", _listed(trained), claim.pretrain_data)
+    for table, values in claim.changes.items():
+        for key, stated in values.items():
+            run = _setting_of(arm, table, key)
+            if run is not None and run != stated:
+                differ(f"{table}.{key}", run, stated)
     return found
+
+
+def _setting_of(arm: Arm, table: str, key: str) -> object:
+    """A value of the arm's recipe or protocol, None where its records do not say."""
+    record = next(iter(arm.records.values()))
+    if table == record["kind"]:
+        return entry(record, "protocol", "values", key)
+    origin = next(iter(arm.origins.values()), None)
+    return entry(origin, "details", "recipe", table, key) if origin else None
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Pre-trainings of one arm that a test of a claim still lacks."""
+
+    arm: str  # registry name
+    seeds: tuple[int, ...]
+    like: Arm | None  # what is there of it, which they are to join
+    beside: Arm | None  # else what is there of the other arm, whose setting they are to share
+
+
+def missing(claim: Claim, records: Iterable[Record], track: str, own: bool) -> list[Missing]:
+    """What the test of a claim at one track lacks, arm by arm; nothing where the frozen n is there.
+
+    own: the test at the claim's own setting; else that of its direction, at the setting of which there is most.
+    """
+    here = [record for record in records if record["track"] == track]
+    names = [claim.arm, *([claim.baseline_arm] if claim.baseline else [])]
+    every = [arm for arm in arms(here, _kind(claim)) if arm.trust == OURS and not arm.imported and arm.name in names]
+    fitting = [arm for arm in every if not own or not differences(claim, arm)]
+    read = _reader(claim, own)
+    by_setting: dict[Setting, dict[str, Arm]] = defaultdict(dict)
+    for arm in fitting:
+        there = by_setting[arm.setting]
+        if arm.name not in there or len(read(arm)) > len(read(there[arm.name])):
+            there[arm.name] = arm
+    chosen = max(by_setting.values(), key=lambda found: sum(len(read(arm)) for arm in found.values()), default={})
+    has = {name: set(read(chosen[name])) if name in chosen else set() for name in names}
+    known = sorted(set().union(*has.values()), key=lambda seed: (-sum(seed in its for its in has.values()), seed))
+    fresh = (seed for seed in range(len(known) + claim.n) if seed not in known)
+    wanted = [*known, *fresh][: claim.n]
+    return [
+        Missing(
+            arm=name,
+            seeds=tuple(sorted(set(wanted) - has[name])),
+            like=chosen.get(name),
+            beside=next((arm for other, arm in chosen.items() if other != name), None),
+        )
+        for name in names
+        if set(wanted) - has[name]
+    ]
 
 
 def _apart(ours: list[Arm], theirs: list[Arm]) -> str:

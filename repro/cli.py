@@ -23,6 +23,19 @@ _EXAMPLES = """examples:
 """
 
 
+_CLAIM_FILTERS = {
+    "paper": "of this paper: the name of its file",
+    "method": "of this method, or against this baseline",
+    "kind": "number, gain, direction or cost_ratio",
+    "evaluation": "knn, linear, finetune, ..., or cost",
+    "track": "that can be put to the test on this track",
+    "data": "on this data set",
+    "verified": "read, abstract (nothing else could be read) or recalled",
+    "outcome": "with this verdict (with --track: there)",
+    "text": "in whose words this stands",
+}
+
+
 def _workspace_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("where")
     group.add_argument("--workspace", metavar="DIR", help="folder to work in (default: ./repro-work)")
@@ -176,8 +189,15 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _workspace_options(verb)
 
-    verb = verbs.add_parser("check", help="list the papers' claims with their verdicts")
-    verb.add_argument("--paper", metavar="NAME", help="only the claims of this paper")
+    verb = verbs.add_parser("claims", help="list the papers' claims with their verdicts, or explain one")
+    verb.add_argument("claim", nargs="?", metavar="ID", help="one claim: source, conditions, our test, what is missing")
+    group = verb.add_argument_group("only claims")
+    for name, words in _CLAIM_FILTERS.items():
+        group.add_argument(f"--{name}", metavar="NAME", help=words)
+    _workspace_options(verb)
+
+    verb = verbs.add_parser("gap", help="what a shortfall is due to: evaluation, pre-training or protocol")
+    verb.add_argument("claim", metavar="ID", help="a claim that states a number")
     _workspace_options(verb)
 
     verb = verbs.add_parser("explain", help="walk from a cell of a board to what made it and how to do it again")
@@ -340,10 +360,12 @@ def _dispatch(options: argparse.Namespace) -> int:
             print(export.write(source, options.to, Path(options.out)))
         case "data":
             return _data(options)
-        case "check":
-            from repro import publish
+        case "claims":
+            print(_claims(options))
+        case "gap":
+            from repro import claims
 
-            print(publish.check(_settings(options), options.paper))
+            print(claims.shortfall(_settings(options), options.claim))
         case "explain":
             from repro import trace
 
@@ -383,6 +405,18 @@ def _methods(options: argparse.Namespace) -> int:
         raise UserError("--track goes with --cost; a recipe is shown on all tracks")
     print(show.method_recipe(options.name) if options.name else show.methods_table())
     return 0
+
+
+def _claims(options: argparse.Namespace) -> str:
+    from repro import claims
+
+    wanted = {name: getattr(options, name) for name in _CLAIM_FILTERS if getattr(options, name) is not None}
+    if options.claim is None:
+        outcome = wanted.pop("outcome", None)
+        return claims.listing(_settings(options), wanted, outcome)
+    if wanted:
+        raise UserError(f"{options.claim} is one claim; leave out --{next(iter(wanted))}, or the claim")
+    return claims.explain(_settings(options), options.claim)
 
 
 def _records(options: argparse.Namespace) -> str:

@@ -9,7 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leaderboards import boards, claims, published
-from leaderboards.arms import MAIN_METRICS, OURS, TRUST, Arm, arms, entry, kind_of, network_name, origin_of, trust_of
+from leaderboards.arms import (
+    MAIN_METRICS,
+    ORIGINS,
+    OURS,
+    TRUST,
+    Arm,
+    arms,
+    entry,
+    kind_of,
+    network_name,
+    origin_of,
+    trust_of,
+)
 from leaderboards.arms import Record as AnyRecord
 from repro import recipes, records
 from repro.errors import UserError, unknown
@@ -227,12 +239,12 @@ _METRICS = {
 
 
 def _model_index(chosen: Sequence[Record], every: Sequence[Record], out: Path) -> str:
-    """A `model-index.yml` as the OpenMMLab repositories have: a collection a method, a model an arm."""
+    """A `model-index.yml` as the OpenMMLab repositories have: a collection a method, a model an arm or import."""
     import yaml
 
     found = _with_ancestors(chosen, every)
     wanted = {(record["method"], record["variant"]) for record in chosen}
-    trained = [arm for arm in arms(found, "pretrain") if (arm.method, arm.variant) in wanted]
+    trained = [arm for kind in ORIGINS for arm in arms(found, kind) if (arm.method, arm.variant) in wanted]
     judged = [(name, arm) for name in MAIN_METRICS for arm in arms(found, kind_of(name))]
     known = recipes.methods()
     collections, models = [], []
@@ -241,7 +253,7 @@ def _model_index(chosen: Sequence[Record], every: Sequence[Record], out: Path) -
         collection: dict[str, Any] = {
             "Name": method,
             "Metadata": {
-                "Training Data": sorted({arm.setting.source for arm in mine}),
+                "Training Data": sorted({arm.setting.source for arm in mine if not arm.imported}),
                 "Architecture": sorted({arm.setting.network for arm in mine}),
             },
         }
@@ -265,7 +277,8 @@ def _comes_from(judged: Arm, trained: Arm) -> bool:
 
 def _model(arm: Arm, judged: Sequence[tuple[str, Arm]]) -> dict[str, Any]:
     setting, first = arm.setting, next(iter(arm.records.values()))
-    words = [arm.name, setting.network, f"{setting.epochs}e", setting.track, arm.told_apart]
+    length = "" if setting.epochs is None else f"{setting.epochs}e"
+    words = [arm.name, setting.network, length, setting.track, arm.told_apart]
     flops = list(arm.costs("flops").values())
     results = []
     for name, other in judged:
@@ -281,8 +294,8 @@ def _model(arm: Arm, judged: Sequence[tuple[str, Arm]]) -> dict[str, Any]:
         "Batch Size": setting.batch,
         "Parameters": (first.get("details") or {}).get("parameters"),
         "Training FLOPs": sum(flops) / len(flops) if flops else None,
-        "Training Data": setting.source,
-        "Training Resources": first["provenance"].get("device"),
+        "Training Data": None if arm.imported else setting.source,
+        "Training Resources": None if arm.imported else first["provenance"].get("device"),
         "Seeds": sorted(arm.records),
         "Trust": None if arm.trust == OURS else arm.trust,
     }
@@ -292,7 +305,8 @@ def _model(arm: Arm, judged: Sequence[tuple[str, Arm]]) -> dict[str, Any]:
         "Metadata": {key: value for key, value in metadata.items() if value is not None},
         "Results": results or None,
     }
-    return model | ({"Config": f"methods/recipes/{arm.method}.toml"} if arm.method in recipes.methods() else {})
+    ours = arm.method in recipes.methods() and not arm.imported
+    return model | ({"Config": f"methods/recipes/{arm.method}.toml"} if ours else {})
 
 
 _FORMATS: dict[str, Callable[[Sequence[Record], Sequence[Record], Path], str]] = {

@@ -9,10 +9,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from leaderboards import boards, claims, published
+from leaderboards import claims, published
 from leaderboards import report as page
 from repro import records
-from repro.errors import UserError, unknown
+from repro.errors import UserError
 from repro.exchange import choose
 from repro.settings import Settings, require_writable
 from repro.workspace import Workspace
@@ -93,21 +93,6 @@ def report(settings: Settings) -> str:
     lines = [f"passed over: {fault}" for fault in faults]
     lines.append(f"boards written to {place.boards} (begin with {place.boards / 'index.md'})")
     return "\n".join([*lines, f"to look at in a browser: {place.boards / page.FILE}"])
-
-
-def check(settings: Settings, paper: str | None) -> str:
-    """Every claim with its verdict, from the workspace's records and the published ones."""
-    known = claims.load()
-    if paper is not None:
-        papers = {claim.paper for claim in known}
-        if paper not in papers:
-            raise unknown("paper", paper, papers)
-        known = [claim for claim in known if claim.paper == paper]
-    found, faults = records.read_all(Workspace(settings.workspace).records)
-    here = {record["fingerprint"] for record in found}
-    found += [record for record in published.load_published() if record["fingerprint"] not in here]
-    lines = [f"passed over: {fault}" for fault in faults]
-    return "\n".join([*lines, boards.claims_table(known, found)])
 
 
 def publish(settings: Settings, methods: Sequence[str] | None, track: str | None) -> str:

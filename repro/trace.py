@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import methodcaller
 from pathlib import Path
 from typing import Any
@@ -85,38 +85,55 @@ def explain(cell: str, settings: Settings) -> str:
         lines.append("boxes and masks come from this one record")
     if record is not origin and origin["kind"] not in ("pretrain", "import"):
         lines.append("the pre-training behind it is not at hand")
-    changes, problem = _changes(record, origin)
-    track = tracks.find(record["track"])
-    role = {"reid": "reid", "reid_finetune": "reid", "detection": "detection"}.get(record["kind"], "classification")
-    if about["data"]["name"] != getattr(track, role):
-        changes.append(f"data.{role}={json.dumps(about['data']['name'])}")
     lines += ["", "to do it again (with the code of then: the first line too)"]
     if about.get("commit", "unknown") != "unknown":
         lines.append(f"  git checkout {about['commit'][:12]} && pip install -e .")
-    evaluation = record["kind"] if record["kind"] in MAIN_METRICS else "knn"
-    words = ["python", "-m", "repro", *_what(record, origin), "--track", record["track"], "--eval", evaluation]
-    if protocol.get("name") and protocol["name"] != track.protocols.get(record["kind"]):
-        words += ["--protocol", f"{record['kind']}={protocol['name']}"]
-    lines.append("  " + shlex.join(words + (["--set", *changes] if changes else [])))
+    words, problem = again(record, origin)
+    lines.append("  " + shlex.join(words))
     if problem:
         lines.append(f"  {problem}")
     return "\n".join(lines)
 
 
-def _what(record: Record, origin: Record) -> list[str]:
+def again(record: Record, origin: Record, seeds: Sequence[int] = ()) -> tuple[list[str], str]:
+    """The command that makes a record again with this checkout, and what stands in the way, or "".
+
+    origin: the pre-training or import behind it.  seeds: others in place of its own.
+    """
+    changes, problem = _changes(record, origin)
+    track = tracks.find(record["track"])
+    data = record["provenance"]["data"]["name"]
+    role = {"reid": "reid", "reid_finetune": "reid", "detection": "detection"}.get(record["kind"], "classification")
+    if data != getattr(track, role):
+        changes.append(f"data.{role}={json.dumps(data)}")
+    evaluation = record["kind"] if record["kind"] in MAIN_METRICS else "knn"
+    what = _what(record, origin, seeds or (record["seed"],))
+    words = ["python", "-m", "repro", *what, "--track", record["track"], "--eval", evaluation]
+    protocol = record.get("protocol") or {}
+    if protocol.get("name") and protocol["name"] != track.protocols.get(record["kind"]):
+        words += ["--protocol", f"{record['kind']}={protocol['name']}"]
+    return words + (["--set", *changes] if changes else []), problem
+
+
+def _what(record: Record, origin: Record, seeds: Sequence[int]) -> list[str]:
     """The verb and what it is done with."""
     if origin["kind"] != "import":
-        return ["run", "--method", _arm(record), "--seed", str(record["seed"])]
+        return ["run", "--method", _arm(record), "--seed", *map(str, seeds)]
     details = origin["details"]
-    words = ["eval", "--checkpoint", details["file"], "--arch", _arch(origin)[0], "--name", record["method"]]
+    words = ["eval", "--checkpoint", details["file"], "--arch", arch(_network(origin))[0], "--name", record["method"]]
     return [*words, "--normalise", details["normalise"]]
 
 
-def _arch(origin: Record) -> tuple[str, list[str]]:
-    """The `--arch` that is nearest to the network of an imported checkpoint, and in what it differs from that."""
+def _network(origin: Record) -> Mapping[str, Any]:
+    """The table [network] of a checkpoint that was imported."""
+    network: Mapping[str, Any] = origin["details"]["recipe"]["network"]
+    return network
+
+
+def arch(network: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """The `--arch` that is nearest to a table [network], and what `--set` must change in it."""
     from repro.weights import ARCHS
 
-    network = origin["details"]["recipe"]["network"]
     apart = {
         name: _differing("network", network, known) for name, known in ARCHS.items() if known["arch"] == network["arch"]
     }
@@ -151,7 +168,7 @@ def _code(about: Mapping[str, Any]) -> str:
 
 def _changes(record: Record, origin: Record) -> tuple[list[str], str]:
     """`table.key=value` wherever recipe or protocol differ from this checkout's, and what stands in the way."""
-    changes = _arch(origin)[1] if origin["kind"] == "import" else []
+    changes = arch(_network(origin))[1] if origin["kind"] == "import" else []
     then = origin["details"].get("recipe") if origin["kind"] == "pretrain" else None
     if then:
         try:

@@ -205,6 +205,25 @@ def test_a_number_by_hand_is_a_record_that_boards_mark(capsys: pytest.CaptureFix
     assert main(["verify"]) == 0
 
 
+def test_every_export_says_whose_weights_they_are() -> None:
+    import pandas as pd
+    import yaml
+
+    network = {"arch": "resnet", "depth": 50, "width": 64}
+    weights = {**REPORTED, "kind": "import", "fingerprint": "w", "metrics": {}}
+    weights["details"] = {"file": "theirs.pth", "recipe": {"network": network}}
+    assert bring_in([weights, {**REPORTED, "fingerprint": "l", "parents": ["w"]}], "author") == 0
+    for to in ("csv", "latex", "model-index"):
+        assert main(["records", "--to", to, "--out", to]) == 0
+    frame = pd.read_csv("csv")
+    assert set(frame.trust) == {"author"} and set(frame.network) == {"ResNet-50"}
+    (row,) = [line for line in Path("latex").read_text().splitlines() if line.strip().startswith("glnet")]
+    assert "author" in row and "91.00" in row
+    (model,) = yaml.safe_load(Path("model-index").read_text())["Models"]
+    assert model["Metadata"] == {"Seeds": [0], "Trust": "author"} and "Config" not in model
+    assert model["Results"][0]["Metrics"] == {"Top 1 Accuracy": 91.0, "Top 5 Accuracy": 99.0}
+
+
 def test_our_own_boards_show_no_trust() -> None:
     assert "trust" not in (published.FOLDER / "linear.md").read_text()
 

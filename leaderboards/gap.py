@@ -1,0 +1,149 @@
+"""Where a shortfall comes from: a paper's number, and ours on the way to it, one thing changed at a time.
+
+    claimed   the paper's weights, its evaluation
+    a         the authors' weights (imported), our evaluation of the paper's protocol
+    b         our pre-training, the paper's protocol
+    c         our pre-training, our protocol
+
+Two numbers next to each other differ by what the first has of the paper and the second has of us: claimed - a is due to
+the evaluation, a - b to the pre-training, b - c to the protocol. Where a leg is missing, what lies on both sides of it
+cannot be told apart. Only legs at the claim's own setting are subtracted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from leaderboards.arms import OURS, Arm, Record, arms, kind_of
+from leaderboards.claims import Claim
+from leaderboards.verdicts import differences
+
+CLAIMED = "claimed"
+LEGS: Mapping[str, str] = {
+    "a": "authors' weights, our evaluation",
+    "b": "our pre-training, the paper's protocol",
+    "c": "our pre-training, our protocol",
+}
+
+
+@dataclass(frozen=True)
+class Leg:
+    """One number on the way from the claimed one to ours."""
+
+    key: str  # of LEGS
+    arms: tuple[Arm, ...]  # the method's; for a gain the baseline's too
+    values: Mapping[int, float]  # by seed; for a gain, differences on shared seeds
+    apart: tuple[str, ...]  # in what it differs from the claim's setting; empty: it may be subtracted
+
+    @property
+    def mean(self) -> float:
+        return fmean(self.values.values())
+
+
+@dataclass(frozen=True)
+class Step:
+    """The difference of two adjacent legs, and what it is due to: to several things where a leg between is missing."""
+
+    start: str  # CLAIMED or a key of LEGS
+    end: str
+    points: float
+    due: tuple[str, ...]
+
+
+def reason(claim: Claim) -> str:
+    """Why a claim has no gap, or ""."""
+    if claim.value is None:
+        return "states no number, so nothing falls short of it"
+    if claim.evaluation == "cost":
+        return "is about cost, which no evaluation or protocol changes"
+    return ""
+
+
+def expected(claim: Claim, own: str) -> dict[str, tuple[str, ...]]:
+    """The legs of a claim, in order, and what the step into each is due to.
+
+    own: the protocol that we take for the claim's evaluation without being asked. Where the paper's is the same, b and
+    c are one; where it is not known, there is no b.
+    """
+    if not claim.protocol:
+        return {"a": ("evaluation", "protocol"), "c": ("pre-training",)}
+    found: dict[str, tuple[str, ...]] = {"a": ("evaluation",), "b": ("pre-training",)}
+    return found if own == claim.protocol else {**found, "c": ("protocol",)}
+
+
+def legs(claim: Claim, records: Iterable[Record], own: str) -> list[Leg]:
+    """Everything that is there of every leg, in the order of LEGS; those that may be subtracted and the fullest first.
+
+    Args:
+        records: plain dicts of all kinds and tracks. A record of the authors' weights belongs to the claim's method
+            when it is called so: `glnet`, or `truncated_triplet_median` for a variant.
+        own: as for `expected`.
+    """
+    every = arms(records, kind_of(claim.evaluation))
+    found = []
+    for key in expected(claim, own):
+        protocol = own if key == "c" or not claim.protocol else claim.protocol
+        ours = [arm for arm in every if _belongs(arm, claim.method, claim.variant, key)]
+        if not claim.baseline:
+            found += [_leg(claim, key, protocol, (arm,)) for arm in ours]
+            continue
+        theirs = [arm for arm in every if _belongs(arm, claim.baseline, claim.baseline_variant, key)]
+        pairs = [(a, b) for a in ours for b in theirs if a.setting == b.setting]
+        found += [_leg(claim, key, protocol, pair) for pair in pairs]
+    kept = [leg for leg in found if leg.values and _is_of(leg, claim)]
+    order = list(LEGS)
+    return sorted(kept, key=lambda leg: (order.index(leg.key), len(leg.apart) > 0, -len(leg.values), _name(leg)))
+
+
+def _belongs(arm: Arm, method: str, variant: str, key: str) -> bool:
+    if key == "a":
+        return arm.trust == "author" and arm.method in ((f"{method}_{variant}",) if variant else (method,))
+    return arm.trust == OURS and (arm.method, arm.variant) == (method, variant)
+
+
+def _leg(claim: Claim, key: str, protocol: str, found: tuple[Arm, ...]) -> Leg:
+    metric = claim.metric.removesuffix("_best_on_test") if key == "c" else claim.metric
+    values = [arm.values(metric) for arm in found]
+    shared = sorted(set.intersection(*(set(each) for each in values)))
+    sign = 1.0 if claim.better == "higher" else -1.0
+    by_seed = {s: values[0][s] if len(values) == 1 else sign * (values[0][s] - values[1][s]) for s in shared}
+    # of a file of weights nobody knows how it was trained; the claim says how its own was
+    but = ["protocol", *(("epochs", "batch", "data of pre-training") if key == "a" else ())]
+    apart = dict.fromkeys(line for arm in found for line in differences(claim, arm, but))
+    if found[0].setting.protocol != protocol:
+        apart[f"protocol {found[0].setting.protocol}, this leg's is {protocol}"] = None
+    return Leg(key, found, by_seed, tuple(apart))
+
+
+def _is_of(leg: Leg, claim: Claim) -> bool:
+    """b is what was run under the paper's protocol, c what was run under any other."""
+    papers = bool(claim.protocol) and leg.arms[0].setting.protocol == claim.protocol
+    return {"a": True, "b": papers, "c": not papers}[leg.key]
+
+
+def _name(leg: Leg) -> str:
+    return " ".join(f"{arm.setting} {arm.label}" for arm in leg.arms)
+
+
+def taken(found: Sequence[Leg]) -> dict[str, Leg]:
+    """By key, the legs that may be subtracted."""
+    comparable: dict[str, Leg] = {}
+    for leg in found:
+        if not leg.apart:
+            comparable.setdefault(leg.key, leg)
+    return comparable
+
+
+def steps(claim: Claim, found: Sequence[Leg], own: str) -> list[Step]:
+    """What lies between the claimed number and the last leg, in the order of the legs."""
+    assert claim.value is not None
+    here, start, last = taken(found), CLAIMED, claim.value
+    made, due = [], list[str]()
+    for key, cause in expected(claim, own).items():
+        due += cause
+        if key in here:
+            made.append(Step(start, key, last - here[key].mean, tuple(due)))
+            start, last, due = key, here[key].mean, []
+    return made

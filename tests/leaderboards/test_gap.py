@@ -1,0 +1,177 @@
+"""The legs of a shortfall and their differences, against sums by hand; what a test of a claim still lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from leaderboards import claims, gap, verdicts
+
+Record = dict[str, Any]
+Make = Callable[..., list[Record]]
+
+R50 = {"arch": "resnet", "depth": 50, "width": 64}
+OWN = {"track": "imagenet", "data": "imagenet", "network": R50, "epochs": 200, "batch": 256}
+NUMBER = next(claim for claim in claims.load() if claim.id == "glnet-imagenet-r50")
+GAIN = next(claim for claim in claims.load() if claim.id == "glnet-imagenet-gain")
+WEIGHTS = {"network": R50}
+
+
+def imported(make: Make, method: str, top1: float, protocol: str = "glnet", **more: Any) -> list[Record]:
+    """The weights of a file, and one evaluation of them."""
+    given, judged = make(method, "linear", {"top1": top1}, variant="imported", protocol=protocol, **{**OWN, **more})
+    return [{**given, "kind": "import", "details": {"file": "theirs.pth", "recipe": WEIGHTS}}, judged]
+
+
+def trained(make: Make, method: str, values: dict[int, float], protocol: str, **more: Any) -> list[Record]:
+    given = {"protocol": protocol, "protocol_hash": protocol, **OWN, **more}
+    made = [make(method, "linear", {"top1": value}, seed=seed, **given) for seed, value in values.items()]
+    return [record for pair in made for record in pair]
+
+
+def test_adjacent_legs_are_subtracted_and_add_up(make: Make) -> None:
+    records = imported(make, "glnet", 70.1)
+    records += trained(make, "glnet", {0: 69.0, 1: 69.4}, "glnet") + trained(make, "glnet", {0: 68.0, 1: 68.6}, "fast")
+    found = gap.legs(NUMBER, records, "fast")
+    assert [(leg.key, leg.apart, sorted(leg.values)) for leg in found] == [
+        ("a", (), [0]),
+        ("b", (), [0, 1]),
+        ("c", (), [0, 1]),
+    ]
+    made = gap.steps(NUMBER, found, "fast")
+    assert [(s.start, s.end, s.due) for s in made] == [
+        ("claimed", "a", ("evaluation",)),
+        ("a", "b", ("pre-training",)),
+        ("b", "c", ("protocol",)),
+    ]
+    assert [s.points for s in made] == pytest.approx([70.5 - 70.1, 70.1 - 69.2, 69.2 - 68.3])
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [
+        ("bc", [("claimed", "b", ("evaluation", "pre-training"), 1.3), ("b", "c", ("protocol",), 0.9)]),
+        ("ac", [("claimed", "a", ("evaluation",), 0.4), ("a", "c", ("pre-training", "protocol"), 1.8)]),
+        ("c", [("claimed", "c", ("evaluation", "pre-training", "protocol"), 2.2)]),
+        ("", []),
+    ],
+)
+def test_what_lies_on_both_sides_of_a_missing_leg_is_not_told_apart(make: Make, there: str, expected: Any) -> None:
+    parts = {
+        "a": imported(make, "glnet", 70.1),
+        "b": trained(make, "glnet", {0: 69.2}, "glnet"),
+        "c": trained(make, "glnet", {0: 68.3}, "fast"),
+    }
+    records = [record for key in there for record in parts[key]]
+    made = gap.steps(NUMBER, gap.legs(NUMBER, records, "fast"), "fast")
+    assert [(s.start, s.end, s.due, pytest.approx(s.points)) for s in made] == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"track": "mini"}, "track mini, the claim's is imagenet"),
+        ({"data": "imagenet100"}, "data imagenet100, the claim's is imagenet"),
+        ({"network": {**R50, "depth": 18}}, "network ResNet-18, the claim's is ResNet-50"),
+        ({"epochs": 100}, "epochs 100, the claim's is 200"),
+    ],
+)
+def test_another_setting_is_shown_and_never_subtracted(make: Make, change: dict[str, Any], says: str) -> None:
+    found = gap.legs(NUMBER, trained(make, "glnet", {0: 69.0}, "glnet", **change), "fast")
+    assert [says in leg.apart for leg in found] == [True]
+    assert gap.steps(NUMBER, found, "fast") == [] and gap.taken(found) == {}
+
+
+def test_self_reported_numbers_and_other_methods_are_no_leg(make: Make) -> None:
+    foreign = trained(make, "glnet", {0: 69.0}, "glnet")
+    for record in foreign:
+        record["provenance"]["trust"] = "self-reported"
+    others = trained(make, "byol", {0: 60.0}, "glnet") + imported(make, "byol", 1.0)
+    assert gap.legs(NUMBER, foreign + others, "fast") == []
+
+
+def test_legs_of_a_gain_are_differences_on_shared_seeds(make: Make) -> None:
+    records = trained(make, "glnet", {0: 69.0, 1: 69.4, 2: 99.0}, "glnet")
+    records += trained(make, "moco_v3", {0: 67.0, 1: 68.4}, "glnet", variant="resnet")
+    records += imported(make, "glnet", 70.1) + imported(make, "moco_v3_resnet", 68.0)
+    a, b = gap.legs(GAIN, records, "fast")
+    assert (a.key, dict(a.values), len(a.arms)) == ("a", {0: pytest.approx(2.1)}, 2)
+    assert dict(b.values) == {0: pytest.approx(2.0), 1: pytest.approx(1.0)}
+    assert [s.points for s in gap.steps(GAIN, [a, b], "fast")] == pytest.approx([2.4 - 2.1, 2.1 - 1.5])
+
+
+def test_legs_where_the_papers_protocol_is_ours_or_not_known(make: Make) -> None:
+    assert list(gap.expected(NUMBER, "glnet")) == ["a", "b"]
+    hidden = replace(NUMBER, protocol="", unknown=("protocol",))
+    assert gap.expected(hidden, "fast") == {"a": ("evaluation", "protocol"), "c": ("pre-training",)}
+    found = gap.legs(hidden, imported(make, "glnet", 70.1, "fast") + trained(make, "glnet", {0: 69.0}, "fast"), "fast")
+    assert [leg.key for leg in found] == ["a", "c"]
+
+
+def test_best_on_test_is_the_papers_choice_only(make: Make) -> None:
+    best = replace(NUMBER, metric="top1_best_on_test")
+    records = [
+        record
+        for protocol in ("glnet", "fast")
+        for record in make(
+            "glnet",
+            "linear",
+            {"top1": 69.0, "top1_best_on_test": 69.5},
+            protocol=protocol,
+            protocol_hash=protocol,
+            **OWN,
+        )
+    ]
+    assert [(leg.key, leg.mean) for leg in gap.legs(best, records, "fast")] == [("b", 69.5), ("c", 69.0)]
+
+
+def test_what_has_no_gap() -> None:
+    reasons = {claim.kind: gap.reason(claim) for claim in claims.load()}
+    assert reasons["number"] == reasons["gain"] == "" and "about cost" in reasons["cost_ratio"]
+
+
+# -------------------------------------------------------------------------------------------------- what a test lacks
+
+
+def test_missing_seeds_are_those_of_each_arm(make: Make) -> None:
+    records = trained(make, "glnet", {0: 1.0, 1: 2.0, 5: 3.0}, "glnet")
+    records += trained(make, "moco_v3", {5: 1.0}, "glnet", variant="resnet")
+    (lack,) = verdicts.missing(GAIN, records, "imagenet", own=True)
+    assert (lack.arm, lack.seeds) == (
+        "moco_v3:resnet",
+        (0, 1),
+    )  # seed 5 is paired: two more make three
+    assert lack.like is not None and sorted(lack.like.records) == [5]
+    more = trained(make, "moco_v3", {0: 1.0, 1: 1.0}, "glnet", variant="resnet", salt=1)
+    assert verdicts.missing(GAIN, records + more, "imagenet", own=True) == []
+    for own, track in ((True, "imagenet"), (False, "mini")):
+        nothing = verdicts.missing(GAIN, [], track, own)
+        assert [(m.arm, m.seeds, m.like, m.beside) for m in nothing] == [
+            ("glnet", (0, 1, 2), None, None),
+            ("moco_v3:resnet", (0, 1, 2), None, None),
+        ]
+
+
+def test_a_direction_is_completed_where_there_is_most(make: Make) -> None:
+    mini: dict[str, Any] = {"track": "mini", "data": "cifar10-jpeg", "network": None, "batch": 128}
+    records = trained(make, "glnet", {0: 1.0, 1: 2.0, 2: 3.0}, "mini", **mini | {"epochs": 4})
+    records += trained(make, "glnet", {0: 1.0}, "mini", **mini | {"epochs": 9})
+    (lack,) = verdicts.missing(GAIN, records, "mini", own=False)
+    assert (lack.arm, lack.seeds, lack.like) == ("moco_v3:resnet", (0, 1, 2), None)
+    assert lack.beside is not None and lack.beside.setting.epochs == 4
+
+
+def test_changes_and_data_of_pretraining_are_part_of_the_setting(make: Make) -> None:
+    from leaderboards.arms import arms
+
+    trained_here, judged = make("glnet", "linear", {"top1": 69.0}, protocol="glnet", **OWN)
+    judged["protocol"]["values"] = {"size": [32, 32]}
+    (arm,) = arms([trained_here, judged], "linear")
+    assert verdicts.differences(NUMBER, arm) == []
+    enlarged = replace(NUMBER, changes={"linear": {"size": [224, 224]}, "pretrain": {"epochs": 200}})
+    assert verdicts.differences(enlarged, arm) == ["linear.size [32, 32], the claim's is [224, 224]"]
+    elsewhere = replace(NUMBER, pretrain_data="sysu30k")
+    assert verdicts.differences(elsewhere, arm) == ["data of pre-training imagenet, the claim's is sysu30k"]
