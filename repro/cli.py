@@ -45,6 +45,13 @@ def _request_options(
         parser.add_argument(
             "--seed", nargs="+", type=int, default=[seed], metavar="N", help=f"one run a seed (default: {seed})"
         )
+        parser.add_argument(
+            "--processes",
+            type=int,
+            default=1,
+            metavar="N",
+            help="that share each pre-training, a GPU each (default: 1)",
+        )
     what = "pre-train on" if trains else "classify"
     parser.add_argument("--data", metavar="NAME", help=f"pictures to {what}: a data set, or a folder (ImageFolder)")
     parser.add_argument(
@@ -248,6 +255,7 @@ def _request(options: argparse.Namespace, evaluations: Sequence[str] = ()) -> An
         data=options.data,
         overrides=tuple(options.set),
         protocols=tuple(options.protocol),
+        processes=getattr(options, "processes", 1),
     )
 
 

@@ -103,7 +103,9 @@ def explain(cell: str, settings: Settings) -> str:
 def _what(record: Record, origin: Record) -> list[str]:
     """The verb and what it is done with."""
     if origin["kind"] != "import":
-        return ["run", "--method", _arm(record), "--seed", str(record["seed"])]
+        processes = origin["provenance"].get("processes", 1)
+        together = ["--processes", str(processes)] if processes > 1 else []
+        return ["run", "--method", _arm(record), "--seed", str(record["seed"]), *together]
     details = origin["details"]
     words = ["eval", "--checkpoint", details["file"], "--arch", _arch(origin)[0], "--name", record["method"]]
     return [*words, "--normalise", details["normalise"]]
@@ -136,7 +138,8 @@ def _date(record: Record) -> str:
 
 def _machine(record: Record) -> str:
     about = record["provenance"]
-    return f"{about.get('device', '-')}, {about.get('threads', '-')} threads"
+    times = f"{about['processes']} x " if "processes" in about else ""
+    return f"{times}{about.get('device', '-')}, {about.get('threads', '-')} threads"
 
 
 def _code(about: Mapping[str, Any]) -> str:
