@@ -117,7 +117,7 @@ def trained_by_one(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str
     settings = Settings(workspace=workspace)
     request = plan.Request((LINE[1],), "embedded", (), overrides=tuple(LINE[5:]))
     (job,) = plan.make(request, settings).jobs
-    jobs.run(str(workspace), plan.as_args(job, settings))
+    jobs.run(str(workspace), [plan.as_args(job, settings)])
     return left(settings, job.fingerprint)[0]
 
 
@@ -179,7 +179,7 @@ def test_a_run_of_two_processes_on_slurm(tmp_path: Path, monkeypatch: pytest.Mon
         pytest.skip(f"{reason} (tests/slurm/cluster.sh starts one)")
     monkeypatch.chdir(tmp_path)
     assert main(["run", *LINE[:4], "--processes", "2", "--executor", "slurm", *LINE[4:]]) == 0
-    place, end = Workspace(Path("repro-work")).processes, time.monotonic() + 150
+    place, end = Workspace(Path("repro-work")).processes, time.monotonic() + 240
     while any(state.live for state in states(place)) and time.monotonic() < end:
         time.sleep(1)
     found = states(place)

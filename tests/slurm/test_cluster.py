@@ -613,3 +613,30 @@ def test_a_node_that_always_runs_is_last_and_a_requeued_one_is_counted(
     again = scheduler.jobs(jobs.values())[jobs["lucky"]]
     assert (again.word, again.restarts) == ("COMPLETED", 1)
     assert [state.state for state in states(tmp_path / "run")] == [state.state for state in found.values()]
+
+
+@pytest.mark.slurm
+@pytest.mark.usefixtures("real_slurm")
+def test_several_processes_start_fail_and_are_queued_again_together(tmp_path: Path) -> None:
+    two, notes = Resources(tasks=2, memory_gb=0.1, minutes=2), tmp_path / "notes"
+    for name in ("who", "bad"):
+        (tmp_path / name).mkdir()
+    nodes = [
+        node("who", "who", resources=two, folder=str(tmp_path / "who")),
+        node("bad", "one_of_them", stage="x", resources=two, marks=str(tmp_path / "bad"), deaths={"1": [0, "no luck"]}),
+    ]
+    cluster.submit(Graph(nodes), folder=tmp_path / "run")
+    found = states_when(tmp_path / "run", settled, 90)
+    told = [json.loads((tmp_path / "who" / str(rank)).read_text()) for rank in (0, 1)]
+    assert [each["reports"] for each in told] == [True, False]
+    outcome = found["who"].outcome
+    assert outcome is not None and outcome.value == "0"
+    # The other one waited for it (300 s), and was ended.
+    assert (found["bad"].state, found["bad"].reason) == ("failed", "process 1 of 2: ValueError: no luck")
+
+    again = Graph([node("again", "second_time_lucky", resources=two, notes=str(notes))])
+    job = cluster.submit(again, folder=tmp_path / "run").jobs["again"]
+    states_when(tmp_path / "run", lambda _: notes.exists())
+    subprocess.run(["scancel", "--signal=USR2", job], check=True)
+    found = states_when(tmp_path / "run", lambda found: not found["again"].live, 90)
+    assert (found["again"].state, found["again"].restarts) == ("done", 1)
