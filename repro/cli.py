@@ -172,6 +172,7 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="TABLE.KEY=VALUE", help="with this change"
     )
+    verb.add_argument("--processes", type=int, default=1, metavar="N", help="by so many together (default: 1)")
     verb.add_argument("--checkpoint", metavar="FILE", help="an encoder.pt instead of --method")
     _workspace_options(verb)
 
@@ -344,7 +345,9 @@ def _dispatch(options: argparse.Namespace) -> int:
             if options.checkpoint is not None:
                 source = Path(options.checkpoint)
             else:
-                source = export.find(options.method, options.track, options.seed, options.set, _settings(options))
+                source = export.find(
+                    options.method, options.track, options.seed, options.set, _settings(options), options.processes
+                )
             print(export.write(source, options.to, Path(options.out)))
         case "data":
             return _data(options)

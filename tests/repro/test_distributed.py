@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from repro import checkpoints, distributed, jobs, plan, trace
+from repro import checkpoints, distributed, jobs, load, plan, trace
 from repro.cli import main
 from repro.errors import UserError
 from repro.settings import Settings
@@ -145,6 +145,8 @@ def test_a_run_of_two_processes_here(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(list(Path("repro-work/records").glob("knn-*.json"))) == 1
     said = trace.explain(record["fingerprint"], Settings(workspace=Path("repro-work")))
     assert "--method mae --seed 0 --processes 2 " in said
+    assert load("mae", overrides=LINE[5:], processes=2).pretrained
+    assert not load("mae", overrides=LINE[5:]).pretrained
 
 
 @pytest.mark.slow
