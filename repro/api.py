@@ -40,14 +40,18 @@ def load(
     workspace: str | Path | None = None,
     data_root: str | Path | None = None,
     overrides: Sequence[str] = (),
+    processes: int = 1,
 ) -> Loaded:
     """The network of a method on a track: pre-trained if the workspace has it, else initialised from `seed`.
 
     method: a registry name, NAME:VARIANT or a recipe file; overrides: as for --set, for example "network.depth=2".
+    processes: how many pre-trained it together.
     Raises repro.errors.UserError for names and keys that there are not.
     """
     here = settings.load({"workspace": workspace, "data_root": data_root})
-    request = plan.Request((method,), tracks.find(track).name, (), (seed,), overrides=tuple(overrides))
+    request = plan.Request(
+        (method,), tracks.find(track).name, (), (seed,), overrides=tuple(overrides), processes=processes
+    )
     planned = plan.make(request, here)
     recipe = planned.recipes[method]
     path = Workspace(here.workspace).encoder(planned.jobs[0].fingerprint)

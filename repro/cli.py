@@ -58,6 +58,13 @@ def _request_options(
         parser.add_argument(
             "--seed", nargs="+", type=int, default=[seed], metavar="N", help=f"one run a seed (default: {seed})"
         )
+        parser.add_argument(
+            "--processes",
+            type=int,
+            default=1,
+            metavar="N",
+            help="that share each pre-training, a GPU each (default: 1)",
+        )
     what = "pre-train on" if trains else "classify"
     parser.add_argument("--data", metavar="NAME", help=f"pictures to {what}: a data set, or a folder (ImageFolder)")
     parser.add_argument(
@@ -178,6 +185,7 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="TABLE.KEY=VALUE", help="with this change"
     )
+    verb.add_argument("--processes", type=int, default=1, metavar="N", help="by so many together (default: 1)")
     verb.add_argument("--checkpoint", metavar="FILE", help="an encoder.pt instead of --method")
     _workspace_options(verb)
 
@@ -268,6 +276,7 @@ def _request(options: argparse.Namespace, evaluations: Sequence[str] = ()) -> An
         data=options.data,
         overrides=tuple(options.set),
         protocols=tuple(options.protocol),
+        processes=getattr(options, "processes", 1),
     )
 
 
@@ -356,7 +365,9 @@ def _dispatch(options: argparse.Namespace) -> int:
             if options.checkpoint is not None:
                 source = Path(options.checkpoint)
             else:
-                source = export.find(options.method, options.track, options.seed, options.set, _settings(options))
+                source = export.find(
+                    options.method, options.track, options.seed, options.set, _settings(options), options.processes
+                )
             print(export.write(source, options.to, Path(options.out)))
         case "data":
             return _data(options)

@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from repro.errors import UserError
+from repro.errors import Stopped, UserError
 
 PATIENCE = datetime.timedelta(minutes=30)  # for a process that does not answer: rank 0 may be writing a checkpoint
 
@@ -65,6 +65,9 @@ class Group:
 def group(processes: int, device: torch.device) -> Iterator[Group]:
     """The group of that many processes; for one process, no group at all.
 
+    A process that fails keeps its connections until it ends, so that it has said why before the others notice; one that
+    was asked to stop waits until the first has written its checkpoint.
+
     Raises UserError where the environment speaks of another number of processes, or of none.
     """
     if processes == 1:
@@ -73,7 +76,8 @@ def group(processes: int, device: torch.device) -> Iterator[Group]:
     if "SLURM_PROCID" in os.environ and "RANK" not in os.environ:
         from submitit.helpers import TorchDistributedEnvironment
 
-        TorchDistributedEnvironment().export()
+        # Which GPUs it sees was settled before CUDA was started (slurm.worker).
+        TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
     size = os.environ.get("WORLD_SIZE", "0")
     if size != str(processes):
         raise UserError(
@@ -81,7 +85,10 @@ def group(processes: int, device: torch.device) -> Iterator[Group]:
             " together; start it through repro, which asks for as many as it planned"
         )
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    host: Any = dist.new_group(backend="gloo", timeout=PATIENCE)
     try:
-        yield Group(dist.get_rank(), processes, dist.new_group(backend="gloo", timeout=PATIENCE))
-    finally:
-        dist.destroy_process_group()
+        yield Group(dist.get_rank(), processes, host)
+    except Stopped:
+        dist.barrier(group=host)
+        raise
+    dist.destroy_process_group()

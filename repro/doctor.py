@@ -229,7 +229,7 @@ def _cluster(track: Track, settings: Settings) -> Iterator[Finding]:
     try:
         profile = Profile.load(settings.cluster)
         need = track.resources["pretrain"]
-        profile.require_gpus(Resources(cpus=need.cpus, gpus=need.gpus))
+        profile.spread(Resources(cpus=need.cpus, gpus=need.gpus))
     except ValueError as error:
         yield Finding("fault", "profile", str(error))
         return

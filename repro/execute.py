@@ -236,14 +236,17 @@ def run_here(
             if event.outcome is not None:
                 meanwhile()
 
-        return local.run(
-            graph,
-            folder=place.processes,
-            cores=settings.cores,
-            memory_gb=settings.memory_gb,
-            code=code,
-            on_event=on_event,
-        )
+        try:
+            return local.run(
+                graph,
+                folder=place.processes,
+                cores=settings.cores,
+                memory_gb=settings.memory_gb,
+                code=code,
+                on_event=on_event,
+            )
+        except ValueError as error:
+            raise UserError(str(error)) from None
 
 
 @contextmanager

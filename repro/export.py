@@ -45,12 +45,15 @@ class Target:
     lines: Sequence[str]
 
 
-def find(method: str, track: str, seed: int, overrides: Sequence[str], settings: Settings) -> Path:
+def find(method: str, track: str, seed: int, overrides: Sequence[str], settings: Settings, processes: int = 1) -> Path:
     """The encoder that the workspace has of that pre-training; UserError with the command that makes it."""
-    request = plan.Request((method,), tracks.find(track).name, (), (seed,), overrides=tuple(overrides))
+    request = plan.Request(
+        (method,), tracks.find(track).name, (), (seed,), overrides=tuple(overrides), processes=processes
+    )
     path = Workspace(settings.workspace).encoder(plan.make(request, settings).jobs[0].fingerprint)
     if not path.is_file():
-        change = f" --set {' '.join(overrides)}" if overrides else ""
+        change = f" --processes {processes}" if processes > 1 else ""
+        change += f" --set {' '.join(overrides)}" if overrides else ""
         raise UserError(
             f"{settings.workspace} has no encoder of {method} on {track} with seed {seed} by this recipe and code;"
             f" make it with: python -m repro run --method {method} --track {track} --seed {seed} --suite quick{change}"

@@ -118,7 +118,7 @@ def _one(place: Workspace, job: Mapping[str, Any]) -> tuple[records.Record, tupl
     wall, cpu = time.monotonic() - wall, time.process_time() - cpu
     import torch
 
-    gpu = torch.cuda.is_available()
+    gpu, processes = torch.cuda.is_available(), task.spec.get("processes", 1)
     record = {
         "schema": records.SCHEMA,
         "fingerprint": task.fingerprint,
@@ -133,7 +133,7 @@ def _one(place: Workspace, job: Mapping[str, Any]) -> tuple[records.Record, tupl
         "cost": {
             "wall_s": round(wall, 3),
             "cpu_s": round(cpu, 3),
-            "device_s": round(outcome.cost.pop("train_s", wall), 3),
+            "device_s": round(outcome.cost.pop("train_s", wall) * processes, 3),
             "peak_memory_mb": round(_peak_mb(), 1),
             **({"peak_device_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20, 1)} if gpu else {}),
             **outcome.cost,
@@ -144,6 +144,7 @@ def _one(place: Workspace, job: Mapping[str, Any]) -> tuple[records.Record, tupl
             "python": platform.python_version(),
             "device": torch.cuda.get_device_name() if gpu else f"CPU ({platform.machine()}, {os.cpu_count()} cores)",
             "threads": torch.get_num_threads(),
+            **({"processes": processes} if processes > 1 else {}),
             "data": outcome.data,
             "slurm": {key: os.environ[key] for key in ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID") if key in os.environ},
             "trials": task.spec.get("recipe", {}).get("pretrain", {}).get("tuning_trials", 0),

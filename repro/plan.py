@@ -128,6 +128,11 @@ class Job:
         return self.spec.get("protocol", {})
 
     @property
+    def processes(self) -> int:
+        """How many work on it together."""
+        return int(self.spec.get("processes", 1))
+
+    @property
     def label(self) -> str:
         """How messages name it: `knn aps seed 0`."""
         return f"{self.kind} {self.arm} seed {self.seed}"
@@ -389,7 +394,9 @@ class _Builder:
         units = self.pictures() * recipe["pretrain"]["epochs"] * recipes.relative_cost(info, variant)
         sizes = {"size": track.size, "stored": track.stored}
         spec = {**sizes, "recipe": recipe, "threads": track.resources["pretrain"].cpus}
-        if self.request.processes > 1:
+        # Of what is not trained one process is enough.
+        if self.request.processes > 1 and recipe["pretrain"]["epochs"]:
+            recipes.require_parts(info, variant, recipe["pretrain"], self.request.processes)
             spec["processes"] = self.request.processes
         parent = self.add(
             "pretrain", info, variant, seed, "classification", spec, seconds=10 + units / track.units_per_second
@@ -486,6 +493,8 @@ def make(request: Request, settings: Settings) -> Plan:
         names = [*names, *(name for name in recipes.methods() if name not in names)]
     if not names and request.checkpoint is None:
         raise UserError("name at least one method, for example --method aps (python -m repro methods lists them)")
+    if request.processes < 1:
+        raise UserError(f"--processes {request.processes}: a pre-training has at least 1")
     if any(seed < 0 for seed in request.seeds):
         raise UserError("--seed: seeds are whole numbers from 0")
     found, faults = records.read_all(Workspace(settings.workspace).records)
@@ -561,7 +570,11 @@ def graph(plan: Plan, settings: Settings) -> Graph:
                 target=TARGET,
                 args={"workspace": str(settings.workspace.resolve()), "jobs": [as_args(job, settings) for job in jobs]},
                 resources=Resources(
-                    cpus=need.cpus, gpus=need.gpus, nodes=1, memory_gb=need.memory_gb, minutes=need.minutes
+                    cpus=need.cpus,
+                    gpus=need.gpus,
+                    tasks=jobs[0].processes,
+                    memory_gb=need.memory_gb,
+                    minutes=need.minutes,
                 ),
                 after=tuple(parent for parent in after if (origin, first) in groups),
                 stage=stage,

@@ -129,7 +129,7 @@ def cell(state: NodeState) -> str:
     if state.job and state.live:
         text += f" [{state.job}]"
     if state.restarts:
-        text += f", preempted {state.restarts} time{'s' if state.restarts > 1 else ''}"
+        text += f", restarted {state.restarts} time{'s' if state.restarts > 1 else ''}"
     return text
 
 

@@ -44,6 +44,7 @@ def plan_table(plan: Plan, settings: Settings) -> str:
     rows = []
     for job in plan.jobs:
         need = plan.resources(job.node)
+        times = f"{job.processes} x " if job.processes > 1 else ""
         state = "cached" if job.cached else "no data" if job.missing else "to do"
         rows.append(
             [
@@ -54,8 +55,8 @@ def plan_table(plan: Plan, settings: Settings) -> str:
                 ", ".join(str(numbers[parent]) for parent in job.parents),
                 state,
                 "" if job.cached else "~" + duration(job.seconds),
-                f"{need.cpus} CPU" + (f" + {need.gpus} GPU" if need.gpus else ""),
-                f"{need.memory_gb:g} GB",
+                times + f"{need.cpus} CPU" + (f" + {need.gpus} GPU" if need.gpus else ""),
+                times + f"{need.memory_gb:g} GB",
                 job.protocol.get("name", ""),
                 job.fingerprint[:8],
             ]

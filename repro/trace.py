@@ -118,7 +118,9 @@ def again(record: Record, origin: Record, seeds: Sequence[int] = ()) -> tuple[li
 def _what(record: Record, origin: Record, seeds: Sequence[int]) -> list[str]:
     """The verb and what it is done with."""
     if origin["kind"] != "import":
-        return ["run", "--method", _arm(record), "--seed", *map(str, seeds)]
+        processes = origin["provenance"].get("processes", 1)
+        together = ["--processes", str(processes)] if processes > 1 else []
+        return ["run", "--method", _arm(record), "--seed", *map(str, seeds), *together]
     details = origin["details"]
     words = ["eval", "--checkpoint", details["file"], "--arch", arch(_network(origin))[0], "--name", record["method"]]
     return [*words, "--normalise", details["normalise"]]
@@ -156,7 +158,8 @@ def _date(record: Record) -> str:
 
 def _machine(record: Record) -> str:
     about = record["provenance"]
-    return f"{about.get('device', '-')}, {about.get('threads', '-')} threads"
+    times = f"{about['processes']} x " if "processes" in about else ""
+    return f"{times}{about.get('device', '-')}, {about.get('threads', '-')} threads"
 
 
 def _code(about: Mapping[str, Any]) -> str:

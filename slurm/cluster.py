@@ -10,6 +10,7 @@ found (by their unique name) and cancelled instead of running without their code
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import math
 import os
@@ -70,7 +71,8 @@ def submit(
     """Queue every node of the graph and return at once. `folder` must be seen by the cluster's machines.
 
     Nodes of this folder that are queued or running already are left alone (and waited for by their children), so a
-    submission that stopped half-way is simply repeated. Where SLURM takes no more jobs for now (a limit on submitted
+    submission that stopped half-way is simply repeated. Where a machine of the profile has fewer GPUs than a node's
+    processes want, they are spread over several. Where SLURM takes no more jobs for now (a limit on submitted
     jobs), what fits is queued and the rest follows as soon as there is room; only then does the call take long.
 
     Args:
@@ -83,8 +85,7 @@ def submit(
     if reason := available():
         raise ValueError(reason)
     place, profile = Folder(folder), profile or Profile()
-    for node in graph:
-        profile.require_gpus(node.resources)
+    graph = Graph(dataclasses.replace(node, resources=profile.spread(node.resources)) for node in graph)
     with _only_writer(place):
         return _Submitter(graph, place, profile, code).submit(on_full, pause)
 
@@ -294,10 +295,10 @@ def _parameters(name: str, node: Node, dependency: str, profile: Profile, code: 
         "qos": profile.qos,
         "time": minutes,
         "nodes": resources.nodes,
-        "ntasks_per_node": 1,
+        "ntasks_per_node": resources.tasks,
         "cpus_per_task": resources.cpus,
-        "gpus_per_node": resources.gpus,
-        "mem": f"{math.ceil(resources.memory_gb * 1024)}M",
+        "gpus_per_node": resources.gpus * resources.tasks,
+        "mem": f"{math.ceil(resources.memory_gb * resources.tasks * 1024)}M",
         "dependency": dependency,
     }
     return {key: value for key, value in parameters.items() if value} | {
@@ -306,8 +307,13 @@ def _parameters(name: str, node: Node, dependency: str, profile: Profile, code: 
         # Time to write a last checkpoint before the limit, and most of a short job left to work in.
         "signal_delay_s": min(90, 15 * minutes),
         "stderr_to_stdout": True,
-        # srun no longer takes --cpus-per-task from the job it runs in.
-        "srun_args": [f"--cpus-per-task={resources.cpus}", "--cpu-bind=none", *profile.srun],
+        # srun no longer takes --cpus-per-task from the job it runs in. Processes that have lost one wait in vain.
+        "srun_args": [
+            f"--cpus-per-task={resources.cpus}",
+            "--cpu-bind=none",
+            *(["--kill-on-bad-exit=1"] if resources.processes > 1 else []),
+            *profile.srun,
+        ],
         "additional_parameters": {"kill-on-invalid-dep": "yes", "requeue": True, **profile.sbatch},
     }
 

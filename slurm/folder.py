@@ -2,9 +2,11 @@
 
     nodes/KEY-DIGEST.json   a node as it was asked for
     outcomes/KEY.json       how it ended
+    parts/KEY.RANK.json     how one of its several processes ended
     progress/KEY.json       its last report (slurm.progress)
     logs/KEY.log            what it printed (on SLURM a link to submitit's file)
-    locks/KEY.lock          held by the process that runs it, so that nobody else does
+    locks/KEY.lock          held by the process that runs it, so that nobody else does; what it says there is for the
+                            others of a node's several processes (slurm.worker)
     locks/RUN.run           held by a run of the local executor
     cancel/KEY              the local executor is asked to end this node
     journal.jsonl           what was submitted (slurm.journal)
@@ -18,7 +20,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,7 +65,7 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
         try:
-            for name in ("nodes", "outcomes", "progress", "logs", "locks", "cancel"):
+            for name in ("nodes", "outcomes", "parts", "progress", "logs", "locks", "cancel"):
                 (self.root / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(f"cannot create {error.filename}: {error.strerror}; choose another folder") from None
@@ -73,8 +75,9 @@ class Folder:
     def node(self, key: str, digest: str) -> Path:
         return self.root / "nodes" / f"{key}-{digest}.json"
 
-    def outcome(self, key: str) -> Path:
-        return self.root / "outcomes" / f"{key}.json"
+    def outcome(self, key: str, rank: int | None = None) -> Path:
+        """Of the node, or of one of its several processes."""
+        return self.root / "outcomes" / f"{key}.json" if rank is None else self.root / "parts" / f"{key}.{rank}.json"
 
     def progress(self, key: str) -> Path:
         return self.root / "progress" / f"{key}.json"
@@ -112,14 +115,30 @@ class Folder:
             write_json(path, node.to_json())
         return path
 
-    def write_outcome(self, outcome: Outcome) -> None:
-        write_json(self.outcome(outcome.key), asdict(outcome))
+    def write_outcome(self, outcome: Outcome, rank: int | None = None) -> None:
+        write_json(self.outcome(outcome.key, rank), asdict(outcome))
 
-    def read_outcome(self, key: str) -> Outcome | None:
+    def read_outcome(self, key: str, rank: int | None = None) -> Outcome | None:
         try:
-            return Outcome(**json.loads(self.outcome(key).read_text()))
+            return Outcome(**json.loads(self.outcome(key, rank).read_text()))
         except FileNotFoundError:
             return None
+
+    def forget_parts(self, node: Node) -> None:
+        for rank in range(node.resources.processes):
+            self.outcome(node.key, rank).unlink(missing_ok=True)
+
+    def first_failure(self, node: Node) -> Outcome | None:
+        """Which of a node's several processes failed first, of those that could say so: the others have followed it."""
+        processes = range(node.resources.processes) if node.resources.processes > 1 else ()
+        parts = {rank: self.read_outcome(node.key, rank) for rank in processes}
+        failed = {rank: part for rank, part in parts.items() if part and part.state == "failed"}
+        if not failed:
+            return None
+        rank, first = min(failed.items(), key=lambda item: item[1].ended)
+        alike = len({part.reason for part in failed.values()}) == 1 and len(failed) == len(processes)
+        named = "" if alike else f"process {rank} of {len(processes)}: "
+        return replace(first, reason=named + first.reason)
 
 
 def read_node(path: Path) -> Node:

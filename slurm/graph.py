@@ -17,29 +17,38 @@ _TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 @dataclass(frozen=True)
 class Resources:
-    """What one job needs of each machine it runs on: one process a machine.
+    """What one process of a job needs, and how many processes make the job: `tasks` on each of `nodes` machines.
 
-    Raises ValueError where an amount makes no sense.
+    `minutes` are the job's. Raises ValueError where an amount makes no sense.
     """
 
     cpus: int = 1
     gpus: int = 0
     nodes: int = 1
+    tasks: int = 1
     memory_gb: float = 2.0
     minutes: int = 60
 
     def __post_init__(self) -> None:
-        for name, least in (("cpus", 1), ("gpus", 0), ("nodes", 1), ("minutes", 1)):
+        for name, least in (("cpus", 1), ("gpus", 0), ("nodes", 1), ("tasks", 1), ("minutes", 1)):
             value = getattr(self, name)
             if type(value) is not int or value < least:
                 raise ValueError(f"resources: {name} = {value!r} must be a whole number of at least {least}")
         if not self.memory_gb > 0:
             raise ValueError(f"resources: memory_gb = {self.memory_gb!r} must be more than 0")
 
+    @property
+    def processes(self) -> int:
+        """Of the whole job."""
+        return self.nodes * self.tasks
+
 
 @dataclass(frozen=True)
 class Node:
     """One job: `target(**args)` in a process of its own, once every job in `after` is done.
+
+    Of several processes (`resources`) each calls the target and finds in its environment who it is, by torchrun's names
+    (RANK, WORLD_SIZE, ...) or srun's; the first one's value counts, and one that fails ends the job.
 
     Args:
         key: names the job and its files, so no slashes or spaces.

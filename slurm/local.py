@@ -51,7 +51,7 @@ def run(
     """Run every node and return how each ended, whatever became of the others.
 
     A node that wants more than there is runs when it has the whole machine; its threads are never more than its cores.
-    `Resources.nodes` and `.minutes` bind only a cluster: here every node is one process, without a time limit.
+    `Resources.minutes` bind only a cluster; a node's several processes, wherever they were to run, all run here.
 
     Args:
         folder: see slurm.folder. Two runs on one folder never run a node twice at the same time; the second waits
@@ -63,6 +63,7 @@ def run(
         grace: seconds between SIGTERM and SIGKILL when the run is cut short.
 
     Raises:
+        ValueError: before anything runs, where a node's several processes want more GPUs than there are.
         KeyboardInterrupt: after Ctrl-C, when all children are gone.
     """
     asks_for_gpus = any(node.resources.gpus for node in graph)
@@ -71,6 +72,8 @@ def run(
         memory_gb or _memory_gb(),
         list(gpus if gpus is not None else _gpus() if asks_for_gpus else ()),
     )
+    for node in graph:
+        pool.fit(node.resources)
     state = _Run(graph, Folder(folder), pool, code, on_event)
     try:
         while state.waiting or state.running:
@@ -98,13 +101,24 @@ class _Pool:
         self._all = (cores, memory_gb, len(gpus))
 
     def fit(self, wanted: Resources) -> Resources:
-        """The wish, cut to the size of the machine."""
+        """What all processes of a job want together, cut to the size of the machine.
+
+        Raises ValueError where some of them would have a GPU and others none.
+        """
         cores, memory_gb, gpus = self._all
+        count = wanted.processes
+        if 0 < gpus < count * wanted.gpus and count > 1:
+            raise ValueError(
+                f"{count} processes want {wanted.gpus} of the GPUs each, and this machine has {gpus}: ask for fewer"
+                " processes, or hide all GPUs with CUDA_VISIBLE_DEVICES= to train on its cores"
+            )
         return replace(
             wanted,
-            cpus=min(wanted.cpus, cores),
-            memory_gb=min(wanted.memory_gb, memory_gb),
-            gpus=min(wanted.gpus, gpus),
+            nodes=1,
+            tasks=1,
+            cpus=min(count * wanted.cpus, cores),
+            memory_gb=min(count * wanted.memory_gb, memory_gb),
+            gpus=min(count * wanted.gpus, gpus),
         )
 
     def take(self, share: Resources) -> list[str] | None:
@@ -138,11 +152,7 @@ class _Child:
 
     def ended(self) -> bool:
         """Has the leader died? Then whatever it left running in its group dies too, and it is reaped."""
-        if not os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            return False
-        self.signal(signal.SIGKILL)
-        self.process.wait()
-        return True
+        return worker.ended(self.process)
 
 
 class _Run:
@@ -224,13 +234,14 @@ class _Run:
         if log.is_symlink():  # of an earlier submission to SLURM
             log.unlink()
         spec, started = self.folder.write_node(node), time.time()
+        threads = max(1, share.cpus // node.resources.processes)
         with log.open("ab") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "slurm.worker", "--parent-pipe", str(self.alive), str(spec)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=os.environ | worker.environment(share.cpus, self.code) | {"CUDA_VISIBLE_DEVICES": ",".join(gpus)},
+                env=os.environ | worker.environment(threads, self.code) | {"CUDA_VISIBLE_DEVICES": ",".join(gpus)},
                 pass_fds=(self.alive,),
                 start_new_session=True,
             )
@@ -264,13 +275,7 @@ class _Run:
             again = child.process.returncode == 0 and outcome.state == "done" and outcome.digest == child.node.digest
             if outcome.pid == child.process.pid or again:
                 return outcome
-        status = child.process.returncode
-        if status == -signal.SIGKILL:
-            reason = "killed by signal 9: out of memory?"
-        elif status < 0:
-            reason = f"killed by signal {-status} ({signal.Signals(-status).name})"
-        else:
-            reason = f"ended with status {status} and no outcome"
+        reason = worker.death(child.process.returncode)
         log = self.folder.log(child.node.key)
         if line := last_line(log):
             reason += f"; last line of its log: {line}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib.resources
 import tomllib
@@ -76,13 +77,21 @@ class Profile:
         lines = {key: tuple(data[key]) for key in ("setup", "srun") if key in data}
         return cls(**{**data, **lines})
 
-    def require_gpus(self, wanted: Resources) -> None:
-        """Raises ValueError where a job wants more GPUs of a machine than the profile says it has."""
-        if self.gpus_per_node and wanted.gpus > self.gpus_per_node:
+    def spread(self, wanted: Resources) -> Resources:
+        """The same processes over as few machines as have the GPUs for them, equally many on each.
+
+        Raises ValueError where one process wants more GPUs than the profile says a machine has.
+        """
+        if not self.gpus_per_node or wanted.tasks * wanted.gpus <= self.gpus_per_node:
+            return wanted
+        if wanted.gpus > self.gpus_per_node:
             raise ValueError(
                 f"a job wants {wanted.gpus} GPUs of one machine, and the cluster profile says gpus_per_node ="
                 f" {self.gpus_per_node}: choose another partition, or correct the profile"
             )
+        most = self.gpus_per_node // wanted.gpus
+        tasks = next(count for count in range(most, 0, -1) if wanted.processes % count == 0)
+        return dataclasses.replace(wanted, nodes=wanted.processes // tasks, tasks=tasks)
 
 
 _OURS = ("array", "dependency", "output", "error", "open-mode", "signal", "job-name", "kill-on-invalid-dep")

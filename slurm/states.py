@@ -29,7 +29,7 @@ class NodeState:
             "blocked": a node it waits for did not finish.
         reason: one line: what a pending node waits for, why one did not finish.
         entry: how it was submitted; `entry.job` is SLURM's number, empty where there is none.
-        restarts: how often SLURM queued it again: preemption, a failed machine, its time limit.
+        restarts: how often SLURM queued it again: preemption, a failed machine, its time limit, or by hand.
         progress: last report of the job, when it runs.
         outcome: what the node left, when it ended in this submission.
     """
@@ -142,6 +142,9 @@ def _on_cluster(
         return state("blocked", blocked)
     if word == "CANCELLED":
         return state("cancelled", "on request" if entry.cancelled else "by hand, or by the cluster")
+    failure = place.first_failure(node) if word in ("FAILED", "COMPLETED", "") else None
+    if failure and (failure.job, failure.digest) == (entry.job, entry.digest):
+        return state("failed", failure.reason)  # srun ended the node's first process before it could say so
     if not ended:
         ended = "SLURM no longer knows it"
     elif word == "COMPLETED":

@@ -2,6 +2,10 @@
 
 Both call `execute`: take the node's lock, import its target, call it, leave an outcome. Being interrupted (a signal,
 Ctrl-C, death) is no outcome: the node may be started again and is expected to go on from its own checkpoints.
+
+Of a node of several processes, srun starts all of them, each with `execute`: the first does as above, the others call
+the target as soon as the first has the lock. On one machine the process that has the lock starts them as torchrun
+would and calls nothing itself. Each leaves an outcome of its own among `parts`; one that fails ends the others.
 """
 
 from __future__ import annotations
@@ -14,11 +18,15 @@ import os
 import resource
 import signal
 import site
+import socket
+import subprocess
 import sys
 import sysconfig
 import threading
 import time
 import traceback
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -31,6 +39,9 @@ if TYPE_CHECKING:
 
 BUSY = os.EX_TEMPFAIL  # exit status: another process is running this node
 LONGEST = 1000  # characters kept of what an error says; its cause may follow a long path
+_TICK = 0.05  # seconds between looks at the processes of a node
+_WORD_TICK = 0.5  # seconds between looks for the first one's word
+_LAST_WORDS = 5.0  # seconds that processes which have lost one get to end by themselves
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -64,14 +75,22 @@ def execute(spec: Path, *, wait: bool) -> Any:
 
     Args:
         wait: where another process runs this node, wait for it, and take over its result if it did the same work;
-            otherwise raise `Busy`.
+            otherwise raise `Busy`. With it, the node's other processes have been started (by srun); without, they are
+            started here.
 
-    Whatever the target raises is recorded in one line and raised again. Of a node spread over several machines only
-    rank 0 locks and records.
+    Whatever the target raises is recorded in one line and raised again. Of a node of several processes only the first
+    locks and records.
     """
     node, folder = read_node(spec), Folder(spec.parents[1])
-    if int(os.environ.get("SLURM_PROCID", 0)):
-        return _call(node)
+    several, call = node.resources.processes > 1, partial(_call, node)
+    if several and wait:
+        if node.resources.gpus:
+            place = int(os.environ.get("SLURM_LOCALID", 0))
+            os.environ["CUDA_VISIBLE_DEVICES"] = _share_of_gpus(place, node.resources.tasks, node.resources.gpus)
+        if rank := int(os.environ.get("SLURM_PROCID", 0)):
+            return part(node, folder, rank) if _may_begin(node, folder) else None
+    if several:
+        call = partial(_first if wait else _together, node, folder)
     lock = try_lock(folder.lock(node.key))
     asked = time.time()
     waited = lock is None
@@ -82,8 +101,14 @@ def execute(spec: Path, *, wait: bool) -> Any:
         lock = try_lock(folder.lock(node.key))
     try:
         if waited and (outcome := finished_since(folder, node, asked)):
+            _tell_the_others(lock, "done")
             return outcome.value
-        return _record(node, folder)
+        folder.progress(node.key).unlink(missing_ok=True)
+        os.environ[progress.VARIABLE] = str(folder.progress(node.key))
+        if several:
+            folder.forget_parts(node)
+            _tell_the_others(lock, "begin")
+        return _record(node, folder, call)
     finally:
         os.close(lock)
 
@@ -96,9 +121,8 @@ def finished_since(folder: Folder, node: Node, start: float) -> Outcome | None:
     return None
 
 
-def _record(node: Node, folder: Folder) -> Any:
-    folder.progress(node.key).unlink(missing_ok=True)
-    os.environ[progress.VARIABLE] = str(folder.progress(node.key))
+def _record(node: Node, folder: Folder, call: Callable[[], Any], rank: int | None = None) -> Any:
+    """What `call` returns; how that ended is written down, of the node or of one of its several processes."""
     start, cpu_start = time.time(), _cpu_seconds()
 
     def record(state: Any, reason: str, value: Any) -> None:
@@ -117,10 +141,10 @@ def _record(node: Node, folder: Folder) -> Any:
             job=slurm_job(),
             restarts=int(os.environ.get("SLURM_RESTART_COUNT", 0)),
         )
-        folder.write_outcome(outcome)
+        folder.write_outcome(outcome, rank)
 
     try:
-        value = _call(node)
+        value = call()
         try:
             json.dumps(value)
         except (TypeError, ValueError) as error:
@@ -139,6 +163,143 @@ def _record(node: Node, folder: Folder) -> Any:
 def _call(node: Node) -> Any:
     module, function = node.target.split(":")
     return getattr(importlib.import_module(module), function)(**node.args)
+
+
+# ------------------------------------------------------------------------------------------- nodes of several processes
+
+
+def part(node: Node, folder: Folder, rank: int) -> Any:
+    """Call the target as one of several processes; the first alone reports progress."""
+    if rank:
+        os.environ.pop(progress.VARIABLE, None)
+    return _record(node, folder, partial(_call, node), rank)
+
+
+def _first(node: Node, folder: Folder) -> Any:
+    """The first of several processes that srun started: where they fail, the reason is that of whichever was first."""
+    try:
+        return part(node, folder, 0)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and not isinstance(error.code, str):
+            raise  # interrupted
+        traceback.print_exc()
+        failure = folder.first_failure(node)
+        raise SystemExit(failure.reason if failure else one_line(error)) from None
+
+
+def _tell_the_others(lock: int, word: str) -> None:
+    """Write into the lock file whether the node is `done` already or may `begin`, in this life of this job."""
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{_life()} {word}".encode(), 0)
+    os.fsync(lock)
+
+
+def _may_begin(node: Node, folder: Folder) -> bool:
+    """Wait for the first process's word; False where the node is done."""
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            life, _, word = folder.lock(node.key).read_text().rpartition(" ")
+            if life == _life() and word in ("begin", "done"):
+                return word == "begin"
+        time.sleep(_WORD_TICK)
+
+
+def _life() -> str:
+    return f"{slurm_job()} {os.environ.get('SLURM_RESTART_COUNT', '0')}"
+
+
+def _together(node: Node, folder: Folder) -> Any:
+    """Start all processes of a node on this machine; what the first one returns.
+
+    Asked to end, they are asked in turn, and have as long as this process has. One that fails takes the others along.
+    """
+    count = node.resources.processes
+    everybody = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port(), "WORLD_SIZE": str(count)}
+    alive, pipe = os.pipe()
+    command = [
+        sys.executable,
+        "-m",
+        "slurm.worker",
+        "--parent-pipe",
+        str(alive),
+        str(folder.node(node.key, node.digest)),
+    ]
+    running: dict[int, subprocess.Popen[bytes]] = {}
+    dead: dict[int, int] = {}  # status by rank, in the order of their deaths
+    limit = float("inf")
+    try:
+        for rank in range(count):
+            one = {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(count)}
+            one["CUDA_VISIBLE_DEVICES"] = _share_of_gpus(rank, count, node.resources.gpus)
+            running[rank] = subprocess.Popen(
+                [*command, "--rank", str(rank)],
+                stdin=subprocess.DEVNULL,
+                env=os.environ | everybody | one,
+                pass_fds=(alive,),
+                start_new_session=True,
+            )
+        while running and time.monotonic() < limit:
+            time.sleep(_TICK)
+            for rank, process in list(running.items()):
+                if ended(process):
+                    dead[rank] = running.pop(rank).returncode
+            if limit == float("inf") and any(dead.values()):
+                limit = time.monotonic() + _LAST_WORDS
+    except SystemExit:  # SIGTERM
+        for process in running.values():
+            process.terminate()
+        for process in running.values():
+            process.wait()
+        raise
+    finally:
+        os.close(pipe)  # what still runs dies of it
+        for process in running.values():
+            process.wait()
+        os.close(alive)
+    lost = next((rank for rank, status in dead.items() if status), None)
+    if lost is None:
+        outcome = folder.read_outcome(node.key, 0)
+        return outcome.value if outcome else None
+    if dead[lost] > 0 and (failure := folder.first_failure(node)):
+        raise SystemExit(failure.reason)
+    raise SystemExit(f"process {lost} of {count} {death(dead[lost])}")
+
+
+def ended(process: subprocess.Popen[bytes]) -> bool:
+    """Has the leader of a process group died? Then whatever it left running in its group dies too, and it is reaped."""
+    if not os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        return False
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return True
+
+
+def death(status: int) -> str:
+    """What can be said of a process that died without a word."""
+    if status == -signal.SIGKILL:
+        return "killed by signal 9: out of memory?"
+    if status < 0:
+        return f"killed by signal {-status} ({signal.Signals(-status).name})"
+    return f"ended with status {status} and no outcome"
+
+
+def _share_of_gpus(place: int, count: int, each: int) -> str:
+    """CUDA_VISIBLE_DEVICES of one of `count` processes on this machine, `each` of which wants so many GPUs.
+
+    All that are visible where they are fewer: srun has dealt them out already, or there are none.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    found = [str(number) for number in range(count * each)] if visible is None else visible.split(",")
+    return ",".join(found if len(found) < count * each else found[place * each : (place + 1) * each])
+
+
+def _free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+# ---------------------------------------------------------------------------------------------------------------- words
 
 
 def one_line(error: BaseException) -> str:
@@ -203,6 +364,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="slurm.worker", description="Run one node of a graph.")
     parser.add_argument("spec", type=Path, help="FOLDER/nodes/KEY-DIGEST.json")
     parser.add_argument("--parent-pipe", type=int, help="file descriptor that closes when the executor dies")
+    parser.add_argument("--rank", type=int, help="which of the node's several processes to be")
     options = parser.parse_args(arguments)
     if options.parent_pipe is not None:
         os.set_inheritable(options.parent_pipe, False)
@@ -216,7 +378,10 @@ def main(arguments: list[str] | None = None) -> int:
 
     signal.signal(signal.SIGTERM, leave)
     try:
-        execute(options.spec, wait=False)
+        if options.rank is None:
+            execute(options.spec, wait=False)
+        else:
+            part(read_node(options.spec), Folder(options.spec.parents[1]), options.rank)
     except Busy as busy:
         sys.stderr.write(f"{busy}\n")
         return BUSY

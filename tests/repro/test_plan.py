@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from repro import plan, records
+from repro import plan, records, show
 from repro.errors import UserError
 from repro.plan import SUITES, Request
 from repro.settings import Settings
@@ -216,3 +216,28 @@ def test_looking_imports_no_torch(tmp_path: Path) -> None:
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+
+
+def test_several_processes_are_asked_for_where_something_is_trained(settings: Settings) -> None:
+    methods = ("aps", "random:vit")
+    one, two = (plan.make(Request(methods, evaluations=("knn",), processes=count), settings) for count in (1, 2))
+    assert [job.processes for job in two.jobs if job.kind == "pretrain"] == [2, 1]
+    # Another number of processes is another pre-training, and what it is not asked of stays what it was.
+    marks = [{job.arm: job.fingerprint for job in made.jobs if job.kind == "pretrain"} for made in (one, two)]
+    assert marks[0]["aps"] != marks[1]["aps"] and marks[0]["random:vit"] == marks[1]["random:vit"]
+    assert not any("processes" in job.spec for job in one.jobs)
+    wanted = {node.key.rsplit("-", 3)[0]: node.resources for node in plan.graph(two, settings)}
+    assert {key: each.processes for key, each in wanted.items()} == {
+        "pretrain-aps": 2,
+        "pretrain-random-vit": 1,
+        "frozen-aps": 1,
+        "frozen-random-vit": 1,
+    }
+    shown = show.plan_table(two, settings)
+    assert "2 x 1 CPU" in shown and "2 x 2 GB" in shown
+    spread = ("pretrain.devices=4",)
+    triplet = Request(("truncated_triplet",), evaluations=("knn",), overrides=spread, processes=2)
+    assert plan.make(triplet, settings).jobs[0].processes == 2
+    over = Request(("rotation_aux:truncated_triplet",), evaluations=("knn",), processes=2)
+    with pytest.raises(UserError, match=r"negatives of rotation_aux:\w+ are those of one of pretrain.devices = 1"):
+        plan.make(over, settings)

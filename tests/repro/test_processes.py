@@ -69,7 +69,7 @@ def test_status_is_runs_by_stages(submitted: Path, capsys: pytest.CaptureFixture
     assert "sacct" not in (submitted / "calls").read_text()
     first, second = processes.run_of(running), processes.run_of(broken)
     assert re.search(r"^run +pretrain +frozen *$", out, re.M)
-    assert re.search(rf"^{first} +running pretrain 25 %, 3 min left \[101_0\], preempted 2 times +pending: ", out, re.M)
+    assert re.search(rf"^{first} +running pretrain 25 %, 3 min left \[101_0\], restarted 2 times +pending: ", out, re.M)
     assert re.search(rf"^{second} +failed +blocked *$", out, re.M)
     assert f"failed: {broken.key}: failed; last line of its log: CUDA error: an illegal address" in out
     assert f"blocked: frozen-{second}: '{broken.key}' failed" in out

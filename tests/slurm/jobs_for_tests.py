@@ -54,6 +54,36 @@ def surroundings():
     }
 
 
+def who(folder):
+    """What each of several processes is told, in a file of its own."""
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "CUDA_VISIBLE_DEVICES")
+    told = {name: os.environ.get(name) for name in (*names, "OMP_NUM_THREADS")}
+    told |= {"reports": bool(os.environ.get(progress.VARIABLE)), "port": os.environ.get("MASTER_PORT")}
+    rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID"))
+    Path(folder, rank).write_text(json.dumps(told))
+    return rank
+
+
+def one_of_them(marks, deaths):
+    """Each of several processes leaves its number and waits; `deaths` says how that of a rank ends before that."""
+    rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID"))
+    mark = Path(marks, rank)
+    mark.with_suffix(".tmp").write_text(str(os.getpid()))
+    mark.with_suffix(".tmp").rename(mark)
+    if rank in deaths:
+        while len([path for path in Path(marks).iterdir() if path.name.isdigit()]) < 2:
+            time.sleep(0.05)
+        seconds, how = deaths[rank]
+        time.sleep(seconds)
+        if how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise ValueError(how)
+    try:
+        time.sleep(300)
+    finally:
+        Path(marks, f"{rank}.farewell").touch()
+
+
 def count(total):
     for done in range(total + 1):
         progress.report(done, total, {"loss": 1.0})

@@ -389,6 +389,35 @@ def test_what_a_profile_says_is_in_the_batch_file(fake_slurm: Path, tmp_path: Pa
     assert Profile.from_json(states(tmp_path / "run")[0].entry.profile, "journal") == profile
 
 
+def test_several_processes_of_a_job_over_machines_with_few_gpus(fake_slurm: Path, tmp_path: Path) -> None:
+    wants = Resources(cpus=8, gpus=1, tasks=6, memory_gb=10.0)
+    four = Profile(gpus_per_node=4)
+    cluster.submit(Graph([node("a", "add", resources=wants)]), folder=tmp_path / "run", profile=four)
+    text = (fake_slurm / "script101").read_text()
+    for option in ("nodes=2", "ntasks-per-node=3", "cpus-per-task=8", "gpus-per-node=3", "mem=30720M"):
+        assert f"#SBATCH --{option}\n" in text
+    assert " --cpus-per-task=8 --cpu-bind=none --kill-on-bad-exit=1 " in text
+    (state,) = states(tmp_path / "run")
+    assert (state.node.resources.nodes, state.node.resources.tasks) == (2, 3)  # what the job's processes will read
+    assert state.log.name == "a.log" and state.log.readlink() == Path("../submitit/101_0_log.out")
+    # Nothing is spread that fits, or that no machine is known to be too small for.
+    assert four.spread(Resources(gpus=2, nodes=3, tasks=2)) == Resources(gpus=2, nodes=3, tasks=2)
+    assert Profile().spread(wants) == wants
+    assert four.spread(Resources(gpus=1, tasks=7)) == Resources(gpus=1, nodes=7)
+
+
+def test_a_process_that_srun_ended_before_its_word_is_spoken_for_by_another(fake_slurm: Path, tmp_path: Path) -> None:
+    both = node("a", "add", resources=Resources(tasks=2))
+    cluster.submit(Graph([both]), folder=tmp_path / "run")
+    (fake_slurm / "squeue.answer").write_text("101 FAILED 0 NonZeroExitCode\n")
+    place = Folder(tmp_path / "run")
+    for job, reason in (("100", "failed; last line"), ("101", "process 1 of 2: ValueError: why")):
+        place.log("a").resolve().write_text("srun: error: vm: task 0: Killed\n")
+        place.write_outcome(Outcome("a", "failed", "ValueError: why", digest=both.digest, job=job), 1)
+        (state,) = states(tmp_path / "run")
+        assert state.state == "failed" and state.reason.startswith(reason)
+
+
 def test_the_collating_node_is_queued_anew_behind_what_is_new(fake_slurm: Path, tmp_path: Path) -> None:
     nodes = [node(key, "add", stage="train") for key in "ab"]
     last = Node("last", "jobs_for_tests:add", {}, SMALL, ("a", "b"), "collate", always=True)
@@ -584,3 +613,30 @@ def test_a_node_that_always_runs_is_last_and_a_requeued_one_is_counted(
     again = scheduler.jobs(jobs.values())[jobs["lucky"]]
     assert (again.word, again.restarts) == ("COMPLETED", 1)
     assert [state.state for state in states(tmp_path / "run")] == [state.state for state in found.values()]
+
+
+@pytest.mark.slurm
+@pytest.mark.usefixtures("real_slurm")
+def test_several_processes_start_fail_and_are_queued_again_together(tmp_path: Path) -> None:
+    two, notes = Resources(tasks=2, memory_gb=0.1, minutes=2), tmp_path / "notes"
+    for name in ("who", "bad"):
+        (tmp_path / name).mkdir()
+    nodes = [
+        node("who", "who", resources=two, folder=str(tmp_path / "who")),
+        node("bad", "one_of_them", stage="x", resources=two, marks=str(tmp_path / "bad"), deaths={"1": [0, "no luck"]}),
+    ]
+    cluster.submit(Graph(nodes), folder=tmp_path / "run")
+    found = states_when(tmp_path / "run", settled, 90)
+    told = [json.loads((tmp_path / "who" / str(rank)).read_text()) for rank in (0, 1)]
+    assert [each["reports"] for each in told] == [True, False]
+    outcome = found["who"].outcome
+    assert outcome is not None and outcome.value == "0"
+    # The other one waited for it (300 s), and was ended.
+    assert (found["bad"].state, found["bad"].reason) == ("failed", "process 1 of 2: ValueError: no luck")
+
+    again = Graph([node("again", "second_time_lucky", resources=two, notes=str(notes))])
+    job = cluster.submit(again, folder=tmp_path / "run").jobs["again"]
+    states_when(tmp_path / "run", lambda _: notes.exists())
+    subprocess.run(["scancel", "--signal=USR2", job], check=True)
+    found = states_when(tmp_path / "run", lambda found: not found["again"].live, 90)
+    assert (found["again"].state, found["again"].restarts) == ("done", 1)

@@ -242,6 +242,53 @@ def test_what_the_caller_raises_ends_the_run(tmp_path: Path) -> None:
     assert not pids.exists() or not any(alive(int(pid)) for pid in pids.read_text().split())
 
 
+def test_a_nodes_several_processes_are_told_who_they_are(tmp_path: Path) -> None:
+    wants = Resources(cpus=2, gpus=1, nodes=2, tasks=1, memory_gb=0.1)
+    outcomes = run(tmp_path, node("two", "who", resources=wants, folder=str(tmp_path)), gpus=["3", "5", "6"])
+    assert (outcomes["two"].state, outcomes["two"].value) == ("done", "0")
+    told = [json.loads((tmp_path / str(rank)).read_text()) for rank in (0, 1)]
+    assert told[0].pop("port") == told[1].pop("port") != ""
+    same = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "2"}
+    assert told == [
+        {**same, "RANK": rank, "LOCAL_RANK": rank, "CUDA_VISIBLE_DEVICES": gpu, "reports": rank == "0"}
+        for rank, gpu in (("0", "3"), ("1", "5"))
+    ]
+    with pytest.raises(ValueError, match="2 processes want 1 of the GPUs each, and this machine has 1: ask for fewer"):
+        run(tmp_path, node("two", "who", resources=wants, folder=str(tmp_path)), gpus=["3"])
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [("no luck", "process 1 of 2: ValueError: no luck"), ("kill", "process 1 of 2 killed by signal 9: out of memory?")],
+)
+def test_one_of_several_processes_that_dies_ends_the_job(tmp_path: Path, how: str, reason: str) -> None:
+    wants = Resources(tasks=2, memory_gb=0.1)
+    outcomes = run(
+        tmp_path / "run", node("a", "one_of_them", resources=wants, marks=str(tmp_path), deaths={"1": [0, how]})
+    )
+    assert (outcomes["a"].state, outcomes["a"].reason) == ("failed", reason)
+    assert not any(alive(int((tmp_path / rank).read_text())) for rank in "01")
+
+
+@pytest.mark.parametrize("how", ["cancel", "kill -9"])
+def test_what_ends_a_job_reaches_all_its_processes(tmp_path: Path, how: str) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    waiting = node("a", "one_of_them", resources=Resources(tasks=2, memory_gb=0.1), marks=str(marks), deaths={})
+    executor = drive(tmp_path / "run", waiting)
+    wait_until(lambda: (marks / "0").exists() and (marks / "1").exists())
+    if how == "cancel":
+        local.cancel(tmp_path / "run", ["a"])
+        executor.communicate(timeout=20)
+        outcome = Folder(tmp_path / "run").read_outcome("a")
+        assert outcome is not None and outcome.state == "cancelled"
+        assert {path.name for path in marks.iterdir()} == {"0", "1", "0.farewell", "1.farewell"}
+    else:
+        executor.kill()
+        executor.communicate()
+    wait_until(lambda: not any(alive(int((marks / rank).read_text())) for rank in "01"), 5)
+
+
 def test_last_line_sees_through_progress_bars(tmp_path: Path) -> None:
     log = tmp_path / "log"
     assert last_line(log) == ""

@@ -109,6 +109,7 @@ def test_time_left_follows_the_rate_since_the_first_report(tmp_path: Path, monke
     clock = [1000.0]
     monkeypatch.setattr("slurm.progress.time.time", lambda: clock[0])
     monkeypatch.setattr(progress, "_latest", None)
+    monkeypatch.setattr(progress, "_last_report", 0.0)
 
     def report(seconds: float, done: int, total: int, job: str) -> Progress:
         clock[0] += seconds
