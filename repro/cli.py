@@ -146,6 +146,10 @@ def build_parser() -> argparse.ArgumentParser:
     _workspace_options(verb)
     _executor_options(verb)
 
+    verb = verbs.add_parser("gc", help="what of a workspace nobody needs any more, with sizes and reasons")
+    verb.add_argument("--delete", action="store_true", help="delete it (default: only say what)")
+    _workspace_options(verb)
+
     verb = verbs.add_parser("doctor", help="check packages, data, disk and cluster before anything is queued")
     verb.add_argument("--track", default="embedded", metavar="NAME", help="whose data and machines (default: embedded)")
     verb.add_argument("--method", nargs="+", default=["all"], metavar="NAME", help="for the disk (default: all)")
@@ -321,6 +325,10 @@ def _dispatch(options: argparse.Namespace) -> int:
             from repro import processes
 
             return processes.retry(_settings(options), options.process)
+        case "gc":
+            from repro import garbage
+
+            print(garbage.clean(_settings(options), options.delete))
         case "doctor":
             from repro import doctor
 

@@ -307,23 +307,7 @@ class _Builder:
             spec = {**spec, "data": {"name": self.data[role], "manifest": manifest, "limit": self.data["limit"]}}
         if protocol:
             spec["protocol"] = {"name": protocol.name, "values": protocols.values(protocol)}
-        code = [_STAGE[kind], *_USES[kind]]
-        if kind == "pretrain":
-            code.append(info.module.rpartition(":")[0])
-            if base := spec["recipe"].get("base"):
-                code.append(base["module"].rpartition(":")[0])
-        mark = fingerprint.digest(
-            {
-                "kind": kind,
-                "method": info.name,
-                "variant": variant,
-                "track": self.track.name,
-                "seed": seed,
-                "spec": spec,
-                "parents": sorted(parents),
-                "code": fingerprint.source_hash(*code),
-            }
-        )
+        mark = fingerprint_of(kind, info.name, variant, info.module, self.track.name, seed, spec, parents)
         self.jobs[mark] = Job(
             kind=kind,
             method=info.name,
@@ -515,6 +499,36 @@ def make(request: Request, settings: Settings) -> Plan:
         builder.imported(request.checkpoint)
     jobs = _with_lost_outputs(tuple(builder.jobs.values()), Workspace(settings.workspace))
     return prices.priced(Plan(request, track, jobs, tuple(faults), resolved), found, settings)
+
+
+def fingerprint_of(
+    kind: str,
+    method: str,
+    variant: str,
+    module: str,
+    track: str,
+    seed: int,
+    spec: Mapping[str, Any],
+    parents: Sequence[str],
+) -> str:
+    """What a job is known by: all that makes it, and the code that it can reach as it is now."""
+    code = [_STAGE[kind], *_USES[kind]]
+    if kind == "pretrain":
+        code.append(module.rpartition(":")[0])
+        if base := spec["recipe"].get("base"):
+            code.append(base["module"].rpartition(":")[0])
+    return fingerprint.digest(
+        {
+            "kind": kind,
+            "method": method,
+            "variant": variant,
+            "track": track,
+            "seed": seed,
+            "spec": spec,
+            "parents": sorted(parents),
+            "code": fingerprint.source_hash(*code),
+        }
+    )
 
 
 def merge(plans: Sequence[Plan]) -> Plan:

@@ -7,6 +7,7 @@ its files and made once.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -38,6 +39,8 @@ def take(place: Workspace) -> Path:
                 hashed.update(f"{name}\0{len(sources[name])}\0".encode() + sources[name])
     target = place.code.resolve() / hashed.hexdigest()[:16]
     if (target / _ABOUT).is_file():
+        with contextlib.suppress(OSError):
+            os.utime(target)  # in use from now on (garbage.py)
         return target
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     for name, content in sources.items():
