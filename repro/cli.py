@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from repro import __version__
-from repro.errors import UserError, unknown
+from repro.errors import UserError, unknown, unwritable
 
 _EXAMPLES = """examples:
   python -m repro run --method aps --suite full                      digits, no download, minutes
@@ -246,6 +246,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if not (line := unwritable(error)):
+            raise
+        print(f"repro: {line}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
 

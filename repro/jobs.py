@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from repro import fingerprint, records, snapshot
 from repro.data.types import Where
-from repro.errors import Stopped, UserError
+from repro.errors import Stopped, UserError, unwritable
 from repro.workspace import Workspace
 from slurm import progress
 
@@ -78,10 +78,12 @@ def run(workspace: str, jobs: Sequence[Mapping[str, Any]]) -> None:
         except MemoryError:
             failed[mark] = "out of memory; give it more, or lower the batch with --set"
         except Exception as error:
-            traceback.print_exc()
+            line = unwritable(error)
+            if not line:
+                traceback.print_exc()
             out = type(error).__name__ == "OutOfMemoryError"
             hint = "; lower the batch with --set" if out else ""
-            failed[mark] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}{hint}"
+            failed[mark] = line or f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}{hint}"
         else:
             done[mark] = record
             for pattern in scratch:

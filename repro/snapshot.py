@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import subprocess
+import uuid
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,16 +43,16 @@ def take(place: Workspace) -> Path:
         with contextlib.suppress(OSError):
             os.utime(target)  # in use from now on (garbage.py)
         return target
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    for name, content in sources.items():
-        (temporary / name).parent.mkdir(parents=True, exist_ok=True)
-        (temporary / name).write_bytes(content)
-    (temporary / _ABOUT).write_text(about, encoding="utf-8")
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
+        for name, content in sources.items():
+            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+            (temporary / name).write_bytes(content)
+        (temporary / _ABOUT).write_text(about, encoding="utf-8")
         temporary.rename(target)
-    except OSError:  # somebody else was faster
+    except OSError:
         shutil.rmtree(temporary, ignore_errors=True)
-        if not target.is_dir():
+        if not target.is_dir():  # else somebody was faster
             raise
     return target
 
