@@ -71,7 +71,7 @@ def perform(
         f" ({len(planned.jobs) - len(todo)} cached); logs in {place.processes / 'logs'}",
         flush=True,
     )
-    code = snapshot.take(place)
+    code = snapshot.take(place, [job.module for job in todo])
     try:
         if _executor(settings) == "slurm":
             submit(Graph([*graph, _collate(graph, planned, settings)]) if closing else graph, settings, place, code)

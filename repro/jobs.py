@@ -153,7 +153,8 @@ def task_of(place: Workspace, job: Mapping[str, Any], where: Path | None = None)
     """A job as its stage gets it. where: decoded pictures, in place of those of the workspace."""
     stages = import_module("repro.stages.common")
     task: Task = stages.Task(
-        **{key: job[key] for key in ("kind", "method", "variant", "module", "track", "seed", "spec", "fingerprint")},
+        **{key: job[key] for key in ("kind", "method", "variant", "track", "seed", "spec", "fingerprint")},
+        module=snapshot.kept(job["module"]),
         parents=tuple(job["parents"]),
         where=Where(Path(job["data_root"]) if job["data_root"] else None, where or place.data),
         workspace=place,
