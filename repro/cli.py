@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from repro import __version__
-from repro.errors import UserError, unknown
+from repro.errors import UserError, unknown, unwritable
 
 _EXAMPLES = """examples:
   python -m repro run --method aps --suite full                      digits, no download, minutes
@@ -83,6 +83,14 @@ def _request_options(
     group.add_argument("--executor", metavar="NAME", help="auto (default), local or slurm")
 
 
+def _budget_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("how much")
+    group.add_argument(
+        "--budget", metavar="AMOUNT", help="refuse what is estimated at more: 2h or 90min of work, 12gpuh of GPU-hours"
+    )
+    group.add_argument("--trim", action="store_true", help="with --budget: drop last seeds, then evaluations, to fit")
+
+
 def _executor_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     group = parser.add_argument_group("how")
     group.add_argument("--cluster", metavar="NAME", help="profile of the SLURM cluster: a name, or FILE.toml")
@@ -106,6 +114,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("run", help="pre-train, evaluate, and print one table; does only what is missing")
     _request_options(verb)
+    _budget_options(verb)
     verb = verbs.add_parser(
         "eval",
         help="evaluate weights from a file: ours, torchvision's, timm's, mmpretrain's, MoCo's, ...",
@@ -122,6 +131,15 @@ def build_parser() -> argparse.ArgumentParser:
     _request_options(verb, trains=False)
     verb = verbs.add_parser("plan", help="print the jobs of a run, what is cached, and estimates; runs nothing")
     _request_options(verb)
+    _budget_options(verb)
+    verb.add_argument(
+        "--calibrate",
+        nargs="?",
+        type=float,
+        const=20.0,
+        metavar="SECONDS",
+        help="first begin here what has no record of this device, for 20 seconds in all, and estimate by that",
+    )
     verb = verbs.add_parser("tune", help="try settings of a recipe, judged on training pictures that were held out")
     _request_options(verb, evaluations=False, seed=100)  # 100: none of those that results are reported of
     verb.add_argument(
@@ -147,6 +165,10 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument("process", nargs="*", metavar="JOB", help="STAGE-RUN, RUN or SLURM's job number (default: all)")
     _workspace_options(verb)
     _executor_options(verb)
+
+    verb = verbs.add_parser("gc", help="what of a workspace nobody needs any more, with sizes and reasons")
+    verb.add_argument("--delete", action="store_true", help="delete it (default: only say what)")
+    _workspace_options(verb)
 
     verb = verbs.add_parser("doctor", help="check packages, data, disk and cluster before anything is queued")
     verb.add_argument("--track", default="embedded", metavar="NAME", help="whose data and machines (default: embedded)")
@@ -252,6 +274,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if not (line := unwritable(error)):
+            raise
+        print(f"repro: {line}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
 
@@ -285,7 +312,7 @@ def _dispatch(options: argparse.Namespace) -> int:
         case "run":
             from repro import execute
 
-            return execute.run(_request(options), _settings(options), command=sys.argv[1:])
+            return execute.run(_request(options), _settings(options), sys.argv[1:], options.budget, options.trim)
         case "eval":
             from repro import evaluate
 
@@ -300,10 +327,12 @@ def _dispatch(options: argparse.Namespace) -> int:
                 normalise=options.normalise,
             )
         case "plan":
-            from repro import plan, show
+            from repro import budget, calibration, plan, show
 
-            settings = _settings(options)
-            print(show.plan_table(plan.make(_request(options), settings), settings))
+            request, settings = _request(options), _settings(options)
+            if options.calibrate is not None:
+                print(calibration.calibrate(plan.make(request, settings), settings, options.calibrate) + "\n")
+            print(show.plan_table(budget.within(request, settings, options.budget, options.trim), settings))
         case "tune":
             from repro import tune
 
@@ -330,6 +359,10 @@ def _dispatch(options: argparse.Namespace) -> int:
             from repro import processes
 
             return processes.retry(_settings(options), options.process)
+        case "gc":
+            from repro import garbage
+
+            print(garbage.clean(_settings(options), options.delete))
         case "doctor":
             from repro import doctor
 

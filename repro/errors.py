@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -20,3 +21,17 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> UserError:
     near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else ";"
     return UserError(f"unknown {kind} '{name}'{hint} valid: {', '.join(choices)}")
+
+
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+def unwritable(error: BaseException) -> str:
+    """The line for a full disk or a folder that may not be written to; "" for any other error."""
+    if not isinstance(error, OSError) or error.errno not in _UNWRITABLE:
+        return ""
+    what = error.filename or "its files"
+    return (
+        f"cannot write {what} ({(error.strerror or '').lower()}); what was finished is kept:"
+        " free some space or choose another --workspace, and give the command again"
+    )

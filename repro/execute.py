@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repro import fingerprint, plan, records, show, snapshot, tracks
+from repro import budget, fingerprint, plan, records, show, snapshot, tracks
 from repro.errors import UserError
 from repro.plan import Plan, Request
 from repro.settings import Settings, require_writable
@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 _COLLATE = Resources(cpus=1, memory_gb=4.0, minutes=20)
 
 
-def run(request: Request, settings: Settings, command: Sequence[str]) -> int:
-    """Do what is missing of a request, then print the table; returns the exit status."""
-    return carry_out(plan.make(request, settings), settings, command)
+def run(
+    request: Request, settings: Settings, command: Sequence[str], limit: str | None = None, trim: bool = False
+) -> int:
+    """Do what is missing of a request, then print the table; returns the exit status. limit, trim: see budget.py."""
+    return carry_out(budget.within(request, settings, limit, trim), settings, command)
 
 
 def carry_out(planned: Plan, settings: Settings, command: Sequence[str]) -> int:
@@ -69,7 +71,7 @@ def perform(
         f" ({len(planned.jobs) - len(todo)} cached); logs in {place.processes / 'logs'}",
         flush=True,
     )
-    code = snapshot.take(place)
+    code = snapshot.take(place, [job.module for job in todo])
     try:
         if _executor(settings) == "slurm":
             submit(Graph([*graph, _collate(graph, planned, settings)]) if closing else graph, settings, place, code)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from repro import fingerprint, records, snapshot
 from repro.data.types import Where
-from repro.errors import Stopped, UserError
+from repro.errors import Stopped, UserError, unwritable
 from repro.workspace import Workspace
 from slurm import progress
 
@@ -78,10 +78,12 @@ def run(workspace: str, jobs: Sequence[Mapping[str, Any]]) -> None:
         except MemoryError:
             failed[mark] = "out of memory; give it more, or lower the batch with --set"
         except Exception as error:
-            traceback.print_exc()
+            line = unwritable(error)
+            if not line:
+                traceback.print_exc()
             out = type(error).__name__ == "OutOfMemoryError"
             hint = "; lower the batch with --set" if out else ""
-            failed[mark] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}{hint}"
+            failed[mark] = line or f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}{hint}"
         else:
             done[mark] = record
             for pattern in scratch:
@@ -96,19 +98,9 @@ def run(workspace: str, jobs: Sequence[Mapping[str, Any]]) -> None:
 
 def _one(place: Workspace, job: Mapping[str, Any]) -> tuple[records.Record, tuple[str, ...]] | None:
     """The record of a job, and which files nobody needs once it is written; None where another process writes it."""
-    stages = import_module("repro.stages.common")
-    where = Where(Path(job["data_root"]) if job["data_root"] else None, place.data)
-    task: Task = stages.Task(
-        **{key: job[key] for key in ("kind", "method", "variant", "module", "track", "seed", "spec", "fingerprint")},
-        parents=tuple(job["parents"]),
-        where=where,
-        workspace=place,
-        progress=lambda done, total, info=None: progress.report(done, total, {"job": job["kind"], **(info or {})}),
-        source=Path(job["source"]) if job.get("source") else None,
-    )
+    task = task_of(place, job)
     task.folder.mkdir(parents=True, exist_ok=True)
-    module, _, name = STAGES[task.kind].partition(":")
-    stage: Callable[[Task], Outcome | None] = getattr(import_module(module), name)
+    stage = stage_of(task.kind)
     settle(task.spec["threads"])
     _reset_peak()
     wall, cpu = time.monotonic(), time.process_time()
@@ -142,7 +134,7 @@ def _one(place: Workspace, job: Mapping[str, Any]) -> tuple[records.Record, tupl
             **snapshot.code(),
             "packages": _versions(),
             "python": platform.python_version(),
-            "device": torch.cuda.get_device_name() if gpu else f"CPU ({platform.machine()}, {os.cpu_count()} cores)",
+            "device": torch.cuda.get_device_name() if gpu else cpu_name(),
             "threads": torch.get_num_threads(),
             **({"processes": processes} if processes > 1 else {}),
             "data": outcome.data,
@@ -156,6 +148,33 @@ def _one(place: Workspace, job: Mapping[str, Any]) -> tuple[records.Record, tupl
         },
     }
     return record, outcome.scratch
+
+
+def task_of(place: Workspace, job: Mapping[str, Any], where: Path | None = None) -> Task:
+    """A job as its stage gets it. where: decoded pictures, in place of those of the workspace."""
+    stages = import_module("repro.stages.common")
+    task: Task = stages.Task(
+        **{key: job[key] for key in ("kind", "method", "variant", "track", "seed", "spec", "fingerprint")},
+        module=snapshot.kept(job["module"]),
+        parents=tuple(job["parents"]),
+        where=Where(Path(job["data_root"]) if job["data_root"] else None, where or place.data),
+        workspace=place,
+        progress=lambda done, total, info=None: progress.report(done, total, {"job": job["kind"], **(info or {})}),
+        source=Path(job["source"]) if job.get("source") else None,
+    )
+    return task
+
+
+def stage_of(kind: str) -> Callable[[Task], Outcome | None]:
+    """What does the jobs of that kind."""
+    module, _, name = STAGES[kind].partition(":")
+    stage: Callable[[Task], Outcome | None] = getattr(import_module(module), name)
+    return stage
+
+
+def cpu_name() -> str:
+    """What records call the device where there is no GPU."""
+    return f"CPU ({platform.machine()}, {os.cpu_count()} cores)"
 
 
 def _protocol(stated: Mapping[str, Any] | None) -> dict[str, Any]:

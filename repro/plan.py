@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from eval import protocols
-from repro import fingerprint, recipes, records, tracks
+from repro import fingerprint, prices, recipes, records, tracks
 from repro.data import catalogue
 from repro.data.entries import entry_of
 from repro.data.types import MissingData
@@ -110,6 +110,7 @@ class Job:
     cached: bool
     missing: str = ""  # why it could not run: the data that is not there
     source: Path | None = None  # of an import: the file; its content is in the fingerprint, its place is not
+    priced_by: str = prices.CONSTANTS  # where the estimate is from: one of prices.PRICED_BY
 
     @property
     def arm(self) -> str:
@@ -159,6 +160,15 @@ class Plan:
     def to_do(self) -> list[Job]:
         """The jobs without a record, and those whose output was lost and is needed."""
         return [job for job in self.jobs if not job.cached]
+
+    @property
+    def seconds(self) -> float:
+        """Estimate of what is to do, one job after another."""
+        return sum(job.seconds for job in self.to_do())
+
+    def gpu_hours(self, job: Job) -> float:
+        """Estimate of the time that a job holds GPUs, times their number."""
+        return job.seconds * self.resources(job.node).gpus / 3600
 
 
 def parse_overrides(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -302,26 +312,7 @@ class _Builder:
             spec = {**spec, "data": {"name": self.data[role], "manifest": manifest, "limit": self.data["limit"]}}
         if protocol:
             spec["protocol"] = {"name": protocol.name, "values": protocols.values(protocol)}
-        code = [_STAGE[kind], *_USES[kind]]
-        rooms: tuple[str, ...] = fingerprint.REACHES
-        if kind == "pretrain":
-            # Evaluations cannot change an encoder: only its learning curve, which is for looking at, is made with them.
-            rooms = tuple(room for room in fingerprint.REACHES if room != "eval")
-            code.append(info.module.rpartition(":")[0])
-            if base := spec["recipe"].get("base"):
-                code.append(base["module"].rpartition(":")[0])
-        mark = fingerprint.digest(
-            {
-                "kind": kind,
-                "method": info.name,
-                "variant": variant,
-                "track": self.track.name,
-                "seed": seed,
-                "spec": spec,
-                "parents": sorted(parents),
-                "code": fingerprint.source_hash(*code, rooms=rooms),
-            }
-        )
+        mark = fingerprint_of(kind, info.name, variant, info.module, self.track.name, seed, spec, parents)
         self.jobs[mark] = Job(
             kind=kind,
             method=info.name,
@@ -468,7 +459,7 @@ class _Builder:
         """
 
         def pixels(protocol: protocols.DetectionProtocol) -> float:
-            return float(_detector_pictures(protocol) * protocol.short_side * protocol.long_side)
+            return prices.detector_pictures(protocol) * protocol.short_side * protocol.long_side
 
         own = protocols.load("detection", self.track.protocols["detection"])
         assert isinstance(own, protocols.DetectionProtocol)
@@ -477,11 +468,6 @@ class _Builder:
             return seconds
         tokens = protocol.short_side * protocol.long_side / network["patch"] ** 2
         return seconds * (1 + tokens / (6 * network["dim"]))
-
-
-def _detector_pictures(protocol: protocols.DetectionProtocol) -> int:
-    """Training pictures that a detector and its check on a few see, those of forward passes alone counted a third."""
-    return protocol.batch * (protocol.iterations + protocol.overfit_iterations + protocol.precise_norm // 3)
 
 
 def make(request: Request, settings: Settings) -> Plan:
@@ -521,7 +507,40 @@ def make(request: Request, settings: Settings) -> Plan:
     if request.checkpoint is not None:
         builder.imported(request.checkpoint)
     jobs = _with_lost_outputs(tuple(builder.jobs.values()), Workspace(settings.workspace))
-    return Plan(request, track, jobs, tuple(faults), resolved)
+    return prices.priced(Plan(request, track, jobs, tuple(faults), resolved), found, settings)
+
+
+def fingerprint_of(
+    kind: str,
+    method: str,
+    variant: str,
+    module: str,
+    track: str,
+    seed: int,
+    spec: Mapping[str, Any],
+    parents: Sequence[str],
+) -> str:
+    """What a job is known by: all that makes it, and the code that it can reach as it is now."""
+    code = [_STAGE[kind], *_USES[kind]]
+    rooms: tuple[str, ...] = fingerprint.REACHES
+    if kind == "pretrain":
+        # Evaluations cannot change an encoder: only its learning curve, which is for looking at, is made with them.
+        rooms = tuple(room for room in rooms if room != "eval")
+        code.append(module.rpartition(":")[0])
+        if base := spec["recipe"].get("base"):
+            code.append(base["module"].rpartition(":")[0])
+    return fingerprint.digest(
+        {
+            "kind": kind,
+            "method": method,
+            "variant": variant,
+            "track": track,
+            "seed": seed,
+            "spec": spec,
+            "parents": sorted(parents),
+            "code": fingerprint.source_hash(*code, rooms=rooms),
+        }
+    )
 
 
 def merge(plans: Sequence[Plan]) -> Plan:

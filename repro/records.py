@@ -6,11 +6,10 @@ that fingerprint exists: one result counts, whoever ran twice.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
-import tempfile
+import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -27,16 +26,21 @@ Record = dict[str, Any]
 def write_atomic(path: Path, text: str) -> None:
     """Replace `path` by `text`: temporary file in the same folder, fsync, rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    fresh = _unused(path.parent, f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+        with fresh.open("x", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        Path(name).replace(path)
+        fresh.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        fresh.unlink(missing_ok=True)
         raise
+
+
+def _unused(folder: Path, prefix: str) -> Path:
+    """A name that nobody else takes, on whatever machine. A file of it is as readable as any other: not tempfile's."""
+    return folder / f"{prefix}{uuid.uuid4().hex}"
 
 
 def file_name(record: Record) -> str:
@@ -52,20 +56,19 @@ def write(folder: Path, record: Record) -> tuple[Path, bool]:
         raise UserError(f"record refused, {'; '.join(faults)}")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / file_name(record)
-    handle, name = tempfile.mkstemp(dir=folder, prefix=".record.")
+    fresh = _unused(folder, ".record.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+        with fresh.open("x", encoding="utf-8") as stream:
             json.dump(record, stream, indent=1, ensure_ascii=False, allow_nan=False)
             stream.write("\n")
             stream.flush()
             os.fsync(stream.fileno())
         try:
-            os.link(name, path)
+            os.link(fresh, path)
         except FileExistsError:
             return path, False
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            Path(name).unlink()
+        fresh.unlink(missing_ok=True)
     return path, True
 
 

@@ -13,6 +13,7 @@ from repro import recipes, tracks
 from repro.data.types import Status, Where
 from repro.errors import unknown
 from repro.plan import Plan
+from repro.prices import CONSTANTS, PRICED_BY
 from repro.settings import Settings
 
 
@@ -23,6 +24,15 @@ def duration(seconds: float) -> str:
             number = seconds / unit
             return f"{number:.1f} {name}" if unit == 3600 and number < 10 else f"{number:.0f} {name}"
     return f"{seconds / 86400:.1f} days"
+
+
+def size(count: float) -> str:
+    """`512 bytes`, `14 kB`, `2.3 GB`."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" or count >= 10 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
 
 
 def table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
@@ -42,6 +52,7 @@ def plan_table(plan: Plan, settings: Settings) -> str:
     """The graph of jobs with dependencies, cache state and estimates."""
     numbers = {job.fingerprint: number for number, job in enumerate(plan.jobs, 1)}
     rows = []
+    on_gpus = any(plan.resources(job.node).gpus for job in plan.jobs)
     for job in plan.jobs:
         need = plan.resources(job.node)
         times = f"{job.processes} x " if job.processes > 1 else ""
@@ -55,23 +66,31 @@ def plan_table(plan: Plan, settings: Settings) -> str:
                 ", ".join(str(numbers[parent]) for parent in job.parents),
                 state,
                 "" if job.cached else "~" + duration(job.seconds),
+                *(["" if job.cached else f"{plan.gpu_hours(job):.2g}"] if on_gpus else []),
+                "" if job.cached else job.priced_by,
                 times + f"{need.cpus} CPU" + (f" + {need.gpus} GPU" if need.gpus else ""),
                 times + f"{need.memory_gb:g} GB",
                 job.protocol.get("name", ""),
                 job.fingerprint[:8],
             ]
         )
-    head = ["#", "job", "method", "seed", "needs", "state", "time", "resources", "memory", "protocol", "fingerprint"]
+    head = ["#", "job", "method", "seed", "needs", "state", "time", *(["GPU-hours"] if on_gpus else []), "priced by"]
+    head += ["resources", "memory", "protocol", "fingerprint"]
     todo = plan.to_do()
+    counts = {name: sum(job.priced_by == name for job in todo) for name in PRICED_BY}
+    sums = f"about {duration(plan.seconds)} of work"
+    sums += f", {sum(map(plan.gpu_hours, todo)):.3g} GPU-hours" if on_gpus else ""
+    sources = ", ".join(f"{count} by {name}" for name, count in counts.items() if count)
     lines = [
         f"track {plan.track.name}: {plan.track.summary}",
         "",
         table(rows, head),
         "",
         f"{len(plan.jobs)} jobs, {len(plan.jobs) - len(todo)} cached, {len(todo)} to do;"
-        f" about {duration(sum(job.seconds for job in todo))} of work on {plan.track.device} (estimate),"
-        f" workspace {settings.workspace}",
+        f" {sums} (estimate{': ' if sources else ''}{sources}), workspace {settings.workspace}",
     ]
+    if counts[CONSTANTS]:
+        lines.append(f"constants: of {plan.track.device}; --calibrate measures here what no record tells")
     if any(job.kind == "detection" and job.spec["protocol"]["values"]["masks"] for job in plan.jobs):
         lines.append("detection trains one Mask R-CNN, which both boards, detection and segmentation, read")
     for line in dict.fromkeys(job.missing for job in todo if job.missing):

@@ -18,6 +18,7 @@ class Workspace:
     processes/  one log a process, and what the executors keep
     code/       the code of each submission, one folder a version
     data/       decoded and generated pictures
+    calibration.json   what `plan --calibrate` measured here
     """
 
     root: Path
@@ -41,6 +42,10 @@ class Workspace:
     @property
     def data(self) -> Path:
         return self.root / "data"
+
+    @property
+    def calibration(self) -> Path:
+        return self.root / "calibration.json"
 
     def job(self, fingerprint: str) -> Path:
         """The folder of one job."""

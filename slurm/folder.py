@@ -20,6 +20,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import uuid
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -148,12 +149,17 @@ def read_node(path: Path) -> Node:
 def write_json(path: Path, data: Any) -> None:
     """Whole or not at all, whatever dies in between."""
     text = json.dumps(data, indent=1)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    # Not by the process's number: machines that share the folder have equal ones.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def try_lock(path: Path) -> int | None:
@@ -173,13 +179,27 @@ def try_lock(path: Path) -> int | None:
 def last_line(log: Path, at_most: int = 300) -> str:
     """The last line of a log that tells something: not empty (a progress bar's carriage return ends a line too), and
     no remark of srun's except its errors."""
+    told = (
+        line.strip()
+        for line in reversed(_last_lines(log))
+        if not line.startswith("srun: ") or line.startswith("srun: error:")
+    )
+    return next((line[:at_most] for line in told if line), "")
+
+
+def ran_out_of_memory(log: Path) -> bool:
+    """Whether SLURM's own words at the end of a log are that the job took more memory than it had asked for.
+
+    Where memory is watched without control groups, SLURM calls such a job only FAILED.
+    """
+    words = ("exceeded memory limit", "oom-kill", "oom_kill")
+    return any(line.startswith("slurmstepd") and any(word in line for word in words) for line in _last_lines(log))
+
+
+def _last_lines(log: Path) -> list[str]:
     try:
         with log.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 8192))
-            lines = file.read().decode(errors="replace").replace("\r", "\n").split("\n")
+            return file.read().decode(errors="replace").replace("\r", "\n").split("\n")
     except FileNotFoundError:
-        return ""
-    told = (
-        line.strip() for line in reversed(lines) if not line.startswith("srun: ") or line.startswith("srun: error:")
-    )
-    return next((line[:at_most] for line in told if line), "")
+        return []

@@ -9,6 +9,7 @@ started      a run of the local executor
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import time
@@ -74,10 +75,11 @@ class Journal:
 
     def _write(self, **entry: Any) -> None:
         entry["time"] = time.time()
-        with self.path.open("a") as file:
+        with self.path.open("ab", buffering=0) as file:
+            # Two runs may write at once, and not every shared file system appends a long line in one piece.
+            fcntl.flock(file, fcntl.LOCK_EX)
             # The line break comes first, so that a line cut short by death spoils no other.
-            file.write("\n" + json.dumps(entry))
-            file.flush()
+            file.write(("\n" + json.dumps(entry)).encode())
             os.fsync(file.fileno())
         self._apply(entry)
 

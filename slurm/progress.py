@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -53,9 +54,10 @@ def report(done: int, total: int, info: dict[str, Any] | None = None) -> None:
         return
     _last_report = now
     temporary = Path(f"{file}.{os.getpid()}.tmp")
-    # default=float: numpy and torch scalars are welcome in `info`.
-    temporary.write_text(json.dumps(asdict(_latest), default=float))
-    temporary.replace(file)
+    with contextlib.suppress(OSError):  # a full disk ends the job where it loses something, not here
+        # default=float: numpy and torch scalars are welcome in `info`.
+        temporary.write_text(json.dumps(asdict(_latest), default=float))
+        temporary.replace(file)
 
 
 def read(file: Path) -> Progress | None:

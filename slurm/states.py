@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from slurm import scheduler
-from slurm.folder import Folder, Outcome, last_line, read_node, try_lock
+from slurm.folder import Folder, Outcome, last_line, ran_out_of_memory, read_node, try_lock
 from slurm.graph import Node
 from slurm.journal import Entry, Journal
 from slurm.progress import Progress
 
+# submitit's words in a job that reached its limit and may not be queued again; SLURM calls it FAILED.
+_TOO_OFTEN = "not requeued because: timed-out"
 State = Literal["unsubmitted", "pending", "running", "done", "failed", "timeout", "cancelled", "interrupted", "blocked"]
 
 
@@ -136,6 +138,8 @@ def _on_cluster(
         return state("pending", reason)
     if outcome and outcome.state == "done":
         return state("done", "" if word in ("COMPLETED", "") else f"its result is whole, though SLURM calls it {word}")
+    if outcome and _TOO_OFTEN in outcome.reason:
+        return state("timeout", "reached its time limit once more than the profile's requeues allow")
     if outcome:
         return state(outcome.state, outcome.reason)
     if word == "CANCELLED" and reason in ("Dependency", "DependencyNeverSatisfied") and lost:
@@ -147,6 +151,8 @@ def _on_cluster(
         return state("failed", failure.reason)  # srun ended the node's first process before it could say so
     if not ended:
         ended = "SLURM no longer knows it"
+    elif word == "FAILED" and ran_out_of_memory(log):
+        ended = scheduler.ENDED["OUT_OF_MEMORY"]
     elif word == "COMPLETED":
         ended = "SLURM calls it COMPLETED, but it left no outcome"
     line = last_line(log)

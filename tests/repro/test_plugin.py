@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from repro import snapshot
+from repro.workspace import Workspace
+
 MODULE = '''
 """Predict the mean colour of a view: a toy."""
 from methods.base import Method, Views
@@ -90,6 +93,29 @@ def test_by_path(tmp_path: Path) -> None:
     # its code is part of what a result depends on
     (tmp_path / "mine" / "colours.py").write_text(MODULE.replace(".square()", ".abs()"))
     assert "0 cached" in run(["plan", "--method", *arms, *LINE[:2], *LINE[4:]], tmp_path)
+
+
+def test_a_file_is_kept_with_the_code_of_its_submission(tmp_path: Path) -> None:
+    module = tmp_path / "colours.py"
+    module.write_text("as submitted")
+    named = f"{module}:Toy"
+    place = Workspace(tmp_path / "work")
+    code = snapshot.take(place, ["methods.aps:APS", named])
+    assert snapshot.take(place, [named]) == code != snapshot.take(place)
+    module.write_text("as edited")
+    assert snapshot.take(place, [named]) != code
+    ask = f"from repro import snapshot; print(snapshot.kept({named!r}), snapshot.kept('methods.aps:APS'))"
+    said = subprocess.run(
+        [sys.executable, "-c", ask],
+        env=os.environ | {"PYTHONPATH": str(code), "PYTHONSAFEPATH": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    copy, _, name = said[0].rpartition(":")
+    assert Path(copy).is_relative_to(code) and Path(copy).read_text() == "as submitted" and name == "Toy"
+    assert said[1] == "methods.aps:APS"
+    assert snapshot.kept(named) == named  # no process of a snapshot
 
 
 def test_by_entry_point(tmp_path: Path) -> None:

@@ -112,6 +112,21 @@ def second_time_lucky(notes):
     return Path(notes).read_text() + " second"
 
 
+def second_try(notes):
+    """Fails when first called; does its work the second time."""
+    if not Path(notes).exists():
+        Path(notes).write_text("first")
+        raise ValueError("not yet")
+    return "done at last"
+
+
+def eat(megabytes):
+    """Takes memory, and holds it long enough for somebody to see."""
+    held = bytearray(megabytes * 2**20)
+    held[::4096] = b"x" * len(held[::4096])
+    time.sleep(300)
+
+
 if __name__ == "__main__":
     nodes = [Node.from_json(node) for node in json.loads(Path(sys.argv[2]).read_text())]
     grace = float(sys.argv[3]) if len(sys.argv) > 3 else 10.0

@@ -3,15 +3,19 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from repro import processes
+from repro.settings import Settings
+from repro.workspace import Workspace
 from slurm import cluster, scheduler
 from slurm.folder import Folder, Outcome
 from slurm.graph import Graph, Node, Resources
@@ -221,6 +225,35 @@ def test_what_slurm_says_and_what_the_job_left_make_one_state(
         for other in ({"job": "100", "digest": only.digest}, {"job": "101", "digest": "0"}):
             place.write_outcome(Outcome("a", "done", **other))
             assert states(tmp_path / "run")[0].state == "failed"
+
+
+@pytest.mark.parametrize(
+    ("log", "left", "state", "reason"),
+    [
+        (
+            "slurmstepd-vm: error: StepId=8.0 exceeded memory limit (9 > 1), being killed",
+            "",
+            "failed",
+            "ran out of mem",
+        ),
+        ("slurmstepd: error: Detected 1 oom-kill event(s) in StepId=8.0.", "", "failed", "ran out of memory"),
+        ("the loss exceeded memory limit", "", "failed", "failed; last line"),
+        ("", "UncompletedJobError: Job not requeued because: timed-out too many times.", "timeout", "reached its time"),
+        ("", "UncompletedJobError: Job not requeued because: not preempted", "failed", "UncompletedJobError"),
+    ],
+)
+def test_what_slurm_only_calls_failed_is_told_apart(
+    fake_slurm: Path, tmp_path: Path, log: str, left: str, state: str, reason: str
+) -> None:
+    only = node("a", "add", a=1, b=2)
+    cluster.submit(Graph([only]), folder=tmp_path / "run")
+    (fake_slurm / "squeue.answer").write_text("101 FAILED 0 NonZeroExitCode\n")
+    place = Folder(tmp_path / "run")
+    place.log("a").resolve().write_text(f"epoch 3\n{log}\n")
+    if left:
+        place.write_outcome(Outcome("a", "failed", left, digest=only.digest, job="101"))
+    (seen,) = states(tmp_path / "run")
+    assert seen.state == state and seen.reason.startswith(reason)
 
 
 def test_accounting_lists_elements_beside_the_range_they_left(fake_slurm: Path, tmp_path: Path) -> None:
@@ -640,3 +673,125 @@ def test_several_processes_start_fail_and_are_queued_again_together(tmp_path: Pa
     subprocess.run(["scancel", "--signal=USR2", job], check=True)
     found = states_when(tmp_path / "run", lambda found: not found["again"].live, 90)
     assert (found["again"].state, found["again"].restarts) == ("done", 1)
+
+
+@pytest.mark.slurm
+@pytest.mark.usefixtures("real_slurm")
+def test_who_takes_more_memory_than_it_asked_for_is_ended_and_said_to_have(tmp_path: Path) -> None:
+    nodes = [node("greedy", "eat", megabytes=600), node("child", "add", "greedy", a=1, b=2)]
+    cluster.submit(Graph([*nodes, node("modest", "add", a=1, b=2)]), folder=tmp_path)
+    found = states_when(tmp_path, settled)
+    assert (found["greedy"].state, found["child"].state, found["modest"].state) == ("failed", "blocked", "done")
+    assert found["greedy"].reason.startswith("ran out of memory; last line of its log: ")
+    assert found["child"].reason == "'greedy' failed"
+
+
+@pytest.fixture
+def drained(real_slurm: None) -> Iterator[Callable[[str], None]]:
+    """Sets the state of all nodes; they are back whatever the test does."""
+
+    def update(state: str) -> None:
+        reason = ["reason=test"] if state == "drain" else []
+        subprocess.run(["scontrol", "update", "nodename=ALL", f"state={state}", *reason], check=True)
+
+    update("drain")
+    yield update
+    if "drain" in subprocess.run(["sinfo", "-h", "-o", "%T"], capture_output=True, text=True, check=True).stdout:
+        update("resume")
+
+
+@pytest.mark.slurm
+def test_where_a_node_is_drained_jobs_wait_and_say_why_and_run_when_it_is_back(
+    drained: Callable[[str], None], tmp_path: Path
+) -> None:
+    nodes = [node("first", "add", a=1, b=2), node("second", "add", "first", stage="x", a=1, b=2)]
+    cluster.submit(Graph(nodes), folder=tmp_path)
+    found = states_when(tmp_path, lambda found: found["first"].reason not in ("None", "Priority", ""))
+    assert (found["first"].state, found["second"].state) == ("pending", "pending")
+    assert re.search("Resources|NodeNotAvail|Nodes_required|NodeDown", found["first"].reason), found["first"].reason
+    drained("resume")
+    found = states_when(tmp_path, settled)
+    assert {state.state for state in found.values()} == {"done"} and not any(s.restarts for s in found.values())
+
+
+@pytest.mark.slurm
+@pytest.mark.usefixtures("real_slurm")
+def test_retry_does_what_failed_and_what_waits_for_it_and_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = Settings(workspace=tmp_path, executor="slurm")
+    folder = Workspace(tmp_path).processes
+    nodes = [node(f"t{i}", "add", stage="train", a=i, b=1) for i in range(2)]
+    nodes += [node("t2", "second_try", stage="other", notes=str(tmp_path / "notes"))]
+    nodes += [node(f"e{i}", "add", f"t{i}", stage="score", a=i, b=1) for i in range(3)]
+    first = cluster.submit(Graph(nodes), folder=folder).jobs
+    found = states_when(folder, settled)
+    assert {key for key, state in found.items() if state.state != "done"} == {"t2", "e2"}
+    assert processes.retry(settings, []) == 0
+    assert "again: 2 processes (t2, e2)" in capsys.readouterr().out
+    found = states_when(folder, settled)
+    assert {state.state for state in found.values()} == {"done"}
+    assert found["t2"].outcome is not None and found["t2"].outcome.value == "done at last"
+    assert {key for key in first if found[key].job != first[key]} == {"t2", "e2"}
+    assert processes.retry(settings, []) == 0
+    assert "nothing to retry" in capsys.readouterr().out
+
+
+@pytest.fixture
+def without_accounting(real_slurm: None) -> Iterator[None]:
+    """slurmdbd of the cluster that cluster.sh started is stopped, and started again."""
+    home = Path(os.environ.get("SLURM_TEST_HOME", "/var/lib/slurm-one-node"))
+    try:
+        os.kill(int((home / "run" / "slurmdbd.pid").read_text()), signal.SIGTERM)
+    except (OSError, ValueError):
+        pytest.skip("this is not the cluster of cluster.sh, or we may not stop its accounting")
+    end = time.monotonic() + 30
+    while subprocess.run(["sacct", "-X"], capture_output=True).returncode == 0:
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    try:
+        yield
+    finally:
+        subprocess.run([Path(__file__).with_name("cluster.sh"), "start"], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.slurm
+@pytest.mark.usefixtures("without_accounting")
+def test_without_accounting_states_come_from_squeue_and_from_what_jobs_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = [node("good", "add", a=1, b=2), node("bad", "fail", stage="x", message="no luck")]
+    nodes += [node("child", "add", "bad", a=1, b=2), node("long", "nap", stage="y", seconds=300, notes=str(tmp_path))]
+    cluster.submit(Graph(nodes), folder=tmp_path / "run")
+    ended = states_when(tmp_path / "run", lambda found: not any(s.live for k, s in found.items() if k != "long"))
+    expected = {"good": ("done", ""), "bad": ("failed", "ValueError: no luck"), "child": ("blocked", "'bad' failed")}
+    assert {key: (ended[key].state, ended[key].reason) for key in expected} == expected
+    states_when(tmp_path / "run", lambda found: found["long"].state == "running")
+    assert cluster.cancel(tmp_path / "run", {"long"}) == ["long"]
+
+    # Once squeue has forgotten them too, what they left must do: of those that left nothing, that is all that is known.
+    states_when(tmp_path / "run", settled)
+    ask = scheduler.ask
+    monkeypatch.setattr(scheduler, "ask", lambda command: "" if command[0] == "squeue" else ask(command))
+    with pytest.raises(ValueError, match="sacct"):
+        scheduler.ask(["sacct", "-X"])
+    found = {state.key: state for state in states(tmp_path / "run")}
+    assert (found["good"].state, found["bad"].state, found["bad"].reason) == ("done", "failed", "ValueError: no luck")
+    assert (found["child"].state, found["child"].reason) == ("failed", "SLURM no longer knows it")
+
+
+@pytest.mark.slurm
+@pytest.mark.slow
+@pytest.mark.usefixtures("real_slurm")
+def test_at_its_time_limit_a_job_goes_on_as_often_as_the_profile_allows(tmp_path: Path) -> None:
+    """A limit of one minute, of which 15 s are for the last checkpoint."""
+    short = Resources(memory_gb=0.1, minutes=1)
+    again = node("a", "second_time_lucky", resources=short, notes=str(tmp_path / "notes"))
+    never = node("b", "nap", resources=short, seconds=300, notes=str(tmp_path / "naps"))
+    cluster.submit(Graph([again]), folder=tmp_path / "again")
+    cluster.submit(Graph([never]), folder=tmp_path / "never", profile=Profile(requeues=0))
+    (allowed,) = states_when(tmp_path / "again", settled, 180).values()
+    assert (allowed.state, allowed.restarts) == ("done", 1)
+    assert allowed.outcome is not None and allowed.outcome.value == "first second"
+    (refused,) = states_when(tmp_path / "never", settled, 120).values()
+    assert (refused.state, refused.restarts) == ("timeout", 0), refused
