@@ -132,6 +132,8 @@ def _of_jobs(place: Workspace, jobs: Mapping[str, Mapping[str, Any]], used: set[
         elif encoder.is_file() and name in known and _superseded(known[name]):
             why = "of code that has changed since: a run trains another; its record stays"
             yield Item(f"encoder of {label}", (encoder, *_files(folder, "encoder.pt.prev")), why)
+        if paths := _files(folder, "reid_*.npy"):
+            yield Item(f"re-ID features of {label}", paths, "a run that needs them extracts them anew")
         if record["kind"] == "features" and (paths := _files(folder, "*.npy", "meta.json")):
             whole = place.has_output("features", record["fingerprint"])
             why = "whatever was to read it has its record" if whole else "damaged, or of another encoder"

@@ -55,6 +55,7 @@ def done(place: Workspace, job: Job) -> None:
             archive.writestr("data", "weights")
         write(folder / "training.pt", 5000)
         write(folder / "training.pt.prev", 5000)
+        write(folder / "reid_query_0123456789ab.npy", 300)
     elif job.kind == "finetune":
         write(folder / "finetune.pt", 700)
         write(folder / "picture.png")
@@ -104,7 +105,10 @@ def test_it_says_and_only_when_told_deletes_and_a_run_still_finds_all(
     temporary = old(write(place.records / ".record.abc", 10))
     fresh = write(place.job(finished.jobs[0].fingerprint) / ".encoder.pt.123", 10)
     expected = {
-        *(f"jobs/{mark['pretrain']}/{name}" for name in ("training.pt", "training.pt.prev")),
+        *(
+            f"jobs/{mark['pretrain']}/{name}"
+            for name in ("training.pt", "training.pt.prev", "reid_query_0123456789ab.npy")
+        ),
         f"jobs/{mark['finetune']}/finetune.pt",
         *(f"jobs/{mark['features']}/{name}" for name in ("train_x.npy", "meta.json")),
         "records/.record.abc",
@@ -119,7 +123,7 @@ def test_it_says_and_only_when_told_deletes_and_a_run_still_finds_all(
     assert sorted(place.root.rglob("*")) == before
 
     assert main([*line.split(), "--delete"]) == 0
-    assert "deleted 34 kB in 7 places" in capsys.readouterr().out
+    assert "deleted 34 kB in 8 places" in capsys.readouterr().out
     assert not temporary.exists() and fresh.exists() and not names(settings)
     assert all((place.root / name).exists() is False for name in expected)
     assert len(list(place.records.glob("*.json"))) == len(finished.jobs)
@@ -163,7 +167,7 @@ def test_encoders_of_other_code_go_and_those_of_todays_stay(
     encoder = f"jobs/{finished.jobs[0].fingerprint[:16]}/encoder.pt"
     assert encoder not in names(settings)
     hashed = fingerprint.source_hash
-    monkeypatch.setattr(fingerprint, "source_hash", lambda *modules: hashed(*modules) + "edited" * bool(modules))
+    monkeypatch.setattr(fingerprint, "source_hash", lambda *modules, **_: hashed(*modules) + "edited" * bool(modules))
     assert encoder in names(settings)
     assert "trains another" in next(
         i.why for i in garbage.items(Workspace(settings.workspace)) if "encoder of" in i.what
@@ -171,7 +175,7 @@ def test_encoders_of_other_code_go_and_those_of_todays_stay(
     main(["gc", "--workspace", str(settings.workspace), "--delete"])
     assert [job.kind for job in plan.make(REQUEST, settings).to_do()] == ["pretrain", "features", "knn", "finetune"]
     # A method that is not to be found here cannot be judged, so its encoder stays.
-    monkeypatch.setattr(fingerprint, "source_hash", lambda *modules: "")
+    monkeypatch.setattr(fingerprint, "source_hash", lambda *modules, **_: "")
     write(Workspace(settings.workspace).encoder(finished.jobs[0].fingerprint))
     assert not any("changed" in item.why for item in garbage.items(Workspace(settings.workspace)))
 
