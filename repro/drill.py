@@ -162,8 +162,8 @@ class Drill:
         self.pretrain = self.planned.jobs[0].fingerprint
         recipe = self.planned.jobs[0].spec["recipe"]["pretrain"]
         self.loads = recipe["epochs"] * (self.planned.jobs[0].spec["data"]["limit"] // recipe["batch"])
-        nodes = self._nodes(self.whole, 0.0)
-        runner = interrupt.Local(self.whole.processes, nodes[0], **self._about(self.whole, 0.0))
+        nodes = self.nodes(self.whole, 0.0)
+        runner = interrupt.Local(self.whole.processes, nodes[0], **self.about(self.whole, 0.0))
         runner.finish(nodes)
         found = self._records(self.whole)
         if len(found) != len(self.planned.jobs):
@@ -172,18 +172,18 @@ class Drill:
 
     def local(self, way: str, times: int) -> Score:
         """Interrupt the job so often in one of the ways of this machine (interrupt.LOCAL)."""
-        place = self._place(way)
-        nodes = self._nodes(place, _PAUSE)
-        runner = interrupt.Local(place.processes, nodes[0], **self._about(place, _PAUSE))
+        place = self.place(way)
+        nodes = self.nodes(place, _PAUSE)
+        runner = interrupt.Local(place.processes, nodes[0], **self.about(place, _PAUSE))
         spells = runner.interrupt(way, times, place.job(self.pretrain) / "training.pt")
         runner.finish(nodes[1:])
         return self._score(LOCAL[way], place, spells, runner.faults)
 
     def cluster(self, way: str, times: int, profile: Profile) -> Score:
         """Interrupt the job so often in one of the ways of SLURM (interrupt.CLUSTER)."""
-        place, pause = self._place(way), _PAUSE_OF_A_MINUTE if way == "slurm-limit" else _CLUSTER_PAUSE
-        nodes = self._nodes(place, pause)
-        runner = interrupt.Cluster(place.processes, nodes[0], **self._about(place, pause))
+        place, pause = self.place(way), _PAUSE_OF_A_MINUTE if way == "slurm-limit" else _CLUSTER_PAUSE
+        nodes = self.nodes(place, pause)
+        runner = interrupt.Cluster(place.processes, nodes[0], **self.about(place, pause))
         try:
             spells = runner.interrupt(way, times, profile)
         except NotPermitted as error:
@@ -202,7 +202,7 @@ class Drill:
         with ThreadPoolExecutor(len(ways)) as pool:
             return list(pool.map(one, ways))
 
-    def _place(self, way: str) -> Workspace:
+    def place(self, way: str) -> Workspace:
         """A workspace that shares the pictures."""
         place = Workspace(self.folder / way)
         place.root.mkdir()
@@ -210,7 +210,7 @@ class Drill:
         place.data.symlink_to(self.whole.data)
         return place
 
-    def _nodes(self, place: Workspace, pause: float) -> list[Node]:
+    def nodes(self, place: Workspace, pause: float) -> list[Node]:
         """The pre-training, and what follows it, which is not interrupted."""
         graph = plan.graph(self.planned, Settings(workspace=place.root))
         target = f"{__name__}:{work.__name__}"
@@ -220,7 +220,8 @@ class Drill:
             for node in graph
         ]
 
-    def _about(self, place: Workspace, pause: float) -> dict[str, Any]:
+    def about(self, place: Workspace, pause: float) -> dict[str, Any]:
+        """What whoever interrupts the job must know."""
         again = (retry, (str(place.root),))
         return {"total": self.loads, "pause": pause, "seed": self.seed, "again": again, "preload": _PRELOAD}
 
@@ -234,16 +235,16 @@ class Drill:
             begun=tuple(spell.begun * a_load for spell in spells),
             updates=self.updates,
             records=len(list(place.records.glob("*.json"))),
-            faults=(*faults, *self._lost(spells), *self._differences(place)),
+            faults=(*faults, *self.lost(spells), *self.differences(place)),
         )
 
-    def _lost(self, spells: Sequence[Spell]) -> Iterator[str]:
+    def lost(self, spells: Sequence[Spell]) -> Iterator[str]:
         """What was made again beyond what an interruption may cost."""
         for number, (before, after) in enumerate(itertools.pairwise(spells), 1):
-            if not before.reached - _AGAIN <= after.begun <= before.reached:
+            if not max(1, before.reached - _AGAIN) <= after.begun <= before.reached:
                 yield f"interruption {number}: stopped at load {before.reached}, went on from {after.begun}"
 
-    def _differences(self, place: Workspace) -> Iterator[str]:
+    def differences(self, place: Workspace) -> Iterator[str]:
         """What the job left otherwise than uninterrupted."""
         import torch
 

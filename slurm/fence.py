@@ -1,17 +1,19 @@
 """At most one attempt at a piece of work publishes what it wrote, whoever ran twice.
 
 A lock keeps two processes apart until a machine is given up for dead and its job queued again, and then wakes up. So
-every attempt takes the next number in a folder that all of them share, and with it the folders that the earlier ones
+every attempt takes the next number in a folder that all of them share, and from the earlier ones the folders that they
 write in:
 
-    2/        what attempt 2 is writing; it reaches its place by a rename or a link from here, or not at all
+    1/over        what attempt 1 wrote in is out of its reach
+    2/open        what attempt 2 is writing; it reaches its place by a rename or a link from here, or not at all
 
 SLURM's own count of restarts would not do: it begins anew when a job is submitted again.
 """
 
 from __future__ import annotations
 
-import shutil
+import errno
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,19 +38,22 @@ class Attempt:
 def claim(root: Path) -> Attempt:
     """The next attempt on the work that `root` belongs to; all earlier ones are over when this returns."""
     root.mkdir(parents=True, exist_ok=True)
+    fresh = root / f".{uuid.uuid4().hex}"
+    (fresh / "open").mkdir(parents=True)
     while True:
-        earlier = [int(path.name) for path in root.iterdir() if path.name.isdecimal()]
-        mine = Attempt(max(earlier, default=0) + 1, root / str(max(earlier, default=0) + 1))
+        number = 1 + max((int(path.name) for path in root.iterdir() if path.name.isdecimal()), default=0)
         try:
-            mine.folder.mkdir()  # one process alone gets the number, on any file system
+            fresh.rename(root / str(number))  # fails where there is one: its folder is never empty, and never goes
             break
-        except FileExistsError:
-            continue
-    for number in earlier:
-        over = root / f".{number}-{mine.number}"
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+    for earlier in range(1, number):
+        over = root / str(earlier) / "over"
         try:
-            (root / str(number)).rename(over)  # at once; what lies in it cannot be moved from there any more
+            over.with_name("open").rename(over)  # at once: nothing in it can be moved from there any more
         except FileNotFoundError:
             continue
-        shutil.rmtree(over, ignore_errors=True)
-    return mine
+        for path in over.iterdir():
+            path.unlink(missing_ok=True)
+    return Attempt(number, root / str(number) / "open")

@@ -268,13 +268,17 @@ class Local(_Drill):
             os.close(lock)
 
     def _spoil(self, file: Path, *, cut: bool) -> None:
+        if not file.exists():  # killed between two names
+            return
         raw = bytearray(file.read_bytes())
         place = self.random.randrange(len(raw))
         if cut:
             del raw[place:]
         else:
             raw[place] ^= 1 << self.random.randrange(8)
-        file.write_bytes(raw)
+        spoilt = file.with_name("spoilt")  # a file of its own: under the other name the same one may be linked
+        spoilt.write_bytes(raw)
+        spoilt.replace(file)
 
     def _wake(self, steps: Sequence[int], folder: Path) -> None:
         """Stop a worker, start another beside it, and wake the first while the second is stopped: it must end without

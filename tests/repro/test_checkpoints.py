@@ -12,7 +12,7 @@ import torch
 from repro import checkpoints
 from repro.errors import UserError
 from repro.stages.common import ENCODER, load_encoder
-from slurm.fence import Superseded
+from slurm import fence
 
 
 class Payload:
@@ -57,25 +57,21 @@ def test_a_flipped_byte_is_noticed(tmp_path: Path) -> None:
         checkpoints.load(path, "x")
 
 
-def test_an_older_attempt_that_wakes_up_replaces_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "c.pt"
-    with checkpoints.attempt(tmp_path):
-        checkpoints.save(path, {"form": "x", "n": 1})
-        older = checkpoints._attempts[tmp_path]
-        with checkpoints.attempt(tmp_path) as newer:  # as in another process
-            assert (older.number, newer.number) == (1, 2)
-            for number in (2, 3):
-                checkpoints.save(path, {"form": "x", "n": number})
-            before = {file.name: file.stat().st_mtime_ns for file in tmp_path.iterdir() if file.is_file()}
-            checkpoints._attempts[tmp_path] = older
-            with pytest.raises(Superseded):
-                checkpoints.save(path, {"form": "x", "n": 9})
-            assert before == {file.name: file.stat().st_mtime_ns for file in tmp_path.iterdir() if file.is_file()}
-            checkpoints._attempts[tmp_path] = newer
-            checkpoints.save(path, {"form": "x", "n": 4})
-            checkpoints._attempts[tmp_path] = older
-    assert sorted(before) == ["c.pt", "c.pt.prev"]
-    assert [checkpoints.load(tmp_path / name, "x")["n"] for name in ("c.pt", "c.pt.prev")] == [4, 3]
+def test_an_older_attempt_that_wakes_up_replaces_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, written = tmp_path / "c.pt", []
+    older = fence.claim(tmp_path / "attempts")  # of another process
+    with checkpoints.attempt(tmp_path) as newer:
+        assert (older.number, newer.number) == (1, 2)
+        for number in (1, 2, 3):
+            checkpoints.save(path, {"form": "x", "n": number})
+            written.append({file.name: file.stat().st_mtime_ns for file in tmp_path.iterdir() if file.is_file()})
+            with monkeypatch.context() as there:
+                there.setitem(checkpoints._attempts, tmp_path, older)
+                with pytest.raises(fence.Superseded):
+                    checkpoints.save(path, {"form": "x", "n": 9})
+            assert written[-1] == {f.name: f.stat().st_mtime_ns for f in tmp_path.iterdir() if f.is_file()}
+    assert sorted(written[-1]) == ["c.pt", "c.pt.prev"]
+    assert [checkpoints.load(tmp_path / name, "x")["n"] for name in ("c.pt", "c.pt.prev")] == [3, 2]
 
 
 @pytest.mark.parametrize("where", [0.3, 0.9])
