@@ -44,7 +44,7 @@ _REQUEST = plan.Request(
 _PRELOAD = ("repro.drill", "repro.stages.pretrain", "repro.stages.frozen", "repro.publish", "repro.processes")
 _AGAIN = 2  # loads that an interruption may cost: one that was not saved yet, and one whose checkpoint was spoilt
 # Seconds after each load. SLURM is slow to strike, and its shortest limit is a minute.
-_PAUSE, _CLUSTER_PAUSE, _PAUSE_OF_A_MINUTE = 0.05, 0.3, 2.0
+_PAUSE, _CLUSTER_PAUSE, _PAUSE_OF_A_MINUTE = 0.05, 0.3, 1.8
 _MOST = 10
 
 
@@ -222,8 +222,8 @@ class Drill:
 
     def about(self, place: Workspace, pause: float) -> dict[str, Any]:
         """What whoever interrupts the job must know."""
-        again = (retry, (str(place.root),))
-        return {"total": self.loads, "pause": pause, "seed": self.seed, "again": again, "preload": _PRELOAD}
+        again, seed = (retry, (str(place.root),)), f"{self.seed}|{place.root.name}"
+        return {"total": self.loads, "pause": pause, "seed": seed, "again": again, "preload": _PRELOAD}
 
     def _records(self, place: Workspace) -> dict[str, records.Record]:
         return records.by_fingerprint(records.read_all(place.records)[0])

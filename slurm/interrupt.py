@@ -105,12 +105,12 @@ class _Drill:
     """
 
     def __init__(
-        self, folder: Path, node: Node, *, total: int, pause: float, seed: int, again: Call, preload: Sequence[str]
+        self, folder: Path, node: Node, *, total: int, pause: float, seed: str, again: Call, preload: Sequence[str]
     ) -> None:
         """total: steps of the node, each of which takes `pause` seconds or more; again: what `retry` calls;
         preload: modules that are imported once for all processes."""
         self.place, self.node, self.total, self.pause, self.again = Folder(folder), node, total, pause, again
-        self.random = random.Random(f"{seed}|{folder.name}")
+        self.random = random.Random(seed)
         self.watch = Watch(self.place.progress(node.key))
         self.faults: list[str] = []
         self._context = multiprocessing.get_context("forkserver")
@@ -319,12 +319,16 @@ class NotPermitted(Exception):
     """SLURM does not let us do this, or it would harm others."""
 
 
+_SUBMITTING = threading.Lock()  # it redirects the process's stderr for a moment
+
+
 class Cluster(_Drill):
     """Interrupts a node that runs on SLURM."""
 
     def interrupt(self, way: str, times: int, profile: Profile) -> list[Spell]:
         """Interrupt the node that often, let it end, and return its spells. Raises NotPermitted."""
-        cluster.submit(Graph([self.node]), folder=self.place.root, profile=profile)
+        with _SUBMITTING:
+            cluster.submit(Graph([self.node]), folder=self.place.root, profile=profile)
         with self.tidy():
             for before, step in enumerate(self.steps(times) if way != "slurm-limit" else [1] * times):
                 if not self.watch.until(step, self._lives(), before, _CLUSTER_TICK):

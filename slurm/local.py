@@ -76,7 +76,7 @@ def run(
         memory_gb or _memory_gb(),
         list(gpus if gpus is not None else _gpus() if asks_for_gpus else ()),
     )
-    state = _Run(graph, Folder(folder), pool, code, on_event, limits or {})
+    state = _Run(graph, Folder(folder), pool, code, on_event, {} if limits is None else limits)
     try:
         while state.waiting or state.running:
             state.heed_cancels()
