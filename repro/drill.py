@@ -1,8 +1,8 @@
 """`drill`: a short job, interrupted at random in every way there is, must leave what it leaves uninterrupted.
 
 The job is a tiny pre-training and its k-NN, in a workspace of its own for each way; slurm.interrupt does the damage.
-Its processes differ from those of a run in two things that no number depends on: they save a checkpoint after every
-load instead of every 30 seconds, and pause there.
+Its processes run on the CPU and differ from those of a run in two things that no number depends on: they save a
+checkpoint after every load instead of every 30 seconds, and pause there.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,9 @@ def run(settings: Settings, seed: int, times: int) -> int:
         scores.append(drill.local(way, times))
         _say(scores[-1])
     if slurm:
-        scores += drill.together([way for way in CLUSTER if way != "down"], times, slurm, _say)
+        # A limit takes a minute, and a machine that goes down takes all along that run on it.
+        often = {way: 1 if way == "slurm-limit" else times for way in CLUSTER if way != "down"}
+        scores += drill.together(often, slurm, len(often), _say)
         scores.append(drill.cluster("down", 1, slurm))
         _say(scores[-1])
     print(f"\n{table(scores)}")
@@ -139,6 +142,7 @@ def work(workspace: str, jobs: Sequence[Mapping[str, Any]], pause: float) -> Non
         report(done, total, info)
         time.sleep(pause)
 
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # bits are promised on CPUs
     pretrain._SAVE_EVERY = 0.0
     progress._SECONDS_BETWEEN = 0.0
     progress.report = slowly
@@ -191,16 +195,22 @@ class Drill:
         runner.finish(nodes[1:])
         return self._score(CLUSTER[way], place, spells, runner.faults)
 
-    def together(self, ways: Sequence[str], times: int, profile: Profile, say: Any = lambda score: None) -> list[Score]:
-        """Several ways of SLURM side by side: most of their time is waiting. Its limits take a minute each: one."""
+    def together(
+        self,
+        times: Mapping[str, int],
+        profile: Profile,
+        at_once: int,
+        say: Callable[[Score], None] = lambda score: None,
+    ) -> list[Score]:
+        """Several ways of SLURM, so often each, and so many side by side: most of their time is waiting."""
 
         def one(way: str) -> Score:
-            score = self.cluster(way, 1 if way == "slurm-limit" else times, profile)
+            score = self.cluster(way, times[way], profile)
             say(score)
             return score
 
-        with ThreadPoolExecutor(len(ways)) as pool:
-            return list(pool.map(one, ways))
+        with ThreadPoolExecutor(at_once) as pool:
+            return list(pool.map(one, times))
 
     def place(self, way: str) -> Workspace:
         """A workspace that shares the pictures."""

@@ -383,4 +383,7 @@ class Cluster(_Drill):
         except ValueError as error:
             raise NotPermitted(str(error)) from None
         time.sleep(1)
-        scheduler.ask([*change, "state=resume"])
+        with contextlib.suppress(ValueError):  # many a cluster takes it back by itself
+            scheduler.ask([*change, "state=resume"])
+        if "down" in scheduler.ask(["sinfo", f"--nodes={node}", "--noheader", "--format=%T"]):
+            self.faults.append(f"{node} is still down: {' '.join([*change, 'state=resume'])}")

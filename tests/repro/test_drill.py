@@ -1,9 +1,10 @@
 """Interrupted at random in every way, the same job leaves the same bits. The interruptions of this file are counted:
-thirty on this machine, and at least six on SLURM (of which the drill makes ten)."""
+thirty on this machine, and seven on SLURM."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -100,12 +101,26 @@ def test_the_table_and_the_exit_status(
     assert "--times 99: " in capsys.readouterr().err
 
 
-@pytest.mark.slurm
-def test_on_slurm_too(drilled: Drill) -> None:
+@pytest.fixture
+def real_slurm() -> None:
     if reason := cluster.available():
         pytest.skip(f"{reason} (tests/slurm/cluster.sh starts one)")
-    scores = drilled.together([way for way in CLUSTER if way != "down"], 2, Profile())
-    scores.append(drilled.cluster("down", 1, Profile()))
-    assert [score.faults for score in scores] == [()] * 6
-    assert [score.interruptions for score in scores] == [2, 2, 2, 2, 1, 1]
+
+
+@pytest.mark.slurm
+@pytest.mark.usefixtures("real_slurm")
+def test_seven_interruptions_on_slurm(drilled: Drill) -> None:
+    times = {"slurm-limit": 1, "requeue": 1, "preempt": 1, "scancel": 2, "slurm-kill": 2}
+    scores = drilled.together(times, Profile(), at_once=2)  # others test beside us, on the same four slots
+    assert [(score.way, score.faults) for score in scores] == [(CLUSTER[way], ()) for way in times]
+    assert [score.interruptions for score in scores] == list(times.values())
     assert all(score.begun[1] > 0 and score.records == 3 for score in scores)
+
+
+@pytest.mark.slurm
+@pytest.mark.usefixtures("real_slurm")
+def test_a_node_that_goes_down(drilled: Drill) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        pytest.skip("it would take the jobs of tests beside it along")
+    score = drilled.cluster("down", 1, Profile())
+    assert (score.faults, score.interruptions, score.records) == ((), 1, 3) and score.begun[1] > 0
