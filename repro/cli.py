@@ -178,6 +178,17 @@ def build_parser() -> argparse.ArgumentParser:
     group = _executor_options(verb)
     group.add_argument("--executor", metavar="NAME", help="auto (default), local or slurm")
 
+    verb = verbs.add_parser("drill", help="interrupt a short job in every way and see that its results stay the same")
+    verb.add_argument("--seed", type=int, default=0, metavar="N", help="of the steps to strike at (default: 0)")
+    verb.add_argument("--times", type=int, default=2, metavar="N", help="interruptions in each way (default: 2)")
+    verb.add_argument(
+        "--workspace", metavar="DIR", help="folder to make a throw-away folder in (default: ./repro-work)"
+    )
+    verb.add_argument("--cluster", metavar="NAME", help="profile of the SLURM cluster: a name, or FILE.toml")
+    verb.add_argument(
+        "--executor", metavar="NAME", help="auto (default: on SLURM too where it answers), local or slurm"
+    )
+
     verb = verbs.add_parser("methods", help="list methods with paper, variants and tracks; --cost: what they cost")
     verb.add_argument("name", nargs="?", help="one method: its recipe on every track; with --cost: its variants")
     verb.add_argument("--cost", action="store_true", help="measure operations, updates and memory beside MoCo-v3")
@@ -370,6 +381,10 @@ def _dispatch(options: argparse.Namespace) -> int:
                 _settings(options), options.track, options.method, options.seed, lambda line: print(line, flush=True)
             )
             return 1 if faults else 0
+        case "drill":
+            from repro import drill
+
+            return drill.run(_settings(options), options.seed, options.times)
         case "methods":
             return _methods(options)
         case "protocols":

@@ -3,7 +3,8 @@
     run(workspace, jobs)      called by the executors in a process of its own
 
 A job that has its record is passed over, so a process may be started any number of times. A job that fails takes those
-that need it with it; the others go on, and the process ends with status 1.
+that need it with it; the others go on, and the process ends with status 1. Of several attempts at a job only the newest
+writes checkpoints or a record: an older one that wakes up ends there, as one that found another at work.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from repro import fingerprint, records, snapshot
 from repro.data.types import Where
 from repro.errors import Stopped, UserError, unwritable
 from repro.workspace import Workspace
-from slurm import progress
+from slurm import progress, worker
+from slurm.fence import Superseded
 
 if TYPE_CHECKING:
     from repro.stages.common import Outcome, Task
@@ -48,6 +50,8 @@ STAGES = {
 
 def run(workspace: str, jobs: Sequence[Mapping[str, Any]]) -> None:
     """Do the jobs that have no record yet. Where some fail, ends with SystemExit and a line that says which and why."""
+    from repro import checkpoints
+
     snapshot.code()  # remembered now: the files may change while we run
     place = Workspace(Path(workspace))
     done = records.by_fingerprint(records.read_all(place.records)[0])
@@ -63,14 +67,20 @@ def run(workspace: str, jobs: Sequence[Mapping[str, Any]]) -> None:
             continue
         name = f"{job['kind']} {job['method']}{':' + job['variant'] if job['variant'] else ''} seed {job['seed']}"
         try:
-            made = _one(place, job)
-            if made is None:
-                return
-            record, scratch = made
-            path, ours = records.write(place.records, record)
+            with checkpoints.attempt(place.job(mark)) if _writes() else contextlib.nullcontext() as attempt:
+                made = _one(place, job)
+                if made is None or attempt is None:
+                    return
+                record, scratch = made
+                record["provenance"]["attempt"] = attempt.number
+                attempt.require()
+                path, ours = records.write(place.records, record)
         except Stopped:
             print(f"{name}: stopped on request, it goes on from its checkpoint", flush=True)
             raise SystemExit(143) from None
+        except Superseded as error:
+            print(f"{name}: {error}; this one leaves no result", flush=True)
+            raise SystemExit(worker.BUSY) from None
         except (UserError, ValueError, FileNotFoundError) as error:
             failed[mark] = str(error)
             if not isinstance(error, UserError):  # ours are one line on purpose; a foreign one needs its origin
@@ -94,6 +104,11 @@ def run(workspace: str, jobs: Sequence[Mapping[str, Any]]) -> None:
         reasons.append(f"{name}: {failed[mark]}")
     if reasons:
         raise SystemExit("; ".join(reasons))
+
+
+def _writes() -> bool:
+    """Whether this is the process that writes, of those that share a job: see repro.distributed."""
+    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
 
 
 def _one(place: Workspace, job: Mapping[str, Any]) -> tuple[records.Record, tuple[str, ...]] | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -47,11 +48,13 @@ def run(
     code: Path | None = None,
     on_event: Callable[[Event], None] = lambda event: None,
     grace: float = 10.0,
+    limits: Mapping[str, float] | None = None,
 ) -> dict[str, Outcome]:
     """Run every node and return how each ended, whatever became of the others.
 
     A node that wants more than there is runs when it has the whole machine; its threads are never more than its cores.
-    `Resources.minutes` bind only a cluster; a node's several processes, wherever they were to run, all run here.
+    `Resources.minutes` bind only a cluster: on a machine that may be slow there are no time limits but those that the
+    caller sets. A node's several processes, wherever they were to run, all run here.
 
     Args:
         folder: see slurm.folder. Two runs on one folder never run a node twice at the same time; the second waits
@@ -61,6 +64,8 @@ def run(
         code: folder that the processes' modules are imported from before all others.
         on_event: called from this thread. Whatever it raises ends the run.
         grace: seconds between SIGTERM and SIGKILL when the run is cut short.
+        limits: seconds that a node may run, by its key; then it is ended as one that is cancelled, and has failed. They
+            are looked up as it runs.
 
     Raises:
         ValueError: before anything runs, where a node's several processes want more GPUs than there are.
@@ -74,7 +79,7 @@ def run(
     )
     for node in graph:
         pool.fit(node.resources)
-    state = _Run(graph, Folder(folder), pool, code, on_event)
+    state = _Run(graph, Folder(folder), pool, code, on_event, {} if limits is None else limits)
     try:
         while state.waiting or state.running:
             state.heed_cancels()
@@ -145,6 +150,7 @@ class _Child:
     started: float
     progress: Progress | None = None
     kill_at: float | None = None  # it was told to end, and has until then (monotonic time)
+    late: bool = False  # it was told so because of its time limit
 
     def signal(self, number: signal.Signals) -> None:
         """To the whole process group. Only called while the leader is not yet reaped, so that its number is ours."""
@@ -159,9 +165,15 @@ class _Run:
     """The state of one `run`."""
 
     def __init__(
-        self, graph: Graph, folder: Folder, pool: _Pool, code: Path | None, on_event: Callable[[Event], None]
+        self,
+        graph: Graph,
+        folder: Folder,
+        pool: _Pool,
+        code: Path | None,
+        on_event: Callable[[Event], None],
+        limits: Mapping[str, float],
     ) -> None:
-        self.folder, self.pool, self.code, self.on_event = folder, pool, code, on_event
+        self.folder, self.pool, self.code, self.on_event, self.limits = folder, pool, code, on_event, limits
         self.waiting: dict[str, Node] = {node.key: node for node in graph}
         self.running: dict[str, _Child] = {}
         self.outcomes: dict[str, Outcome] = {}
@@ -176,11 +188,15 @@ class _Run:
         self.look_for_cancels = 0.0
 
     def heed_cancels(self) -> None:
-        """End what somebody asked to end. A child gets SIGTERM, and SIGKILL when it does not heed that."""
+        """End what somebody asked to end, or what has run too long. A child gets SIGTERM, and SIGKILL when it does not
+        heed that."""
         now = time.monotonic()
         for child in self.running.values():
             if child.kill_at is not None and now >= child.kill_at:
                 child.signal(signal.SIGKILL)
+            elif child.kill_at is None and time.time() >= child.started + self.limits.get(child.node.key, math.inf):
+                child.late, child.kill_at = True, now + _GRACE
+                child.signal(signal.SIGTERM)
         if now < self.look_for_cancels:
             return
         self.look_for_cancels = now + _CANCEL_TICK
@@ -194,6 +210,12 @@ class _Run:
 
     def _cancelled(self, node: Node) -> None:
         outcome = Outcome(node.key, "cancelled", "on request", ended=time.time(), digest=node.digest)
+        self.folder.write_outcome(outcome)
+        self._finish(node, outcome)
+
+    def _too_late(self, node: Node) -> None:
+        reason = f"reached its time limit of {self.limits[node.key]:.0f} s; done again, it goes on from its checkpoint"
+        outcome = Outcome(node.key, "failed", reason, ended=time.time(), digest=node.digest)
         self.folder.write_outcome(outcome)
         self._finish(node, outcome)
 
@@ -263,7 +285,7 @@ class _Run:
                 if child.process.returncode == worker.BUSY:
                     self.waiting[key] = child.node  # somebody was faster
                 elif child.kill_at is not None and not worker.finished_since(self.folder, child.node, child.started):
-                    self._cancelled(child.node)
+                    self._too_late(child.node) if child.late else self._cancelled(child.node)
                 else:
                     self._finish(child.node, self._outcome(child))
 

@@ -12,6 +12,7 @@ import torch
 from repro import checkpoints
 from repro.errors import UserError
 from repro.stages.common import ENCODER, load_encoder
+from slurm import fence
 
 
 class Payload:
@@ -54,6 +55,38 @@ def test_a_flipped_byte_is_noticed(tmp_path: Path) -> None:
     path.write_bytes(raw)
     with pytest.raises(UserError, match="damaged"):
         checkpoints.load(path, "x")
+
+
+def test_an_older_attempt_that_wakes_up_replaces_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, written = tmp_path / "c.pt", []
+    older = fence.claim(tmp_path / "attempts")  # of another process
+    with checkpoints.attempt(tmp_path) as newer:
+        assert (older.number, newer.number) == (1, 2)
+        for number in (1, 2, 3):
+            checkpoints.save(path, {"form": "x", "n": number})
+            written.append({file.name: file.stat().st_mtime_ns for file in tmp_path.iterdir() if file.is_file()})
+            with monkeypatch.context() as there:
+                there.setitem(checkpoints._attempts, tmp_path, older)
+                with pytest.raises(fence.Superseded):
+                    checkpoints.save(path, {"form": "x", "n": 9})
+            assert written[-1] == {f.name: f.stat().st_mtime_ns for f in tmp_path.iterdir() if f.is_file()}
+    assert sorted(written[-1]) == ["c.pt", "c.pt.prev"]
+    assert [checkpoints.load(tmp_path / name, "x")["n"] for name in ("c.pt", "c.pt.prev")] == [3, 2]
+
+
+@pytest.mark.parametrize("where", [0.3, 0.9])
+def test_a_damaged_one_never_takes_the_place_of_the_good_one_before_it(tmp_path: Path, where: float) -> None:
+    """Damaged, one save, damaged again: what was good all the time is still there to go on from."""
+    path = tmp_path / "c.pt"
+    with checkpoints.attempt(tmp_path):
+        for number in (1, 2):
+            checkpoints.save(path, {"form": "x", "n": number, "w": torch.ones(10_000)})
+        for number in (3, 4):
+            path.write_bytes(path.read_bytes()[: int(where * path.stat().st_size)])
+            state, note = checkpoints.load_latest(path, "x")
+            assert state is not None and state["n"] == 1 and "truncated" in note
+            checkpoints.save(path, {"form": "x", "n": number, "w": torch.ones(10_000)})
+    assert checkpoints.load(path, "x")["n"] == 4
 
 
 def plant(path: Path, target: Path, zipped: bool) -> None:

@@ -163,6 +163,20 @@ def test_progress_reaches_the_caller(tmp_path: Path) -> None:
         assert (steps[-1], reports[-1].total, reports[-1].info) == (4, 4, {"loss": 1.0})
 
 
+def test_a_node_that_runs_longer_than_its_limit_is_ended_and_has_failed(tmp_path: Path) -> None:
+    pids, limits = tmp_path / "pids", {}
+
+    def heed(event: Event) -> None:
+        if event.kind == "started" and event.key == "long":
+            limits["long"] = 1.5
+
+    nodes = [node("long", "wait_with_child", pids=str(pids)), node("child", "add", "long", a=1, b=1)]
+    outcomes = run(tmp_path, *nodes, node("other", "count", total=10), limits=limits, on_event=heed)
+    assert (outcomes["long"].state, outcomes["child"].state, outcomes["other"].state) == ("failed", "blocked", "done")
+    assert outcomes["long"].reason.startswith("reached its time limit of 2 s")
+    assert not pids.exists() or Path(f"{pids}.farewell").exists(), "it was asked to end"
+
+
 def test_kill_9_of_a_child_leaves_the_others_and_none_of_its_own(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
 

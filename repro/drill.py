@@ -1,0 +1,286 @@
+"""`drill`: a short job, interrupted at random in every way there is, must leave what it leaves uninterrupted.
+
+The job is a tiny pre-training and its k-NN, in a workspace of its own for each way; slurm.interrupt does the damage.
+Its processes run on the CPU and differ from those of a run in two things that no number depends on: they save a
+checkpoint after every load instead of every 30 seconds, and pause there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from repro import plan, records, show
+from repro.errors import UserError
+from repro.settings import Settings, require_writable
+from repro.workspace import Workspace
+from slurm import cluster, interrupt
+from slurm.graph import Node
+from slurm.interrupt import CLUSTER, LOCAL, NotPermitted, Spell
+from slurm.profile import Profile
+
+_REQUEST = plan.Request(
+    ("aps",),
+    evaluations=("knn",),
+    overrides=(
+        "data.limit=50",
+        "pretrain.epochs=10",
+        "pretrain.batch=16",
+        "pretrain.warmup_epochs=0",
+        "network.depth=1",
+        "network.dim=24",
+        "knn.ks=[1]",
+    ),
+)
+_PRELOAD = ("repro.drill", "repro.stages.pretrain", "repro.stages.frozen", "repro.publish", "repro.processes")
+_AGAIN = 2  # loads that an interruption may cost: one that was not saved yet, and one whose checkpoint was spoilt
+# Seconds after each load. SLURM is slow to strike, and its shortest limit is a minute.
+_PAUSE, _CLUSTER_PAUSE, _PAUSE_OF_A_MINUTE = 0.05, 0.3, 1.8
+_MOST = 10
+
+
+@dataclass(frozen=True)
+class Score:
+    """How one way went: the update that each process began at, `updates` in all, and what was not as it must be."""
+
+    way: str
+    begun: tuple[int, ...]
+    updates: int
+    records: int
+    faults: tuple[str, ...]
+    passed_over: str = ""
+
+    @property
+    def interruptions(self) -> int:
+        return max(len(self.begun) - 1, 0)
+
+    def row(self) -> list[str]:
+        """This way's line of the table."""
+        if self.passed_over:
+            return [self.way, "0", f"passed over: {self.passed_over}", "", ""]
+        begun = ", ".join(str(update) for update in self.begun[1:])
+        equal = "no" if self.faults else "yes"
+        return [self.way, str(self.interruptions), f"{begun} of {self.updates}", equal, f"{self.records} of 3"]
+
+
+def run(settings: Settings, seed: int, times: int) -> int:
+    """Drill on this machine, and on SLURM where it answers; prints the score, returns the exit status."""
+    slurm = _slurm(settings)
+    require_writable(settings.workspace)
+    if not 1 <= times <= _MOST:
+        raise UserError(f"--times {times}: the job is short; interrupt it once to {_MOST} times in each way")
+    folder = Path(tempfile.mkdtemp(prefix="drill-", dir=settings.workspace.resolve()))  # machines of a cluster see it
+    print(f"seed {seed}: --seed {seed} strikes at the same steps again", flush=True)
+    drill = Drill(folder, seed)
+    scores = []
+    for way in LOCAL:
+        scores.append(drill.local(way, times))
+        _say(scores[-1])
+    if slurm:
+        # A limit takes a minute, and a machine that goes down takes all along that run on it.
+        often = {way: 1 if way == "slurm-limit" else times for way in CLUSTER if way != "down"}
+        scores += drill.together(often, slurm, len(often), _say)
+        scores.append(drill.cluster("down", 1, slurm))
+        _say(scores[-1])
+    print(f"\n{table(scores)}")
+    for score in scores:
+        for fault in score.faults:
+            print(f"{score.way}: {fault}")
+    if any(score.faults for score in scores):
+        print(f"kept for a look: {folder}")
+        return 1
+    shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+def table(scores: Sequence[Score]) -> str:
+    """The score, and what it comes to."""
+    rows = show.table([score.row() for score in scores], ["way", "times", "went on from update", "equal", "records"])
+    struck, held = (sum(score.interruptions for score in scores), [s for s in scores if not s.passed_over])
+    equal = sum(not score.faults for score in held)
+    return f"{rows}\n\n{struck} interruptions; {equal} of {len(held)} ways leave what no interruption leaves"
+
+
+def _slurm(settings: Settings) -> Profile | None:
+    if settings.executor == "local":
+        return None
+    if reason := cluster.available():
+        if settings.executor == "slurm":
+            raise UserError(reason)
+        return None
+    try:
+        return Profile.load(settings.cluster)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def _say(score: Score) -> None:
+    print(
+        f"{score.way}: {'passed over' if score.passed_over else 'NOT equal' if score.faults else 'equal'}", flush=True
+    )
+
+
+def work(workspace: str, jobs: Sequence[Mapping[str, Any]], pause: float) -> None:
+    """What a process of the drill runs: the jobs, with a checkpoint, a report and a pause after every load."""
+    from repro import jobs as stages
+    from repro.stages import pretrain
+    from slurm import progress
+
+    report = progress.report
+
+    def slowly(done: int, total: int, info: dict[str, Any] | None = None) -> None:
+        report(done, total, info)
+        time.sleep(pause)
+
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # bits are promised on CPUs
+    pretrain._SAVE_EVERY = 0.0
+    progress._SECONDS_BETWEEN = 0.0
+    progress.report = slowly
+    stages.run(workspace, jobs)
+
+
+def retry(workspace: str) -> None:
+    """`repro retry` in that workspace."""
+    from repro import processes
+
+    processes.retry(Settings(workspace=Path(workspace)), [])
+
+
+class Drill:
+    """Interrupts the job and compares what it leaves with what it leaves uninterrupted, which is made first."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder, self.seed = folder, seed
+        self.whole = Workspace(folder / "whole")
+        self.planned = plan.make(_REQUEST, Settings(workspace=self.whole.root))
+        self.pretrain = self.planned.jobs[0].fingerprint
+        recipe = self.planned.jobs[0].spec["recipe"]["pretrain"]
+        self.loads = recipe["epochs"] * (self.planned.jobs[0].spec["data"]["limit"] // recipe["batch"])
+        nodes = self.nodes(self.whole, 0.0)
+        runner = interrupt.Local(self.whole.processes, nodes[0], **self.about(self.whole, 0.0))
+        runner.finish(nodes)
+        found = self._records(self.whole)
+        if len(found) != len(self.planned.jobs):
+            raise UserError(f"the job fails without any interruption; see {self.whole.processes / 'logs'}")
+        self.updates = int(found[self.pretrain]["cost"]["updates"])
+
+    def local(self, way: str, times: int) -> Score:
+        """Interrupt the job so often in one of the ways of this machine (interrupt.LOCAL)."""
+        place = self.place(way)
+        nodes = self.nodes(place, _PAUSE)
+        runner = interrupt.Local(place.processes, nodes[0], **self.about(place, _PAUSE))
+        spells = runner.interrupt(way, times, place.job(self.pretrain) / "training.pt")
+        runner.finish(nodes[1:])
+        return self._score(LOCAL[way], place, spells, runner.faults)
+
+    def cluster(self, way: str, times: int, profile: Profile) -> Score:
+        """Interrupt the job so often in one of the ways of SLURM (interrupt.CLUSTER)."""
+        place, pause = self.place(way), _PAUSE_OF_A_MINUTE if way == "slurm-limit" else _CLUSTER_PAUSE
+        nodes = self.nodes(place, pause)
+        runner = interrupt.Cluster(place.processes, nodes[0], **self.about(place, pause))
+        try:
+            spells = runner.interrupt(way, times, profile)
+        except NotPermitted as error:
+            return Score(CLUSTER[way], (), 0, 0, (), str(error))
+        runner.finish(nodes[1:])
+        return self._score(CLUSTER[way], place, spells, runner.faults)
+
+    def together(
+        self,
+        times: Mapping[str, int],
+        profile: Profile,
+        at_once: int,
+        say: Callable[[Score], None] = lambda score: None,
+    ) -> list[Score]:
+        """Several ways of SLURM, so often each, and so many side by side: most of their time is waiting."""
+
+        def one(way: str) -> Score:
+            score = self.cluster(way, times[way], profile)
+            say(score)
+            return score
+
+        with ThreadPoolExecutor(at_once) as pool:
+            return list(pool.map(one, times))
+
+    def place(self, way: str) -> Workspace:
+        """A workspace that shares the pictures."""
+        place = Workspace(self.folder / way)
+        place.root.mkdir()
+        self.whole.data.mkdir(exist_ok=True)
+        place.data.symlink_to(self.whole.data)
+        return place
+
+    def nodes(self, place: Workspace, pause: float) -> list[Node]:
+        """The pre-training, and what follows it, which is not interrupted."""
+        graph = plan.graph(self.planned, Settings(workspace=place.root))
+        target = f"{__name__}:{work.__name__}"
+        wanted = dataclasses.replace(next(iter(graph)).resources, minutes=1 if pause == _PAUSE_OF_A_MINUTE else 10)
+        return [
+            dataclasses.replace(node, target=target, args={**node.args, "pause": pause}, resources=wanted, after=())
+            for node in graph
+        ]
+
+    def about(self, place: Workspace, pause: float) -> dict[str, Any]:
+        """What whoever interrupts the job must know."""
+        again, seed = (retry, (str(place.root),)), f"{self.seed}|{place.root.name}"
+        return {"total": self.loads, "pause": pause, "seed": seed, "again": again, "preload": _PRELOAD}
+
+    def _records(self, place: Workspace) -> dict[str, records.Record]:
+        return records.by_fingerprint(records.read_all(place.records)[0])
+
+    def _score(self, way: str, place: Workspace, spells: Sequence[Spell], faults: Sequence[str]) -> Score:
+        a_load = self.updates // self.loads
+        return Score(
+            way=way,
+            begun=tuple(spell.begun * a_load for spell in spells),
+            updates=self.updates,
+            records=len(list(place.records.glob("*.json"))),
+            faults=(*faults, *self.lost(spells), *self.differences(place)),
+        )
+
+    def lost(self, spells: Sequence[Spell]) -> Iterator[str]:
+        """What was made again beyond what an interruption may cost."""
+        for number, (before, after) in enumerate(itertools.pairwise(spells), 1):
+            if not max(1, before.reached - _AGAIN) <= after.begun <= before.reached:
+                yield f"interruption {number}: stopped at load {before.reached}, went on from {after.begun}"
+
+    def differences(self, place: Workspace) -> Iterator[str]:
+        """What the job left otherwise than uninterrupted."""
+        import torch
+
+        from repro import checkpoints
+        from repro.stages.common import ENCODER
+
+        whole, found = self._records(self.whole), self._records(place)
+        files = [path.name for path in place.records.glob("*.json")]
+        if sorted(files) != sorted(path.name for path in self.whole.records.glob("*.json")):
+            yield f"its records are {', '.join(sorted(files)) or 'none'}"
+            return
+        for mark, record in whole.items():
+            if found[mark]["metrics"] != record["metrics"]:
+                yield f"the metrics of {record['kind']} differ"
+        if found[self.pretrain]["cost"]["updates"] != self.updates:
+            yield f"it counts {found[self.pretrain]['cost']['updates']} updates"
+        encoders = [checkpoints.load(p.encoder(self.pretrain), ENCODER)["weights"] for p in (self.whole, place)]
+        if encoders[0].keys() != encoders[1].keys() or not all(
+            torch.equal(value, encoders[1][name]) for name, value in encoders[0].items()
+        ):
+            yield "the weights of the encoder differ"
+        if _log(self.whole.job(self.pretrain)) != _log(place.job(self.pretrain)):
+            yield "the logs of the training differ"
+
+
+def _log(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a training log without their times."""
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
