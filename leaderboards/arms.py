@@ -108,11 +108,30 @@ class Arm:
         """Cost of the pre-trainings behind them by seed, for the seeds that have it: of an import nothing is known."""
         return {} if self.imported else _present(self.origins, "cost", key)
 
+    @property
+    def newest(self) -> str:
+        """Date of its last record, or ""."""
+        return max(str(entry(record, "provenance", "date") or "") for record in self.records.values())
+
     def trials(self) -> list[int]:
         """Tuning trials spent on this arm, one entry a distinct count."""
         origins = () if self.imported else self.origins.values()
         found = (entry(record, "provenance", "trials") for record in origins)
         return sorted({count for count in found if isinstance(count, int)})
+
+
+def unlike(a: Arm, b: Arm) -> int:
+    """In how many keys that both recipes have they differ: what two arms should share, beside their setting."""
+    recipes = [
+        {
+            (table, key): value
+            for table, values in (entry(next(iter(arm.origins.values()), {}), "details", "recipe") or {}).items()
+            if isinstance(values, Mapping)
+            for key, value in values.items()
+        }
+        for arm in (a, b)
+    ]
+    return sum(recipes[0][key] != recipes[1][key] for key in recipes[0].keys() & recipes[1].keys())
 
 
 def _present(records: Mapping[int, Record], table: str, key: str) -> dict[int, float]:

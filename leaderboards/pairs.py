@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from operator import methodcaller
 from typing import Any
 
-from leaderboards.arms import MAIN_METRICS, OURS, Arm, Record, arms, kind_of
+from leaderboards.arms import MAIN_METRICS, OURS, Arm, Record, arms, kind_of, unlike
 from leaderboards.claims import TRACKS, Claim
 from leaderboards.statistics import Mean, paired
 
@@ -69,16 +69,20 @@ def named(claims: Sequence[Claim]) -> list[tuple[str, str]]:
 def fullest(
     ours: Iterable[Arm], theirs: Iterable[Arm], read: Callable[[Arm], Mapping[int, Any]]
 ) -> tuple[Arm, Arm] | None:
-    """The two arms of one table with the most seeds in common; of equals, those of equal epochs.
+    """The two arms of one table with the most seeds in common.
+
+    Of equals those of equal epochs, then those of the likest recipes, then the newest.
 
     read: what is to be compared of an arm, by seed.
     """
     others = list(theirs)
     pairs = [(a, b) for a in ours for b in others if a.setting.scope == b.setting.scope]
 
-    def shared(pair: tuple[Arm, Arm]) -> tuple[int, bool, str]:
+    def shared(pair: tuple[Arm, Arm]) -> tuple[int, bool, int, str, str]:
         a, b = pair
-        return len(read(a).keys() & read(b).keys()), a.setting == b.setting, f"{a.label}{b.label}"
+        seeds = read(a).keys() & read(b).keys()
+        alike = a.setting == b.setting, -unlike(a, b)
+        return len(seeds), *alike, min(a.newest, b.newest), f"{a.label}{b.label}"
 
     best = max(pairs, key=shared, default=None)
     return best if best and shared(best)[0] else None

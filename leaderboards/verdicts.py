@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from leaderboards import statistics
-from leaderboards.arms import OURS, Arm, Record, Setting, arms, entry, kind_of
+from leaderboards.arms import OURS, Arm, Record, Setting, arms, entry, kind_of, unlike
 from leaderboards.claims import NO_TRACK, Claim, arm_name, tracks_of
 from leaderboards.statistics import Mean, holm
 
@@ -294,13 +294,15 @@ def _reader(claim: Claim, own: bool) -> Callable[[Arm], dict[int, float]]:
     return lambda arm: arm.values(metric)
 
 
-def _preference(pair: tuple[Arm, Arm], read: Callable[[Arm], dict[int, float]]) -> tuple[bool, int, int, str]:
-    """Equal tuning first, then the most pairs, then the longest schedule; never by the values themselves."""
+def _preference(pair: tuple[Arm, Arm], read: Callable[[Arm], dict[int, float]]) -> tuple[bool, int, int, int, str, str]:
+    """Equal tuning, then most pairs, likest recipes, longest schedule, newest records: never by the values."""
     a, b = pair
     return (
         a.trials() == b.trials(),
         len(read(a).keys() & read(b).keys()),
+        -unlike(a, b),
         a.setting.epochs or 0,
+        min(a.newest, b.newest),
         f"{a.setting}{a.label}{b.label}",
     )
 

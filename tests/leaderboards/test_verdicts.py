@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from operator import methodcaller
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,10 @@ import numpy.typing as npt
 import pytest
 from scipy import stats
 
+from leaderboards import verdicts
+from leaderboards.arms import arms, unlike
 from leaderboards.claims import Claim
+from leaderboards.pairs import fullest
 from leaderboards.statistics import Mean, block_model, holm, own, paired
 from leaderboards.verdicts import COMPUTE, both, judge, verdict
 
@@ -431,3 +435,26 @@ def test_a_claim_that_holds_only_at_equal_epochs_says_so(make: Make) -> None:
 def test_a_cost_has_one_basis(make: Make) -> None:
     claim = replace(DIRECTION, evaluation="cost", metric="flops", better="lower", proxies={"mini": 0.1})
     assert len(both([claim], costly(make, [0.4, 0.4, 0.4], "flops"), "mini")["d"]) == 1
+
+
+def test_of_several_recipes_those_are_compared_that_share_most_and_then_the_newest(make: Make) -> None:
+    """Rotation stands 10 points above byol with the same crops, and 20 above it with others."""
+    records = []
+    for seed in range(5):
+        for crops, day, base in (([0.2, 1.0], "01", 30.0), ([0.08, 1.0], "02", 40.0)):
+            for method, top1 in (("byol", base), ("rotation_aux", base + 10 + base / 10)):
+                made = make(method, "linear", {"top1": top1 + seed % 2}, seed=seed, salt=day)
+                made[0]["details"]["recipe"]["method"] = {"crop_scale": crops}
+                for record in made:
+                    record["provenance"]["date"] = f"2026-12-{day}T00:00:00+00:00"
+                records += made
+    found = arms(records, "linear")
+    assert len(found) == 4
+    assert sorted(unlike(a, b) for a in found for b in found if a.name < b.name) == [0, 0, 1, 1]
+    read = methodcaller("values", "top1")
+    for chosen in (max, lambda pairs, key: max(reversed(pairs), key=key)):
+        pairs = [(a, b) for a in found for b in found if (a.name, b.name) == ("rotation_aux", "byol")]
+        a, b = chosen(pairs, key=lambda pair: verdicts._preference(pair, read))
+        assert (read(a)[0], read(b)[0]) == (54.0, 40.0)
+    best = fullest([a for a in found if a.name == "rotation_aux"], [a for a in found if a.name == "byol"], read)
+    assert best and (read(best[0])[0], read(best[1])[0]) == (54.0, 40.0)
