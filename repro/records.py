@@ -16,26 +16,12 @@ from typing import Any
 
 from eval.invariants import check_invariants
 from repro.errors import UserError
+from slurm.folder import write_atomic as write_atomic  # what this room writes goes the same way
 
 SCHEMA = 1
 _REQUIRED = ("schema", "fingerprint", "kind", "method", "variant", "track", "seed", "metrics", "cost", "provenance")
 
 Record = dict[str, Any]
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Replace `path` by `text`: temporary file in the same folder, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = _unused(path.parent, f".{path.name}.")
-    try:
-        with fresh.open("x", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        fresh.replace(path)
-    except BaseException:
-        fresh.unlink(missing_ok=True)
-        raise
 
 
 def _unused(folder: Path, prefix: str) -> Path:

@@ -146,13 +146,13 @@ def read_node(path: Path) -> Node:
     return Node.from_json(json.loads(path.read_text()))
 
 
-def write_json(path: Path, data: Any) -> None:
-    """Whole or not at all, whatever dies in between."""
-    text = json.dumps(data, indent=1)
-    # Not by the process's number: machines that share the folder have equal ones.
+def write_atomic(path: Path, text: str) -> None:
+    """Replace `path` by `text`, whole or not at all, whatever dies in between."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Not by the process's number: machines that share the folder have equal ones. Nor tempfile's: only we could read it.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with temporary.open("w") as file:
+        with temporary.open("x", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -160,6 +160,11 @@ def write_json(path: Path, data: Any) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_json(path: Path, data: Any) -> None:
+    """`write_atomic` of a plain value."""
+    write_atomic(path, json.dumps(data, indent=1))
 
 
 def try_lock(path: Path) -> int | None:
