@@ -149,7 +149,7 @@ def read_node(path: Path) -> Node:
 def write_atomic(path: Path, text: str) -> None:
     """Replace `path` by `text`, whole or not at all, whatever dies in between."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Not by the process's number: machines that share the folder have equal ones. Nor tempfile's: only we could read it.
+    # Not by the process's number, which is another's on another machine; nor tempfile's, which only we could read.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("x", encoding="utf-8") as file:
