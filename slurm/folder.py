@@ -147,7 +147,8 @@ def read_node(path: Path) -> Node:
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Replace `path` by `text`, whole or not at all, whatever dies in between."""
+    """Replace `path` by `text`, whole or not at all, whatever dies in between. Raises OSError."""
+    path = path.absolute()  # "." has no name that one beside it could be made of
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not by the process's number, which is another's on another machine; nor tempfile's, which only we could read.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")

@@ -19,6 +19,7 @@ from typing import TypeVar
 
 from repro.data.types import Progress
 from repro.errors import UserError
+from slurm.folder import write_atomic
 
 SUMS = "SHA256SUMS"
 T = TypeVar("T")
@@ -61,16 +62,8 @@ def manifest(tree: Tree, cache: Path) -> str:
             return str(last["manifest"])
     value = text_sha256(*(f"{mark}  {name}" for name, mark in _marks(tree)))
     with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(kept, json.dumps({"root": str(tree.root), "signature": signature, "manifest": value}))
+        write_atomic(kept, json.dumps({"root": str(tree.root), "signature": signature, "manifest": value}))
     return value
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file beside its place and rename it in."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    temporary.write_text(text)
-    temporary.replace(path)
 
 
 def files(tree: Tree) -> list[str]:
@@ -151,7 +144,7 @@ def read_sums(path: Path) -> dict[str, str]:
 def write_sums(tree: Tree, path: Path) -> None:
     """Write the SHA256SUMS file of a tree."""
     names = files(tree)
-    write_atomically(path, "".join(f"{h}  {n}\n" for n, h in zip(names, _hashes(tree.root, names), strict=True)))
+    write_atomic(path, "".join(f"{h}  {n}\n" for n, h in zip(names, _hashes(tree.root, names), strict=True)))
 
 
 def check(tree: Tree, sums: dict[str, str], progress: Progress) -> str | None:

@@ -528,12 +528,11 @@ def test_three_stages_with_arrays_run_and_a_failure_ends_only_what_waits_for_it(
     assert trained is not None
     assert (trained.value["threads"], trained.value["cwd_on_path"]) == ("1", False)
 
-    # Once squeue has forgotten the jobs, accounting tells the same.
+    # Once squeue has forgotten the jobs, accounting tells the same; it learns of an end some seconds later.
     ask = scheduler.ask
     monkeypatch.setattr(scheduler, "ask", lambda command: "" if command[0] == "squeue" else ask(command))
-    assert {state.key: (state.state, state.reason) for state in states(tmp_path)} == {
-        key: (state.state, state.reason) for key, state in found.items()
-    }
+    told = {key: (state.state, state.reason) for key, state in found.items()}
+    states_when(tmp_path, lambda now: {key: (state.state, state.reason) for key, state in now.items()} == told)
 
 
 @pytest.mark.slurm
