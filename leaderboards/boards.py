@@ -114,6 +114,15 @@ class Content:
     evaluations: list[Board]
     efficiency: Board
     papers: dict[str, list[Asserted]]
+    link: Link
+
+    def sources(self, item: Asserted) -> list[tuple[str, list[tuple[str, Marks]]]]:
+        """What the verdicts on a claim were computed from: (where, (arm, its records) of each side)."""
+        return [
+            (_place(verdict), [(used.arm, _marks(used.records, self.link)) for used in verdict.rests_on])
+            for verdict in item.verdicts
+            if verdict.rests_on
+        ]
 
     @property
     def asserted(self) -> list[Asserted]:
@@ -134,7 +143,7 @@ def compose(records: Sequence[Record], claims: Sequence[Claim], link: Link) -> C
     for found in papers.values():
         found.sort(key=lambda item: not item.answered)  # what records say of comes first
     boards = [_evaluation(name, records, link) for name in MAIN_METRICS]
-    return Content(boards, _efficiency(records, claims, link), dict(papers))
+    return Content(boards, _efficiency(records, claims, link), dict(papers), link)
 
 
 def markdown(content: Content, picture: str = "") -> dict[str, str]:
@@ -493,8 +502,11 @@ def _outcome(verdict: Verdict) -> str:
     """`holds at mini (n = 3)`."""
     if verdict.track == NO_TRACK:
         return verdict.outcome
-    where = verdict.track + (f", {COMPUTE}" if verdict.basis == COMPUTE else "")
-    return f"{verdict.outcome} at {where}" + (f" (n = {verdict.n})" if verdict.n else "")
+    return f"{verdict.outcome} at {_place(verdict)}" + (f" (n = {verdict.n})" if verdict.n else "")
+
+
+def _place(verdict: Verdict) -> str:
+    return verdict.track + (f", {COMPUTE}" if verdict.basis == COMPUTE else "")
 
 
 def _asserted(claim: Claim, verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> Asserted:
@@ -574,9 +586,17 @@ def _claims_text(content: Content) -> str:
                 f"  - {item.source}",
                 f"  - {item.test}",
                 *([f"  - note: {item.claim.note}"] if item.claim.note else []),
+                *(f"  - records at {where}: {_linked(sides)}" for where, sides in content.sources(item)),
             ]
         lines.append("")
     return "\n".join(lines)
+
+
+def _linked(sides: Sequence[tuple[str, Marks]]) -> str:
+    """`byol [s0](...) [s1](...); moco_v3 [s0](...)`."""
+    return "; ".join(
+        f"{arm} {' '.join(f'[{mark}]({address})' for mark, address in marks.links)}" for arm, marks in sides
+    )
 
 
 def _index_text(content: Content) -> str:

@@ -118,6 +118,7 @@ def page(
         empty=EMPTY,
         intro=INDEX_INTRO,
         claims_intro=CLAIMS_INTRO,
+        sources=content.sources,
         overview=_view(
             Table(
                 "",

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from leaderboards import statistics
@@ -30,6 +30,14 @@ from leaderboards.statistics import Mean, holm
 TOO_SMALL = {("mini", "detection"), ("mini", "segmentation"), ("mini", "reid")}
 EPOCHS, COMPUTE = "equal epochs", "equal compute"
 SAME_COMPUTE = 0.1  # operations of two trainings that count as equal differ by no more than this fraction
+
+
+@dataclass(frozen=True)
+class Used:
+    """The records of one arm that a verdict was computed from, by seed."""
+
+    arm: str  # registry name
+    records: Mapping[int, Record]
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,7 @@ class Verdict:
     p: float | None = None  # of the test that the outcome rests on, not corrected for the family
     basis: str = ""  # of a comparison of accuracies: equal epochs or equal compute
     needed: int | None = None  # pairs that would show the claimed effect with a power of 80 %
+    rests_on: tuple[Used, ...] = ()  # what it was computed from: the method's, then the baseline's
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,18 @@ class _Sample:
     target: float  # where the stated value lies on that scale
     where: str  # the setting in words
     basis: str
+    rests_on: tuple[Used, ...]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What there is to test a claim on."""
+
+    arm: Arm  # the method's
+    own: bool  # of the claim's own setting
+    total: int  # seeds that are there; the first ones, as many as the claim froze, are used
+    mean: Mean | None
+    rests_on: tuple[Used, ...]
 
 
 class _NoTest(Exception):
@@ -158,33 +179,35 @@ def _sample(claim: Claim, every: list[Arm], track: str, basis: str) -> _Sample |
         return Verdict(claim.id, track, "no verdict", "no verdicts at this track (embedded)", basis=basis)
     at = f"{track}, {basis}" if basis == COMPUTE else track
     try:
-        arm, mean, own, total = _numbers(claim, every, track, basis)
+        found = _numbers(claim, every, track, basis)
     except _NoTest as reason:
         return Verdict(claim.id, track, reason.outcome, f"{reason.outcome} at {at}: {reason}", basis=basis)
-    n = mean.n if mean else total
+    mean = found.mean
+    n = mean.n if mean else found.total
     if (track, claim.evaluation) in TOO_SMALL:
         sentence = f"underpowered at {at}: its test set is too small for {claim.metric}, however many seeds"
-        return Verdict(claim.id, track, "underpowered", sentence, n, basis=basis)
+        return Verdict(claim.id, track, "underpowered", sentence, n, basis=basis, rests_on=found.rests_on)
     if mean is None or n < claim.n:
         what = "pre-trainings" if claim.kind == "number" else "pairs"
         count = "n = 1" if n == 1 else f"n = {n} of the {claim.n} {what} that this claim froze"
         gap = _shown(claim, mean.value) if mean else None
-        sentence = f"{count}, no verdict at {at}" + _measured(claim, gap, own)
-        return Verdict(claim.id, track, "no verdict", sentence, n, gap, basis=basis)
-    margin = claim.margin if own else claim.proxies[track]
+        sentence = f"{count}, no verdict at {at}" + _measured(claim, gap, found.own)
+        return Verdict(claim.id, track, "no verdict", sentence, n, gap, basis=basis, rests_on=found.rests_on)
+    margin = claim.margin if found.own else claim.proxies[track]
     return _Sample(
         claim=claim,
-        own=own,
+        own=found.own,
         margin=math.log1p(margin) if claim.evaluation == "cost" else margin,
         mean=mean,
         target=0.0 if claim.value is None else math.log(claim.value) if claim.kind == "cost_ratio" else claim.value,
-        where=_place(claim, arm, total, basis),
+        where=_place(claim, found.arm, found.total, basis),
         basis=basis,
+        rests_on=found.rests_on,
     )
 
 
-def _numbers(claim: Claim, every: list[Arm], track: str, basis: str) -> tuple[Arm, Mean | None, bool, int]:
-    """(an arm that was measured, the mean to test, whether it is of the claim's own setting, seeds that are there)."""
+def _numbers(claim: Claim, every: list[Arm], track: str, basis: str) -> _Found:
+    """Raises _NoTest where nothing fits the claim."""
     if claim.track == NO_TRACK and not claim.proxies:
         raise _NoTest("not run", f"no track runs {claim.data}")
     if track not in tracks_of(claim):
@@ -198,8 +221,9 @@ def _numbers(claim: Claim, every: list[Arm], track: str, basis: str) -> tuple[Ar
             raise _NoTest("incomparable", "; ".join(differences(claim, ours[0])))
         arm = max(fitting, key=lambda a: (len(a.values(claim.metric)), a.label))
         values = arm.values(claim.metric)
-        frozen = [values[seed] for seed in sorted(values)][: claim.n]
-        return arm, statistics.own(frozen, "own spread") if frozen else None, True, len(values)
+        frozen = sorted(values)[: claim.n]
+        mean = statistics.own([values[seed] for seed in frozen], "own spread") if frozen else None
+        return _Found(arm, True, len(values), mean, (_used(arm, frozen),))
     theirs = [arm for arm in every if arm.name == claim.baseline_arm]
     if not theirs:
         raise _NoTest("not run", f"no record of the baseline {claim.baseline_arm}")
@@ -208,15 +232,20 @@ def _numbers(claim: Claim, every: list[Arm], track: str, basis: str) -> tuple[Ar
     left, right = read(arm), read(other)
     seeds = sorted(left.keys() & right.keys())
     if not seeds:
-        return arm, None, own, 0
+        return _Found(arm, own, 0, None, ())
     peers = [a for a in every if a.setting.scope == arm.setting.scope and a not in (arm, other) and not a.flag]
     table = [read(a) for a in peers] if claim.evaluation != "cost" else []
-    frozen_seeds = set(seeds[: claim.n])
+    frozen = seeds[: claim.n]
     scaled = [
-        {seed: _scale(claim, value) for seed, value in found.items() if seed in frozen_seeds}
+        {seed: _scale(claim, value) for seed, value in found.items() if seed in frozen}
         for found in (left, right, *table)
     ]
-    return arm, statistics.paired(scaled[0], scaled[1], scaled[2:]), own, len(seeds)
+    mean = statistics.paired(scaled[0], scaled[1], scaled[2:])
+    return _Found(arm, own, len(seeds), mean, (_used(arm, frozen), _used(other, frozen)))
+
+
+def _used(arm: Arm, seeds: Sequence[int]) -> Used:
+    return Used(arm.name, {seed: arm.records[seed] for seed in seeds})
 
 
 def _pair(claim: Claim, ours: list[Arm], theirs: list[Arm], track: str, basis: str) -> tuple[Arm, Arm, bool]:
@@ -482,6 +511,7 @@ def _decide(sample: _Sample, p: dict[str, float], shown: set[str], track: str, f
         p=p[key] if key else None,
         basis=sample.basis,
         needed=needed,
+        rests_on=sample.rests_on,
     )
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import random
 import re
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from leaderboards import boards, claims
+from leaderboards import boards, claims, published
 from leaderboards.arms import MAIN_METRICS, arms, network_name
 from leaderboards.summary import suite_table
 
@@ -90,6 +93,35 @@ def test_verdicts_lead_their_claim(make: Make) -> None:
     table = boards.claims_table(boards.asserted(claims.load(), records))
     (row,) = [line for line in table.splitlines() if line.startswith("aps-cifar100-finetune-gain ")]
     assert "holds at mini (n = 3); holds at mini, equal" in row and "+2.5 points over moco_v3" in row
+
+
+def test_the_records_that_a_verdict_links_give_its_difference() -> None:
+    """From the published text alone: follow the links, average, compare with the sentence."""
+    lines = (published.FOLDER / "claims.md").read_text().splitlines()
+    checked = 0
+    for i, line in enumerate(lines):
+        if line.startswith("- **"):
+            said = {
+                f"mini{', equal compute' if compute else ''}": (float(gap) * (1 if side == "above" else -1), metric)
+                for compute, gap, side, metric in re.findall(
+                    r"at mini(, equal compute)?(?: \([^)]*\))?: \S+ (\S+) points (above|below) \S+ in \w+ (\w+)", line
+                )
+            }
+            for below in itertools.takewhile(lambda text: text.startswith("  "), lines[i + 1 :]):
+                if match := re.match("  - records at ([^:]+): (.*); (.*)", below):
+                    gap, metric = said[match[1]]
+                    left, right = (
+                        [
+                            json.loads((published.FOLDER / address).read_text())
+                            for address in re.findall(r"\]\(([^)]+)\)", side)
+                        ]
+                        for side in match.groups()[1:]
+                    )
+                    assert [r["seed"] for r in left] == [r["seed"] for r in right]
+                    mean = [statistics.fmean(r["metrics"][metric] for r in side) for side in (left, right)]
+                    assert mean[0] - mean[1] == pytest.approx(gap, abs=0.0051)
+                    checked += 1
+    assert checked >= 4
 
 
 def test_no_records_gives_whole_boards_that_say_so() -> None:
