@@ -74,7 +74,7 @@ def test_the_same_work_costs_what_it_did_and_more_epochs_cost_more(settings: Set
     # The evaluations of another method on the same network are the same work; of another network they are not.
     assert by_kind(plan.make(dataclasses.replace(REQUEST, methods=("simclr",)), settings))["finetune"][1] == "records"
     assert by_kind(plan.make(dataclasses.replace(REQUEST, methods=("aps",)), settings))["finetune"][1] == "constants"
-    for change in ("pretrain.batch=16", "network.width=8", "method.head_dim=32"):
+    for change in ("pretrain.batch=16", "network.width=24", "method.head_dim=32"):
         other = plan.make(dataclasses.replace(REQUEST, overrides=(change,)), settings)
         assert by_kind(other)["pretrain"][1] == "constants", change
 
