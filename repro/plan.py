@@ -389,9 +389,8 @@ class _Builder:
         if self.request.processes > 1 and recipe["pretrain"]["epochs"]:
             recipes.require_parts(info, variant, recipe["pretrain"], self.request.processes)
             spec["processes"] = self.request.processes
-        parent = self.add(
-            "pretrain", info, variant, seed, "classification", spec, seconds=10 + units / track.units_per_second
-        )
+        rate = track.units_per_second * spec.get("processes", 1)
+        parent = self.add("pretrain", info, variant, seed, "classification", spec, seconds=10 + units / rate)
         self.evaluations(info, variant, seed, parent, recipe["network"])
 
     def pictures(self) -> int:

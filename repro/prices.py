@@ -215,6 +215,7 @@ def _of_records(found: Sequence[records.Record]) -> Iterable[Sample]:
         try:
             recipe = root["details"]["recipe"]
             own = record["kind"] == "pretrain"
+            processes = record["provenance"].get("processes", 1)
             key = _key(
                 record["kind"],
                 record["track"],
@@ -223,10 +224,10 @@ def _of_records(found: Sequence[records.Record]) -> Iterable[Sample]:
                 recipe["network"],
                 record["protocol"]["values"],
                 record["provenance"]["data"].get("name", ""),
-                1,
+                processes,
             )
             cost = record["cost"]
-            wall, scaled = cost["wall_s"], cost["device_s"]
+            wall, scaled = cost["wall_s"], cost["device_s"] / processes
             yield Sample(
                 key,
                 record["provenance"]["device"],
