@@ -255,9 +255,11 @@ def _pair(claim: Claim, ours: list[Arm], theirs: list[Arm], track: str, basis: s
     all of it but epochs and batch, and took as many operations.
     """
     if basis == COMPUTE:
-        pairs = [(a, b) for a in ours for b in theirs if _timeless(a) == _timeless(b) and _same_compute(a, b)]
+        alike = [(a, b) for a in ours for b in theirs if _timeless(a) == _timeless(b)]
+        pairs = [pair for pair in alike if _log_ratio(*pair) <= math.log1p(SAME_COMPUTE)]
         if not pairs:
-            listed = " and ".join(f"{arm.name} {_operations(arm)}" for arm in (ours[0], theirs[0]))
+            nearest = min(alike or [(ours[0], theirs[0])], key=lambda pair: _log_ratio(*pair))
+            listed = " and ".join(f"{arm.name} {_operations(arm)}" for arm in nearest)
             raise _NoTest("not run", f"no two trainings of as many operations within {SAME_COMPUTE:.0%}: {listed}")
     else:
         pairs = [(a, b) for a in ours for b in theirs if a.setting == b.setting]
@@ -289,9 +291,10 @@ def _flops(arm: Arm) -> float | None:
     return sum(found) / len(found) if found else None
 
 
-def _same_compute(a: Arm, b: Arm) -> bool:
+def _log_ratio(a: Arm, b: Arm) -> float:
+    """How far apart two arms' operations of training are, as |log| of their ratio; infinite where not recorded."""
     left, right = _flops(a), _flops(b)
-    return left is not None and right is not None and abs(math.log(left / right)) <= math.log1p(SAME_COMPUTE)
+    return math.inf if left is None or right is None else abs(math.log(left / right))
 
 
 def _operations(arm: Arm) -> str:
