@@ -80,18 +80,15 @@ def test_the_same_work_costs_what_it_did_and_more_epochs_cost_more(settings: Set
 
 
 def test_several_processes_share_the_time_and_their_records_price_their_like(settings: Settings) -> None:
-    one, four = (
-        next(job for job in plan.make(dataclasses.replace(REQUEST, processes=n), settings).jobs if job.kind == "pretrain")
-        for n in (1, 4)
-    )
+    one, four = (plan.make(dataclasses.replace(REQUEST, processes=n), settings).jobs[0] for n in (1, 4))
+    assert one.kind == four.kind == "pretrain"
     assert four.seconds - 10 == pytest.approx((one.seconds - 10) / 4)
     passes = int(prices.amount_of(four, settings))
     left = record_of(four, 20.0, trained=4 * 16.0, image_passes=passes)  # device time is that of all four
     left["provenance"]["processes"] = 4
     records.write(Workspace(settings.workspace).records, left)
-    longer = dataclasses.replace(
-        REQUEST, seeds=(7,), processes=4, overrides=(f"pretrain.epochs={2 * four.spec['recipe']['pretrain']['epochs']}",)
-    )
+    twice = f"pretrain.epochs={2 * four.spec['recipe']['pretrain']['epochs']}"
+    longer = dataclasses.replace(REQUEST, seeds=(7,), processes=4, overrides=(twice,))
     assert by_kind(plan.make(longer, settings))["pretrain"] == (pytest.approx(4 + 2 * 16), "records")
     assert by_kind(plan.make(REQUEST, settings))["pretrain"][1] == "constants"
 
