@@ -47,6 +47,7 @@ UNITS: Mapping[str, str] = {
     **dict.fromkeys(("knn", "linear", "finetune", "reid", "reid_finetune"), "percent"),
     **dict.fromkeys(("detection", "segmentation"), "COCO average precision, 0 to 100"),
 }
+_SECONDS_TO_TELL = 5  # of a training: the start of a shorter one would tell
 LEGEND = (
     "Mean ± sample standard deviation over seeds; n counts pre-trainings. Wall time and memory are those of the"
     " evaluation alone. Optimism: what choosing on the test set would have added, in points. Trials: tuning runs spent"
@@ -395,6 +396,7 @@ def _efficiency(records: Sequence[Record], claims: Sequence[Claim], link: Link) 
                     f"{group.evaluation} {group.metric}": spread(arm.values(group.metric).values()),
                     "device time": duration(arm.training("device_s").values()),
                     "wall time": duration(arm.training("wall_s").values()),
+                    "CPU share": _cpu_share(arm),
                     "updates": count(arm.training("updates").values()),
                     "image passes": count(arm.training("image_passes").values()),
                     "TFLOP": count(arm.training("flops").values(), unit=1e12, digits=1),
@@ -412,13 +414,25 @@ def _efficiency(records: Sequence[Record], claims: Sequence[Claim], link: Link) 
     ]
     intro = (
         "Costs are means a pre-training; memory is the largest peak. Image passes count each picture of each epoch"
-        " once; TFLOP are of the whole pre-training. A table holds one device, so that times may be compared. Trials:"
+        " once; TFLOP are of the whole pre-training. A table holds one device, so that times may be compared; where the"
+        " CPU share is below 100 %, other work had the rest of the cores, and times are longer for it. Trials:"
         " tuning runs spent on the arm, which the costs do not hold."
     )
     races = _races(reached(claims, records), link)
     if races:
         intro += f" The last tables say what a method needs to get as far as its claims' baselines end. {ABOUT}"
     return Board("efficiency", "Accuracy against cost of pre-training", intro, [*tables, *races])
+
+
+def _cpu_share(arm: Arm) -> str:
+    """Which part of the cores that its trainings asked for they got: CPU time of wall time; "-" on another device."""
+    shares = []
+    for record in arm.origins.values():
+        cost, about = record["cost"], record["provenance"]
+        wanted = cost.get("wall_s", 0) * (about.get("threads") or 1)
+        if str(about.get("device") or "").startswith("CPU") and cost.get("cpu_s") and wanted >= _SECONDS_TO_TELL:
+            shares.append(cost["cpu_s"] / wanted)
+    return f"{100 * min(1.0, statistics.fmean(shares)):.0f} %" if shares else "-"
 
 
 def _races(found: Sequence[Reach], link: Link) -> list[Table]:

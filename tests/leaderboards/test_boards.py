@@ -191,6 +191,22 @@ def test_a_seed_that_ran_twice_is_flagged_and_never_averaged(make: Make) -> None
     assert all(arm.label.startswith("record ") for arm in arms(again, "knn"))
 
 
+def test_a_training_that_shared_its_cores_says_how_much_it_had(make: Make) -> None:
+    records = []
+    for seed, cpu in enumerate((60.0, 100.0)):  # of 100 s on two threads: 30 % and 50 %
+        made = make("aps", "knn", {"top1": 40.0}, seed=seed)
+        for record in made:
+            if record["kind"] == "pretrain":
+                record["cost"] |= {"wall_s": 100.0, "cpu_s": cpu}
+                record["provenance"] |= {"threads": 2, "device": "CPU (x86_64, 2 cores)"}
+        records += made
+    board = build(records, [], link)["efficiency.md"]
+    assert re.search(r"\| *CPU share *\|", board) and re.search(r"\| *40 % *\|", board)
+    for record in records:
+        record["provenance"]["device"] = "NVIDIA A100"
+    assert not re.search(r"\| *CPU share *\|", build(records, [], link)["efficiency.md"])
+
+
 def test_uncommitted_code_is_noted(make: Make) -> None:
     records = make("aps", "knn", {"top1": 40.0})
     assert "uncommitted" not in build(records, [], link)["knn.md"]
