@@ -386,11 +386,12 @@ class _Builder:
         sizes = {"size": track.size, "stored": track.stored}
         spec = {**sizes, "recipe": recipe, "threads": track.resources["pretrain"].cpus}
         # Of what is not trained one process is enough.
-        if self.request.processes > 1 and recipe["pretrain"]["epochs"]:
-            recipes.require_parts(info, variant, recipe["pretrain"], self.request.processes)
-            spec["processes"] = self.request.processes
-        rate = track.units_per_second * spec.get("processes", 1)
-        parent = self.add("pretrain", info, variant, seed, "classification", spec, seconds=10 + units / rate)
+        processes = self.request.processes if recipe["pretrain"]["epochs"] else 1
+        if processes > 1:
+            recipes.require_parts(info, variant, recipe["pretrain"], processes)
+            spec["processes"] = processes
+        seconds = 10 + units / (track.units_per_second * processes)
+        parent = self.add("pretrain", info, variant, seed, "classification", spec, seconds=seconds)
         self.evaluations(info, variant, seed, parent, recipe["network"])
 
     def pictures(self) -> int:
