@@ -109,6 +109,12 @@ class Arm:
         return {} if self.imported else _present(self.origins, "cost", key)
 
     @property
+    def on_cpu(self) -> bool:
+        """Whether all pre-trainings behind them ran on a CPU, so that their CPU time says something."""
+        devices = [str(entry(origin, "provenance", "device") or "") for origin in self.origins.values()]
+        return bool(devices) and all(device.startswith("CPU") for device in devices)
+
+    @property
     def newest(self) -> str:
         """Date of its last record, or ""."""
         return max(str(entry(record, "provenance", "date") or "") for record in self.records.values())

@@ -427,10 +427,10 @@ def _efficiency(records: Sequence[Record], claims: Sequence[Claim], link: Link) 
 def _cpu_share(arm: Arm) -> str:
     """Which part of the cores that its trainings asked for they got: CPU time of wall time; "-" on another device."""
     shares = []
-    for record in arm.origins.values():
-        cost, about = record["cost"], record["provenance"]
-        wanted = cost.get("wall_s", 0) * (about.get("threads") or 1)
-        if str(about.get("device") or "").startswith("CPU") and cost.get("cpu_s") and wanted >= _SECONDS_TO_TELL:
+    for record in arm.origins.values() if arm.on_cpu else ():
+        cost = record["cost"]
+        wanted = cost.get("wall_s", 0) * (entry(record, "provenance", "threads") or 1)
+        if cost.get("cpu_s") and wanted >= _SECONDS_TO_TELL:
             shares.append(cost["cpu_s"] / wanted)
     return f"{100 * min(1.0, statistics.fmean(shares)):.0f} %" if shares else "-"
 

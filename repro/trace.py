@@ -324,9 +324,12 @@ def _at(epochs: float, left: Mapping[int, Curve], right: Mapping[int, Curve]) ->
 
 
 def _cost_rows(a: Arm, b: Arm) -> list[list[str]]:
-    """Operations and device time of the two arms' pre-trainings, and their ratio."""
+    """Operations and time of the two arms' pre-trainings, and their ratio; CPU time is what other work leaves alone."""
+    shown = [("flops", "training TFLOP", 1e12), ("device_s", "training seconds", 1.0)]
+    if a.on_cpu and b.on_cpu:
+        shown.append(("cpu_s", "training CPU seconds", 1.0))
     rows = []
-    for key, label, unit in (("flops", "training TFLOP", 1e12), ("device_s", "training seconds", 1.0)):
+    for key, label, unit in shown:
         means = [sum(cost.values()) / len(cost) / unit for cost in (a.training(key), b.training(key)) if cost]
         if len(means) == 2:
             ratio = f"{means[0] / means[1]:.2f} times" if means[1] else "-"
