@@ -139,13 +139,14 @@ def methods_table() -> str:
     width = max(40, shutil.get_terminal_size((120, 24)).columns - 74)
     rows = []
     for info in sorted(recipes.methods().values(), key=lambda m: (recipes.ROLES.index(m.role), m.name)):
+        stated = recipes.find(info.base)[0].tracks if info.base else info.tracks  # an auxiliary task has its base's
         paper = info.paper if len(info.paper) <= width else info.paper[: width - 1] + "…"
         rows.append(
             [
                 info.name,
                 info.role,
                 ", ".join(info.variants) or "-",
-                ", ".join(t for t in tracks.tracks() if t in info.tracks) or "-",
+                ", ".join(t for t in tracks.tracks() if t in stated) or "-",
                 paper,
             ]
         )
