@@ -146,6 +146,8 @@ def _on_cluster(
         return state("blocked", blocked)
     if word == "CANCELLED":
         return state("cancelled", "on request" if entry.cancelled else "by hand, or by the cluster")
+    if entry.cancelled and not word:  # accounting never learns of an array's element that had not begun
+        return state("cancelled", "on request")
     failure = place.first_failure(node) if word in ("FAILED", "COMPLETED", "") else None
     if failure and (failure.job, failure.digest) == (entry.job, entry.digest):
         return state("failed", failure.reason)  # srun ended the node's first process before it could say so

@@ -227,6 +227,16 @@ def test_what_slurm_says_and_what_the_job_left_make_one_state(
             assert states(tmp_path / "run")[0].state == "failed"
 
 
+def test_what_was_cancelled_and_slurm_forgot_stays_cancelled(fake_slurm: Path, tmp_path: Path) -> None:
+    """sacct never lists an element of an array that was cancelled before it began."""
+    cluster.submit(Graph([node("a", "add", a=1, b=2)]), folder=tmp_path / "run")
+    (fake_slurm / "squeue.answer").write_text("101 PENDING 0 Priority\n")
+    assert cluster.cancel(tmp_path / "run", {"a"})
+    (fake_slurm / "squeue.answer").write_text("")
+    (seen,) = states(tmp_path / "run")
+    assert (seen.state, seen.reason) == ("cancelled", "on request")
+
+
 @pytest.mark.parametrize(
     ("log", "left", "state", "reason"),
     [
