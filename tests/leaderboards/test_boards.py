@@ -100,28 +100,33 @@ def test_the_records_that_a_verdict_links_give_its_difference() -> None:
     lines = (published.FOLDER / "claims.md").read_text().splitlines()
     checked = 0
     for i, line in enumerate(lines):
-        if line.startswith("- **"):
-            said = {
-                f"mini{', equal compute' if compute else ''}": (float(gap) * (1 if side == "above" else -1), metric)
-                for compute, gap, side, metric in re.findall(
-                    r"at mini(, equal compute)?(?: \([^)]*\))?: \S+ (\S+) points (above|below) \S+ in \w+ (\w+)", line
+        if not line.startswith("- **"):
+            continue
+        at = r"at (mini(?:, equal compute)?)(?: \([^)]*\))?: \S+ "
+        points = re.findall(at + r"(\S+) points (above|below) \S+ in \w+ (\w+)", line)
+        said = {where: (metric, float(gap) * (1 if side == "above" else -1)) for where, gap, side, metric in points}
+        said |= {
+            where: (cost, float(ratio))
+            for where, ratio, cost in re.findall(at + r"takes (\S+) times the (\w+) of", line)
+        }
+        for below in itertools.takewhile(lambda text: text.startswith("  "), lines[i + 1 :]):
+            if match := re.match("  - records at ([^:]+): (.*); (.*)", below):
+                metric, gap = said[match[1]]
+                left, right = (
+                    [json.loads((published.FOLDER / file).read_text()) for file in re.findall(r"\]\(([^)]+)\)", side)]
+                    for side in match.groups()[1:]
                 )
-            }
-            for below in itertools.takewhile(lambda text: text.startswith("  "), lines[i + 1 :]):
-                if match := re.match("  - records at ([^:]+): (.*); (.*)", below):
-                    gap, metric = said[match[1]]
-                    left, right = (
-                        [
-                            json.loads((published.FOLDER / address).read_text())
-                            for address in re.findall(r"\]\(([^)]+)\)", side)
-                        ]
-                        for side in match.groups()[1:]
+                assert [r["seed"] for r in left] == [r["seed"] for r in right]
+                if metric in left[0]["cost"]:
+                    ratios = [a["cost"][metric] / b["cost"][metric] for a, b in zip(left, right, strict=True)]
+                    found = statistics.geometric_mean(ratios)
+                else:
+                    found = statistics.fmean(
+                        a["metrics"][metric] - b["metrics"][metric] for a, b in zip(left, right, strict=True)
                     )
-                    assert [r["seed"] for r in left] == [r["seed"] for r in right]
-                    mean = [statistics.fmean(r["metrics"][metric] for r in side) for side in (left, right)]
-                    assert mean[0] - mean[1] == pytest.approx(gap, abs=0.0051)
-                    checked += 1
-    assert checked >= 4
+                assert found == pytest.approx(gap, abs=0.0051)
+                checked += 1
+    assert checked >= 8
 
 
 def test_no_records_gives_whole_boards_that_say_so() -> None:
