@@ -20,7 +20,7 @@ Defaults are the released code's (visresearch/aps); the paper's body could not b
   `flip_aware` mirrors the columns of flipped views.
 * The views are computed on float tensors (methods/parts/views.py), and both pass the encoder as one batch of 2 B, which
   changes nothing, as it has no batch statistics; projector and predictor see one view at a time.
-* The adaptive gradient clipping that the paper is said to describe is not in the released code, nor here.
+* The adaptive gradient clipping that the paper is said to describe is not in the released code; variant `clip`.
 """
 
 from __future__ import annotations
@@ -72,9 +72,11 @@ def race(r: Tensor, exponentials: Tensor, gamma: float, n: int) -> Tensor:
     """n indices per row without replacement, successively with p_j ∝ r_j^gamma: int64 [..., n].
 
     r: [..., P] in [0, 1]; exponentials: Exp(1) of the same shape.  gamma = 0 is uniform over all P, as 0^0 = 1.
-    In logarithms, where the floor 1e-30 puts patches with r = 0 behind all others without excluding them.
+    In logarithms. For gamma > 0 patches with r = 0 come behind all others, in an order of their own, uniformly.
     """
     finish = exponentials.log() - gamma * r.clamp(min=1e-30).log()
+    if gamma > 0:
+        finish += 1e3 * (r == 0)
     return finish.topk(n, dim=-1, largest=False).indices
 
 

@@ -12,7 +12,8 @@ half the side, as in the authors' code.
 
 Differs from the authors' code: the target starts as a copy, theirs from its own random weights, which at m = 0.99 is
 forgotten after some hundred updates; it moves after an update, theirs before the next use (the same sequence of
-targets); pixels are normalised by the data's mean and deviation, theirs by ImageNet's.
+targets); pixels are normalised by the data's mean and deviation, theirs by ImageNet's; BatchNorm weights of the heads
+start from 1, theirs from U(0, 1); the last, incomplete batch of an epoch is left out, theirs is filled up.
 """
 
 from __future__ import annotations

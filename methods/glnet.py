@@ -52,10 +52,8 @@ from methods.parts.losses import cosine, first_row, gather, gather_keys, info_nc
 from methods.parts.montage import QUADRANTS, assemble, cell_means, deal, quadrants
 from methods.parts.views import Augment
 
-CHOICES = {
-    "objective": ("supcon", "info_nce", "clustering", "byol", "simsiam"),
-    "location": ("quadrant", "flipped", "random"),
-}
+OBJECTIVES = ("supcon", "info_nce", "clustering", "byol", "simsiam")
+LOCATIONS = ("quadrant", "flipped", "random")
 
 
 def contrast(q: Tensor, k: Tensor, picture: Tensor, temperature: float, base_temperature: float) -> Tensor:
@@ -94,7 +92,8 @@ class GLNet(Method):
     def __init__(self, recipe: Recipe, data: DataInfo) -> None:
         super().__init__(recipe, data)
         self.options = method = recipe["method"]
-        for key, known in CHOICES.items():
+        self.temperatures = method["temperature"], method["base_temperature"]
+        for key, known in (("objective", OBJECTIVES), ("location", LOCATIONS)):
             if method[key] not in known:
                 raise ValueError(f"method.{key} = {method[key]!r}: known are {', '.join(known)}")
         self.encoder = build_encoder(recipe["network"])
@@ -107,10 +106,9 @@ class GLNet(Method):
         self.projector = mlp((self.encoder.dim, hidden, out), last_norm=False)
         self.predictor = mlp((out, hidden, out), last_norm=None)
         self.locate = nn.Linear(self.encoder.dim, QUADRANTS)
-        self.cluster = None
-        if method["objective"] == "clustering":
-            sizes = (self.encoder.dim, self.encoder.dim, method["cluster_dim"])
-            self.cluster = mlp(sizes, norm=False, last_norm=None, bias=True)
+        sizes = (self.encoder.dim, self.encoder.dim, method["cluster_dim"])
+        clusters = method["objective"] == "clustering"
+        self.cluster = mlp(sizes, norm=False, last_norm=None, bias=True) if clusters else None
         momentum = method["momentum_network"] and method["objective"] != "simsiam"
         online = nn.Sequential(self.encoder, self.projector)
         self.target = cast(nn.Sequential, momentum_copy(online)) if momentum else None
@@ -126,7 +124,6 @@ class GLNet(Method):
             location = location ^ 2 * flipped
         elif self.options["location"] == "random":
             location = rng.stream("location").integers(QUADRANTS, QUADRANTS)
-
         total = len(flipped) * world()
         shared = rng.stream("montage").shared
         dealt = deal(torch.randperm(QUADRANTS * total, generator=shared))
@@ -145,8 +142,7 @@ class GLNet(Method):
     def sample(self, images: Tensor, augment: Augment, rng: Streams, view: str) -> tuple[Tensor, Tensor]:
         """One crop of each quadrant: float32 [b, 4, 3, s, s], and whether it was mirrored, bool [b, 4]."""
         crops, flipped = [], []
-        height, width = images.shape[2:]
-        for k, (rows, columns) in enumerate(quadrants(height, width, self.options["overlap"])):
+        for k, (rows, columns) in enumerate(quadrants(*images.shape[2:], self.options["overlap"])):
             pixels, boxes = augment(images[:, :, rows, columns].contiguous(), rng.stream(f"{view} quadrant{k}"))
             crops.append(pixels)
             flipped.append(boxes.flipped)
@@ -176,17 +172,13 @@ class GLNet(Method):
             "std_features": spread(u1),
         }
         if self.cluster is not None:
-            picture, t, t0 = (
-                gather_keys(views["picture"]),
-                self.options["temperature"],
-                self.options["base_temperature"],
-            )
-            outputs["loss_clustering"] = sup_con(gather(self.cluster(u1).float()), picture, t, t0)
+            rows, picture = gather(self.cluster(u1).float()), gather_keys(views["picture"])
+            outputs["loss_clustering"] = sup_con(rows, picture, *self.temperatures)
         return outputs
 
     def between(self, q: Tensor, k: Tensor, views: Views) -> Tensor:
         """The objective between the queries of one view and the keys of the other."""
-        t, t0 = self.options["temperature"], self.options["base_temperature"]
+        t, t0 = self.temperatures
         match self.options["objective"]:
             case "supcon":
                 return contrast(q, k, views["picture"], t, t0)
@@ -201,8 +193,8 @@ class GLNet(Method):
 
     def after_update(self, clock: Clock, pending: Sequence[Mapping[str, Tensor]]) -> None:
         if self.target is not None:
-            online = nn.Sequential(self.encoder, self.projector)
-            follow(self.target, online, cosine_momentum(self.options["momentum"], clock.progress))
+            momentum = cosine_momentum(self.options["momentum"], clock.progress)
+            follow(self.target, nn.Sequential(self.encoder, self.projector), momentum)
 
     def rotatable(self, views: Views) -> list[Tensor]:
         return [views["pixels1"], views["pixels2"]] if self.options["montage"] else super().rotatable(views)

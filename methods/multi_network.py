@@ -19,9 +19,12 @@ Differs from the authors' code (all but the first have a switch or are without e
   uses (`shared_statistics`). What it normalises by, the statistics of its own batch, is the same.
 * The target starts as a copy, theirs from its own random weights (`independent_target`).
 * Pictures keep the track's size; theirs are enlarged to 224 for a stem with stride (`at224`).
-* The bank goes round its end; theirs drops what does not fit and starts again, the same where batches divide it.
+* The bank goes round its end; theirs drops what does not fit and starts again, the same where batches divide it
+  (`bank_drops`, and so in `released`).
 * The target moves after an update, theirs before the next use: the same sequence of targets. Pixels are normalised by
-  the data's mean and deviation, theirs by ImageNet's.
+  the data's mean and deviation, theirs by ImageNet's (`mean`, `std`, and so in `at224`).
+* Their projector's and predictor's BatchNorm weights start from U(0, 1), here from 1, PyTorch's default since 1.0.
+* The last, incomplete batch of an epoch is left out; theirs fills it up with pictures of the epoch.
 """
 
 from __future__ import annotations

@@ -19,7 +19,6 @@ original (variant `original`) adapts and decays all parameters (`lars_adapt`). D
 * Sinkhorn's constant factors 1/K and 1/B are left out: they cancel. The arithmetic is float32, theirs partly float16.
 * The queue starts as random vectors and is filled from the first update on, theirs from `queue_start` on (and used
   when full). Over several processes each weighs in its own share of one queue.
-* Their ImageNet pictures are normalised with std 0.228 in red (a slip for 0.229); here the data set's own is used.
 * CIFAR and ImageNet-100 follow solo-learn's recipes, but not its weight-normalised prototypes, whose length is learnt,
   nor its separate passes of the two views.
 """

@@ -27,6 +27,7 @@ Follows the released code (wanggrun/triplet) where the paper's text could not be
 * Tracks with few classes scale the ranks; variant `literal` does not.
 * The random sizes are the method's stream "sizes": the same on all processes, as theirs by equal seeds.
 * A ViT draws multiples of its patch.
+* The last, incomplete batch of an epoch is left out; theirs fills it up with pictures of the epoch.
 * SYSU-30k (variant `sysu`) started from ImageNet weights there, from random ones here.
 What BYOL's docstring says of initial weights, momentum and `lars_exclusion` holds here too.
 """

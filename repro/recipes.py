@@ -49,6 +49,7 @@ _LEAST = {
     "weight_decay": 0,
     "warmup_epochs": 0,
     "clip_norm": 0,
+    "clip_adaptive": 0,
 }
 _KEYS = {
     "name",
@@ -204,6 +205,8 @@ def find(name: str) -> tuple[MethodInfo, str]:
         info = methods()[head]
     else:
         raise unknown("method", head, methods())
+    if variant == info.base:  # a wrapper's default base, by its name
+        variant = ""
     if variant and variant not in info.variants:
         raise unknown(f"variant of {info.name}", variant, info.variants or ["(it has none)"])
     return info, variant
@@ -273,6 +276,9 @@ def resolve(info: MethodInfo, variant: str, track: str, overrides: Mapping[str, 
     for key, least in _LEAST.items():
         if pretrain[key] < least:
             raise UserError(f"pretrain.{key} = {pretrain[key]}: must be at least {least}")
+    for key in ("mean", "std"):
+        if len(given := recipe["method"].get(key, [])) not in (0, 3):
+            raise UserError(f"method.{key} = {given}: must be three numbers, or [] for the data set's own")
     _check_batch(info, variant, pretrain)
     return recipe
 

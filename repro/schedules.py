@@ -8,7 +8,7 @@ from typing import Any
 
 SHAPES = ("cosine", "constant")
 CLOCKS = ("epoch", "update", "epoch_after_warmup")
-STARTS = ("zero", "zero_product", "after_warmup")
+STARTS = ("zero", "zero_product", "after_warmup", "counted_from_one")
 
 
 def factor(recipe: Mapping[str, Any], epoch: int, fraction: float, step: float = 0.0) -> float:
@@ -23,7 +23,9 @@ def factor(recipe: Mapping[str, Any], epoch: int, fraction: float, step: float =
                                 "epoch_after_warmup": warm-up moves with updates, cosine with epochs (OpenSelfSup)
         cosine_start            "zero": the cosine counts from the first epoch and warm-up caps it (APS);
                                 "zero_product": it counts from the first epoch, times the warm-up (OpenSelfSup);
-                                "after_warmup": it starts where warm-up ends (MoCo-v3)
+                                "after_warmup": it starts where warm-up ends (MoCo-v3);
+                                "counted_from_one": likewise, with updates counted from 1, at least two of them warm-up,
+                                so that the last one's rate is `final` (Fast-MoCo, whose code MNCL builds on)
     epoch: epochs done; fraction: of the running epoch, in [0, 1); step: what one update is of an epoch.
     """
     warmup, epochs, clock = recipe["warmup_epochs"], recipe["epochs"], recipe["schedule_clock"]
@@ -45,6 +47,9 @@ def factor(recipe: Mapping[str, Any], epoch: int, fraction: float, step: float =
         return min(rise, cosine(now / epochs))
     if recipe["cosine_start"] == "zero_product":
         return rise * cosine(now / epochs)
+    if recipe["cosine_start"] == "counted_from_one" and step:
+        update, risen, last = round(exact / step) + 1, max(2, round(warmup / step)), round(epochs / step)
+        return rise if update <= risen else cosine((update - risen) / (last - risen))
     if exact < warmup or epochs <= warmup:
         return rise
     return cosine((now - warmup) / (epochs - warmup))

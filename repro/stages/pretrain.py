@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from eval import features, knn
 from eval.protocols import KnnProtocol
 from methods.base import Batch, Clock, DataInfo, Method, Streams, Views, load_method
+from methods.parts.clipping import clip_adaptive
 from methods.parts.lars import LARS
 from methods.parts.norm import synchronised
 from repro import checkpoints, distributed
@@ -251,13 +252,15 @@ class PretrainLoop:
             self.update((next(steps) for steps in micro_batches), fraction, count)
 
     def update(self, micro_batches: Iterator[Views], fraction: float, count: bool = False) -> None:
-        """One optimiser update at that fraction of the epoch, of the gradients of its micro-batches.
+        """One optimiser update that begins at that fraction of the epoch, of the gradients of its micro-batches.
 
         count: add the operations of the networks, forward and backward, to `flops`; what makes views is not counted.
         """
         recipe, parts = self.recipe, self.recipe["accumulate"]
         step = 1 / (self.loads * self.method.updates_per_load)
         rate = recipe["lr"] * recipe["batch"] / recipe["base_batch"]
+        if recipe["schedule_clock"] == "epoch_after_warmup":
+            fraction += step * (parts - 1) / parts  # mmcv reads its warm-up at every micro-batch; the last one's counts
         scheduled = rate * factor(recipe, self.epoch, fraction, step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate if group["constant_lr"] else scheduled
@@ -273,6 +276,8 @@ class PretrainLoop:
                 self.flops += counter.get_total_flops() * self.group.size
             pending.append({name: value for name, value in outputs.items() if name.startswith("pending_")})
         self.group.average([p.grad for p in self.method.parameters() if p.grad is not None])
+        if recipe["clip_adaptive"]:
+            clip_adaptive(self.method.parameters(), recipe["clip_adaptive"])
         if recipe["clip_norm"]:
             torch.nn.utils.clip_grad_norm_(self.method.parameters(), recipe["clip_norm"], foreach=True)
         self.optimizer.step()
@@ -369,7 +374,9 @@ def run(task: Task) -> Outcome | None:
     if here.type == "cuda" and images.nbytes < 0.4 * torch.cuda.mem_get_info()[0]:
         images = images.to(here)
         labels = None if labels is None else labels.to(here)
-    info = DataInfo(spec["size"], pictures.mean, pictures.std, len(pictures.classes) or None)
+    # A recipe may normalise pixels as its paper's code does, whatever the data's own statistics are.
+    mean, std = (tuple(recipe["method"].get(key) or getattr(pictures, key)) for key in ("mean", "std"))
+    info = DataInfo(spec["size"], mean, std, len(pictures.classes) or None)
     method = build_method(task.module, recipe, info, task.seed)
     with distributed.group(spec.get("processes", 1), here) as together:
         loop = PretrainLoop(
@@ -386,7 +393,7 @@ def run(task: Task) -> Outcome | None:
         loop.run()
     if not together.first:
         return None
-    save_encoder(task, recipe["network"], pictures.mean, pictures.std, method.encoder.state_dict())
+    save_encoder(task, recipe["network"], mean, std, method.encoder.state_dict())
     loads = recipe["pretrain"]["epochs"] * loop.loads if loop.updates else 0
     return Outcome(
         metrics={f"final_{name}": value for name, value in loop.losses.items()},

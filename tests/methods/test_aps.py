@@ -149,6 +149,15 @@ def test_too_few_uncovered_patches_are_all_taken_and_the_rest_is_filled() -> Non
     assert torch.equal(everything.sort(dim=1).values, torch.arange(16).expand(2, 16))
 
 
+@pytest.mark.parametrize("gamma", [0.05, 1.0, 3.0])
+def test_covered_patches_wait_for_the_others_whatever_the_exponent(gamma: float) -> None:
+    """As numpy.random.choice, which gives them no probability at all; 0.05 makes the least uncovered a third as likely."""
+    r = torch.zeros(2000, 16, dtype=torch.float64)
+    r[:, :6] = torch.tensor([1e-9, 1e-3, 0.1, 0.5, 0.9, 1.0])
+    index = aps.race(r, torch.empty(2000, 16).exponential_(generator=torch.Generator().manual_seed(0)), gamma, 6)
+    assert torch.equal(index.sort(dim=1).values, torch.arange(6).expand(2000, 6))
+
+
 def test_four_updates_on_the_same_pixels_with_disjoint_blocks_that_cover_view_one() -> None:
     method = build()
     images = torch.randint(0, 256, (6, 3, 32, 32)).byte()

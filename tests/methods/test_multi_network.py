@@ -310,6 +310,21 @@ def test_bank_goes_round_its_end_and_starts_as_unit_vectors() -> None:
     assert torch.equal(bank.rows, torch.cat([z[10:12], z[2:10]])) and bank.pointer.item() == 2
 
 
+def test_the_released_bank_drops_what_passes_its_end() -> None:
+    """pointer + batch >= size: what does not fit is lost and the pointer returns to 0, as the sheet states it."""
+    bank = Bank(10, 3, drops=True)
+    rows, pointer = bank.rows.clone(), 0
+    for batch in torch.arange(72.0).view(24, 3).split(4):
+        bank.enqueue(batch)
+        for row in batch:
+            if pointer < 10:
+                rows[pointer] = row
+                pointer += 1
+        pointer = 0 if pointer >= 10 else pointer
+        assert torch.equal(bank.rows, rows) and bank.pointer.item() == pointer
+    assert build("released").bank.drops and not build().bank.drops  # type: ignore[union-attr]
+
+
 def test_a_bank_smaller_than_a_batch_is_refused() -> None:
     with pytest.raises(ValueError, match=r"method\.bank_size = 4 .*pretrain\.batch = 6.*--set method\.bank_size=6"):
         build(bank_size=4)

@@ -135,6 +135,20 @@ def test_a_gradient_is_clipped_to_its_norm(tmp_path: Path, make: Make) -> None:
     assert norms == pytest.approx([1e-3] * len(norms), rel=1e-3)
 
 
+def test_mmcvs_warm_up_is_read_at_an_updates_last_micro_batch(tmp_path: Path, make: Make) -> None:
+    """Iterations are micro-batches there; the rate of one warm-up epoch of I rises from 1e-4 with iteration / I."""
+    keys = {"epochs": 2, "warmup_epochs": 1, "warmup_start": 1e-4, "lr": 1.0, "base_batch": 16}
+    clocks = {"schedule_clock": "epoch_after_warmup", "cosine_start": "zero_product"}
+    loop = make(tmp_path, "mae", accumulate=2, **keys, **clocks)
+    rates: list[float] = []
+    step = loop.optimizer.step
+    loop.optimizer.step = lambda: (rates.append(loop.optimizer.param_groups[0]["lr"]), step())  # type: ignore
+    loop.run()
+    iterations = 2 * loop.loads
+    expected = [1 - (1 - iteration / iterations) * (1 - 1e-4) for iteration in range(1, iterations, 2)]
+    assert rates == pytest.approx(expected + [0.5] * loop.loads)
+
+
 def test_an_order_of_pictures_is_not_reused_across_seeds_and_epochs(tmp_path: Path, make: Make) -> None:
     loops = [make(tmp_path / str(seed), seed=seed) for seed in (0, 1)]
     orders = {tuple(loop._order(epoch).tolist()) for loop in loops for epoch in range(3)}

@@ -53,6 +53,29 @@ def test_openselfsup_warms_up_by_update_and_falls_by_epoch() -> None:
         assert factor(recipe, epoch, fraction) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("warmup", [0, 1])
+def test_fast_moco_counts_updates_from_one_and_ends_at_zero(warmup: int) -> None:
+    """Its warm-up is at least two updates long, which without a warm-up have the full rate."""
+    per_epoch, epochs = 9, 5
+    recipe = {
+        **BASE,
+        "epochs": epochs,
+        "warmup_epochs": warmup,
+        "warmup_start": 0.25,
+        "warmup_end_included": True,
+        "schedule_clock": "update",
+        "cosine_start": "counted_from_one",
+    }
+    steps, total = max(2, warmup * per_epoch), epochs * per_epoch
+    for i in range(1, total + 1):
+        if i <= steps:
+            expected = 0.25 + 0.75 * (i - 1) / (steps - 1) if warmup else 1.0
+        else:
+            expected = 0.5 * (1 + math.cos(math.pi * (i - steps) / (total - steps)))
+        epoch, load = divmod(i - 1, per_epoch)
+        assert factor(recipe, epoch, load / per_epoch, 1 / per_epoch) == pytest.approx(expected, abs=1e-12)
+
+
 def test_effssl_reaches_the_full_rate_within_its_warmup_and_ends_above_zero() -> None:
     """numpy.linspace(0.3, 1.2, W) and then a cosine from 1.2 to 0.0012, over all updates of 50 epochs."""
     per_epoch, epochs, warmup = 7, 50, 10
