@@ -28,7 +28,7 @@ from methods.base import Clock, DataInfo, Recipe, Views
 from methods.parts.ema import follow, momentum_copy
 from methods.parts.heads import mlp, spread
 from methods.parts.multi_view import MultiView
-from methods.parts.patches import average_groups, grouped_nce, split_patches
+from methods.parts.patches import average_groups, grouped_nce, require_whole_patches, split_patches
 
 
 def patch_loss(p1: Tensor, p2: Tensor, t1: Tensor, t2: Tensor, temperature: float) -> Tensor:
@@ -48,6 +48,7 @@ class FastMoCo(MultiView):
         method = recipe["method"]
         self.temperature, self.momentum = method["temperature"], method["momentum"]
         self.grid, self.members = method["split"], method["combine"]
+        require_whole_patches(data.size, self.grid)
         hidden, out = method["head_hidden"], method["head_dim"]
         self.projector = mlp((self.encoder.dim, hidden, hidden, out), bias=True, last_norm=True)
         self.predictor = mlp((out, method["predictor_hidden"], out), bias=True, last_norm=None)

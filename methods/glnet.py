@@ -142,7 +142,7 @@ class GLNet(Method):
     def sample(self, images: Tensor, augment: Augment, rng: Streams, view: str) -> tuple[Tensor, Tensor]:
         """One crop of each quadrant: float32 [b, 4, 3, s, s], and whether it was mirrored, bool [b, 4]."""
         crops, flipped = [], []
-        for k, (rows, columns) in enumerate(quadrants(*images.shape[2:], self.options["overlap"])):
+        for k, (rows, columns) in enumerate(quadrants(images.shape[2], images.shape[3], self.options["overlap"])):
             pixels, boxes = augment(images[:, :, rows, columns].contiguous(), rng.stream(f"{view} quadrant{k}"))
             crops.append(pixels)
             flipped.append(boxes.flipped)

@@ -43,7 +43,7 @@ from methods.parts.encoders import ResNet, ViT, build_encoder
 from methods.parts.heads import mlp, spread
 from methods.parts.losses import gather_keys, nt_xent
 from methods.parts.norm import statistics_kept
-from methods.parts.patches import average_groups, grouped_nce, split_patches
+from methods.parts.patches import average_groups, grouped_nce, require_whole_patches, split_patches
 from methods.parts.views import Augment
 
 GRADIENTS = ("prediction", "none", "patches")
@@ -79,6 +79,8 @@ class MultiNetwork(Method):
         self.local_gradient, self.weight = method["local_gradient"], method["momentum_weight"]
         self.temperature, self.momentum = method["temperature"], method["momentum"]
         self.grid, self.members = method["split"], method["combine"]
+        side = method["view_size"] or data.size
+        require_whole_patches(side, self.grid)
         self.shared_statistics = method["shared_statistics"]
         through_patches = self.local_gradient == "patches"
         self.online = sorted({1} | (set() if through_patches else {2}) | ({3} if self.weight else set()))
@@ -96,7 +98,7 @@ class MultiNetwork(Method):
         else:
             self.target = momentum_copy(nn.Sequential(self.encoder, self.projector))
         self.bank = bank_of_recipe(recipe, out) if method["bank_size"] and self.weight else None
-        self.augment = Augment.of_recipe(method, data, size=method["view_size"] or data.size)
+        self.augment = Augment.of_recipe(method, data, size=side)
 
     def steps(self, batch: Batch, rng: Streams) -> Iterator[Views]:
         names = {f"pixels{i}": rng.stream(f"view{i}") for i in (1, 2, 3)}

@@ -470,6 +470,21 @@ class _Builder:
         return seconds * (1 + tokens / (6 * network["dim"]))
 
 
+def _require_buildable(name: str, info: recipes.MethodInfo, recipe: recipes.Recipe, track: tracks.Track) -> None:
+    """UserError for values of --set that the method refuses. The registered recipes are known to build."""
+    import torch  # takes seconds, and most plans need none of it
+
+    from methods.base import DataInfo, load_method
+
+    many = 1000  # what depends on the number of classes is checked where the data is read
+    data = DataInfo(track.size, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), many)
+    try:
+        with torch.device("meta"):
+            load_method(info.module)(recipe, data)
+    except (ValueError, UserError) as error:
+        raise UserError(f"{name}: {error}") from None
+
+
 def make(request: Request, settings: Settings) -> Plan:
     """The plan of a request. Raises UserError for unknown names, keys and types; missing data is noted in the jobs."""
     track = tracks.find(request.track)
@@ -502,6 +517,8 @@ def make(request: Request, settings: Settings) -> Plan:
     for name in names:
         info, variant = recipes.find(name)
         resolved[name] = recipes.resolve(info, variant, track.name, stated)
+        if stated.keys() & set(recipes.TABLES):
+            _require_buildable(name, info, resolved[name], track)
         for seed in dict.fromkeys(request.seeds):
             builder.run(info, variant, seed, resolved[name])
     if request.checkpoint is not None:

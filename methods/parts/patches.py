@@ -13,14 +13,18 @@ from torch import Tensor
 from methods.parts.losses import info_nce
 
 
+def require_whole_patches(side: int, grid: int) -> None:
+    """ValueError for views of `side` pixels that cannot be cut in grid x grid."""
+    if grid < 1 or side % grid:
+        raise ValueError(f"method.split = {grid} does not divide views of {side} x {side} pixels: choose a divisor")
+
+
 def split_patches(x: Tensor, grid: int) -> Tensor:
     """Cut x [B, C, H, W] into grid x grid patches as they are, not enlarged: [grid^2 B, C, H / grid, W / grid].
 
     Patch by patch, each with all rows of the batch; patches go down the first column, then the next.
     """
     rows, columns = x.shape[-2:]
-    if rows % grid or columns % grid:
-        raise ValueError(f"method.split = {grid} does not divide views of {rows} x {columns} pixels: choose a divisor")
     cells = x.unflatten(3, (grid, columns // grid)).unflatten(2, (grid, rows // grid))
     return cells.permute(4, 2, 0, 1, 3, 5).flatten(0, 2)
 

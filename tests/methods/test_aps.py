@@ -151,7 +151,7 @@ def test_too_few_uncovered_patches_are_all_taken_and_the_rest_is_filled() -> Non
 
 @pytest.mark.parametrize("gamma", [0.05, 1.0, 3.0])
 def test_covered_patches_wait_for_the_others_whatever_the_exponent(gamma: float) -> None:
-    """As numpy.random.choice, which gives them no probability at all; 0.05 makes the least uncovered a third as likely."""
+    """As numpy.random.choice, which gives them no probability; 0.05 makes the least uncovered a third as likely."""
     r = torch.zeros(2000, 16, dtype=torch.float64)
     r[:, :6] = torch.tensor([1e-9, 1e-3, 0.1, 0.5, 0.9, 1.0])
     index = aps.race(r, torch.empty(2000, 16).exponential_(generator=torch.Generator().manual_seed(0)), gamma, 6)

@@ -19,9 +19,11 @@ def test_every_row_is_cut_to_its_share_of_its_weights() -> None:
     parameters[3].grad = None
     want = []
     for parameter in parameters[:3]:
-        rows = [(parameter, parameter.grad)] if parameter.ndim == 1 else list(zip(parameter, parameter.grad, strict=True))
+        gradients = parameter.grad
+        assert gradients is not None
+        rows = [(parameter, gradients)] if parameter.ndim == 1 else list(zip(parameter, gradients, strict=True))
         for weight, gradient in rows:
-            allowed = 0.01 * max(float((weight**2).sum()) ** 0.5, 1e-3)
+            allowed = 0.01 * max(float((weight.detach() ** 2).sum()) ** 0.5, 1e-3)
             length = float((gradient**2).sum()) ** 0.5
             want.append(gradient.clone().flatten() * min(1.0, allowed / length))
     clip_adaptive(parameters, 0.01)

@@ -16,7 +16,7 @@ from methods.base import Batch, Clock, DataInfo, Streams, Views
 from methods.multi_network import MultiNetwork, local_loss, momentum_loss
 from methods.parts.bank import Bank
 from methods.parts.norm import statistics_kept, synchronised
-from methods.parts.patches import average_groups, grouped_nce, split_patches
+from methods.parts.patches import average_groups, grouped_nce, require_whole_patches, split_patches
 from repro import recipes
 
 DATA = DataInfo(32, (0.49, 0.48, 0.45), (0.2, 0.2, 0.2))
@@ -138,8 +138,8 @@ def test_patches_are_the_quarters_as_they_are() -> None:
         assert torch.equal(got[3 * place : 3 * place + 3], quarter)
     assert torch.equal(split_patches(x.to(memory_format=torch.channels_last), 2), got)
     assert torch.equal(split_patches(x, 1), x)
-    with pytest.raises(ValueError, match=r"method\.split = 3 does not divide views of 8 x 12"):
-        split_patches(x, 3)
+    with pytest.raises(ValueError, match=r"method\.split = 3 does not divide views of 8 x 8"):
+        require_whole_patches(8, 3)
 
 
 def test_groups_are_all_pairs_of_one_picture() -> None:

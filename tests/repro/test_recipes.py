@@ -112,6 +112,18 @@ def test_a_task_over_a_base_has_the_bases_recipe() -> None:
         assert recipes.relative_cost(info, variant) > recipes.relative_cost(other, its_variant)
 
 
+def test_the_default_base_has_a_name_too() -> None:
+    assert recipes.find("rotation_aux:byol") == recipes.find("rotation_aux")
+    with pytest.raises(UserError, match="unknown variant of rotation_aux 'byo'"):
+        recipes.find("rotation_aux:byo")
+
+
+@pytest.mark.parametrize("values", [[0.5, 0.5], [0.5]])
+def test_statistics_are_of_three_channels(values: list[float]) -> None:
+    with pytest.raises(UserError, match=r"method\.std = .*three numbers"):
+        recipes.resolve(*recipes.find("aps"), "cifar", {"method": {"std": values}})
+
+
 def test_another_architecture_brings_the_tracks_network_of_it() -> None:
     info, _ = recipes.find("byol")
     vit = recipes.resolve(info, "", "mini", {"network": {"arch": "vit"}})["network"]
