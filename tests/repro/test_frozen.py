@@ -159,3 +159,17 @@ def test_features_outlive_their_encoder_but_not_a_damaged_note(settings: Setting
     meta = place.job(of["features"].fingerprint) / "meta.json"
     meta.write_text(meta.read_text()[:-9])
     assert [job.kind for job in plan.make(linear, settings).to_do()] == ["pretrain", "features", "linear"]
+
+
+def test_a_recipe_may_state_how_pixels_are_normalised(settings: Settings) -> None:
+    """It is trained with these statistics and judged with them: the encoder's file carries them."""
+    place, found = Workspace(settings.workspace), []
+    stated = ["method.mean=[0.5,0.4,0.3]", "method.std=[0.2,0.3,0.4]"]
+    for own in ([], stated):
+        asked = plan.Request(("aps",), evaluations=(), overrides=(*SMALL, *own))
+        (job,) = run(asked, settings).jobs
+        found.append(checkpoints.load(place.encoder(job.fingerprint), ENCODER))
+    assert (found[1]["mean"], found[1]["std"]) == ([0.5, 0.4, 0.3], [0.2, 0.3, 0.4])
+    assert found[0]["mean"] != found[1]["mean"] and found[0]["std"] != found[1]["std"]
+    trained = [state["weights"]["norm.weight"] for state in found]
+    assert not torch.equal(*trained)
