@@ -72,12 +72,17 @@ def test_one_step_equals_mmpretrains_head(shrunk: Shrunk) -> None:
     step = views(8, method)
     head = heads.ContrastiveHead(loss={"type": "CrossEntropyLoss"}, temperature=method.temperature)
     with torch.no_grad():
-        q = F.normalize(method.projector(method.encoder.features(step["pixels1"])), dim=1)
         k = F.normalize(method.target(step["pixels2"]), dim=1)
-        queue = method.queue2.rows.T  # theirs is [dim, K]
-        want = head.loss(torch.einsum("nc,nc->n", [q, k])[:, None], torch.einsum("nc,ck->nk", [q, queue]))
-        got = method(step)["loss_1to2"]
+    q = F.normalize(method.projector(method.encoder.features(step["pixels1"])), dim=1)
+    queue = method.queue2.rows.T  # theirs is [dim, K]
+    want = head.loss(torch.einsum("nc,nc->n", [q, k])[:, None], torch.einsum("nc,ck->nk", [q, queue]))
+    got = method(step)["loss_1to2"]
     torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
+    weights = [p for p in method.parameters() if p.requires_grad]
+    theirs, ours = (torch.autograd.grad(loss, weights, allow_unused=True) for loss in (want, got))
+    for a, b in zip(ours, theirs, strict=True):
+        assert a is not None
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
 
 
 def test_starts_at_the_logarithm_of_the_queue_and_itself(shrunk: Shrunk) -> None:
