@@ -18,7 +18,8 @@ from eval.features import extract
 from repro import checkpoints, evaluate, export, jobs, plan, settings, weights
 from repro.cli import main
 from repro.data import catalogue
-from repro.stages.common import ENCODER, load_encoder
+from repro.stages import frozen
+from repro.stages.common import ENCODER, Trained, load_encoder
 from repro.workspace import Workspace
 
 FEW = "--executor local --set data.limit=100 knn.ks=[1,5]".split()
@@ -82,15 +83,19 @@ def test_torchvisions_resnet_to_the_boards(capsys: pytest.CaptureFixture[str]) -
     assert "everything was cached: 3 jobs" in capsys.readouterr().out
 
 
-def in_this_process(given: plan.Checkpoint, *overrides: str) -> Path:
-    """Do the import of that checkpoint here; the encoder that it leaves."""
+def in_this_process(request: plan.Request) -> Path:
+    """Do its jobs here; the encoder that the first of them, the import, leaves."""
     here = settings.load({})
-    planned = plan.make(plan.Request((), evaluations=(), overrides=overrides, checkpoint=given), here)
-    (job,) = planned.jobs
+    todo = plan.make(request, here).jobs
     threads = torch.get_num_threads()
-    jobs.run(str(here.workspace), [plan.as_args(job, here)])
+    jobs.run(str(here.workspace), [plan.as_args(job, here) for job in todo])
     torch.set_num_threads(threads)
-    return Workspace(here.workspace).encoder(job.fingerprint)
+    return Workspace(here.workspace).encoder(todo[0].fingerprint)
+
+
+def imported(given: plan.Checkpoint, *overrides: str) -> Path:
+    """Do the import of that checkpoint here; the encoder that it leaves."""
+    return in_this_process(plan.Request((), evaluations=(), overrides=overrides, checkpoint=given))
 
 
 @pytest.mark.parametrize("library", ["torchvision", "safetensors"])
@@ -111,7 +116,7 @@ def test_our_own_encoder_there_and_back(library: str) -> None:
     for path, name, normalise in (("encoder.pt", None, "file"), (out, arch, "imagenet" if arch else "file")):
         given, _ = evaluate.checkpoint(Path(path), name)
         assert given.normalise == normalise
-        back = load_encoder(in_this_process(given))
+        back = load_encoder(imported(given))
         assert (back.mean == (0.5, 0.4, 0.3)) is (normalise == "file")
         got = extract(back.encoder, images, state["mean"], state["std"])  # type: ignore[arg-type]
         assert np.array_equal(got, want)
@@ -139,11 +144,38 @@ def test_what_the_fingerprint_covers(capsys: pytest.CaptureFixture[str]) -> None
     given, _ = evaluate.checkpoint(Path("a.pth"), "resnet18", name="it")
     torch.save(resnet18(2).state_dict(), "a.pth")
     with pytest.raises(SystemExit, match=r"a.pth: the file was changed after this job was planned"):
-        in_this_process(given)
+        imported(given)
     given, lines = evaluate.checkpoint(Path("a.pth"), "resnet18", name="it", normalise="data")
     assert "training pictures" in lines[-1]
     pictures = catalogue.load_classification("digits", "train", here.where, size=32, limit=100)
-    assert load_encoder(in_this_process(given, "data.limit=100")).mean == tuple(pictures.mean)
+    assert load_encoder(imported(given, "data.limit=100")).mean == tuple(pictures.mean)
+
+
+@pytest.mark.parametrize("normalise", ["imagenet", "data"])
+def test_a_probe_on_crops_normalises_as_its_encoder(normalise: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = {**weights.ARCHS["vit_tiny"], "size": 32, "patch": 8, "dim": 24, "depth": 1}
+    torch.save(weights.VIT["timm"].theirs(export.build_encoder(network).state_dict()), "vit.pth")
+    given, _ = evaluate.checkpoint(Path("vit.pth"), "vit_tiny", VIT, normalise=normalise)
+    darkest = []
+
+    def load(path: Path) -> Trained:
+        trained = load_encoder(path)
+        patches = trained.encoder.patches
+        patches.register_forward_pre_hook(lambda _, inputs: darkest.append(inputs[0].amin(dim=(0, 2, 3))))
+        return trained
+
+    monkeypatch.setattr(frozen, "load_encoder", load)
+    here = settings.load({})
+    few = ("data.limit=100", "linear.epochs=1")
+    request = plan.Request((), evaluations=("linear",), overrides=few, protocols=("linear=glnet",), checkpoint=given)
+    in_this_process(request)
+    pictures = catalogue.load_classification("digits", "train", here.where, size=32, limit=100)
+    assert pictures.pixels.min() == 0
+    mean, std = (pictures.mean, pictures.std) if normalise == "data" else (given.mean, given.std)
+    black = -torch.tensor(mean) / torch.tensor(std)
+    assert len(darkest) > 1
+    for found in darkest:
+        torch.testing.assert_close(found, black)
 
 
 def test_a_vit_sees_pictures_of_its_own_size(capsys: pytest.CaptureFixture[str]) -> None:
