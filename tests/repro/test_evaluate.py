@@ -46,7 +46,8 @@ def resnet18(seed: int = 0) -> Any:
 def test_torchvisions_resnet_to_the_boards(capsys: pytest.CaptureFixture[str]) -> None:
     model = resnet18()
     torch.save({"state_dict": {f"module.{key}": value for key, value in model.state_dict().items()}}, "Author-R18.pth")
-    line = "eval --checkpoint Author-R18.pth --arch resnet18 --track embedded --eval knn".split() + FEW
+    pixels = "--mean 0.485,0.456,0.406 --std 0.228,0.224,0.225"
+    line = f"eval --checkpoint Author-R18.pth --arch resnet18 {pixels} --track embedded --eval knn".split() + FEW
     assert main(line) == 0
     out = capsys.readouterr().out
     assert "author_r18:imported is resnet18 from Author-R18.pth" in out
@@ -56,7 +57,8 @@ def test_torchvisions_resnet_to_the_boards(capsys: pytest.CaptureFixture[str]) -
     left = records()
     assert set(left) == {"import", "features", "knn"}
     about = left["import"]["details"]
-    assert about["file"] == "Author-R18.pth" and about["role"] == "imported" and about["normalise"] == "imagenet"
+    assert about["file"] == "Author-R18.pth" and about["role"] == "imported" and about["normalise"] == "given"
+    assert (about["mean"], about["std"]) == ([0.485, 0.456, 0.406], [0.228, 0.224, 0.225])
     assert about["heads"] == ["state_dict.module.fc.weight", "state_dict.module.fc.bias"]
     assert len(about["recipe"]["checkpoint"]["sha256"]) == 64 and str(Path.cwd()) not in json.dumps(left)
     assert all(record["variant"] == "imported" for record in left.values())
@@ -203,6 +205,12 @@ def test_a_vit_sees_pictures_of_its_own_size(capsys: pytest.CaptureFixture[str])
         ("--arch resnet18 --part nowhere", "no such weights there"),
         ("--arch resnet18 --normalise imagnet", "did you mean 'imagenet'"),
         ("--arch resnet18 --normalise file", "does not say how its pixels were normalised"),
+        ("--arch resnet18 --mean 0.5,0.5,0.5", "--mean alone: give --mean R,G,B and --std R,G,B together"),
+        ("--arch resnet18 --mean 0.5,0.5,0.5 --std 0.2,0.2,0.2 --normalise data", "leave one of the two out"),
+        ("--arch resnet18 --mean 0.5,0.5 --std 0.2,0.2,0.2", "--mean 0.5,0.5: three numbers R,G,B from 0 to 1"),
+        ("--arch resnet18 --mean 0,0,0 --std 0.2,0,0.2", "--std 0.2,0,0.2: three numbers R,G,B from above 0 to 1"),
+        ("--arch resnet18 --mean 0,0,nan --std 1,1,1", "--mean 0,0,nan: three numbers"),
+        ("--arch resnet18 --mean 124,116,104 --std 58,57,57", "divided by 255"),
         ("--arch resnet18 --name a/b", "--name a/b"),
         ("--arch resnet18 --set pretrain.epochs=2", "not trained"),
         ("--arch resnet18 --set network.widht=2", "did you mean 'width'"),
@@ -210,6 +218,7 @@ def test_a_vit_sees_pictures_of_its_own_size(capsys: pytest.CaptureFixture[str])
         ("--arch resnet18 --suite quik", "did you mean 'quick'"),
         ("--arch resnet18 --track minni", "did you mean 'mini'"),
         ("--arch resnet18 --checkpoint nothing.pth", "no checkpoint nothing.pth"),
+        ("--arch resnet18 --checkpoint .", ". is a folder"),
     ],
 )
 def test_wrong_use(capsys: pytest.CaptureFixture[str], words: str, said: str) -> None:
@@ -218,3 +227,27 @@ def test_wrong_use(capsys: pytest.CaptureFixture[str], words: str, said: str) ->
     streams = capsys.readouterr()
     assert said in streams.err and streams.err.count("\n") == 1 and streams.out == ""
     assert not Path("repro-work/records").exists()
+
+
+def test_every_name_of_a_file_that_does_not_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    state = {**resnet18().state_dict(), "optimizer": [{"buffer": torch.zeros(2)}] * 2}
+    torch.save(state, "a.pth")
+    assert main(["eval", "--checkpoint", "a.pth", "--arch", "resnet34"]) == 2
+    error = capsys.readouterr().err
+    wanted = torchvision.models.resnet34().state_dict().keys() - {"fc.weight", "fc.bias"}
+    missing = sorted(name for name in wanted - state.keys() if "num_batches" not in name)
+    assert f"{len(missing)} of its weights are missing" in error
+    assert f"layer3 {sum(name.startswith('layer3') for name in missing)}" in error
+    assert "4 of the file are no part of it (fc.weight, fc.bias, optimizer.0.buffer" in error
+    assert error.rstrip().endswith("repro-work/a.pth.keys.txt") and error.count("\n") == 1
+    lines = Path("repro-work/a.pth.keys.txt").read_text().splitlines()
+    assert sorted(line.removeprefix("missing: ") for line in lines if line.startswith("missing: ")) == missing
+    unused = ["fc.weight", "fc.bias", "optimizer.0.buffer", "optimizer.1.buffer"]
+    assert [line for line in lines if not line.startswith("missing: ")] == [f"left out: {name}" for name in unused]
+
+
+def test_pixels_by_given_statistics() -> None:
+    torch.save(resnet18().state_dict(), "a.pth")
+    given, lines = evaluate.checkpoint(Path("a.pth"), "resnet18", mean="0.485,0.456,0.406", std="0.228,0.224,0.225")
+    assert (given.normalise, given.mean, given.std) == ("given", (0.485, 0.456, 0.406), (0.228, 0.224, 0.225))
+    assert "divided by deviation (0.228, 0.224, 0.225), as given" in lines[-1]
