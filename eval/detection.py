@@ -34,7 +34,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from eval import mmcv_ops
+from eval import mmcv_ops, resume
 from eval.finetune import trainable
 from eval.pictures import draw_detections
 from eval.protocols import DetectionProtocol
@@ -149,15 +149,17 @@ def build(
     `detector = "fpn"`: maps of a ViT (one map) go through `SimpleFeaturePyramid`, those of a ResNet through mmdet's
     `FPN`: its maps of the protocol's strides, with coarser levels subsampled from the last where the encoder ends
     earlier. "c4": a ResNet without its last stage, which is applied to each RoI instead (`LastStage`).
-    The maps that the detector sees are held against the encoder's own before it is returned.
+    The maps that the detector sees are held against those of the encoder as it was passed.
 
-    Raises ValueError where the encoder does not fit `protocol.detector` or its strides not `protocol.strides`.
+    Raises ValueError where the encoder does not fit `protocol.detector` or its strides not `protocol.strides`, and
+    where those maps differ.
     """
     _import_mmdet()
     from mmdet.models.data_preprocessors import DetDataPreprocessor
     from mmdet.registry import MODELS
     from mmengine.config import ConfigDict
 
+    untouched = copy.deepcopy(encoder)  # the detector shares the modules of `encoder`: what changes them changes it too
     if protocol.detector == "c4":
         parts, multiple = _c4(encoder, classes, protocol)
     else:
@@ -174,13 +176,16 @@ def build(
     # Only mmdet's own modules have init_weights; the encoder keeps what it brought.
     with _quiet():
         model.init_weights()
-    _same_maps(encoder, model, multiple)
+    _same_maps(untouched, model, multiple)
     return model
 
 
 @torch.no_grad()
 def _same_maps(encoder: Any, model: Any, side: int) -> None:
-    """Raises ValueError unless the detector computes the encoder's own maps, bit by bit."""
+    """Raises ValueError unless the detector computes the encoder's own maps, bit by bit.
+
+    encoder: a copy that shares nothing with the detector.
+    """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     encoder.eval()
@@ -642,10 +647,11 @@ class _Detector:
         torch.manual_seed(derive(self.seed, "build"))
         # Any: mmdet has no types.
         self.model: Any = build(copy.deepcopy(encoder), len(split.names), mean, std, protocol).to(device)
-        # What must agree for a checkpoint to be this job's; the encoder's weights are the caller's to keep apart.
+        # What must agree for a checkpoint to be this job's; the new layers follow from the seed.
         shapes = [list(tensor.shape) for tensor in self.model.state_dict().values()]
-        spec = [dataclasses.asdict(protocol), seed, split.names, [image["id"] for image in split.images], shapes]
-        self.spec = hashlib.blake2b(json.dumps(spec).encode(), digest_size=16).hexdigest()
+        images = [image["id"] for image in split.images]
+        plain = [dataclasses.asdict(protocol), seed, split.names, images, shapes, list(mean), list(std)]
+        self.spec = resume.identity(plain, encoder)
 
     def train(self, progress: Callable[[int, dict[str, Any]], None]) -> dict[str, Any]:
         """Returns what is worth keeping of the training: counts and the mean loss of its last tenth."""

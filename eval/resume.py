@@ -18,16 +18,21 @@ from eval.features import to_tensor
 
 
 def identity(
-    plain: Any, model: nn.Module, images: npt.NDArray[np.uint8] | Tensor, labels: npt.NDArray[np.int64]
+    plain: Any,
+    model: nn.Module,
+    images: npt.NDArray[np.uint8] | Tensor | None = None,
+    labels: npt.NDArray[np.int64] | None = None,
 ) -> str:
     """A hash of what a run starts from.
 
     plain: protocol and further settings as JSON; model: its weights; images: their shape and the first 64; labels: all.
     """
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(json.dumps([plain, list(images.shape)]).encode())
-    digest.update(labels.tobytes())
-    digest.update(np.ascontiguousarray(to_tensor(images[:64]).cpu().numpy()).tobytes())
+    digest.update(json.dumps([plain, [] if images is None else list(images.shape)]).encode())
+    if labels is not None:
+        digest.update(labels.tobytes())
+    if images is not None:
+        digest.update(np.ascontiguousarray(to_tensor(images[:64]).cpu().numpy()).tobytes())
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())

@@ -128,6 +128,8 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "--normalise", metavar="NAME", help="of pixels: imagenet, data (the track's) or file (default, else imagenet)"
     )
+    verb.add_argument("--mean", metavar="R,G,B", help="of pixels in [0, 1], with --std, instead of --normalise")
+    verb.add_argument("--std", metavar="R,G,B", help="0.228,0.224,0.225 for example")
     _request_options(verb, trains=False)
     verb = verbs.add_parser("plan", help="print the jobs of a run, what is cached, and estimates; runs nothing")
     _request_options(verb)
@@ -336,6 +338,8 @@ def _dispatch(options: argparse.Namespace) -> int:
                 name=options.name,
                 part=options.part,
                 normalise=options.normalise,
+                mean=options.mean,
+                std=options.std,
             )
         case "plan":
             from repro import budget, calibration, plan, show

@@ -73,7 +73,7 @@ class Checkpoint:
     layout: str  # whose keys it has
     part: str  # what stands before them
     network: Mapping[str, Any]  # table [network]
-    normalise: str  # where mean and std come from: "imagenet" | "data" | "file"
+    normalise: str  # where mean and std come from: "imagenet" | "data" | "file" | "given"
     mean: tuple[float, ...]  # empty for "data"
     std: tuple[float, ...]
 

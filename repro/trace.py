@@ -123,6 +123,9 @@ def _what(record: Record, origin: Record, seeds: Sequence[int]) -> list[str]:
         return ["run", "--method", _arm(record), "--seed", *map(str, seeds), *together]
     details = origin["details"]
     words = ["eval", "--checkpoint", details["file"], "--arch", arch(_network(origin))[0], "--name", record["method"]]
+    if details["normalise"] == "given":
+        mean, std = (",".join(map(str, details[key])) for key in ("mean", "std"))
+        return [*words, "--mean", mean, "--std", std]
     return [*words, "--normalise", details["normalise"]]
 
 

@@ -8,13 +8,15 @@ that is not wholly the author's gives a number that nobody has earned. Heads and
 
 from __future__ import annotations
 
+import math
+import mmap
 import pickle
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -31,14 +33,15 @@ class Layout:
 
     top: first part of our key -> what stands for it, with its separator; what is not there keeps its name.
     block: what stands before the number of a transformer block; inside: a block's layers, with separators.
-    class_position: positions have a batch axis and a first row for the class token, which with us has none.
+    positions: how those of P patches of D channels are held. "rows": [P, D], as with us; "class": [1, 1 + P, D], the
+        first row for the class token, which with us has none; "column": [P, 1, D].
     """
 
     name: str
     top: Mapping[str, str] = field(default_factory=dict)
     block: str = "blocks."
     inside: Mapping[str, str] = field(default_factory=dict)
-    class_position: bool = False
+    positions: Literal["rows", "class", "column"] = "rows"
 
     def key(self, ours: str) -> str:
         """The library's key for a key of ours."""
@@ -52,26 +55,30 @@ class Layout:
     def theirs(self, weights: Mapping[str, Tensor]) -> Weights:
         """Our weights as the library holds them; a class token's position is zero."""
         named = {self.key(name): value for name, value in weights.items()}
-        if self.class_position:
+        if self.positions == "class":
             place = weights["positions"]
             named[self.key("positions")] = torch.cat([torch.zeros_like(place[:1]), place])[None]
+        elif self.positions == "column":
+            named[self.key("positions")] = weights["positions"][:, None]
         return named
 
     def ours(self, weights: Mapping[str, Tensor]) -> Weights:
         """The inverse, of values under our keys: what the class token's position adds to it becomes part of it."""
         named = dict(weights)
-        if self.class_position:
+        if self.positions == "class":
             place = named["positions"]
             named["positions"] = place[0, 1:]
             named["class_token"] = named["class_token"] + place[:, :1]
+        elif self.positions == "column":
+            named["positions"] = named["positions"][:, 0]
         return named
 
     def shape(self, name: str, value: Tensor) -> tuple[int, ...]:
         """The shape that the library gives our weight `name`."""
-        if not (self.class_position and name == "positions"):
+        if self.positions == "rows" or name != "positions":
             return tuple(value.shape)
         rows, width = value.shape
-        return (1, rows + 1, width)
+        return (1, rows + 1, width) if self.positions == "class" else (rows, 1, width)
 
 
 # timm's and mmpretrain's ResNets, MoCo's, SwAV's and ours have torchvision's keys; an nn.Sequential of a ResNet's
@@ -83,21 +90,22 @@ RESNET = {
         {"conv1": "0.", "bn1": "1.", "layer1": "4.", "layer2": "5.", "layer3": "6.", "layer4": "7."},
     ),
 }
+_TIMM_BLOCK = {
+    "norm1": "norm1.",
+    "qkv": "attn.qkv.",
+    "proj": "attn.proj.",
+    "norm2": "norm2.",
+    "mlp.0": "mlp.fc1.",
+    "mlp.2": "mlp.fc2.",
+}
 VIT = {
     "repro": Layout("repro"),
     "timm": Layout(  # also DeiT's, DINO's, MAE's and MoCo-v3's
         "timm",
         {"class_token": "cls_token", "positions": "pos_embed", "patches": "patch_embed.proj.", "norm": "norm."},
         "blocks.",
-        {
-            "norm1": "norm1.",
-            "qkv": "attn.qkv.",
-            "proj": "attn.proj.",
-            "norm2": "norm2.",
-            "mlp.0": "mlp.fc1.",
-            "mlp.2": "mlp.fc2.",
-        },
-        class_position=True,
+        _TIMM_BLOCK,
+        positions="class",
     ),
     "mmpretrain": Layout(
         "mmpretrain",
@@ -111,7 +119,7 @@ VIT = {
             "mlp.0": "ffn.layers.0.0.",
             "mlp.2": "ffn.layers.1.",
         },
-        class_position=True,
+        positions="class",
     ),
     "torchvision": Layout(
         "torchvision",
@@ -130,7 +138,14 @@ VIT = {
             "mlp.0": "mlp.0.",
             "mlp.2": "mlp.3.",
         },
-        class_position=True,
+        positions="class",
+    ),
+    "aps": Layout(  # as released; the blocks are timm's
+        "aps",
+        {"class_token": "cls_token", "positions": "pos_embedding", "patches": "patchify.", "norm": "layer_norm."},
+        "transformer.",
+        _TIMM_BLOCK,
+        positions="column",
     ),
 }
 _LAYOUTS = {"resnet": RESNET, "vit": VIT}
@@ -190,6 +205,8 @@ def read(path: Path) -> File:
     Raises UserError, in one line, where there is no such file, it is damaged, would have to be unpickled in full, or
     holds no tensors.
     """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; give the file of weights in it")
     if not path.is_file():
         raise UserError(f"no checkpoint {path}")
     if path.suffix == ".safetensors":
@@ -200,12 +217,14 @@ def read(path: Path) -> File:
         if "GLOBAL" not in str(error) and "global" not in str(error):
             raise UserError(f"{path}: damaged, or no checkpoint of PyTorch") from None
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        state, note = "['state_dict']", "the table may have another name"
+        if _holds_module(path):
+            state, note = ".state_dict()", "of a module in a table: ['NAME'].state_dict()"
         raise UserError(
             f"{path}: refused, to read it would run code that it brings along"
             f" ({found[1] if found else 'more than tensors and plain values'}); where its author's code is at hand,"
             ' and trusted, keep the weights alone, and give that file: python -c "import torch; torch.save('
-            f"torch.load('{path.name}', weights_only=False)['state_dict'], 'weights.pth')\" (the table may have"
-            " another name)"
+            f"torch.load('{path.name}', weights_only=False){state}, 'weights.pth')\" ({note})"
         ) from None
     except Exception as error:  # torch has many for a file that is cut off or of another kind
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -219,11 +238,17 @@ def read(path: Path) -> File:
     return File(path.name, tensors, about)
 
 
+def _holds_module(path: Path) -> bool:
+    """Whether a module of PyTorch was pickled, by the attributes that each has: nothing is unpickled to find out."""
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return all(content.find(name) >= 0 for name in (b"_parameters", b"_modules"))
+
+
 def _flat(value: Any, path: str) -> Iterable[tuple[str, Tensor]]:
     if isinstance(value, Tensor):
         yield path, value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
+    elif isinstance(value, (Mapping, list, tuple)):
+        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
             yield from _flat(item, f"{path}.{key}" if path else str(key))
 
 
@@ -374,43 +399,57 @@ def _compare(file: File, layout: Layout, part: str, parts: tuple[str, ...], want
     )
 
 
+class Misfit(UserError):
+    """A file whose encoder is not wholly the network's.  names: a line for every key without counterpart, and why."""
+
+    def __init__(self, text: str, names: Iterable[tuple[str, Iterable[str]]]) -> None:
+        super().__init__(text)
+        self.names = [f"{why}: {name}" for why, some in names for name in some]
+
+
 def find(file: File, network: Mapping[str, Any], said: str, part: str | None = None) -> Match:
-    """`match`, and UserError in one line where the encoder of the file is not wholly that network's.
+    """`match`, and Misfit, in one line, where the encoder of the file is not wholly that network's.
 
     said: the network as the user named it.
     """
     found = match(file, network, part)
     if found is None:
-        names = _few([name for name, _ in _biggest(file.tensors)])
-        raise UserError(
-            f"{file.name}: none of its {len(file.tensors)} tensors is a weight of {said} (it has {names}){_hint(file)}"
+        names = [name for name, _ in _biggest(file.tensors)]
+        raise Misfit(
+            f"{file.name}: none of its {len(names)} tensors is a weight of {said}"
+            f" (it has {_counted(names)}){_hint(file)}",
+            [("no weight of it", file.tensors)],
         )
     if found.fits:
         return found
-    faults = []
-    if found.missing:
-        faults.append(f"{len(found.missing)} of its weights are missing ({_few(found.missing)})")
-    if found.misshapen:
-        faults.append(f"{len(found.misshapen)} are of another shape ({_few(found.misshapen)})")
-    if found.inside:
-        faults.append(f"{len(found.inside)} of the file's encoder have no place in it ({_few(found.inside)})")
-    raise UserError(
+    kinds = {
+        "missing": (found.missing, "of its weights are missing"),
+        "of another shape": (found.misshapen, "are of another shape"),
+        "no place in it": (found.inside, "of the file's encoder have no place in it"),
+        "left out": (found.heads + found.others, "of the file are no part of it"),
+    }
+    faults = [f"{len(names)} {what} ({_counted(names, found.part)})" for names, what in kinds.values() if names]
+    raise Misfit(
         f"{file.name}: not a whole {said}, {found.matched} weights fit but {'; '.join(faults)}"
-        f"{_positions(found, network)}{_hint(file, part)}"
+        f"{_positions(found, network)}{_hint(file, part)}",
+        [(why, names) for why, (names, _) in kinds.items()],
     )
 
 
 def _positions(found: Match, network: Mapping[str, Any]) -> str:
     """What to do about positions of another grid, and about the biases that ViTs have or lack."""
     text = ""
-    if odd := [line for line in found.misshapen if re.search(r"(pos_embed|pos_embedding|positions) is", line)]:
+    shapes = " ".join(found.misshapen)
+    rows = re.search(r"(?:pos_embed|pos_embedding|positions) is (?:1x)?(\d+)x", shapes)
+    if network["arch"] == "vit" and rows:
+        kernel = re.search(r" is \d+x3x(\d+)x\1, not", shapes)  # the one weight of four axes: of the patches
+        patch = int(kernel[1]) if kernel else network["patch"]
         side = network["size"] // network["patch"]
-        rows = re.search(r" is (?:1x)?(\d+)x", odd[0])
-        grid = round((int(rows[1]) - (found.layout != "repro")) ** 0.5) if rows else 0
+        grid = math.isqrt(int(rows[1]))  # a row for the class token makes no other square
         text += (
             f"; its positions are those of a {grid} x {grid} grid of patches, size {network['size']} with patch"
             f" {network['patch']} has {side} x {side}: they are not interpolated, say"
-            f" --set network.size={grid * network['patch']}"
+            f" --set network.size={grid * patch}" + (f" network.patch={patch}" if kernel else "")
         )
     for names, value in ((found.missing, "false"), (found.inside, "true")):
         if names and network["arch"] == "vit" and all("qkv.bias" in name or "in_proj_bias" in name for name in names):
@@ -444,6 +483,13 @@ def _few(names: Sequence[str], count: int = _SHOWN) -> str:
     return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
 
 
+def _counted(names: Sequence[str], part: str = "") -> str:
+    """The first names; of more than are shown also how many each table has, by the first word behind `part`."""
+    tables = Counter(name.removeprefix(part).split(" is ")[0].split(".")[0] for name in names)
+    counts = [f"{name} {count}" for name, count in tables.most_common()]
+    return _few(names) + (f"; by table: {_few(counts, 9)}" if len(names) > _SHOWN else "")
+
+
 def listing(found: Match) -> list[str]:
     """Lines that say what of a file is used and what is not."""
     below = f" below {found.part.rstrip('.')}" if found.part else ""
@@ -454,9 +500,7 @@ def listing(found: Match) -> list[str]:
     if found.heads:
         lines.append(f"left out, heads and classifiers: {len(found.heads)} tensors ({_few(found.heads)})")
     if found.others:
-        tables = Counter(name.split(".")[0] if "." in name else name for name in found.others)
-        counted = [f"{name} {count}" for name, count in tables.most_common()]
-        lines.append(f"left out, others: {len(found.others)} tensors ({_few(found.others)}; by table: {_few(counted)})")
+        lines.append(f"left out, others: {len(found.others)} tensors ({_counted(found.others)})")
     if found.filled:
         lines.append(f"not in the file: {len(found.filled)} counters of BatchNorm, set to 0 (no result uses them)")
     return lines

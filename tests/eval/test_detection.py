@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from eval import detection, protocols
 from eval.detection import CocoFolders, batches, build, coco_metrics, evaluate, rate, voc07_metrics
-from methods.parts.encoders import ResNet
+from methods.parts.encoders import ResNet, ViT
 
 # pycocotools 2.0 and numpy 2: of no consequence.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
@@ -311,6 +311,33 @@ def test_a_detector_with_other_maps_is_refused(monkeypatch):
     for encoder, changes in ((Tokens(), {}), (Stages(), {}), (Layers(), {"detector": "c4"})):
         with pytest.raises(ValueError, match="does not compute the encoder's own feature maps"):
             build(encoder, 5, MEAN, STD, small(**changes))
+
+
+def _vit() -> nn.Module:
+    return ViT(32, 24, 2, 3, 4, False, 1e-5, "learned", "torch", False)
+
+
+@pytest.mark.parametrize(
+    ("make", "changes"),
+    [
+        (lambda: ResNet(18, 8, "cifar", False), {}),
+        (lambda: ResNet(18, 8, "imagenet", False), {}),
+        (lambda: ResNet(18, 8, "imagenet", False), {"detector": "c4"}),
+        (_vit, {}),
+    ],
+)
+def test_an_encoder_that_is_initialised_anew_is_refused(make, changes, monkeypatch):
+    encoder = make()
+    before = copy.deepcopy(encoder.state_dict())
+    model = build(encoder, 5, MEAN, STD, small(**changes))
+    assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
+
+    def init_weights(self):  # mmdet calls it on every part that has one, here in place: the encoder is changed as well
+        nn.init.normal_(next(self.encoder.parameters()))
+
+    monkeypatch.setattr(type(model.backbone), "init_weights", init_weights, raising=False)
+    with pytest.raises(ValueError, match="does not compute the encoder's own feature maps"):
+        build(encoder, 5, MEAN, STD, small(**changes))
 
 
 def test_norms_of_the_heads():
@@ -848,6 +875,13 @@ def test_foreign_and_broken_checkpoints(coco, tmp_path):
         run(coco, work, seed=1)
     with pytest.raises(ValueError, match=r"train\.pt belongs to another detection job"):
         run(coco, work, encoder=Tokens())
+    torch.manual_seed(0)
+    encoder = Stages()
+    run(coco, work, encoder=encoder)
+    with torch.no_grad():
+        encoder.stages[0][0].bias[0] += 1e-3  # of the same shapes, but trained otherwise
+    with pytest.raises(ValueError, match=r"train\.pt belongs to another detection job"):
+        run(coco, work, encoder=encoder)
     file = work / "train.pt"
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"train\.pt is no detection checkpoint; remove it") as caught:

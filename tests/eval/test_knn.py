@@ -100,6 +100,30 @@ def test_nearest_of_a_part_of_a_matrix() -> None:
     assert torch.equal(values, wanted.values[:, :7]) and torch.equal(indices, wanted.indices[:, :7])
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: the branches that a CPU does not take")
+def test_a_gpu_finds_what_the_cpu_finds() -> None:
+    """Corners of a cube, whose cosines are exact on both: ties within and beyond the k-th, crowded rows too."""
+    rng = np.random.default_rng(3)
+    mask = torch.from_numpy(rng.random((37, 211)) < 0.2)
+    mask[5], mask[6] = False, True
+    for here, there in zip(knn._true_at(mask), knn._true_at(mask.cuda()), strict=True):
+        assert there.is_cuda and torch.equal(here, there.cpu())
+    similarity = torch.from_numpy(rng.integers(0, 5, (40, 1003)) / 8).float()
+    similarity[0] = 0.5
+    for k in (1, 20, 1003):
+        for here, there in zip(knn.nearest(similarity, k), knn.nearest(similarity.cuda(), k), strict=True):
+            assert there.is_cuda and torch.equal(here, there.cpu())
+    # Ordinary features: sums of votes that tie exactly may differ in the last bit, since a GPU adds in any order.
+    y = rng.integers(0, 7, 600)
+    x = (rng.normal(size=(7, 12))[y] + rng.normal(size=(600, 12))).astype(np.float32)
+    plain = np.empty((2, 200), bool)
+    ranks = [
+        knn.true_ranks(x[:400], y[:400], x[400:], y[400:], 7, [1, 9, 400], protocol(), device, plain=row)
+        for device, row in zip(("cpu", "cuda"), plain, strict=True)
+    ]
+    assert (ranks[0] == ranks[1]).all() and (plain[0] == plain[1]).all()
+
+
 def test_one_search_for_all_k_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """2,000 queries of 6,000 pictures: 48 MB of similarities at once, 2.4 MB at a time here."""
     rng = np.random.default_rng(4)

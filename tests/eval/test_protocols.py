@@ -61,6 +61,9 @@ def test_triplet_is_the_released_script() -> None:
     assert isinstance(p, protocols.ReidProtocol)
     assert (p.size, p.interpolation, p.normalise, p.precision) == ((256, 128), "bicubic", "imagenet", "fp32")
     assert (p.flip, p.metric, p.no_match, p.rerank) == ("triplet", "cosine", "zero", False)
+    usual = protocols.load("reid", "sysu")
+    assert isinstance(usual, protocols.ReidProtocol) and usual.flip == "sum"
+    assert dataclasses.replace(usual, name=p.name, flip=p.flip) == p
 
 
 @pytest.mark.parametrize(

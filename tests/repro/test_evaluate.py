@@ -18,7 +18,8 @@ from eval.features import extract
 from repro import checkpoints, evaluate, export, jobs, plan, settings, weights
 from repro.cli import main
 from repro.data import catalogue
-from repro.stages.common import ENCODER, load_encoder
+from repro.stages import frozen
+from repro.stages.common import ENCODER, Trained, load_encoder
 from repro.workspace import Workspace
 
 FEW = "--executor local --set data.limit=100 knn.ks=[1,5]".split()
@@ -45,7 +46,8 @@ def resnet18(seed: int = 0) -> Any:
 def test_torchvisions_resnet_to_the_boards(capsys: pytest.CaptureFixture[str]) -> None:
     model = resnet18()
     torch.save({"state_dict": {f"module.{key}": value for key, value in model.state_dict().items()}}, "Author-R18.pth")
-    line = "eval --checkpoint Author-R18.pth --arch resnet18 --track embedded --eval knn".split() + FEW
+    pixels = "--mean 0.485,0.456,0.406 --std 0.228,0.224,0.225"
+    line = f"eval --checkpoint Author-R18.pth --arch resnet18 {pixels} --track embedded --eval knn".split() + FEW
     assert main(line) == 0
     out = capsys.readouterr().out
     assert "author_r18:imported is resnet18 from Author-R18.pth" in out
@@ -55,7 +57,8 @@ def test_torchvisions_resnet_to_the_boards(capsys: pytest.CaptureFixture[str]) -
     left = records()
     assert set(left) == {"import", "features", "knn"}
     about = left["import"]["details"]
-    assert about["file"] == "Author-R18.pth" and about["role"] == "imported" and about["normalise"] == "imagenet"
+    assert about["file"] == "Author-R18.pth" and about["role"] == "imported" and about["normalise"] == "given"
+    assert (about["mean"], about["std"]) == ([0.485, 0.456, 0.406], [0.228, 0.224, 0.225])
     assert about["heads"] == ["state_dict.module.fc.weight", "state_dict.module.fc.bias"]
     assert len(about["recipe"]["checkpoint"]["sha256"]) == 64 and str(Path.cwd()) not in json.dumps(left)
     assert all(record["variant"] == "imported" for record in left.values())
@@ -82,15 +85,19 @@ def test_torchvisions_resnet_to_the_boards(capsys: pytest.CaptureFixture[str]) -
     assert "everything was cached: 3 jobs" in capsys.readouterr().out
 
 
-def in_this_process(given: plan.Checkpoint, *overrides: str) -> Path:
-    """Do the import of that checkpoint here; the encoder that it leaves."""
+def in_this_process(request: plan.Request) -> Path:
+    """Do its jobs here; the encoder that the first of them, the import, leaves."""
     here = settings.load({})
-    planned = plan.make(plan.Request((), evaluations=(), overrides=overrides, checkpoint=given), here)
-    (job,) = planned.jobs
+    todo = plan.make(request, here).jobs
     threads = torch.get_num_threads()
-    jobs.run(str(here.workspace), [plan.as_args(job, here)])
+    jobs.run(str(here.workspace), [plan.as_args(job, here) for job in todo])
     torch.set_num_threads(threads)
-    return Workspace(here.workspace).encoder(job.fingerprint)
+    return Workspace(here.workspace).encoder(todo[0].fingerprint)
+
+
+def imported(given: plan.Checkpoint, *overrides: str) -> Path:
+    """Do the import of that checkpoint here; the encoder that it leaves."""
+    return in_this_process(plan.Request((), evaluations=(), overrides=overrides, checkpoint=given))
 
 
 @pytest.mark.parametrize("library", ["torchvision", "safetensors"])
@@ -111,7 +118,7 @@ def test_our_own_encoder_there_and_back(library: str) -> None:
     for path, name, normalise in (("encoder.pt", None, "file"), (out, arch, "imagenet" if arch else "file")):
         given, _ = evaluate.checkpoint(Path(path), name)
         assert given.normalise == normalise
-        back = load_encoder(in_this_process(given))
+        back = load_encoder(imported(given))
         assert (back.mean == (0.5, 0.4, 0.3)) is (normalise == "file")
         got = extract(back.encoder, images, state["mean"], state["std"])  # type: ignore[arg-type]
         assert np.array_equal(got, want)
@@ -139,11 +146,38 @@ def test_what_the_fingerprint_covers(capsys: pytest.CaptureFixture[str]) -> None
     given, _ = evaluate.checkpoint(Path("a.pth"), "resnet18", name="it")
     torch.save(resnet18(2).state_dict(), "a.pth")
     with pytest.raises(SystemExit, match=r"a.pth: the file was changed after this job was planned"):
-        in_this_process(given)
+        imported(given)
     given, lines = evaluate.checkpoint(Path("a.pth"), "resnet18", name="it", normalise="data")
     assert "training pictures" in lines[-1]
     pictures = catalogue.load_classification("digits", "train", here.where, size=32, limit=100)
-    assert load_encoder(in_this_process(given, "data.limit=100")).mean == tuple(pictures.mean)
+    assert load_encoder(imported(given, "data.limit=100")).mean == tuple(pictures.mean)
+
+
+@pytest.mark.parametrize("normalise", ["imagenet", "data"])
+def test_a_probe_on_crops_normalises_as_its_encoder(normalise: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = {**weights.ARCHS["vit_tiny"], "size": 32, "patch": 8, "dim": 24, "depth": 1}
+    torch.save(weights.VIT["timm"].theirs(export.build_encoder(network).state_dict()), "vit.pth")
+    given, _ = evaluate.checkpoint(Path("vit.pth"), "vit_tiny", VIT, normalise=normalise)
+    darkest = []
+
+    def load(path: Path) -> Trained:
+        trained = load_encoder(path)
+        patches = trained.encoder.patches
+        patches.register_forward_pre_hook(lambda _, inputs: darkest.append(inputs[0].amin(dim=(0, 2, 3))))
+        return trained
+
+    monkeypatch.setattr(frozen, "load_encoder", load)
+    here = settings.load({})
+    few = ("data.limit=100", "linear.epochs=1")
+    request = plan.Request((), evaluations=("linear",), overrides=few, protocols=("linear=glnet",), checkpoint=given)
+    in_this_process(request)
+    pictures = catalogue.load_classification("digits", "train", here.where, size=32, limit=100)
+    assert pictures.pixels.min() == 0
+    mean, std = (pictures.mean, pictures.std) if normalise == "data" else (given.mean, given.std)
+    black = -torch.tensor(mean) / torch.tensor(std)
+    assert len(darkest) > 1
+    for found in darkest:
+        torch.testing.assert_close(found, black)
 
 
 def test_a_vit_sees_pictures_of_its_own_size(capsys: pytest.CaptureFixture[str]) -> None:
@@ -171,6 +205,12 @@ def test_a_vit_sees_pictures_of_its_own_size(capsys: pytest.CaptureFixture[str])
         ("--arch resnet18 --part nowhere", "no such weights there"),
         ("--arch resnet18 --normalise imagnet", "did you mean 'imagenet'"),
         ("--arch resnet18 --normalise file", "does not say how its pixels were normalised"),
+        ("--arch resnet18 --mean 0.5,0.5,0.5", "--mean alone: give --mean R,G,B and --std R,G,B together"),
+        ("--arch resnet18 --mean 0.5,0.5,0.5 --std 0.2,0.2,0.2 --normalise data", "leave one of the two out"),
+        ("--arch resnet18 --mean 0.5,0.5 --std 0.2,0.2,0.2", "--mean 0.5,0.5: three numbers R,G,B from 0 to 1"),
+        ("--arch resnet18 --mean 0,0,0 --std 0.2,0,0.2", "--std 0.2,0,0.2: three numbers R,G,B from above 0 to 1"),
+        ("--arch resnet18 --mean 0,0,nan --std 1,1,1", "--mean 0,0,nan: three numbers"),
+        ("--arch resnet18 --mean 124,116,104 --std 58,57,57", "divided by 255"),
         ("--arch resnet18 --name a/b", "--name a/b"),
         ("--arch resnet18 --set pretrain.epochs=2", "not trained"),
         ("--arch resnet18 --set network.widht=2", "did you mean 'width'"),
@@ -178,6 +218,7 @@ def test_a_vit_sees_pictures_of_its_own_size(capsys: pytest.CaptureFixture[str])
         ("--arch resnet18 --suite quik", "did you mean 'quick'"),
         ("--arch resnet18 --track minni", "did you mean 'mini'"),
         ("--arch resnet18 --checkpoint nothing.pth", "no checkpoint nothing.pth"),
+        ("--arch resnet18 --checkpoint .", ". is a folder"),
     ],
 )
 def test_wrong_use(capsys: pytest.CaptureFixture[str], words: str, said: str) -> None:
@@ -186,3 +227,27 @@ def test_wrong_use(capsys: pytest.CaptureFixture[str], words: str, said: str) ->
     streams = capsys.readouterr()
     assert said in streams.err and streams.err.count("\n") == 1 and streams.out == ""
     assert not Path("repro-work/records").exists()
+
+
+def test_every_name_of_a_file_that_does_not_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    state = {**resnet18().state_dict(), "optimizer": [{"buffer": torch.zeros(2)}] * 2}
+    torch.save(state, "a.pth")
+    assert main(["eval", "--checkpoint", "a.pth", "--arch", "resnet34"]) == 2
+    error = capsys.readouterr().err
+    wanted = torchvision.models.resnet34().state_dict().keys() - {"fc.weight", "fc.bias"}
+    missing = sorted(name for name in wanted - state.keys() if "num_batches" not in name)
+    assert f"{len(missing)} of its weights are missing" in error
+    assert f"layer3 {sum(name.startswith('layer3') for name in missing)}" in error
+    assert "4 of the file are no part of it (fc.weight, fc.bias, optimizer.0.buffer" in error
+    assert error.rstrip().endswith("repro-work/a.pth.keys.txt") and error.count("\n") == 1
+    lines = Path("repro-work/a.pth.keys.txt").read_text().splitlines()
+    assert sorted(line.removeprefix("missing: ") for line in lines if line.startswith("missing: ")) == missing
+    unused = ["fc.weight", "fc.bias", "optimizer.0.buffer", "optimizer.1.buffer"]
+    assert [line for line in lines if not line.startswith("missing: ")] == [f"left out: {name}" for name in unused]
+
+
+def test_pixels_by_given_statistics() -> None:
+    torch.save(resnet18().state_dict(), "a.pth")
+    given, lines = evaluate.checkpoint(Path("a.pth"), "resnet18", mean="0.485,0.456,0.406", std="0.228,0.224,0.225")
+    assert (given.normalise, given.mean, given.std) == ("given", (0.485, 0.456, 0.406), (0.228, 0.224, 0.225))
+    assert "divided by deviation (0.228, 0.224, 0.225), as given" in lines[-1]

@@ -184,6 +184,32 @@ def test_timms_keys(tmp_path: Path) -> None:
     assert torch.equal(ours["blocks.0.qkv.weight"], state["blocks.0.attn.qkv.weight"])
 
 
+def test_aps_as_released(tmp_path: Path) -> None:
+    """The keys of the authors' file by hand; the sheet's forward pass, section 4, with timm's own blocks."""
+    timm = pytest.importorskip("timm", reason="timm is not installed (extra 'export')")
+    block, patches = timm.models.vision_transformer.Block, nn.Conv2d(3, 24, 2, 2)
+    blocks = nn.Sequential(*(block(24, 3, qkv_bias=False, norm_layer=nn.LayerNorm) for _ in range(2)))
+    model = nn.ModuleDict({"patchify": patches, "transformer": blocks, "layer_norm": nn.LayerNorm(24)})
+    model.register_parameter("cls_token", nn.Parameter(torch.zeros(1, 1, 24)))
+    model.register_parameter("pos_embedding", nn.Parameter(torch.zeros(64, 1, 24)))
+    shaken(model)
+    heads = {"base_encoder.fc.0.weight": torch.zeros(8, 24), "predictor.0.weight": torch.zeros(8, 8)}
+    file = saved({**below("base_encoder.", model.state_dict()), **heads}, tmp_path / "x.pth")
+    network = {**weights.ARCHS["vit_tiny"], "size": 16, "patch": 2, "dim": 24, "depth": 2, "heads": 3}
+    network |= {"qkv_bias": False, "eps": 1e-5}
+    found = weights.find(file, network, "it")
+    assert (found.layout, found.part, set(found.heads)) == ("aps", "base_encoder.", set(heads)) and not found.others
+    with torch.inference_mode():
+        tokens = patches(noise(16)).flatten(2).permute(2, 0, 1) + model.pos_embedding  # [64, B, D]
+        tokens = torch.cat([model.cls_token.expand(-1, 2, -1), tokens])
+        want = model["layer_norm"](blocks(tokens.transpose(0, 1)))[:, 0]
+    torch.testing.assert_close(features(found, network, noise(16)), want, atol=1e-5, rtol=1e-5)
+    again = weights.VIT["aps"].theirs(found.weights)
+    assert all(torch.equal(value, again[key]) for key, value in model.state_dict().items())
+    with pytest.raises(UserError, match=r"8 x 8 grid of .*--set network.size=16 network.patch=2"):
+        weights.find(file, {**network, "size": 224, "patch": 16}, "it")
+
+
 @pytest.mark.parametrize("name", ["resnet", "vit"])
 @pytest.mark.parametrize("library", sorted(export.TARGETS))
 def test_there_and_back(library: str, name: str, tmp_path: Path) -> None:
@@ -217,6 +243,12 @@ def test_the_user_says_which_of_several(resnet18: Any, tmp_path: Path) -> None:
         assert torch.equal(found.weights["conv1.weight"], state["conv1.weight"] + 1) and len(found.others) == 122
     with pytest.raises(UserError, match="--part middle: no such weights there, but below left"):
         weights.find(file, RESNET18, "resnet18", "middle")
+
+
+def test_tensors_in_lists_have_names_too(resnet18: Any, tmp_path: Path) -> None:
+    state = {"nets": [resnet18.state_dict()], "more": ({"a": torch.zeros(1)}, torch.zeros(2), 3)}
+    found = weights.find(saved(state, tmp_path / "x.pth"), RESNET18, "resnet18")
+    assert found.part == "nets.0." and found.others == ("more.0.a", "more.1")
 
 
 def without(state: dict[str, Tensor], *names: str) -> dict[str, Tensor]:
@@ -285,7 +317,14 @@ def _cut(path: Path) -> None:
         (
             "args.pth",
             lambda path: torch.save({"args": argparse.Namespace(lr=1), "model": {"w": torch.zeros(2)}}, path),
-            r"would run code that it brings along \(argparse.Namespace\).*weights_only=False",
+            r"would run code that it brings along \(argparse.Namespace\).*weights_only=False\)\['state_dict'\]",
+        ),
+        ("folder.pth", lambda path: path.mkdir(), "is a folder"),
+        ("module.pth", lambda path: torch.save(nn.Linear(2, 2), path), r"weights_only=False\)\.state_dict\(\)"),
+        (
+            "old.pth",
+            lambda path: torch.save(nn.Linear(2, 2), path, _use_new_zipfile_serialization=False),
+            r"weights_only=False\)\.state_dict\(\)",
         ),
     ],
 )
