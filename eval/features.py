@@ -44,19 +44,22 @@ def extract(
     """
     device = torch.device(device)
     encoder.to(device)
-    rows: list[npt.NDArray[np.float32]] = []
+    features: npt.NDArray[np.float32] | None = None
     with evaluating(encoder), torch.inference_mode(), autocast(device, precision):
         for start in range(0, len(images), batch):
-            x = middle(to_tensor(images[start : start + batch]).to(device), size, share, interpolation)
+            x = middle(to_tensor(images[start : start + batch]).to(device), size, test_crop, interpolation)
             x = normalise(x, mean, std)
             f = encoder.features(x).float()  # type: ignore[operator]
             if flip != "none":
                 mirrored = encoder.features(x.flip(-1)).float()  # type: ignore[operator]
                 f = f + mirrored if flip == "sum" else F.normalize(F.normalize(f, dim=1) + mirrored, dim=1)
-            rows.append(f.cpu().numpy())
+            if features is None:
+                features = np.empty((len(images), f.shape[1]), np.float32)
+            features[start : start + len(f)] = f.cpu().numpy()
             if progress:
                 progress(min(start + batch, len(images)), len(images), {})
-    features = np.concatenate(rows) if rows else np.zeros((0, int(encoder.dim)), np.float32)  # type: ignore[arg-type]
+    if features is None:
+        features = np.zeros((0, int(encoder.dim)), np.float32)  # type: ignore[arg-type]
     check_finite(features)
     return features
 
