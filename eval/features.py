@@ -25,7 +25,7 @@ def extract(
     interpolation: str = "bilinear",
     precision: str = "fp32",
     flip: Literal["none", "sum", "triplet"] = "none",
-    share: float = 1.0,
+    test_crop: float = 1.0,
     batch: int = 256,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
@@ -35,7 +35,7 @@ def extract(
     encoder: anything with ``features(x float32 [B, 3, H, W]) -> [B, D]``; it is moved to `device`, runs in eval mode
     (batch norm by its running statistics) without gradients, and every module gets its mode back.
     images: uint8 [N, 3, H, W], also memory-mapped; resized to `size` (height, width) where given.
-    share: of a side, how much of the middle of the picture is seen (see `middle`).
+    test_crop: share of a side, how much of the middle of the picture is seen (see `middle`).
     precision: "fp32", or "bf16" for autocast. flip: how the mirrored picture takes part -
     "none"; "sum": f(x) + f(mirror x); "triplet": u(u(f(x)) + f(mirror x)) with u(v) = v / |v|, where the second feature
     is added un-normalised, as test_sysu_combine.py of the truncated triplet loss does.

@@ -123,7 +123,7 @@ def probe(
     path = checkpoint_dir / CHECKPOINT if checkpoint_dir else None
     kept = _Kept(path, resume.identity(started, encoder, train_images, train_y))
     encoder.to(device)
-    whole = {**transform(protocol), "share": protocol.test_crop, "device": device}
+    whole = {**transform(protocol), "device": device}
     test = torch.from_numpy(extract(encoder, test_images, mean, std, **whole)).to(device)
 
     def plain(rows: npt.NDArray[np.int64]) -> Tensor:

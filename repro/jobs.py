@@ -24,6 +24,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eval import protocols
 from repro import fingerprint, records, snapshot
 from repro.data.types import Where
 from repro.errors import Stopped, UserError, unwritable
@@ -135,7 +136,7 @@ def _one(place: Workspace, job: Mapping[str, Any]) -> tuple[records.Record, tupl
         "track": task.track,
         "seed": task.seed,
         "parents": list(task.parents),
-        "protocol": _protocol(task.spec.get("protocol")),
+        "protocol": _protocol(task.kind, task.spec.get("protocol")),
         "metrics": outcome.metrics,
         "cost": {
             "wall_s": round(wall, 3),
@@ -192,10 +193,11 @@ def cpu_name() -> str:
     return f"CPU ({platform.machine()}, {os.cpu_count()} cores)"
 
 
-def _protocol(stated: Mapping[str, Any] | None) -> dict[str, Any]:
+def _protocol(kind: str, stated: Mapping[str, Any] | None) -> dict[str, Any]:
     if stated is None:
         return {"name": "", "hash": "", "values": {}}
-    return {"name": stated["name"], "hash": fingerprint.digest(stated["values"])[:12], "values": stated["values"]}
+    name, values = stated["name"], stated["values"]
+    return {"name": name, "hash": fingerprint.digest(protocols.hashed(kind, values))[:12], "values": values}
 
 
 def settle(threads: int) -> None:

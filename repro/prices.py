@@ -150,7 +150,8 @@ def _key(
     processes: int,
 ) -> str:
     tables = {name: _timed(table) for name, table in recipe.items()}
-    work = [kind, track, list(method), tables, dict(network), _timed(values), data, processes]
+    protocol = _timed(protocols.hashed(kind, values)) if values else {}
+    work = [kind, track, list(method), tables, dict(network), protocol, data, processes]
     return fingerprint.digest(work)[:24]
 
 

@@ -96,6 +96,23 @@ def test_resize_against_pillow() -> None:
     assert resize(x, (24, 20)) is x
 
 
+@pytest.mark.parametrize("side", [32, 64])
+def test_the_middle_is_torchvisions_centre_crop(side: int) -> None:
+    """Of 32 pixels the middle 28: of pictures that are stored with 32, and of larger ones."""
+    from torchvision.transforms import v2
+
+    class Pixels(nn.Module):
+        def features(self, x: Tensor) -> Tensor:
+            return x.flatten(1)
+
+    pictures = torch.from_numpy(np.random.default_rng(1).integers(80, 176, (5, 3, side, side), np.uint8))
+    want = v2.CenterCrop(28)(v2.Resize(32, antialias=True)(pictures)).flatten(1) / 255
+    seen = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "size": (28, 28)}
+    got = extract(Pixels(), pictures, **seen, test_crop=0.875)
+    np.testing.assert_allclose(got, want.numpy(), atol=1e-6 if side == 32 else 1.5 / 255)
+    assert np.abs(got - extract(Pixels(), pictures, **seen)).max() > 0.05
+
+
 def test_normalise_is_the_formula() -> None:
     x = torch.full((1, 3, 1, 1), 102, dtype=torch.uint8)
     np.testing.assert_allclose(

@@ -339,7 +339,7 @@ def test_papers_protocols_are_the_sheets(name: str) -> None:
     [
         ({"holdout": 0.0, "learning_rates": [0.1, 0.2]}, "one each where holdout is 0"),
         ({"crop_scale": [0.5]}, "crop_scale must be [] or [smallest, largest]"),
-        ({"crop_scale": []}, "hflip, test_crop must be none without crop_scale"),
+        ({"crop_scale": []}, "hflip must be false without crop_scale"),
         ({"normalise": "standardise"}, "normalise must be 'none' where crop_scale is given"),
         ({"low_shot": [10]}, "low_shot, low_shot_shares must be [] where crop_scale is given"),
         ({"schedule": "steps"}, "milestones must be given with 'steps'"),

@@ -44,6 +44,17 @@ def test_a_label_is_not_a_constant() -> None:
     assert protocols.values(one) == protocols.values(dataclasses.replace(one, name="other"))
 
 
+def test_a_later_field_leaves_old_hashes_alone() -> None:
+    values = protocols.values(protocols.load("knn", "fast"))
+    assert values["test_crop"] == 1.0 and values["ks"]
+    assert protocols.hashed("knn", values) == {key: value for key, value in values.items() if key != "test_crop"}
+    cut = protocols.values(protocols.load("knn", "fast", {"test_crop": 0.875}))
+    assert protocols.hashed("knn", cut) == cut
+    # A probe had the field from the beginning.
+    values = protocols.values(protocols.load("linear", "fast"))
+    assert protocols.hashed("linear", values) == values and values["test_crop"] == 1.0
+
+
 def test_aps_is_the_sheets_recipe() -> None:
     """The table of section 7.1 of the APS sheet, tiny ViT."""
     p = protocols.load("finetune", "aps")

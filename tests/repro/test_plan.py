@@ -78,6 +78,17 @@ def test_a_data_set_without_masks_brings_its_protocol(settings: Settings) -> Non
         detection_job(settings, "glnet", "imagenet", protocol="tripet")
 
 
+@pytest.mark.parametrize(
+    ("track", "size", "crop"), [("mini", [], 1.0), ("cifar", [], 1.0), ("imagenet100", [224, 224], 224 / 256)]
+)
+def test_frozen_features_are_of_what_networks_see(settings: Settings, track: str, size: list[int], crop: float) -> None:
+    made = plan.make(Request(("aps",), track, ("knn", "linear")), settings)
+    (features,) = (job for job in made.jobs if job.kind == "features")  # both evaluations look at the same
+    seen = features.spec["transform"]
+    assert (seen["size"], seen["test_crop"]) == (size, crop)
+    assert made.jobs[0].spec["recipe"]["network"]["size"] == (size or [made.track.size])[0]
+
+
 def test_estimates_of_detection_follow_the_pixels_and_the_tokens(settings: Settings) -> None:
     base = detection_job(settings, "glnet", "cifar").seconds
     assert detection_job(settings, "glnet", "cifar", "detection.iterations=22500").seconds == pytest.approx(base / 2)
