@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from eval import features
 from eval.features import extract, normalise, resize, summary
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
@@ -127,7 +128,7 @@ def test_infinite_features_are_refused(encoder: Tiny, images: np.ndarray) -> Non
     assert "\n" not in str(refusal.value)
 
 
-def test_summary_of_known_shapes() -> None:
+def test_summary_of_known_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     sphere = rng.normal(size=(20_000, 16)).astype(np.float32)
     whole = summary(sphere)
@@ -139,6 +140,8 @@ def test_summary_of_known_shapes() -> None:
     assert point["effective_rank"] == pytest.approx(1, abs=1e-3)
     assert point["feature_std"] == pytest.approx(0, abs=1e-4)
     assert point["norm_mean"] == pytest.approx(4)
+    monkeypatch.setattr(features, "BLOCK", 16 * 3000)  # in blocks, the last one smaller, as at once
+    assert summary(sphere) == pytest.approx(whole, rel=1e-9)
     few = summary(sphere[:5])  # fewer pictures than dimensions
     assert few["effective_rank"] <= 5
     assert few["effective_rank"] == pytest.approx(_effective_rank(sphere[:5]), rel=1e-5)
