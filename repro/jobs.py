@@ -136,7 +136,7 @@ def _one(place: Workspace, job: Mapping[str, Any]) -> tuple[records.Record, tupl
         "track": task.track,
         "seed": task.seed,
         "parents": list(task.parents),
-        "protocol": _protocol(task.kind, task.spec.get("protocol")),
+        "protocol": protocol_of(task.kind, **task.spec.get("protocol", {})),
         "metrics": outcome.metrics,
         "cost": {
             "wall_s": round(wall, 3),
@@ -193,11 +193,10 @@ def cpu_name() -> str:
     return f"CPU ({platform.machine()}, {os.cpu_count()} cores)"
 
 
-def _protocol(kind: str, stated: Mapping[str, Any] | None) -> dict[str, Any]:
-    if stated is None:
-        return {"name": "", "hash": "", "values": {}}
-    name, values = stated["name"], stated["values"]
-    return {"name": name, "hash": fingerprint.digest(protocols.hashed(kind, values))[:12], "values": values}
+def protocol_of(kind: str, name: str = "", values: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A protocol as records hold it; without a name that of a job that is no evaluation."""
+    mark = fingerprint.digest(protocols.hashed(kind, values))[:12] if values else ""
+    return {"name": name, "hash": mark, "values": dict(values or {})}
 
 
 def settle(threads: int) -> None:
