@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from eval.scores import Progress
 
+BLOCK = 1 << 24  # numbers of features that are looked at together
+
 
 def extract(
     encoder: nn.Module,
@@ -25,7 +27,7 @@ def extract(
     interpolation: str = "bilinear",
     precision: str = "fp32",
     flip: Literal["none", "sum", "triplet"] = "none",
-    share: float = 1.0,
+    test_crop: float = 1.0,
     batch: int = 256,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
@@ -35,7 +37,7 @@ def extract(
     encoder: anything with ``features(x float32 [B, 3, H, W]) -> [B, D]``; it is moved to `device`, runs in eval mode
     (batch norm by its running statistics) without gradients, and every module gets its mode back.
     images: uint8 [N, 3, H, W], also memory-mapped; resized to `size` (height, width) where given.
-    share: of a side, how much of the middle of the picture is seen (see `middle`).
+    test_crop: share of a side, how much of the middle of the picture is seen (see `middle`).
     precision: "fp32", or "bf16" for autocast. flip: how the mirrored picture takes part -
     "none"; "sum": f(x) + f(mirror x); "triplet": u(u(f(x)) + f(mirror x)) with u(v) = v / |v|, where the second feature
     is added un-normalised, as test_sysu_combine.py of the truncated triplet loss does.
@@ -44,19 +46,22 @@ def extract(
     """
     device = torch.device(device)
     encoder.to(device)
-    rows: list[npt.NDArray[np.float32]] = []
+    features: npt.NDArray[np.float32] | None = None
     with evaluating(encoder), torch.inference_mode(), autocast(device, precision):
         for start in range(0, len(images), batch):
-            x = middle(to_tensor(images[start : start + batch]).to(device), size, share, interpolation)
+            x = middle(to_tensor(images[start : start + batch]).to(device), size, test_crop, interpolation)
             x = normalise(x, mean, std)
             f = encoder.features(x).float()  # type: ignore[operator]
             if flip != "none":
                 mirrored = encoder.features(x.flip(-1)).float()  # type: ignore[operator]
                 f = f + mirrored if flip == "sum" else F.normalize(F.normalize(f, dim=1) + mirrored, dim=1)
-            rows.append(f.cpu().numpy())
+            if features is None:
+                features = np.empty((len(images), f.shape[1]), np.float32)
+            features[start : start + len(f)] = f.cpu().numpy()
             if progress:
                 progress(min(start + batch, len(images)), len(images), {})
-    features = np.concatenate(rows) if rows else np.zeros((0, int(encoder.dim)), np.float32)  # type: ignore[arg-type]
+    if features is None:
+        features = np.zeros((0, int(encoder.dim)), np.float32)  # type: ignore[arg-type]
     check_finite(features)
     return features
 
@@ -66,26 +71,41 @@ def summary(features: npt.NDArray[np.float32]) -> dict[str, float]:
 
     effective_rank: exp of the entropy of the singular values, in [1, min(N, D)] (RankMe: Garrido et al., ICML 2023);
     feature_std: standard deviation of the unit-length features times sqrt(D), 0 = all alike, 1 = spread over all
-    directions; norm_mean: mean length of a feature. ValueError if a feature is not finite.
+    directions; norm_mean: mean length of a feature. Memory maps are read in blocks. ValueError if a feature is not
+    finite.
     """
     check_finite(features)
-    x = to_tensor(features).double()
-    gram = x.T @ x if x.shape[0] >= x.shape[1] else x @ x.T
+    n, dim = features.shape
+    gram = torch.zeros(dim, dim, dtype=torch.float64)
+    parts = []  # of each block: its share of the pictures, mean and variance of the unit features, mean length
+    for block in _blocks(features):
+        x = to_tensor(block).double()
+        gram += x.T @ x if n >= dim else 0
+        unit, share = F.normalize(x, dim=1), len(x) / n
+        parts.append((share, unit.mean(0), unit.std(0, correction=0).square(), x.norm(dim=1).mean()))
+    if n < dim:
+        x = to_tensor(features).double()
+        gram = x @ x.T
     singular = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
     p = singular / singular.sum().clamp(min=torch.finfo(torch.float64).tiny)
-    unit = F.normalize(x, dim=1)
+    mean = torch.stack([share * centre for share, centre, _, _ in parts]).sum(0)
+    variance = torch.stack([share * (spread + (centre - mean).square()) for share, centre, spread, _ in parts]).sum(0)
     return {
         "effective_rank": float(torch.special.entr(p).sum().exp()),
-        "feature_std": float(unit.std(0, correction=0).square().mean().sqrt() * x.shape[1] ** 0.5),
-        "norm_mean": float(x.norm(dim=1).mean()),
+        "feature_std": float(variance.mean().sqrt() * dim**0.5),
+        "norm_mean": float(sum(share * length for share, _, _, length in parts)),
     }
+
+
+def _blocks(features: npt.NDArray[np.float32]) -> Iterator[npt.NDArray[np.float32]]:
+    """A few rows at a time: galleries of gigabytes come here, memory-mapped."""
+    step = max(1, BLOCK // max(1, features[:1].size))
+    return (features[i : i + step] for i in range(0, len(features), step))
 
 
 def check_finite(features: npt.NDArray[np.float32]) -> None:
     """ValueError of one line if a feature is infinite or not a number."""
-    step = max(1, (1 << 24) // max(1, features[:1].size))  # galleries of gigabytes come here, memory-mapped
-    parts = (features[i : i + step] for i in range(0, len(features), step))
-    bad = sum(int((~np.isfinite(part).all(axis=1)).sum()) for part in parts)
+    bad = sum(int((~np.isfinite(part).all(axis=1)).sum()) for part in _blocks(features))
     if bad:
         raise ValueError(
             f"{bad} of {len(features)} features are not finite: the pre-training diverged or precision is too low; "

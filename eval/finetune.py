@@ -9,7 +9,8 @@ last gives `top1_last`, and the protocol says which of them is `top1`.
 
 Protocol "aps" is the recipe of "Asymmetric Patch Sampling" (config/finetune, main_finetune.py), its quirks kept: the
 schedule is stepped one epoch late, so that the first two run at the warm-up's start, and ImageNet's mean and deviation
-serve on CIFAR. Differs from the authors' code: bfloat16 autocast in place of float16 with loss scaling; the border and
+serve on CIFAR. Differs from the authors' code: the new head starts as N(0, 0.01) with bias 0, theirs as torch's
+nn.Linear does; bfloat16 autocast in place of float16 with loss scaling; the border and
 interpolation notes of augment.py; a step less in an epoch where the batch does not divide it; epoch of `top1` is the
 last, the authors' best on the test pictures is `top1_best_on_test`. What the released files list without effect (drop
 path, colour jitter, repeated augmentation) and the weight average that they never evaluate are left out.

@@ -34,7 +34,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eval import augment, resume
-from eval.features import autocast, check_finite, evaluating, extract, normalise, to_tensor
+from eval.features import autocast, check_finite, evaluating, extract, normalise, summary, to_tensor
 from eval.protocols import LinearProtocol, transform, values
 from eval.schedules import rates
 from eval.scores import Progress, check_labelled, pack, percent, standard_error, true_rank
@@ -109,7 +109,9 @@ def probe(
     progress: Progress | None = None,
     checkpoint_dir: Path | None = None,
 ) -> dict[str, Any]:
-    """Linear accuracy of an encoder, trained on random crops of the pictures: the metrics of `evaluate`, no low-shot.
+    """Linear accuracy of an encoder, trained on random crops of the pictures.
+
+    Metrics are those of `evaluate` but for low-shot, and of the test pictures those of features.summary.
 
     encoder: as features.extract takes it, and moved to `device`; images: uint8 [N, 3, H, W]; y: int64 [N] in
     [0, classes). checkpoint_dir: where the heads are kept after every epoch, and taken up again if they are this very
@@ -123,8 +125,9 @@ def probe(
     path = checkpoint_dir / CHECKPOINT if checkpoint_dir else None
     kept = _Kept(path, resume.identity(started, encoder, train_images, train_y))
     encoder.to(device)
-    whole = {**transform(protocol), "share": protocol.test_crop, "device": device}
-    test = torch.from_numpy(extract(encoder, test_images, mean, std, **whole)).to(device)
+    whole = {**transform(protocol), "device": device}
+    seen = extract(encoder, test_images, mean, std, **whole)
+    test = torch.from_numpy(seen).to(device)
 
     def plain(rows: npt.NDArray[np.int64]) -> Tensor:
         parts = np.array_split(rows, range(4096, len(rows), 4096))  # all at once might not fit into memory
@@ -143,6 +146,7 @@ def probe(
 
     with evaluating(encoder), torch.no_grad():
         result = _judge(crops, plain, train_y, test, test_y, classes, protocol, progress, kept)
+    result["metrics"] |= {f"test_{key}": value for key, value in summary(seen).items()}
     result["details"]["resumed"] = kept.note
     return result
 

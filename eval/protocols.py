@@ -24,6 +24,7 @@ from typing import Any, Literal
 Precision = Literal["fp32", "bf16"]
 Interpolation = Literal["bilinear", "bicubic"]
 Schedule = Literal["update", "epoch", "epoch_late", "steps"]  # see schedules.rates
+LATER = {"later": True}  # metadata of a field that came after records were published: see hashed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +38,12 @@ class Features:
     flip: Literal["none", "sum", "triplet"] = (
         "none"  # how the mirrored picture's feature is added: see features.extract
     )
+    # middle of the pictures that is seen, as a share of their shorter side
+    test_crop: float = dataclasses.field(default=1.0, metadata=LATER)
 
     def __post_init__(self) -> None:
         _require(len(self.size) in (0, 2) and min(self.size, default=1) > 0, self, "size", "[] or [height, width]")
+        _require(0 < self.test_crop <= 1, self, "test_crop", "above 0 and at most 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +89,7 @@ class LinearProtocol(Features):
     crop_scale: tuple[float, ...] = ()  # range of a random crop's share of the area; () = cached features, no crops
     crop_ratio: tuple[float, ...] = (3 / 4, 4 / 3)  # range of its width / height
     hflip: bool = False  # half of the training crops
-    test_crop: float = 1.0  # middle of the test pictures that is seen, as a share of their shorter side
+    test_crop: float = 1.0  # as above; with crops of the training pictures, of the test pictures alone
     low_shot: tuple[int, ...] = (10,)  # labels a class of the low-shot probe (ridge regression to one-hot targets)
     low_shot_shares: tuple[float, ...] = (0.01, 0.1)  # the same with a share of the training labels
     low_shot_splits: int = 5  # fixed, disjoint where the class is large enough
@@ -114,8 +118,7 @@ class LinearProtocol(Features):
             "one each where holdout is 0: there is nothing to choose on",
         )
         _require_training(self)
-        cached = "none without crop_scale: cached features are of whole pictures"
-        _require(self.augmented or (not self.hflip and self.test_crop == 1), self, "hflip, test_crop", cached)
+        _require(self.augmented or not self.hflip, self, "hflip", "false without crop_scale: features are cached")
         crops = "{} where crop_scale is given: there are no features of whole training pictures"
         if self.augmented:
             _require(self.normalise == "none", self, "normalise", crops.format("'none'"))
@@ -390,6 +393,15 @@ def values(protocol: Protocol) -> dict[str, Any]:
     fields = dataclasses.asdict(protocol)
     del fields["name"]
     return {key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}
+
+
+def hashed(evaluation: str, stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the values of a protocol those that its hash is of: without later fields at their default.
+
+    So a record that was left before there was such a field, and one that is left today, have the same hash.
+    """
+    later = {f.name: f.default for f in dataclasses.fields(_kind(evaluation)) if f.metadata.get("later")}
+    return {key: value for key, value in stated.items() if key not in later or value != later[key]}
 
 
 def transform(protocol: Features) -> dict[str, Any]:

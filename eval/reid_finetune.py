@@ -33,7 +33,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eval import augment, reid, resume
-from eval.features import autocast, extract, normalise, resize, to_tensor
+from eval.features import autocast, extract, normalise, resize, summary, to_tensor
 from eval.finetune import IMAGENET, trainable
 from eval.protocols import ReidFinetuneProtocol, transform, values
 from eval.schedules import rates
@@ -187,6 +187,8 @@ def evaluate(
         work_dir=work_dir,
     )
     trained = {"history": history, "resumed": resumed, "n_train": len(rows), "n_identities": len(pids)}
+    for name, found in zip(("query", "gallery"), features, strict=True):
+        result["metrics"] |= {f"{name}_{key}": value for key, value in summary(found).items()}
     return {**result, "details": {**result["details"], **trained}}
 
 

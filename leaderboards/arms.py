@@ -19,12 +19,14 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from leaderboards.claims import TRACKS, arm_name
 
 Record = Mapping[str, Any]
+Protocols = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""Evaluation -> name -> `hash` and `values` of a protocol as it stands."""
 
 MAIN_METRICS: Mapping[str, tuple[str, ...]] = {
     "knn": ("top1",),
@@ -63,6 +65,7 @@ class Setting:
     network: str
     epochs: int | None
     batch: int | None
+    changed: str = field(default="", compare=False, repr=False)  # what `named` says; the hash decides
 
     @property
     def scope(self) -> tuple[int, str, str, str, str, str, str]:
@@ -220,7 +223,39 @@ def _setting(record: Record, recipe: object) -> Setting:
         network=network_name(tables.get("network")),
         epochs=epochs if isinstance(epochs, int) else None,
         batch=batch if isinstance(batch, int) else None,
+        changed=str(entry(record, "protocol", "changed") or ""),
     )
+
+
+def named(records: Iterable[Record], protocols: Protocols) -> list[Record]:
+    """The records, and in `protocol.changed` in which values each differs from the protocol whose name it has."""
+    return [
+        {**record, "protocol": {**record["protocol"], "changed": changed}}
+        if (changed := _changed(record, protocols))
+        else record
+        for record in records
+    ]
+
+
+def _changed(record: Record, protocols: Protocols) -> str:
+    """`epochs 20, crop_scale none`, or ""."""
+    known = protocols.get(record["kind"], {}).get(str(entry(record, "protocol", "name")))
+    then = entry(record, "protocol", "values")
+    if not known or not then or entry(record, "protocol", "hash") == known["hash"]:
+        return ""
+    now = known["values"]
+    words = [f"{key} {_word(value)}" for key, value in then.items() if key not in now or now[key] != value]
+    if missing := len(now.keys() - then.keys()):
+        words.append(f"recorded before {missing} of today's keys")
+    return ", ".join(words)
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return " ".join(map(_word, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _digest(recipe: object) -> str:

@@ -277,7 +277,8 @@ _WORDS = (
 
 def scope(setting: Setting) -> str:
     """What all numbers of a table share, in words: `mini: CIFAR-10 (JPEG copy), protocol mini (08c879d4)`."""
-    protocol = f", protocol {setting.protocol} ({setting.protocol_hash[:8]})"
+    changed = f"; changed: {setting.changed}" if setting.changed else ""
+    protocol = f", protocol {setting.protocol} ({setting.protocol_hash[:8]}{changed})"
     source = setting.source if setting.source != "-" else setting.data
     return f"{setting.track}: {source}" + (protocol if setting.protocol != "-" else "")
 

@@ -12,6 +12,8 @@ from typing import Any
 from leaderboards import claims, report
 
 FOLDER = Path(__file__).parent
+PROTOCOLS = "protocols.json"
+"""File beside the boards: the named protocols as they stand, so that a table can say what its own differs in."""
 LARGEST = 2_000_000
 """Bytes: a larger report is published without its pictures, one that still is larger not at all."""
 
@@ -69,6 +71,7 @@ def _built(folder: Path) -> dict[str, str]:
             claims.load(),
             lambda record: f"records/{names[record['fingerprint']]}",
             pictures=kept,
+            protocols=json.loads(_text(folder / PROTOCOLS) or "{}"),
         )
         if len(built[report.FILE].encode()) <= LARGEST:
             return built

@@ -14,7 +14,7 @@ from importlib.resources import files
 from typing import Any
 
 from leaderboards import plots
-from leaderboards.arms import TRUST, Arm, Record, arms, called, entry, number
+from leaderboards.arms import TRUST, Arm, Protocols, Record, arms, called, entry, named, number
 from leaderboards.boards import (
     CLAIMS_INTRO,
     EMPTY,
@@ -71,11 +71,13 @@ def everything(
     link: Link,
     histories: Mapping[str, History] | None = None,
     pictures: Mapping[str, Pictures] | None = None,
+    protocols: Protocols | None = None,
 ) -> dict[str, str]:
     """Every file of a folder of boards, by name: the Markdown boards, their picture and the report.
 
-    Arguments as `boards.compose` and `page` have them.
+    Arguments as `boards.compose` and `page` have them.  protocols: see `arms.named`.
     """
+    records = named(records, protocols or {})
     content = compose(records, claims, link)
     return {
         **markdown(content, picture=PICTURE),

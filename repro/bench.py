@@ -47,23 +47,29 @@ def run(
     seconds: float = 4.0,
     threads: int | None = None,
     overrides: Sequence[str] = (),
+    sizes: str | None = None,
 ) -> str:
-    """The table. seconds: of each side of each row; threads: None leaves torch's. The others are of `pretrain` alone.
+    """The table. seconds: of each side of each row; threads: None leaves torch's.
 
-    methods: names, or none for all; track: None is mini; precisions: none for all.
+    Of `pretrain` alone: methods: names, or none for all; track: None is mini; precisions: none for all; overrides.
+    Of `eval` alone: sizes: of bench_eval.SIZES, None is small.
     """
     if what not in WHAT:
         raise unknown("thing to bench", what, WHAT)
     if seconds <= 0 or (threads is not None and threads < 1):
         raise UserError("--seconds and --threads must be positive")
     if what == "pretrain":
+        if sizes is not None:
+            raise UserError("bench pretrain: --sizes is of bench eval; leave it out")
         return _pretrain(methods, track or "mini", precisions or recipes.PRECISIONS, seconds, threads, overrides)
     if methods or track or precisions or overrides:
         raise UserError("bench eval: --method, --track, --precision and --set are of bench pretrain; leave them out")
     from repro import bench_eval
 
+    if sizes is not None and sizes not in bench_eval.SIZES:
+        raise unknown("--sizes", sizes, bench_eval.SIZES)
     settle(threads or torch.get_num_threads())
-    return bench_eval.table(seconds)
+    return bench_eval.table(seconds, sizes or "small")
 
 
 def _pretrain(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,6 +31,16 @@ from repro.stages.common import device
 Call = Callable[[], Any]
 CLASSES = 10
 K = 200
+SIZES: Mapping[str, Mapping[str, Mapping[str, int]]] = {
+    "small": {},
+    # Those at which other libraries were measured.
+    "peers": {
+        "knn": {"train": 10_000, "test": 10_000, "dim": 512},
+        "reid": {"queries": 1000, "gallery": 20_000},
+        "coco": {"pictures": 2052, "objects": 7, "detections": 10},
+    },
+}
+"""Arguments of the contests, by the name of the set of sizes; what is not named has its default."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +61,13 @@ class Contest:
     rivals: tuple[Rival, ...]
 
 
-def table(seconds: float) -> str:
-    """The rows; seconds: of each side of each row. More where three calls of a side take longer."""
-    here = device()
+def table(seconds: float, sizes: str = "small") -> str:
+    """The rows; seconds: of each side of each row, more where three calls of a side take longer. sizes: of SIZES."""
+    here, size = device(), SIZES[sizes]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for contest in (_linear(), _knn(), _reid(), _cache(Path(folder)), _coco()):
+        contests = [_linear(), _knn(**size.get("knn", {})), _reid(**size.get("reid", {}))]
+        for contest in (*contests, _cache(Path(folder)), _coco(**size.get("coco", {}))):
             present = [rival for rival in contest.rivals if rival.call]
             calls = [contest.ours, *(rival.call for rival in present if rival.call)]
             ours, *others = interleaved([_again(call) for call in calls], seconds, here)
@@ -198,25 +209,41 @@ def _reid(queries: int = 200, gallery: int = 20_000, dim: int = 128) -> Contest:
     x = _features(generator, pid, dim)
     arrays = (x[:queries], pid[:queries], cam[:queries], x[queries:], pid[queries:], cam[queries:])
 
-    def ours() -> None:
-        reid.evaluate(*arrays, protocol, device=device())
+    query_x, query_pid, query_cam, gallery_x, gallery_pid, gallery_cam = arrays
 
-    def loop() -> None:
-        query_x, query_pid, query_cam, gallery_x, gallery_pid, gallery_cam = arrays
-        bank = gallery_x / np.linalg.norm(gallery_x, axis=1, keepdims=True)
-        for feature, own, by in zip(query_x, query_pid, query_cam, strict=True):
-            order = np.argsort(-(bank @ (feature / np.linalg.norm(feature))), kind="stable")
+    def ours() -> float:
+        metrics: dict[str, float] = reid.evaluate(*arrays, protocol, device=device())["metrics"]
+        return metrics["mAP"]
+
+    def judged(orders: Iterable[npt.NDArray[np.int64]]) -> float:
+        """mAP in percent of the gallery's order for each query."""
+        found = []
+        for order, own, by in zip(orders, query_pid, query_cam, strict=True):
             order = order[(gallery_pid[order] != own) | (gallery_cam[order] != by)]
             hits = gallery_pid[order] == own
             precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
             if hits.any():
-                precision[hits].mean()
+                found.append(precision[hits].mean())
+        return float(100 * np.mean(found))
+
+    def loop() -> float:
+        bank = gallery_x / np.linalg.norm(gallery_x, axis=1, keepdims=True)
+        return judged(np.argsort(-(bank @ (x / np.linalg.norm(x))), kind="stable") for x in query_x)
+
+    def scikit_learn() -> float:
+        from sklearn.neighbors import NearestNeighbors
+
+        peer = NearestNeighbors(n_neighbors=gallery, metric="cosine", algorithm="brute").fit(gallery_x)
+        return judged(peer.kneighbors(query_x, return_distance=False))
 
     return Contest(
         "re-ID, ranks, mAP, mINP",
         f"{queries:,} of {gallery:,}, x {dim}",
         ours,
-        (Rival("the gallery sorted for each query", loop),),
+        (
+            Rival("the gallery sorted for each query", loop),
+            Rival("scikit-learn NearestNeighbors, whole ranking", _if_installed("sklearn", scikit_learn)),
+        ),
     )
 
 

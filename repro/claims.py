@@ -193,7 +193,10 @@ def _kind(claim: Claim) -> str:
 def own_protocol(claim: Claim, track: str) -> str:
     """The protocol of a claim's evaluation on a track where none is asked for."""
     kind = _kind(claim)
-    return (kind in ("detection", "reid") and entry_of(claim.data).protocol) or tracks.find(track).protocols[kind]
+    if kind in ("detection", "reid") and (own := entry_of(claim.data).protocol):
+        return own
+    network = recipes.resolve(*recipes.find(asserted.arm_name(claim.method, claim.variant)), track, {})["network"]
+    return tracks.find(track).protocol(kind, network["arch"])
 
 
 def _conditions(

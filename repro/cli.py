@@ -201,12 +201,13 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument("which", nargs="?", metavar="KIND[=NAME]", help="one evaluation, or one of its protocols")
 
     verb = verbs.add_parser("bench", help="how fast pre-training and the evaluations are here, beside other ways")
-    verb.add_argument("what", metavar="WHAT", help="pretrain or eval; eval takes only --seconds and --threads")
+    verb.add_argument("what", metavar="WHAT", help="pretrain or eval; eval takes only --seconds, --threads and --sizes")
     verb.add_argument("--method", nargs="+", default=[], metavar="NAME", help="NAME or NAME:VARIANT (default: all)")
     verb.add_argument("--track", metavar="NAME", help="whose recipes (default: mini)")
     verb.add_argument("--precision", nargs="+", default=[], metavar="NAME", help="fp32, bf16 or both (default)")
     verb.add_argument("--seconds", type=float, default=4.0, metavar="N", help="for each side of each row (default: 4)")
     verb.add_argument("--threads", type=int, metavar="N", help="threads of torch (default: as it chooses)")
+    verb.add_argument("--sizes", metavar="NAME", help="of eval: small (default) or peers, of minutes a row")
     verb.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="TABLE.KEY=VALUE", help="change a recipe"
     )
@@ -407,6 +408,7 @@ def _dispatch(options: argparse.Namespace) -> int:
                     options.seconds,
                     options.threads,
                     options.set,
+                    options.sizes,
                 )
             )
         case "export":

@@ -397,7 +397,7 @@ def _checked(given: Record, trust: str, at: str) -> Record:
     for key in ("kind", "method", "track", "seed", "metrics"):
         if key not in given:
             raise UserError(f"{at}: key '{key}' is missing")
-    schema = given.get("schema", records.SCHEMA)
+    schema = given.get("schema", 1)  # of what is written by hand no more is asked than of the oldest
     if not isinstance(schema, int) or not 1 <= schema <= records.SCHEMA:
         raise UserError(f"{at}: schema {schema!r} is none that this repro reads (1 to {records.SCHEMA})")
     kinds: Mapping[str, type] = {

@@ -24,6 +24,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eval import protocols
 from repro import fingerprint, records, snapshot
 from repro.data.types import Where
 from repro.errors import Stopped, UserError, unwritable
@@ -135,7 +136,7 @@ def _one(place: Workspace, job: Mapping[str, Any]) -> tuple[records.Record, tupl
         "track": task.track,
         "seed": task.seed,
         "parents": list(task.parents),
-        "protocol": _protocol(task.spec.get("protocol")),
+        "protocol": protocol_of(task.kind, **task.spec.get("protocol", {})),
         "metrics": outcome.metrics,
         "cost": {
             "wall_s": round(wall, 3),
@@ -192,10 +193,10 @@ def cpu_name() -> str:
     return f"CPU ({platform.machine()}, {os.cpu_count()} cores)"
 
 
-def _protocol(stated: Mapping[str, Any] | None) -> dict[str, Any]:
-    if stated is None:
-        return {"name": "", "hash": "", "values": {}}
-    return {"name": stated["name"], "hash": fingerprint.digest(stated["values"])[:12], "values": stated["values"]}
+def protocol_of(kind: str, name: str = "", values: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A protocol as records hold it; without a name that of a job that is no evaluation."""
+    mark = fingerprint.digest(protocols.hashed(kind, values))[:12] if values else ""
+    return {"name": name, "hash": mark, "values": dict(values or {})}
 
 
 def settle(threads: int) -> None:

@@ -129,6 +129,12 @@ class Job:
         return self.spec.get("protocol", {})
 
     @property
+    def network(self) -> Mapping[str, Any]:
+        """Table [network] of a pre-training or an import."""
+        found: Mapping[str, Any] = self.spec["recipe"]["network"] if "recipe" in self.spec else self.spec["network"]
+        return found
+
+    @property
     def processes(self) -> int:
         """How many work on it together."""
         return int(self.spec.get("processes", 1))
@@ -275,10 +281,13 @@ class _Builder:
                 self._manifests[name] = "", str(error)
         return self._manifests[name]
 
-    def protocols_of(self, kind: str) -> list[protocols.Protocol]:
-        """The protocols of an evaluation, as overridden: those asked for, else the data set's own, else the track's."""
+    def protocols_of(self, kind: str, network: Mapping[str, Any]) -> list[protocols.Protocol]:
+        """The protocols of an evaluation of that network, as overridden.
+
+        Those asked for, else the data set's own, else the track's for such networks.
+        """
         own = entry_of(self.data[kind]).protocol if kind in self.data else ""
-        names = self.chosen.get(kind, (own or self.track.protocols[kind],))
+        names = self.chosen.get(kind, (own or self.track.protocol(kind, network["arch"]),))
         try:
             found = [protocols.load(kind, name, self.stated.get(kind, {})) for name in names]
         except ValueError as error:
@@ -369,7 +378,7 @@ class _Builder:
         wanted = given.network["size"]
         for kind in ("knn", "linear", "finetune"):
             if kind in self.request.evaluations:
-                for protocol in self.protocols_of(kind):
+                for protocol in self.protocols_of(kind, given.network):
                     whole = self.track.size if getattr(protocol, "crop_scale", ()) else self.track.stored
                     sides = getattr(protocol, "size", ()) or (whole or self.track.size,) * 2
                     if tuple(sides) != (wanted, wanted):
@@ -411,7 +420,7 @@ class _Builder:
             self.add(kind, info, variant, seed, role, spec, protocol=protocol, **{"parents": (parent,), **more})
 
         for kind in ("knn", "linear"):
-            for protocol in self.protocols_of(kind) if kind in wanted else ():
+            for protocol in self.protocols_of(kind, network) if kind in wanted else ():
                 if isinstance(protocol, protocols.LinearProtocol) and protocol.augmented:
                     spec = {**sizes, "threads": track.resources["linear"].cpus}
                     evaluate(kind, "classification", spec, protocol, seconds=self.on_crops(protocol))
@@ -423,9 +432,9 @@ class _Builder:
                 extraction = {**sizes, **threads, "transform": transform}
                 cache = self.add("features", info, variant, seed, "classification", extraction, (parent,))
                 evaluate(kind, "classification", threads, protocol, parents=(cache,))
-        for protocol in self.protocols_of("reid") if "reid" in wanted else ():
+        for protocol in self.protocols_of("reid", network) if "reid" in wanted else ():
             evaluate("reid", "reid", {"reid_size": list(track.reid_size), **threads}, protocol)
-        for protocol in self.protocols_of("finetune") if "finetune" in wanted else ():
+        for protocol in self.protocols_of("finetune", network) if "finetune" in wanted else ():
             assert isinstance(protocol, protocols.FinetuneProtocol)
             usual = protocols.load("finetune", track.protocols["finetune"])
             assert isinstance(usual, protocols.FinetuneProtocol)
@@ -438,11 +447,12 @@ class _Builder:
         data = self.data["detection"]
         if "segmentation" in wanted and "detection" not in wanted and not catalogue.has_masks(data):
             raise UserError(f"data set '{data}' has no masks to judge segmentation by; take --eval detection")
-        for protocol in self.protocols_of("detection") if {"detection", "segmentation"} & set(wanted) else ():
+        detectors = self.protocols_of("detection", network) if {"detection", "segmentation"} & set(wanted) else ()
+        for protocol in detectors:
             assert isinstance(protocol, protocols.DetectionProtocol)
             spec = {"threads": track.resources["detection"].cpus}
             evaluate("detection", "detection", spec, protocol, seconds=self.detection_seconds(protocol, network))
-        for protocol in self.protocols_of("reid_finetune") if "reid_finetune" in wanted else ():
+        for protocol in self.protocols_of("reid_finetune", network) if "reid_finetune" in wanted else ():
             sizes_of_reid = {"reid_size": list(track.reid_size), "threads": track.resources["reid_finetune"].cpus}
             evaluate("reid_finetune", "reid", sizes_of_reid, protocol)
 
@@ -591,7 +601,7 @@ def graph(plan: Plan, settings: Settings) -> Graph:
         return job.fingerprint
 
     for job in plan.to_do():
-        groups.setdefault((root(job), _process(plan, job)), []).append(job)
+        groups.setdefault((root(job), _process(plan, job, by_mark[root(job)])), []).append(job)
     nodes = []
     # The longest first: whoever fills two cores with them is done sooner.
     longest = sorted(groups.items(), key=lambda group: -sum(job.seconds for job in group[1]))
@@ -619,10 +629,10 @@ def graph(plan: Plan, settings: Settings) -> Graph:
     return Graph(nodes)
 
 
-def _process(plan: Plan, job: Job) -> str:
+def _process(plan: Plan, job: Job, origin: Job) -> str:
     """`finetune`, or with another protocol than the track's `finetune-aps`: jobs of one origin and name share it."""
     name = job.protocol.get("name", "")
-    shared = job.node == "frozen" or not name or name == plan.track.protocols[job.kind]
+    shared = job.node == "frozen" or not name or name == plan.track.protocol(job.kind, origin.network["arch"])
     return job.node if shared else f"{job.node}-{name}"
 
 

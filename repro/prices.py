@@ -131,12 +131,11 @@ def key_of(job: Job, by_mark: Mapping[str, Job]) -> str:
     root = job
     while root.parents:
         root = by_mark[root.parents[0]]
-    network = root.spec["recipe"]["network"] if "recipe" in root.spec else root.spec["network"]
     method = (job.method, job.variant) if job.kind == "pretrain" else ()
     recipe = job.spec.get("recipe", {})
     data = job.spec.get("data", {}).get("name", "")
     values = job.protocol.get("values", {})
-    return _key(job.kind, job.track, method, recipe, network, values, data, job.spec.get("processes", 1))
+    return _key(job.kind, job.track, method, recipe, root.network, values, data, job.spec.get("processes", 1))
 
 
 def _key(
@@ -150,7 +149,8 @@ def _key(
     processes: int,
 ) -> str:
     tables = {name: _timed(table) for name, table in recipe.items()}
-    work = [kind, track, list(method), tables, dict(network), _timed(values), data, processes]
+    protocol = _timed(protocols.hashed(kind, values)) if values else {}
+    work = [kind, track, list(method), tables, dict(network), protocol, data, processes]
     return fingerprint.digest(work)[:24]
 
 

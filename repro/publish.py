@@ -9,9 +9,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from eval import protocols
 from leaderboards import claims, published
 from leaderboards import report as page
-from repro import records
+from repro import jobs, records
 from repro.errors import UserError
 from repro.exchange import choose
 from repro.settings import Settings, require_writable
@@ -31,6 +32,7 @@ def write_boards(place: Workspace) -> list[str]:
         lambda record: f"../records/{records.file_name(dict(record))}",
         {r["fingerprint"]: _log(path, path.stat().st_mtime) for r, path in _artifacts(place, found, ("log",))},
         _pictures(place, found),
+        named_protocols(),
     )
     for name, text in built.items():
         records.write_atomic(place.boards / name, text)
@@ -112,12 +114,29 @@ def publish(settings: Settings, methods: Sequence[str] | None, track: str | None
             packed, kept = _packed(path, path.stat().st_mtime), published.picture(records.file_name(record), name)
             if packed and not (target / "records" / kept).exists():
                 (target / "records" / kept).write_bytes(packed)
-    changed = published.rebuild()
+    changed = rebuild()
     lines = [f"passed over: {fault}" for fault in faults]
     lines.append(f"{new} records published, {len(chosen) - new} were there; boards changed: {_names(changed)}")
     if not (target / page.FILE).is_file():
         lines.append(f"{page.FILE} is left out: it would be larger than {published.LARGEST / 1e6:g} MB")
     return "\n".join(lines)
+
+
+def rebuild() -> list[Path]:
+    """Write the named protocols as they stand, and the repository's boards; returns the boards that changed."""
+    text = json.dumps(named_protocols(), indent=1, ensure_ascii=False) + "\n"
+    records.write_atomic(published.FOLDER / published.PROTOCOLS, text)
+    return published.rebuild()
+
+
+def named_protocols() -> dict[str, dict[str, dict[str, Any]]]:
+    """Evaluation -> name -> hash and values, as records hold them."""
+    found: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in protocols.KINDS}
+    for kind, named in found.items():
+        for name in protocols.names(kind):
+            values = protocols.values(protocols.load(kind, name))
+            named[name] = {key: value for key, value in jobs.protocol_of(kind, name, values).items() if key != "name"}
+    return found
 
 
 def _names(paths: Sequence[Path]) -> str:

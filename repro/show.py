@@ -106,6 +106,9 @@ def protocols_table(which: str | None) -> str:
         for track in tracks.tracks().values():
             for kind in protocols.KINDS:
                 own.setdefault((kind, track.protocols[kind]), []).append(track.name)
+                for arch, other in track.protocols_of.items():
+                    if kind in other:
+                        own.setdefault((kind, other[kind]), []).append(f"{track.name} ({arch})")
         rows = [
             [kind, name, ", ".join(own.get((kind, name), ())) or "-"]
             for kind in protocols.KINDS

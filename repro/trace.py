@@ -13,7 +13,7 @@ from typing import Any
 
 from eval import protocols, scores
 from leaderboards import published
-from leaderboards.arms import MAIN_METRICS, OURS, TRUST, Arm, arms, kind_of, origin_of, trust_of
+from leaderboards.arms import MAIN_METRICS, OURS, TRUST, Arm, arms, entry, kind_of, origin_of, trust_of
 from leaderboards.curves import Curve, at_epoch, by_seed, watched
 from leaderboards.pairs import Difference, difference, fullest
 from leaderboards.statistics import paired
@@ -110,7 +110,9 @@ def again(record: Record, origin: Record, seeds: Sequence[int] = ()) -> tuple[li
     what = _what(record, origin, seeds or (record["seed"],))
     words = ["python", "-m", "repro", *what, "--track", record["track"], "--eval", evaluation]
     protocol = record.get("protocol") or {}
-    if protocol.get("name") and protocol["name"] != track.protocols.get(record["kind"]):
+    network = str(entry(origin, "details", "recipe", "network", "arch") or "")
+    usual = track.protocol(record["kind"], network) if network and record["kind"] in track.protocols else ""
+    if protocol.get("name") and protocol["name"] != usual:
         words += ["--protocol", f"{record['kind']}={protocol['name']}"]
     return words + (["--set", *changes] if changes else []), problem
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 
@@ -41,6 +41,11 @@ class Track:
     protocols: Mapping[str, str]
     seconds: Mapping[str, float]
     resources: Mapping[str, Resources]
+    protocols_of: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def protocol(self, kind: str, arch: str) -> str:
+        """The protocol of an evaluation of such networks ("resnet", "vit") where none is asked for."""
+        return self.protocols_of.get(arch, {}).get(kind, self.protocols[kind])
 
 
 @cache

@@ -214,6 +214,7 @@ def reid(task: Task) -> Outcome:
     )
     outcome = outcome_of(result, source_of(pictures))
     outcome.details["checkpoint"] = checkpoint["sha256"]
-    outcome.metrics |= {f"query_{key}": value for key, value in summary(found["query"]).items()}
+    for name, x in found.items():
+        outcome.metrics |= {f"{name}_{key}": value for key, value in summary(x).items()}
     outcome.cost["image_passes"] = passes
     return outcome

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from eval import features
 from eval.features import extract, normalise, resize, summary
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
@@ -96,6 +97,23 @@ def test_resize_against_pillow() -> None:
     assert resize(x, (24, 20)) is x
 
 
+@pytest.mark.parametrize("side", [32, 64])
+def test_the_middle_is_torchvisions_centre_crop(side: int) -> None:
+    """Of 32 pixels the middle 28: of pictures that are stored with 32, and of larger ones."""
+    from torchvision.transforms import v2
+
+    class Pixels(nn.Module):
+        def features(self, x: Tensor) -> Tensor:
+            return x.flatten(1)
+
+    pictures = torch.from_numpy(np.random.default_rng(1).integers(80, 176, (5, 3, side, side), np.uint8))
+    want = v2.CenterCrop(28)(v2.Resize(32, antialias=True)(pictures)).flatten(1) / 255
+    seen = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "size": (28, 28)}
+    got = extract(Pixels(), pictures, **seen, test_crop=0.875)
+    np.testing.assert_allclose(got, want.numpy(), atol=1e-6 if side == 32 else 1.5 / 255)
+    assert np.abs(got - extract(Pixels(), pictures, **seen)).max() > 0.05
+
+
 def test_normalise_is_the_formula() -> None:
     x = torch.full((1, 3, 1, 1), 102, dtype=torch.uint8)
     np.testing.assert_allclose(
@@ -110,7 +128,7 @@ def test_infinite_features_are_refused(encoder: Tiny, images: np.ndarray) -> Non
     assert "\n" not in str(refusal.value)
 
 
-def test_summary_of_known_shapes() -> None:
+def test_summary_of_known_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     sphere = rng.normal(size=(20_000, 16)).astype(np.float32)
     whole = summary(sphere)
@@ -122,6 +140,8 @@ def test_summary_of_known_shapes() -> None:
     assert point["effective_rank"] == pytest.approx(1, abs=1e-3)
     assert point["feature_std"] == pytest.approx(0, abs=1e-4)
     assert point["norm_mean"] == pytest.approx(4)
+    monkeypatch.setattr(features, "BLOCK", 16 * 3000)  # in blocks, the last one smaller, as at once
+    assert summary(sphere) == pytest.approx(whole, rel=1e-9)
     few = summary(sphere[:5])  # fewer pictures than dimensions
     assert few["effective_rank"] <= 5
     assert few["effective_rank"] == pytest.approx(_effective_rank(sphere[:5]), rel=1e-5)

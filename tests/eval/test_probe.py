@@ -15,8 +15,8 @@ from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import v2 as T
 
 from eval import augment, linear, protocols, schedules
-from eval.features import extract, middle, normalise
-from eval.invariants import check_invariants
+from eval.features import extract, middle, normalise, summary
+from eval.invariants import ON_CROPS, check_invariants
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)
 PAPERS = ("glnet", "mncl", "triplet", "triplet_long", "swav_rot", "aps")
@@ -211,7 +211,10 @@ def test_probe_is_the_papers_loop(encoder: Tiny, digits: list[np.ndarray]) -> No
     # One of 400 test pictures on the border between two classes is 0.25.
     assert result["metrics"]["top1"] == pytest.approx(seen[-1], abs=0.5)
     assert result["metrics"]["top1_best_on_test"] == pytest.approx(max(seen), abs=0.5)
-    assert check_invariants(result["metrics"]) == []
+    assert check_invariants(result["metrics"], ON_CROPS, 2) == []
+    with torch.no_grad():
+        known = summary(encoder.features(shown).numpy())
+    assert {key: result["metrics"][f"test_{key}"] for key in known} == pytest.approx(known, rel=1e-3)
 
 
 def whole_pictures(**changes: object) -> protocols.LinearProtocol:
@@ -339,7 +342,7 @@ def test_papers_protocols_are_the_sheets(name: str) -> None:
     [
         ({"holdout": 0.0, "learning_rates": [0.1, 0.2]}, "one each where holdout is 0"),
         ({"crop_scale": [0.5]}, "crop_scale must be [] or [smallest, largest]"),
-        ({"crop_scale": []}, "hflip, test_crop must be none without crop_scale"),
+        ({"crop_scale": []}, "hflip must be false without crop_scale"),
         ({"normalise": "standardise"}, "normalise must be 'none' where crop_scale is given"),
         ({"low_shot": [10]}, "low_shot, low_shot_shares must be [] where crop_scale is given"),
         ({"schedule": "steps"}, "milestones must be given with 'steps'"),

@@ -44,6 +44,17 @@ def test_a_label_is_not_a_constant() -> None:
     assert protocols.values(one) == protocols.values(dataclasses.replace(one, name="other"))
 
 
+def test_a_later_field_leaves_old_hashes_alone() -> None:
+    values = protocols.values(protocols.load("knn", "fast"))
+    assert values["test_crop"] == 1.0 and values["ks"]
+    assert protocols.hashed("knn", values) == {key: value for key, value in values.items() if key != "test_crop"}
+    cut = protocols.values(protocols.load("knn", "fast", {"test_crop": 0.875}))
+    assert protocols.hashed("knn", cut) == cut
+    # A probe had the field from the beginning.
+    values = protocols.values(protocols.load("linear", "fast"))
+    assert protocols.hashed("linear", values) == values and values["test_crop"] == 1.0
+
+
 def test_aps_is_the_sheets_recipe() -> None:
     """The table of section 7.1 of the APS sheet, tiny ViT."""
     p = protocols.load("finetune", "aps")
@@ -64,6 +75,78 @@ def test_triplet_is_the_released_script() -> None:
     usual = protocols.load("reid", "sysu")
     assert isinstance(usual, protocols.ReidProtocol) and usual.flip == "sum"
     assert dataclasses.replace(usual, name=p.name, flip=p.flip) == p
+
+
+# What the sheets state of each; what they leave out is left out here. "papers/X.md N": section N of that sheet.
+SIDES = {  # short sides of training pictures
+    "640-800": (640, 672, 704, 736, 768, 800),
+    "640-880": (640, 672, 704, 736, 768, 800, 832, 864, 880),
+}
+STATED = [
+    # papers/glnet.md 4: "R50-FPN, 4conv1fc box head, SyncBN in backbone, FPN and head, ... FREEZE_AT 0, lr 0.01 at
+    # batch 8, 180k iterations, steps 120k/160k (= the "1x" budget at batch 16), PreciseBN on, min side 640-800"
+    ("detection", "glnet", {"detector": "fpn", "masks": True, "box_head": "4conv1fc", "norm": "trained"}),
+    ("detection", "glnet", {"head_norm": True, "lr": 0.01, "batch": 8, "iterations": 180000}),
+    ("detection", "glnet", {"schedule": "step", "milestones": (120000, 160000), "train_sides": SIDES["640-800"]}),
+    # papers/glnet.md 4: "VOC detection: same, trainval07+12, 24k iterations, steps 18k/22k, warm-up 100"
+    ("detection", "glnet_voc", {"detector": "fpn", "masks": False, "box_head": "4conv1fc", "norm": "trained"}),
+    ("detection", "glnet_voc", {"head_norm": True, "lr": 0.01, "batch": 8, "iterations": 24000, "warmup": 100}),
+    ("detection", "glnet_voc", {"schedule": "step", "milestones": (18000, 22000), "train_sides": SIDES["640-800"]}),
+    # papers/truncated_triplet.md 6.2: "Mask R-CNN R50-C4, 2x (180k iterations), 16 images per batch, ... MoCo-style:
+    # all layers trained (FREEZE_AT 0), SyncBN everywhere, extra BN after res5 in the ROI head"
+    ("detection", "triplet", {"detector": "c4", "masks": True, "iterations": 180000, "batch": 16}),
+    ("detection", "triplet", {"norm": "trained", "head_norm": True}),
+    # the same: "base lr 0.05 with WarmupCosineLR, linear warmup 10000 iterations from factor 1e-4; ... train short
+    # side in {640, 672, ..., 800, 832, 864, 880}; MAX_SIZE_TRAIN 1200"
+    ("detection", "triplet", {"lr": 0.05, "schedule": "cosine", "warmup": 10000, "warmup_factor": 1e-4}),
+    ("detection", "triplet", {"train_sides": SIDES["640-880"], "train_long_side": 1200}),
+    # the same: "(stock: lr 0.02, steps at 120k/160k)", "(stock: up to 800)", in all else as above
+    ("detection", "c4_2x", {"detector": "c4", "masks": True, "iterations": 180000, "batch": 16}),
+    ("detection", "c4_2x", {"norm": "trained", "head_norm": True}),
+    ("detection", "c4_2x", {"lr": 0.02, "schedule": "step", "milestones": (120000, 160000)}),
+    ("detection", "c4_2x", {"train_sides": SIDES["640-800"]}),
+    # papers/truncated_triplet.md 6.3: "Faster R-CNN R50-C4, ... lr 0.2, 24000 iterations, warmup 1200, cosine"
+    ("detection", "triplet_voc", {"detector": "c4", "masks": False, "lr": 0.2, "iterations": 24000}),
+    ("detection", "triplet_voc", {"warmup": 1200, "schedule": "cosine"}),
+    # papers/baselines.md 5: "VOC 07+12, Faster R-CNN R50-C4, 24k iterations"
+    ("detection", "voc", {"detector": "c4", "masks": False, "iterations": 24000}),
+    # papers/baselines.md 5: "Mask R-CNN R50-FPN", 2x, "(multi-scale)"; papers/truncated_triplet.md 6.2: "2x (180k
+    # iterations), 16 images per batch", "(stock: lr 0.02, steps at 120k/160k)"
+    ("detection", "fpn_2x", {"detector": "fpn", "masks": True, "box_head": "2fc", "iterations": 180000, "batch": 16}),
+    ("detection", "fpn_2x", {"lr": 0.02, "schedule": "step", "milestones": (120000, 160000)}),
+    ("detection", "fpn_2x", {"train_sides": SIDES["640-800"]}),
+    # no sheet has a recipe for ViTs; Li et al. (arXiv:2203.16527), appendix: AdamW, lr 1e-4, decay 0.1, warm-up 250
+    ("detection", "vit", {"optimizer": "adamw", "lr": 1e-4, "weight_decay": 0.1, "warmup": 250, "detector": "fpn"}),
+    # papers/aps.md 6: "ViT-S/16 and ViT-B/16, ... 100 epochs fine-tuning"; the rest from its table 7.1
+    ("finetune", "imagenet_vit", {"epochs": 100, "optimizer": "adamw", "weight_decay": 0.05, "base_batch": 512}),
+    ("finetune", "imagenet_vit", {"warmup_epochs": 5.0, "warmup_lr": 1e-6, "min_lr": 1e-5, "randaugment": True}),
+    ("finetune", "imagenet_vit", {"erasing": 0.25, "mixup": 0.8, "cutmix": 1.0, "mix_switch": 0.5}),
+    ("finetune", "imagenet_vit", {"label_smoothing": 0.1, "lr": 5e-4}),  # lr: that of ViT-B
+    # papers/aps.md 7.1: trains on all pictures, "top-1 on the test set every epoch"
+    ("finetune", "imagenet_vit", {"holdout": 0.0, "test_every": 1, "reported": "last"}),
+    ("finetune", "imagenet_resnet", {"holdout": 0.0, "test_every": 1, "reported": "last"}),  # likewise
+]
+
+
+@pytest.mark.parametrize(("evaluation", "name", "stated"), STATED)
+def test_papers_protocols_are_the_sheets(evaluation: str, name: str, stated: dict) -> None:
+    protocol = protocols.load(evaluation, name)
+    assert {key: getattr(protocol, key) for key in stated} == stated
+
+
+@pytest.mark.parametrize("name", ["voc", "triplet_voc"])
+def test_short_sides_of_voc(name: str) -> None:
+    """papers/truncated_triplet.md 6.3: "Short side 480..880", of the stock up to 800 (6.2)."""
+    protocol = protocols.load("detection", name)
+    assert isinstance(protocol, protocols.DetectionProtocol)
+    assert (min(protocol.train_sides), max(protocol.train_sides)) == (480, 800 if name == "voc" else 880)
+
+
+@pytest.mark.parametrize("name", ["glnet", "glnet_voc", "triplet", "c4_2x"])
+def test_statistics_are_set_anew(name: str) -> None:
+    """papers/glnet.md 4: "PreciseBN on"; papers/truncated_triplet.md 6.2: "PreciseBN at test"."""
+    protocol = protocols.load("detection", name)
+    assert isinstance(protocol, protocols.DetectionProtocol) and protocol.precise_norm > 0
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ def test_learns_to_see_through_the_cameras(encoder: Tiny, pictures: tuple[Split,
     frozen = [extract(encoder, part.images, MEAN, STD) for part in (query, gallery)]
     plain = reid.evaluate(frozen[0], query.pid, query.cam, frozen[1], gallery.pid, gallery.cam, protocol())
     assert result["metrics"]["mAP"] > plain["metrics"]["mAP"] + 20
-    assert check_invariants(result["metrics"]) == []
+    assert check_invariants(result["metrics"], "reid_finetune", 2) == []
     details = result["details"]
     assert (details["n_identities"], details["n_train"], details["n_query"]) == (24, 144, 20)
     history = details["history"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from leaderboards import boards, claims, published
+from leaderboards import boards, claims, published, report
 from leaderboards.arms import MAIN_METRICS, arms, network_name
 from leaderboards.summary import suite_table
 
@@ -283,3 +283,31 @@ def test_networks_are_called_as_papers_call_them() -> None:
     assert network_name({"arch": "resnet", "depth": 50, "width": 64}) == "ResNet-50"
     assert network_name({"arch": "resnet", "depth": 18, "width": 16}) == "ResNet-18 w16"
     assert network_name(None) == "-"
+
+
+def test_a_changed_protocol_says_what_differs_from_its_name(make: Make) -> None:
+    values = {"epochs": 100, "crop_scale": [0.08, 1.0], "hflip": True, "init_std": 0.01}
+    stands = {"linear": {"glnet": {"hash": "aaaaaaaaaaaa", "values": values}}}
+    records = []
+    for seed, (mark, change) in enumerate(
+        {
+            "aaaaaaaaaaaa": {},
+            "bbbbbbbbbbbb": {"epochs": 20, "crop_scale": [], "hflip": False},
+            "cccccccccccc": {"init_std": 0.02},
+        }.items()
+    ):
+        trained, judged = make("glnet", "linear", {"top1": 40.0}, seed=seed, protocol="glnet", protocol_hash=mark)
+        records += [trained, {**judged, "protocol": {**judged["protocol"], "values": {**values, **change}}}]
+    before = {key: value for key, value in values.items() if key != "hflip"}  # there was no such key
+    trained, judged = make("glnet", "linear", {"top1": 40.0}, seed=3, protocol="glnet", protocol_hash="dddddddddddd")
+    records += [trained, {**judged, "protocol": {**judged["protocol"], "values": before}}]
+    built = report.everything(records, [], lambda record: "x", protocols=stands)
+    titles = [line.partition(", protocol ")[2] for line in built["linear.md"].splitlines() if line.startswith("## ")]
+    assert titles == [
+        "glnet (aaaaaaaa)",
+        "glnet (bbbbbbbb; changed: epochs 20, crop_scale none, hflip off)",
+        "glnet (cccccccc; changed: init_std 0.02)",
+        "glnet (dddddddd; changed: recorded before 1 of today's keys)",
+    ]
+    assert "changed: init_std 0.02" in built["efficiency.md"] and "changed: init_std 0.02" in built[report.FILE]
+    assert "changed" not in report.everything(records, [], lambda record: "x")["linear.md"]

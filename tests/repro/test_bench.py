@@ -55,6 +55,8 @@ def test_the_peer_stands_beside_the_methods_that_it_has(capsys: pytest.CaptureFi
         ("bench evil", "did you mean 'eval'"),
         ("bench eval --seconds 0", "must be positive"),
         ("bench eval --track mini", "leave them out"),
+        ("bench eval --sizes peer", "did you mean 'peers'"),
+        ("bench pretrain --sizes peers", "--sizes is of bench eval"),
         ("bench pretrain --method simclrr", "unknown method"),
         ("bench pretrain --precision fp23", "did you mean 'fp32'"),
         ("bench pretrain --track minni", "did you mean 'mini'"),
@@ -83,7 +85,11 @@ def tiny_contests(monkeypatch: pytest.MonkeyPatch) -> list[bench_eval.Contest]:
     for name, sizes in small.items():
         real = getattr(bench_eval, name)
 
-        def shrunk(*folder: Path, real: Callable[..., bench_eval.Contest] = real, sizes: dict[str, int] = sizes):
+        def shrunk(
+            *folder: Path, real: Callable[..., bench_eval.Contest] = real, sizes: dict[str, int] = sizes, **asked: int
+        ):
+            assert asked == bench_eval.SIZES["peers"].get(real.__name__[1:], {}) or not asked
+            assert asked.keys() <= sizes.keys()
             kept.append(real(*folder, **sizes))
             return kept[-1]
 
@@ -92,10 +98,10 @@ def tiny_contests(monkeypatch: pytest.MonkeyPatch) -> list[bench_eval.Contest]:
 
 
 def test_eval_has_a_row_a_rival(capsys: pytest.CaptureFixture[str], tiny_contests: list[bench_eval.Contest]) -> None:
-    assert main("bench eval --seconds 0.01 --threads 1".split()) == 0
+    assert main("bench eval --seconds 0.01 --threads 1 --sizes peers".split()) == 0
     out = capsys.readouterr().out
     rivals = [(contest, rival) for contest in tiny_contests for rival in contest.rivals]
-    assert len(tiny_contests) == 5 and len(rivals) == 8
+    assert len(tiny_contests) == 5 and len(rivals) == 9
     for contest, rival in rivals:
         line = next(line for line in out.splitlines() if rival.name in line)
         assert line.startswith(contest.name) and contest.sizes in line
@@ -107,13 +113,27 @@ def test_eval_has_a_row_a_rival(capsys: pytest.CaptureFixture[str], tiny_contest
             assert figures[1:] == ["-", "not", "installed"]
 
 
+def test_rankings_are_judged_alike(tiny_contests: list[bench_eval.Contest]) -> None:
+    """All sides of the re-ID row do the same: their mAP is one."""
+    contest = bench_eval._reid()
+    answers = [rival.call() for rival in contest.rivals if rival.call]
+    assert len(answers) >= 1 and answers == pytest.approx([contest.ours()] * len(answers), abs=1e-3)
+    assert 1 < answers[0] < 99
+
+
+def test_peers_are_of_the_sizes_at_which_others_were_measured() -> None:
+    assert bench_eval.SIZES["peers"]["knn"] == {"train": 10_000, "test": 10_000, "dim": 512}
+    assert bench_eval.SIZES["peers"]["reid"] == {"queries": 1000, "gallery": 20_000}
+    assert bench_eval.SIZES["peers"]["coco"]["pictures"] == 2052
+
+
 def test_a_missing_library_is_said(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tiny_contests: list[bench_eval.Contest]
 ) -> None:
     monkeypatch.setattr(bench_eval, "find_spec", lambda name: None)
     assert main("bench eval --seconds 0.01 --threads 1".split()) == 0
     out = capsys.readouterr().out
-    assert len(re.findall(r"scikit-learn .* - +not installed", out)) == 2
+    assert len(re.findall(r"scikit-learn .* - +not installed", out)) == 3
     assert "pip install '.[bench]'" in out
 
 

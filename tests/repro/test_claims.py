@@ -131,7 +131,7 @@ def test_gap_prints_what_is_there_and_the_commands_for_the_rest(
         in a
     )
     names: list[Any] = [{job.protocol["name"] for job in planned(line).jobs if job.kind == "linear"} for line in (b, c)]
-    assert names == [{"glnet"}, {"fast"}]
+    assert names == [{"glnet"}, {"imagenet"}]
 
 
 def test_an_authors_vit_is_asked_for_as_the_recipe_has_it() -> None:

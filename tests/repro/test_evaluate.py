@@ -194,6 +194,12 @@ def test_a_vit_sees_pictures_of_its_own_size(capsys: pytest.CaptureFixture[str])
     other = dataclasses.replace(given, network={**given.network, "size": 64})
     with pytest.raises(Exception, match=r"--set knn.size=\[64,64\]"):
         plan.make(dataclasses.replace(request, checkpoint=other), here)
+    # Where pictures are stored larger than networks see them, the middle is seen: 224 of 256 on imagenet.
+    usual = dataclasses.replace(given, network={**given.network, "size": 224})
+    on_imagenet = plan.Request((), "imagenet", ("knn", "linear", "finetune"), checkpoint=usual)
+    assert "knn" in {job.kind for job in plan.make(on_imagenet, here).jobs}
+    with pytest.raises(Exception, match=r"pictures are 224 x 224, .* trained on 32 x 32"):
+        plan.make(dataclasses.replace(on_imagenet, checkpoint=given), here)
 
 
 @pytest.mark.parametrize(

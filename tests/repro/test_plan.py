@@ -78,6 +78,49 @@ def test_a_data_set_without_masks_brings_its_protocol(settings: Settings) -> Non
         detection_job(settings, "glnet", "imagenet", protocol="tripet")
 
 
+@pytest.mark.parametrize(
+    ("track", "size", "crop"), [("mini", [], 1.0), ("cifar", [], 1.0), ("imagenet100", [224, 224], 224 / 256)]
+)
+def test_frozen_features_are_of_what_networks_see(settings: Settings, track: str, size: list[int], crop: float) -> None:
+    made = plan.make(Request(("aps",), track, ("knn", "linear")), settings)
+    (features,) = (job for job in made.jobs if job.kind == "features")  # both evaluations look at the same
+    seen = features.spec["transform"]
+    assert (seen["size"], seen["test_crop"]) == (size, crop)
+    assert made.jobs[0].spec["recipe"]["network"]["size"] == (size or [made.track.size])[0]
+
+
+@pytest.mark.parametrize(
+    ("track", "finetune", "detection"),  # of a ViT and of a ResNet
+    [
+        ("mini", ("mini", "mini"), ("mini", "mini")),
+        ("cifar", ("aps", "resnet"), ("cifar", "cifar")),
+        ("imagenet100", ("fast", "fast"), ("vit", "fast")),
+        ("imagenet", ("fast", "fast"), ("vit", "fast")),
+    ],
+)
+def test_a_track_knows_what_suits_a_network(
+    settings: Settings, track: str, finetune: tuple[str, str], detection: tuple[str, str]
+) -> None:
+    both = Request(("aps", "moco_v3:resnet"), track, ("finetune", "detection"))
+    made = plan.make(both, settings)
+    assert tuple(job.protocol["name"] for job in made.jobs if job.kind == "finetune") == finetune
+    assert tuple(job.protocol["name"] for job in made.jobs if job.kind == "detection") == detection
+    # What is usual for a network has the usual name; what was asked for beside it says what it is.
+    names = {node.key.partition("-aps")[0].partition("-moco_v3")[0] for node in plan.graph(made, settings)}
+    assert names == {"pretrain", "finetune", "detection"}
+    asked = dataclasses.replace(both, protocols=(f"detection={detection[1]},c4_2x",), evaluations=("detection",))
+    assert {job.protocol["name"] for job in plan.make(asked, settings).jobs if job.protocol} == {detection[1], "c4_2x"}
+    # Another network by --set counts as what it is.
+    other = plan.make(Request(("moco_v3",), track, ("detection",), overrides=("network.arch=resnet",)), settings)
+    assert other.jobs[-1].protocol["name"] == detection[1]
+
+
+def test_protocols_are_listed_with_the_networks_that_they_are_for() -> None:
+    rows = {tuple(line.split()[:2]): line for line in show.protocols_table(None).splitlines()}
+    assert "imagenet100 (vit), imagenet (vit)" in rows["detection", "vit"]
+    assert "cifar (resnet)" in rows["finetune", "resnet"] and rows["finetune", "aps"].endswith(" cifar")
+
+
 def test_estimates_of_detection_follow_the_pixels_and_the_tokens(settings: Settings) -> None:
     base = detection_job(settings, "glnet", "cifar").seconds
     assert detection_job(settings, "glnet", "cifar", "detection.iterations=22500").seconds == pytest.approx(base / 2)

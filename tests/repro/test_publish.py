@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from leaderboards import published
-from repro import execute, publish, records
+from repro import execute, jobs, publish, records
 from repro.settings import Settings
 from repro.workspace import Workspace
 from slurm.folder import Outcome
@@ -141,3 +141,21 @@ def test_every_ended_process_asks_for_fresh_boards(monkeypatch: pytest.MonkeyPat
     nodes = [Node(key, "json:dumps", {}, Resources()) for key in ("a", "b")]
     execute.run_here(Graph(nodes), Settings(), Workspace(tmp_path), None, lambda: asked.append(1))
     assert len(asked) == 2
+
+
+def test_the_published_boards_know_the_protocols_as_they_stand() -> None:
+    held = json.loads((published.FOLDER / published.PROTOCOLS).read_text(encoding="utf-8"))
+    assert held == publish.named_protocols(), 'python -c "from repro import publish; publish.rebuild()"'
+
+
+def test_published_records_have_the_hashes_of_today() -> None:
+    """What came to protocols later has left the hash of every published record alone."""
+    found, faults = records.read_all(PUBLISHED)
+    judged = [record for record in found if (record.get("protocol") or {}).get("values")]
+    assert len(judged) > 100 and not faults
+    for record in judged:
+        stated = record["protocol"]
+        assert jobs.protocol_of(record["kind"], stated["name"], stated["values"])["hash"] == stated["hash"]
+    now = publish.named_protocols()
+    latest = {(r["kind"], r["track"]) for r in judged if now[r["kind"]][r["track"]]["hash"] == r["protocol"]["hash"]}
+    assert {("knn", "mini"), ("knn", "embedded"), ("linear", "mini"), ("reid", "embedded")} <= latest

@@ -48,7 +48,10 @@ def test_of_many_writers_one_wins_and_the_file_is_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"schema": 2}, "newer repro"),
+        ({"schema": 3}, "newer repro"),
+        ({"schema": 2}, "top1_nearest is missing"),
+        ({"schema": 2, "kind": "reid", "metrics": {"rank1": 1.0}}, "query_effective_rank is missing"),
+        ({"schema": 2, "kind": "linear", "protocol": {"values": {"crop_scale": [0.08, 1.0]}}}, "test_effective_rank"),
         ({"metrics": {"top1": 90.0, "top5": 10.0}}, "top5"),
         ({"metrics": {"top1": "90"}}, "finite number"),
         ({"metrics": {"top1": True}}, "finite number"),
@@ -60,6 +63,16 @@ def test_what_cannot_be_true_is_refused_and_named(tmp_path: Path, change: dict[s
     with pytest.raises(UserError, match=words) as caught:
         records.read(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_came_later_is_not_asked_of_older_records() -> None:
+    crops = {"protocol": {"values": {"crop_scale": [0.08, 1.0]}}}
+    for change in ({}, {"kind": "reid"}, {"kind": "reid_finetune"}, {"kind": "linear", **crops}):
+        assert records.problems({**record(), **change}) == []
+        assert len(records.problems({**record(), **change, "schema": 2})) == 1
+    cached = {"kind": "linear", "protocol": {"values": {"crop_scale": []}}, "schema": 2}
+    assert records.problems({**record(), **cached}) == []  # its features have a record of their own
+    assert records.problems({**record(top1=50.0, top1_nearest=40.0), "schema": 2}) == []
 
 
 def test_nan_never_becomes_a_record(tmp_path: Path) -> None:
