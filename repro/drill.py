@@ -132,8 +132,8 @@ def _say(score: Score) -> None:
 
 def work(workspace: str, jobs: Sequence[Mapping[str, Any]], pause: float) -> None:
     """What a process of the drill runs: the jobs, with a checkpoint, a report and a pause after every load."""
+    from repro import checkpoints
     from repro import jobs as stages
-    from repro.stages import pretrain
     from slurm import progress
 
     report = progress.report
@@ -143,7 +143,7 @@ def work(workspace: str, jobs: Sequence[Mapping[str, Any]], pause: float) -> Non
         time.sleep(pause)
 
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # bits are promised on CPUs
-    pretrain._SAVE_EVERY = 0.0
+    checkpoints.SAVE_EVERY = 0.0
     progress._SECONDS_BETWEEN = 0.0
     progress.report = slowly
     stages.run(workspace, jobs)
