@@ -63,7 +63,7 @@ def load_latest(path: Path, form: str) -> tuple[dict[str, Any] | None, str]:
     Within an attempt (`atomic.attempt`) a bad one becomes `*.damaged`, lest the next `save` put it in place of the good
     one.
     """
-    notes = []
+    notes: list[str] = []
     for candidate in (path, path.with_name(path.name + ".prev")):
         if not candidate.is_file():
             continue

@@ -5,6 +5,10 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import multiprocessing
+import os
+import subprocess
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -18,6 +22,8 @@ from torch import Tensor, nn
 from eval import detection, protocols
 from eval.detection import CocoFolders, batches, build, coco_metrics, evaluate, rate, voc07_metrics
 from methods.parts.encoders import ResNet
+from repro.checkpoints import Store
+from repro.errors import Stopped
 
 # pycocotools 2.0 and numpy 2: of no consequence.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
@@ -534,12 +540,38 @@ def test_killed_job_goes_on_and_ends_the_same(coco, tmp_path, monkeypatch, memor
     assert done == 4 + 5 + 2  # no update was lost, the two that were killed came again
     assert resumed["metrics"] == whole["metrics"]
     said = {name: resumed["details"][name].pop("resumed") for name in ("overfit", "train")}
-    assert said == {"overfit": "resumed after update 4", "train": "resumed after update 3"}
+    assert said == {"overfit": "resumed after update 4", "train": "resumed after update 2"}
     assert [whole["details"][name].pop("resumed") for name in said] == ["", ""]
     assert resumed["details"] == whole["details"]
     for name in ("overfit", "train"):
         same = weights(stores[1], name)
         assert all(torch.equal(value, same[key]) for key, value in weights(stores[0], name).items())
+
+
+def test_asked_to_stop_with_the_processes_that_load_pictures_it_has_lost_nothing(coco, tmp_path, monkeypatch):
+    """As an executor asks: the whole group, from outside."""
+    protocol = small(iterations=6)
+    whole = run(coco, tmp_path / "whole", protocol=protocol)
+    compute, done = BaseModel.parse_losses, 0
+
+    def ask(self, losses):
+        nonlocal done
+        done += 1
+        if done == 3:
+            group = [os.getpid(), *(child.pid for child in multiprocessing.active_children())]
+            assert len(group) == 2
+            subprocess.run(["kill", "-TERM", *map(str, reversed(group))], check=True)
+            time.sleep(0.3)
+        return compute(self, losses)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(BaseModel, "parse_losses", ask)
+        run(coco, tmp_path, protocol=protocol, store=Store(tmp_path / "job"), workers=1)
+    assert not multiprocessing.active_children() and done == 3
+    again = run(coco, tmp_path, protocol=protocol, store=Store(tmp_path / "job"))
+    assert again["details"]["train"].pop("resumed") == "resumed after update 3"
+    assert whole["details"]["train"].pop("resumed") == ""
+    assert (again["metrics"], again["details"]) == (whole["metrics"], whole["details"])
 
 
 def test_it_learns_to_tell_tall_from_flat(tmp_path):
