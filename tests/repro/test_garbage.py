@@ -57,7 +57,8 @@ def done(place: Workspace, job: Job) -> None:
         write(folder / "training.pt.prev", 5000)
         write(folder / "reid_query_0123456789ab.npy", 300)
     elif job.kind == "finetune":
-        write(folder / "finetune.pt", 700)
+        for end in ("", ".prev", ".damaged"):
+            write(folder / f"finetune.pt{end}", 700)
         write(folder / "picture.png")
     elif job.kind == "features":
         write(folder / "train_x.npy", 20_000)
@@ -109,7 +110,7 @@ def test_it_says_and_only_when_told_deletes_and_a_run_still_finds_all(
             f"jobs/{mark['pretrain']}/{name}"
             for name in ("training.pt", "training.pt.prev", "reid_query_0123456789ab.npy")
         ),
-        f"jobs/{mark['finetune']}/finetune.pt",
+        *(f"jobs/{mark['finetune']}/finetune.pt{end}" for end in ("", ".prev", ".damaged")),
         *(f"jobs/{mark['features']}/{name}" for name in ("train_x.npy", "meta.json")),
         "records/.record.abc",
         "code/abcdef0123456789",
@@ -123,7 +124,7 @@ def test_it_says_and_only_when_told_deletes_and_a_run_still_finds_all(
     assert sorted(place.root.rglob("*")) == before
 
     assert main([*line.split(), "--delete"]) == 0
-    assert "deleted 34 kB in 8 places" in capsys.readouterr().out
+    assert "deleted 36 kB in 10 places" in capsys.readouterr().out
     assert not temporary.exists() and fresh.exists() and not names(settings)
     assert all((place.root / name).exists() is False for name in expected)
     assert len(list(place.records.glob("*.json"))) == len(finished.jobs)
