@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repro import plan, records, show
+from repro import execute, plan, records, show
 from repro.errors import UserError
 from repro.settings import Settings, require_writable
 from repro.workspace import Workspace
-from slurm import cluster, interrupt
+from slurm import interrupt
 from slurm.graph import Node
 from slurm.interrupt import CLUSTER, LOCAL, NotPermitted, Spell
 from slurm.profile import Profile
@@ -112,11 +112,7 @@ def table(scores: Sequence[Score]) -> str:
 
 
 def _slurm(settings: Settings) -> Profile | None:
-    if settings.executor == "local":
-        return None
-    if reason := cluster.available():
-        if settings.executor == "slurm":
-            raise UserError(reason)
+    if execute.why_local(settings):
         return None
     try:
         return Profile.load(settings.cluster)
@@ -144,7 +140,7 @@ def work(workspace: str, jobs: Sequence[Mapping[str, Any]], pause: float) -> Non
 
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # bits are promised on CPUs
     pretrain._SAVE_EVERY = 0.0
-    progress._SECONDS_BETWEEN = 0.0
+    progress.at_most_every(0.0)
     progress.report = slowly
     stages.run(workspace, jobs)
 
@@ -188,6 +184,8 @@ class Drill:
         place, pause = self.place(way), _PAUSE_OF_A_MINUTE if way == "slurm-limit" else _CLUSTER_PAUSE
         nodes = self.nodes(place, pause)
         runner = interrupt.Cluster(place.processes, nodes[0], **self.about(place, pause))
+        # submitit takes every signal in a job as short as this for its time limit.
+        profile = dataclasses.replace(profile, requeues=max(profile.requeues, times))
         try:
             spells = runner.interrupt(way, times, profile)
         except NotPermitted as error:
