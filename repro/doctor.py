@@ -18,13 +18,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from repro import snapshot, tracks
 from repro.errors import UserError
 from repro.settings import Settings, require_writable
 from repro.tracks import Track
 from repro.workspace import Workspace
+
+if TYPE_CHECKING:  # what these lean on may be what is wrong
+    from slurm.profile import Profile
 
 _PROJECT = "repro-ssl"
 _HEAVY = ("torch", "torchvision", "mmengine", "mmcv", "mmdet", "mmpretrain")
@@ -60,7 +63,7 @@ def examine(
     faults = 0
     for findings in (
         _workspace(settings),
-        on_machine(track.resources["pretrain"].gpus if _slurm(settings) is not None else 0),
+        on_machine(track.resources["pretrain"].gpus if _stays_here(settings) else 0),
         _data(track, settings),
         _disk(track, methods, seeds, settings),
         _cluster(track, settings),
@@ -172,6 +175,29 @@ def _workspace(settings: Settings) -> Iterator[Finding]:
         yield Finding("fault", "workspace", str(error))
         return
     yield Finding("ok", "workspace", f"{settings.workspace.resolve()} is writable")
+    yield _file_system(settings.workspace.resolve())
+
+
+def _file_system(folder: Path) -> Finding:
+    """Locks keep two processes off one job, and a link is how one record of a fingerprint wins."""
+    from slurm.folder import try_lock
+
+    probe = folder / f".probe-{uuid.uuid4().hex}"
+    other = probe.with_name(f"{probe.name}-link")
+    fix = "choose a --workspace on a file system with flock and hard links"
+    try:
+        lock = try_lock(probe)
+        other.hardlink_to(probe)
+    except ValueError as error:
+        return Finding("fault", "file system", str(error), fix)
+    except OSError as error:
+        return Finding("fault", "file system", f"no hard links in {folder} ({error.strerror})", fix)
+    finally:
+        other.unlink(missing_ok=True)
+        probe.unlink(missing_ok=True)
+    if lock is not None:
+        os.close(lock)
+    return Finding("ok", "file system", "locks and hard links")
 
 
 def _data(track: Track, settings: Settings) -> Iterator[Finding]:
@@ -214,14 +240,17 @@ def _disk(track: Track, methods: Sequence[str], seeds: Sequence[int], settings: 
 # -------------------------------------------------------------------------------------------------------------- cluster
 
 
-def _slurm(settings: Settings) -> str | None:
-    """Why jobs would not go to SLURM; None where they would."""
-    from slurm import cluster
+def _stays_here(settings: Settings) -> bool:
+    from repro import execute
 
-    return "--executor local" if settings.executor == "local" else cluster.available()
+    try:
+        return execute.why_local(settings) is not None
+    except UserError:
+        return True
 
 
 def _cluster(track: Track, settings: Settings) -> Iterator[Finding]:
+    from repro import execute
     from slurm import scheduler
     from slurm.graph import Resources
     from slurm.profile import Profile
@@ -233,10 +262,13 @@ def _cluster(track: Track, settings: Settings) -> Iterator[Finding]:
     except ValueError as error:
         yield Finding("fault", "profile", str(error))
         return
-    if reason := _slurm(settings):
-        asked = settings.executor == "slurm" or settings.cluster != Settings.cluster
-        said = reason if asked else f"jobs run on this machine ({reason.partition(':')[0]})"
-        yield Finding("fault" if asked else "ok", "SLURM", said)
+    try:
+        reason = execute.why_local(settings)
+    except UserError as error:
+        yield Finding("fault", "SLURM", str(error))
+        return
+    if reason:
+        yield Finding("ok", "SLURM", f"jobs run on this machine ({reason.partition(':')[0]})")
         return
     yield from _commands("this machine", sacct="fault")
     try:
@@ -256,7 +288,24 @@ def _cluster(track: Track, settings: Settings) -> Iterator[Finding]:
             yield Finding("ok", "accounting", storage)
         except ValueError as error:
             yield Finding("warning", "accounting", str(error), "it is switched on but does not answer: ask who runs it")
+    yield from _limits(track, profile)
     yield from _through_a_job(track, settings, profile)
+
+
+def _limits(track: Track, profile: Profile) -> Iterator[Finding]:
+    """Would SLURM take the track's own jobs? Asked once for those that want the same."""
+    from slurm import cluster
+    from slurm.graph import Resources
+
+    alike: dict[Resources, list[str]] = {}
+    for stage, need in track.resources.items():
+        alike.setdefault(Resources(**asdict(need)), []).append(stage)
+    for resources, stages in alike.items():
+        if said := cluster.refusal(resources, profile):
+            fix = "choose another partition or qos, or set max_minutes, time_scale or gpus_per_node in the profile"
+            yield Finding("fault", "limits", f"{', '.join(stages)}: {said}", fix)
+        else:
+            yield Finding("ok", "limits", f"SLURM takes jobs such as {', '.join(stages)}")
 
 
 def _commands(where: str, *, sacct: Literal["fault", "warning"]) -> Iterator[Finding]:
@@ -273,7 +322,7 @@ def _commands(where: str, *, sacct: Literal["fault", "warning"]) -> Iterator[Fin
         yield Finding("ok", "commands", f"sbatch, squeue, scancel, srun, scontrol and sacct on {where}")
 
 
-def _through_a_job(track: Track, settings: Settings, profile: Any) -> Iterator[Finding]:
+def _through_a_job(track: Track, settings: Settings, profile: Profile) -> Iterator[Finding]:
     """What a machine of the cluster finds, by one small job."""
     from repro import show
     from slurm import cluster, scheduler
@@ -296,7 +345,7 @@ def _through_a_job(track: Track, settings: Settings, profile: Any) -> Iterator[F
     try:
         job = cluster.submit(Graph([node]), folder=folder, profile=profile, code=snapshot.take(place)).jobs["doctor"]
     except ValueError as error:
-        yield Finding("fault", "small job", str(error), "correct the profile")
+        yield Finding("fault", "small job", str(error), "correct the profile or the workspace")
         return
     end = time.monotonic() + _WAIT
     while (state := states(folder)[0]).live and time.monotonic() < end:
@@ -339,6 +388,7 @@ def on_node(folder: str, token: str, gpus: int, data_root: str | None) -> dict[s
             if seen
             else Finding("fault", "shared directory", f"{folder} is another folder there", _SHARE)
         )
+        found.append(_file_system(Path(folder)))
     except OSError as error:
         found.append(Finding("fault", "shared directory", f"cannot write to {folder} ({error.strerror})", _SHARE))
     if data_root and not Path(data_root).is_dir():

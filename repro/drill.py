@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repro import plan, records, show
+from repro import execute, plan, records, show
 from repro.errors import UserError, unknown
 from repro.settings import Settings, require_writable
 from repro.workspace import Workspace
-from slurm import cluster, interrupt, progress
+from slurm import interrupt, progress
 from slurm.folder import Folder
 from slurm.graph import Node
 from slurm.interrupt import CLUSTER, LOCAL, NotPermitted, Spell
@@ -125,11 +125,7 @@ def table(scores: Sequence[Score]) -> str:
 
 
 def _slurm(settings: Settings) -> Profile | None:
-    if settings.executor == "local":
-        return None
-    if reason := cluster.available():
-        if settings.executor == "slurm":
-            raise UserError(reason)
+    if execute.why_local(settings):
         return None
     try:
         return Profile.load(settings.cluster)
@@ -157,7 +153,7 @@ def work(workspace: str, jobs: Sequence[Mapping[str, Any]], pause: float) -> Non
 
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # bits are promised on CPUs
     checkpoints.SAVE_EVERY = 0.0
-    progress._SECONDS_BETWEEN = 0.0
+    progress.at_most_every(0.0)
     progress.report = slowly
     stages.run(workspace, jobs)
 
@@ -206,6 +202,8 @@ class Drill:
         nodes = self.nodes(place, pause)
         runner = interrupt.Cluster(place.processes, nodes[self.at], **self.about(place, pause))
         runner.finish(self.nodes(place, 0.0)[: self.at])
+        # submitit takes every signal in a job as short as this for its time limit.
+        profile = dataclasses.replace(profile, requeues=max(profile.requeues, times))
         try:
             spells = runner.interrupt(way, times, profile)
         except NotPermitted as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -20,6 +22,7 @@ from slurm.graph import Graph, Node, Resources
 
 if TYPE_CHECKING:
     from slurm.folder import Outcome
+    from slurm.worker import Code
 
 _COLLATE = Resources(cpus=1, memory_gb=4.0, minutes=20)
 
@@ -64,8 +67,11 @@ def perform(
         print(f"everything was cached: {len(planned.jobs)} jobs, nothing to do")
         report()
         return 0
+    on_slurm = why_local(settings) is None
     _fetch(planned, settings)
     graph = plan.graph(planned, settings)
+    if on_slurm:
+        graph = beside_live(graph, place)
     print(
         f"track {planned.track.name}: {len(todo)} jobs in {len(graph)} processes"
         f" ({len(planned.jobs) - len(todo)} cached); logs in {place.processes / 'logs'}",
@@ -73,7 +79,7 @@ def perform(
     )
     code = snapshot.take(place, [job.module for job in todo])
     try:
-        if _executor(settings) == "slurm":
+        if on_slurm:
             submit(Graph([*graph, _collate(graph, planned, settings)]) if closing else graph, settings, place, code)
             if not closing:
                 print("table, when done:     the same command again")
@@ -162,19 +168,56 @@ def finish(marks: Collection[str], track: Track, place: Workspace) -> None:
     print(f"records: {place.records}")
 
 
-def _executor(settings: Settings) -> str:
+def why_local(settings: Settings) -> str | None:
+    """Why jobs run on this machine, None where they go to SLURM. UserError where they should and cannot: a login node
+    is no place to train on because its controller is down for a minute."""
     if settings.executor == "local":
-        return "local"
+        return "--executor local"
     from slurm import cluster
 
     reason = cluster.available()
-    if settings.executor == "slurm" and reason:
-        raise UserError(reason)
-    return "local" if reason else "slurm"
+    named = settings.executor == "slurm" or settings.cluster != Settings.cluster
+    if reason and (named or shutil.which("sbatch")):
+        raise UserError(f"{reason} (--executor local)")
+    return reason
+
+
+def beside_live(graph: Graph, place: Workspace) -> Graph:
+    """The graph beside what is queued or running on SLURM: a job that a live process has is left to that process, as it
+    was submitted, whatever has been done of it since. The others of a process whose name is taken get one of their own,
+    which waits for the live ones whose output it needs. UserError where SLURM does not answer.
+    """
+    from slurm import states
+
+    try:
+        found = [
+            state.node for state in states.states(place.processes) if state.live and state.node.target == plan.TARGET
+        ]
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    owners = {job["fingerprint"]: node for node in reversed(found) for job in node.args["jobs"]}
+    live, made = {node.key: node for node in found}, dict[str, Node]()
+    instead: dict[str, list[str]] = {}  # what stands for a process of the graph
+    for node in graph:
+        jobs = node.args["jobs"]
+        theirs = {job["fingerprint"]: owners[job["fingerprint"]] for job in jobs if job["fingerprint"] in owners}
+        mine = [job for job in jobs if job["fingerprint"] not in theirs]
+        after = [key for parent in node.after for key in instead[parent]]
+        for owner in theirs.values():
+            made.setdefault(owner.key, dataclasses.replace(owner, after=tuple(after)))
+        instead[node.key] = list(dict.fromkeys(owner.key for owner in theirs.values()))
+        if mine:
+            marks = [job["fingerprint"] for job in mine]
+            key = f"{node.key}-{fingerprint.digest(marks)[:8]}" if node.key in live else node.key
+            needed = [theirs[parent].key for job in mine for parent in job["parents"] if parent in theirs]
+            after = list(dict.fromkeys([*after, *needed]))
+            made[key] = dataclasses.replace(node, key=key, args={**node.args, "jobs": mine}, after=tuple(after))
+            instead[node.key].append(key)
+    return Graph(made.values())
 
 
 def submit(
-    graph: Graph, settings: Settings, place: Workspace, code: Path | None, recorded: Mapping[str, Any] | None = None
+    graph: Graph, settings: Settings, place: Workspace, code: Code, recorded: Mapping[str, Any] | None = None
 ) -> None:
     """Queue a graph on the cluster and say so. `recorded`: the profile's values, where they are not to be read anew."""
     from slurm import cluster
@@ -187,9 +230,14 @@ def submit(
             flush=True,
         )
 
+    def trouble(line: str) -> None:
+        print(f"{line}; asking again", file=sys.stderr, flush=True)
+
     try:
         profile = Profile.from_json(recorded, "journal") if recorded else Profile.load(settings.cluster)
-        submission = cluster.submit(graph, folder=place.processes, profile=profile, code=code, on_full=wait)
+        submission = cluster.submit(
+            graph, folder=place.processes, profile=profile, code=code, on_full=wait, on_trouble=trouble
+        )
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from None
     numbers = sorted({job.partition("_")[0] for job in submission.jobs.values()})
@@ -226,7 +274,7 @@ class Fresh:
 
 
 def run_here(
-    graph: Graph, settings: Settings, place: Workspace, code: Path | None, meanwhile: Callable[[], None]
+    graph: Graph, settings: Settings, place: Workspace, code: Code, meanwhile: Callable[[], None]
 ) -> dict[str, Outcome]:
     """Run a graph on this machine, with bars or lines that say how it goes; `meanwhile` is called as processes end."""
     from slurm import local

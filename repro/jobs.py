@@ -76,6 +76,7 @@ def run(workspace: str, jobs: Sequence[Mapping[str, Any]]) -> None:
                 path, ours = records.write(place.records, record)
         except Stopped:
             print(f"{name}: stopped on request, it goes on from its checkpoint", flush=True)
+            worker.await_the_end()
             raise SystemExit(143) from None
         except Superseded as error:
             print(f"{name}: {error}; this one leaves no result", flush=True)

@@ -11,7 +11,7 @@ import difflib
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,12 +69,16 @@ def run_of(state: NodeState) -> str:
 def watch(settings: Settings) -> None:
     """Print the table anew every few seconds until nothing is queued or running any more."""
     terminal = sys.stdout.isatty()
+    text, live = _status(settings)
     while True:
-        text, live = _status(settings)
         print(f"\033[H\033[2J{text}" if terminal else f"{text}\n", flush=True)
         if not live:
             return
         time.sleep(_EVERY)
+        try:
+            text, live = _status(settings)
+        except UserError as error:  # SLURM is busy for a while: no reason to end a night's watch
+            text = f"{error}; asking again"
 
 
 def status(settings: Settings) -> str:
@@ -173,7 +177,11 @@ def follow(settings: Settings, name: str) -> None:
             return
         time.sleep(_FOLLOW)
         if time.monotonic() - looked > _EVERY:  # not at every look at the file: it may be a call to SLURM
-            state, looked = next(new for new in states(place) if new.key == state.key), time.monotonic()
+            looked = time.monotonic()
+            try:
+                state = next(new for new in states(place) if new.key == state.key)
+            except UserError as error:
+                print(f"{error}; asking again", file=sys.stderr, flush=True)
 
 
 def _last_lines(log: Path) -> list[str]:
@@ -221,9 +229,10 @@ def retry(settings: Settings, names: Sequence[str]) -> int:
     again = executors.with_dependants(failed, found)
     live = [state for state in again if state.live and not state.node.always]
     again = [state for state in again if state not in live]
+    code = _code_of(again)
     print(f"again: {_listed([state.key for state in again])}, with the code that was submitted")
     status = 0
-    for (here, code), members in _groups(again):
+    for here, members in _by_executor(again, found).items():
         # What they wait for and is under way comes along: the executor leaves that alone and waits for it.
         parents = {parent for state in members for parent in state.node.after}
         waited = [s for s in found if s.live and s.key in parents and bool(s.entry.run) == here and s not in members]
@@ -237,18 +246,33 @@ def retry(settings: Settings, names: Sequence[str]) -> int:
             publish.write_boards(place)
             status = execute.print_failures(outcomes) or status
         else:
-            recorded = members[0].entry.profile if settings.cluster == Settings.cluster else None
-            execute.submit(graph, settings, place, code, recorded)
+            recorded = next((s.entry.profile for s in members if not s.entry.run), None)
+            execute.submit(graph, settings, place, code, recorded if settings.cluster == Settings.cluster else None)
     return status
 
 
-def _groups(again: Sequence[NodeState]) -> Iterator[tuple[tuple[bool, Path | None], list[NodeState]]]:
-    """By executor and code, which hardly ever differ."""
-    groups: dict[tuple[bool, Path | None], list[NodeState]] = {}
+def _code_of(again: Sequence[NodeState]) -> dict[str, Path | None]:
+    """The snapshot that each was submitted with. UserError where one is gone: other code is another job."""
+    code = {state.key: Path(state.entry.code) if state.entry.code else None for state in again}
+    if gone := {key: path for key, path in code.items() if path and not path.is_dir()}:
+        key, path = next(iter(gone.items()))
+        raise UserError(f"the code that {_listed(gone)} were submitted with is gone ({path}): give {key}'s `run` again")
+    return code
+
+
+def _by_executor(again: Sequence[NodeState], found: Sequence[NodeState]) -> dict[bool, list[NodeState]]:
+    """Those to do on this machine (True) and those for SLURM, where these are first: they are only queued.
+
+    Where each was, but a child goes to where its parent is or will be: one executor cannot wait for the other.
+    """
+    here = {state.key: bool(state.entry.run) for state in found if state.live}
     for state in again:
-        code = Path(state.entry.code) if state.entry.code and Path(state.entry.code).is_dir() else None
-        groups.setdefault((bool(state.entry.run), code), []).append(state)
-    yield from groups.items()
+        own = bool(state.entry.run)
+        here[state.key] = own if state.node.always else next((here[p] for p in state.node.after if p in here), own)
+    groups: dict[bool, list[NodeState]] = {}
+    for state in sorted(again, key=lambda state: here[state.key]):
+        groups.setdefault(here[state.key], []).append(state)
+    return groups
 
 
 # ---------------------------------------------------------------------------------------------------------- which ones

@@ -26,7 +26,7 @@ from typing import Any
 
 from slurm import scheduler, states, worker
 from slurm.folder import Folder, try_lock
-from slurm.graph import Graph, Node
+from slurm.graph import Graph, Node, Resources
 from slurm.journal import Journal
 from slurm.profile import Profile
 
@@ -34,7 +34,10 @@ available = scheduler.available
 
 # What sbatch says where a limit on queued jobs is reached or the controller is too busy: the same call may succeed
 # later. After the last two it may even have succeeded.
-_FULL = re.compile(r"\b(Assoc|QOS)\w*Submit\w*Limit\b|temporarily unable to accept job")
+_FULL = re.compile(
+    r"\b(Assoc|QOS)\w*Submit\w*Limit\b|temporarily unable to accept job|Slurm job queue full"
+    r"|Unable to create job record|Job creation temporarily disabled|Resource temporarily unavailable"
+)
 _UNCERTAIN = re.compile(r"Socket timed out|Unable to contact slurm controller")
 _PAUSE = 20.0  # seconds until the next attempt
 
@@ -64,8 +67,9 @@ def submit(
     *,
     folder: Path,
     profile: Profile | None = None,
-    code: Path | None = None,
+    code: worker.Code = None,
     on_full: Callable[[int, int], None] = lambda queued, total: None,
+    on_trouble: Callable[[str], None] = lambda line: None,
     pause: float = _PAUSE,
 ) -> Submission:
     """Queue every node of the graph and return at once. `folder` must be seen by the cluster's machines.
@@ -73,53 +77,76 @@ def submit(
     Nodes of this folder that are queued or running already are left alone (and waited for by their children), so a
     submission that stopped half-way is simply repeated. Where a machine of the profile has fewer GPUs than a node's
     processes want, they are spread over several. Where SLURM takes no more jobs for now (a limit on submitted
-    jobs), what fits is queued and the rest follows as soon as there is room; only then does the call take long.
+    jobs), what fits is queued and the rest follows as soon as there is room; only then does the call take long, and
+    others may submit and cancel from this folder meanwhile.
 
     Args:
-        code: folder that the jobs' modules are imported from before all others.
+        code: folder that the jobs' modules are imported from before all others; or one for each node, by its key.
         on_full: called with (nodes queued or done, nodes) before every pause of `pause` seconds for want of room.
+        on_trouble: called with a line where SLURM does not answer during such a pause, which then takes longer.
 
-    Raises ValueError, in one line, where there is no SLURM, where it refuses, or where a node is queued with other
-    settings than the graph's.
+    Raises ValueError, in one line, where there is no SLURM, where it refuses, where a node is queued with other
+    settings than the graph's or runs on this machine, or where a submission of somebody else died half-way.
     """
     if reason := available():
         raise ValueError(reason)
     place, profile = Folder(folder), profile or Profile()
     graph = Graph(dataclasses.replace(node, resources=profile.spread(node.resources)) for node in graph)
     with _only_writer(place):
-        return _Submitter(graph, place, profile, code).submit(on_full, pause)
+        submitter = _Submitter(graph, place, profile, code)
+        whole = submitter.begin()
+    while not whole:
+        on_full(len(submitter.jobs) + len(submitter.settled), len(graph))
+        time.sleep(pause)
+        try:
+            with _only_writer(place):
+                submitter.look_again()
+                whole = submitter.go_on()
+        except (scheduler.NoAnswer, _Busy) as error:
+            on_trouble(str(error))
+    return submitter.submission()
+
+
+class _Busy(ValueError):
+    """Another process submits or cancels."""
 
 
 class _Submitter:
-    """One call of `submit`."""
+    """One call of `submit`; whoever calls a method of it holds the folder's lock."""
 
-    def __init__(self, graph: Graph, place: Folder, profile: Profile, code: Path | None) -> None:
+    def __init__(self, graph: Graph, place: Folder, profile: Profile, code: worker.Code) -> None:
         self.graph, self.place, self.profile, self.code = graph, place, profile, code
         self.journal = Journal(place)
+        self.kept: tuple[str, ...] = ()
         self.longest = scheduler.longest_array()
         self.calls = 0
         self.jobs: dict[str, str] = {}
         self.settled: set[str] = set()
 
-    def submit(self, on_full: Callable[[int, int], None], pause: float) -> Submission:
-        _cancel_orphans(self.journal)
-        kept = self._keep_live()
-        todo = [node for node in self.graph if node.key not in kept]
-        if todo:
-            for node in todo:
+    def begin(self) -> bool:
+        """Write down what is to be queued, and go on."""
+        _require_no_orphans(self.journal)
+        self.kept = self._keep_live()
+        groups: dict[str, list[Node]] = defaultdict(list)
+        for node in self.graph:
+            if node.key not in self.kept:
                 self.place.write_node(node)
-            self.journal.planned(todo, str(self.code or ""), self.profile)
-        while True:
-            try:
-                self._round()
-                break
-            except _Full:
-                on_full(len(self.jobs) + len(self.settled), len(self.graph))
-                time.sleep(pause)
-                _cancel_orphans(self.journal)
-                self._look_again()
+                groups[str(worker.code_of(self.code, node.key) or "")].append(node)
+        for code, nodes in groups.items():
+            self.journal.planned(nodes, code, self.profile)
+        return self.go_on()
+
+    def go_on(self) -> bool:
+        """Queue what is not queued yet, as far as there is room; whether that was all of it."""
+        try:
+            self._round()
+        except _Full:
+            return False
+        return True
+
+    def submission(self) -> Submission:
         jobs = {node.key: self.jobs[node.key] for node in self.graph if node.key in self.jobs}
-        return Submission(self.place.root, jobs, self.calls, kept, tuple(sorted(self.settled)))
+        return Submission(self.place.root, jobs, self.calls, self.kept, tuple(sorted(self.settled)))
 
     def _keep_live(self) -> tuple[str, ...]:
         """Take over what is queued or running, but for nodes that wait for all and would miss what is new."""
@@ -128,12 +155,11 @@ class _Submitter:
         kept = {state.key for state in found if not state.node.always}
         for state in found:
             node = asked[state.key]
-            if node.always and not (state.entry.digest == node.digest and kept.issuperset(node.after)):
-                scheduler.cancel([state.job])
+            if node.always and state.job and not (state.entry.digest == node.digest and kept.issuperset(node.after)):
+                if state.entry.owner in ("", scheduler.user()):  # another's may run too early: ours comes after it
+                    scheduler.cancel([state.job])
                 continue
-            if state.entry.digest != node.digest:
-                raise ValueError(f"'{state.key}' is queued with other settings: cancel that first (job {state.job})")
-            self.jobs[state.key] = state.job
+            self._take_over(state)
         return tuple(key for key in asked if key in self.jobs)
 
     def _round(self) -> None:
@@ -141,7 +167,7 @@ class _Submitter:
         shapes = _shapes(self.graph, self.jobs.keys() | self.settled)
         for level in self.graph.levels:
             nodes = [node for node in level if node.key not in self.jobs and node.key not in self.settled]
-            for batch, dependency in _batches(nodes, self.jobs, shapes, self.longest):
+            for batch, dependency in _batches(nodes, self.jobs, shapes, self.longest, self.code):
                 self._as_many_as_fit(batch, dependency)
 
     def _as_many_as_fit(self, nodes: list[Node], dependency: str) -> None:
@@ -156,23 +182,46 @@ class _Submitter:
         if count < len(nodes):
             raise _Full
 
-    def _look_again(self) -> None:
-        """Before the next round: SLURM may have forgotten a parent that ended while we waited for room."""
-        mine = {node.key for node in self.graph}
+    def look_again(self) -> None:
+        """After a pause: what SLURM forgot of parents that ended, and what others submitted or cancelled meanwhile."""
+        self.journal = Journal(self.place)
+        _require_no_orphans(self.journal)
+        mine = {node.key: node for node in self.graph}
         for state in states.of_journal(self.journal, self.place):
-            if state.key in mine and not state.live and (state.job or state.state == "blocked"):
+            if state.key not in mine:
+                continue
+            if state.live and not (state.node.always and state.entry.digest != mine[state.key].digest):
+                self._take_over(state)
+                self.settled.discard(state.key)
+            elif state.live or state.job or state.state == "blocked":
                 self.jobs.pop(state.key, None)
                 self.settled.add(state.key)
+            elif state.entry.digest != mine[state.key].digest:
+                raise ValueError(f"'{state.key}' was submitted anew with other settings: give the command again")
+            else:  # never queued, or to be done again
+                self.jobs.pop(state.key, None)
+
+    def _take_over(self, state: states.NodeState) -> None:
+        if state.entry.run:
+            raise ValueError(f"'{state.key}' is under way on this machine: let it end there, or cancel it first")
+        if state.entry.digest != self.graph[state.key].digest:
+            raise ValueError(f"'{state.key}' is queued with other settings: cancel that first (job {state.job})")
+        self.jobs[state.key] = state.job
 
     def _sbatch(self, nodes: list[Node], dependency: str) -> dict[str, str]:
         import submitit
 
         name = f"{nodes[0].stage or nodes[0].key}.{uuid.uuid4().hex[:8]}"
         specs = [self.place.node(node.key, node.digest) for node in nodes]
+        # Whose time is cut to the profile's limit reaches that limit so often anyway.
+        wanted, limit = _minutes(nodes[0], self.profile)
+        timeouts = self.profile.requeues + math.ceil(wanted / limit) - 1
         executor = submitit.SlurmExecutor(
-            self.place.submitit, max_num_timeout=self.profile.requeues, python=self.profile.python or None
+            self.place.submitit, max_num_timeout=timeouts, python=self.profile.python or None
         )
-        executor.update_parameters(**_parameters(name, nodes[0], dependency, self.profile, self.code))
+        executor.update_parameters(
+            **_parameters(name, nodes[0], dependency, self.profile, worker.code_of(self.code, nodes[0].key))
+        )
         self.journal.submitting(name, nodes)
         try:
             # submitit prints what sbatch said before it raises it.
@@ -210,16 +259,21 @@ def _shapes(graph: Graph, settled: Collection[str]) -> dict[str, frozenset[Any]]
 
 
 def _batches(
-    nodes: Sequence[Node], jobs: Mapping[str, str], shapes: Mapping[str, frozenset[Any]], longest: int
+    nodes: Sequence[Node],
+    jobs: Mapping[str, str],
+    shapes: Mapping[str, frozenset[Any]],
+    longest: int,
+    code: worker.Code = None,
 ) -> Iterator[tuple[list[Node], str]]:
-    """Split nodes into arrays: equal stage and resources, and parents that one dependency can express.
+    """Split nodes into arrays: equal stage, resources and code, and parents that one dependency can express.
 
     `jobs` holds the numbers of what is queued; parents that are not in it have ended and are waited for no more.
     Yields the nodes of each sbatch call, in the order of the array's elements, and its dependency ("" for none).
     """
     alike: dict[Any, list[Node]] = defaultdict(list)
     for node in nodes:
-        alike[node.stage, node.resources, node.always, shapes.get(node.key, frozenset())].append(node)
+        kind = (node.stage, node.resources, node.always, shapes.get(node.key, frozenset()))
+        alike[kind, worker.code_of(code, node.key)].append(node)
     for group in alike.values():
         for members, dependency in _by_parents(group, jobs):
             for start in range(0, len(members), longest):
@@ -281,27 +335,30 @@ def _dependency(jobs: Iterable[str], arrays: Iterable[str]) -> str:
     return ",".join([*whole, *(f"aftercorr:{array}" for array in arrays)])
 
 
+def refusal(resources: Resources, profile: Profile) -> str:
+    """Why sbatch would not take a job that wants this (`sbatch --test-only`), in one line; empty where it would."""
+    node = Node("test", "test:only", resources=profile.spread(resources))
+    options = _options("test", node, "", profile) | dict(profile.sbatch)
+    long = [f"--{key.replace('_', '-')}" + ("" if value is True else f"={value}") for key, value in options.items()]
+    try:
+        scheduler.ask(["sbatch", "--test-only", *long, "--wrap=true"])
+    except scheduler.NoAnswer as error:
+        return str(error)
+    return ""
+
+
+def _minutes(node: Node, profile: Profile) -> tuple[int, int]:
+    """What a node wants, and how much of that one job of the profile may last."""
+    wanted = math.ceil(node.resources.minutes * profile.time_scale)
+    return wanted, min(wanted, profile.max_minutes or wanted)
+
+
 def _parameters(name: str, node: Node, dependency: str, profile: Profile, code: Path | None) -> dict[str, Any]:
-    resources = node.resources
-    minutes = math.ceil(resources.minutes * profile.time_scale)
-    minutes = min(minutes, profile.max_minutes or minutes)
+    resources, (_, minutes) = node.resources, _minutes(node, profile)
     exports = [f"export {key}={shlex.quote(value)}" for key, value in worker.environment(resources.cpus, code).items()]
     # Unquoted on purpose, for the job's shell to put its variables in; a folder with spaces keeps together.
     scratch = [f'export TMPDIR="{profile.scratch}"', 'mkdir -p "$TMPDIR"'] if profile.scratch else []
-    parameters = {
-        "job_name": name,
-        "partition": profile.partition,
-        "account": profile.account,
-        "qos": profile.qos,
-        "time": minutes,
-        "nodes": resources.nodes,
-        "ntasks_per_node": resources.tasks,
-        "cpus_per_task": resources.cpus,
-        "gpus_per_node": resources.gpus * resources.tasks,
-        "mem": f"{math.ceil(resources.memory_gb * resources.tasks * 1024)}M",
-        "dependency": dependency,
-    }
-    return {key: value for key, value in parameters.items() if value} | {
+    return _options(name, node, dependency, profile) | {
         "array_parallelism": profile.parallel,
         "setup": [*exports, *scratch, *profile.setup],
         # Time to write a last checkpoint before the limit, and most of a short job left to work in.
@@ -318,12 +375,43 @@ def _parameters(name: str, node: Node, dependency: str, profile: Profile, code: 
     }
 
 
-def _cancel_orphans(journal: Journal) -> None:
-    """Cancel what a submission that died left in the queue: submitit had not yet put the code in its place."""
-    if names := list(journal.open):
+def _options(name: str, node: Node, dependency: str, profile: Profile) -> dict[str, Any]:
+    """What a job asks for, by sbatch's long options."""
+    resources, (_, minutes) = node.resources, _minutes(node, profile)
+    options = {
+        "job_name": name,
+        "partition": profile.partition,
+        "account": profile.account,
+        "qos": profile.qos,
+        "time": minutes,
+        "nodes": resources.nodes,
+        "ntasks_per_node": resources.tasks,
+        "cpus_per_task": resources.cpus,
+        "gpus_per_node": resources.gpus * resources.tasks,
+        "mem": f"{math.ceil(resources.memory_gb * resources.tasks * 1024)}M",
+        "dependency": dependency,
+    }
+    return {key: value for key, value in options.items() if value}
+
+
+def _cancel_orphans(journal: Journal) -> set[str]:
+    """Cancel what a submission of ours that died left in the queue: submitit had not yet put the code in its place.
+    Returns who has left such a thing beside us."""
+    us = scheduler.user()
+    if names := [name for name, owner in journal.open.items() if owner in (us, "")]:
         scheduler.cancel(scheduler.named(names))
         for name in names:
             journal.dropped(name)
+    return set(journal.open.values())
+
+
+def _require_no_orphans(journal: Journal) -> None:
+    if others := _cancel_orphans(journal):
+        who = sorted(others)[0]
+        raise ValueError(
+            f"a submission of {who} from this folder ended half-way, and only {who} can cancel what it left queued:"
+            " let them give their command again, or cancel"
+        )
 
 
 def cancel(folder: Path, keys: Collection[str]) -> list[str]:
@@ -343,7 +431,7 @@ def cancel(folder: Path, keys: Collection[str]) -> list[str]:
 def _only_writer(place: Folder) -> Iterator[None]:
     lock = try_lock(place.lock("submit"))
     if lock is None:
-        raise ValueError(f"another submission from {place.root} is under way: let it finish")
+        raise _Busy(f"another submission from {place.root} is under way: let it finish")
     try:
         yield
     finally:

@@ -171,14 +171,17 @@ def write_json(path: Path, data: Any) -> None:
 def try_lock(path: Path) -> int | None:
     """Take the lock and return its file descriptor, or None while somebody else holds it.
 
-    The kernel releases it when the descriptor is closed, by hand or by death.
+    The kernel releases it when the descriptor is closed, by hand or by death. Raises ValueError, in one line, where the
+    file system has no locks.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError as error:
         os.close(descriptor)
-        return None
+        if isinstance(error, BlockingIOError):
+            return None
+        raise ValueError(f"cannot lock {path} ({error.strerror}): use a folder whose file system has flock") from None
     return descriptor
 
 

@@ -382,8 +382,10 @@ class Cluster(_Drill):
             scheduler.ask([*change, "state=down", "reason=drill"])
         except ValueError as error:
             raise NotPermitted(str(error)) from None
-        time.sleep(1)
-        with contextlib.suppress(ValueError):  # many a cluster takes it back by itself
-            scheduler.ask([*change, "state=resume"])
+        try:
+            time.sleep(1)
+        finally:
+            with contextlib.suppress(ValueError):  # many a cluster takes it back by itself
+                scheduler.ask([*change, "state=resume"])
         if "down" in scheduler.ask(["sinfo", f"--nodes={node}", "--noheader", "--format=%T"]):
             self.faults.append(f"{node} is still down: {' '.join([*change, 'state=resume'])}")

@@ -20,6 +20,7 @@ from typing import Any
 from slurm.folder import Folder
 from slurm.graph import Node
 from slurm.profile import Profile
+from slurm.scheduler import user
 
 
 @dataclass
@@ -30,6 +31,7 @@ class Entry:
         code: folder that its modules come from, empty where that was not fixed.
         run: the run of the local executor it belongs to, empty on SLURM.
         job: SLURM's number ("7", "7_2"), empty until known.
+        owner: who submitted it to SLURM, empty where that was not written down.
     """
 
     digest: str
@@ -39,6 +41,7 @@ class Entry:
     job: str = ""
     cancelled: bool = False
     profile: Mapping[str, Any] = field(default_factory=dict)
+    owner: str = ""
 
 
 class Journal:
@@ -47,7 +50,7 @@ class Journal:
     def __init__(self, place: Folder) -> None:
         self.path = place.journal
         self.entries: dict[str, Entry] = {}  # by key, in the order of submission: parents before their children
-        self.open: dict[str, list[str]] = {}  # batches whose sbatch was begun and not seen to end: their keys
+        self.open: dict[str, str] = {}  # batches whose sbatch was begun and not seen to end: who began it
         if self.path.exists():
             for line in self.path.read_text().splitlines():
                 # Blank, or cut short by a death before what it announced.
@@ -56,10 +59,10 @@ class Journal:
 
     def planned(self, nodes: Iterable[Node], code: str, profile: Profile) -> None:
         digests = {node.key: node.digest for node in nodes}
-        self._write(event="planned", nodes=digests, code=code, profile=asdict(profile))
+        self._write(event="planned", nodes=digests, code=code, profile=asdict(profile), owner=user())
 
     def submitting(self, name: str, nodes: Iterable[Node]) -> None:
-        self._write(event="submitting", name=name, nodes={node.key: node.digest for node in nodes})
+        self._write(event="submitting", name=name, nodes={node.key: node.digest for node in nodes}, owner=user())
 
     def submitted(self, name: str, jobs: Mapping[str, str]) -> None:
         self._write(event="submitted", name=name, jobs=jobs)
@@ -89,10 +92,15 @@ class Journal:
                 for key, digest in said["nodes"].items():
                     self.entries.pop(key, None)  # to the end
                     self.entries[key] = Entry(
-                        digest, said["time"], said["code"], said.get("run", ""), profile=said.get("profile", {})
+                        digest,
+                        said["time"],
+                        said["code"],
+                        said.get("run", ""),
+                        profile=said.get("profile", {}),
+                        owner=said.get("owner", ""),
                     )
             case "submitting":
-                self.open[said["name"]] = list(said["nodes"])
+                self.open[said["name"]] = said.get("owner", "")
             case "submitted":
                 self.open.pop(said["name"], None)
                 for key, job in said["jobs"].items():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Literal
 
 import psutil
 
-from slurm import progress, worker
+from slurm import progress, states, worker
 from slurm.folder import Folder, Outcome, last_line, try_lock
 from slurm.graph import Graph, Node, Resources
 from slurm.journal import Journal
@@ -45,7 +47,7 @@ def run(
     cores: int | None = None,
     memory_gb: float | None = None,
     gpus: Sequence[str] | None = None,
-    code: Path | None = None,
+    code: worker.Code = None,
     on_event: Callable[[Event], None] = lambda event: None,
     grace: float = 10.0,
     limits: Mapping[str, float] | None = None,
@@ -61,14 +63,15 @@ def run(
             and shares the result of the first.
         cores, memory_gb, gpus: what may be used; by default what this process may use and what is free now. `gpus`
             are values for CUDA_VISIBLE_DEVICES; a node that asks for none sees none.
-        code: folder that the processes' modules are imported from before all others.
+        code: folder that the processes' modules are imported from before all others; or one for each node, by its key.
         on_event: called from this thread. Whatever it raises ends the run.
         grace: seconds between SIGTERM and SIGKILL when the run is cut short.
         limits: seconds that a node may run, by its key; then it is ended as one that is cancelled, and has failed. They
             are looked up as it runs.
 
     Raises:
-        ValueError: before anything runs, where a node's several processes want more GPUs than there are.
+        ValueError: before anything runs, where a node's several processes want more GPUs than there are, or where one
+            of the nodes is queued or running on SLURM.
         KeyboardInterrupt: after Ctrl-C, when all children are gone.
     """
     asks_for_gpus = any(node.resources.gpus for node in graph)
@@ -79,6 +82,7 @@ def run(
     )
     for node in graph:
         pool.fit(node.resources)
+    _require_not_on_slurm(graph, Folder(folder))
     state = _Run(graph, Folder(folder), pool, code, on_event, {} if limits is None else limits)
     try:
         while state.waiting or state.running:
@@ -89,6 +93,17 @@ def run(
     finally:
         state.end(grace)
     return {node.key: state.outcomes[node.key] for node in graph}
+
+
+def _require_not_on_slurm(graph: Graph, place: Folder) -> None:
+    """A machine without SLURM's commands cannot ask: there the nodes' own locks have to do."""
+    journal, asked = Journal(place), {node.key for node in graph}
+    if not any(entry.job for key, entry in journal.entries.items() if key in asked) or not shutil.which("squeue"):
+        return
+    queued = [state for state in states.of_journal(journal, place) if state.live and state.job and state.key in asked]
+    if queued:
+        first = queued[0]
+        raise ValueError(f"'{first.key}' is {first.state} on SLURM (job {first.job}): let it end there, or cancel it")
 
 
 def cancel(folder: Path, keys: Collection[str]) -> None:
@@ -169,7 +184,7 @@ class _Run:
         graph: Graph,
         folder: Folder,
         pool: _Pool,
-        code: Path | None,
+        code: worker.Code,
         on_event: Callable[[Event], None],
         limits: Mapping[str, float],
     ) -> None:
@@ -184,7 +199,11 @@ class _Run:
         for node in graph:
             folder.write_node(node)
             folder.cancel(node.key).unlink(missing_ok=True)
-        Journal(folder).started(self.name, graph, str(code or ""))
+        groups: dict[str, list[Node]] = defaultdict(list)
+        for node in graph:
+            groups[str(worker.code_of(code, node.key) or "")].append(node)
+        for source, nodes in groups.items():
+            Journal(folder).started(self.name, nodes, source)
         self.look_for_cancels = 0.0
 
     def heed_cancels(self) -> None:
@@ -257,13 +276,14 @@ class _Run:
             log.unlink()
         spec, started = self.folder.write_node(node), time.time()
         threads = max(1, share.cpus // node.resources.processes)
+        environment = worker.environment(threads, worker.code_of(self.code, node.key))
         with log.open("ab") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "slurm.worker", "--parent-pipe", str(self.alive), str(spec)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=os.environ | worker.environment(threads, self.code) | {"CUDA_VISIBLE_DEVICES": ",".join(gpus)},
+                env=os.environ | environment | {"CUDA_VISIBLE_DEVICES": ",".join(gpus)},
                 pass_fds=(self.alive,),
                 start_new_session=True,
             )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 VARIABLE = "REPRO_PROGRESS"
-_SECONDS_BETWEEN = 0.2
+_seconds_between = 1.0
 _last_report = 0.0
 _latest: Progress | None = None  # what was reported last, whether written or not
 
@@ -39,7 +39,7 @@ class Progress:
 
 
 def report(done: int, total: int, info: dict[str, Any] | None = None) -> None:
-    """Called by the job as often as it likes; written at most five times a second, and the last step always.
+    """Called by the job as often as it likes; written once a second (`at_most_every`), and the last step always.
 
     Steps that go back, another total or another `info["job"]` begin a new task. Outside an executor (no file named in
     the environment) it does nothing.
@@ -50,7 +50,7 @@ def report(done: int, total: int, info: dict[str, Any] | None = None) -> None:
     goes_on = before and done >= before.done and (total, info.get("job")) == (before.total, before.info.get("job"))
     first, since = (before.first, before.since) if before and goes_on else (done, now)
     _latest = Progress(done, total, info, now, first, since)
-    if not file or (now - _last_report < _SECONDS_BETWEEN and done < total):
+    if not file or (now - _last_report < _seconds_between and done < total):
         return
     _last_report = now
     temporary = Path(f"{file}.{os.getpid()}.tmp")
@@ -58,6 +58,12 @@ def report(done: int, total: int, info: dict[str, Any] | None = None) -> None:
         # default=float: numpy and torch scalars are welcome in `info`.
         temporary.write_text(json.dumps(asdict(_latest), default=float))
         temporary.replace(file)
+
+
+def at_most_every(seconds: float) -> None:
+    """How long after a report this process writes the next one, at least."""
+    global _seconds_between
+    _seconds_between = seconds
 
 
 def read(file: Path) -> Progress | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -33,6 +35,10 @@ class Job:
     restarts: int = 0
 
 
+class NoAnswer(ValueError):
+    """A command of SLURM's failed, said in one line."""
+
+
 def available() -> str | None:
     """None where jobs can be submitted from this machine, else one line that says why not and what to do."""
     for command in ("sbatch", "srun", "squeue", "scancel"):
@@ -54,29 +60,49 @@ def config() -> dict[str, str]:
 
 
 def longest_array() -> int:
-    """Elements that one array may have: MaxArraySize, 1 where arrays are switched off."""
+    """Elements that one array may have: MaxArraySize, or max_array_tasks; 1 where arrays are switched off."""
     try:
-        return max(1, int(config()["MaxArraySize"]))
+        told = config()
+        fewer = re.findall(r"\bmax_array_tasks=(\d+)", told.get("SchedulerParameters", ""))
+        return max(1, min(map(int, [told["MaxArraySize"], *fewer])))
     except (KeyError, ValueError):
         return _MAX_ARRAY
 
 
-def jobs(numbers: Iterable[str]) -> dict[str, Job]:
+def user() -> str:
+    """Our name, by which SLURM knows us: not the environment's, which another may have left there."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
+def jobs(numbers: Iterable[str], owners: Iterable[str] = ()) -> dict[str, Job]:
     """Each job as squeue tells it, which remembers a job for some minutes, else as sacct does: one call of each.
 
-    Those that neither knows are left out. Raises ValueError where squeue does not answer.
+    owners: whose jobs they are (default: ours). Those that neither knows are left out. Raises ValueError where squeue
+    does not answer.
     """
     numbers = set(numbers)
     if not numbers:
         return {}
     known = {}
     columns = "--Format=JobArrayID:40,State:20,RestartCnt:8,Reason:100"
-    for line in ask(["squeue", "--me", "--array", "--states=all", "--noheader", columns]).splitlines():
+    users = f"--user={','.join(sorted(set(owners))) or user()}"
+    for line in ask(["squeue", users, "--array", "--states=all", "--noheader", columns]).splitlines():
         number, word, restarts, *reason = line.split(maxsplit=3)
         known[number] = Job(word, "".join(reason).strip(), int(restarts))
     forgotten = {number.partition("_")[0] for number in numbers - known.keys()}
     if forgotten:
-        command = ["sacct", "-X", "--duplicates", "--noheader", "--parsable2", "--format=JobID,State,Reason,Start"]
+        command = [
+            "sacct",
+            "-X",
+            "--allusers",
+            "--duplicates",
+            "--noheader",
+            "--parsable2",
+            "--format=JobID,State,Reason,Start",
+        ]
         # Without accounting the outcomes must do.
         with contextlib.suppress(ValueError):
             for number, job in _accounted(ask([*command, f"--jobs={','.join(sorted(forgotten, key=int))}"])).items():
@@ -102,14 +128,15 @@ def _accounted(answer: str) -> dict[str, Job]:
 
 
 def expand(ids: str) -> list[str]:
-    """Job numbers as sacct abbreviates them: "7", "7_2", "7_[0-2,5%4]"."""
-    match = re.fullmatch(r"(\d+)_\[([\d,-]+)(?:%\d+)?\]", ids)
+    """Job numbers as sacct abbreviates them: "7", "7_2", "7_[0-2,5%4]", "7_[2-17:15]"."""
+    match = re.fullmatch(r"(\d+)_\[([\d,:-]+)(?:%\d+)?\]", ids)
     if not match:
         return [ids]
     numbers: list[str] = []
     for part in match[2].split(","):
-        first, _, last = part.partition("-")
-        numbers += [f"{match[1]}_{index}" for index in range(int(first), int(last or first) + 1)]
+        span, _, step = part.partition(":")
+        first, _, last = span.partition("-")
+        numbers += [f"{match[1]}_{index}" for index in range(int(first), int(last or first) + 1, int(step or 1))]
     return numbers
 
 
@@ -126,14 +153,15 @@ def named(names: Iterable[str]) -> set[str]:
 
 
 def ask(command: list[str]) -> str:
-    """What a command of SLURM's prints. Raises ValueError, in one line, where it fails."""
+    """What a command of SLURM's prints. Raises NoAnswer where it fails."""
+    whole = os.environ | {"SLURM_BITSTR_LEN": "0"}  # ranges of array elements are cut short otherwise
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=whole)
     except FileNotFoundError:
-        raise ValueError(f"no `{command[0]}` on PATH: run this on a login node of a SLURM cluster") from None
+        raise NoAnswer(f"no `{command[0]}` on PATH: run this on a login node of a SLURM cluster") from None
     except subprocess.TimeoutExpired:
-        raise ValueError(f"`{command[0]}` did not answer for two minutes: try again later") from None
+        raise NoAnswer(f"`{command[0]}` did not answer for two minutes: try again later") from None
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise ValueError(f"`{command[0]}` failed: {said}")
+        raise NoAnswer(f"`{command[0]}` failed: {said}")
     return done.stdout

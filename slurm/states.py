@@ -6,14 +6,14 @@ All of it follows from the folder, one squeue, and one sacct for what squeue has
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from slurm import scheduler
 from slurm.folder import Folder, Outcome, last_line, ran_out_of_memory, read_node, try_lock
-from slurm.graph import Node
+from slurm.graph import Graph, Node
 from slurm.journal import Entry, Journal
 from slurm.progress import Progress
 
@@ -64,7 +64,8 @@ class NodeState:
 
 
 def states(folder: Path) -> list[NodeState]:
-    """Every node ever submitted from this folder, in the order of submission, as it stands now.
+    """Every node ever submitted from this folder as it stands now, in the order of submission but for children whose
+    parents were submitted again after them.
 
     Empty where nothing was submitted. Raises ValueError where something is with SLURM and that does not answer.
     """
@@ -74,17 +75,28 @@ def states(folder: Path) -> list[NodeState]:
 
 def of_journal(journal: Journal, place: Folder) -> list[NodeState]:
     """`states`, from a journal that was read already."""
-    known = scheduler.jobs(entry.job for entry in journal.entries.values() if entry.job)
+    with_slurm = [entry for entry in journal.entries.values() if entry.job]
+    owners = {entry.owner or scheduler.user() for entry in with_slurm}
+    known = scheduler.jobs((entry.job for entry in with_slurm), owners)
     alive = {run: place.run_lives(run) for run in {entry.run for entry in journal.entries.values() if entry.run}}
     found: dict[str, NodeState] = {}
-    for key, entry in journal.entries.items():
-        node = read_node(place.node(key, entry.digest))
+    for node in _in_order(journal, place):
+        key, entry = node.key, journal.entries[node.key]
         parents = [found[parent] for parent in node.after if parent in found]
         if entry.run:
             found[key] = _here(node, entry, alive[entry.run], parents, place)
         else:
             found[key] = _on_cluster(node, entry, known.get(entry.job), parents, place)
     return list(found.values())
+
+
+def _in_order(journal: Journal, place: Folder) -> Iterator[Node]:
+    """The nodes as they were last planned, parents before their children: a parent may have been planned again."""
+    nodes = [read_node(place.node(key, entry.digest)) for key, entry in journal.entries.items()]
+    known = {node.key: tuple(parent for parent in node.after if parent in journal.entries) for node in nodes}
+    whole = {node.key: node for node in nodes}
+    for node in Graph(replace(node, after=known[node.key]) for node in nodes):
+        yield whole[node.key]
 
 
 def _here(node: Node, entry: Entry, alive: bool, parents: Sequence[NodeState], place: Folder) -> NodeState:
@@ -151,6 +163,8 @@ def _on_cluster(
     failure = place.first_failure(node) if word in ("FAILED", "COMPLETED", "") else None
     if failure and (failure.job, failure.digest) == (entry.job, entry.digest):
         return state("failed", failure.reason)  # srun ended the node's first process before it could say so
+    if not word and lost and lost.state != "unsubmitted":
+        return state("blocked", blocked)  # it left nothing, so it never ran
     if not ended:
         ended = "SLURM no longer knows it"
     elif word == "FAILED" and ran_out_of_memory(log):
@@ -164,7 +178,7 @@ def _on_cluster(
 
 
 def with_dependants(chosen: Mapping[str, Any], found: Sequence[NodeState]) -> list[NodeState]:
-    """The nodes of these keys and all that wait for them, directly or not, in the order of submission."""
+    """The nodes of these keys and all that wait for them, directly or not, in the order of `found`."""
     taken = dict.fromkeys(chosen)
     for state in found:  # parents stand before their children
         if any(parent in taken for parent in state.node.after):

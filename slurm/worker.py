@@ -25,7 +25,7 @@ import sysconfig
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -42,7 +42,18 @@ LONGEST = 1000  # characters kept of what an error says; its cause may follow a 
 _TICK = 0.05  # seconds between looks at the processes of a node
 _WORD_TICK = 0.5  # seconds between looks for the first one's word
 _LAST_WORDS = 5.0  # seconds that processes which have lost one get to end by themselves
+_REPORT_EVERY = 5.0  # seconds between two reports of a job of SLURM: many at once share one file server
+_UNTIL_KILLED = 600.0  # seconds to wait for SIGKILL after SIGTERM
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+# The folder that modules are imported from before all others: of all nodes, or of each by its key. None: our own.
+Code = Path | Mapping[str, Path | None] | None
+
+
+def code_of(code: Code, key: str) -> Path | None:
+    """The folder of the node of that key."""
+    return code.get(key) if isinstance(code, Mapping) else code
 
 
 class Busy(Exception):
@@ -105,6 +116,8 @@ def execute(spec: Path, *, wait: bool) -> Any:
             return outcome.value
         folder.progress(node.key).unlink(missing_ok=True)
         os.environ[progress.VARIABLE] = str(folder.progress(node.key))
+        if wait:
+            progress.at_most_every(_REPORT_EVERY)
         if several:
             folder.forget_parts(node)
             _tell_the_others(lock, "begin")
@@ -329,6 +342,20 @@ def _peak_memory_mb() -> float:
 
 def _usages() -> tuple[resource.struct_rusage, resource.struct_rusage]:
     return resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+
+
+def await_the_end() -> None:
+    """For who has saved its state when SIGTERM came: in a job of SLURM, wait for what follows that signal.
+
+    It announces SIGKILL: of a preemption, GraceTime later, after which SLURM queues the job again, but only where it
+    has not ended by then; of scancel, KillWait later. Before either, submitit's own signal may come and queue it anew.
+    Where nothing follows for minutes we give ourselves that signal. Outside SLURM this returns at once.
+    """
+    if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
+        return
+    time.sleep(_UNTIL_KILLED)
+    signal.raise_signal(signal.SIGUSR2)
+    time.sleep(_UNTIL_KILLED)  # of several processes only the first is heard, and its end is that of all
 
 
 class Task:

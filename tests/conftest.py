@@ -97,8 +97,9 @@ def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Commands that write down how they were called; the folder they lie in.
 
     sbatch counts from 101, keeps each script and the journal as it found it, prints the file `refuse` and fails where
-    there is one, and fails as SLURM 22.05 does where more jobs would be `queued` than the file `limit` says. The others
-    say what NAME.answer holds; squeue says `squeue.default` of all that sbatch took and squeue.answer does not name.
+    there is one, and fails as SLURM 22.05 does where more jobs would be `queued` than the file `limit` says; with
+    --test-only it only fails where there is a file `limits`, and says what that holds. The others say what NAME.answer
+    holds; squeue says `squeue.default` of all that sbatch took and squeue.answer does not name.
     """
     folder = tmp_path / "bin"
     folder.mkdir()
@@ -116,6 +117,7 @@ done <{folder}/taken
         )
     (folder / "sbatch").write_text(
         f"""#!/bin/sh
+case "$1" in --test-only) echo test "$@" >>{folder}/calls; cat {folder}/limits >&2 2>/dev/null && exit 1; exit 0;; esac
 echo sbatch "$@" >>{folder}/calls
 [ -e {folder}/refuse ] && {{ cat {folder}/refuse >&2; exit 1; }}
 last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$1")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import re
 import subprocess
@@ -11,10 +13,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from repro import doctor
+from repro import doctor, tracks
 from repro.cli import main
 from repro.doctor import Finding
-from slurm import cluster
 
 
 @pytest.fixture(autouse=True)
@@ -126,6 +127,48 @@ def test_a_small_job_that_does_not_come_back(
     assert ("scancel --quiet 101" in (fake_slurm / "calls").read_text()) == ("PENDING" in queue)
 
 
+@pytest.mark.usefixtures("light")
+def test_what_the_partition_would_not_take_is_said_before_anything_is_queued(
+    fake_slurm: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "_WAIT", 0.0)
+    (fake_slurm / "scontrol.answer").write_text("MaxArraySize            = 1001\n")
+    (fake_slurm / "squeue.answer").write_text("101 PENDING 0 Resources\n")
+    Path("mine.toml").write_text('partition = "short"\ntime_scale = 2\n[sbatch]\nconstraint = "a100"\n')
+    assert main(["doctor", "--cluster", "mine.toml"]) == 0
+    asked = [line for line in (fake_slurm / "calls").read_text().splitlines() if line.startswith("test")]
+    wants = tracks.find("embedded").resources
+    assert len(asked) == len(set(wants.values()))  # those that want the same are asked for once
+    for need in wants.values():
+        options = f"--partition=short --time={2 * need.minutes} "
+        mine = [line for line in asked if options in line and f"--cpus-per-task={need.cpus} " in line]
+        assert mine and all(line.endswith("--constraint=a100 --wrap=true") for line in mine)
+    assert re.search("^ok +limits: SLURM takes jobs such as pretrain", capsys.readouterr().out, re.M)
+    said = "allocation failure: Requested time limit is invalid (missing or exceeds some limit)"
+    (fake_slurm / "limits").write_text(f"{said}\n")
+    assert main(["doctor", "--cluster", "mine.toml"]) == 1
+    out = capsys.readouterr().out
+    assert re.search(rf"^fault +limits: pretrain.*: `sbatch` failed: {re.escape(said)}; choose another part", out, re.M)
+
+
+@pytest.mark.usefixtures("light")
+@pytest.mark.parametrize("broken", ["flock", "link"])
+def test_a_file_system_without_locks_or_links_is_a_fault_here_and_on_the_node(
+    broken: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(fcntl if broken == "flock" else os, broken, refuse)
+    assert main(["doctor", "--executor", "local"]) == 1
+    said = "cannot lock " if broken == "flock" else "no hard links in "
+    assert re.search(rf"^fault +file system: {said}.*\(?Operation not supported", capsys.readouterr().out, re.M)
+    (tmp_path / "from-here").write_text("token")
+    found = doctor.on_node(str(tmp_path), "token", 0, None)["findings"]
+    assert [item["level"] for item in found if item["what"] == "file system"] == ["fault"]
+    assert not list(tmp_path.glob(".probe*"))
+
+
 def test_a_node_that_cannot_write_or_lacks_commands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, light: None
 ) -> None:
@@ -148,18 +191,3 @@ def test_a_node_that_cannot_write_or_lacks_commands(
     assert doctor.on_node(str(folder), "token", 0, None)["findings"][0]["level"] == "fault"
     (folder / "from-here").write_text("token")
     assert doctor.on_node(str(folder), "token", 0, None)["findings"][0]["level"] == "ok"
-
-
-@pytest.mark.slurm
-def test_the_small_job_on_a_real_cluster(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    if reason := cluster.available():
-        pytest.skip(f"{reason} (tests/slurm/cluster.sh starts one)")
-    Path("mine.toml").write_text(f'scratch = "{tmp_path}/scratch/$SLURM_JOB_ID"\n')
-    assert main(["doctor", "--cluster", "mine.toml"]) == 0
-    out = capsys.readouterr().out
-    assert re.search(r"^ok +accounting: accounting_storage/slurmdbd$", out, re.M)
-    assert re.search(r"^ok +small job: job \d+ ran on ", out, re.M)
-    assert re.search(rf"^ok +node: scratch: {tmp_path}/scratch/\d+$", out, re.M)
-    assert re.search(r"^ok +node: rooms: .* from .*/repro-work/code/[0-9a-f]{16}$", out, re.M)
-    for what in ("shared directory", "commands", "python", "packages", "operators", "GPUs"):
-        assert re.search(rf"^ok +node: {what}: ", out, re.M), what

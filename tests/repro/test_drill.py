@@ -15,6 +15,7 @@ from repro import checkpoints, drill
 from repro.cli import main
 from repro.drill import Drill, Score
 from repro.stages.common import ENCODER
+from repro.workspace import Workspace
 from slurm import cluster, interrupt
 from slurm.interrupt import CLUSTER, LOCAL, Spell
 from slurm.profile import Profile
@@ -110,6 +111,45 @@ def test_the_table_and_the_exit_status(
     assert "--times 99: " in capsys.readouterr().err
     assert main([*line, "--stage", "finetuning"]) == 2
     assert "unknown stage 'finetuning'; did you mean 'finetune'?" in capsys.readouterr().err
+
+
+def test_as_often_as_it_is_interrupted_slurm_may_queue_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = []
+
+    class Fake:
+        def __init__(self, *arguments: object, **more: object) -> None: ...
+
+        def interrupt(self, way: str, times: int, profile: Profile) -> list[Spell]:
+            used.append(profile.requeues)
+            raise interrupt.NotPermitted("enough")
+
+    monkeypatch.setattr(interrupt, "Cluster", Fake)
+    without = object.__new__(Drill)  # its own run of the job takes seconds
+    for name, value in (("place", Workspace(tmp_path)), ("nodes", [None]), ("about", {})):
+        monkeypatch.setattr(Drill, name, lambda *arguments, value=value: value)
+    for times in (2, 7):
+        without.cluster("preempt", times, Profile())
+    assert used == [3, 7]
+
+
+def test_a_node_is_brought_back_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    answers = {"squeue": "7", "sinfo": "idle", "scontrol": ""}
+
+    def ask(command: list[str]) -> str:
+        asked.append(command)
+        return answers[command[0]]
+
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(interrupt.scheduler, "ask", ask)
+    monkeypatch.setattr(interrupt.time, "sleep", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        object.__new__(interrupt.Cluster)._down("7")
+    assert [command[-1] for command in asked if command[0] == "scontrol"] == ["reason=drill", "state=resume"]
 
 
 @pytest.fixture

@@ -13,15 +13,19 @@ from typing import Any
 
 import pytest
 
-from repro import execute, plan, processes, snapshot
+from repro import execute, plan, processes, records, snapshot
 from repro.cli import main
+from repro.fingerprint import file_digest
 from repro.plan import Request
 from repro.settings import Settings
 from repro.workspace import Workspace
 from slurm.folder import Folder, Outcome
 from slurm.graph import Graph, Node
+from slurm.journal import Journal
+from slurm.profile import Profile
 
 QUICK = ["run", "--method", "aps", "random:vit", "--suite", "quick", "--executor", "slurm"]
+ABOUT_FEATURES = ("effective_rank", "feature_std", "norm_mean")
 
 
 @pytest.fixture(autouse=True)
@@ -121,6 +125,113 @@ def test_retry_does_the_failed_ones_and_what_waits_for_them(
     assert "nothing to retry" in capsys.readouterr().out
 
 
+def finish(job: plan.Job) -> None:
+    """The record of a job, and what others read of it, as if it had run."""
+    place, keys = Workspace(Path("repro-work")), ("fingerprint", "kind", "method", "variant", "track", "seed")
+    record: dict[str, Any] = {key: getattr(job, key) for key in keys}
+    about = {f"{split}_{name}": 1.0 for split in ("train", "test") for name in ABOUT_FEATURES}
+    metrics = about if job.kind == "features" else {}
+    records.write(place.records, record | {"schema": 1, "metrics": metrics, "cost": {}, "provenance": {}})
+    place.job(job.fingerprint).mkdir(parents=True, exist_ok=True)
+    if job.kind == "pretrain":
+        place.encoder(job.fingerprint).touch()
+    if job.kind == "features":
+        checkpoint = {"job": job.parents[0], "sha256": file_digest(place.encoder(job.parents[0]))}
+        (place.job(job.fingerprint) / "meta.json").write_text(json.dumps({"checkpoint": checkpoint}))
+
+
+def kinds(state: processes.NodeState) -> list[str]:
+    return [job["kind"] for job in state.node.args["jobs"]]
+
+
+def test_the_same_command_while_a_process_is_half_done(submitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Pre-training and features of one run have their records; its frozen process is at its first evaluation."""
+    for job in plan.make(Request(("aps", "random:vit"), evaluations=("knn", "linear")), Settings()).jobs[:2]:
+        finish(job)
+    first = next(state for state in found().values() if "pretrain-aps" in state.key)
+    place = Folder(Path("repro-work/processes"))
+    place.write_outcome(Outcome(first.key, "done", digest=first.node.digest, job=first.job))
+    squeue(submitted, f"{first.job} COMPLETED 0 None", f"{first.job.replace('101', '102')} RUNNING 0 None")
+    before = {state.key: state.job for state in found().values() if state.node.stage != "collate"}
+    assert main(QUICK) == 0
+    assert "already queued or running, left alone: " in capsys.readouterr().out
+    assert {state.key: state.job for state in found().values() if state.node.stage != "collate"} == before
+
+
+def test_what_is_asked_beside_a_live_process_gets_one_of_its_own(
+    fake_slurm: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (fake_slurm / "squeue.default").write_text("PENDING 0 Dependency")
+    run = ["run", "--method", "aps", "--executor", "slurm", "--eval"]
+    assert main([*run, "linear"]) == 0
+    assert main([*run, "knn", "linear", "reid"]) == 0
+    states = found()
+    assert kinds(states["102"]) == ["features", "linear"] and kinds(states["104"]) == ["knn", "reid"]
+    # The pre-training, and the process that makes the features.
+    assert "--dependency=afterok:101:102\n" in (fake_slurm / "script104").read_text()
+    assert states["104"].key.startswith(states["102"].key + "-")
+    assert re.search(r"--dependency=afterany:101:102:104\n", (fake_slurm / "script105").read_text())
+    before = (fake_slurm / "taken").read_text()
+    assert main([*run, "knn", "linear", "reid"]) == 0  # and once more: nothing is new
+    assert (fake_slurm / "taken").read_text() == before
+    assert main([*run, "knn"]) == 0  # less: the process that has it, and what that waits for
+    assert [kinds(state) for state in found().values() if state.node.stage == "frozen"] == [
+        ["features", "linear"],
+        ["knn", "reid"],
+    ]
+
+
+def test_retry_over_two_snapshots_keeps_what_waits_for_what(
+    submitted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The frozen process was submitted later, with other code; the pre-training later still, again with the first."""
+    states, place = found(), Folder(Path("repro-work/processes"))
+    parent, child = states["101_0"], states["102_0"]
+    other = Path("repro-work/code/other").absolute()
+    other.mkdir()
+    for state, code in ((child, str(other)), (parent, parent.entry.code)):
+        Journal(place).planned([state.node], code, Profile())
+        Journal(place).submitted("x", {state.key: state.job})
+    squeue(submitted, "101_0 FAILED 0 None", "102_0 CANCELLED 0 Dependency")
+    assert main(["retry"]) == 0
+    assert "again: 3 processes (" in capsys.readouterr().out
+    new = {state.key: state for state in found().values()}
+    first, second = new[parent.key], new[child.key]
+    assert (first.entry.code, second.entry.code) == (parent.entry.code, str(other))
+    script = (submitted / f"script{second.job}").read_text()
+    assert f"--dependency=afterok:{first.job}\n" in script and f"export PYTHONPATH={other}" in script
+    # A snapshot that is gone is not replaced by the code of today.
+    other.rmdir()
+    squeue(submitted, f"{first.job} COMPLETED 0 None", f"{second.job} FAILED 0 None")
+    place.write_outcome(Outcome(first.key, "done", digest=first.node.digest, job=first.job))
+    leave_records(first)
+    taken = (submitted / "taken").read_text()
+    assert main(["retry", second.key]) == 2
+    assert f"{second.key}) were submitted with is gone ({other})" in capsys.readouterr().err
+    assert (submitted / "taken").read_text() == taken
+
+
+def test_one_executor_at_a_time(submitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = found()
+    assert main([*QUICK[:-1], "local"]) == 2
+    assert re.search(r"'\S+' is pending on SLURM \(job 10\d_\d\): let it end there", capsys.readouterr().err)
+    assert {job: state.state for job, state in found().items()} == dict.fromkeys(before, "pending")
+
+
+@pytest.mark.parametrize("named", [[], ["--cluster", "a100"]])
+def test_auto_does_not_train_where_slurm_should(
+    fake_slurm: Path, named: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a login node whose controller is down, and where a profile is named but there is no SLURM."""
+    if named:
+        monkeypatch.setenv("PATH", "/nowhere")
+    (fake_slurm / "scontrol").write_text("#!/bin/sh\nexit 1\n")
+    assert main([*QUICK[:-2], *named]) == 2
+    said = "no `sbatch` on PATH" if named else "SLURM's controller is down"
+    assert re.search(rf"{said}.*\(--executor local\)$", capsys.readouterr().err, re.M)
+    assert not Path("repro-work/processes").exists()
+
+
 def test_names_of_processes(submitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
     states = found()
     key = states["101_0"].key
@@ -162,6 +273,35 @@ def test_watch_ends_when_all_have_ended(submitted: Path, capsys: pytest.CaptureF
     assert main(["status", "--watch"]) == 0
     out = capsys.readouterr().out
     assert looks == [0.01] and out.count("records in") == 2 and "\033" not in out  # not a terminal: plain
+
+
+def test_a_watch_outlives_a_call_that_fails(
+    submitted: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    works, (key, *_) = (submitted / "squeue").read_text(), (state.key for state in found().values())
+    looks = []
+
+    def sleep(seconds: float) -> None:
+        if seconds not in (0.01, 0.02):  # somebody else's
+            return
+        looks.append(seconds)
+        if len(looks) % 2:
+            (submitted / "squeue").write_text("#!/bin/sh\necho slurm_load_jobs error: Socket timed out >&2\nexit 1\n")
+        else:
+            (submitted / "squeue").write_text(works)
+            squeue(submitted, *(f"{number} CANCELLED 0 None" for number in (submitted / "taken").read_text().split()))
+
+    monkeypatch.setattr(processes.time, "sleep", sleep)
+    monkeypatch.setattr(processes, "_EVERY", 0.01)
+    assert main(["status", "--watch"]) == 0
+    out = capsys.readouterr().out
+    assert "`squeue` failed: slurm_load_jobs error: Socket timed out; asking again" in out and "5 cancelled" in out
+    squeue(submitted)
+    monkeypatch.setattr(processes, "_EVERY", -1.0)
+    monkeypatch.setattr(processes, "_FOLLOW", 0.02)
+    assert main(["logs", key, "--follow"]) == 0
+    told = capsys.readouterr()
+    assert "Socket timed out; asking again" in told.err and f"{key}: cancelled" in told.out
 
 
 def test_a_grid_of_700_is_planned_in_two_seconds_and_submitted_with_a_call_a_stage(

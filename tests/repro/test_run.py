@@ -16,6 +16,7 @@ import torch
 
 from repro import checkpoints, execute, jobs, load, plan
 from repro.cli import main
+from repro.errors import Stopped
 from repro.settings import Settings
 from repro.stages.common import ENCODER
 from repro.workspace import Workspace
@@ -92,6 +93,22 @@ def test_two_protocols_of_one_evaluation_leave_a_record_each(
     board = Path("repro-work/boards/linear.md").read_text()
     assert "protocol embedded" in board and "protocol swav_rot" in board  # tables of their own
     assert not list(Path("repro-work/jobs").glob("*/linear.pt")), "nobody needs it once the record is written"
+
+
+def test_who_is_stopped_waits_for_slurm_before_its_end_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A status of its own would make the job a failed one, which SLURM does not queue again."""
+    waited = []
+
+    def stopped(task: object) -> None:
+        raise Stopped
+
+    monkeypatch.setattr(jobs, "stage_of", lambda kind: stopped)
+    monkeypatch.setattr(jobs.worker, "await_the_end", lambda: waited.append(True))
+    monkeypatch.setattr(jobs, "settle", lambda count: None)
+    made = plan.make(plan.Request(("aps",), evaluations=("knn",)), Settings(workspace=tmp_path))
+    with pytest.raises(SystemExit) as left:
+        jobs.run(str(tmp_path), [plan.as_args(made.jobs[0], Settings(workspace=tmp_path))])
+    assert left.value.code == 143 and len(waited) == 1
 
 
 def test_one_job_that_fails_does_not_stop_the_others(capsys: pytest.CaptureFixture[str]) -> None:

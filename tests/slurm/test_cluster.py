@@ -8,20 +8,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from repro import processes
+from repro.cli import main
 from repro.settings import Settings
 from repro.workspace import Workspace
-from slurm import cluster, scheduler
-from slurm.folder import Folder, Outcome
+from slurm import cluster, local, scheduler
+from slurm.folder import Folder, Outcome, try_lock
 from slurm.graph import Graph, Node, Resources
 from slurm.journal import Journal
 from slurm.profile import Profile
-from slurm.states import NodeState, states
+from slurm.states import NodeState, states, with_dependants
 
 SMALL = Resources(memory_gb=0.1, minutes=2)
 
@@ -321,7 +323,14 @@ def test_profiles_by_name() -> None:
 
 @pytest.mark.parametrize(
     ("ids", "jobs"),
-    [("7", ["7"]), ("7_2", ["7_2"]), ("7_[0-2,5%4]", ["7_0", "7_1", "7_2", "7_5"]), ("7_[3]", ["7_3"])],
+    [
+        ("7", ["7"]),
+        ("7_2", ["7_2"]),
+        ("7_[0-2,5%4]", ["7_0", "7_1", "7_2", "7_5"]),
+        ("7_[3]", ["7_3"]),
+        ("7_[2-17:15]", ["7_2", "7_17"]),
+        ("7_[1,4-8:2%3]", ["7_1", "7_4", "7_6", "7_8"]),
+    ],
 )
 def test_abbreviated_job_numbers(ids: str, jobs: list[str]) -> None:
     assert scheduler.expand(ids) == jobs
@@ -432,6 +441,42 @@ def test_what_a_profile_says_is_in_the_batch_file(fake_slurm: Path, tmp_path: Pa
     assert Profile.from_json(states(tmp_path / "run")[0].entry.profile, "journal") == profile
 
 
+@pytest.mark.parametrize(
+    ("minutes", "limit", "timeouts"), [(600, 30, 3 + 19), (601, 30, 3 + 20), (30, 30, 3), (600, 0, 3)]
+)
+def test_who_needs_more_than_the_limit_reaches_it_so_often(
+    fake_slurm: Path, tmp_path: Path, minutes: int, limit: int, timeouts: int
+) -> None:
+    """What submitit counts down in the job, as it is written for it; profile.requeues is 3."""
+    from submitit.core.utils import DelayedSubmission
+
+    wants = Resources(minutes=minutes)
+    cluster.submit(
+        Graph([node("a", "add", resources=wants)]), folder=tmp_path / "run", profile=Profile(max_minutes=limit)
+    )
+    (task,) = (tmp_path / "run" / "submitit").glob("*_submitted.pkl")
+    assert DelayedSubmission.load(task)._timeout_countdown == timeouts
+
+
+def test_a_child_of_a_failure_that_slurm_has_forgotten_is_blocked(fake_slurm: Path, tmp_path: Path) -> None:
+    """Without accounting; a child that ran and died is no such thing, and one whose parent is done neither."""
+    nodes = [node("bad", "fail", stage="x"), node("child", "add", "bad"), node("grandchild", "add", "child")]
+    nodes += [node("good", "add", stage="y"), node("lost", "add", "good")]
+    jobs = cluster.submit(Graph(nodes), folder=tmp_path / "run").jobs
+    place, graph = Folder(tmp_path / "run"), Graph(nodes)
+    for key, how in (("bad", "failed"), ("good", "done")):
+        place.write_outcome(Outcome(key, how, "ValueError: no", digest=graph[key].digest, job=jobs[key]))
+    found = {state.key: (state.state, state.reason) for state in states(tmp_path / "run")}
+    assert found["child"] == found["grandchild"] == ("blocked", "'bad' failed")
+    assert found["lost"] == ("failed", "SLURM no longer knows it")
+
+
+def test_accounting_is_asked_for_whole_ranges(fake_slurm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_BITSTR_LEN", raising=False)
+    (fake_slurm / "sacct").write_text('#!/bin/sh\necho "7_[0-1]|PENDING|None|Unknown|${SLURM_BITSTR_LEN:-64}"\n')
+    assert scheduler.ask(["sacct"]).rstrip().endswith("|0")
+
+
 def test_several_processes_of_a_job_over_machines_with_few_gpus(fake_slurm: Path, tmp_path: Path) -> None:
     wants = Resources(cpus=8, gpus=1, tasks=6, memory_gb=10.0)
     four = Profile(gpus_per_node=4)
@@ -474,6 +519,141 @@ def test_the_collating_node_is_queued_anew_behind_what_is_new(fake_slurm: Path, 
     assert f"scancel --quiet {first.jobs['last']}\n" in (fake_slurm / "calls").read_text()
     array, single = first.jobs["a"].partition("_")[0], second.jobs["c"]
     assert f"--dependency=afterany:{array}:{single}\n" in (fake_slurm / f"script{second.jobs['last']}").read_text()
+
+
+def test_a_child_stands_behind_a_parent_that_was_submitted_again_alone(fake_slurm: Path, tmp_path: Path) -> None:
+    graph = Graph([node("a", "add"), node("b", "add", "a", stage="x"), node("c", "add", stage="y")])
+    jobs = cluster.submit(graph, folder=tmp_path / "run").jobs
+    said = {"a": "FAILED 0 None", "b": "CANCELLED 0 Dependency", "c": "FAILED 0 None"}
+    answer = "".join(f"{jobs[key]} {line}\n" for key, line in said.items())
+    (fake_slurm / "squeue.answer").write_text(answer)
+    again = cluster.submit(Graph([graph["a"]]), folder=tmp_path / "run").jobs["a"]
+    (fake_slurm / "squeue.answer").write_text(f"{answer}{again} FAILED 0 None\n")
+    found = states(tmp_path / "run")
+    assert [(state.key, state.reason) for state in found if state.key == "b"] == [("b", "'a' failed")]
+    assert [state.key for state in with_dependants({"a": 0}, found)] == ["a", "b"]
+
+
+def test_code_is_that_of_each_node_and_splits_no_dependency(fake_slurm: Path, tmp_path: Path) -> None:
+    nodes = [node(f"t{i}", "add", stage="train", a=i) for i in range(2)]
+    nodes += [node(f"e{i}", "add", f"t{i}", stage="score", a=i) for i in range(2)]
+    code = {"t0": tmp_path / "old", "t1": tmp_path / "new", "e0": tmp_path / "new", "e1": None}
+    cluster.submit(Graph(nodes), folder=tmp_path / "run", code=code)
+    found = {state.key: state for state in states(tmp_path / "run")}
+    assert {key: state.entry.code for key, state in found.items()} == {key: str(c or "") for key, c in code.items()}
+    for child, parent in (("e0", "t0"), ("e1", "t1")):
+        script = (fake_slurm / f"script{found[child].job}").read_text()
+        assert f"--dependency=afterok:{found[parent].job}\n" in script
+        assert (f"export PYTHONPATH={tmp_path}/new:" in script) == (child == "e0")
+
+
+def test_a_node_of_the_other_executor_is_left_to_it(fake_slurm: Path, tmp_path: Path) -> None:
+    graph, place = Graph([node("a", "add", a=1, b=2), node("b", "add", "a", a=1, b=2)]), Folder(tmp_path / "run")
+    place.write_node(graph["a"])
+    Journal(place).started("here", [graph["a"]], "")
+    running = try_lock(place.run("here"))
+    assert running is not None
+    with pytest.raises(ValueError, match="'a' is under way on this machine: let it end there, or cancel it first"):
+        cluster.submit(graph, folder=place.root)
+    assert not (fake_slurm / "taken").exists()
+    os.close(running)
+    cluster.submit(graph, folder=place.root)
+    (fake_slurm / "squeue.default").write_text("PENDING 0 Priority")
+    before = place.journal.read_text()
+    with pytest.raises(ValueError, match=r"'a' is pending on SLURM \(job 101\): let it end there, or cancel it"):
+        local.run(graph, folder=place.root)
+    assert place.journal.read_text() == before
+    (fake_slurm / "squeue.default").write_text("CANCELLED 0 None")
+    assert local.run(Graph([graph["a"]]), folder=place.root)["a"].state == "done"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Slurm job queue full, sleeping and retrying",
+        "Batch job submission failed: Unable to create job record, try again",
+        "Job creation temporarily disabled",
+        "Batch job submission failed: Resource temporarily unavailable",
+    ],
+)
+def test_while_it_waits_slurm_may_fail_and_others_may_cancel(fake_slurm: Path, tmp_path: Path, said: str) -> None:
+    place, troubles = Folder(tmp_path / "run"), []
+    squeue = fake_slurm / "squeue"
+    works = squeue.read_text()
+    (fake_slurm / "squeue.default").write_text("PENDING 0 Priority")
+    (fake_slurm / "refuse").write_text(f"sbatch: error: {said}\n")
+
+    def on_full(queued: int, total: int) -> None:
+        assert cluster.cancel(place.root, {"nothing"}) == []  # the folder is not locked meanwhile
+        if not troubles:
+            squeue.write_text("#!/bin/sh\necho slurm_load_jobs error: Socket timed out >&2\nexit 1\n")
+
+    def on_trouble(line: str) -> None:
+        troubles.append(line)
+        squeue.write_text(works)
+        (fake_slurm / "refuse").unlink()
+
+    # Something must be with SLURM, or nobody need ask.
+    place.write_node(node("z", "add"))
+    Journal(place).planned([node("z", "add")], "", Profile())
+    Journal(place).submitted("x", {"z": "99"})
+    done = cluster.submit(
+        Graph([node("a", "add")]), folder=place.root, on_full=on_full, on_trouble=on_trouble, pause=0.01
+    )
+    assert troubles == ["`squeue` failed: slurm_load_jobs error: Socket timed out"]
+    assert list(done.jobs) == ["a"]
+
+
+def test_what_another_submits_while_one_waits_is_not_submitted_twice(fake_slurm: Path, tmp_path: Path) -> None:
+    place, graph = Folder(tmp_path / "run"), Graph([node("a", "add"), node("b", "add", "a", stage="x")])
+    (fake_slurm / "squeue.default").write_text("PENDING 0 Priority")
+    (fake_slurm / "limit").write_text("0")
+    theirs: dict[str, str] = {}
+
+    def on_full(queued: int, total: int) -> None:
+        (fake_slurm / "limit").unlink()
+        theirs.update(cluster.submit(Graph([graph["a"]]), folder=place.root).jobs)
+
+    done = cluster.submit(graph, folder=place.root, on_full=on_full, pause=0.01)
+    assert done.jobs["a"] == theirs["a"] and done.calls == 1
+    assert f"--dependency=afterok:{theirs['a']}\n" in (fake_slurm / f"script{done.jobs['b']}").read_text()
+
+
+def test_jobs_of_another_person_are_asked_for_and_their_orphans_left(
+    fake_slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, me = Folder(tmp_path / "run"), scheduler.user()
+    with monkeypatch.context() as theirs:
+        theirs.setattr("slurm.journal.user", lambda: "zoe")
+        cluster.submit(Graph([node("a", "add")]), folder=place.root)
+    cluster.submit(Graph([node("b", "add")]), folder=place.root)
+    (fake_slurm / "calls").write_text("")
+    states(place.root)
+    calls = (fake_slurm / "calls").read_text()
+    assert f"squeue --user={','.join(sorted([me, 'zoe']))} " in calls and "sacct -X --allusers " in calls
+    # A table that would come too early is taken back only where it is ours.
+    (fake_slurm / "squeue.default").write_text("PENDING 0 Priority")
+    last = Node("last", "jobs_for_tests:add", {}, SMALL, ("a",), "collate", always=True)
+    with monkeypatch.context() as theirs:
+        theirs.setattr("slurm.journal.user", lambda: "zoe")
+        cluster.submit(Graph([node("a", "add"), last]), folder=place.root)
+    more = replace(last, after=("a", "d"))
+    assert cluster.submit(Graph([node("a", "add"), node("d", "add"), more]), folder=place.root).calls == 2
+    assert "scancel" not in (fake_slurm / "calls").read_text()
+    with monkeypatch.context() as theirs:
+        theirs.setattr("slurm.journal.user", lambda: "zoe")
+        Journal(place).submitting("c.0rphan00", [node("c", "add")])
+    with pytest.raises(
+        ValueError, match=r"a submission of zoe .* ended half-way, .*: let them give their command again"
+    ):
+        cluster.submit(Graph([node("c", "add")]), folder=place.root)
+    assert Journal(place).open == {"c.0rphan00": "zoe"}
+
+
+def test_the_controllers_own_limit_of_elements_counts_too(fake_slurm: Path) -> None:
+    answer = "MaxArraySize            = 1001\nSchedulerParameters     = defer,max_array_tasks=3,bf_interval=2\n"
+    (fake_slurm / "scontrol.answer").write_text(answer)
+    assert scheduler.longest_array() == 3
 
 
 # ---- a real one --------------------------------------------------------------------------------------------------
@@ -746,6 +926,26 @@ def test_retry_does_what_failed_and_what_waits_for_it_and_nothing_else(
     assert "nothing to retry" in capsys.readouterr().out
 
 
+@pytest.mark.slurm
+@pytest.mark.usefixtures("real_slurm")
+def test_the_small_job_of_the_doctor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Here and not with its like: whatever needs accounting may not run beside the test that switches it off."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("REPRO_DATA", raising=False)
+    Path("mine.toml").write_text(f'scratch = "{tmp_path}/scratch/$SLURM_JOB_ID"\n')
+    assert main(["doctor", "--cluster", "mine.toml"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^ok +accounting: accounting_storage/slurmdbd$", out, re.M)
+    assert re.search(r"^ok +limits: SLURM takes jobs such as pretrain", out, re.M)
+    assert re.search(r"^ok +small job: job \d+ ran on ", out, re.M)
+    assert re.search(rf"^ok +node: scratch: {tmp_path}/scratch/\d+$", out, re.M)
+    assert re.search(r"^ok +node: rooms: .* from .*/repro-work/code/[0-9a-f]{16}$", out, re.M)
+    for what in ("shared directory", "file system", "commands", "python", "packages", "operators", "GPUs"):
+        assert re.search(rf"^ok +node: {what}: ", out, re.M), what
+
+
 @pytest.fixture
 def without_accounting(real_slurm: None) -> Iterator[None]:
     """slurmdbd of the cluster that cluster.sh started is stopped, and started again."""
@@ -778,7 +978,7 @@ def test_without_accounting_states_come_from_squeue_and_from_what_jobs_left(
     states_when(tmp_path / "run", lambda found: found["long"].state == "running")
     assert cluster.cancel(tmp_path / "run", {"long"}) == ["long"]
 
-    # Once squeue has forgotten them too, what they left must do: of those that left nothing, that is all that is known.
+    # Once squeue has forgotten them too, what they left must do.
     states_when(tmp_path / "run", settled)
     ask = scheduler.ask
     monkeypatch.setattr(scheduler, "ask", lambda command: "" if command[0] == "squeue" else ask(command))
@@ -786,7 +986,7 @@ def test_without_accounting_states_come_from_squeue_and_from_what_jobs_left(
         scheduler.ask(["sacct", "-X"])
     found = {state.key: state for state in states(tmp_path / "run")}
     assert (found["good"].state, found["bad"].state, found["bad"].reason) == ("done", "failed", "ValueError: no luck")
-    assert (found["child"].state, found["child"].reason) == ("failed", "SLURM no longer knows it")
+    assert (found["child"].state, found["child"].reason) == ("blocked", "'bad' failed")
 
 
 @pytest.mark.slurm

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -18,7 +19,9 @@ from slurm.graph import Node, Resources
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
     monkeypatch.syspath_prepend(Path(__file__).parent)
-    monkeypatch.setenv(progress.VARIABLE, "")  # `execute` sets it; put back what was there afterwards
+    # `execute` sets both; what was there is put back afterwards.
+    monkeypatch.setenv(progress.VARIABLE, "")
+    monkeypatch.setattr(progress, "_seconds_between", 1.0)
     return Folder(tmp_path)
 
 
@@ -112,3 +115,65 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"cannot create .*file/run.*: Not a directory; choose another folder"):
         Folder(tmp_path / "file" / "run")
+
+
+WAITS = """
+import sys
+from pathlib import Path
+from submitit.core.utils import DelayedSubmission, JobPaths
+from submitit.slurm.slurm import SlurmJobEnvironment
+from slurm import worker
+task = DelayedSubmission(worker.Task(Path("node.json")))
+task.set_timeout(600, 3)
+SlurmJobEnvironment()._handle_signals(JobPaths(sys.argv[1], "7"), task)
+worker._UNTIL_KILLED = float(sys.argv[2])
+print("saved", flush=True)
+worker.await_the_end()
+sys.exit(143)
+"""
+
+
+@pytest.mark.parametrize(("seconds", "submitit", "status"), [(60, "slurm", 255), (0.2, "slurm", 255), (60, "", 143)])
+def test_who_was_asked_to_end_by_slurm_waits_to_be_queued_again(
+    fake_slurm: Path, tmp_path: Path, seconds: float, submitit: str, status: int
+) -> None:
+    """By submitit's signal, or by itself where no signal comes; an end of its own would count as a failure."""
+    (tmp_path / "7").mkdir()
+    waiting = subprocess.Popen(
+        [sys.executable, "-c", WAITS, str(tmp_path / "%j"), str(seconds)],
+        env={**os.environ, "SLURM_JOB_ID": "7", "SUBMITIT_EXECUTOR": submitit},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with waiting:
+        assert waiting.stdout is not None
+        while waiting.stdout.readline() not in ("saved\n", ""):
+            pass
+        if seconds == 60 and submitit:
+            with pytest.raises(subprocess.TimeoutExpired):
+                waiting.wait(1)
+            waiting.send_signal(signal.SIGUSR2)
+        assert waiting.wait(60) == status
+    calls = fake_slurm / "calls"
+    assert (calls.exists() and "scontrol requeue 7" in calls.read_text()) == bool(submitit)
+
+
+def test_a_job_of_slurm_reports_every_five_seconds(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_last_report", 0.0)
+    clock = [1000.0]
+    monkeypatch.setattr("slurm.progress.time.time", lambda: clock[0])
+    monkeypatch.setenv(progress.VARIABLE, str(folder.root / "before"))
+
+    def written(*times: float) -> list[float]:
+        seen = []
+        for clock[0] in times:
+            progress.report(round(clock[0]), 10**6)
+            told = progress.read(Path(os.environ[progress.VARIABLE]))
+            assert told is not None
+            seen.append(told.time)
+        return seen
+
+    assert written(1000, 1000.5, 1002) == [1000, 1000, 1002]
+    node = Node("a", "jobs_for_tests:add", {"a": 1, "b": 2})
+    worker.execute(folder.write_node(node), wait=True)
+    assert written(2000, 2004, 2006) == [2000, 2000, 2006]
