@@ -41,7 +41,7 @@ PRICED_BY = (RECORDS, CALIBRATION, ELSEWHERE, CONSTANTS)
 # Keys of recipes and protocols that scale the work, or cost no time.
 _FREE = frozenset(
     "epochs iterations overfit_iterations train_pictures train_share tuning_trials lr head_lr base_batch weight_decay"
-    " warmup_epochs warmup milestones seed".split()
+    " warmup_epochs warmup milestones seed mean std cosine_start clip_adaptive bank_drops".split()
 )
 
 
