@@ -39,6 +39,8 @@ MAIN_METRICS: Mapping[str, tuple[str, ...]] = {
 }
 """Evaluation -> the metrics that it is known by; the first one sorts its board."""
 
+CONTROLS = ("random", "supervised")
+"""Methods that show what no pre-training, or one with labels, reaches: nothing that a method competes with."""
 ORIGINS = ("pretrain", "import")
 """Kinds of record that an arm begins with."""
 OURS = "ours"
@@ -49,6 +51,7 @@ TRUST = {
 }
 """How far a record is ours (`provenance.trust`; without it: ours). Verdicts rest on ours alone."""
 
+_SECONDS_TO_TELL = 5  # of a training: the start of a shorter one would tell
 _VIT = {(192, 12): "T", (384, 12): "S", (768, 12): "B", (1024, 24): "L", (1280, 32): "H"}
 
 
@@ -95,6 +98,11 @@ class Arm:
         return arm_name(self.method, self.variant)
 
     @property
+    def control(self) -> bool:
+        """Whether it is there to be held against, and is no method itself."""
+        return self.method in CONTROLS
+
+    @property
     def told_apart(self) -> str:
         """What a reader needs beside the name: label and, where it is not ours, trust; or ""."""
         return ", ".join(word for word in (self.label, self.trust if self.trust != OURS else "") if word)
@@ -112,10 +120,37 @@ class Arm:
         return {} if self.imported else _present(self.origins, "cost", key)
 
     @property
+    def devices(self) -> str:
+        """What its pre-trainings ran on, in words; "" where none is at hand."""
+        return ", ".join(
+            sorted({str(entry(origin, "provenance", "device") or "-") for origin in self.origins.values()})
+        )
+
+    @property
     def on_cpu(self) -> bool:
         """Whether all pre-trainings behind them ran on a CPU, so that their CPU time says something."""
         devices = [str(entry(origin, "provenance", "device") or "") for origin in self.origins.values()]
         return bool(devices) and all(device.startswith("CPU") for device in devices)
+
+    def cpu_time(self) -> dict[int, float]:
+        """CPU seconds of the pre-trainings on a CPU by seed: what other work on the machine leaves alone.
+
+        `cpu_s` and `wall_s` are of a job's last attempt and of one of its processes, `device_s` is of all of them: it
+        counts times the cores that the last attempt kept busy.
+        """
+        busy = {seed: _cores(origin) for seed, origin in self.origins.items()} if self.on_cpu else {}
+        return {seed: time * cores for seed, time in self.training("device_s").items() if (cores := busy.get(seed))}
+
+    @property
+    def cpu_share(self) -> float | None:
+        """Which part of the cores that its trainings asked for they got, 0 to 1; None on another device or unknown."""
+        shares = []
+        for origin in self.origins.values() if self.on_cpu else ():
+            threads = entry(origin, "provenance", "threads") or 1
+            cores = _cores(origin)
+            if cores and entry(origin, "cost", "wall_s") * threads >= _SECONDS_TO_TELL:
+                shares.append(cores / threads)
+        return min(1.0, sum(shares) / len(shares)) if shares else None
 
     @property
     def newest(self) -> str:
@@ -127,6 +162,17 @@ class Arm:
         origins = () if self.imported else self.origins.values()
         found = (entry(record, "provenance", "trials") for record in origins)
         return sorted({count for count in found if isinstance(count, int)})
+
+    @property
+    def tuned(self) -> str:
+        """The same in words, "-" where no count is recorded."""
+        return ", ".join(map(str, self.trials())) or "-"
+
+
+def _cores(origin: Record) -> float | None:
+    """The cores that a training kept busy, on average; None where the record does not say."""
+    cpu, wall = number(origin.get("cost"), "cpu_s"), number(origin.get("cost"), "wall_s")
+    return cpu / wall if cpu and wall else None
 
 
 def unlike(a: Arm, b: Arm) -> int:

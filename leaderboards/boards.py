@@ -16,6 +16,7 @@ from typing import Any
 from leaderboards.arms import MAIN_METRICS, OURS, Arm, Record, Setting, arms, entry, kind_of
 from leaderboards.claims import NO_TRACK, TRACKS, VERIFIED, Claim, tracks_of
 from leaderboards.curves import ABOUT, Reach, reached
+from leaderboards.pairs import no_ratio
 from leaderboards.verdicts import COMPUTE, Verdict, both
 
 Link = Callable[[Record], str]
@@ -47,7 +48,6 @@ UNITS: Mapping[str, str] = {
     **dict.fromkeys(("knn", "linear", "finetune", "reid", "reid_finetune"), "percent"),
     **dict.fromkeys(("detection", "segmentation"), "COCO average precision, 0 to 100"),
 }
-_SECONDS_TO_TELL = 5  # of a training: the start of a shorter one would tell
 LEGEND = (
     "Mean ± sample standard deviation over seeds; n counts pre-trainings. Wall time and memory are those of the"
     " evaluation alone. Optimism: what choosing on the test set would have added, in points. Trials: tuning runs spent"
@@ -344,7 +344,7 @@ def _evaluation(name: str, records: Sequence[Record], link: Link) -> Board:
                     "n": len(chosen),
                     **{metric: spread(arm.values(metric).values()) for metric in (*main, *SECONDARY[name])},
                     "optimism": spread([best[seed] - chosen[seed] for seed in chosen if seed in best]),
-                    "trials": ", ".join(map(str, arm.trials())) or "-",
+                    "trials": arm.tuned,
                     "wall time": duration(arm.costs("wall_s").values()),
                     "peak memory": peak(arm.costs),
                     "device": _devices(arm),
@@ -397,12 +397,13 @@ def _efficiency(records: Sequence[Record], claims: Sequence[Claim], link: Link) 
                     f"{group.evaluation} {group.metric}": spread(arm.values(group.metric).values()),
                     "device time": duration(arm.training("device_s").values()),
                     "wall time": duration(arm.training("wall_s").values()),
+                    "CPU time": duration(arm.cpu_time().values()),
                     "CPU share": _cpu_share(arm),
                     "updates": count(arm.training("updates").values()),
                     "image passes": count(arm.training("image_passes").values()),
                     "TFLOP": count(arm.training("flops").values(), unit=1e12, digits=1),
                     "peak memory": peak(arm.training),
-                    "trials": ", ".join(map(str, arm.trials())) or "-",
+                    "trials": arm.tuned,
                     "date": _dates(arm.origins),
                     "from": _marks(arm.origins, link),
                     "note": _note(arm),
@@ -415,25 +416,20 @@ def _efficiency(records: Sequence[Record], claims: Sequence[Claim], link: Link) 
     ]
     intro = (
         "Costs are means a pre-training; memory is the largest peak. Image passes count each picture of each epoch"
-        " once; TFLOP are of the whole pre-training. A table holds one device, so that times may be compared; where the"
-        " CPU share is below 100 %, other work had the rest of the cores, and times are longer for it. Trials:"
+        " once; TFLOP are of the whole pre-training. A table holds one device. Where the"
+        " CPU share is below 100 %, other work had the rest of the cores, and device and wall time are longer for it;"
+        " CPU time is without that, and is the time to compare. Trials:"
         " tuning runs spent on the arm, which the costs do not hold."
     )
     races = _races(reached(claims, records), link)
     if races:
-        intro += f" The last tables say what a method needs to get as far as its claims' baselines end. {ABOUT}"
+        intro += " The last tables say what a method needs to get as far as its claims' baselines end,"
+        intro += f" both of as many epochs and tuning trials. {ABOUT}"
     return Board("efficiency", "Accuracy against cost of pre-training", intro, [*tables, *races])
 
 
 def _cpu_share(arm: Arm) -> str:
-    """Which part of the cores that its trainings asked for they got: CPU time of wall time; "-" on another device."""
-    shares = []
-    for record in arm.origins.values() if arm.on_cpu else ():
-        cost = record["cost"]
-        wanted = cost.get("wall_s", 0) * (entry(record, "provenance", "threads") or 1)
-        if cost.get("cpu_s") and wanted >= _SECONDS_TO_TELL:
-            shares.append(cost["cpu_s"] / wanted)
-    return f"{100 * min(1.0, statistics.fmean(shares)):.0f} %" if shares else "-"
+    return "-" if arm.cpu_share is None else f"{100 * arm.cpu_share:.0f} %"
 
 
 def _races(found: Sequence[Reach], link: Link) -> list[Table]:
@@ -441,26 +437,31 @@ def _races(found: Sequence[Reach], link: Link) -> list[Table]:
     groups: dict[Any, list[Row]] = defaultdict(list)
     for item in found:
         there, where = item.there, item.ours.setting
+        hindered = no_ratio(item.ours, item.theirs)
         row = {
             "method": item.ours.name,
             "baseline": item.theirs.name,
-            "epochs": " and ".join(str(arm.setting.epochs or "-") for arm in (item.ours, item.theirs)),
+            "epochs": item.ours.setting.epochs or "-",
+            "trials": item.ours.tuned,
             "n": len(item.seeds),
             "baseline ends at": f"{item.target.top1:.2f}",
             "method ends at": f"{item.last.top1:.2f}",
-            "as good after": f"{there.epochs:.1f} epochs" if there else "never",
+            "as good after": f"{there.epochs:.1f} epochs" if there else "never" if item.risen else "no race",
             "device time": duration([there.device_s]) if there else "-",
-            "of the baseline's time": _share(there.device_s if there else None, item.target.device_s)
-            if item.device
-            else "-",
+            "of the baseline's time": "-"
+            if hindered
+            else _share(there.device_s if there else None, item.target.device_s),
             "TFLOP": count([there.flops], unit=1e12, digits=1) if there else "-",
             "of the baseline's TFLOP": _share(there.flops if there else None, item.target.flops),
-            "device": item.device or "differs",
             "from": _marks({seed: item.ours.records[seed] for seed in item.seeds}, link),
             "against": _marks({seed: item.theirs.records[seed] for seed in item.seeds}, link),
+            "note": "; ".join(
+                word for word in ("" if item.risen else "one began as good as the baseline ends", hindered) if word
+            )
+            or "-",
         }
         groups[where.scope, f"As good as the baseline in k-NN on training pictures, {scope(where)}"].append(row)
-    return [Table(title, rows, ("device",)) for (_, title), rows in groups.items()]
+    return [Table(title, rows) for (_, title), rows in groups.items()]
 
 
 def _share(part: float | None, whole: float) -> str:
@@ -577,7 +578,7 @@ def overview(content: Content) -> list[tuple[Board, int, int, str]]:
 def _board_text(board: Board, picture: str = "") -> str:
     lines = [HEADER, f"# {board.title}", "", board.intro, ""]
     if board.tables and picture:
-        lines += [f"![Accuracy against device time of pre-training]({picture})", ""]
+        lines += [f"![Accuracy against time of pre-training]({picture})", ""]
     links: list[str] = []
     for part in board.tables:
         lines += [f"## {part.title}", "", table(part.rows, part.lifted, links), ""]
