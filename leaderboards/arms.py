@@ -157,6 +157,11 @@ class Arm:
         """Date of its last record, or ""."""
         return max(str(entry(record, "provenance", "date") or "") for record in self.records.values())
 
+    @property
+    def trained(self) -> str:
+        """Date of its last pre-training, or ""."""
+        return max((str(entry(origin, "provenance", "date") or "") for origin in self.origins.values()), default="")
+
     def trials(self) -> list[int]:
         """Tuning trials spent on this arm, one entry a distinct count."""
         origins = () if self.imported else self.origins.values()
@@ -175,18 +180,60 @@ def _cores(origin: Record) -> float | None:
     return cpu / wall if cpu and wall else None
 
 
+def _flat(arm: Arm) -> dict[str, Any]:
+    """The recipe of an arm as `table.key` -> value."""
+    tables = entry(next(iter(arm.origins.values()), {}), "details", "recipe") or {}
+    return {
+        f"{table}.{key}": value
+        for table, values in tables.items()
+        if isinstance(values, Mapping)
+        for key, value in values.items()
+    }
+
+
 def unlike(a: Arm, b: Arm) -> int:
     """In how many keys that both recipes have they differ: what two arms should share, beside their setting."""
-    recipes = [
-        {
-            (table, key): value
-            for table, values in (entry(next(iter(arm.origins.values()), {}), "details", "recipe") or {}).items()
-            if isinstance(values, Mapping)
-            for key, value in values.items()
-        }
-        for arm in (a, b)
-    ]
-    return sum(recipes[0][key] != recipes[1][key] for key in recipes[0].keys() & recipes[1].keys())
+    left, right = _flat(a), _flat(b)
+    return sum(left[key] != right[key] for key in left.keys() & right.keys())
+
+
+def superseded(found: Iterable[Arm]) -> list[Arm]:
+    """The arms whose method and variant was trained again later in the same setting, by another recipe."""
+    newest: dict[Any, tuple[str, str]] = {}
+    found = list(found)
+    for arm in found:
+        key = arm.method, arm.variant, arm.setting, arm.trust
+        newest[key] = max(newest.get(key, ("", "")), (arm.trained, arm.recipe))
+    return [a for a in found if newest[a.method, a.variant, a.setting, a.trust][1] != a.recipe]
+
+
+def recipes_apart(found: Sequence[Arm]) -> list[str]:
+    """A line for every name under which recipes stand in a table that differ in more than the epochs of its column.
+
+    `Recipes of byol, the newest first: f9fbd8: pretrain.lr 0.3, ...; 718553 (superseded): pretrain.lr 0.5, ...`
+    """
+    old = superseded(found)
+    groups: dict[tuple[str, str], dict[str, Arm]] = defaultdict(dict)
+    for arm in found:
+        groups[arm.name, arm.trust].setdefault(arm.recipe, arm)
+    lines = []
+    for (name, _), by_recipe in sorted(groups.items()):
+        several = sorted(by_recipe.values(), key=lambda arm: (arm.trained, arm.recipe), reverse=True)
+        flat = {arm.recipe: _flat(arm) for arm in several}
+        keys = dict.fromkeys(key for values in flat.values() for key in values)
+        differing = [key for key in keys if len({_said(values.get(key)) for values in flat.values()}) > 1]
+        if set(differing) - {"pretrain.epochs"}:
+            parts = [
+                f"{arm.recipe[:6] or '-'}{' (superseded)' if arm in old else ''}:"
+                f" {', '.join(f'{key} {_said(flat[arm.recipe].get(key))}' for key in differing)}"
+                for arm in several
+            ]
+            lines.append(f"Recipes of {name}, the newest first: {'; '.join(parts)}.")
+    return lines
+
+
+def _said(value: object) -> str:
+    return "-" if value is None else _word(value)
 
 
 def _present(records: Mapping[int, Record], table: str, key: str) -> dict[int, float]:

@@ -13,8 +13,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from leaderboards.arms import MAIN_METRICS, OURS, Arm, Record, Setting, arms, entry, kind_of
-from leaderboards.claims import NO_TRACK, TRACKS, VERIFIED, Claim, tracks_of
+from leaderboards.arms import (
+    MAIN_METRICS,
+    OURS,
+    Arm,
+    Record,
+    Setting,
+    arms,
+    entry,
+    kind_of,
+    number,
+    recipes_apart,
+    superseded,
+)
+from leaderboards.claims import NO_TRACK, TRACKS, VERIFIED, Claim, references, tracks_of
 from leaderboards.curves import ABOUT, Reach, reached
 from leaderboards.pairs import no_ratio
 from leaderboards.verdicts import COMPUTE, Verdict, both
@@ -48,6 +60,13 @@ UNITS: Mapping[str, str] = {
     **dict.fromkeys(("knn", "linear", "finetune", "reid", "reid_finetune"), "percent"),
     **dict.fromkeys(("detection", "segmentation"), "COCO average precision, 0 to 100"),
 }
+PRETEXT: Mapping[str, str] = {
+    "final_location_accuracy": "location",
+    "final_location_up_down": "up or down",
+    "final_location_left_right": "left or right",
+    "final_rotation_accuracy": "rotation",
+}
+"""Metrics of pre-trainings that count right answers, and what a board calls them."""
 LEGEND = (
     "Mean ± sample standard deviation over seeds; n counts pre-trainings. Wall time and memory are those of the"
     " evaluation alone. Optimism: what choosing on the test set would have added, in points. Trials: tuning runs spent"
@@ -74,6 +93,7 @@ class Table:
     title: str
     rows: Sequence[Row]
     lifted: tuple[str, ...] = ()  # columns that become a line above the table where all rows agree
+    under: Sequence[str] = ()  # lines below the table
 
 
 @dataclass(frozen=True)
@@ -114,6 +134,7 @@ class Content:
 
     evaluations: list[Board]
     efficiency: Board
+    pretext: Board
     papers: dict[str, list[Asserted]]
     link: Link
 
@@ -144,7 +165,7 @@ def compose(records: Sequence[Record], claims: Sequence[Claim], link: Link) -> C
     for found in papers.values():
         found.sort(key=lambda item: not item.answered)  # what records say of comes first
     boards = [_evaluation(name, records, link) for name in MAIN_METRICS]
-    return Content(boards, _efficiency(records, claims, link), dict(papers), link)
+    return Content(boards, _efficiency(records, claims, link), _pretext(records, link), dict(papers), link)
 
 
 def markdown(content: Content, picture: str = "") -> dict[str, str]:
@@ -154,6 +175,7 @@ def markdown(content: Content, picture: str = "") -> dict[str, str]:
     """
     built = {f"{board.name}.md": _board_text(board) for board in content.evaluations}
     built["efficiency.md"] = _board_text(content.efficiency, picture)
+    built["pretext.md"] = _board_text(content.pretext)
     built["claims.md"] = _claims_text(content)
     built["index.md"] = _index_text(content)
     return {name: text.rstrip("\n") + "\n" for name, text in sorted(built.items())}
@@ -253,6 +275,7 @@ def table(rows: Sequence[Row], lifted: Sequence[str] = (), links: list[str] | No
 
 
 _WORDS = (
+    "test set",
     "method",
     "variant",
     "which",
@@ -290,12 +313,12 @@ def _by_scope(found: Iterable[Arm]) -> list[list[Arm]]:
     return [groups[scope] for scope in sorted(groups)]
 
 
-def _identity(arm: Arm) -> dict[str, Any]:
-    """The columns that say which arm a row is."""
+def _identity(arm: Arm, old: bool = False) -> dict[str, Any]:
+    """The columns that say which arm a row is.  old: whether its recipe has been superseded."""
     return {
         "method": arm.method,
         "variant": arm.variant or "-",
-        "which": arm.label or "-",
+        "which": ", ".join(word for word in (arm.label, "superseded" if old else "") if word) or "-",
         "trust": "-" if arm.trust == OURS else arm.trust,
         "network": arm.setting.network,
         "epochs": arm.setting.epochs if arm.setting.epochs is not None else "-",
@@ -335,26 +358,84 @@ def _evaluation(name: str, records: Sequence[Record], link: Link) -> Board:
     main = MAIN_METRICS[name]
     tables = []
     for group in _by_scope(arm for arm in arms(records, kind_of(name)) if arm.values(main[0])):
-        rows = []
-        for arm in sorted(group, key=lambda arm: _order(arm, main[0])):
+        rows, old = [], superseded(group)
+        for arm in sorted(group, key=lambda arm: (arm in old, *_order(arm, main[0]))):
             best, chosen = arm.values(f"{main[0]}_best_on_test"), arm.values(main[0])
             rows.append(
                 {
-                    **_identity(arm),
+                    **_identity(arm, arm in old),
                     "n": len(chosen),
-                    **{metric: spread(arm.values(metric).values()) for metric in (*main, *SECONDARY[name])},
+                    **{metric: spread(_told(arm, metric)) for metric in (*main, *SECONDARY[name])},
                     "optimism": spread([best[seed] - chosen[seed] for seed in chosen if seed in best]),
                     "trials": arm.tuned,
                     "wall time": duration(arm.costs("wall_s").values()),
                     "peak memory": peak(arm.costs),
                     "device": _devices(arm),
+                    "test set": _test_set(arm),
                     "date": _dates(arm.records),
                     "from": _marks(arm.records, link),
                     "note": _note(arm),
                 }
             )
-        tables.append(Table(scope(group[0].setting), rows, ("device", "trials", "date")))
+        lifted = ("test set", "device", "trials", "date")
+        tables.append(Table(scope(group[0].setting), rows, lifted, recipes_apart(group)))
     return Board(name, TITLES[name], f"{', '.join(main)}: {UNITS[name]}. {LEGEND}", tables)
+
+
+def _told(arm: Arm, metric: str) -> list[float]:
+    """The values of a metric that say something: fewer than five neighbours name fewer than five classes."""
+    nearest = (number(record.get("details"), "k") for record in arm.records.values())
+    if metric == "top5" and any(k is not None and k < 5 for k in nearest):
+        return []
+    return list(arm.values(metric).values())
+
+
+_TEST_SETS = (  # where the details of a record say how large its test set was
+    (("val", "pictures"), "pictures"),
+    (("val", "instances"), "objects"),
+    (("n_query",), "queries"),
+    (("n_gallery",), "gallery pictures"),
+    (("n_test",), "pictures"),
+)
+
+
+def _test_set(arm: Arm) -> str:
+    """How much a number of this arm was measured on: `57 pictures, 517 objects`."""
+    sizes = {
+        ", ".join(f"{size:,} {what}" for path, what in _TEST_SETS if (size := entry(record, "details", *path)))
+        for record in arm.records.values()
+    }
+    return " or ".join(sorted(sizes - {""})) or "-"
+
+
+def _pretext(records: Sequence[Record], link: Link) -> Board:
+    """What the networks learnt of the tasks that their methods made up, where a task has right answers."""
+    tables = []
+    known = [arm for arm in arms(records, "pretrain") if any(arm.values(metric) for metric in PRETEXT)]
+    for group in _by_scope(known):
+        rows, old = [], superseded(group)
+        for arm in sorted(group, key=lambda arm: (arm in old, arm.name, str(arm.setting), arm.label)):
+            shown = {words: spread(arm.values(metric).values(), 1) for metric, words in PRETEXT.items()}
+            rows.append(
+                {
+                    **_identity(arm, arm in old),
+                    "n": len(arm.records),
+                    **shown,
+                    "trials": arm.tuned,
+                    "date": _dates(arm.records),
+                    "from": _marks(arm.records, link),
+                    "note": _note(arm),
+                }
+            )
+        tables.append(Table(scope(group[0].setting), rows, ("trials", "date"), recipes_apart(group)))
+    intro = (
+        "Right answers in percent over the last batch of training pictures that was logged, mean ± sample standard"
+        " deviation over seeds; n counts pre-trainings. By chance location is 25 (of four places), up or down and left"
+        " or right 50 each, rotation 25 (of four angles). GLNet's pictures are mirrored at random before they are cut,"
+        " which leaves nothing that tells left from right where they are symmetric; glnet:no_flip's are not. No verdict"
+        " rests on this board."
+    )
+    return Board("pretext", "Pretext tasks", intro, tables)
 
 
 @dataclass(frozen=True)
@@ -392,7 +473,7 @@ def _efficiency(records: Sequence[Record], claims: Sequence[Claim], link: Link) 
             group.title,
             [
                 {
-                    **_identity(arm),
+                    **_identity(arm, arm in old),
                     "n": len(arm.values(group.metric)),
                     f"{group.evaluation} {group.metric}": spread(arm.values(group.metric).values()),
                     "device time": duration(arm.training("device_s").values()),
@@ -408,11 +489,13 @@ def _efficiency(records: Sequence[Record], claims: Sequence[Claim], link: Link) 
                     "from": _marks(arm.origins, link),
                     "note": _note(arm),
                 }
-                for arm in group.arms
+                for arm in sorted(group.arms, key=old.__contains__)
             ],
             ("trials", "date"),
+            recipes_apart(group.arms),
         )
         for group in paid(records)
+        for old in [superseded(group.arms)]
     ]
     intro = (
         "Costs are means a pre-training; memory is the largest peak. Image passes count each picture of each epoch"
@@ -526,7 +609,9 @@ def _place(verdict: Verdict) -> str:
 
 
 def _asserted(claim: Claim, verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> Asserted:
-    reported = f"; reported numbers {', '.join(claim.references)}" if claim.references else ""
+    known = {row.id: row for row in references()}
+    told = [row.words for mark in claim.references if (row := known.get(mark))]
+    reported = f"; reported: {'; '.join(told)}" if told else ""
     elsewhere = [track for track in TRACKS if track in claim.proxies]
     also = f"; its direction also at {', '.join(elsewhere)}" if elsewhere else ""
     return Asserted(
@@ -582,6 +667,7 @@ def _board_text(board: Board, picture: str = "") -> str:
     links: list[str] = []
     for part in board.tables:
         lines += [f"## {part.title}", "", table(part.rows, part.lifted, links), ""]
+        lines += [line for under in part.under for line in (under, "")]
     return "\n".join([*lines, *(links or ([] if board.tables else [EMPTY]))])
 
 
@@ -631,6 +717,8 @@ def _index_text(content: Content) -> str:
             table(rows),
             "",
             "[Accuracy against cost](efficiency.md)",
+            "",
+            "[Pretext tasks](pretext.md): whether a location or a rotation was told, and left from right",
             "",
             f"[Claims and verdicts](claims.md): {len(claims)} claims of {len(content.papers)} papers; {tally(claims)}",
             "",

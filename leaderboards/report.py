@@ -146,7 +146,8 @@ def page(
         curves={track: [[Markup(svg) for svg in svgs] for svgs in by_arm.values()] for track, by_arm in drawn.items()},
         differences={track: _differences(track, items) for track, items in pairs.items()},
         boards=[
-            (board, [_view(part) for part in board.tables]) for board in (*content.evaluations, content.efficiency)
+            (board, [_view(part) for part in board.tables])
+            for board in (*content.evaluations, content.pretext, content.efficiency)
         ],
         papers=content.papers,
         tally=tally,
@@ -168,6 +169,7 @@ def _view(table: Table) -> dict[str, Any]:
     return {
         "title": table.title,
         "above": above,
+        "under": table.under,
         "heads": [(head, left_aligned(head)) for head in heads],
         "rows": [
             [(cell, () if isinstance(cell, str) else cell.links, sort_key(cell)) for cell in row] for row in cells

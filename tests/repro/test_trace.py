@@ -178,7 +178,7 @@ def test_compare_leaves_out_what_is_not_ours_unless_asked(tmp_path: Path, capsys
 def test_report_published_is_what_mends_drift(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In a repository of one record of its own: the command brings back what was edited, and drift names the command."""
+    """In a repository of one record: the command brings back what was edited, and drift names the command."""
     folder = tmp_path / "clone" / "leaderboards"
     (folder / "records").mkdir(parents=True)
     source = next(PUBLISHED.glob("knn-random-embedded-s0-*.json"))
