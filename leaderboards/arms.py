@@ -39,6 +39,8 @@ MAIN_METRICS: Mapping[str, tuple[str, ...]] = {
 }
 """Evaluation -> the metrics that it is known by; the first one sorts its board."""
 
+CONTROLS = ("random", "supervised")
+"""Methods that show what no pre-training, or one with labels, reaches: nothing that a method competes with."""
 ORIGINS = ("pretrain", "import")
 """Kinds of record that an arm begins with."""
 OURS = "ours"
@@ -49,6 +51,7 @@ TRUST = {
 }
 """How far a record is ours (`provenance.trust`; without it: ours). Verdicts rest on ours alone."""
 
+_SECONDS_TO_TELL = 5  # of a training: the start of a shorter one would tell
 _VIT = {(192, 12): "T", (384, 12): "S", (768, 12): "B", (1024, 24): "L", (1280, 32): "H"}
 
 
@@ -95,6 +98,11 @@ class Arm:
         return arm_name(self.method, self.variant)
 
     @property
+    def control(self) -> bool:
+        """Whether it is there to be held against, and is no method itself."""
+        return self.method in CONTROLS
+
+    @property
     def told_apart(self) -> str:
         """What a reader needs beside the name: label and, where it is not ours, trust; or ""."""
         return ", ".join(word for word in (self.label, self.trust if self.trust != OURS else "") if word)
@@ -112,15 +120,47 @@ class Arm:
         return {} if self.imported else _present(self.origins, "cost", key)
 
     @property
+    def devices(self) -> str:
+        """What its pre-trainings ran on, in words; "" where none is at hand."""
+        return ", ".join(
+            sorted({str(entry(origin, "provenance", "device") or "-") for origin in self.origins.values()})
+        )
+
+    @property
     def on_cpu(self) -> bool:
         """Whether all pre-trainings behind them ran on a CPU, so that their CPU time says something."""
         devices = [str(entry(origin, "provenance", "device") or "") for origin in self.origins.values()]
         return bool(devices) and all(device.startswith("CPU") for device in devices)
 
+    def cpu_time(self) -> dict[int, float]:
+        """CPU seconds of the pre-trainings on a CPU by seed: what other work on the machine leaves alone.
+
+        `cpu_s` and `wall_s` are of a job's last attempt and of one of its processes, `device_s` is of all of them: it
+        counts times the cores that the last attempt kept busy.
+        """
+        busy = {seed: _cores(origin) for seed, origin in self.origins.items()} if self.on_cpu else {}
+        return {seed: time * cores for seed, time in self.training("device_s").items() if (cores := busy.get(seed))}
+
+    @property
+    def cpu_share(self) -> float | None:
+        """Which part of the cores that its trainings asked for they got, 0 to 1; None on another device or unknown."""
+        shares = []
+        for origin in self.origins.values() if self.on_cpu else ():
+            threads = entry(origin, "provenance", "threads") or 1
+            cores = _cores(origin)
+            if cores and entry(origin, "cost", "wall_s") * threads >= _SECONDS_TO_TELL:
+                shares.append(cores / threads)
+        return min(1.0, sum(shares) / len(shares)) if shares else None
+
     @property
     def newest(self) -> str:
         """Date of its last record, or ""."""
         return max(str(entry(record, "provenance", "date") or "") for record in self.records.values())
+
+    @property
+    def trained(self) -> str:
+        """Date of its last pre-training, or ""."""
+        return max((str(entry(origin, "provenance", "date") or "") for origin in self.origins.values()), default="")
 
     def trials(self) -> list[int]:
         """Tuning trials spent on this arm, one entry a distinct count."""
@@ -128,19 +168,72 @@ class Arm:
         found = (entry(record, "provenance", "trials") for record in origins)
         return sorted({count for count in found if isinstance(count, int)})
 
+    @property
+    def tuned(self) -> str:
+        """The same in words, "-" where no count is recorded."""
+        return ", ".join(map(str, self.trials())) or "-"
+
+
+def _cores(origin: Record) -> float | None:
+    """The cores that a training kept busy, on average; None where the record does not say."""
+    cpu, wall = number(origin.get("cost"), "cpu_s"), number(origin.get("cost"), "wall_s")
+    return cpu / wall if cpu and wall else None
+
+
+def _flat(arm: Arm) -> dict[str, Any]:
+    """The recipe of an arm as `table.key` -> value."""
+    tables = entry(next(iter(arm.origins.values()), {}), "details", "recipe") or {}
+    return {
+        f"{table}.{key}": value
+        for table, values in tables.items()
+        if isinstance(values, Mapping)
+        for key, value in values.items()
+    }
+
 
 def unlike(a: Arm, b: Arm) -> int:
     """In how many keys that both recipes have they differ: what two arms should share, beside their setting."""
-    recipes = [
-        {
-            (table, key): value
-            for table, values in (entry(next(iter(arm.origins.values()), {}), "details", "recipe") or {}).items()
-            if isinstance(values, Mapping)
-            for key, value in values.items()
-        }
-        for arm in (a, b)
-    ]
-    return sum(recipes[0][key] != recipes[1][key] for key in recipes[0].keys() & recipes[1].keys())
+    left, right = _flat(a), _flat(b)
+    return sum(left[key] != right[key] for key in left.keys() & right.keys())
+
+
+def superseded(found: Iterable[Arm]) -> list[Arm]:
+    """The arms whose method and variant was trained again later in the same setting, by another recipe."""
+    newest: dict[Any, tuple[str, str]] = {}
+    found = list(found)
+    for arm in found:
+        key = arm.method, arm.variant, arm.setting, arm.trust
+        newest[key] = max(newest.get(key, ("", "")), (arm.trained, arm.recipe))
+    return [a for a in found if newest[a.method, a.variant, a.setting, a.trust][1] != a.recipe]
+
+
+def recipes_apart(found: Sequence[Arm]) -> list[str]:
+    """A line for every name under which recipes stand in a table that differ in more than the epochs of its column.
+
+    `Recipes of byol, the newest first: f9fbd8: pretrain.lr 0.3, ...; 718553 (superseded): pretrain.lr 0.5, ...`
+    """
+    old = superseded(found)
+    groups: dict[tuple[str, str], dict[str, Arm]] = defaultdict(dict)
+    for arm in found:
+        groups[arm.name, arm.trust].setdefault(arm.recipe, arm)
+    lines = []
+    for (name, _), by_recipe in sorted(groups.items()):
+        several = sorted(by_recipe.values(), key=lambda arm: (arm.trained, arm.recipe), reverse=True)
+        flat = {arm.recipe: _flat(arm) for arm in several}
+        keys = dict.fromkeys(key for values in flat.values() for key in values)
+        differing = [key for key in keys if len({_said(values.get(key)) for values in flat.values()}) > 1]
+        if set(differing) - {"pretrain.epochs"}:
+            parts = [
+                f"{arm.recipe[:6] or '-'}{' (superseded)' if arm in old else ''}:"
+                f" {', '.join(f'{key} {_said(flat[arm.recipe].get(key))}' for key in differing)}"
+                for arm in several
+            ]
+            lines.append(f"Recipes of {name}, the newest first: {'; '.join(parts)}.")
+    return lines
+
+
+def _said(value: object) -> str:
+    return "-" if value is None else _word(value)
 
 
 def _present(records: Mapping[int, Record], table: str, key: str) -> dict[int, float]:

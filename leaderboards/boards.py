@@ -13,9 +13,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from leaderboards.arms import MAIN_METRICS, OURS, Arm, Record, Setting, arms, entry, kind_of
-from leaderboards.claims import NO_TRACK, TRACKS, VERIFIED, Claim, tracks_of
+from leaderboards.arms import (
+    MAIN_METRICS,
+    OURS,
+    Arm,
+    Record,
+    Setting,
+    arms,
+    entry,
+    kind_of,
+    number,
+    recipes_apart,
+    superseded,
+)
+from leaderboards.claims import NO_TRACK, TRACKS, VERIFIED, Claim, references, tracks_of
 from leaderboards.curves import ABOUT, Reach, reached
+from leaderboards.pairs import no_ratio
 from leaderboards.verdicts import COMPUTE, Verdict, both
 
 Link = Callable[[Record], str]
@@ -47,7 +60,13 @@ UNITS: Mapping[str, str] = {
     **dict.fromkeys(("knn", "linear", "finetune", "reid", "reid_finetune"), "percent"),
     **dict.fromkeys(("detection", "segmentation"), "COCO average precision, 0 to 100"),
 }
-_SECONDS_TO_TELL = 5  # of a training: the start of a shorter one would tell
+PRETEXT: Mapping[str, str] = {
+    "final_location_accuracy": "location",
+    "final_location_up_down": "up or down",
+    "final_location_left_right": "left or right",
+    "final_rotation_accuracy": "rotation",
+}
+"""Metrics of pre-trainings that count right answers, and what a board calls them."""
 LEGEND = (
     "Mean ± sample standard deviation over seeds; n counts pre-trainings. Wall time and memory are those of the"
     " evaluation alone. Optimism: what choosing on the test set would have added, in points. Trials: tuning runs spent"
@@ -74,6 +93,7 @@ class Table:
     title: str
     rows: Sequence[Row]
     lifted: tuple[str, ...] = ()  # columns that become a line above the table where all rows agree
+    under: Sequence[str] = ()  # lines below the table
 
 
 @dataclass(frozen=True)
@@ -114,6 +134,7 @@ class Content:
 
     evaluations: list[Board]
     efficiency: Board
+    pretext: Board
     papers: dict[str, list[Asserted]]
     link: Link
 
@@ -144,7 +165,7 @@ def compose(records: Sequence[Record], claims: Sequence[Claim], link: Link) -> C
     for found in papers.values():
         found.sort(key=lambda item: not item.answered)  # what records say of comes first
     boards = [_evaluation(name, records, link) for name in MAIN_METRICS]
-    return Content(boards, _efficiency(records, claims, link), dict(papers), link)
+    return Content(boards, _efficiency(records, claims, link), _pretext(records, link), dict(papers), link)
 
 
 def markdown(content: Content, picture: str = "") -> dict[str, str]:
@@ -154,6 +175,7 @@ def markdown(content: Content, picture: str = "") -> dict[str, str]:
     """
     built = {f"{board.name}.md": _board_text(board) for board in content.evaluations}
     built["efficiency.md"] = _board_text(content.efficiency, picture)
+    built["pretext.md"] = _board_text(content.pretext)
     built["claims.md"] = _claims_text(content)
     built["index.md"] = _index_text(content)
     return {name: text.rstrip("\n") + "\n" for name, text in sorted(built.items())}
@@ -253,6 +275,7 @@ def table(rows: Sequence[Row], lifted: Sequence[str] = (), links: list[str] | No
 
 
 _WORDS = (
+    "test set",
     "method",
     "variant",
     "which",
@@ -290,12 +313,12 @@ def _by_scope(found: Iterable[Arm]) -> list[list[Arm]]:
     return [groups[scope] for scope in sorted(groups)]
 
 
-def _identity(arm: Arm) -> dict[str, Any]:
-    """The columns that say which arm a row is."""
+def _identity(arm: Arm, old: bool = False) -> dict[str, Any]:
+    """The columns that say which arm a row is.  old: whether its recipe has been superseded."""
     return {
         "method": arm.method,
         "variant": arm.variant or "-",
-        "which": arm.label or "-",
+        "which": ", ".join(word for word in (arm.label, "superseded" if old else "") if word) or "-",
         "trust": "-" if arm.trust == OURS else arm.trust,
         "network": arm.setting.network,
         "epochs": arm.setting.epochs if arm.setting.epochs is not None else "-",
@@ -335,26 +358,84 @@ def _evaluation(name: str, records: Sequence[Record], link: Link) -> Board:
     main = MAIN_METRICS[name]
     tables = []
     for group in _by_scope(arm for arm in arms(records, kind_of(name)) if arm.values(main[0])):
-        rows = []
-        for arm in sorted(group, key=lambda arm: _order(arm, main[0])):
+        rows, old = [], superseded(group)
+        for arm in sorted(group, key=lambda arm: (arm in old, *_order(arm, main[0]))):
             best, chosen = arm.values(f"{main[0]}_best_on_test"), arm.values(main[0])
             rows.append(
                 {
-                    **_identity(arm),
+                    **_identity(arm, arm in old),
                     "n": len(chosen),
-                    **{metric: spread(arm.values(metric).values()) for metric in (*main, *SECONDARY[name])},
+                    **{metric: spread(_told(arm, metric)) for metric in (*main, *SECONDARY[name])},
                     "optimism": spread([best[seed] - chosen[seed] for seed in chosen if seed in best]),
-                    "trials": ", ".join(map(str, arm.trials())) or "-",
+                    "trials": arm.tuned,
                     "wall time": duration(arm.costs("wall_s").values()),
                     "peak memory": peak(arm.costs),
                     "device": _devices(arm),
+                    "test set": _test_set(arm),
                     "date": _dates(arm.records),
                     "from": _marks(arm.records, link),
                     "note": _note(arm),
                 }
             )
-        tables.append(Table(scope(group[0].setting), rows, ("device", "trials", "date")))
+        lifted = ("test set", "device", "trials", "date")
+        tables.append(Table(scope(group[0].setting), rows, lifted, recipes_apart(group)))
     return Board(name, TITLES[name], f"{', '.join(main)}: {UNITS[name]}. {LEGEND}", tables)
+
+
+def _told(arm: Arm, metric: str) -> list[float]:
+    """The values of a metric that say something: fewer than five neighbours name fewer than five classes."""
+    nearest = (number(record.get("details"), "k") for record in arm.records.values())
+    if metric == "top5" and any(k is not None and k < 5 for k in nearest):
+        return []
+    return list(arm.values(metric).values())
+
+
+_TEST_SETS = (  # where the details of a record say how large its test set was
+    (("val", "pictures"), "pictures"),
+    (("val", "instances"), "objects"),
+    (("n_query",), "queries"),
+    (("n_gallery",), "gallery pictures"),
+    (("n_test",), "pictures"),
+)
+
+
+def _test_set(arm: Arm) -> str:
+    """How much a number of this arm was measured on: `57 pictures, 517 objects`."""
+    sizes = {
+        ", ".join(f"{size:,} {what}" for path, what in _TEST_SETS if (size := entry(record, "details", *path)))
+        for record in arm.records.values()
+    }
+    return " or ".join(sorted(sizes - {""})) or "-"
+
+
+def _pretext(records: Sequence[Record], link: Link) -> Board:
+    """What the networks learnt of the tasks that their methods made up, where a task has right answers."""
+    tables = []
+    known = [arm for arm in arms(records, "pretrain") if any(arm.values(metric) for metric in PRETEXT)]
+    for group in _by_scope(known):
+        rows, old = [], superseded(group)
+        for arm in sorted(group, key=lambda arm: (arm in old, arm.name, str(arm.setting), arm.label)):
+            shown = {words: spread(arm.values(metric).values(), 1) for metric, words in PRETEXT.items()}
+            rows.append(
+                {
+                    **_identity(arm, arm in old),
+                    "n": len(arm.records),
+                    **shown,
+                    "trials": arm.tuned,
+                    "date": _dates(arm.records),
+                    "from": _marks(arm.records, link),
+                    "note": _note(arm),
+                }
+            )
+        tables.append(Table(scope(group[0].setting), rows, ("trials", "date"), recipes_apart(group)))
+    intro = (
+        "Right answers in percent over the last batch of training pictures that was logged, mean ± sample standard"
+        " deviation over seeds; n counts pre-trainings. By chance location is 25 (of four places), up or down and left"
+        " or right 50 each, rotation 25 (of four angles). GLNet's pictures are mirrored at random before they are cut,"
+        " which leaves nothing that tells left from right where they are symmetric; glnet:no_flip's are not. No verdict"
+        " rests on this board."
+    )
+    return Board("pretext", "Pretext tasks", intro, tables)
 
 
 @dataclass(frozen=True)
@@ -392,48 +473,46 @@ def _efficiency(records: Sequence[Record], claims: Sequence[Claim], link: Link) 
             group.title,
             [
                 {
-                    **_identity(arm),
+                    **_identity(arm, arm in old),
                     "n": len(arm.values(group.metric)),
                     f"{group.evaluation} {group.metric}": spread(arm.values(group.metric).values()),
                     "device time": duration(arm.training("device_s").values()),
                     "wall time": duration(arm.training("wall_s").values()),
+                    "CPU time": duration(arm.cpu_time().values()),
                     "CPU share": _cpu_share(arm),
                     "updates": count(arm.training("updates").values()),
                     "image passes": count(arm.training("image_passes").values()),
                     "TFLOP": count(arm.training("flops").values(), unit=1e12, digits=1),
                     "peak memory": peak(arm.training),
-                    "trials": ", ".join(map(str, arm.trials())) or "-",
+                    "trials": arm.tuned,
                     "date": _dates(arm.origins),
                     "from": _marks(arm.origins, link),
                     "note": _note(arm),
                 }
-                for arm in group.arms
+                for arm in sorted(group.arms, key=old.__contains__)
             ],
             ("trials", "date"),
+            recipes_apart(group.arms),
         )
         for group in paid(records)
+        for old in [superseded(group.arms)]
     ]
     intro = (
         "Costs are means a pre-training; memory is the largest peak. Image passes count each picture of each epoch"
-        " once; TFLOP are of the whole pre-training. A table holds one device, so that times may be compared; where the"
-        " CPU share is below 100 %, other work had the rest of the cores, and times are longer for it. Trials:"
+        " once; TFLOP are of the whole pre-training. A table holds one device. Where the"
+        " CPU share is below 100 %, other work had the rest of the cores, and device and wall time are longer for it;"
+        " CPU time is without that, and is the time to compare. Trials:"
         " tuning runs spent on the arm, which the costs do not hold."
     )
     races = _races(reached(claims, records), link)
     if races:
-        intro += f" The last tables say what a method needs to get as far as its claims' baselines end. {ABOUT}"
+        intro += " The last tables say what a method needs to get as far as its claims' baselines end,"
+        intro += f" both of as many epochs and tuning trials. {ABOUT}"
     return Board("efficiency", "Accuracy against cost of pre-training", intro, [*tables, *races])
 
 
 def _cpu_share(arm: Arm) -> str:
-    """Which part of the cores that its trainings asked for they got: CPU time of wall time; "-" on another device."""
-    shares = []
-    for record in arm.origins.values() if arm.on_cpu else ():
-        cost = record["cost"]
-        wanted = cost.get("wall_s", 0) * (entry(record, "provenance", "threads") or 1)
-        if cost.get("cpu_s") and wanted >= _SECONDS_TO_TELL:
-            shares.append(cost["cpu_s"] / wanted)
-    return f"{100 * min(1.0, statistics.fmean(shares)):.0f} %" if shares else "-"
+    return "-" if arm.cpu_share is None else f"{100 * arm.cpu_share:.0f} %"
 
 
 def _races(found: Sequence[Reach], link: Link) -> list[Table]:
@@ -441,26 +520,31 @@ def _races(found: Sequence[Reach], link: Link) -> list[Table]:
     groups: dict[Any, list[Row]] = defaultdict(list)
     for item in found:
         there, where = item.there, item.ours.setting
+        hindered = no_ratio(item.ours, item.theirs)
         row = {
             "method": item.ours.name,
             "baseline": item.theirs.name,
-            "epochs": " and ".join(str(arm.setting.epochs or "-") for arm in (item.ours, item.theirs)),
+            "epochs": item.ours.setting.epochs or "-",
+            "trials": item.ours.tuned,
             "n": len(item.seeds),
             "baseline ends at": f"{item.target.top1:.2f}",
             "method ends at": f"{item.last.top1:.2f}",
-            "as good after": f"{there.epochs:.1f} epochs" if there else "never",
+            "as good after": f"{there.epochs:.1f} epochs" if there else "never" if item.risen else "no race",
             "device time": duration([there.device_s]) if there else "-",
-            "of the baseline's time": _share(there.device_s if there else None, item.target.device_s)
-            if item.device
-            else "-",
+            "of the baseline's time": "-"
+            if hindered
+            else _share(there.device_s if there else None, item.target.device_s),
             "TFLOP": count([there.flops], unit=1e12, digits=1) if there else "-",
             "of the baseline's TFLOP": _share(there.flops if there else None, item.target.flops),
-            "device": item.device or "differs",
             "from": _marks({seed: item.ours.records[seed] for seed in item.seeds}, link),
             "against": _marks({seed: item.theirs.records[seed] for seed in item.seeds}, link),
+            "note": "; ".join(
+                word for word in ("" if item.risen else "one began as good as the baseline ends", hindered) if word
+            )
+            or "-",
         }
         groups[where.scope, f"As good as the baseline in k-NN on training pictures, {scope(where)}"].append(row)
-    return [Table(title, rows, ("device",)) for (_, title), rows in groups.items()]
+    return [Table(title, rows) for (_, title), rows in groups.items()]
 
 
 def _share(part: float | None, whole: float) -> str:
@@ -525,7 +609,9 @@ def _place(verdict: Verdict) -> str:
 
 
 def _asserted(claim: Claim, verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> Asserted:
-    reported = f"; reported numbers {', '.join(claim.references)}" if claim.references else ""
+    known = {row.id: row for row in references()}
+    told = [row.words for mark in claim.references if (row := known.get(mark))]
+    reported = f"; reported: {'; '.join(told)}" if told else ""
     elsewhere = [track for track in TRACKS if track in claim.proxies]
     also = f"; its direction also at {', '.join(elsewhere)}" if elsewhere else ""
     return Asserted(
@@ -577,10 +663,11 @@ def overview(content: Content) -> list[tuple[Board, int, int, str]]:
 def _board_text(board: Board, picture: str = "") -> str:
     lines = [HEADER, f"# {board.title}", "", board.intro, ""]
     if board.tables and picture:
-        lines += [f"![Accuracy against device time of pre-training]({picture})", ""]
+        lines += [f"![Accuracy against time of pre-training]({picture})", ""]
     links: list[str] = []
     for part in board.tables:
         lines += [f"## {part.title}", "", table(part.rows, part.lifted, links), ""]
+        lines += [line for under in part.under for line in (under, "")]
     return "\n".join([*lines, *(links or ([] if board.tables else [EMPTY]))])
 
 
@@ -630,6 +717,8 @@ def _index_text(content: Content) -> str:
             table(rows),
             "",
             "[Accuracy against cost](efficiency.md)",
+            "",
+            "[Pretext tasks](pretext.md): whether a location or a rotation was told, and left from right",
             "",
             f"[Claims and verdicts](claims.md): {len(claims)} claims of {len(content.papers)} papers; {tally(claims)}",
             "",

@@ -16,6 +16,7 @@ import io
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -124,6 +125,11 @@ class Reference:
     verified: str
     conflicts: tuple[str, ...]  # rows that report another value for the same
 
+    @property
+    def words(self) -> str:
+        """`r001 glnet linear top1 70.5 %, its source`."""
+        return f"{self.id} {self.method} {self.evaluation} {self.metric} {self.value:g} {self.unit}, {self.source}"
+
 
 def arm_name(method: str, variant: str) -> str:
     """`aps` or `aps:flip_aware`."""
@@ -160,6 +166,7 @@ def load(folder: Path | None = None) -> list[Claim]:
     return list(found.values())
 
 
+@cache
 def references() -> list[Reference]:
     """The rows of references.csv."""
     text = files("leaderboards").joinpath("references.csv").read_text(encoding="utf-8")

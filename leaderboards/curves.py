@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from leaderboards.arms import OURS, Arm, Record, arms, entry, number
 from leaderboards.claims import Claim
-from leaderboards.pairs import fullest, named
+from leaderboards.pairs import apart, fairest, named
 
 MONITOR = "k-NN on training pictures (%)"
 """What the monitor's values are called wherever they are shown."""
@@ -97,34 +97,31 @@ class Reach:
     ours: Arm
     theirs: Arm
     seeds: list[int]
-    there: Look | None  # where the method first is as good as the baseline's end; None: never
+    there: Look | None  # where the method first is as good as the baseline's end; None: never, or no race
     last: Look  # the method's end
     target: Look  # the baseline's end
-    device: str  # what both were trained on, or "" where that differs
+    risen: bool  # whether the baseline ends above where both began; else nothing is there to be reached
 
 
 def reached(claims: Sequence[Claim], records: Sequence[Record]) -> list[Reach]:
     """Of every method and baseline that a claim names, were they watched on the same pictures.
 
-    Only records of our own count.
+    Only records of our own count, and only pairs that are fair (`pairs.apart`): a schedule decays with its length, so
+    that a part of a longer one is no shorter one.
     """
     known = [arm for arm in watched(records) if arm.trust == OURS]
     found = []
     for scope in dict.fromkeys(arm.setting.scope for arm in known):
         here = [arm for arm in known if arm.setting.scope == scope]
         for ours, theirs in named(claims):
-            pair = fullest([a for a in here if a.name == ours], [a for a in here if a.name == theirs], by_seed)
-            if pair is None:
+            pair = fairest([a for a in here if a.name == ours], [a for a in here if a.name == theirs], by_seed)
+            if pair is None or apart(*pair):
                 continue
             left, right = (by_seed(arm) for arm in pair)
             seeds = sorted(left.keys() & right.keys())
             own, other = (average([curves[seed] for seed in seeds]) for curves in (left, right))
             if own and other:
-                where = reaching(own, other[-1].top1)
-                found.append(Reach(*pair, seeds, where, own[-1], other[-1], _device(pair, seeds)))
+                risen = other[-1].top1 > max(own[0].top1, other[0].top1)
+                where = reaching(own, other[-1].top1) if risen else None
+                found.append(Reach(*pair, seeds, where, own[-1], other[-1], risen))
     return found
-
-
-def _device(pair: tuple[Arm, Arm], seeds: Sequence[int]) -> str:
-    machines = {str(entry(arm.records[seed], "provenance", "device") or "-") for arm in pair for seed in seeds}
-    return machines.pop() if len(machines) == 1 else ""

@@ -11,6 +11,8 @@ from leaderboards.arms import MAIN_METRICS, OURS, Arm, Record, arms, kind_of, un
 from leaderboards.claims import TRACKS, Claim
 from leaderboards.statistics import Mean, paired
 
+SAME_LOAD = 0.1  # CPU shares of trainings whose times may be compared differ by no more
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -49,6 +51,11 @@ class Difference:
         return f"{self.ours.name} − {self.theirs.name}, {self.evaluation} {self.metric}"
 
     @property
+    def apart(self) -> list[str]:
+        """What makes the two arms unlike, so that the difference is not the methods' alone."""
+        return apart(self.ours, self.theirs)
+
+    @property
     def interval(self) -> str:
         """`+0.12 to +3.40; variance pooled over 13 arms, 24 degrees of freedom`, or "" without a mean."""
         return f"{self.low:+.2f} to {self.high:+.2f}; {self.mean.how}" if self.mean else ""
@@ -66,26 +73,59 @@ def named(claims: Sequence[Claim]) -> list[tuple[str, str]]:
     return sorted({(claim.arm, claim.baseline_arm) for claim in claims if claim.baseline})
 
 
-def fullest(
+def apart(a: Arm, b: Arm) -> list[str]:
+    """In what two arms of one table are unlike that a fair comparison has alike, in words; nothing where they are fair.
+
+    `epochs 4 against 8`, `trials 3 against 7`; and what is flagged of either.
+    """
+
+    def words(arm: Arm) -> dict[str, str]:
+        found = {key: getattr(arm.setting, key) for key in ("network", "epochs", "batch")}
+        return {key: "-" if value is None else str(value) for key, value in found.items()} | {"trials": arm.tuned}
+
+    left, right = words(a), words(b)
+    unequal = [f"{key} {left[key]} against {right[key]}" for key in left if left[key] != right[key]]
+    return unequal + [f"{arm.name}: {arm.flag}" for arm in (a, b) if arm.flag]
+
+
+def no_ratio(a: Arm, b: Arm) -> str:
+    """Why times of the two arms' pre-trainings may not be divided by each other, or "": other devices or other loads.
+
+    Where one of two on a CPU had less of it, its times are longer for that. Their CPU times compare all the same.
+    """
+    if a.on_cpu != b.on_cpu or a.devices != b.devices:
+        return f"trained on {a.devices} and {b.devices}"
+    left, right = a.cpu_share, b.cpu_share
+    if left is right or (left is not None and right is not None and abs(left - right) <= SAME_LOAD):
+        return ""
+    words = ("unknown" if share is None else f"{100 * share:.0f} %" for share in (left, right))
+    return f"CPU share {' against '.join(words)}"
+
+
+def fairest(
     ours: Iterable[Arm], theirs: Iterable[Arm], read: Callable[[Arm], Mapping[int, Any]]
 ) -> tuple[Arm, Arm] | None:
-    """The two arms of one table with the most seeds in common.
+    """The two arms of one table that may best be held against each other, chosen as for a verdict.
 
-    Of equals those of equal epochs, then those of the likest recipes, then the newest.
+    Those of one setting, tuned as often and without a flag, before all that there may be more of; then the most seeds
+    in common, the likest recipes, the longest schedule, the newest records: never by the values. What then still sets
+    them apart, `apart` says. None where no two of them share a seed.
 
     read: what is to be compared of an arm, by seed.
     """
     others = list(theirs)
-    pairs = [(a, b) for a in ours for b in others if a.setting.scope == b.setting.scope]
 
-    def shared(pair: tuple[Arm, Arm]) -> tuple[int, bool, int, str, str]:
+    def shared(pair: tuple[Arm, Arm]) -> int:
+        return len(read(pair[0]).keys() & read(pair[1]).keys())
+
+    def preference(pair: tuple[Arm, Arm]) -> tuple[bool, bool, bool, int, int, int, str, str]:
         a, b = pair
-        seeds = read(a).keys() & read(b).keys()
-        alike = a.setting == b.setting, -unlike(a, b)
-        return len(seeds), *alike, min(a.newest, b.newest), f"{a.label}{b.label}"
+        fair = a.setting == b.setting, a.trials() == b.trials(), not (a.flag or b.flag)
+        longest = a.setting.epochs or 0
+        return *fair, shared(pair), -unlike(a, b), longest, min(a.newest, b.newest), f"{a.label}{b.label}"
 
-    best = max(pairs, key=shared, default=None)
-    return best if best and shared(best)[0] else None
+    pairs = [(a, b) for a in ours for b in others if a is not b and a.setting.scope == b.setting.scope]
+    return max(filter(shared, pairs), key=preference, default=None)
 
 
 def difference(evaluation: str, metric: str, pair: tuple[Arm, Arm], every: Iterable[Arm]) -> Difference | None:
@@ -109,7 +149,7 @@ def difference(evaluation: str, metric: str, pair: tuple[Arm, Arm], every: Itera
 def claimed(claims: Sequence[Claim], records: Sequence[Record]) -> dict[str, list[Difference]]:
     """By track, every method against the baselines that its claims name, in every evaluation that both have.
 
-    Only records of our own count.
+    Only records of our own count. A pair may be unlike: `apart`.
     """
     found: dict[str, list[Difference]] = {}
     for track in TRACKS:
@@ -122,7 +162,7 @@ def claimed(claims: Sequence[Claim], records: Sequence[Record]) -> dict[str, lis
             for evaluation, metrics in MAIN_METRICS.items():
                 every = known[evaluation]
                 left, right = ([arm for arm in every if arm.name == name] for name in (ours, theirs))
-                pair = fullest(left, right, methodcaller("values", metrics[0]))
+                pair = fairest(left, right, methodcaller("values", metrics[0]))
                 shown = [difference(evaluation, metric, pair, every) for metric in metrics] if pair else []
                 found.setdefault(track, []).extend(item for item in shown if item)
     return {track: items for track, items in found.items() if items}

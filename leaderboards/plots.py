@@ -69,6 +69,7 @@ _SHAPES: tuple[tuple[tuple[float, float], ...], ...] = (
     ((-1.15, 0), (0.85, 1.05), (0.85, -1.05)),
 )
 
+_FRONT = "front: no method is cheaper and better; controls are not in it"
 _HOLLOW = len(_SHAPES) * len(_COLOURS)  # the first shape and colour again, hollow
 
 
@@ -81,13 +82,13 @@ class Curve:
 
 
 def efficiency_sheet(records: Sequence[Record]) -> str:
-    """Accuracy against device time of pre-training as one SVG file, a panel for each table of the efficiency board.
+    """Accuracy against time of pre-training as one SVG file, a panel for each table of the efficiency board.
 
     records: plain dicts of all kinds.
     """
     groups = paid(records)
     known = names(groups)
-    drawn = [panel for group in groups if (panel := efficiency(group, "device_s", known))]
+    drawn = [panel for group in groups if (panel := efficiency(group, prices(group)[0], known))]
     y, parts = 0.0, list[str]()
     for row in (drawn[i : i + 2] for i in range(0, len(drawn), 2)):
         parts += [_moved(panel, column * (_WIDTH + 20), y) for column, panel in enumerate(row)]
@@ -102,8 +103,18 @@ def efficiency_sheet(records: Sequence[Record]) -> str:
 
 COSTS = {
     "device_s": (60.0, "device time of pre-training (minutes)"),
+    "cpu_s": (60.0, "CPU time of pre-training (minutes)"),
     "flops": (1e12, "operations of pre-training (TFLOP)"),
 }
+
+
+def prices(group: Paid) -> tuple[str, str]:
+    """What the accuracies of a table are drawn against, of `COSTS`: time, and operations.
+
+    On a CPU it is CPU time where any arm has it, as other work on the machine makes the time that passes longer. An
+    arm without it is not drawn.
+    """
+    return "cpu_s" if any(arm.cpu_time() for arm in group.arms) else "device_s", "flops"
 
 
 def names(groups: Iterable[Paid]) -> list[str]:
@@ -112,16 +123,16 @@ def names(groups: Iterable[Paid]) -> list[str]:
 
 
 def efficiency(group: Paid, cost: str, known: Sequence[str]) -> str:
-    """Accuracy of arms against `cost` ("device_s" or "flops") of their pre-trainings, with the Pareto front.
+    """Accuracy of arms against `cost` (of `COSTS`) of their pre-trainings, with the Pareto front.
 
     "" where fewer than two arms have that cost. Bars are sample standard deviations over seeds. An arm that is not ours
-    is no part of the front. known: what `names` gives.
+    is no part of the front, and neither is a control (`arms.CONTROLS`). known: what `names` gives.
     """
     unit, label = COSTS[cost]
     found = [
         (name, arm, statistics.fmean(costs.values()) / unit, list(arm.values(group.metric).values()))
         for name, arm in sorted(zip(called(group.arms), group.arms, strict=True), key=lambda pair: pair[0])
-        if (costs := arm.training(cost))
+        if (costs := arm.cpu_time() if cost == "cpu_s" else arm.training(cost))
     ]
     if len(found) < 2:
         return ""
@@ -131,7 +142,7 @@ def efficiency(group: Paid, cost: str, known: Sequence[str]) -> str:
     high = max(mean + sd for mean, sd in zip(means, reach, strict=True))
     here = [name for name, *_ in found]
     styles = [known.index(name) for name in here]
-    legend, below = _legend(here, "front: no arm is both cheaper and better")
+    legend, below = _legend(here, _FRONT)
     title, _, where = group.title.partition(", ")
     what = "AP" if "AP" in group.metric and group.metric != "mAP" else "%"
     axes = _Axes(
@@ -143,9 +154,11 @@ def efficiency(group: Paid, cost: str, known: Sequence[str]) -> str:
         height=230,
         below=below,
     )
-    own = [(x, mean) for (_, arm, x, _), mean in zip(found, means, strict=True) if arm.trust == OURS]
+    rivals = [
+        (x, mean) for (_, arm, x, _), mean in zip(found, means, strict=True) if arm.trust == OURS and not arm.control
+    ]
     steps: list[tuple[float, float]] = []
-    for x, y in front(own):
+    for x, y in front(rivals):
         steps += ([(x, steps[-1][1])] if steps else []) + [(x, y)]
     drawn = [axes.path(steps, "line front")]
     for style, (name, _, x, values), mean, sd in zip(styles, found, means, reach, strict=True):
@@ -157,7 +170,7 @@ def efficiency(group: Paid, cost: str, known: Sequence[str]) -> str:
     keys = [_mark(x, y - 4, style) for style, (x, y) in zip(styles, legend, strict=False)]
     x, y = legend[-1]
     keys.append(f'<path class="line front" d="M{x - 8:.1f} {y - 4:.1f}H{x + 8:.1f}"/>')
-    return axes.drawing([*drawn, *axes.under_plot(keys, legend, [*here, "front: no arm is both cheaper and better"])])
+    return axes.drawing([*drawn, *axes.under_plot(keys, legend, [*here, _FRONT])])
 
 
 def front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -210,7 +223,7 @@ def _thinned(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, flo
     return points if step == 1 else [*points[:-1:step], points[-1]]
 
 
-MONITOR_AXES = {"epochs": (1.0, "epochs"), **COSTS}
+MONITOR_AXES = {"epochs": (1.0, "epochs"), "device_s": COSTS["device_s"], "flops": COSTS["flops"]}
 
 
 def monitor(title: str, under: str, axis: str, found: Sequence[tuple[str, Arm]], known: Sequence[str]) -> str:

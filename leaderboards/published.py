@@ -14,6 +14,7 @@ from leaderboards import claims, report
 FOLDER = Path(__file__).parent
 PROTOCOLS = "protocols.json"
 """File beside the boards: the named protocols as they stand, so that a table can say what its own differs in."""
+_AGAIN = "write the boards anew with python -m repro report --published"
 LARGEST = 2_000_000
 """Bytes: a larger report is published without its pictures, one that still is larger not at all."""
 
@@ -45,10 +46,10 @@ def drift(folder: Path = FOLDER) -> list[str]:
     faults = []
     for name, text in built.items():
         if _text(folder / name) is None:
-            faults.append(f"{name} is missing; rebuild the boards")
+            faults.append(f"{name} is missing; {_AGAIN}")
         elif _text(folder / name) != text:
-            faults.append(f"{name} differs from what the records give; rebuild the boards, never edit them")
-    return faults + [f"{path.name} comes from no record; remove it" for path in _strangers(folder, built)]
+            faults.append(f"{name} differs from what the records give; {_AGAIN}, never edit it")
+    return faults + [f"{path.name} comes from no record; {_AGAIN}" for path in _strangers(folder, built)]
 
 
 def _text(path: Path) -> str | None:

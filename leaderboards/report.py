@@ -40,7 +40,7 @@ from leaderboards.boards import (
 )
 from leaderboards.claims import Claim, arm_name
 from leaderboards.curves import ABOUT, watched
-from leaderboards.pairs import Difference, claimed
+from leaderboards.pairs import Difference, claimed, no_ratio
 
 History = Sequence[Mapping[str, Any]]
 Pictures = Mapping[str, str]
@@ -139,14 +139,15 @@ def page(
         efficiency=[
             (group.title, svgs)
             for group in groups
-            if (svgs := [Markup(svg) for cost in plots.COSTS if (svg := plots.efficiency(group, cost, known))])
+            if (svgs := [Markup(svg) for cost in plots.prices(group) if (svg := plots.efficiency(group, cost, known))])
         ],
         monitor_about=ABOUT,
         monitors=_monitors(seen, known),
         curves={track: [[Markup(svg) for svg in svgs] for svgs in by_arm.values()] for track, by_arm in drawn.items()},
         differences={track: _differences(track, items) for track, items in pairs.items()},
         boards=[
-            (board, [_view(part) for part in board.tables]) for board in (*content.evaluations, content.efficiency)
+            (board, [_view(part) for part in board.tables])
+            for board in (*content.evaluations, content.pretext, content.efficiency)
         ],
         papers=content.papers,
         tally=tally,
@@ -168,6 +169,7 @@ def _view(table: Table) -> dict[str, Any]:
     return {
         "title": table.title,
         "above": above,
+        "under": table.under,
         "heads": [(head, left_aligned(head)) for head in heads],
         "rows": [
             [(cell, () if isinstance(cell, str) else cell.links, sort_key(cell)) for cell in row] for row in cells
@@ -185,17 +187,26 @@ def sort_key(cell: str | Marks) -> str:
     return f"{float(match[1].replace(',', '').replace('−', '-')) * _UNITS.get(match[2] or '', 1.0):.10g}"
 
 
-def _differences(track: str, found: Sequence[Difference]) -> tuple[Any, dict[str, Any]]:
-    """The drawing of one track's differences, and the same as a table."""
+def _differences(track: str, every: Sequence[Difference]) -> tuple[Any, dict[str, Any] | None, list[str]]:
+    """The drawing of one track's differences, the same as a table, and what is not compared, as the arms are unlike."""
     from markupsafe import Markup
 
+    found = [item for item in every if not item.apart]
+    unlike = [
+        f"{item.ours.name} and {item.theirs.name} in {item.evaluation}: {'; '.join(item.apart)}"
+        for item in every
+        if item.apart
+    ]
+    if not found:
+        return "", None, list(dict.fromkeys(unlike))
     rows: list[Row] = [
         {
             "method": item.ours.name,
             "baseline": item.theirs.name,
             "evaluation": f"{item.evaluation} {item.metric}",
             "network": item.ours.setting.network,
-            "epochs": " and ".join(dict.fromkeys(str(arm.setting.epochs or "-") for arm in (item.ours, item.theirs))),
+            "epochs": item.ours.setting.epochs or "-",
+            "trials": item.ours.tuned,
             "n": len(item.seeds),
             "difference": f"{item.mean.value if item.mean else next(iter(item.by_seed.values())):+.2f}",
             "95 % interval": f"{item.low:+.2f} to {item.high:+.2f}" if item.mean else "none: one pair",
@@ -203,7 +214,8 @@ def _differences(track: str, found: Sequence[Difference]) -> tuple[Any, dict[str
         }
         for item in found
     ]
-    return Markup(plots.differences(f"{track}: methods against their claims' baselines", found)), _view(Table("", rows))
+    svg = plots.differences(f"{track}: methods against their claims' baselines", found)
+    return Markup(svg), _view(Table("", rows)), list(dict.fromkeys(unlike))
 
 
 # --------------------------------------------------------------------------------------------------------------- curves
@@ -245,15 +257,26 @@ def _curves(records: Sequence[Record], found: Sequence[tuple[Record, History]]) 
 
 
 def _monitors(seen: Sequence[Arm], known: Sequence[str]) -> list[tuple[str, list[Any]]]:
-    """Drawings of the k-NN monitor by track and pictures, one for each thing that it can be held against."""
+    """Drawings of the k-NN monitor by track and pictures, one for each thing that it can be held against.
+
+    Device time is none of these where the arms had other devices or other parts of one.
+    """
     from markupsafe import Markup
 
-    axes = plots.MONITOR_AXES
     groups: dict[Any, list[tuple[str, Arm]]] = defaultdict(list)
     for name, arm in zip(called(seen), seen, strict=True):
         groups[arm.setting.scope, scope(arm.setting)].append((name, arm))
+
+    def axes(found: Sequence[tuple[str, Arm]]) -> list[str]:
+        first = found[0][1]
+        timed = not any(no_ratio(first, arm) for _, arm in found)
+        return [axis for axis in plots.MONITOR_AXES if axis != "device_s" or timed]
+
     return [
-        (where, [Markup(plots.monitor("k-NN monitor, no test score", where, axis, found, known)) for axis in axes])
+        (
+            where,
+            [Markup(plots.monitor("k-NN monitor, no test score", where, axis, found, known)) for axis in axes(found)],
+        )
         for (_, where), found in groups.items()
     ]
 

@@ -85,12 +85,13 @@ def explain(settings: Settings, name: str) -> str:
     ]
     lines = [f"passed over: {fault}" for fault in faults]
     lines += [f"{claim.id}: {claim.statement}", "", *_listed(conditions)]
-    reported = [row for row in asserted.references() if row.id in claim.references]
+    rows = {row.id: row for row in asserted.references()}
+    reported = [row for row in rows.values() if row.id in claim.references]
     if reported:
         lines += ["", "reported numbers"]
         for row in reported:
-            others = f"; others report otherwise: {' '.join(row.conflicts)}" if row.conflicts else ""
-            lines.append(f"  {row.id} {row.method} {row.metric} {row.value:g} {row.unit}, {row.source}{others}")
+            lines.append(f"  {row.words}")
+            lines += [f"    reported otherwise: {rows[mark].words}" for mark in row.conflicts]
     against = f" and {claim.baseline_arm}" if claim.baseline else ""
     what = "pre-trainings" if claim.kind == "number" else "pairs of pre-trainings with the same seed"
     unit = "of the ratio" if claim.evaluation == "cost" else "points"

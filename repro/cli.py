@@ -250,14 +250,18 @@ def build_parser() -> argparse.ArgumentParser:
     _workspace_options(verb)
 
     verb = verbs.add_parser("compare", help="two arms seed by seed, with mean differences and their intervals")
-    verb.add_argument("arms", nargs=2, metavar="ARM", help="NAME or NAME:VARIANT")
+    verb.add_argument(
+        "arms", nargs=2, metavar="ARM", help="NAME or NAME:VARIANT, with @EPOCHS or @RECIPE to choose: byol@15"
+    )
     verb.add_argument("--track", default="embedded", metavar="NAME", help="embedded (default), mini, cifar, ...")
+    verb.add_argument("--trust", nargs="+", default=[], metavar="NAME", help="also of author, self-reported records")
     _workspace_options(verb)
 
     verb = verbs.add_parser("verify", help="check all records and that the published boards are what theirs give")
     _workspace_options(verb)
 
     verb = verbs.add_parser("report", help="write boards and report anew from the records")
+    verb.add_argument("--published", action="store_true", help="the repository's, from leaderboards/records alone")
     _workspace_options(verb)
 
     verb = verbs.add_parser("records", help="records as CSV, Parquet, LaTeX or model-index; records from elsewhere")
@@ -439,7 +443,7 @@ def _dispatch(options: argparse.Namespace) -> int:
         case "compare":
             from repro import trace
 
-            print(trace.compare(options.arms[0], options.arms[1], options.track, _settings(options)))
+            print(trace.compare(options.arms[0], options.arms[1], options.track, _settings(options), options.trust))
         case "verify":
             from repro import trace
 
@@ -449,7 +453,7 @@ def _dispatch(options: argparse.Namespace) -> int:
         case "report":
             from repro import publish
 
-            print(publish.report(_settings(options)))
+            print(publish.report_published() if options.published else publish.report(_settings(options)))
         case "records":
             print(_records(options))
         case "publish":

@@ -97,11 +97,22 @@ def report(settings: Settings) -> str:
     return "\n".join([*lines, f"to look at in a browser: {place.boards / page.FILE}"])
 
 
+def report_published() -> str:
+    """Write the repository's boards anew from the records that it holds; returns what to print."""
+    folder = _repository("report --published")
+    return f"boards of {folder / 'records'} written to {folder}; changed: {_names(rebuild())}"
+
+
+def _repository(verb: str) -> Path:
+    """The folder of the published boards, where they are part of a repository."""
+    if not (published.FOLDER.parent / ".git").exists():
+        raise UserError(f"{verb} changes the repository, and {published.FOLDER.parent} is none; run it in a clone")
+    return published.FOLDER
+
+
 def publish(settings: Settings, methods: Sequence[str] | None, track: str | None) -> str:
     """Copy records into `leaderboards/records/` and rebuild the repository's boards."""
-    target = published.FOLDER
-    if not (target.parent / ".git").exists():
-        raise UserError(f"publish changes the repository, and {target.parent} is none; run it in a clone")
+    target = _repository("publish")
     place = Workspace(settings.workspace)
     found, faults = records.read_all(place.records)
     chosen = choose(found, methods, track)
@@ -126,7 +137,7 @@ def rebuild() -> list[Path]:
     """Write the named protocols as they stand, and the repository's boards; returns the boards that changed."""
     text = json.dumps(named_protocols(), indent=1, ensure_ascii=False) + "\n"
     records.write_atomic(published.FOLDER / published.PROTOCOLS, text)
-    return published.rebuild()
+    return published.rebuild(published.FOLDER)
 
 
 def named_protocols() -> dict[str, dict[str, dict[str, Any]]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from operator import methodcaller
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from eval import protocols, scores
 from leaderboards import published
 from leaderboards.arms import MAIN_METRICS, OURS, TRUST, Arm, arms, entry, kind_of, origin_of, trust_of
 from leaderboards.curves import Curve, at_epoch, by_seed, watched
-from leaderboards.pairs import Difference, difference, fullest
+from leaderboards.pairs import Difference, apart, difference, fairest, no_ratio
 from leaderboards.statistics import paired
 from repro import recipes, records, show, tracks
 from repro.errors import UserError, unknown
@@ -245,49 +246,112 @@ def _faults(record: Record, folder: Path, marks: set[str]) -> list[str]:
 # -------------------------------------------------------------------------------------------------------------- compare
 
 
-def compare(first: str, second: str, track: str, settings: Settings) -> str:
-    """Two arms seed by seed in every evaluation that both have, with the mean difference and its 95 % interval."""
-    found = [record for record in everything(settings)[0] if record["track"] == track]
-    known = {_arm(record) for record in found}
-    for name in (first, second):
-        if name not in known:
-            raise unknown(f"arm with records at {track}:", name, known or ["(there is none)"])
-    rows: list[list[str]] = []
-    costs: list[list[str]] = []
-    apart: list[str] = []
-    for evaluation, metrics in MAIN_METRICS.items():
-        every = arms(found, kind_of(evaluation))
-        pair = fullest(
-            [a for a in every if a.name == first],
-            [a for a in every if a.name == second],
-            methodcaller("values", metrics[0]),
+_CHOICE = "after @ stands a number of epochs, or a recipe's hash from its sixth letter on"
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """An arm as people name it: `byol`, `byol@15` (epochs), `byol@f9fbd8` (recipe)."""
+
+    words: str
+    name: str
+    epochs: int | None = None
+    recipe: str = ""
+
+    @staticmethod
+    def of(words: str) -> _Choice:
+        name, at, which = words.partition("@")
+        if at and len(which) >= 6:
+            return _Choice(words, name, recipe=which)
+        if at and not which.isdecimal():
+            raise UserError(f"{words}: {_CHOICE}")
+        return _Choice(words, name, epochs=int(which) if at else None)
+
+    def fits(self, arm: Arm) -> bool:
+        return (
+            arm.name == self.name and self.epochs in (None, arm.setting.epochs) and arm.recipe.startswith(self.recipe)
         )
+
+    def require(self, known: Sequence[Arm], track: str) -> None:
+        """Raises UserError where no arm fits."""
+        if self.name not in {arm.name for arm in known}:
+            raise unknown(
+                f"arm with records at {track}:", self.name, {arm.name for arm in known} or ["(there is none)"]
+            )
+        if not any(map(self.fits, known)):
+            there = {f"{arm.name}@{arm.setting.epochs}" for arm in known if arm.name == self.name}
+            there |= {f"{arm.name}@{arm.recipe[:6]}" for arm in known if arm.name == self.name}
+            raise unknown(f"arm with records at {track}:", self.words, there)
+
+
+def compare(first: str, second: str, track: str, settings: Settings, trust: Sequence[str] = ()) -> str:
+    """Two arms seed by seed in every evaluation that both have, with the mean difference and its 95 % interval.
+
+    first, second: `NAME[:VARIANT]`, with `@EPOCHS` or `@RECIPE` where there are several; else those that may best be
+    held against each other.  trust: of which records too, beside our own.
+    """
+    if first == second:
+        raise UserError(f"{first} and {first} are one arm; say which two: NAME@EPOCHS or NAME@RECIPE, of {first}")
+    choices = _Choice.of(first), _Choice.of(second)
+    for name in trust:
+        if name not in TRUST:
+            raise unknown("trust", name, TRUST)
+    found = [record for record in everything(settings)[0] if record["track"] == track]
+
+    def trusted(every: Sequence[Arm]) -> list[Arm]:
+        return [arm for arm in every if arm.trust in (OURS, *trust)]
+
+    known = {evaluation: trusted(arms(found, kind_of(evaluation))) for evaluation in MAIN_METRICS}
+    seen = trusted(watched(found))
+    for choice in choices:
+        choice.require([*seen, *(arm for every in known.values() for arm in every)], track)
+    left, right = choices
+    rows: dict[tuple[str, ...], list[list[str]]] = {}  # by what the two arms are
+    costs: dict[tuple[str, ...], list[list[str]]] = {}
+    different: list[str] = []
+    for evaluation, metrics in MAIN_METRICS.items():
+        every = known[evaluation]
+        sides = [arm for arm in every if left.fits(arm)], [arm for arm in every if right.fits(arm)]
+        pair = fairest(*sides, methodcaller("values", metrics[0]))
         if pair is None:
-            if {first, second} <= {arm.name for arm in every}:
-                apart.append(evaluation)
+            if all(sides):
+                different.append(evaluation)
             continue
+        heading = _heading(*pair)
+        costs.setdefault(heading, _cost_rows(*pair))
         for metric in metrics:
             item = difference(evaluation, metric, pair, every)
-            rows += _rows(item) if item else []
-        costs = _cost_rows(*pair)
-    rows += costs
-    curves = _curves(first, second, found)
-    if not rows and not curves:
+            rows.setdefault(heading, []).extend(_rows(item) if item else [])
+    looked = fairest(filter(left.fits, seen), filter(right.fits, seen), by_seed)
+    if not rows and not looked:
         raise UserError(f"{first} and {second} share no evaluation at {track} with the same data, protocol and seed")
     head = ["at " + track, "seed", first, second, "difference", "95 % interval; spread from"]
-    lines = [show.table(rows, head)] if rows else []
-    lines += curves
-    lines += [f"{evaluation}: both have records, but under different protocols or data" for evaluation in apart]
-    return "\n".join(lines)
+    parts = {heading: [show.table(rows[heading] + costs[heading], head)] for heading in rows}
+    if looked:
+        parts.setdefault(_heading(*looked), []).append(_curves(first, second, *looked))
+    texts = ["\n\n".join(["\n".join(heading), *part]) for heading, part in parts.items()]
+    why = "both have records, but under different protocols or data, or of other seeds"
+    return "\n\n".join([*texts, *(f"{evaluation}: {why}" for evaluation in different)])
 
 
-def _curves(first: str, second: str, found: list[Record]) -> list[str]:
-    """The k-NN monitor of two arms' pre-trainings: each seed's course, and their differences at the same epochs."""
-    known = watched(found)
-    pair = fullest([a for a in known if a.name == first], [a for a in known if a.name == second], by_seed)
-    if pair is None:
-        return []
-    left, right = map(by_seed, pair)
+def _heading(a: Arm, b: Arm) -> tuple[str, ...]:
+    """What two arms are, a line each, and a line that says in what they are unlike."""
+    lines = [
+        f"{arm.name}: {arm.setting.network}, epochs {arm.setting.epochs or '-'}, batch {arm.setting.batch or '-'},"
+        f" recipe {arm.recipe[:6] or '-'}, trials {arm.tuned}, {arm.trust}"
+        for arm in (a, b)
+    ]
+    unequal = apart(a, b)
+    told = f"unlike, so that a difference is not the methods' alone: {'; '.join(unequal)}"
+    return (*lines, told) if unequal else tuple(lines)
+
+
+def _curves(first: str, second: str, a: Arm, b: Arm) -> str:
+    """The k-NN monitor of two arms' pre-trainings: each seed's course, and their differences at the same epochs.
+
+    No differences where the trainings are of other lengths: the middle of a long one's schedule is no short one's end.
+    """
+    left, right = by_seed(a), by_seed(b)
     seeds = sorted(left.keys() & right.keys())
     values = [look.top1 for side in (left, right) for seed in seeds for look in side[seed]]
     courses = [
@@ -305,15 +369,18 @@ def _curves(first: str, second: str, found: list[Record]) -> list[str]:
         for curve in [side[seed]]
     ]
     head = ["k-NN on training pictures", "seed", "course", "percent", "epochs", "device time", "TFLOP"]
+    lines = [show.table(courses, head)]
+    about = "k-NN on training pictures: a monitor, not a test score; between two looks on a straight line"
+    if a.setting.epochs != b.setting.epochs:
+        return "\n".join([*lines, f"{about}; epoch by epoch not compared, as the schedules end at different epochs"])
     rows = [
         row
         for epochs in sorted({look.epochs for seed in seeds for look in left[seed]})
         if (row := _at(epochs, {seed: left[seed] for seed in seeds}, {seed: right[seed] for seed in seeds}))
     ]
-    lines = ["", show.table(courses, head)]
     if rows:
         lines += ["", show.table(rows, ["after epochs", first, second, "difference", "95 % interval of paired t"])]
-    return [*lines, "k-NN on training pictures: a monitor, not a test score; between two looks on a straight line"]
+    return "\n".join([*lines, about])
 
 
 def _at(epochs: float, left: Mapping[int, Curve], right: Mapping[int, Curve]) -> list[str] | None:
@@ -329,16 +396,19 @@ def _at(epochs: float, left: Mapping[int, Curve], right: Mapping[int, Curve]) ->
 
 
 def _cost_rows(a: Arm, b: Arm) -> list[list[str]]:
-    """Operations and time of the two arms' pre-trainings, and their ratio; CPU time is what other work leaves alone."""
-    shown = [("flops", "training TFLOP", 1e12), ("device_s", "training seconds", 1.0)]
-    if a.on_cpu and b.on_cpu:
-        shown.append(("cpu_s", "training CPU seconds", 1.0))
+    """Operations and time of the two arms' pre-trainings, and their ratio where it may be one of the methods."""
+    shown = [
+        ("training TFLOP", 1e12, a.training("flops"), b.training("flops"), ""),
+        ("training CPU seconds", 1.0, a.cpu_time(), b.cpu_time(), ""),
+        ("training seconds", 1.0, a.training("device_s"), b.training("device_s"), no_ratio(a, b)),
+    ]
     rows = []
-    for key, label, unit in shown:
-        means = [sum(cost.values()) / len(cost) / unit for cost in (a.training(key), b.training(key)) if cost]
-        if len(means) == 2:
-            ratio = f"{means[0] / means[1]:.2f} times" if means[1] else "-"
-            rows.append([label, "mean", *(f"{mean:.4g}" for mean in means), ratio, ""])
+    for label, unit, ours, theirs, hindered in shown:
+        if ours and theirs:
+            means = [sum(cost.values()) / len(cost) / unit for cost in (ours, theirs)]
+            ratio = f"{means[0] / means[1]:.2f} times" if means[1] and not hindered else "-"
+            why = f"no ratio: {hindered}" if hindered else ""
+            rows.append([label, "mean", *(f"{mean:.4g}" for mean in means), ratio, why])
     return rows
 
 

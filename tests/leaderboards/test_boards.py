@@ -63,7 +63,7 @@ def test_boards_are_what_they_were(make: Make, name: str) -> None:
 def test_index_and_claims_name_what_is_there(make: Make) -> None:
     built = build(sample(make), claims.load(), link)
     index, judged = built["index.md"], built["claims.md"]
-    assert set(built) == {f"{n}.md" for n in (*MAIN_METRICS, "efficiency", "claims", "index")}
+    assert set(built) == {f"{n}.md" for n in (*MAIN_METRICS, "efficiency", "pretext", "claims", "index")}
     for name in built:
         assert name == "index.md" or f"({name})" in index
     for claim in claims.load():
@@ -311,3 +311,71 @@ def test_a_changed_protocol_says_what_differs_from_its_name(make: Make) -> None:
     ]
     assert "changed: init_std 0.02" in built["efficiency.md"] and "changed: init_std 0.02" in built[report.FILE]
     assert "changed" not in report.everything(records, [], lambda record: "x")["linear.md"]
+
+
+def test_differing_keys_stand_under_a_table_and_what_is_superseded_last(make: Make) -> None:
+    """The older of two recipes of one setting is the better one, and last all the same; other epochs are no matter."""
+    records = []
+    for day, lr, top1, epochs in (("01", 0.5, 60.0, 8), ("02", 0.25, 40.0, 8), ("03", 0.25, 50.0, 4)):
+        made = make("aps", "knn", {"top1": top1}, salt=day, epochs=epochs)
+        made[0]["details"]["recipe"]["pretrain"]["lr"] = lr
+        made[0]["provenance"]["date"] = f"2026-12-{day}T00:00:00+00:00"
+        records += made
+    for epochs in (4, 8):
+        records += make("byol", "knn", {"top1": 30.0 + epochs}, epochs=epochs)
+    for name in ("knn", "efficiency"):
+        text = build(records, [], link)[f"{name}.md"]
+        rows = re.findall(r"^\| (aps|byol) .*$", text, re.MULTILINE)
+        assert rows == ["aps", "aps", "byol", "byol", "aps"]
+        (line,) = re.findall(r"^Recipes of .*$", text, re.MULTILINE)
+        keys = r"(\w{6})( \(superseded\))?: pretrain.epochs (\d), pretrain.lr ([\d.]+)"
+        found = re.fullmatch(rf"Recipes of aps, the newest first: {keys}; {keys}; {keys}\.", line)
+        assert found and found.groups()[1:4] == (None, "4", "0.25")
+        assert found.groups()[5:8] == (None, "8", "0.25") and found.groups()[9:] == (" (superseded)", "8", "0.5")
+        assert f"recipe {found[9]}, superseded" in text
+
+
+def test_top5_of_fewer_than_five_neighbours_says_nothing(make: Make) -> None:
+    records = make("aps", "knn", {"top1": 40.0, "top5": 77.7})
+    records[1]["details"]["k"] = 5
+    assert "77.70" in build(records, [], link)["knn.md"]
+    records[1]["details"]["k"] = 4
+    assert "top5" not in build(records, [], link)["knn.md"]
+
+
+def test_test_sets_say_how_large_they_are(make: Make) -> None:
+    records = make("aps", "detection", {"bbox_AP": 1.0, "segm_AP": 1.0}) + make(
+        "aps", "reid", {"rank1": 1.0, "mAP": 1.0}
+    )
+    records[1]["details"]["val"] = {"pictures": 57, "instances": 1517}
+    records[3]["details"] |= {"n_query": 162, "n_gallery": 160}
+    built = build(records, [], link)
+    assert "test set 57 pictures, 1,517 objects;" in built["detection.md"] and "1,517" in built["segmentation.md"]
+    assert "test set 162 queries, 160 gallery pictures;" in built["reid.md"]
+
+
+def test_the_answers_of_pretext_tasks_have_a_board(make: Make) -> None:
+    records = []
+    for seed in range(3):
+        for variant, top in (("", 49.0), ("no_flip", 80.0)):
+            (made,) = make("glnet", "pretrain", {}, variant=variant, seed=seed)
+            made["metrics"] = {"final_location_accuracy": 30.0, "final_location_left_right": top + seed}
+            records.append(made)
+    records += make("aps", "pretrain", {})
+    rows = re.findall(r"^\| (?:glnet|aps) .*$", build(records, [], link)["pretext.md"], re.MULTILINE)
+    cells = [[cell.strip() for cell in row.split("|")[1:8]] for row in rows]
+    network = "ViT 128x6/4"
+    assert cells == [
+        ["glnet", "-", network, "16", "3", "30.0 ± 0.0", "50.0 ± 1.0"],
+        ["glnet", "no_flip", network, "16", "3", "30.0 ± 0.0", "81.0 ± 1.0"],
+    ]
+
+
+def test_reported_numbers_have_value_and_source() -> None:
+    rows = {row.id: row for row in claims.references()}
+    found = [item for item in boards.asserted(claims.load(), []) if item.claim.references]
+    assert found
+    for item in found:
+        for mark in item.claim.references:
+            row = rows[mark]
+            assert f"{mark} {row.method} " in item.source and f" {row.value:g} {row.unit}, {row.source}" in item.source

@@ -10,7 +10,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from leaderboards import boards, claims, curves, report
+from leaderboards import boards, claims, curves, plots, report
+from leaderboards.arms import arms
+from leaderboards.pairs import no_ratio
 
 Record = dict[str, Any]
 Make = Callable[..., list[Record]]
@@ -74,24 +76,65 @@ def test_the_time_to_a_baselines_end_is_that_of_the_mean_curves(make: Make) -> N
     records += watched(make, "aps", 7, [0.0, 0.0, 0.0])  # a seed that only one of them has does not count
     known = claims.load()
     (item,) = curves.reached(known, records)
-    assert item.there and item.seeds == [0, 1, 2] and item.device == CPU
+    assert item.there and item.seeds == [0, 1, 2] and item.risen
     assert (item.there.epochs, item.there.device_s, item.there.flops) == pytest.approx((2.0, 200.0, 1e13))
     text = boards.markdown(boards.compose(records, known, link))["efficiency.md"]
     (row,) = [line for line in text.splitlines() if re.match(r"\| aps +\| moco_v3", line)]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[2:11] == ["4 and 4", "3", "22.00", "34.00", "2.0 epochs", "3.3 min", "50 %", "10.0", "50 %"]
+    assert cells[2:12] == ["4", "0", "3", "22.00", "34.00", "2.0 epochs", "3.3 min", "50 %", "10.0", "50 %"]
     assert "not a test score" in text
 
     slower = [r for r in records if r["method"] != "moco_v3"]
     for seed in range(3):
         slower += watched(make, "moco_v3", seed, [10.0, 40.0, 50.0], device="GPU")
     (item,) = curves.reached(known, slower)
-    assert item.there is None and item.device == ""
+    assert item.there is None and item.risen
     text = boards.markdown(boards.compose(slower, known, link))["efficiency.md"]
-    assert re.search(r"\| aps +\| moco_v3 .* never \|", text)
+    assert re.search(r"\| aps +\| moco_v3 .* never \|.*trained on CPU \(x86_64, 2 cores\) and GPU", text)
     for record in slower:
         record["provenance"]["trust"] = "self-reported"
     assert curves.reached(known, slower) == []
+
+
+def test_where_there_is_nothing_to_reach_nobody_is_as_good(make: Make) -> None:
+    """A baseline that ends where the untrained networks are, and one of other tuning."""
+    records: list[Record] = []
+    for seed in range(2):
+        records += watched(make, "aps", seed, [23.0, 30.0, 34.0])
+        records += watched(make, "moco_v3", seed, [10.0, 16.0, 22.0])
+    known = claims.load()
+    (item,) = curves.reached(known, records)
+    assert not item.risen and item.there is None
+    text = boards.markdown(boards.compose(records, known, link))["efficiency.md"]
+    assert re.search(r"\| aps +\| moco_v3 .* no race \|.*one began as good as the baseline ends", text)
+
+    unlike = records[:2]
+    unlike += watched(make, "moco_v3", 0, [10.0, 16.0, 50.0], trials=3)
+    assert curves.reached(known, unlike) == []
+
+
+def test_times_under_other_loads_make_no_ratio(make: Make) -> None:
+    """A core for two of aps' seeds, half of one for the baseline's: twice the time, the same CPU time."""
+    records: list[Record] = []
+    for seed in range(2):
+        for method, wall, top1 in (("aps", 400.0, 34.0), ("moco_v3", 800.0, 22.0)):
+            made = watched(make, method, seed, [10.0, 16.0, top1])
+            made[0]["cost"] |= {"wall_s": wall, "device_s": wall, "cpu_s": 380.0}
+            records += made
+    found = {arm.method: arm for arm in curves.watched(records)}
+    assert {name: arm.cpu_time()[0] for name, arm in found.items()} == pytest.approx({"aps": 380.0, "moco_v3": 380.0})
+    assert no_ratio(found["aps"], found["moco_v3"]) == "CPU share 95 % against 48 %"
+    text = boards.markdown(boards.compose(records, claims.load(), link))["efficiency.md"]
+    (row,) = [line for line in text.splitlines() if re.match(r"\| aps +\| moco_v3", line)]
+    assert row.count("%") == 3 and "CPU share 95 % against 48 %" in row  # of the operations there is a ratio
+    sheet = plots.efficiency_sheet(records)
+    assert "CPU time of pre-training (minutes)" in sheet and "device time" not in sheet
+    assert sheet.count(" at 6.33 of CPU time") == 2
+
+    went_on = make("aps", "pretrain", {})[0]  # of two attempts; only of the last one is the CPU time known
+    went_on["cost"] |= {"wall_s": 50.0, "device_s": 400.0, "cpu_s": 40.0}
+    (arm,) = arms([went_on], "pretrain")
+    assert arm.cpu_time()[0] == pytest.approx(320.0)
 
 
 def test_curves_are_drawn_by_epochs_time_and_operations(make: Make) -> None:

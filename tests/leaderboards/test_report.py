@@ -18,6 +18,7 @@ import pytest
 from scipy import stats
 
 from leaderboards import boards, claims, plots, published, report
+from leaderboards.boards import paid
 from leaderboards.pairs import claimed
 
 Record = dict[str, Any]
@@ -123,6 +124,20 @@ def test_the_front_is_what_no_arm_beats_at_its_price() -> None:
         assert plots.front(points) == sorted(naive)
 
 
+def test_controls_are_drawn_but_no_part_of_the_front(make: Make) -> None:
+    free = {"cost": {"wall_s": 1.0, "device_s": 0.0, "flops": 0.0}}
+    records = make("random", "knn", {"top1": 60.0}, epochs=0, **free) + make("supervised", "knn", {"top1": 90.0})
+    records += make("aps", "knn", {"top1": 40.0}) + make("moco_v3", "knn", {"top1": 50.0}, epochs=8)
+    (group,) = paid(records)
+    drawn = plots.efficiency(group, "flops", plots.names([group]))
+    assert drawn.count("<title>") == 4 and 'class="line front" d="M' in drawn  # the key of the legend
+    assert len(re.findall(r'class="line front"', drawn)) == 1  # both methods cost the same: the front is one point
+    cheaper = {"cost": {"wall_s": 1.0, "device_s": 1.0, "flops": 1e12}}
+    records = records[:4] + make("aps", "knn", {"top1": 40.0}, **cheaper) + records[6:]
+    (group,) = paid(records)
+    assert len(re.findall(r'class="line front"', plots.efficiency(group, "flops", plots.names([group])))) == 2
+
+
 def test_differences_are_the_paired_t_interval(make: Make) -> None:
     """With two arms alone nothing is pooled, so the interval is the textbook's."""
     generator = np.random.default_rng(0)
@@ -140,6 +155,30 @@ def test_differences_are_the_paired_t_interval(make: Make) -> None:
     one = [record for record in records if record["seed"] == 0]
     assert claimed(claims.load(), one)["mini"][0].mean is None
     assert "none: one pair" in page(one)
+
+
+def test_fair_pairs_come_before_full_ones_and_unlike_ones_are_only_named(make: Make) -> None:
+    """Three seeds of 8 epochs and of other tuning, two alike: the two are compared."""
+    records: list[Record] = []
+    for seed in range(3):
+        records += make("aps", "knn", {"top1": 40.0 + seed}, seed=seed, epochs=4, trials=3)
+        records += make("moco_v3", "knn", {"top1": 30.0}, seed=seed, epochs=8, trials=3)
+        records += make("moco_v3", "knn", {"top1": 31.0}, seed=seed, epochs=4, trials=7)
+    (unlike,) = claimed(claims.load(), records)["mini"]
+    assert unlike.apart == ["trials 3 against 7"]
+    text = page(records)
+    assert "aps and moco_v3 in knn: trials 3 against 7" in text and "Paired differences at mini" not in text
+
+    for seed in range(2):
+        records += make("moco_v3", "knn", {"top1": 35.0}, seed=seed, epochs=4, trials=3)
+    (item,) = claimed(claims.load(), records)["mini"]
+    assert not item.apart and item.by_seed == {0: 5.0, 1: 6.0}
+    text = page(records)
+    assert "Paired differences at mini" in text and "in knn: " not in text
+
+    again = make("moco_v3", "knn", {"top1": 90.0}, seed=0, epochs=4, trials=3, code="0ther")
+    (item,) = claimed(claims.load(), [*records, *again])["mini"]
+    assert item.apart  # of two records of one seed neither is the arm's
 
 
 def test_imported_records_are_compared_with_nothing(make: Make) -> None:

@@ -16,7 +16,7 @@ from scipy import stats
 from leaderboards import verdicts
 from leaderboards.arms import arms, unlike
 from leaderboards.claims import Claim
-from leaderboards.pairs import fullest
+from leaderboards.pairs import fairest
 from leaderboards.statistics import Mean, block_model, holm, own, paired
 from leaderboards.verdicts import COMPUTE, both, judge, verdict
 
@@ -456,5 +456,5 @@ def test_of_several_recipes_those_are_compared_that_share_most_and_then_the_newe
         pairs = [(a, b) for a in found for b in found if (a.name, b.name) == ("rotation_aux", "byol")]
         a, b = chosen(pairs, key=lambda pair: verdicts._preference(pair, read))
         assert (read(a)[0], read(b)[0]) == (54.0, 40.0)
-    best = fullest([a for a in found if a.name == "rotation_aux"], [a for a in found if a.name == "byol"], read)
+    best = fairest([a for a in found if a.name == "rotation_aux"], [a for a in found if a.name == "byol"], read)
     assert best and (read(best[0])[0], read(best[1])[0]) == (54.0, 40.0)

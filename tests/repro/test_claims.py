@@ -146,3 +146,18 @@ def test_an_authors_vit_is_asked_for_as_the_recipe_has_it() -> None:
     ):
         assert words in line
     assert "network.depth" not in line and line.count("--set") == 1
+
+
+def test_reported_conflicts_have_value_and_source(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = {row.id: row for row in asserted.references()}
+    claim = next(claim for claim in CLAIMS if any(rows[mark].conflicts for mark in claim.references))
+    assert cli.main(["claims", claim.id]) == 0
+    out = capsys.readouterr().out
+    for mark in claim.references:
+        assert f"  {rows[mark].words}\n" in out
+        for other in rows[mark].conflicts:
+            row = rows[other]
+            assert (
+                f"reported otherwise: {other} {row.method} " in out
+                and f"{row.value:g} {row.unit}, {row.source}\n" in out
+            )

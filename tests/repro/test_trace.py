@@ -138,3 +138,59 @@ def test_compare_holds_the_monitors_curves_against_each_other(
     assert not re.search(r"^1.33 ", out, re.MULTILINE)  # before the other one's first look
     at = re.search(r"^2.67 +27.00 +(\S+) ", out, re.MULTILINE)  # between two looks of the other one
     assert at and float(at[1]) == pytest.approx(np.interp(8 / 3, [2, 4], [18, 22]), abs=0.006)
+
+
+def test_compare_says_what_is_unlike_and_takes_the_arms_that_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "byol@8", "byol@15", "--track", "mini"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^byol: .*epochs 8, .*trials 7, ours$", out, re.MULTILINE)
+    assert "the methods' alone: epochs 8 against 15\n" in out
+    assert "after epochs" not in out and "epoch by epoch not compared" in out
+    recipes = set(re.findall(r"recipe (\w{6})", out))
+    for name in ("byol@9", "byol@8x", "byol@000000"):
+        assert main(["compare", name, "byol@15", "--track", "mini"]) == 2
+    assert "valid: byol@" in (err := capsys.readouterr().err) and all(f"byol@{recipe}" in err for recipe in recipes)
+    for recipe in recipes:
+        assert main(["compare", f"byol@{recipe}", "random", "--track", "mini"]) == 0
+        assert set(re.findall(r"^byol: .*recipe (\w{6})", capsys.readouterr().out, re.MULTILINE)) == {recipe}
+    assert main(["compare", "glnet", "glnet", "--track", "mini"]) == 2
+    assert "are one arm" in capsys.readouterr().err
+
+
+def test_compare_leaves_out_what_is_not_ours_unless_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "repro-work" / "records"
+    folder.mkdir(parents=True)
+    for seed in range(2):
+        found = record(next(PUBLISHED.glob(f"knn-random-mini-s{seed}-*.json")))
+        found |= {"method": "theirs", "fingerprint": found["fingerprint"][::-1]}
+        found["provenance"]["trust"] = "self-reported"
+        name = f"knn-theirs-mini-s{seed}-{found['fingerprint'][:12]}.json"
+        (folder / name).write_text(json.dumps(found))
+    assert main(["compare", "theirs", "random", "--track", "mini"]) == 2
+    assert "unknown arm" in capsys.readouterr().err
+    assert main(["compare", "theirs", "random", "--track", "mini", "--trust", "self-reported"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^theirs: .*self-reported$", out, re.MULTILINE) and re.search(
+        r"^knn top1 +mean", out, re.MULTILINE
+    )
+
+
+def test_report_published_is_what_mends_drift(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a repository of one record: the command brings back what was edited, and drift names the command."""
+    folder = tmp_path / "clone" / "leaderboards"
+    (folder / "records").mkdir(parents=True)
+    source = next(PUBLISHED.glob("knn-random-embedded-s0-*.json"))
+    (folder / "records" / source.name).write_bytes(source.read_bytes())
+    monkeypatch.setattr(published, "FOLDER", folder)
+    assert main(["report", "--published"]) == 2
+    assert "run it in a clone" in capsys.readouterr().err and not (folder / "knn.md").exists()
+    (tmp_path / "clone" / ".git").mkdir()
+    assert main(["report", "--published"]) == 0
+    assert "knn.md" in capsys.readouterr().out and published.drift(folder) == []
+    (folder / "knn.md").write_text("mine")
+    (line,) = published.drift(folder)
+    assert "python -m repro report --published" in line
+    assert main(["report", "--published"]) == 0
+    assert "changed: knn.md" in capsys.readouterr().out and published.drift(folder) == []
