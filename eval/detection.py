@@ -20,9 +20,8 @@ import itertools
 import json
 import logging
 import math
-import os
 import random
-import time
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,9 +39,7 @@ from eval.pictures import draw_detections
 from eval.protocols import DetectionProtocol
 from eval.pyramid import SimpleFeaturePyramid
 
-# None of these can change a number.
-CHECKPOINT_SECONDS = 30.0
-DRAWN = 4
+DRAWN = 4  # changes no number
 
 # Order of pycocotools' summary, followed there by six recalls.
 _METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -69,6 +66,7 @@ def evaluate(
     seed: int,
     work_dir: Path,
     progress: Callable[[int, int, dict[str, Any]], None],
+    store: resume.Store | None = None,
     workers: int = 0,
 ) -> dict[str, Any]:
     """Train a detector that starts from `encoder` on the training pictures and judge it on the validation pictures.
@@ -78,7 +76,8 @@ def evaluate(
     coco: annotations need masks only where the protocol has them; those with `"difficult": 1` (PASCAL VOC) are trained
     on and ignored by the judgement, as in detectron2.
     mean, std: of the three channels, for pictures in [0, 1].
-    work_dir: checkpoints, from which a killed job goes on, and the drawing; belongs to this job alone.
+    work_dir: where the drawing goes.
+    store: where the state of the trainings is kept, and taken up again if it is this very run's (`details`' `resumed`).
     workers: processes that load pictures; changes no number.
 
     Returns `metrics` (`bbox_AP`, `bbox_AP50`, `bbox_AP75`, `bbox_APs`, `bbox_APm`, `bbox_APl`, with masks the same of
@@ -87,7 +86,7 @@ def evaluate(
     `bbox_AP75` are those of `voc07_metrics`, as in the papers' tables, and COCO's stand beside as `coco_bbox_AP` ....
 
     Raises FileNotFoundError or ValueError, in one line that names the file or the key, for missing, damaged or
-    contradictory data, for a checkpoint of another job, and for a loss that is not finite.
+    contradictory data, and for a loss that is not finite.
     """
     device = torch.device(device)
     train = _Split(coco.train_images, coco.train_json, protocol.masks)
@@ -119,7 +118,7 @@ def evaluate(
             def tell(done: int, info: dict[str, Any], name: str = name, before: int = before) -> None:
                 progress(before + done, total, {"stage": name, **info})
 
-            detector = _Detector(encoder, learnt, mean, std, stage, device, seed, work_dir / f"{name}.pt", workers)
+            detector = _Detector(encoder, learnt, mean, std, stage, device, seed, name, store, workers)
             details[name] = detector.train(tell)
             scores[name], detections = detector.judge(judged, tell)
             before += _updates(stage) + len(judged.images)
@@ -638,12 +637,14 @@ class _Detector:
         protocol: DetectionProtocol,
         device: torch.device,
         seed: int,
-        checkpoint: Path,
+        name: str,
+        store: resume.Store | None,
         workers: int,
     ) -> None:
-        self.protocol, self.device, self.checkpoint, self.workers = protocol, device, checkpoint, workers
+        """name: of this training in the store."""
+        self.protocol, self.device, self.workers = protocol, device, workers
         self.split = split
-        self.seed = derive(seed, checkpoint.stem)
+        self.seed = derive(seed, name)
         torch.manual_seed(derive(self.seed, "build"))
         # Any: mmdet has no types.
         self.model: Any = build(copy.deepcopy(encoder), len(split.names), mean, std, protocol).to(device)
@@ -651,7 +652,7 @@ class _Detector:
         shapes = [list(tensor.shape) for tensor in self.model.state_dict().values()]
         images = [image["id"] for image in split.images]
         plain = [dataclasses.asdict(protocol), seed, split.names, images, shapes, list(mean), list(std)]
-        self.spec = resume.identity(plain, encoder)
+        self.kept = resume.Kept(store, f"{name}.pt", resume.identity(plain, encoder), "detection")
 
     def train(self, progress: Callable[[int, dict[str, Any]], None]) -> dict[str, Any]:
         """Returns what is worth keeping of the training: counts and the mean loss of its last tenth."""
@@ -660,41 +661,54 @@ class _Detector:
         optimizer = _optimizer(self.model, p)
         losses = torch.zeros(p.iterations, device=self.device)
         first = self._resume(optimizer, losses)
-        loader = DataLoader(
-            data,
-            batch_sampler=batches(data.wide, p.batch, self.seed, first, p.iterations),
-            num_workers=self.workers,
-            collate_fn=_collate,
-        )
+        resumed = self.kept.note(f"update {first}")
+        if resumed:
+            progress(first, {"note": resumed})
+
+        def state(done: int) -> dict[str, Any]:
+            """All that it needs to go on after so many updates."""
+            weights = {"model": self.model.state_dict(), "optimizer": optimizer.state_dict()}
+            return {**weights, "losses": losses, "done": done}
+
+        loader = self._loader(data, first, p.iterations)
         self.model.train()
-        saved = time.monotonic()
-        for update, batch in enumerate(_one_line(loader), start=first):
-            torch.manual_seed(derive(self.seed, "update", update))  # for mmdet's samplers of anchors and RoIs
-            for group in optimizer.param_groups:
-                group["lr"] = rate(update, p)
-            loss, _ = self.model.parse_losses(self.model(**self.model.data_preprocessor(batch, True), mode="loss"))
-            optimizer.zero_grad()
-            loss.backward()
-            if p.clip_grad > 0:
-                nn.utils.clip_grad_norm_(self.model.parameters(), p.clip_grad)
-            optimizer.step()
-            losses[update] = loss.detach()
-            done = update + 1
-            if done % 10 == 0 or done == p.iterations:
-                value = float(loss.detach())
-                if not math.isfinite(value):
-                    raise ValueError(f"the detector's loss is {value} after {done} updates; lower detection.lr")
-                progress(done, {"loss": value})
-            if done == p.iterations or time.monotonic() - saved > CHECKPOINT_SECONDS:
-                self._save(optimizer, losses, done)
-                saved = time.monotonic()
+        with self.kept.training():
+            for update, batch in enumerate(_one_line(loader), start=first):
+                torch.manual_seed(derive(self.seed, "update", update))  # for mmdet's samplers of anchors and RoIs
+                for group in optimizer.param_groups:
+                    group["lr"] = rate(update, p)
+                loss, _ = self.model.parse_losses(self.model(**self.model.data_preprocessor(batch, True), mode="loss"))
+                optimizer.zero_grad()
+                loss.backward()
+                if p.clip_grad > 0:
+                    nn.utils.clip_grad_norm_(self.model.parameters(), p.clip_grad)
+                optimizer.step()
+                losses[update] = loss.detach()
+                done = update + 1
+                if done % 10 == 0 or done == p.iterations:
+                    value = float(loss.detach())
+                    if not math.isfinite(value):
+                        raise ValueError(f"the detector's loss is {value} after {done} updates; lower detection.lr")
+                    progress(done, {"loss": value})
+                self.kept.keep(state, done, finished=done == p.iterations)
         self._renew_statistics(data, progress)
         return {
             "pictures": len(data),
             "iterations": p.iterations,
             "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
             "loss": float(losses[-max(1, p.iterations // 10) :].mean()),
+            "resumed": resumed,
         }
+
+    def _loader(self, data: _Pictures, start: int, stop: int) -> DataLoader[dict[str, Any]]:
+        """Batches of training pictures for updates `start` to `stop`."""
+        return DataLoader(
+            data,
+            batch_sampler=batches(data.wide, self.protocol.batch, self.seed, start, stop),
+            num_workers=self.workers,
+            collate_fn=_collate,
+            worker_init_fn=_heed_no_notice,
+        )
 
     def _renew_statistics(self, data: _Pictures, progress: Callable[[int, dict[str, Any]], None]) -> None:
         """Replace running statistics of trained BatchNorm layers by means over `precise_norm` more batches.
@@ -709,12 +723,7 @@ class _Detector:
         for layer in kept:
             layer.reset_running_stats()
             layer.momentum = None  # torch's way to ask for the plain mean over all batches
-        loader = DataLoader(
-            data,
-            batch_sampler=batches(data.wide, p.batch, self.seed, p.iterations, _updates(p)),
-            num_workers=self.workers,
-            collate_fn=_collate,
-        )
+        loader = self._loader(data, p.iterations, _updates(p))
         with torch.no_grad():
             for number, batch in enumerate(_one_line(loader), start=p.iterations):
                 torch.manual_seed(derive(self.seed, "update", number))
@@ -745,33 +754,11 @@ class _Detector:
             metrics = voc07_metrics(split.annotations, split.categories, results) | beside
         return metrics, found
 
-    def _save(self, optimizer: torch.optim.Optimizer, losses: Tensor, done: int) -> None:
-        state = {
-            "spec": self.spec,
-            "done": done,
-            "losses": losses,
-            "model": self.model.state_dict(),
-            "optimizer": optimizer.state_dict(),
-        }
-        part = self.checkpoint.with_suffix(".part")
-        with part.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self.checkpoint)
-
     def _resume(self, optimizer: torch.optim.Optimizer, losses: Tensor) -> int:
-        """Take up this job's checkpoint, if there is one; returns how many updates are done."""
-        if not self.checkpoint.exists():
+        """Take up what is kept of this training; returns how many updates are done."""
+        state = self.kept.state
+        if state is None:
             return 0
-        try:
-            state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
-            spec = state["spec"]
-        except Exception as error:  # torch raises half a dozen kinds for a truncated or foreign file
-            reason = str(error).partition("\n")[0]
-            raise ValueError(f"{self.checkpoint} is no detection checkpoint; remove it ({reason})") from None
-        if spec != self.spec:
-            raise ValueError(f"{self.checkpoint} belongs to another detection job; remove it or use another folder")
         self.model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         losses.copy_(state["losses"])
@@ -805,6 +792,12 @@ def _optimizer(model: nn.Module, p: DetectionProtocol) -> torch.optim.Optimizer:
 def _collate(items: list[dict[str, Any]]) -> dict[str, list[Any]]:
     """Pictures of a batch differ in size: a list of each, which the preprocessor pads."""
     return {key: [item[key] for item in items] for key in items[0]}
+
+
+def _heed_no_notice(worker: int) -> None:
+    """In a process that loads pictures: what asks the whole group to end is for the one that trains to answer."""
+    for number in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _one_line(loader: DataLoader[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -24,7 +24,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -75,16 +74,15 @@ def evaluate(
     *,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
-    checkpoint_dir: Path | None = None,
+    store: resume.Store | None = None,
 ) -> dict[str, Any]:
     """Train a copy of the encoder with a head, and judge it on the test pictures; the encoder itself is not touched.
 
     images: uint8 [N, 3, H, W]; y: int64 [N] in [0, classes). Metrics in percent: top1 (and top5 above five classes) of
     the epoch that the protocol reports, top1_last, top1_selected (where a part is held out), top1_best_on_test over the
-    epochs that were tested (details["history"]), optimism = best_on_test - top1. checkpoint_dir: where the state after
-    every epoch is kept, and taken up again if it is this very run's; a file that is damaged or another run's is
-    ignored, and details["resumed"] says so. ValueError for labels that do not fit, and for a loss that is no longer
-    finite.
+    epochs that were tested (details["history"]), optimism = best_on_test - top1. store: where the state is kept, and
+    taken up again if it is this very run's; details["resumed"] says so, or why not. ValueError for labels that do not
+    fit, and for a loss that is no longer finite.
     """
     device = torch.device(device)
     check_labelled(train_images, train_y, classes, "training pictures")  # type: ignore[arg-type]
@@ -132,24 +130,31 @@ def evaluate(
     updates = len(rows) // batch
     schedule = learning_rates(protocol, updates)
     history: list[dict[str, float]] = []
-    kept: dict[str, Tensor] = {}  # weights of the epoch that is best on the split
-    path = checkpoint_dir / CHECKPOINT if checkpoint_dir else None
-    state, resumed = resume.read(path, run, "fine-tuning")
-    if state:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        history, kept = state["history"], state["kept"]
-        resumed = f"resumed after epoch {len(history)}"
+    best_weights: dict[str, Tensor] = {}  # of the epoch that is best on the split
+    first, total = 0, torch.zeros((), device=device)  # updates of the epoch that are done, and the sum of their losses
+
+    def state(update: int) -> dict[str, Any]:
+        """All that it needs to go on after that update of the epoch."""
+        weights = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "best": best_weights}
+        return {**weights, "history": history, "update": update, "total": total}
+
+    kept = resume.Kept(store, CHECKPOINT, run, "fine-tuning")
+    if kept.state:
+        model.load_state_dict(kept.state["model"])
+        optimizer.load_state_dict(kept.state["optimizer"])
+        history, best_weights = kept.state["history"], kept.state["best"]
+        first = kept.state["update"]
+        total += kept.state["total"].to(device)
+    resumed = kept.note(resume.done(len(history), first))
     if progress and resumed:
-        progress(len(history) * updates, protocol.epochs * updates, {"note": resumed})
+        progress(len(history) * updates + first, protocol.epochs * updates, {"note": resumed})
 
     every = np.arange(len(test_y))
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), kept.training():
         for epoch in range(len(history), protocol.epochs):
             model.train()
             order = rows[np.random.default_rng([protocol.seed, epoch]).permutation(len(rows))]
-            total = torch.zeros((), device=device)
-            for update in range(updates):
+            for update in range(first, updates):
                 rng = np.random.default_rng([protocol.seed, epoch, update, 1])
                 torch.manual_seed(int(rng.integers(2**62)))  # for dropout inside an encoder
                 chosen = order[update * batch : (update + 1) * batch]
@@ -169,6 +174,7 @@ def evaluate(
                 total += loss.detach()
                 if progress:
                     progress(epoch * updates + update + 1, protocol.epochs * updates, {"epoch": epoch + 1})
+                kept.keep(state, update + 1)
             entry = {"epoch": epoch + 1, "loss": float(total) / updates, "lr": schedule[(epoch + 1) * updates - 1]}
             if not math.isfinite(entry["loss"]):
                 raise ValueError(
@@ -178,13 +184,12 @@ def evaluate(
             if len(held):
                 entry["split_top1"] = percent(ranks_of(train_images, train_y, held) == 0)
                 if entry["split_top1"] >= max((e["split_top1"] for e in history), default=0.0):
-                    kept = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+                    best_weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
             if protocol.test_every and (epoch + 1) % protocol.test_every == 0 and epoch + 1 < protocol.epochs:
                 entry["test_top1"] = percent(ranks_of(test_images, test_y, every) == 0)
             history.append(entry)
-            if path:
-                weights = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-                resume.write(path, run, {**weights, "history": history, "kept": kept})
+            first, total = 0, torch.zeros_like(total)
+            kept.keep(state, 0, finished=epoch + 1 == protocol.epochs)
 
     ranks = {"last": ranks_of(test_images, test_y, every)}
     history[-1]["test_top1"] = percent(ranks["last"] == 0)
@@ -193,7 +198,7 @@ def evaluate(
         best = max(history, key=lambda entry: (entry["split_top1"], entry["epoch"]))
         ranks["selected"] = ranks["last"]
         if best is not history[-1]:
-            model.load_state_dict(kept)
+            model.load_state_dict(best_weights)
             ranks["selected"] = ranks_of(test_images, test_y, every)
             best["test_top1"] = percent(ranks["selected"] == 0)
         metrics["top1_selected"] = best["test_top1"]

@@ -24,7 +24,7 @@ details) is what the tuning of a recipe looks at.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -107,23 +107,23 @@ def probe(
     *,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
-    checkpoint_dir: Path | None = None,
+    store: resume.Store | None = None,
 ) -> dict[str, Any]:
     """Linear accuracy of an encoder, trained on random crops of the pictures.
 
     Metrics are those of `evaluate` but for low-shot, and of the test pictures those of features.summary.
 
     encoder: as features.extract takes it, and moved to `device`; images: uint8 [N, 3, H, W]; y: int64 [N] in
-    [0, classes). checkpoint_dir: where the heads are kept after every epoch, and taken up again if they are this very
-    run's; a file that is damaged or another run's is ignored, and details["resumed"] says so. ValueError for labels
-    that do not fit, and for features that are not finite.
+    [0, classes). store: where the heads are kept, and taken up again if they are this very run's; details["resumed"]
+    says so, or why not. ValueError for labels that do not fit, and for features that are not finite.
     """
     device = torch.device(device)
     for images, y, what in ((train_images, train_y, "training pictures"), (test_images, test_y, "test pictures")):
         check_labelled(images, y, classes, what)  # type: ignore[arg-type]
     started = [values(protocol), list(mean), list(std)]
-    path = checkpoint_dir / CHECKPOINT if checkpoint_dir else None
-    kept = _Kept(path, resume.identity(started, encoder, train_images, train_y))
+    kept = _Parts(
+        resume.Kept(store, CHECKPOINT, resume.identity(started, encoder, train_images, train_y), "linear probe")
+    )
     encoder.to(device)
     whole = {**transform(protocol), "device": device}
     seen = extract(encoder, test_images, mean, std, **whole)
@@ -151,27 +151,30 @@ def probe(
     return result
 
 
-class _Kept:
-    """What a probe keeps on the disk after every epoch, for each of its two trainings; without a path, nothing."""
+class _Parts:
+    """What a probe keeps of its two trainings, on the split and on all."""
 
-    def __init__(self, path: Path | None, run: str) -> None:
-        self._path, self._run = path, run
-        state, self.note = resume.read(path, run, "linear probe")
-        self._parts: dict[str, Any] = {key: value for key, value in (state or {}).items() if key != "run"}
-        if self._parts:
-            self.note = "resumed after epoch " + ", ".join(f"{len(p['top1'])} ({n})" for n, p in self._parts.items())
+    def __init__(self, kept: resume.Kept) -> None:
+        self.kept = kept
+        self._parts: dict[str, dict[str, Any]] = (kept.state or {"parts": {}})["parts"]
+        done = [f"{resume.done(len(part['top1']), part['update'])} ({name})" for name, part in self._parts.items()]
+        self.note = kept.note(", ".join(done))
 
-    def take(self, part: str, trained: Heads) -> list[list[float]]:
-        """The accuracies of the epochs that are done; the heads get their state after them."""
+    def take(self, part: str, trained: Heads) -> tuple[list[list[float]], int]:
+        """The accuracies of the epochs that are done, and the updates of the next; the heads get their state then."""
         if part not in self._parts:
-            return []
+            return [], 0
         trained.restore(self._parts[part]["heads"])
-        return list(self._parts[part]["top1"])
+        return list(self._parts[part]["top1"]), self._parts[part]["update"]
 
-    def keep(self, part: str, trained: Heads, top1: list[list[float]]) -> None:
-        self._parts[part] = {"heads": trained.state(), "top1": top1}
-        if self._path:
-            resume.write(self._path, self._run, self._parts)
+    def keep(self, part: str, trained: Heads, top1: list[list[float]], update: int, *, finished: bool = False) -> None:
+        """Where it is due."""
+
+        def state(update: int) -> dict[str, Any]:
+            self._parts[part] = {"heads": trained.state(), "top1": top1, "update": update}
+            return {"parts": self._parts}
+
+        self.kept.keep(state, update, finished=finished)
 
 
 def _judge(
@@ -183,7 +186,7 @@ def _judge(
     classes: int,
     protocol: LinearProtocol,
     progress: Progress | None,
-    kept: _Kept | None = None,
+    kept: _Parts | None = None,
 ) -> dict[str, Any]:
     """Train the grid and judge it.
 
@@ -202,12 +205,14 @@ def _judge(
     ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """(accuracies [epochs, H], ranks [N, H] after the last) on x, y of heads trained on those rows."""
         trained = Heads(test.shape[1], classes, grid, protocol, test.device)
-        top1 = kept.take(part, trained) if kept else []
+        top1, first = kept.take(part, trained) if kept else ([], 0)
         before = sum(work[:-1]) if part == "all" else 0
 
-        def report(done: int) -> None:
+        def report(epoch: int, update: int, updates: int) -> None:
             if progress:
-                progress(before + done, sum(work), {})
+                progress(before + epoch * updates + update, sum(work), {})
+            if kept:
+                kept.keep(part, trained, top1, update)
 
         turns = heads(
             lambda chosen, *clock: feed(rows[chosen], *clock),
@@ -216,13 +221,14 @@ def _judge(
             grid,
             protocol,
             trained=trained,
-            begin=len(top1),
+            begin=(len(top1), first),
             report=report,
         )
-        for weight, bias in turns:
-            top1.append((100 * (head_ranks(x, y, weight, bias) == 0).mean(axis=0)).tolist())
-            if kept:
-                kept.keep(part, trained, top1)
+        with kept.kept.training() if kept else nullcontext():
+            for weight, bias in turns:
+                top1.append((100 * (head_ranks(x, y, weight, bias) == 0).mean(axis=0)).tolist())
+                if kept:
+                    kept.keep(part, trained, top1, 0, finished=len(top1) == protocol.epochs)
         return np.array(top1), head_ranks(x, y, *trained.result())
 
     chosen = selected = 0
@@ -353,13 +359,14 @@ def heads(
     protocol: LinearProtocol,
     *,
     trained: Heads | None = None,
-    begin: int = 0,
-    report: Callable[[int], None] | None = None,
+    begin: tuple[int, int] = (0, 0),
+    report: Callable[[int, int, int], None] | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Train a head for every (learning rate, weight decay) of the grid; after each epoch weight [D, C, H], bias [C, H].
 
     x: float32 [N, D], or what gives a batch of it; y: int64 [N]. The tensors handed out are the ones that are trained
-    on: copy what is to be kept. trained, begin: go on with these heads before that epoch; report is told the updates.
+    on: copy what is to be kept. trained, begin: go on with these heads in that epoch, after so many of its updates;
+    report is told, after each, the epoch, its updates that are done, and how many it has.
     """
     if isinstance(x, Tensor):
         table, trained = x, trained or Heads(x.shape[1], classes, grid, protocol, x.device)
@@ -376,13 +383,13 @@ def heads(
         warmup_lr=protocol.warmup_factor,
         milestones=protocol.milestones,
     )
-    for epoch in range(begin, protocol.epochs):
+    for epoch in range(begin[0], protocol.epochs):
         order = np.random.default_rng([protocol.seed, epoch]).permutation(n)
-        for update in range(updates):
+        for update in range(begin[1] if epoch == begin[0] else 0, updates):
             rows = order[update * protocol.batch : (update + 1) * protocol.batch]
             trained.step(x(rows, epoch, update), y[torch.from_numpy(rows)], factors[epoch * updates + update])
             if report:
-                report(epoch * updates + update + 1)
+                report(epoch, update + 1, updates)
         yield trained.result()
 
 

@@ -85,10 +85,11 @@ def evaluate(
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
     work_dir: Path | None = None,
+    store: resume.Store | None = None,
 ) -> dict[str, Any]:
     """Train a copy of the encoder on the identities of `train` (above 0), then the metrics and the strip of reid.py.
 
-    work_dir: where the strip goes, and the state after every epoch, which is taken up again if it is this very run's
+    work_dir: where the strip goes; store: where the state is kept, and taken up again if it is this very run's
     (details["resumed"]). ValueError for fewer than two identities to train on, and for a loss that is no longer finite.
     """
     device = torch.device(device)
@@ -116,24 +117,30 @@ def evaluate(
         milestones=protocol.milestones,
     )
     history: list[dict[str, float]] = []
-    path = work_dir / CHECKPOINT if work_dir else None
-    state, resumed = resume.read(path, run, "fine-tuning")
-    if state:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        history = state["history"]
-        resumed = f"resumed after epoch {len(history)}"
-    if progress and resumed:
-        progress(len(history) * updates, protocol.epochs * updates, {"note": resumed})
+    first, totals = 0, torch.zeros(2, device=device)  # updates of the epoch that are done, and the sums of their losses
 
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    def state(update: int) -> dict[str, Any]:
+        """All that it needs to go on after that update of the epoch."""
+        weights = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        return {**weights, "history": history, "update": update, "totals": totals}
+
+    kept = resume.Kept(store, CHECKPOINT, run, "fine-tuning")
+    if kept.state:
+        model.load_state_dict(kept.state["model"])
+        optimizer.load_state_dict(kept.state["optimizer"])
+        history, first = kept.state["history"], kept.state["update"]
+        totals += kept.state["totals"].to(device)
+    resumed = kept.note(resume.done(len(history), first))
+    if progress and resumed:
+        progress(len(history) * updates + first, protocol.epochs * updates, {"note": resumed})
+
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), kept.training():
         for epoch in range(len(history), protocol.epochs):
             model.train()
             order = batches(
                 labels, protocol.identities, protocol.pictures, np.random.default_rng([protocol.seed, epoch])
             )
-            totals = torch.zeros(2, device=device)
-            for update, chosen in enumerate(order):
+            for update, chosen in enumerate(order[first:], first):
                 rng = np.random.default_rng([protocol.seed, epoch, update, 1])
                 torch.manual_seed(int(rng.integers(2**62)))  # for dropout inside an encoder
                 x = to_tensor(train.images[rows[chosen]]).to(device)
@@ -157,6 +164,7 @@ def evaluate(
                 totals += losses.detach()
                 if progress:
                     progress(epoch * updates + update + 1, protocol.epochs * updates, {"epoch": epoch + 1})
+                kept.keep(state, update + 1)
             identity, triplet = (totals / updates).tolist()
             if not math.isfinite(identity + triplet):
                 raise ValueError(
@@ -164,9 +172,8 @@ def evaluate(
                     f"lower reid_finetune.lr (now {protocol.lr:g})"
                 )
             history.append({"epoch": epoch + 1, "loss_identity": identity, "loss_triplet": triplet})
-            if path:
-                weights = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-                resume.write(path, run, {**weights, "history": history})
+            first, totals = 0, torch.zeros_like(totals)
+            kept.keep(state, 0, finished=epoch + 1 == protocol.epochs)
 
     features = [
         extract(model, split.images, mean, std, **transform(protocol), device=device, progress=progress)

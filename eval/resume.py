@@ -1,13 +1,12 @@
-"""The state of a long evaluation after an epoch: written whole or not at all, taken up by the very same run only."""
+"""The state of a long training: kept every now and then, taken up again by the very same run only."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -39,25 +38,51 @@ def identity(
     return digest.hexdigest()
 
 
-def write(path: Path, run: str, state: Mapping[str, Any]) -> None:
-    """Keep the state (tensors and plain values) of the run of that identity."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    with fresh.open("wb") as stream:
-        torch.save({"run": run, **state}, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    fresh.replace(path)
+class Store(Protocol):
+    """Where trainings keep their state, each under a name; the caller's, who knows of files and of other writers."""
+
+    def load(self, name: str) -> tuple[dict[str, Any] | None, str]:
+        """The newest good state of that name, and a line on damaged ones ("" where there are none)."""
+
+    def due(self) -> bool:
+        """Whether it is time to save."""
+
+    def save(self, name: str, state: Mapping[str, Any]) -> None:
+        """Keep the state (tensors and plain values). Raises whatever shall end the training, where it was asked to."""
+
+    def training(self) -> AbstractContextManager[None]:
+        """Around a training: while it lasts it can be asked to end at the next `save`."""
 
 
-def read(path: Path | None, run: str, what: str) -> tuple[dict[str, Any] | None, str]:
-    """(state to go on from, why there is none); (None, "") where there is no file. what: "fine-tuning", in messages."""
-    if not path or not path.exists():
-        return None, ""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a torn or planted file makes the reader raise, the answer is to start afresh
-        return None, f"started afresh: {path} cannot be read ({type(error).__name__})"
-    if not isinstance(state, dict) or state.get("run") != run:
-        return None, f"started afresh: {path} is of another {what}"
-    return state, ""
+class Kept:
+    """What one training keeps in a store, and takes up again if it is of this very run; without a store, nothing.
+
+    Every draw of a training derives from its seed and the number of the update, so it may be kept after any update.
+    """
+
+    def __init__(self, store: Store | None, name: str, run: str, what: str) -> None:
+        """run: the `identity` of the training; what: "fine-tuning", in messages."""
+        self._store, self._name, self._run = store, name, run
+        self.state, self._damage = store.load(name) if store else (None, "")
+        if self.state is not None and self.state.get("run") != run:
+            self.state, self._damage = None, f"{name} is of another {what}"
+
+    def note(self, done: str = "") -> str:
+        """Where it goes on, or why it does not; "" for a training that simply begins. done: "epoch 3"."""
+        if self.state is None:
+            return f"started afresh: {self._damage}" if self._damage else ""
+        return f"resumed after {done}" + (f", passed over {self._damage}" if self._damage else "")
+
+    def training(self) -> AbstractContextManager[None]:
+        """Around the updates."""
+        return self._store.training() if self._store else nullcontext()
+
+    def keep(self, state: Callable[[int], Mapping[str, Any]], update: int, *, finished: bool = False) -> None:
+        """Save `state(update)` where it is due, and when the training is finished."""
+        if self._store and (finished or self._store.due()):
+            self._store.save(self._name, {"run": self._run, **state(update)})
+
+
+def done(epochs: int, updates: int) -> str:
+    """How far a training is, in words, after so many epochs and updates of the next one."""
+    return f"update {updates} of epoch {epochs + 1}" if updates else f"epoch {epochs}"

@@ -1,63 +1,35 @@
 """Checkpoints: tensors and plain types only, written so that a crash at any moment leaves a good one.
 
-Writing: temporary file, fsync, what was there linked to `*.prev`, the new one renamed into place. In a job's folder the
-temporary file lies where only the newest attempt at that job can write (`attempt`, slurm.fence), so an older one that
-wakes up replaces nothing. Reading: always `torch.load(weights_only=True)`; nothing that a stranger sends is unpickled.
+Writing: by repro.atomic, and what was there stays as `*.prev`. Reading: always `torch.load(weights_only=True)`, after
+the checksum of every part; nothing that a stranger sends is unpickled. When: pre-training and the trainings of
+evaluations alike every 30 seconds, when they are asked to stop, and at their end.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
+import signal
+import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from repro.errors import UserError
-from slurm import fence
+from repro import atomic
+from repro.errors import Stopped, UserError
 
-_attempts: dict[Path, fence.Attempt] = {}  # of this process, by the folder that they write to
-
-
-@contextlib.contextmanager
-def attempt(folder: Path) -> Iterator[fence.Attempt]:
-    """Be the newest attempt at the job of that folder: from now on only this process's checkpoints get there."""
-    mine = _attempts[folder] = fence.claim(folder / "attempts")
-    try:
-        yield mine
-    finally:
-        del _attempts[folder]
+EVALUATION = "repro-evaluation"
+SAVE_EVERY = 30.0  # seconds between two checkpoints of a training
 
 
-def save(path: Path, state: dict[str, Any]) -> None:
+def save(path: Path, state: Mapping[str, Any]) -> None:
     """Write `state` to `path` and keep what was there as `*.prev`.
 
-    Raises Superseded, and leaves both as they are, in an attempt that is not the newest any more.
+    Raises UserError and Superseded as `atomic.replace`, and leaves both as they are.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    mine = _attempts.get(path.parent)
-    place = mine.folder if mine else path.parent
-    fresh, old = (place / f".{path.name}.{os.getpid()}{end}" for end in ("", ".prev"))
-    try:
-        with fresh.open("wb") as stream:
-            torch.save(state, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        if path.exists():
-            old.unlink(missing_ok=True)
-            os.link(path, old)
-            old.replace(path.with_name(path.name + ".prev"))
-        fresh.replace(path)
-    except OSError as error:
-        if mine:
-            mine.require()
-        fresh.unlink(missing_ok=True)
-        raise UserError(
-            f"cannot write {path} ({error.strerror}); free some space or choose another --workspace"
-        ) from None
+    atomic.replace(path, lambda stream: torch.save(dict(state), stream), previous=True)
 
 
 def load(path: Path, form: str) -> dict[str, Any]:
@@ -88,16 +60,60 @@ def load(path: Path, form: str) -> dict[str, Any]:
 def load_latest(path: Path, form: str) -> tuple[dict[str, Any] | None, str]:
     """The newest good checkpoint among `path` and `*.prev`, and a line on what was passed over ('' if nothing).
 
-    Within an `attempt` a bad one becomes `*.damaged`, lest the next `save` put it in place of the good one.
+    Within an attempt (`atomic.attempt`) a bad one becomes `*.damaged`, lest the next `save` put it in place of the good
+    one.
     """
-    note = ""
+    notes: list[str] = []
     for candidate in (path, path.with_name(path.name + ".prev")):
         if not candidate.is_file():
             continue
         try:
-            return load(candidate, form), note
+            return load(candidate, form), " and ".join(notes)
         except UserError as error:
-            note = str(error)
-            if path.parent in _attempts:
+            notes.append(str(error).removesuffix("; delete it and run again"))
+            if atomic.attempted(path.parent):
                 candidate.replace(path.with_name(path.name + ".damaged"))
-    return None, note
+    return None, " and ".join(notes)
+
+
+@contextlib.contextmanager
+def on_sigterm(handler: Callable[..., None]) -> Iterator[None]:
+    """Let `handler` take SIGTERM while the block runs."""
+    old = signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, old)
+
+
+class Store:
+    """Where the trainings of an evaluation keep their state (eval.resume.Store): files in the folder of the job."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._saved, self._stop = time.monotonic(), False
+
+    def load(self, name: str) -> tuple[dict[str, Any] | None, str]:
+        """`load_latest` of the file of that name."""
+        return load_latest(self.folder / name, EVALUATION)
+
+    def due(self) -> bool:
+        """Whether the last `save` was `SAVE_EVERY` seconds ago, or SIGTERM has come."""
+        return self._stop or time.monotonic() - self._saved > SAVE_EVERY
+
+    def save(self, name: str, state: Mapping[str, Any]) -> None:
+        """`save` in the file of that name. Raises Stopped after that where SIGTERM has come."""
+        save(self.folder / name, {"form": EVALUATION, **state})
+        self._saved = time.monotonic()
+        if self._stop:
+            raise Stopped
+
+    @contextlib.contextmanager
+    def training(self) -> Iterator[None]:
+        """While it trains, SIGTERM ends it at the next `save`; before and after that it ends the process at once."""
+        self._saved = time.monotonic()
+        with on_sigterm(self._ask_to_stop):
+            yield
+
+    def _ask_to_stop(self, *_: object) -> None:
+        self._stop = True

@@ -1,8 +1,9 @@
 """`drill`: a short job, interrupted at random in every way there is, must leave what it leaves uninterrupted.
 
-The job is a tiny pre-training and its k-NN, in a workspace of its own for each way; slurm.interrupt does the damage.
-Its processes run on the CPU and differ from those of a run in two things that no number depends on: they save a
-checkpoint after every load instead of every 30 seconds, and pause there.
+The job is a tiny pre-training, with its k-NN, or the fine-tuning of one, in a workspace of its own for each way;
+slurm.interrupt does the damage. Its processes run on the CPU and differ from those of a run in two things that no
+number depends on: they save a checkpoint after every step (a load of pictures, an update) instead of every 30 seconds,
+and pause there.
 """
 
 from __future__ import annotations
@@ -21,30 +22,38 @@ from pathlib import Path
 from typing import Any
 
 from repro import plan, records, show
-from repro.errors import UserError
+from repro.errors import UserError, unknown
 from repro.settings import Settings, require_writable
 from repro.workspace import Workspace
-from slurm import cluster, interrupt
+from slurm import cluster, interrupt, progress
+from slurm.folder import Folder
 from slurm.graph import Node
 from slurm.interrupt import CLUSTER, LOCAL, NotPermitted, Spell
 from slurm.profile import Profile
 
-_REQUEST = plan.Request(
-    ("aps",),
-    evaluations=("knn",),
-    overrides=(
-        "data.limit=50",
-        "pretrain.epochs=10",
-        "pretrain.batch=16",
-        "pretrain.warmup_epochs=0",
-        "network.depth=1",
-        "network.dim=24",
-        "knn.ks=[1]",
-    ),
+_TINY = (
+    "data.limit=50",
+    "pretrain.epochs=10",
+    "pretrain.batch=16",
+    "pretrain.warmup_epochs=0",
+    "network.depth=1",
+    "network.dim=24",
 )
-_PRELOAD = ("repro.drill", "repro.stages.pretrain", "repro.stages.frozen", "repro.publish", "repro.processes")
-_AGAIN = 2  # loads that an interruption may cost: one that was not saved yet, and one whose checkpoint was spoilt
-# Seconds after each load. SLURM is slow to strike, and its shortest limit is a minute.
+STAGES = {  # what is interrupted: the run, and the file that it goes on from
+    "pretrain": (plan.Request(("aps",), evaluations=("knn",), overrides=(*_TINY, "knn.ks=[1]")), "training.pt"),
+    "finetune": (
+        plan.Request(("aps",), evaluations=("finetune",), overrides=(*_TINY, "finetune.epochs=12")),
+        "finetune.pt",
+    ),
+}
+_PRELOAD = (
+    "repro.drill",
+    *(f"repro.stages.{name}" for name in (*STAGES, "frozen")),
+    "repro.publish",
+    "repro.processes",
+)
+_AGAIN = 2  # steps that an interruption may cost: one that was not saved yet, and one whose checkpoint was spoilt
+# Seconds after each step. SLURM is slow to strike, and its shortest limit is a minute.
 _PAUSE, _CLUSTER_PAUSE, _PAUSE_OF_A_MINUTE = 0.05, 0.3, 1.8
 _MOST = 10
 
@@ -59,6 +68,7 @@ class Score:
     records: int
     faults: tuple[str, ...]
     passed_over: str = ""
+    of: int = 3  # records that there must be
 
     @property
     def interruptions(self) -> int:
@@ -70,18 +80,21 @@ class Score:
             return [self.way, "0", f"passed over: {self.passed_over}", "", ""]
         begun = ", ".join(str(update) for update in self.begun[1:])
         equal = "no" if self.faults else "yes"
-        return [self.way, str(self.interruptions), f"{begun} of {self.updates}", equal, f"{self.records} of 3"]
+        return [self.way, str(self.interruptions), f"{begun} of {self.updates}", equal, f"{self.records} of {self.of}"]
 
 
-def run(settings: Settings, seed: int, times: int) -> int:
-    """Drill on this machine, and on SLURM where it answers; prints the score, returns the exit status."""
+def run(settings: Settings, seed: int, times: int, stage: str) -> int:
+    """Drill a stage (one of STAGES) on this machine, and on SLURM where it answers; prints the score, returns the exit
+    status."""
+    if stage not in STAGES:
+        raise unknown("stage", stage, STAGES)
     slurm = _slurm(settings)
     require_writable(settings.workspace)
     if not 1 <= times <= _MOST:
         raise UserError(f"--times {times}: the job is short; interrupt it once to {_MOST} times in each way")
     folder = Path(tempfile.mkdtemp(prefix="drill-", dir=settings.workspace.resolve()))  # machines of a cluster see it
     print(f"seed {seed}: --seed {seed} strikes at the same steps again", flush=True)
-    drill = Drill(folder, seed)
+    drill = Drill(folder, seed, stage)
     scores = []
     for way in LOCAL:
         scores.append(drill.local(way, times))
@@ -131,19 +144,19 @@ def _say(score: Score) -> None:
 
 
 def work(workspace: str, jobs: Sequence[Mapping[str, Any]], pause: float) -> None:
-    """What a process of the drill runs: the jobs, with a checkpoint, a report and a pause after every load."""
+    """What a process of the drill runs: the jobs, with a checkpoint, a report and a pause after every step."""
+    from repro import checkpoints
     from repro import jobs as stages
-    from repro.stages import pretrain
-    from slurm import progress
 
     report = progress.report
 
     def slowly(done: int, total: int, info: dict[str, Any] | None = None) -> None:
-        report(done, total, info)
-        time.sleep(pause)
+        if "note" not in (info or {}):  # that it goes on is no step
+            report(done, total, info)
+            time.sleep(pause)
 
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # bits are promised on CPUs
-    pretrain._SAVE_EVERY = 0.0
+    checkpoints.SAVE_EVERY = 0.0
     progress._SECONDS_BETWEEN = 0.0
     progress.report = slowly
     stages.run(workspace, jobs)
@@ -159,40 +172,45 @@ def retry(workspace: str) -> None:
 class Drill:
     """Interrupts the job and compares what it leaves with what it leaves uninterrupted, which is made first."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, stage: str = "pretrain") -> None:
         self.folder, self.seed = folder, seed
         self.whole = Workspace(folder / "whole")
-        self.planned = plan.make(_REQUEST, Settings(workspace=self.whole.root))
+        request, self.newest = STAGES[stage]
+        self.planned = plan.make(request, Settings(workspace=self.whole.root))
         self.pretrain = self.planned.jobs[0].fingerprint
-        recipe = self.planned.jobs[0].spec["recipe"]["pretrain"]
-        self.loads = recipe["epochs"] * (self.planned.jobs[0].spec["data"]["limit"] // recipe["batch"])
+        self.job = next(job.fingerprint for job in self.planned.jobs if job.kind == stage)
         nodes = self.nodes(self.whole, 0.0)
-        runner = interrupt.Local(self.whole.processes, nodes[0], **self.about(self.whole, 0.0))
-        runner.finish(nodes)
+        self.at = next(i for i, node in enumerate(nodes) if node.args["jobs"][0]["kind"] == stage)
+        self.steps = 0
+        interrupt.Local(self.whole.processes, nodes[self.at], **self.about(self.whole, 0.0)).finish(nodes)
         found = self._records(self.whole)
-        if len(found) != len(self.planned.jobs):
+        report = progress.read(Folder(self.whole.processes).progress(nodes[self.at].key))
+        if len(found) != len(self.planned.jobs) or report is None:
             raise UserError(f"the job fails without any interruption; see {self.whole.processes / 'logs'}")
-        self.updates = int(found[self.pretrain]["cost"]["updates"])
+        self.steps = report.total
+        self.updates = int(found[self.job]["cost"].get("updates", self.steps))
 
     def local(self, way: str, times: int) -> Score:
         """Interrupt the job so often in one of the ways of this machine (interrupt.LOCAL)."""
         place = self.place(way)
         nodes = self.nodes(place, _PAUSE)
-        runner = interrupt.Local(place.processes, nodes[0], **self.about(place, _PAUSE))
-        spells = runner.interrupt(way, times, place.job(self.pretrain) / "training.pt")
-        runner.finish(nodes[1:])
+        runner = interrupt.Local(place.processes, nodes[self.at], **self.about(place, _PAUSE))
+        runner.finish(self.nodes(place, 0.0)[: self.at])
+        spells = runner.interrupt(way, times, place.job(self.job) / self.newest)
+        runner.finish(nodes[self.at + 1 :])
         return self._score(LOCAL[way], place, spells, runner.faults)
 
     def cluster(self, way: str, times: int, profile: Profile) -> Score:
         """Interrupt the job so often in one of the ways of SLURM (interrupt.CLUSTER)."""
         place, pause = self.place(way), _PAUSE_OF_A_MINUTE if way == "slurm-limit" else _CLUSTER_PAUSE
         nodes = self.nodes(place, pause)
-        runner = interrupt.Cluster(place.processes, nodes[0], **self.about(place, pause))
+        runner = interrupt.Cluster(place.processes, nodes[self.at], **self.about(place, pause))
+        runner.finish(self.nodes(place, 0.0)[: self.at])
         try:
             spells = runner.interrupt(way, times, profile)
         except NotPermitted as error:
             return Score(CLUSTER[way], (), 0, 0, (), str(error))
-        runner.finish(nodes[1:])
+        runner.finish(nodes[self.at + 1 :])
         return self._score(CLUSTER[way], place, spells, runner.faults)
 
     def together(
@@ -221,7 +239,7 @@ class Drill:
         return place
 
     def nodes(self, place: Workspace, pause: float) -> list[Node]:
-        """The pre-training, and what follows it, which is not interrupted."""
+        """All processes of the run; only the one at `self.at` is interrupted."""
         graph = plan.graph(self.planned, Settings(workspace=place.root))
         target = f"{__name__}:{work.__name__}"
         wanted = dataclasses.replace(next(iter(graph)).resources, minutes=1 if pause == _PAUSE_OF_A_MINUTE else 10)
@@ -233,26 +251,27 @@ class Drill:
     def about(self, place: Workspace, pause: float) -> dict[str, Any]:
         """What whoever interrupts the job must know."""
         again, seed = (retry, (str(place.root),)), f"{self.seed}|{place.root.name}"
-        return {"total": self.loads, "pause": pause, "seed": seed, "again": again, "preload": _PRELOAD}
+        return {"total": self.steps, "pause": pause, "seed": seed, "again": again, "preload": _PRELOAD}
 
     def _records(self, place: Workspace) -> dict[str, records.Record]:
         return records.by_fingerprint(records.read_all(place.records)[0])
 
     def _score(self, way: str, place: Workspace, spells: Sequence[Spell], faults: Sequence[str]) -> Score:
-        a_load = self.updates // self.loads
+        a_step = self.updates // self.steps
         return Score(
             way=way,
-            begun=tuple(spell.begun * a_load for spell in spells),
+            begun=tuple(spell.begun * a_step for spell in spells),
             updates=self.updates,
             records=len(list(place.records.glob("*.json"))),
             faults=(*faults, *self.lost(spells), *self.differences(place)),
+            of=len(self.planned.jobs),
         )
 
     def lost(self, spells: Sequence[Spell]) -> Iterator[str]:
         """What was made again beyond what an interruption may cost."""
         for number, (before, after) in enumerate(itertools.pairwise(spells), 1):
             if not max(1, before.reached - _AGAIN) <= after.begun <= before.reached:
-                yield f"interruption {number}: stopped at load {before.reached}, went on from {after.begun}"
+                yield f"interruption {number}: stopped at step {before.reached}, went on from {after.begun}"
 
     def differences(self, place: Workspace) -> Iterator[str]:
         """What the job left otherwise than uninterrupted."""
@@ -269,8 +288,11 @@ class Drill:
         for mark, record in whole.items():
             if found[mark]["metrics"] != record["metrics"]:
                 yield f"the metrics of {record['kind']} differ"
-        if found[self.pretrain]["cost"]["updates"] != self.updates:
-            yield f"it counts {found[self.pretrain]['cost']['updates']} updates"
+            if found[mark]["details"].get("history") != record["details"].get("history"):
+                yield f"the losses of {record['kind']} differ"
+            counts = [one["cost"].get("updates") for one in (found[mark], record)]
+            if counts[0] != counts[1]:
+                yield f"{record['kind']} counts {counts[0]} updates, not {counts[1]}"
         encoders = [checkpoints.load(p.encoder(self.pretrain), ENCODER)["weights"] for p in (self.whole, place)]
         if encoders[0].keys() != encoders[1].keys() or not all(
             torch.equal(value, encoders[1][name]) for name, value in encoders[0].items()

@@ -24,12 +24,9 @@ from repro.workspace import Workspace
 _OLD = 3600.0  # seconds without a change after which nobody can be writing a file
 _TRAINING = {  # what a stage goes on from, which nobody reads once its record is written
     "pretrain": ("training.pt*",),
-    "linear": ("*.pt", "*.pt.prev"),
-    "finetune": ("*.pt", "*.pt.prev"),
-    "detection": ("*.pt", "*.pt.prev"),
-    "reid_finetune": ("*.pt", "*.pt.prev"),
+    **dict.fromkeys(("linear", "finetune", "detection", "reid_finetune"), ("[!.]*.pt*",)),
 }
-_LARGE = ("*.pt", "*.pt.prev", "*.npy")
+_LARGE = ("[!.]*.pt*", "*.npy")
 
 
 @dataclass(frozen=True)

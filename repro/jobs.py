@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eval import protocols
-from repro import fingerprint, records, snapshot
+from repro import atomic, fingerprint, records, snapshot
 from repro.data.types import Where
 from repro.errors import Stopped, UserError, unwritable
 from repro.workspace import Workspace
@@ -51,8 +51,6 @@ STAGES = {
 
 def run(workspace: str, jobs: Sequence[Mapping[str, Any]]) -> None:
     """Do the jobs that have no record yet. Where some fail, ends with SystemExit and a line that says which and why."""
-    from repro import checkpoints
-
     snapshot.code()  # remembered now: the files may change while we run
     place = Workspace(Path(workspace))
     done = records.by_fingerprint(records.read_all(place.records)[0])
@@ -68,7 +66,7 @@ def run(workspace: str, jobs: Sequence[Mapping[str, Any]]) -> None:
             continue
         name = f"{job['kind']} {job['method']}{':' + job['variant'] if job['variant'] else ''} seed {job['seed']}"
         try:
-            with checkpoints.attempt(place.job(mark)) if _writes() else contextlib.nullcontext() as attempt:
+            with atomic.attempt(place.job(mark)) if _writes() else contextlib.nullcontext() as attempt:
                 made = _one(place, job)
                 if made is None or attempt is None:
                     return

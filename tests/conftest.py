@@ -2,13 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+
+class Memory:
+    """Where a training keeps its state (eval.resume.Store), in memory, after every so many updates."""
+
+    def __init__(self, every: int = 1) -> None:
+        self.every, self.asked = every, 0
+        self.kept: dict[str, bytes] = {}
+
+    def load(self, name: str) -> tuple[dict[str, Any] | None, str]:
+        import torch
+
+        if name not in self.kept:
+            return None, ""
+        return torch.load(io.BytesIO(self.kept[name]), map_location="cpu", weights_only=True), ""
+
+    def due(self) -> bool:
+        self.asked += 1
+        return self.asked % self.every == 0
+
+    def save(self, name: str, state: Mapping[str, Any]) -> None:
+        import torch
+
+        stream = io.BytesIO()
+        torch.save(dict(state), stream)
+        self.kept[name] = stream.getvalue()
+
+    def training(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+
+@pytest.fixture
+def memory() -> Callable[..., Memory]:
+    """`memory(every)`: a store of trainings that outlives nothing but the training."""
+    return Memory
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from repro import atomic
 from repro.data import embedded, layouts, packed
 from repro.data.entries import CATALOGUE, FOLDER, Entry, entry_of
 from repro.data.manifest import (
@@ -231,7 +232,7 @@ class _Pack:
         """Store any array."""
         import numpy as np
 
-        np.save(self.folder / f"{name}.npy", np.ascontiguousarray(values))
+        atomic.replace(self.folder / f"{name}.npy", lambda stream: np.save(stream, np.ascontiguousarray(values)))
         self.arrays.append(f"{name}.npy")
 
     def finish(self, manifest: str, **description: Any) -> None:

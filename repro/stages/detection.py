@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from eval import detection, protocols
+from repro import checkpoints
 from repro.data import catalogue
 from repro.stages.common import Outcome, Task, device, load_encoder, outcome_of, protocol_of, source_of
 
@@ -22,10 +23,11 @@ def run(task: Task) -> Outcome:
         device=device(),
         seed=task.seed,
         work_dir=task.folder,
+        store=checkpoints.Store(task.folder),
         progress=task.progress,
         # One core trains, the others load; where there are fewer than asked for, fewer.
         workers=min(task.spec["threads"], len(os.sched_getaffinity(0))) - 1,
     )
     outcome = outcome_of(result, source_of(pictures))
-    outcome.scratch = ("*.pt",)
+    outcome.scratch = ("*.pt*",)
     return outcome

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from eval import finetune, protocols
+from repro import checkpoints
 from repro.stages.common import (
     Outcome,
     Task,
@@ -33,8 +34,8 @@ def run(task: Task) -> Outcome:
         with_side(protocol_of(task, protocols.FinetuneProtocol), task),
         device=device(),
         progress=task.progress,
-        checkpoint_dir=task.folder,
+        store=checkpoints.Store(task.folder),
     )
     outcome = outcome_of(result, source_of(train))
-    outcome.scratch = ("*.pt",)
+    outcome.scratch = ("*.pt*",)
     return outcome

@@ -8,7 +8,6 @@ compared before they are used. A changed encoder never meets an old cache, and a
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from eval import linear as linear_evaluation
 from eval import protocols
 from eval import reid as reid_evaluation
 from eval.features import extract, summary
+from repro import atomic, checkpoints
 from repro.data.entries import IMAGENET_STATISTICS
 from repro.errors import UserError
 from repro.fingerprint import digest, file_digest
@@ -41,12 +41,7 @@ from repro.stages.common import (
 
 
 def _save(path: Path, array: npt.NDArray[Any]) -> None:
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    with fresh.open("wb") as stream:
-        np.save(stream, array)
-        stream.flush()
-        os.fsync(stream.fileno())
-    fresh.replace(path)
+    atomic.replace(path, lambda stream: np.save(stream, array))
 
 
 def _checkpoint(task: Task) -> dict[str, str]:
@@ -163,14 +158,14 @@ def linear(task: Task) -> Outcome:
         protocol,
         device=device(),
         progress=task.progress,
-        checkpoint_dir=task.folder,
+        store=checkpoints.Store(task.folder),
     )
     outcome = outcome_of(result, source_of(train))
     outcome.details["size"] = list(protocol.size)
     held = outcome.details["n_split"]
     turns = len(train_y) + (len(train_y) - held if held else 0)
     outcome.cost["image_passes"] = protocol.epochs * turns + held + len(test_y)
-    outcome.scratch = ("*.pt",)
+    outcome.scratch = ("*.pt*",)
     return outcome
 
 

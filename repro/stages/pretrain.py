@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import signal
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -37,7 +36,6 @@ from repro.stages.common import Outcome, Progress, Task, as_tensor, device, save
 
 TRAINING = "repro-training"
 _LOG_EVERY = 20  # updates between two looks at the losses: each look waits for the device
-_SAVE_EVERY = 30.0  # seconds between two checkpoints
 # Of the standard deviation that unit vectors spread over the sphere would have. Heads without a norm at their end start
 # as low as 0.04, so what counts above the lower bound is how much of the widest spread is left.
 _COLLAPSED, _NARROW = 0.01, 0.1
@@ -191,7 +189,7 @@ class PretrainLoop:
             self._trim_log()
         self.method.train()
         started, saved, before = time.monotonic(), time.monotonic(), self.seconds
-        with _on_sigterm(self._ask_to_stop), contextlib.ExitStack() as stack:
+        with checkpoints.on_sigterm(self._ask_to_stop), contextlib.ExitStack() as stack:
             log = stack.enter_context(self._log.open("a", encoding="utf-8")) if self.group.first else None
             points = {round(self.recipe["epochs"] * i / _POINTS) for i in range(_POINTS + 1)}
             while self.epoch < self.recipe["epochs"]:
@@ -208,7 +206,7 @@ class PretrainLoop:
                     done = self.epoch * self.loads + self.load
                     self.progress(done, self.recipe["epochs"] * self.loads, {"epoch": self.epoch, **self.losses})
                     stop = self.group.any(self._stop)
-                    if stop or (time.monotonic() - saved > _SAVE_EVERY and not finished):
+                    if stop or (time.monotonic() - saved > checkpoints.SAVE_EVERY and not finished):
                         self._save()
                         saved = time.monotonic()
                     if stop:
@@ -217,7 +215,7 @@ class PretrainLoop:
                 self.epoch, self.load = self.epoch + 1, 0
                 if self.epoch in points:
                     started += self._judge()
-                if time.monotonic() - saved > _SAVE_EVERY or self.epoch == self.recipe["epochs"]:
+                if time.monotonic() - saved > checkpoints.SAVE_EVERY or self.epoch == self.recipe["epochs"]:
                     self._save()
                     saved = time.monotonic()
 
@@ -349,16 +347,6 @@ class PretrainLoop:
 
     def _ask_to_stop(self, *_: object) -> None:
         self._stop = True
-
-
-@contextlib.contextmanager
-def _on_sigterm(handler: Any) -> Iterator[None]:
-    """Let `handler` take SIGTERM while the block runs."""
-    old = signal.signal(signal.SIGTERM, handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, old)
 
 
 def run(task: Task) -> Outcome | None:

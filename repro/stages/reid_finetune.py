@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from eval import protocols, reid_finetune
+from repro import checkpoints
 from repro.data.types import ReidSplit
 from repro.stages.common import Outcome, Task, device, load_encoder, outcome_of, protocol_of, reid_pictures, source_of
 
@@ -27,7 +28,8 @@ def run(task: Task) -> Outcome:
         device=device(),
         progress=task.progress,
         work_dir=task.folder,
+        store=checkpoints.Store(task.folder),
     )
     outcome = outcome_of(result, source_of(pictures))
-    outcome.scratch = ("*.pt",)
+    outcome.scratch = ("*.pt*",)
     return outcome

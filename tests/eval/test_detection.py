@@ -5,7 +5,10 @@ from __future__ import annotations
 import copy
 import itertools
 import json
-import pickle
+import multiprocessing
+import os
+import subprocess
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -19,6 +22,8 @@ from torch import Tensor, nn
 from eval import detection, protocols
 from eval.detection import CocoFolders, batches, build, coco_metrics, evaluate, rate, voc07_metrics
 from methods.parts.encoders import ResNet, ViT
+from repro.checkpoints import Store
+from repro.errors import Stopped
 
 # pycocotools 2.0 and numpy 2: of no consequence.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
@@ -161,8 +166,8 @@ def run(coco: CocoFolders, work: Path, *, encoder: nn.Module | None = None, prot
     return evaluate(encoder, coco, MEAN, STD, protocol or small(), **given)
 
 
-def weights(work: Path, name: str = "train") -> dict[str, Tensor]:
-    return torch.load(work / f"{name}.pt", weights_only=True)["model"]
+def weights(store, name: str = "train") -> dict[str, Tensor]:
+    return store.load(f"{name}.pt")[0]["model"]
 
 
 # ------------------------------------------------------------------------------------------------ the network
@@ -366,11 +371,11 @@ def test_first_anchors_have_the_protocols_size():
 
 
 @pytest.mark.parametrize("norm", ["trained", "frozen"])
-def test_statistics_of_batch_norm(coco, tmp_path, norm):
+def test_statistics_of_batch_norm(coco, tmp_path, memory, norm):
     torch.manual_seed(0)
-    encoder = Stages()
-    run(coco, tmp_path / "work", encoder=encoder, protocol=small(norm=norm))
-    trained = weights(tmp_path / "work")
+    encoder, store = Stages(), memory()
+    run(coco, tmp_path / "work", encoder=encoder, protocol=small(norm=norm), store=store)
+    trained = weights(store)
     key = "stages.0.1.running_mean"
     moved = not torch.equal(trained[f"backbone.encoder.{key}"], encoder.state_dict()[key])
     assert moved == (norm == "trained")
@@ -472,20 +477,21 @@ def test_statistics_are_renewed_before_the_judgement(coco, tmp_path):
 
 
 @pytest.mark.parametrize("encoder", [Tokens, Stages])
-def test_evaluate(coco, tmp_path, encoder):
+def test_evaluate(coco, tmp_path, memory, encoder):
     torch.manual_seed(0)
     encoder = encoder()
     encoder.requires_grad_(False)  # as a method may leave it
     before = copy.deepcopy(encoder.state_dict())
     generators = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     told: list[tuple[int, int]] = []
-    protocol = small(overfit_pictures=[1, 2], overfit_iterations=3)
+    protocol, store = small(overfit_pictures=[1, 2], overfit_iterations=3), memory()
     result = run(
         coco,
         tmp_path / "work",
         encoder=encoder,
         protocol=protocol,
         progress=lambda done, total, info: told.append((done, total)),
+        store=store,
     )
     sizes = ("AP", "AP50", "AP75", "APs")  # one object of 20 x 50 pixels: less than 32 squared, so small
     expected = {f"{kind}_{size}" for kind in ("bbox", "segm") for size in sizes} | {"overfit_bbox_AP50"}
@@ -504,7 +510,7 @@ def test_evaluate(coco, tmp_path, encoder):
     assert all(p.grad is None and not p.requires_grad for p in encoder.parameters())
     assert torch.equal(torch.get_rng_state(), generators[0])
     assert (np.random.get_state()[1] == generators[1]).all()  # noqa: NPY002
-    trained = weights(tmp_path / "work")
+    trained = weights(store)
     assert all(not torch.equal(trained[f"backbone.encoder.{key}"], before[key]) for key in before if "weight" in key)
 
 
@@ -524,22 +530,23 @@ def test_boxes_alone_by_vocs_rule(coco, tmp_path):
         run(coco, tmp_path / "masks")
 
 
-def test_same_seed_same_result_whoever_loads_the_pictures(coco, tmp_path):
-    first = run(coco, tmp_path / "a")
+def test_same_seed_same_result_whoever_loads_the_pictures(coco, tmp_path, memory):
+    stores = memory(), memory()
+    first = run(coco, tmp_path / "a", store=stores[0])
     np.random.seed(5)  # noqa: NPY002
-    second = run(coco, tmp_path / "b", workers=1)
+    second = run(coco, tmp_path / "b", workers=1, store=stores[1])
     assert first["metrics"] == second["metrics"]
     assert first["details"] == second["details"]
-    same = weights(tmp_path / "b")
-    assert all(torch.equal(value, same[key]) for key, value in weights(tmp_path / "a").items())
+    same = weights(stores[1])
+    assert all(torch.equal(value, same[key]) for key, value in weights(stores[0]).items())
     other = run(coco, tmp_path / "c", seed=1)
     assert other["details"]["train"]["loss"] != first["details"]["train"]["loss"]
 
 
-def test_killed_job_goes_on_and_ends_the_same(coco, tmp_path, monkeypatch):
-    monkeypatch.setattr(detection, "CHECKPOINT_SECONDS", 0.0)
+def test_killed_job_goes_on_and_ends_the_same(coco, tmp_path, monkeypatch, memory):
+    stores = memory(), memory()
     protocol = small(iterations=5, optimizer="adamw", overfit_pictures=[1, 2], overfit_iterations=4)
-    whole = run(coco, tmp_path / "whole", protocol=protocol)
+    whole = run(coco, tmp_path / "whole", protocol=protocol, store=stores[0])
     whole_loss, done = BaseModel.parse_losses, 0
 
     class Killed(BaseException):
@@ -555,14 +562,43 @@ def test_killed_job_goes_on_and_ends_the_same(coco, tmp_path, monkeypatch):
     monkeypatch.setattr(BaseModel, "parse_losses", killed)
     for _ in range(2):  # once within the check, once within the training
         with pytest.raises(Killed):
-            run(coco, tmp_path / "killed", protocol=protocol)
-    resumed = run(coco, tmp_path / "killed", protocol=protocol)
+            run(coco, tmp_path / "killed", protocol=protocol, store=stores[1])
+    resumed = run(coco, tmp_path / "killed", protocol=protocol, store=stores[1])
     assert done == 4 + 5 + 2  # no update was lost, the two that were killed came again
     assert resumed["metrics"] == whole["metrics"]
+    said = {name: resumed["details"][name].pop("resumed") for name in ("overfit", "train")}
+    assert said == {"overfit": "resumed after update 4", "train": "resumed after update 2"}
+    assert [whole["details"][name].pop("resumed") for name in said] == ["", ""]
     assert resumed["details"] == whole["details"]
     for name in ("overfit", "train"):
-        same = weights(tmp_path / "killed", name)
-        assert all(torch.equal(value, same[key]) for key, value in weights(tmp_path / "whole", name).items())
+        same = weights(stores[1], name)
+        assert all(torch.equal(value, same[key]) for key, value in weights(stores[0], name).items())
+
+
+def test_asked_to_stop_with_the_processes_that_load_pictures_it_has_lost_nothing(coco, tmp_path, monkeypatch):
+    """As an executor asks: the whole group, from outside."""
+    protocol = small(iterations=6)
+    whole = run(coco, tmp_path / "whole", protocol=protocol)
+    compute, done = BaseModel.parse_losses, 0
+
+    def ask(self, losses):
+        nonlocal done
+        done += 1
+        if done == 3:
+            group = [os.getpid(), *(child.pid for child in multiprocessing.active_children())]
+            assert len(group) == 2
+            subprocess.run(["kill", "-TERM", *map(str, reversed(group))], check=True)
+            time.sleep(0.3)
+        return compute(self, losses)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(BaseModel, "parse_losses", ask)
+        run(coco, tmp_path, protocol=protocol, store=Store(tmp_path / "job"), workers=1)
+    assert not multiprocessing.active_children() and done == 3
+    again = run(coco, tmp_path, protocol=protocol, store=Store(tmp_path / "job"))
+    assert again["details"]["train"].pop("resumed") == "resumed after update 3"
+    assert whole["details"]["train"].pop("resumed") == ""
+    assert (again["metrics"], again["details"]) == (whole["metrics"], whole["details"])
 
 
 def test_it_learns_to_tell_tall_from_flat(tmp_path):
@@ -868,44 +904,14 @@ def test_loss_that_is_not_finite(coco, tmp_path):
         run(coco, tmp_path / "work", protocol=small(lr=1e30, iterations=4, warmup=0))
 
 
-def test_foreign_and_broken_checkpoints(coco, tmp_path):
-    work = tmp_path / "work"
-    run(coco, work)
-    with pytest.raises(ValueError, match=r"train\.pt belongs to another detection job"):
-        run(coco, work, seed=1)
-    with pytest.raises(ValueError, match=r"train\.pt belongs to another detection job"):
-        run(coco, work, encoder=Tokens())
+def test_what_another_job_kept_is_not_taken_up(coco, tmp_path, memory):
+    store = memory()
     torch.manual_seed(0)
-    encoder = Stages()
-    run(coco, work, encoder=encoder)
+    trained = Stages()
     with torch.no_grad():
-        encoder.stages[0][0].bias[0] += 1e-3  # of the same shapes, but trained otherwise
-    with pytest.raises(ValueError, match=r"train\.pt belongs to another detection job"):
-        run(coco, work, encoder=encoder)
-    file = work / "train.pt"
-    file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(ValueError, match=r"train\.pt is no detection checkpoint; remove it") as caught:
-        run(coco, work)
-    assert "\n" not in str(caught.value)
-
-
-class Payload:
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self):
-        return Path.touch, (self.mark,)
-
-
-def test_nothing_is_unpickled(coco, tmp_path):
-    work, mark = tmp_path / "work", tmp_path / "mark"
-    work.mkdir()
-    torch.save({"spec": "", "model": Payload(mark)}, work / "train.pt")
-    with pytest.raises(ValueError, match="no detection checkpoint"):
-        run(coco, work)
-    (work / "train.pt").write_bytes(pickle.dumps(Payload(mark), protocol=2))
-    with pytest.raises(ValueError, match="no detection checkpoint"):
-        run(coco, work)
-    assert not mark.exists()
-    pickle.loads((work / "train.pt").read_bytes())  # the payload is live
-    assert mark.exists()
+        trained.stages[0][0].bias[0] += 1e-3  # of the same shapes, but trained otherwise
+    run(coco, tmp_path, store=store)
+    for options in ({"seed": 1}, {"encoder": Tokens()}, {"encoder": trained}):
+        other = run(coco, tmp_path, store=store, **options)["details"]["train"]
+        assert other["resumed"] == "started afresh: train.pt is of another detection"
+        assert other["loss"] == run(coco, tmp_path, **options)["details"]["train"]["loss"]

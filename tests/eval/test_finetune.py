@@ -1,10 +1,9 @@
-"""Fine-tuning: schedule, what trains, learning, interruption at any update, damaged and planted checkpoints."""
+"""Fine-tuning: schedule, what trains, learning, interruption at any update."""
 
 from __future__ import annotations
 
 import math
-import os
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -133,12 +132,23 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("at", [1, 10, 11, 29, 30])
+@pytest.mark.parametrize(
+    ("at", "every", "said"),
+    [
+        (1, 1, ""),
+        (4, 1, "resumed after update 3 of epoch 1"),
+        (10, 1, "resumed after update 9 of epoch 1"),
+        (11, 1, "resumed after epoch 1"),
+        (18, 5, "resumed after update 4 of epoch 2"),
+        (30, 1, "resumed after update 9 of epoch 3"),
+        (30, 1000, ""),
+    ],
+)
 def test_interrupted_anywhere_is_uninterrupted(
-    at: int, encoder: Tiny, pictures: list[np.ndarray], tmp_path: Path
+    at: int, every: int, said: str, encoder: Tiny, pictures: list[np.ndarray], memory: Callable[..., Any]
 ) -> None:
-    """Ten updates an epoch; killed in the middle of an epoch, at its end, and at the very end."""
-    p = everything_on()
+    """Ten updates an epoch; killed in the middle of an epoch, the first too, at its end, and at the very end."""
+    p, store = everything_on(), memory(every)
     whole = run(encoder, pictures, p)
 
     def kill(done: int, total: int, info: dict[str, Any]) -> None:
@@ -146,59 +156,33 @@ def test_interrupted_anywhere_is_uninterrupted(
             raise Killed
 
     with pytest.raises(Killed):
-        run(encoder, pictures, p, checkpoint_dir=tmp_path, progress=kill)
+        run(encoder, pictures, p, store=store, progress=kill)
     torch.manual_seed(at)  # whatever state the process is in
-    again = run(encoder, pictures, p, checkpoint_dir=tmp_path)
-    assert again["details"].pop("resumed") == ("" if at <= 10 else f"resumed after epoch {(at - 1) // 10}")
-    whole["details"].pop("resumed")
+    again = run(encoder, pictures, p, store=store)
+    assert again["details"].pop("resumed") == said
+    assert whole["details"].pop("resumed") == ""
     assert again == whole  # every digit of every metric and loss
-    assert [file.name for file in tmp_path.iterdir()] == [finetune.CHECKPOINT]
+    assert list(store.kept) == [finetune.CHECKPOINT]
 
-    finished = run(encoder, pictures, p, checkpoint_dir=tmp_path)
+    seen: list[tuple[int, dict[str, Any]]] = []
+    finished = run(encoder, pictures, p, store=store, progress=lambda done, total, info: seen.append((done, info)))
     assert finished["metrics"] == whole["metrics"]
     assert finished["details"]["resumed"] == "resumed after epoch 3"
+    assert seen == [(30, {"note": "resumed after epoch 3"})]
 
 
-class Payload:
-    def __init__(self, target: str) -> None:
-        self.target = target
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (self.target,)
-
-
-def test_damaged_foreign_and_planted_checkpoints(encoder: Tiny, pictures: list[np.ndarray], tmp_path: Path) -> None:
-    p = protocol(epochs=1)
-    clean = run(encoder, pictures, p, checkpoint_dir=tmp_path)
-    path = tmp_path / finetune.CHECKPOINT
-    good = path.read_bytes()
-    planted = tmp_path / "planted.pt"
-    torch.save({"run": Payload(str(tmp_path / "owned"))}, planted)
-    notes: list[dict[str, Any]] = []
-    for content, reason in [
-        (good[: len(good) // 2], "cannot be read"),
-        (b"", "cannot be read"),
-        (planted.read_bytes(), "cannot be read"),
-        (b"not a checkpoint", "cannot be read"),
-    ]:
-        path.write_bytes(content)
-        notes.clear()
-        result = run(
-            encoder, pictures, p, checkpoint_dir=tmp_path, progress=lambda done, total, info: notes.append(info)
-        )
-        assert result["details"]["resumed"].startswith("started afresh")
-        assert reason in result["details"]["resumed"]
-        assert notes[0]["note"] == result["details"]["resumed"]
-        assert result["metrics"] == clean["metrics"]
-    assert not (tmp_path / "owned").exists()
-
-    other = run(encoder, pictures, protocol(epochs=1, lr=0.01), checkpoint_dir=tmp_path)
-    assert "is of another fine-tuning" in other["details"]["resumed"]
-    encoder.mix.weight.data += 0.01
-    assert (
-        "is of another"
-        in run(encoder, pictures, protocol(epochs=1, lr=0.01), checkpoint_dir=tmp_path)["details"]["resumed"]
-    )
+def test_what_another_run_kept_is_not_taken_up(
+    encoder: Tiny, pictures: list[np.ndarray], memory: Callable[..., Any]
+) -> None:
+    store = memory()
+    run(encoder, pictures, protocol(epochs=1), store=store)
+    p = protocol(epochs=1, lr=0.01)
+    for _ in range(2):
+        other = run(encoder, pictures, p, store=store)
+        assert other["details"].pop("resumed") == "started afresh: finetune.pt is of another fine-tuning"
+        plain = run(encoder, pictures, p)
+        assert plain["details"].pop("resumed") == "" and other == plain
+        encoder.mix.weight.data += 0.01
 
 
 def test_seed_matters_and_nothing_else(encoder: Tiny, pictures: list[np.ndarray]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -272,13 +272,23 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("at", [2, 4, 7, 12])
+@pytest.mark.parametrize(
+    ("at", "every", "said"),
+    [
+        (2, 1, "resumed after update 1 of epoch 1 (split)"),
+        (4, 1, "resumed after update 1 of epoch 2 (split)"),
+        (5, 1, "resumed after epoch 2 (split)"),
+        (7, 1, "resumed after epoch 2 (split), update 2 of epoch 1 (all)"),
+        (10, 5, "resumed after epoch 2 (split), update 1 of epoch 2 (all)"),
+        (12, 1, "resumed after epoch 2 (split), epoch 2 (all)"),
+    ],
+)
 def test_interrupted_anywhere_is_uninterrupted(
-    at: int, encoder: Tiny, digits: list[np.ndarray], tmp_path: Path
+    at: int, every: int, said: str, encoder: Tiny, digits: list[np.ndarray], memory: Callable[..., Any]
 ) -> None:
     """Two trainings (for the split, and on all) of two epochs each; killed within epochs and at their ends."""
     p = protocol(epochs=2, batch=400, size=[20, 20], holdout=0.2, learning_rates=[0.3, 3.0], optimizer="lars")
-    whole = linear.probe(encoder, *digits, 10, MEAN, STD, p)
+    whole, store = linear.probe(encoder, *digits, 10, MEAN, STD, p), memory(every)
 
     def kill(done: int, total: int, info: dict[str, Any]) -> None:
         assert total == 2 * 2 + 2 * 3
@@ -287,32 +297,27 @@ def test_interrupted_anywhere_is_uninterrupted(
 
     if at <= 10:
         with pytest.raises(Killed):
-            linear.probe(encoder, *digits, 10, MEAN, STD, p, checkpoint_dir=tmp_path, progress=kill)
+            linear.probe(encoder, *digits, 10, MEAN, STD, p, store=store, progress=kill)
     else:  # it had finished
-        linear.probe(encoder, *digits, 10, MEAN, STD, p, checkpoint_dir=tmp_path)
+        linear.probe(encoder, *digits, 10, MEAN, STD, p, store=store)
     torch.manual_seed(at)
-    again = linear.probe(encoder, *digits, 10, MEAN, STD, p, checkpoint_dir=tmp_path)
-    said = {2: "", 4: "resumed after epoch 1 (split)", 7: "resumed after epoch 2 (split)"}
-    assert again["details"].pop("resumed") == said.get(at, "resumed after epoch 2 (split), 2 (all)")
-    whole["details"].pop("resumed")
+    again = linear.probe(encoder, *digits, 10, MEAN, STD, p, store=store)
+    assert again["details"].pop("resumed") == said
+    assert whole["details"].pop("resumed") == ""
     assert again == whole
-    assert [file.name for file in tmp_path.iterdir()] == [linear.CHECKPOINT]
+    assert list(store.kept) == [linear.CHECKPOINT]
 
 
-def test_a_damaged_or_foreign_checkpoint_is_passed_over(
-    encoder: Tiny, digits: list[np.ndarray], tmp_path: Path
+def test_what_another_probe_kept_is_not_taken_up(
+    encoder: Tiny, digits: list[np.ndarray], memory: Callable[..., Any]
 ) -> None:
-    p = protocol(epochs=1, batch=500, size=[20, 20])
-    clean = linear.probe(encoder, *digits, 10, MEAN, STD, p, checkpoint_dir=tmp_path)
-    path = tmp_path / linear.CHECKPOINT
-    good = path.read_bytes()
-    path.write_bytes(good[: len(good) // 2])
-    again = linear.probe(encoder, *digits, 10, MEAN, STD, p, checkpoint_dir=tmp_path)
-    assert "cannot be read" in again["details"]["resumed"] and again["metrics"] == clean["metrics"]
-    path.write_bytes(good)
+    p, store = protocol(epochs=1, batch=500, size=[20, 20]), memory()
+    linear.probe(encoder, *digits, 10, MEAN, STD, p, store=store)
     torch.nn.init.normal_(encoder.patches.weight)
-    other = linear.probe(encoder, *digits, 10, MEAN, STD, p, checkpoint_dir=tmp_path)
-    assert "another linear probe" in other["details"]["resumed"]
+    other = linear.probe(encoder, *digits, 10, MEAN, STD, p, store=store)
+    assert other["details"].pop("resumed") == "started afresh: linear.pt is of another linear probe"
+    plain = linear.probe(encoder, *digits, 10, MEAN, STD, p)
+    assert plain["details"].pop("resumed") == "" and other == plain
 
 
 # ------------------------------------------------------------------------------------------------- protocols and shares

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -172,12 +173,20 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("at", [1, 6, 7, 18])
+@pytest.mark.parametrize(
+    ("at", "every", "said"),
+    [
+        (3, 1, "resumed after update 2 of epoch 1"),
+        (6, 1, "resumed after update 5 of epoch 1"),
+        (7, 1, "resumed after epoch 1"),
+        (18, 4, "resumed after update 2 of epoch 3"),
+    ],
+)
 def test_interrupted_anywhere_is_uninterrupted(
-    at: int, encoder: Tiny, pictures: tuple[Split, ...], tmp_path: Path
+    at: int, every: int, said: str, encoder: Tiny, pictures: tuple[Split, ...], memory: Callable[..., Any]
 ) -> None:
-    """Six updates an epoch; killed within an epoch, at its end, and after the last update."""
-    p = protocol(epochs=3, erasing=0.5, hflip=True)
+    """Six updates an epoch; killed within an epoch, the first too, at its end, and after the last update."""
+    p, store = protocol(epochs=3, erasing=0.5, hflip=True), memory(every)
     whole = run(encoder, pictures, p=p)
 
     def kill(done: int, total: int, info: dict[str, Any]) -> None:
@@ -185,16 +194,14 @@ def test_interrupted_anywhere_is_uninterrupted(
             raise Killed
 
     with pytest.raises(Killed):
-        run(encoder, pictures, p=p, work_dir=tmp_path, progress=kill)
+        run(encoder, pictures, p=p, store=store, progress=kill)
     torch.manual_seed(at)  # whatever state the process is in
-    again = run(encoder, pictures, p=p, work_dir=tmp_path)
-    epochs = (at - 1) // 6
-    assert again["details"].pop("resumed") == (f"resumed after epoch {epochs}" if epochs else "")
-    whole["details"].pop("resumed")
+    again = run(encoder, pictures, p=p, store=store)
+    assert again["details"].pop("resumed") == said
+    assert whole["details"].pop("resumed") == ""
     assert (again["metrics"], again["details"]) == (whole["metrics"], whole["details"])
-    (tmp_path / reid_finetune.CHECKPOINT).write_bytes(b"torn")
-    afresh = run(encoder, pictures, p=p, work_dir=tmp_path)
-    assert "cannot be read" in afresh["details"]["resumed"] and afresh["metrics"] == whole["metrics"]
+    other = run(encoder, pictures, p=protocol(epochs=1), store=store)
+    assert other["details"]["resumed"] == "started afresh: reid_finetune.pt is of another fine-tuning"
 
 
 def test_refusals(encoder: Tiny, pictures: tuple[Split, ...]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from repro import checkpoints
+from repro import atomic, checkpoints
 from repro.errors import UserError
 from repro.stages.common import ENCODER, load_encoder
 from slurm import fence
@@ -60,13 +60,13 @@ def test_a_flipped_byte_is_noticed(tmp_path: Path) -> None:
 def test_an_older_attempt_that_wakes_up_replaces_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, written = tmp_path / "c.pt", []
     older = fence.claim(tmp_path / "attempts")  # of another process
-    with checkpoints.attempt(tmp_path) as newer:
+    with atomic.attempt(tmp_path) as newer:
         assert (older.number, newer.number) == (1, 2)
         for number in (1, 2, 3):
             checkpoints.save(path, {"form": "x", "n": number})
             written.append({file.name: file.stat().st_mtime_ns for file in tmp_path.iterdir() if file.is_file()})
             with monkeypatch.context() as there:
-                there.setitem(checkpoints._attempts, tmp_path, older)
+                there.setitem(atomic._attempts, tmp_path, older)
                 with pytest.raises(fence.Superseded):
                     checkpoints.save(path, {"form": "x", "n": 9})
             assert written[-1] == {f.name: f.stat().st_mtime_ns for f in tmp_path.iterdir() if f.is_file()}
@@ -78,7 +78,7 @@ def test_an_older_attempt_that_wakes_up_replaces_nothing(tmp_path: Path, monkeyp
 def test_a_damaged_one_never_takes_the_place_of_the_good_one_before_it(tmp_path: Path, where: float) -> None:
     """Damaged, one save, damaged again: what was good all the time is still there to go on from."""
     path = tmp_path / "c.pt"
-    with checkpoints.attempt(tmp_path):
+    with atomic.attempt(tmp_path):
         for number in (1, 2):
             checkpoints.save(path, {"form": "x", "n": number, "w": torch.ones(10_000)})
         for number in (3, 4):

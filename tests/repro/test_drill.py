@@ -43,6 +43,15 @@ def test_what_is_interrupted_leaves_what_is_not(drilled: Drill, way: str) -> Non
     assert list(score.begun) == sorted(score.begun)
 
 
+def test_a_fine_tuning_that_is_interrupted_leaves_what_it_leaves_alone(tmp_path: Path) -> None:
+    drill = Drill(tmp_path, seed=7, stage="finetune")
+    for way in ("sigterm", "truncated", "woken"):
+        score = drill.local(way, 2)
+        assert score.faults == ()
+        assert (score.interruptions, score.records) == (2, 2)
+        assert 0 < score.begun[1] < score.begun[2] < score.updates == 24
+
+
 def test_the_drill_sees_what_differs(drilled: Drill) -> None:
     place = drilled.place("spoilt")
     nodes = drilled.nodes(place, 0.0)
@@ -69,9 +78,9 @@ def test_work_that_was_lost_or_begun_from_zero_is_a_fault(drilled: Drill) -> Non
         return list(drilled.lost([Spell(begun, reached, 30) for begun, reached in spells]))
 
     assert faults((0, 10), (10, 20), (18, 30)) == []
-    assert faults((0, 10), (7, 30)) == ["interruption 1: stopped at load 10, went on from 7"]
-    assert faults((0, 10), (9, 20), (0, 30)) == ["interruption 2: stopped at load 20, went on from 0"]
-    assert faults((0, 1), (0, 30)) == ["interruption 1: stopped at load 1, went on from 0"]
+    assert faults((0, 10), (7, 30)) == ["interruption 1: stopped at step 10, went on from 7"]
+    assert faults((0, 10), (9, 20), (0, 30)) == ["interruption 2: stopped at step 20, went on from 0"]
+    assert faults((0, 1), (0, 30)) == ["interruption 1: stopped at step 1, went on from 0"]
 
 
 def test_the_table_and_the_exit_status(
@@ -80,8 +89,8 @@ def test_the_table_and_the_exit_status(
     class Fake:
         faults: tuple[str, ...] = ()
 
-        def __init__(self, folder: Path, seed: int) -> None:
-            assert seed == 5 and folder.parent == tmp_path
+        def __init__(self, folder: Path, seed: int, stage: str) -> None:
+            assert (seed, stage) == (5, "pretrain") and folder.parent == tmp_path
 
         def local(self, way: str, times: int) -> Score:
             return Score(LOCAL[way], (0, 20, 76), 120, 3, self.faults if way == "kill" else ())
@@ -99,6 +108,8 @@ def test_the_table_and_the_exit_status(
     assert f"kept for a look: {next(tmp_path.iterdir())}" in out
     assert main([*line, "--times", "99"]) == 2
     assert "--times 99: " in capsys.readouterr().err
+    assert main([*line, "--stage", "finetuning"]) == 2
+    assert "unknown stage 'finetuning'; did you mean 'finetune'?" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 import pytest
 
 from repro import checkpoints, jobs, plan, records
@@ -170,6 +171,53 @@ def test_a_disk_that_is_full_from_the_start_is_one_line_and_status_2(tmp_path: P
     assert re.fullmatch(r"repro: cannot write .*\(file too large\); what was finished is kept: .*\n", done.stderr)
     left = [path for path in (tmp_path / "repro-work").rglob("*") if path.is_file()]
     assert not left, left
+
+
+NO_ROOM = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+import torch
+from repro import atomic, checkpoints
+from repro.errors import UserError
+from repro.stages import frozen
+
+folder = Path(sys.argv[1])
+def write(size):
+    checkpoints.save(folder / "training.pt", {"form": "test", "w": torch.full((size,), 7.0)})
+def write_many(size):
+    state = {str(i): torch.full((1000,), 7.0) for i in range(size // 1000)}
+    checkpoints.save(folder / "training.pt", {"form": "test", **state})
+def write_features(size):
+    frozen._save(folder / "train_x.npy", np.full(size, 7.0, np.float32))
+
+write(100)
+write_features(100)
+with atomic.attempt(folder):
+    write(200)
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))  # Python ignores the signal that comes with it
+for end in range(2):
+    for write_it in (write, write_many, write_features):
+        try:
+            write_it(1_000_000)
+        except UserError as error:
+            print(error)
+    if not end:
+        atomic._attempts[folder] = atomic.fence.claim(folder / "attempts")
+"""
+
+
+def test_a_write_that_fails_in_the_middle_is_one_line_and_leaves_what_was_there(tmp_path: Path) -> None:
+    """torch and numpy raise errors of their own then, the second one without a number."""
+    done = subprocess.run([sys.executable, "-c", NO_ROOM, str(tmp_path)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    line = "cannot write {} (File too large); free some space or choose another --workspace"
+    names = ("training.pt", "training.pt", "train_x.npy")
+    assert done.stdout.splitlines() == 2 * [line.format(tmp_path / name) for name in names]
+    files = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert files == {"training.pt", "training.pt.prev", "train_x.npy"}
+    sizes = [len(checkpoints.load(tmp_path / name, "test")["w"]) for name in ("training.pt", "training.pt.prev")]
+    assert sizes == [200, 100] and len(np.load(tmp_path / "train_x.npy")) == 100
 
 
 def test_a_job_that_finds_no_room_says_so_in_one_line_and_can_be_done_again(
