@@ -49,6 +49,7 @@ TRUST = {
 }
 """How far a record is ours (`provenance.trust`; without it: ours). Verdicts rest on ours alone."""
 
+_ROUNDING = 0.002  # seconds: costs are rounded to thousandths
 _VIT = {(192, 12): "T", (384, 12): "S", (768, 12): "B", (1024, 24): "L", (1280, 32): "H"}
 
 
@@ -101,15 +102,15 @@ class Arm:
 
     def values(self, metric: str) -> dict[int, float]:
         """Metric by seed, for the seeds that have it."""
-        return _present(self.records, "metrics", metric)
+        return _present(self.records, lambda record: number(record.get("metrics"), metric))
 
     def costs(self, key: str) -> dict[int, float]:
         """Cost of these jobs by seed, for the seeds that have it."""
-        return _present(self.records, "cost", key)
+        return _present(self.records, lambda record: cost_of(record, key))
 
     def training(self, key: str) -> dict[int, float]:
         """Cost of the pre-trainings behind them by seed, for the seeds that have it: of an import nothing is known."""
-        return {} if self.imported else _present(self.origins, "cost", key)
+        return {} if self.imported else _present(self.origins, lambda record: cost_of(record, key))
 
     @property
     def on_cpu(self) -> bool:
@@ -143,8 +144,24 @@ def unlike(a: Arm, b: Arm) -> int:
     return sum(recipes[0][key] != recipes[1][key] for key in recipes[0].keys() & recipes[1].keys())
 
 
-def _present(records: Mapping[int, Record], table: str, key: str) -> dict[int, float]:
-    found = {seed: number(record.get(table), key) for seed, record in records.items()}
+def last_attempt_only(record: Record) -> bool:
+    """Whether `wall_s` and `cpu_s` are of its last attempt alone: less than its device time, which is of all.
+
+    So it was recorded of trainings that were resumed, before jobs kept the seconds of all their attempts.
+    """
+    wall, device = (number(record.get("cost"), key) for key in ("wall_s", "device_s"))
+    processes = entry(record, "provenance", "processes") or 1
+    return wall is not None and device is not None and wall < device / processes - _ROUNDING
+
+
+def cost_of(record: Record, key: str) -> float | None:
+    """A cost of a job, None where it is not known of all its attempts."""
+    known = key not in ("wall_s", "cpu_s") or not last_attempt_only(record)
+    return number(record.get("cost"), key) if known else None
+
+
+def _present(records: Mapping[int, Record], read: Callable[[Record], float | None]) -> dict[int, float]:
+    found = {seed: read(record) for seed, record in records.items()}
     return {seed: value for seed, value in found.items() if value is not None}
 
 

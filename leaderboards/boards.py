@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from leaderboards.arms import MAIN_METRICS, OURS, Arm, Record, Setting, arms, entry, kind_of
+from leaderboards.arms import MAIN_METRICS, OURS, Arm, Record, Setting, arms, cost_of, entry, kind_of
 from leaderboards.claims import NO_TRACK, TRACKS, VERIFIED, Claim, tracks_of
 from leaderboards.curves import ABOUT, Reach, reached
 from leaderboards.verdicts import COMPUTE, Verdict, both
@@ -415,7 +415,8 @@ def _efficiency(records: Sequence[Record], claims: Sequence[Claim], link: Link) 
     ]
     intro = (
         "Costs are means a pre-training; memory is the largest peak. Image passes count each picture of each epoch"
-        " once; TFLOP are of the whole pre-training. A table holds one device, so that times may be compared; where the"
+        " once; TFLOP are of the whole pre-training. Wall time and CPU share leave out trainings that were resumed and"
+        " have them of the last attempt alone. A table holds one device, so that times may be compared; where the"
         " CPU share is below 100 %, other work had the rest of the cores, and times are longer for it. Trials:"
         " tuning runs spent on the arm, which the costs do not hold."
     )
@@ -429,10 +430,10 @@ def _cpu_share(arm: Arm) -> str:
     """Which part of the cores that its trainings asked for they got: CPU time of wall time; "-" on another device."""
     shares = []
     for record in arm.origins.values() if arm.on_cpu else ():
-        cost = record["cost"]
-        wanted = cost.get("wall_s", 0) * (entry(record, "provenance", "threads") or 1)
-        if cost.get("cpu_s") and wanted >= _SECONDS_TO_TELL:
-            shares.append(cost["cpu_s"] / wanted)
+        wanted = (cost_of(record, "wall_s") or 0) * (entry(record, "provenance", "threads") or 1)
+        cpu = cost_of(record, "cpu_s")
+        if cpu and wanted >= _SECONDS_TO_TELL:
+            shares.append(cpu / wanted)
     return f"{100 * min(1.0, statistics.fmean(shares)):.0f} %" if shares else "-"
 
 

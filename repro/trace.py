@@ -13,7 +13,7 @@ from typing import Any
 
 from eval import protocols, scores
 from leaderboards import published
-from leaderboards.arms import MAIN_METRICS, OURS, TRUST, Arm, arms, entry, kind_of, origin_of, trust_of
+from leaderboards.arms import MAIN_METRICS, OURS, TRUST, Arm, arms, cost_of, entry, kind_of, origin_of, trust_of
 from leaderboards.curves import Curve, at_epoch, by_seed, watched
 from leaderboards.pairs import Difference, difference, fullest
 from leaderboards.statistics import paired
@@ -64,10 +64,7 @@ def explain(cell: str, settings: Settings) -> str:
         "",
         "made by",
         show.table(
-            [
-                [r["kind"], r["fingerprint"][:12], _date(r), show.duration(r["cost"].get("wall_s", 0.0)), _machine(r)]
-                for r in chain
-            ],
+            [[r["kind"], r["fingerprint"][:12], _date(r), _time(r), _machine(r)] for r in chain],
             ["job", "fingerprint", "date", "time", "on"],
         ),
         "",
@@ -159,6 +156,11 @@ def _arm(record: Record) -> str:
 
 def _date(record: Record) -> str:
     return str(record["provenance"].get("date", "-"))[:16].replace("T", " ")
+
+
+def _time(record: Record) -> str:
+    wall = cost_of(record, "wall_s")
+    return "-" if wall is None else show.duration(wall)
 
 
 def _machine(record: Record) -> str:
