@@ -52,6 +52,7 @@ TRUST = {
 """How far a record is ours (`provenance.trust`; without it: ours). Verdicts rest on ours alone."""
 
 _SECONDS_TO_TELL = 5  # of a training: the start of a shorter one would tell
+_ROUNDING = 0.002  # seconds: costs are rounded to thousandths
 _VIT = {(192, 12): "T", (384, 12): "S", (768, 12): "B", (1024, 24): "L", (1280, 32): "H"}
 
 
@@ -109,15 +110,15 @@ class Arm:
 
     def values(self, metric: str) -> dict[int, float]:
         """Metric by seed, for the seeds that have it."""
-        return _present(self.records, "metrics", metric)
+        return _present(self.records, lambda record: number(record.get("metrics"), metric))
 
     def costs(self, key: str) -> dict[int, float]:
         """Cost of these jobs by seed, for the seeds that have it."""
-        return _present(self.records, "cost", key)
+        return _present(self.records, lambda record: cost_of(record, key))
 
     def training(self, key: str) -> dict[int, float]:
         """Cost of the pre-trainings behind them by seed, for the seeds that have it: of an import nothing is known."""
-        return {} if self.imported else _present(self.origins, "cost", key)
+        return {} if self.imported else _present(self.origins, lambda record: cost_of(record, key))
 
     @property
     def devices(self) -> str:
@@ -135,8 +136,8 @@ class Arm:
     def cpu_time(self) -> dict[int, float]:
         """CPU seconds of the pre-trainings on a CPU by seed: what other work on the machine leaves alone.
 
-        `cpu_s` and `wall_s` are of a job's last attempt and of one of its processes, `device_s` is of all of them: it
-        counts times the cores that the last attempt kept busy.
+        `cpu_s` and `wall_s` are of one of a job's processes, `device_s` is of all of them: it counts times the cores
+        that the one kept busy.
         """
         busy = {seed: _cores(origin) for seed, origin in self.origins.items()} if self.on_cpu else {}
         return {seed: time * cores for seed, time in self.training("device_s").items() if (cores := busy.get(seed))}
@@ -176,7 +177,7 @@ class Arm:
 
 def _cores(origin: Record) -> float | None:
     """The cores that a training kept busy, on average; None where the record does not say."""
-    cpu, wall = number(origin.get("cost"), "cpu_s"), number(origin.get("cost"), "wall_s")
+    cpu, wall = cost_of(origin, "cpu_s"), cost_of(origin, "wall_s")
     return cpu / wall if cpu and wall else None
 
 
@@ -236,8 +237,24 @@ def _said(value: object) -> str:
     return "-" if value is None else _word(value)
 
 
-def _present(records: Mapping[int, Record], table: str, key: str) -> dict[int, float]:
-    found = {seed: number(record.get(table), key) for seed, record in records.items()}
+def last_attempt_only(record: Record) -> bool:
+    """Whether `wall_s` and `cpu_s` are of its last attempt alone: less than its device time, which is of all.
+
+    So it was recorded of trainings that were resumed, before jobs kept the seconds of all their attempts.
+    """
+    wall, device = (number(record.get("cost"), key) for key in ("wall_s", "device_s"))
+    processes = entry(record, "provenance", "processes") or 1
+    return wall is not None and device is not None and wall < device / processes - _ROUNDING
+
+
+def cost_of(record: Record, key: str) -> float | None:
+    """A cost of a job, None where it is not known of all its attempts."""
+    known = key not in ("wall_s", "cpu_s") or not last_attempt_only(record)
+    return number(record.get("cost"), key) if known else None
+
+
+def _present(records: Mapping[int, Record], read: Callable[[Record], float | None]) -> dict[int, float]:
+    found = {seed: read(record) for seed, record in records.items()}
     return {seed: value for seed, value in found.items() if value is not None}
 
 

@@ -499,7 +499,8 @@ def _efficiency(records: Sequence[Record], claims: Sequence[Claim], link: Link) 
     ]
     intro = (
         "Costs are means a pre-training; memory is the largest peak. Image passes count each picture of each epoch"
-        " once; TFLOP are of the whole pre-training. A table holds one device. Where the"
+        " once; TFLOP are of the whole pre-training. Wall time, CPU time and CPU share leave out trainings that were"
+        " resumed and have them of the last attempt alone. A table holds one device. Where the"
         " CPU share is below 100 %, other work had the rest of the cores, and device and wall time are longer for it;"
         " CPU time is without that, and is the time to compare. Trials:"
         " tuning runs spent on the arm, which the costs do not hold."

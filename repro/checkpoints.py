@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from repro import atomic
+from repro import atomic, spent
 from repro.errors import Stopped, UserError
 
 EVALUATION = "repro-evaluation"
@@ -25,10 +25,11 @@ SAVE_EVERY = 30.0  # seconds between two checkpoints of a training
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
-    """Write `state` to `path` and keep what was there as `*.prev`.
+    """Write `state` to `path` and keep what was there as `*.prev`; before that, what the job took so far (`spent`).
 
     Raises UserError and Superseded as `atomic.replace`, and leaves both as they are.
     """
+    spent.keep(path.parent)
     atomic.replace(path, lambda stream: torch.save(dict(state), stream), previous=True)
 
 

@@ -445,9 +445,9 @@ def _dispatch(options: argparse.Namespace) -> int:
 
             print(trace.compare(options.arms[0], options.arms[1], options.track, _settings(options), options.trust))
         case "verify":
-            from repro import trace
+            from repro.verify import verify
 
-            text, faults = trace.verify(_settings(options))
+            text, faults = verify(_settings(options))
             print(text)
             return 1 if faults else 0
         case "report":

@@ -15,7 +15,6 @@ import datetime
 import os
 import platform
 import resource
-import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eval import protocols
-from repro import atomic, fingerprint, records, snapshot
+from repro import atomic, fingerprint, records, snapshot, spent
 from repro.data.types import Where
 from repro.errors import Stopped, UserError, unwritable
 from repro.workspace import Workspace
@@ -96,7 +95,7 @@ def run(workspace: str, jobs: Sequence[Mapping[str, Any]]) -> None:
             failed[mark] = line or f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}{hint}"
         else:
             done[mark] = record
-            for pattern in scratch:
+            for pattern in (*scratch, spent.FILE):
                 for leftover in place.job(mark).glob(pattern):
                     leftover.unlink(missing_ok=True)
             print(f"{name}: {'wrote' if ours else 'was already in'} {path.name}", flush=True)
@@ -118,11 +117,11 @@ def _one(place: Workspace, job: Mapping[str, Any]) -> tuple[records.Record, tupl
     stage = stage_of(task.kind)
     settle(task.spec["threads"])
     _reset_peak()
-    wall, cpu = time.monotonic(), time.process_time()
-    outcome = stage(task)
+    with spent.counted(task.folder) as clock:
+        outcome = stage(task)
+        wall, cpu = clock.wall, clock.cpu
     if outcome is None:
         return None
-    wall, cpu = time.monotonic() - wall, time.process_time() - cpu
     import torch
 
     gpu, processes = torch.cuda.is_available(), task.spec.get("processes", 1)

@@ -25,6 +25,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from eval import protocols
+from leaderboards.arms import last_attempt_only
 from repro import fingerprint, records, snapshot
 from repro.data import catalogue
 from repro.data.entries import entry_of
@@ -206,9 +207,15 @@ def _published() -> tuple[Sample, ...]:
 
 
 def _of_records(found: Sequence[records.Record]) -> Iterable[Sample]:
-    """What records say; those of elsewhere, and those whose pre-training is not among them, say nothing."""
+    """What records say.
+
+    Nothing: those of elsewhere, those whose pre-training is not among them, those with the wall time of one attempt of
+    several.
+    """
     by_mark = records.by_fingerprint(found)
     for record in found:
+        if last_attempt_only(record):
+            continue
         root = record
         while root.get("parents") and root["parents"][0] in by_mark:
             root = by_mark[root["parents"][0]]
@@ -233,7 +240,7 @@ def _of_records(found: Sequence[records.Record]) -> Iterable[Sample]:
                 record["provenance"]["device"],
                 record["provenance"]["threads"],
                 _recorded_amount(record),
-                max(0.0, wall - scaled),  # a training that was interrupted counts all of its parts, its wall the last
+                max(0.0, wall - scaled),
                 scaled,
             )
         except (KeyError, TypeError, ZeroDivisionError):

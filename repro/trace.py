@@ -1,5 +1,5 @@
-"""From a printed number back to what made it: `explain`, `verify` and `compare`, over the workspace's records and the
-published ones.
+"""From a printed number back to what made it: `explain` and `compare`, over the workspace's records and the published
+ones.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
-from eval import protocols, scores
+from eval import protocols
 from leaderboards import published
-from leaderboards.arms import MAIN_METRICS, OURS, TRUST, Arm, arms, entry, kind_of, origin_of, trust_of
+from leaderboards.arms import MAIN_METRICS, OURS, TRUST, Arm, arms, cost_of, entry, kind_of, origin_of, trust_of
 from leaderboards.curves import Curve, at_epoch, by_seed, watched
 from leaderboards.pairs import Difference, apart, difference, fairest, no_ratio
 from leaderboards.statistics import paired
@@ -23,9 +23,6 @@ from repro.errors import UserError, unknown
 from repro.records import Record
 from repro.settings import Settings
 from repro.workspace import Workspace
-
-_COUNTED = {"knn": "top1", "linear": "top1", "finetune": "top1", "reid": "rank1", "reid_finetune": "rank1"}
-"""Kind of record -> the metric that its packed flags of right answers must give again."""
 
 
 def everything(settings: Settings) -> tuple[list[Record], list[str]]:
@@ -65,10 +62,7 @@ def explain(cell: str, settings: Settings) -> str:
         "",
         "made by",
         show.table(
-            [
-                [r["kind"], r["fingerprint"][:12], _date(r), show.duration(r["cost"].get("wall_s", 0.0)), _machine(r)]
-                for r in chain
-            ],
+            [[r["kind"], r["fingerprint"][:12], _date(r), _time(r), _machine(r)] for r in chain],
             ["job", "fingerprint", "date", "time", "on"],
         ),
         "",
@@ -162,6 +156,11 @@ def _date(record: Record) -> str:
     return str(record["provenance"].get("date", "-"))[:16].replace("T", " ")
 
 
+def _time(record: Record) -> str:
+    wall = cost_of(record, "wall_s")
+    return "-" if wall is None else show.duration(wall)
+
+
 def _machine(record: Record) -> str:
     about = record["provenance"]
     times = f"{about['processes']} x " if "processes" in about else ""
@@ -202,45 +201,6 @@ def _differing(table: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> l
     return [
         f"{table}.{key}={json.dumps(value)}" for key, value in then.items() if key not in plain or plain[key] != value
     ]
-
-
-# --------------------------------------------------------------------------------------------------------------- verify
-
-
-def verify(settings: Settings) -> tuple[str, int]:
-    """Check every record and every published board; returns what to print and how many faults there are."""
-    place = Workspace(settings.workspace).records
-    faults, counts = [], []
-    for folder, what in ((place, "workspace"), (published.FOLDER / "records", "published")):
-        found, unreadable = records.read_all(folder)
-        faults += unreadable
-        marks = {record["fingerprint"] for record in found}
-        for record in found:
-            faults += [f"{folder / records.file_name(record)}: {fault}" for fault in _faults(record, folder, marks)]
-        counts.append(f"{len(found)} {what}")
-    faults += published.drift()
-    said = f"{' and '.join(counts)} records: metrics within their bounds and in order, right answers counted again"
-    return "\n".join([*faults, f"{said}; {len(faults) or 'no'} fault{'' if len(faults) == 1 else 's'}"]), len(faults)
-
-
-def _faults(record: Record, folder: Path, marks: set[str]) -> list[str]:
-    """What contradicts itself in a record whose metrics are in order."""
-    faults = []
-    if not (folder / records.file_name(record)).is_file():
-        faults.append("the file has another name than its record says")
-    absent = [mark[:12] for mark in record.get("parents") or () if mark not in marks]
-    if absent:
-        faults.append(f"the job before it, {', '.join(absent)}, left no record here")
-    metrics, details = record["metrics"], record.get("details", {})
-    name = _COUNTED.get(record["kind"])
-    total = details.get("n_query", details.get("n_test"))
-    if name and isinstance(details.get("correct"), str) and isinstance(total, int):
-        counted = scores.percent(scores.unpack(details["correct"], total))
-        if abs(counted - metrics[name]) > 1e-6:
-            faults.append(f"{name} is {metrics[name]:g}, but its right answers count {counted:g}")
-    if "optimism" in metrics and abs(metrics["top1_best_on_test"] - metrics["top1"] - metrics["optimism"]) > 1e-6:
-        faults.append("optimism is not best-on-test less what is reported")
-    return faults
 
 
 # -------------------------------------------------------------------------------------------------------------- compare

@@ -202,7 +202,7 @@ def test_a_training_that_shared_its_cores_says_how_much_it_had(make: Make) -> No
         made = make("aps", "knn", {"top1": 40.0}, seed=seed)
         for record in made:
             if record["kind"] == "pretrain":
-                record["cost"] |= {"wall_s": 100.0, "cpu_s": cpu}
+                record["cost"] |= {"wall_s": 100.0, "device_s": 100.0, "cpu_s": cpu}
                 record["provenance"] |= {"threads": 2, "device": "CPU (x86_64, 2 cores)"}
         records += made
     board = build(records, [], link)["efficiency.md"]
@@ -210,6 +210,25 @@ def test_a_training_that_shared_its_cores_says_how_much_it_had(make: Make) -> No
     for record in records:
         record["provenance"]["device"] = "NVIDIA A100"
     assert not re.search(r"\| *CPU share *\|", build(records, [], link)["efficiency.md"])
+
+
+def test_times_of_a_last_attempt_alone_are_not_those_of_the_training(make: Make) -> None:
+    """Two processes trained 300 s each: wall time below that left out the attempts before."""
+    records = []
+    for seed, wall in enumerate((310.0, 299.0, 40.0)):
+        made = make("aps", "knn", {"top1": 40.0}, seed=seed)
+        for record in made:
+            if record["kind"] == "pretrain":
+                record["cost"] |= {"wall_s": wall, "cpu_s": wall / 2, "device_s": 600.0, "flops": 1e12}
+                record["provenance"] |= {"processes": 2, "threads": 1, "device": "CPU (x86_64, 2 cores)"}
+        records += made
+    (arm,) = arms(records, "knn")
+    assert (arm.training("wall_s"), arm.training("cpu_s")) == ({0: 310.0}, {0: 155.0})
+    assert arm.training("device_s") == dict.fromkeys(range(3), 600.0)
+    board = build(records, [], link)["efficiency.md"]
+    assert re.search(r"\| *5.2 min *\| *5.0 min *\| *50 % *\|", board)
+    board = build([record for record in records if record["seed"]], [], link)["efficiency.md"]
+    assert re.search(r"\| *device time *\|", board) and not re.search(r"\| *(wall time|CPU share) *\|", board)
 
 
 def test_uncommitted_code_is_noted(make: Make) -> None:

@@ -93,6 +93,16 @@ def test_several_processes_share_the_time_and_their_records_price_their_like(set
     assert by_kind(plan.make(REQUEST, settings))["pretrain"][1] == "constants"
 
 
+def test_a_wall_time_of_the_last_attempt_alone_teaches_nothing(settings: Settings) -> None:
+    job = plan.make(REQUEST, settings).jobs[0]
+    place, passes = Workspace(settings.workspace).records, int(prices.amount_of(job, settings))
+    records.write(place, record_of(job, 20.0, trained=60.0, image_passes=passes))
+    assert by_kind(plan.make(REQUEST, settings))["pretrain"][1] == "constants"
+    other = dataclasses.replace(job, fingerprint="0" * 64)
+    records.write(place, record_of(other, 61.0, trained=60.0, image_passes=passes))
+    assert by_kind(plan.make(REQUEST, settings))["pretrain"] == (pytest.approx(61), "records")
+
+
 def test_this_device_comes_before_any_and_the_workspace_before_the_published(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
