@@ -171,7 +171,7 @@ def _latex(chosen: Sequence[Record], every: Sequence[Record], out: Path) -> str:
     content = boards.compose(_with_ancestors(chosen, every), claims.load(), lambda record: "")
     lines = ["% generated from records by `python -m repro records --to latex`; needs \\usepackage{booktabs}"]
     count = 0
-    for board in (*content.evaluations, content.efficiency):
+    for board in (*content.evaluations, content.pretext, content.efficiency):
         for number, part in enumerate(board.tables, 1):
             rows = [{key: cell for key, cell in row.items() if key not in _NOT_ON_PAPER} for row in part.rows]
             above, heads, cells = boards.arranged(rows, part.lifted)
@@ -183,7 +183,8 @@ def _latex(chosen: Sequence[Record], every: Sequence[Record], out: Path) -> str:
                 disable_numparse=True,
             )
             title = part.title if part.title.startswith(board.title) else f"{board.title}, {part.title}"
-            caption = f"{title}. Mean ± sample standard deviation over n pre-trainings. {above}".rstrip()
+            about = "Mean ± sample standard deviation over n pre-trainings."
+            caption = " ".join(filter(None, [f"{title}.", about, above, *part.under]))
             lines += [
                 "",
                 "\\begin{table}",
