@@ -154,7 +154,7 @@ def _impossible(claim: Claim) -> str:
     """Why nothing that we can run counts as the claim's own setting, or ""."""
     if claim.pretrain_data:
         return f"no track pre-trains on {claim.pretrain_data}"
-    return "its protocol is not known, so that nothing counts as it" if "protocol" in claim.unknown else ""
+    return f"not known: {', '.join(claim.unknown)}; so that nothing counts as it" if claim.unknown else ""
 
 
 def _more(arm: Arm, found: Sequence[Record], seeds: Sequence[int]) -> str:
