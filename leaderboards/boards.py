@@ -107,8 +107,9 @@ class Asserted:
     @property
     def brief(self) -> list[str]:
         """Their sentences without the statistics, but with what takes part of them back."""
+        kept = ("only at", "but ", "tuning trials")
         parts = [verdict.sentence.split("; ") for verdict in self.answered]
-        return ["; ".join([first, *(p for p in rest if p.startswith(("only at", "but ")))]) for first, *rest in parts]
+        return ["; ".join([first, *(part for part in rest if part.startswith(kept))]) for first, *rest in parts]
 
 
 @dataclass(frozen=True)
@@ -647,7 +648,7 @@ def _index_text(content: Content) -> str:
             "[Accuracy against cost](efficiency.md)",
             "",
             f"[Claims and verdicts](claims.md): {len(claims)} claims of {len(content.papers)} papers; verdicts,"
-            f" of which a claim has one a track and basis: {tally(claims)}. With n below {HEADLINE} none is a headline.",
+            f" of which a claim has one a track and basis: {tally(claims)}. Below n = {HEADLINE} none is a headline.",
             "",
             *(
                 f"- {sentence} ([{item.claim.id}](claims.md#{item.claim.paper}))"

@@ -216,9 +216,7 @@ def _sample(claim: Claim, every: list[Arm], track: str, basis: str) -> _Sample |
     if (track, claim.evaluation) in TOO_SMALL:
         why = f"no test, as its test set is too small for {claim.metric}, however many seeds"
         sentence = f"{_said('underpowered', at)} ({_counted(claim, n)}): {why}"
-        return Verdict(
-            claim.id, track, "underpowered", sentence, n, basis=basis, rests_on=found.rests_on, lacks=lacks
-        )
+        return Verdict(claim.id, track, "underpowered", sentence, n, basis=basis, rests_on=found.rests_on, lacks=lacks)
     if mean is None or n < claim.n:
         what = "pre-trainings" if claim.kind == "number" else "pairs"
         count = "n = 1" if n == 1 else f"n = {n} of the {claim.n} {what} that this claim froze"
@@ -289,7 +287,8 @@ def _unflagged(name: str, every: list[Arm], none: str) -> list[Arm]:
 
 def _least(found: Iterable[list[str]]) -> str:
     """Of several lists of differences the shortest, in words."""
-    return "; ".join(min(found, key=len))
+    shortest: list[str] = min(found, key=len)
+    return "; ".join(shortest)
 
 
 def _used(arm: Arm, seeds: Sequence[int]) -> Used:
@@ -302,24 +301,25 @@ def _pair(claim: Claim, ours: list[Arm], theirs: list[Arm], track: str, basis: s
     At equal epochs they share a setting: the claim's own if there is one, else the fullest. At equal compute they share
     all of it but epochs and batch, and took as many operations.
     """
+    alike = [(a, b) for a in ours for b in theirs if _timeless(a) == _timeless(b)]
     if basis == COMPUTE:
-        alike = [(a, b) for a in ours for b in theirs if _timeless(a) == _timeless(b)]
         pairs = [pair for pair in alike if _log_ratio(*pair) <= math.log1p(SAME_COMPUTE)]
         if not pairs:
             nearest = min(alike or [(ours[0], theirs[0])], key=lambda pair: _log_ratio(*pair))
             listed = " and ".join(f"{arm.name} {_operations(arm)}" for arm in nearest)
-            raise _NoTest("not run", f"no two trainings of as many operations within {SAME_COMPUTE:.0%}: {listed}")
+            why = f"no two trainings of as many operations within {SAME_COMPUTE:.0%}: {listed}"
+            raise _NoTest("not run", "; ".join(filter(None, [why, _trials_apart(alike)])))
     else:
         pairs = [(a, b) for a in ours for b in theirs if a.setting == b.setting]
         if not pairs:
             why = f"{claim.arm} and {claim.baseline_arm} share no setting: {_apart(ours, theirs)}"
-            raise _NoTest("incomparable", why)
+            raise _NoTest("incomparable", "; ".join(filter(None, [why, _trials_apart(alike)])))
     exact = [pair for pair in pairs if not _pair_differences(claim, pair, basis)]
     if not exact and track not in claim.proxies:
         raise _NoTest("not run", _least(_pair_differences(claim, pair, basis) for pair in pairs))
     read = _reader(claim, bool(exact))
     arm, other = max(exact or pairs, key=lambda pair: _preference(pair, read))
-    if why := _trials_apart([arm], [other]):
+    if why := _trials_apart([(arm, other)]):
         raise _NoTest("incomparable", why)
     if claim.evaluation == "cost":
         machines = {_machine(a.records[seed]) for a in (arm, other) for seed in read(a)}
@@ -334,11 +334,11 @@ def _pair_differences(claim: Claim, pair: tuple[Arm, Arm], basis: str) -> list[s
     return list(dict.fromkeys([*differences(claim, pair[0]), *differences(claim, pair[1], but)]))
 
 
-def _trials_apart(ours: list[Arm], theirs: list[Arm]) -> str:
-    """That no two of these arms are known to be tuned alike, in words; or ""."""
-    if any(_tuned_alike(a, b) for a in ours for b in theirs):
+def _trials_apart(pairs: list[tuple[Arm, Arm]]) -> str:
+    """That of none of these pairs both arms are known to be tuned alike, in words; or ""."""
+    if not pairs or any(_tuned_alike(*pair) for pair in pairs):
         return ""
-    counts = [sorted({count for arm in side for count in arm.trials()}) for side in (ours, theirs)]
+    counts = [sorted({count for arm in side for count in arm.trials()}) for side in zip(*pairs, strict=True)]
     if not all(counts):
         return "tuning trials not recorded"
     return "tuning trials differ, " + " against ".join(", ".join(map(str, found)) for found in counts)
@@ -533,8 +533,7 @@ def _apart(ours: list[Arm], theirs: list[Arm]) -> str:
         left = {getattr(arm.setting, key) for arm in ours}
         right = {getattr(arm.setting, key) for arm in theirs}
         if not left & right:
-            trials = _trials_apart(ours, theirs)
-            return f"{key} {_listed(left)} against {_listed(right)}" + (f"; {trials}" if trials else "")
+            return f"{key} {_listed(left)} against {_listed(right)}"
     return "data, protocol, network, epochs and batch agree one by one but never together"
 
 
@@ -573,9 +572,7 @@ def _counted(claim: Claim, n: int) -> str:
     return f"n = {n} {unit}" + ("" if n == 1 else "s")
 
 
-def _decide(
-    sample: _Sample, p: dict[str, float], shown: set[str], track: str, family: int, still_open: int
-) -> Verdict:
+def _decide(sample: _Sample, p: dict[str, float], shown: set[str], track: str, family: int, still_open: int) -> Verdict:
     """`shown` names the tests that hold after the correction for a family of that size.
 
     still_open: its claims of which nothing is shown, this one among them: the level that this one has to meet.
@@ -603,7 +600,8 @@ def _decide(
     after = f" after Holm over {family} claims" if family > 1 else ""
     quotable = outcome == "underpowered" or track not in ("mini", "cifar") or mean.n >= HEADLINE
     count = _counted(claim, mean.n) + ("" if quotable else ", no headline")
-    parts = [f"{_said(outcome, _place(track, sample.basis, sample.lacks))} ({count})" + _measured(claim, gap, sample.own)]
+    said = _said(outcome, _place(track, sample.basis, sample.lacks))
+    parts = [f"{said} ({count})" + _measured(claim, gap, sample.own)]
     if resolvable > 0:
         parts.append(f"a mean difference of {_digits(resolvable)} {_unit(claim)} could be resolved{after}")
     margin = f"{_margin(sample)} {_unit(claim)}"

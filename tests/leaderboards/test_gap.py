@@ -170,11 +170,19 @@ def test_a_direction_is_completed_where_there_is_most(make: Make) -> None:
 def test_changes_and_data_of_pretraining_are_part_of_the_setting(make: Make) -> None:
     from leaderboards.arms import arms
 
-    trained_here, judged = make("glnet", "linear", {"top1": 69.0}, protocol="glnet", **OWN)
-    judged["protocol"]["values"] = {"size": [32, 32]}
+    stands = PROTOCOLS["glnet"]
+    own = {"protocol": "glnet", "protocol_hash": stands["hash"], **OWN}
+    trained_here, judged = make("glnet", "linear", {"top1": 69.0}, **own)
+    judged["protocol"]["values"] = stands["values"]
     (arm,) = arms([trained_here, judged], "linear")
     assert verdicts.differences(NUMBER, arm) == []
     enlarged = replace(NUMBER, changes={"linear": {"size": [224, 224]}, "pretrain": {"epochs": 200}})
-    assert verdicts.differences(enlarged, arm) == ["linear.size [32, 32], the claim's is [224, 224]"]
+    assert verdicts.differences(enlarged, arm) == ["linear.size [], the claim's is [224, 224]"]
+    judged["protocol"] |= {"values": {**stands["values"], "size": [224, 224]}, "hash": "0123456789ab"}
+    (large,) = arms([trained_here, judged], "linear")
+    assert verdicts.differences(enlarged, large) == []
+    assert verdicts.differences(NUMBER, large) == ["protocol glnet with other values (01234567)"]
+    viewed = replace(NUMBER, changes={"method": {"view_size": 224}})
+    assert verdicts.differences(viewed, arm) == ["method.view_size not recorded, the claim's is 224"]
     elsewhere = replace(NUMBER, pretrain_data="sysu30k")
     assert verdicts.differences(elsewhere, arm) == ["data of pre-training imagenet, the claim's is sysu30k"]
