@@ -18,7 +18,7 @@ from statistics import fmean
 
 from leaderboards.arms import OURS, Arm, Record, arms, kind_of
 from leaderboards.claims import Claim
-from leaderboards.verdicts import differences
+from leaderboards.verdicts import differences, protocol_differences
 
 CLAIMED = "claimed"
 LEGS: Mapping[str, str] = {
@@ -110,10 +110,11 @@ def _leg(claim: Claim, key: str, protocol: str, found: tuple[Arm, ...]) -> Leg:
     sign = 1.0 if claim.better == "higher" else -1.0
     by_seed = {s: values[0][s] if len(values) == 1 else sign * (values[0][s] - values[1][s]) for s in shared}
     # of a file of weights nobody knows how it was trained; the claim says how its own was
-    but = ["protocol", *(("epochs", "batch", "data of pre-training") if key == "a" else ())]
+    but = ["protocol", *(("epochs", "batch", "recipe", "data of pre-training") if key == "a" else ())]
     apart = dict.fromkeys(line for arm in found for line in differences(claim, arm, but))
-    if found[0].setting.protocol != protocol:
-        apart[f"protocol {found[0].setting.protocol}, this leg's is {protocol}"] = None
+    kind = kind_of(claim.evaluation)
+    changes = {} if key == "c" else claim.changes.get(kind, {})
+    apart |= dict.fromkeys(protocol_differences(found[0], kind, protocol, changes, "this leg's"))
     return Leg(key, found, by_seed, tuple(apart))
 
 

@@ -9,10 +9,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from leaderboards import claims, report
+from leaderboards import claims, report, verdicts
 
 FOLDER = Path(__file__).parent
-PROTOCOLS = "protocols.json"
+PROTOCOLS = verdicts.PROTOCOLS
 """File beside the boards: the named protocols as they stand, so that a table can say what its own differs in."""
 _AGAIN = "write the boards anew with python -m repro report --published"
 LARGEST = 2_000_000

@@ -32,6 +32,7 @@ from leaderboards.boards import (
     duration,
     left_aligned,
     markdown,
+    outcome,
     overview,
     paid,
     scope,
@@ -318,7 +319,7 @@ _QUANTITIES: tuple[tuple[str, bool, Any], ...] = (
 
 def _outcome(item: Asserted) -> str:
     """The outcomes of a claim in a word or two, for a list."""
-    return "; ".join(f"{verdict.outcome} at {verdict.track}" for verdict in item.verdicts)
+    return "; ".join(outcome(verdict) for verdict in item.verdicts)
 
 
 def _method(

@@ -5,19 +5,22 @@ three pairs their own spread says little, so it is taken from all arms of the ta
 value = arm + seed + residual, whose residual variance s^2 is pooled over the arms. The mean of n differences then has
 the standard error s sqrt(2 / n) with the degrees of freedom of the model. With two arms this is the paired t-test.
 
-From five pairs on, and where the arms' variances differ (Brown-Forsythe test on the residuals), the pairs speak for
-themselves. No bootstrap: with three seeds its intervals are far too narrow.
+From five pairs on, and where the pair is noisier or quieter than the other arms, the pairs speak for themselves. Such
+a pair is found by F = (variance of its differences) / (2 s^2 of the others), at 20 % two-sided: a test that misses it
+errs the more often. It then gets the paired t-test, not Welch's, since that keeps what the seeds share. No bootstrap:
+with three seeds its intervals are far too narrow.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 ALPHA = 0.05
 POWER = 0.8
 ALONE = 5  # pairs from which on their own spread is used
+UNLIKE = 0.2  # two-sided p-value below which a pair's spread is not that of the other arms
 
 
 @dataclass(frozen=True)
@@ -59,12 +62,11 @@ class Mean:
         """p-value of two one-sided tests (TOST) that the true mean lies within `margin` of `target`."""
         return max(self.above(target - margin), self.below(target + margin))
 
-    @property
-    def resolvable(self) -> float:
-        """The smallest mean that would have been shown to lie above 0."""
+    def resolvable(self, alpha: float = ALPHA) -> float:
+        """The smallest mean that would have been shown to lie above 0 at this level."""
         from scipy import stats
 
-        return float(stats.t.ppf(1 - ALPHA, self.df)) * self.error
+        return float(stats.t.ppf(1 - alpha, self.df)) * self.error
 
     def next_value(self) -> tuple[float, float]:
         """The 95 % prediction interval of one further value."""
@@ -73,19 +75,24 @@ class Mean:
         reach = float(stats.t.ppf(0.975, self.df)) * self.sd * math.sqrt(1 + 1 / self.n)
         return self.value - reach, self.value + reach
 
-    def needed(self, effect: float) -> int | None:
-        """Values that a one-sided t-test needs to show a true mean of `effect` above 0 with a power of 80 %.
+    def needed(self, effect: float, alpha: float = ALPHA) -> int | None:
+        """Values that a one-sided t-test at this level needs to show a true mean of `effect` four times in five.
 
-        None where no number is enough (no effect) or the spread is unknown.
+        A pooled spread keeps its degrees of freedom a seed, as long as `paired` would pool. None where no number is
+        enough (no effect) or the spread is unknown.
         """
-        if effect <= 0 or self.sd <= 0:
+        if effect <= 0 or not 0 < self.sd < math.inf:
             return None
-        from statsmodels.stats.power import TTestPower
+        from scipy import stats
 
-        if effect / self.sd > 10:
-            return 2
-        n = TTestPower().solve_power(effect_size=effect / self.sd, alpha=ALPHA, power=POWER, alternative="larger")
-        return max(2, math.ceil(float(n)))
+        a_seed = self.df / (self.n - 1)
+        ratio = effect / self.sd
+        n = max(2, math.floor(((stats.norm.isf(alpha) + stats.norm.ppf(POWER)) / ratio) ** 2))  # a t-test needs more
+        while True:
+            df = (n - 1) * (a_seed if n < ALONE else 1)
+            if stats.nct.sf(stats.t.isf(alpha, df), df, min(ratio * math.sqrt(n), 30.0)) >= POWER:
+                return n
+            n += 1
 
 
 def own(values: Sequence[float], what: str = "own spread") -> Mean:
@@ -102,19 +109,20 @@ def paired(ours: Mapping[int, float], theirs: Mapping[int, float], table: Sequen
     """The mean difference ours - theirs over their common seeds.
 
     ours, theirs: value by seed.  table: the other arms that were judged the same way; of them, too, only these seeds
-    count, and only arms that have two of them.
+    count, and only arms that have two of them. One whose seeds all agree was not trained (raw pixels), and is left out.
     """
     seeds = sorted(ours.keys() & theirs.keys())
     alone = own([ours[seed] - theirs[seed] for seed in seeds], "paired t")
-    if len(seeds) >= ALONE:
+    if len(seeds) >= ALONE or len(seeds) < 2:
         return alone
-    arms = [{seed: arm[seed] for seed in seeds if seed in arm} for arm in (ours, theirs, *table)]
-    arms = [arm for arm in arms if len(arm) >= 2]
-    if len(arms) < 3:
+    rest = [{seed: arm[seed] for seed in seeds if seed in arm} for arm in table]
+    rest = [arm for arm in rest if len(set(arm.values())) >= 2]
+    if len(rest) < 2:
         return alone
-    residuals, variance, df = block_model(arms)
-    if _unequal(residuals):
-        return Mean(alone.value, alone.sd, alone.n, alone.df, "paired t, as the arms' variances differ")
+    if _unlike(alone, *block_model(rest)[1:]):
+        return replace(alone, how="paired t, as the spread of this pair is not that of the other arms")
+    arms = [{seed: arm[seed] for seed in seeds} for arm in (ours, theirs)] + rest
+    _, variance, df = block_model(arms)
     how = f"variance pooled over {len(arms)} arms, {df} degrees of freedom"
     return Mean(alone.value, math.sqrt(2 * variance), len(seeds), df, how)
 
@@ -138,13 +146,17 @@ def block_model(arms: Sequence[Mapping[int, float]]) -> tuple[list[list[float]],
     return grouped, float(fit.mse_resid), int(fit.df_resid)
 
 
-def _unequal(residuals: Sequence[Sequence[float]]) -> bool:
+def _unlike(pair: Mean, variance: float, df: int) -> bool:
+    """Whether the differences of a pair stray otherwise than two arms of that residual variance would."""
     from scipy import stats
 
-    if max(abs(r) for arm in residuals for r in arm) < 1e-12:
+    if df < 1 or variance <= 0:
+        return True
+    if pair.sd == 0:  # rounding, no sign of a quiet pair: on its own it would decide with certainty
         return False
-    p = float(stats.levene(*residuals, center="median").pvalue)
-    return p < ALPHA
+    ratio = stats.f(pair.df, df)
+    f = pair.sd**2 / (2 * variance)
+    return 2 * min(float(ratio.sf(f)), float(ratio.cdf(f))) < UNLIKE
 
 
 def holm(p: Sequence[float]) -> list[bool]:

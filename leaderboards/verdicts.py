@@ -4,8 +4,13 @@ Only records of our own count, never imported ones. The unit of replication is a
 claim against a baseline is tested on pairs: same seed, data, protocol, network, as many tuning trials, and either as
 many epochs and the same batch (equal epochs) or as many operations of training within 10 % (equal compute). Tests are
 one-sided t-tests at 5 % and, for sameness, two one-sided tests (TOST) against the claim's frozen margin; where their
-spread comes from says `statistics.py`. Within a family of claims they are Holm's. Costs are compared as logarithms.
-With so few seeds a difference that is not shown is `underpowered`, not absent.
+spread comes from says `statistics.py`. Within a family of claims they are Holm's. Costs are compared as logarithms; one
+that lies within its margin is no difference. With so few seeds a difference that is not shown is `underpowered`, not
+absent. An arm whose seeds ran twice or whose tuning trials are not recorded decides nothing.
+
+A claim's own setting is one of its network, epochs, batch, data and protocol, the values of the protocol as they stand;
+where no source tells one of these, nothing counts as it. All else at its own track tests the direction alone, where
+`proxies` allows it, and leaves the claim's own setting `not run`.
 
     number       reproduced | below | above | underpowered
     gain         the same at the claim's own setting, or opposite; elsewhere it counts as a direction
@@ -16,19 +21,26 @@ With so few seeds a difference that is not shown is `underpowered`, not absent.
 
 from __future__ import annotations
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
 
 from leaderboards import statistics
-from leaderboards.arms import OURS, Arm, Record, Setting, arms, entry, kind_of, unlike
+from leaderboards.arms import OURS, Arm, Protocols, Record, Setting, arms, entry, kind_of, unlike
 from leaderboards.claims import NO_TRACK, Claim, arm_name, tracks_of
-from leaderboards.statistics import Mean, holm
+from leaderboards.statistics import ALPHA, Mean, holm
+
+PROTOCOLS = "protocols.json"
+"""File of this package: the named protocols as they stand."""
 
 # Test sets so small that no number of pre-trainings helps: 57 pictures, 162 queries.
 TOO_SMALL = {("mini", "detection"), ("mini", "segmentation"), ("mini", "reid")}
 EPOCHS, COMPUTE = "equal epochs", "equal compute"
+HEADLINE = 10  # pairs that a verdict needs at the small tracks before it may be quoted without them
 SAME_COMPUTE = 0.1  # operations of two trainings that count as equal differ by no more than this fraction
 
 
@@ -57,6 +69,12 @@ class Verdict:
     basis: str = ""  # of a comparison of accuracies: equal epochs or equal compute
     needed: int | None = None  # pairs that would show the claimed effect with a power of 80 %
     rests_on: tuple[Used, ...] = ()  # what it was computed from: the method's, then the baseline's
+    lacks: str = ""  # of the direction alone, at the claim's own track: what its own setting has otherwise
+
+    @property
+    def place(self) -> str:
+        """`mini`, `mini, equal compute`, `direction at cifar`: what its outcome is said of."""
+        return _place(self.track, self.basis, self.lacks)
 
 
 @dataclass(frozen=True)
@@ -71,6 +89,7 @@ class _Sample:
     where: str  # the setting in words
     basis: str
     rests_on: tuple[Used, ...]
+    lacks: str  # as a verdict's
 
 
 @dataclass(frozen=True)
@@ -78,10 +97,14 @@ class _Found:
     """What there is to test a claim on."""
 
     arm: Arm  # the method's
-    own: bool  # of the claim's own setting
+    lacks: str  # what the claim's own setting has otherwise; "" at that setting
     total: int  # seeds that are there; the first ones, as many as the claim froze, are used
     mean: Mean | None
     rests_on: tuple[Used, ...]
+
+    @property
+    def own(self) -> bool:
+        return not self.lacks
 
 
 class _NoTest(Exception):
@@ -126,32 +149,36 @@ def judge(claims: Sequence[Claim], records: Iterable[Record], track: str, basis:
         for key, passed in shown.items():
             values = [p[name][key] if name in p else 1.0 for name in members]
             passed.update(name for name, reject in zip(members, holm(values), strict=True) if reject)
-    return [
-        item
-        if isinstance(item, Verdict)
-        else _decide(
-            item,
-            p[item.claim.id],
-            {key for key, passed in shown.items() if item.claim.id in passed},
-            track,
-            len(families[item.claim.family]),
-        )
-        for item in found
-    ]
+    decided = []
+    for item in found:
+        if isinstance(item, _Sample):
+            name, members = item.claim.id, families[item.claim.family]
+            key = "up" if item.claim.kind in ("gain", "direction") else "same"
+            still_open = max(1, len(members) - len(shown[key] & {*members} - {name}))
+            passed = {key for key, names in shown.items() if name in names}
+            decided.append(_decide(item, p[name], passed, track, len(members), still_open))
+        else:
+            decided.append(item)
+    return decided
 
 
 def both(claims: Sequence[Claim], records: Iterable[Record], track: str) -> dict[str, list[Verdict]]:
-    """By claim, the verdict at equal epochs and, where it can differ and either was run, the one at equal compute.
+    """By claim, the verdict at equal epochs and, where it can differ and there is one, that at equal compute.
 
-    A claim that holds at equal epochs and not at equal compute says so in its first sentence.
+    Where these are of the direction alone, though at the claim's own track, its own setting follows: it was not run. A
+    claim that holds at equal epochs and not at equal compute says so in its first sentence.
     """
     records = list(records)
     found = {item.claim: [item] for item in judge(claims, records, track)}
     comparing = [claim for claim in claims if two_bases(claim)]
     for compute in judge(comparing, records, track, COMPUTE):
         epochs = found[compute.claim][0]
-        if epochs.n or compute.n:
+        if epochs.outcome != "not run" or compute.outcome != "not run":
             found[compute.claim] = [_qualified(epochs, compute), compute]
+    for name, (first, *others) in found.items():
+        if first.lacks:
+            sentence = f"not run at {track}, own setting: {first.lacks}"
+            found[name] = [first, *others, Verdict(name, track, "not run", sentence)]
     return found
 
 
@@ -177,22 +204,27 @@ def _sample(claim: Claim, every: list[Arm], track: str, basis: str) -> _Sample |
     """
     if track == "embedded":
         return Verdict(claim.id, track, "no verdict", "no verdicts at this track (embedded)", basis=basis)
-    at = f"{track}, {basis}" if basis == COMPUTE else track
     try:
         found = _numbers(claim, every, track, basis)
     except _NoTest as reason:
-        return Verdict(claim.id, track, reason.outcome, f"{reason.outcome} at {at}: {reason}", basis=basis)
+        sentence = f"{reason.outcome} at {_place(track, basis)}: {reason}"
+        return Verdict(claim.id, track, reason.outcome, sentence, basis=basis)
     mean = found.mean
     n = mean.n if mean else found.total
+    lacks = found.lacks if track == claim.track else ""
+    at = _place(track, basis, lacks)
     if (track, claim.evaluation) in TOO_SMALL:
-        sentence = f"underpowered at {at}: its test set is too small for {claim.metric}, however many seeds"
-        return Verdict(claim.id, track, "underpowered", sentence, n, basis=basis, rests_on=found.rests_on)
+        why = f"no test, as its test set is too small for {claim.metric}, however many seeds"
+        sentence = f"{_said('underpowered', at)} ({_counted(claim, n)}): {why}"
+        return Verdict(claim.id, track, "underpowered", sentence, n, basis=basis, rests_on=found.rests_on, lacks=lacks)
     if mean is None or n < claim.n:
         what = "pre-trainings" if claim.kind == "number" else "pairs"
         count = "n = 1" if n == 1 else f"n = {n} of the {claim.n} {what} that this claim froze"
         gap = _shown(claim, mean.value) if mean else None
-        sentence = f"{count}, no verdict at {at}" + _measured(claim, gap, found.own)
-        return Verdict(claim.id, track, "no verdict", sentence, n, gap, basis=basis, rests_on=found.rests_on)
+        sentence = f"{count}, {_said('no verdict', at)}" + _measured(claim, gap, found.own)
+        return Verdict(
+            claim.id, track, "no verdict", sentence, n, gap, basis=basis, rests_on=found.rests_on, lacks=lacks
+        )
     margin = claim.margin if found.own else claim.proxies[track]
     return _Sample(
         claim=claim,
@@ -200,9 +232,10 @@ def _sample(claim: Claim, every: list[Arm], track: str, basis: str) -> _Sample |
         margin=math.log1p(margin) if claim.evaluation == "cost" else margin,
         mean=mean,
         target=0.0 if claim.value is None else math.log(claim.value) if claim.kind == "cost_ratio" else claim.value,
-        where=_place(claim, found.arm, found.total, basis),
+        where=_where(claim, found.arm, found.total, basis),
         basis=basis,
         rests_on=found.rests_on,
+        lacks=lacks,
     )
 
 
@@ -212,27 +245,24 @@ def _numbers(claim: Claim, every: list[Arm], track: str, basis: str) -> _Found:
         raise _NoTest("not run", f"no track runs {claim.data}")
     if track not in tracks_of(claim):
         raise _NoTest("incomparable", f"the claim can be put to the test at {', '.join(tracks_of(claim))}")
-    ours = [arm for arm in every if arm.name == claim.arm]
-    if not ours:
-        raise _NoTest("not run", f"no record of {claim.arm}")
+    ours = _unflagged(claim.arm, every, "no record of")
     if claim.kind == "number":
         fitting = [arm for arm in ours if not differences(claim, arm)]
         if not fitting:
-            raise _NoTest("incomparable", "; ".join(differences(claim, ours[0])))
+            raise _NoTest("not run", _least([differences(claim, arm) for arm in ours]))
         arm = max(fitting, key=lambda a: (len(a.values(claim.metric)), a.label))
         values = arm.values(claim.metric)
         frozen = sorted(values)[: claim.n]
         mean = statistics.own([values[seed] for seed in frozen], "own spread") if frozen else None
-        return _Found(arm, True, len(values), mean, (_used(arm, frozen),))
-    theirs = [arm for arm in every if arm.name == claim.baseline_arm]
-    if not theirs:
-        raise _NoTest("not run", f"no record of the baseline {claim.baseline_arm}")
-    arm, other, own = _pair(claim, ours, theirs, track, basis)
+        return _Found(arm, "", len(values), mean, (_used(arm, frozen),))
+    theirs = _unflagged(claim.baseline_arm, every, "no record of the baseline")
+    arm, other, lacks = _pair(claim, ours, theirs, track, basis)
+    own = not lacks
     read = _reader(claim, own)
     left, right = read(arm), read(other)
     seeds = sorted(left.keys() & right.keys())
     if not seeds:
-        return _Found(arm, own, 0, None, ())
+        return _Found(arm, lacks, 0, None, ())
     peers = [a for a in every if a.setting.scope == arm.setting.scope and a not in (arm, other) and not a.flag]
     table = [read(a) for a in peers] if claim.evaluation != "cost" else []
     frozen = seeds[: claim.n]
@@ -241,44 +271,81 @@ def _numbers(claim: Claim, every: list[Arm], track: str, basis: str) -> _Found:
         for found in (left, right, *table)
     ]
     mean = statistics.paired(scaled[0], scaled[1], scaled[2:])
-    return _Found(arm, own, len(seeds), mean, (_used(arm, frozen), _used(other, frozen)))
+    return _Found(arm, lacks, len(seeds), mean, (_used(arm, frozen), _used(other, frozen)))
+
+
+def _unflagged(name: str, every: list[Arm], none: str) -> list[Arm]:
+    """The arms of this name that may decide something; raises _NoTest, in these words, where there is none."""
+    found = [arm for arm in every if arm.name == name]
+    kept = [arm for arm in found if not arm.flag]
+    if not found:
+        raise _NoTest("not run", f"{none} {name}")
+    if not kept:
+        raise _NoTest("incomparable", f"{name}: {found[0].flag}")
+    return kept
+
+
+def _least(found: Iterable[list[str]]) -> str:
+    """Of several lists of differences the shortest, in words."""
+    shortest: list[str] = min(found, key=len)
+    return "; ".join(shortest)
 
 
 def _used(arm: Arm, seeds: Sequence[int]) -> Used:
     return Used(arm.name, {seed: arm.records[seed] for seed in seeds})
 
 
-def _pair(claim: Claim, ours: list[Arm], theirs: list[Arm], track: str, basis: str) -> tuple[Arm, Arm, bool]:
-    """The two arms to compare, and whether that is the claim's own setting.
+def _pair(claim: Claim, ours: list[Arm], theirs: list[Arm], track: str, basis: str) -> tuple[Arm, Arm, str]:
+    """The two arms to compare, and what the claim's own setting has otherwise: "" where they are of it.
 
     At equal epochs they share a setting: the claim's own if there is one, else the fullest. At equal compute they share
     all of it but epochs and batch, and took as many operations.
     """
+    alike = [(a, b) for a in ours for b in theirs if _timeless(a) == _timeless(b)]
     if basis == COMPUTE:
-        alike = [(a, b) for a in ours for b in theirs if _timeless(a) == _timeless(b)]
         pairs = [pair for pair in alike if _log_ratio(*pair) <= math.log1p(SAME_COMPUTE)]
         if not pairs:
             nearest = min(alike or [(ours[0], theirs[0])], key=lambda pair: _log_ratio(*pair))
             listed = " and ".join(f"{arm.name} {_operations(arm)}" for arm in nearest)
-            raise _NoTest("not run", f"no two trainings of as many operations within {SAME_COMPUTE:.0%}: {listed}")
+            why = f"no two trainings of as many operations within {SAME_COMPUTE:.0%}: {listed}"
+            raise _NoTest("not run", "; ".join(filter(None, [why, _trials_apart(alike)])))
     else:
         pairs = [(a, b) for a in ours for b in theirs if a.setting == b.setting]
         if not pairs:
             why = f"{claim.arm} and {claim.baseline_arm} share no setting: {_apart(ours, theirs)}"
-            raise _NoTest("incomparable", why)
-    exact = [pair for pair in pairs if not differences(claim, pair[0])]
+            raise _NoTest("incomparable", "; ".join(filter(None, [why, _trials_apart(alike)])))
+    exact = [pair for pair in pairs if not _pair_differences(claim, pair, basis)]
     if not exact and track not in claim.proxies:
-        raise _NoTest("incomparable", "; ".join(differences(claim, pairs[0][0])))
+        raise _NoTest("not run", _least(_pair_differences(claim, pair, basis) for pair in pairs))
     read = _reader(claim, bool(exact))
     arm, other = max(exact or pairs, key=lambda pair: _preference(pair, read))
-    if arm.trials() != other.trials():
-        counts = " against ".join(", ".join(map(str, a.trials())) or "no" for a in (arm, other))
-        raise _NoTest("incomparable", f"tuning trials differ, {counts}")
+    if why := _trials_apart([(arm, other)]):
+        raise _NoTest("incomparable", why)
     if claim.evaluation == "cost":
         machines = {_machine(a.records[seed]) for a in (arm, other) for seed in read(a)}
         if len(machines) > 1:
             raise _NoTest("incomparable", f"costs were measured on {' and '.join(sorted(machines))}")
-    return arm, other, bool(exact)
+    return arm, other, "; ".join(_pair_differences(claim, (arm, other), basis))
+
+
+def _pair_differences(claim: Claim, pair: tuple[Arm, Arm], basis: str) -> list[str]:
+    """In what either arm differs from the claim's own setting; at equal compute the baseline takes its own time."""
+    but = ("epochs", "batch") if basis == COMPUTE else ()
+    return list(dict.fromkeys([*differences(claim, pair[0]), *differences(claim, pair[1], but)]))
+
+
+def _trials_apart(pairs: list[tuple[Arm, Arm]]) -> str:
+    """That of none of these pairs both arms are known to be tuned alike, in words; or ""."""
+    if not pairs or any(_tuned_alike(*pair) for pair in pairs):
+        return ""
+    counts = [sorted({count for arm in side for count in arm.trials()}) for side in zip(*pairs, strict=True)]
+    if not all(counts):
+        return "tuning trials not recorded"
+    return "tuning trials differ, " + " against ".join(", ".join(map(str, found)) for found in counts)
+
+
+def _tuned_alike(a: Arm, b: Arm) -> bool:
+    return bool(a.trials()) and a.trials() == b.trials()
 
 
 def _timeless(arm: Arm) -> Setting:
@@ -302,7 +369,7 @@ def _operations(arm: Arm) -> str:
     return f"{flops:.3g} in {arm.setting.epochs} epochs" if flops else "(not recorded)"
 
 
-def _place(claim: Claim, arm: Arm, seeds: int, basis: str) -> str:
+def _where(claim: Claim, arm: Arm, seeds: int, basis: str) -> str:
     """The setting of a test in words."""
     setting = arm.setting
     words = [setting.source if setting.source != "-" else setting.data, setting.network]
@@ -330,7 +397,7 @@ def _preference(pair: tuple[Arm, Arm], read: Callable[[Arm], dict[int, float]]) 
     """Equal tuning, then most pairs, likest recipes, longest schedule, newest records: never by the values."""
     a, b = pair
     return (
-        a.trials() == b.trials(),
+        _tuned_alike(a, b),
         len(read(a).keys() & read(b).keys()),
         -unlike(a, b),
         a.setting.epochs or 0,
@@ -350,9 +417,9 @@ def _machine(record: Record) -> str:
 
 
 def differences(claim: Claim, arm: Arm, but: Collection[str] = ()) -> list[str]:
-    """In what an arm differs from the claim's own setting, in words.
+    """In what an arm differs from the claim's own setting, in words; what no source or record tells differs.
 
-    but: what is passed over: "protocol", "epochs", "batch", "data of pre-training".
+    but: what is passed over: "protocol", "epochs", "batch", "recipe", "data of pre-training".
     """
     setting, found = arm.setting, []
 
@@ -364,32 +431,58 @@ def differences(claim: Claim, arm: Arm, but: Collection[str] = ()) -> list[str]:
         differ("track", setting.track, claim.track)
     if setting.data != claim.data:
         differ("data", setting.data, claim.data)
-    if claim.backbone and setting.network != claim.backbone:
-        differ("network", setting.network, claim.backbone)
-    if claim.epochs and not claim.epochs[0] <= (setting.epochs or 0) <= claim.epochs[1]:
-        differ("epochs", setting.epochs, "-".join(str(edge) for edge in dict.fromkeys(claim.epochs)))
-    if claim.batch and setting.batch != claim.batch:
-        differ("batch", setting.batch, claim.batch)
-    if claim.evaluation != "cost" and setting.protocol != claim.protocol:
-        differ("protocol", setting.protocol, claim.protocol or "not known")
+    if not claim.backbone or setting.network != claim.backbone:
+        differ("network", setting.network, claim.backbone or "not known")
+    if not claim.epochs or not claim.epochs[0] <= (setting.epochs or 0) <= claim.epochs[1]:
+        span = "-".join(str(edge) for edge in dict.fromkeys(claim.epochs or ()))
+        differ("epochs", setting.epochs, span or "not known")
+    if not claim.batch or setting.batch != claim.batch:
+        differ("batch", setting.batch, claim.batch or "not known")
+    kind = _kind(claim)
+    if claim.evaluation != "cost" and "protocol" not in but:
+        found += protocol_differences(arm, kind, claim.protocol, claim.changes.get(kind, {}))
     trained = {entry(origin, "provenance", "data", "name") for origin in arm.origins.values()}
     if claim.pretrain_data and trained != {claim.pretrain_data}:
         differ("data of pre-training", _listed(trained), claim.pretrain_data)
-    for table, values in claim.changes.items():
-        for key, stated in values.items():
-            run = _setting_of(arm, table, key)
-            if run is not None and run != stated:
-                differ(f"{table}.{key}", run, stated)
+    origin = next(iter(arm.origins.values()), {})
+    for table, values in claim.changes.items() if "recipe" not in but else ():
+        for key, stated in values.items() if table != kind else ():
+            run = entry(origin, "details", "recipe", table, key)
+            if run != stated:
+                differ(f"{table}.{key}", _recorded(run), stated)
     return found
 
 
-def _setting_of(arm: Arm, table: str, key: str) -> object:
-    """A value of the arm's recipe or protocol, None where its records do not say."""
-    record = next(iter(arm.records.values()))
-    if table == record["kind"]:
-        return entry(record, "protocol", "values", key)
-    origin = next(iter(arm.origins.values()), None)
-    return entry(origin, "details", "recipe", table, key) if origin else None
+def protocol_differences(
+    arm: Arm, kind: str, name: str, changes: Mapping[str, object], whose: str = "the claim's"
+) -> list[str]:
+    """In what an arm was judged otherwise than under the named protocol as it stands, with these values changed."""
+    setting = arm.setting
+    if setting.protocol != name:
+        return [f"protocol {setting.protocol}, {whose} is {name or 'not known'}"]
+    known = _protocols().get(kind, {}).get(name, {})
+    if not changes and setting.protocol_hash != known.get("hash"):
+        changed = f"; changed: {setting.changed}" if setting.changed else ""
+        return [f"protocol {name} with other values ({setting.protocol_hash[:8]}{changed})"]
+    if not changes:
+        return []
+    stated = {**known.get("values", {}), **changes}
+    judged = entry(next(iter(arm.records.values())), "protocol", "values") or {}
+    return [
+        f"{kind}.{key} {_recorded(judged.get(key))}, {whose} is {value}"
+        for key, value in stated.items()
+        if judged.get(key) != value
+    ]
+
+
+@cache
+def _protocols() -> Protocols:
+    found: Protocols = json.loads(files("leaderboards").joinpath(PROTOCOLS).read_text(encoding="utf-8"))
+    return found
+
+
+def _recorded(value: object) -> object:
+    return "not recorded" if value is None else value
 
 
 @dataclass(frozen=True)
@@ -445,7 +538,8 @@ def _apart(ours: list[Arm], theirs: list[Arm]) -> str:
 
 
 def _listed(values: set[object]) -> str:
-    return ", ".join(sorted(str(value) for value in values))
+    numbers = sorted(value for value in values if isinstance(value, int))
+    return ", ".join([*map(str, numbers), *sorted(str(value) for value in values if not isinstance(value, int))])
 
 
 # ------------------------------------------------------------------------------------------------------------ the tests
@@ -463,14 +557,35 @@ def _tests(sample: _Sample) -> dict[str, float]:
 # ------------------------------------------------------------------------------------------------------------ the words
 
 
-def _decide(sample: _Sample, p: dict[str, float], shown: set[str], track: str, family: int) -> Verdict:
-    """`shown` names the tests that hold after the correction for a family of that size."""
+def _place(track: str, basis: str, lacks: str = "") -> str:
+    return (f"direction at {track}" if lacks else track) + (f", {basis}" if basis == COMPUTE else "")
+
+
+def _said(outcome: str, place: str) -> str:
+    """`holds at mini`, `holds for the direction at cifar`."""
+    return f"{outcome} for the {place}" if place.startswith("direction") else f"{outcome} at {place}"
+
+
+def _counted(claim: Claim, n: int) -> str:
+    """`n = 3 pairs`."""
+    unit = "pre-training" if claim.kind == "number" else "pair"
+    return f"n = {n} {unit}" + ("" if n == 1 else "s")
+
+
+def _decide(sample: _Sample, p: dict[str, float], shown: set[str], track: str, family: int, still_open: int) -> Verdict:
+    """`shown` names the tests that hold after the correction for a family of that size.
+
+    still_open: its claims of which nothing is shown, this one among them: the level that this one has to meet.
+    """
     claim, mean = sample.claim, sample.mean
+    relative = claim.evaluation == "cost"
     low, high = mean.next_value()
     outside = "above" if low > sample.target else "below" if high < sample.target else ""
     beyond = outside if abs(mean.value - sample.target) > sample.margin else ""
     if claim.kind == "direction" or (claim.kind == "gain" and not sample.own):
         order = [("up", "holds"), ("down", "opposite"), ("null", "no difference")]
+        if relative:  # costs hardly stray: any trifle would be shown
+            order = [order[2], *order[:2]]
     elif claim.kind == "gain":
         order = [("same", "reproduced"), ("down", "opposite"), ("", beyond), ("up", "holds")]
     else:
@@ -479,30 +594,37 @@ def _decide(sample: _Sample, p: dict[str, float], shown: set[str], track: str, f
         ((key, word) for key, word in order if word and (key in shown or not key)), ("", "underpowered")
     )
     gap = _shown(claim, mean.value)
-    unit = "pre-trainings" if claim.kind == "number" else "pairs"
-    relative = claim.evaluation == "cost"
-    resolvable = math.expm1(mean.resolvable) * 100 if relative else mean.resolvable
-    at = f"{track}, {sample.basis}" if sample.basis == COMPUTE else track
-    parts = [f"{outcome} at {at} (n = {mean.n} {unit})" + _measured(claim, gap, sample.own)]
+    level = ALPHA / still_open
+    resolvable = math.expm1(mean.resolvable(level)) * 100 if relative else mean.resolvable(level)
+    corrected = f", Holm over {family} claims" if family > 1 else ""
+    after = f" after Holm over {family} claims" if family > 1 else ""
+    quotable = outcome == "underpowered" or track not in ("mini", "cifar") or mean.n >= HEADLINE
+    count = _counted(claim, mean.n) + ("" if quotable else ", no headline")
+    said = _said(outcome, _place(track, sample.basis, sample.lacks))
+    parts = [f"{said} ({count})" + _measured(claim, gap, sample.own)]
     if resolvable > 0:
-        parts.append(f"a mean difference of {_digits(resolvable)} {_unit(claim)} could be resolved")
+        parts.append(f"a mean difference of {_digits(resolvable)} {_unit(claim)} could be resolved{after}")
+    margin = f"{_margin(sample)} {_unit(claim)}"
     if outcome == "underpowered":
-        parts.append("neither a difference nor sameness is shown")
-    elif not resolvable:
-        parts.append("the seeds do not differ")
+        compares = claim.kind in ("gain", "direction")
+        size = "null" if compares and not (claim.kind == "gain" and sample.own) else "same"
+        apart = f"one-sided t, p = {min(p['up'], p['down']):.2g}, and " if compares else ""
+        parts.append(
+            f"neither a difference nor sameness is shown: {apart}TOST within {margin}, p = {p[size]:.2g}{corrected}"
+        )
     elif not key:
         parts.append("95 % prediction interval")
     else:
-        test = "one-sided t" if key in ("up", "down") else "TOST"
-        parts.append(f"{test}, p = {p[key]:.2g}" + (f", Holm over {family} claims" if family > 1 else ""))
+        test = "one-sided t" if key in ("up", "down") else f"TOST within {margin}"
+        parts.append(f"{test}, p = {p[key]:.2g}{corrected}" if resolvable else f"{test}: the seeds do not differ")
     if resolvable > 0:
         parts.append(mean.how)
     effect, words = _claimed(sample)
-    needed = mean.needed(effect) if claim.kind in ("gain", "direction") and not relative else None
+    needed = mean.needed(effect, level) if claim.kind in ("gain", "direction") and not relative else None
     if needed:
-        parts.append(f"{needed} pairs show {words} four times in five")
-    if outcome == "holds" and mean.value < sample.margin and not relative:
-        parts.append(f"but less than the {sample.margin:g} points that count as a difference")
+        parts.append(f"{needed} pairs show {words} four times in five{after}")
+    if key in ("up", "down") and abs(mean.value) < sample.margin:
+        parts.append(f"but less than the {margin} that count as a difference")
     return Verdict(
         claim=claim.id,
         track=track,
@@ -515,14 +637,20 @@ def _decide(sample: _Sample, p: dict[str, float], shown: set[str], track: str, f
         basis=sample.basis,
         needed=needed,
         rests_on=sample.rests_on,
+        lacks=sample.lacks,
     )
 
 
 def _claimed(sample: _Sample) -> tuple[float, str]:
     """The effect that a test should be able to show, in its unit and in words: the claimed one, else the margin."""
-    if sample.claim.kind == "gain" and sample.claim.value:
+    if sample.claim.kind in ("gain", "direction") and sample.claim.value:
         return sample.claim.value, f"the claimed {sample.claim.value:g} points"
     return sample.margin, f"a difference of {sample.margin:g} points"
+
+
+def _margin(sample: _Sample) -> str:
+    """The margin as the claim's file has it: points, or percent of a cost."""
+    return f"{math.expm1(sample.margin) * 100:g}" if sample.claim.evaluation == "cost" else f"{sample.margin:g}"
 
 
 def _unit(claim: Claim) -> str:

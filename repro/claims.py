@@ -151,11 +151,21 @@ def _wanting(claim: Claim, found: Sequence[Record], track: str, own: bool) -> li
     return lines
 
 
-def _impossible(claim: Claim) -> str:
-    """Why nothing that we can run counts as the claim's own setting, or ""."""
+def _impossible(claim: Claim, papers: bool = True) -> str:
+    """Why nothing that we can run counts as the claim's own setting, or "".
+
+    papers: under the paper's protocol; else under ours.
+    """
     if claim.pretrain_data:
         return f"no track pre-trains on {claim.pretrain_data}"
-    return "its protocol is not known, so that nothing counts as it" if "protocol" in claim.unknown else ""
+    if unknown := [key for key in claim.unknown if papers or key != "protocol"]:
+        return f"not known: {', '.join(unknown)}; so that nothing counts as it"
+    for name in filter(None, (claim.arm, claim.baseline_arm)):
+        recipe = recipes.resolve(*recipes.find(name), claim.track, {})
+        for table in claim.changes.keys() & recipe.keys():
+            if lacking := sorted(claim.changes[table].keys() - recipe[table].keys()):
+                return f"the recipe of {name} has no {table}.{lacking[0]}"
+    return ""
 
 
 def _more(arm: Arm, found: Sequence[Record], seeds: Sequence[int]) -> str:
@@ -333,8 +343,8 @@ def _make(claim: Claim, key: str) -> list[str]:
     sides = [(claim.method, claim.variant), *([(claim.baseline, claim.baseline_variant)] if claim.baseline else [])]
     if key == "a":
         return [_weights(claim, *side) for side in sides]
-    if claim.pretrain_data:
-        return [_impossible(claim)]
+    if why := _impossible(claim, papers=key == "b"):
+        return [why]
     names = [asserted.arm_name(*side) for side in sides]
     conditions = _conditions(claim, claim.track, names, own=True, papers=key == "b")
     return [shlex.join(_run(names, range(claim.n), conditions))]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from leaderboards import claims, gap, verdicts
+from leaderboards import claims, gap, published, verdicts
 
 Record = dict[str, Any]
 Make = Callable[..., list[Record]]
@@ -18,16 +19,18 @@ OWN = {"track": "imagenet", "data": "imagenet", "network": R50, "epochs": 200, "
 NUMBER = next(claim for claim in claims.load() if claim.id == "glnet-imagenet-r50")
 GAIN = next(claim for claim in claims.load() if claim.id == "glnet-imagenet-gain")
 WEIGHTS = {"network": R50}
+PROTOCOLS = json.loads((published.FOLDER / published.PROTOCOLS).read_text())["linear"]
 
 
 def imported(make: Make, method: str, top1: float, protocol: str = "glnet", **more: Any) -> list[Record]:
     """The weights of a file, and one evaluation of them."""
-    given, judged = make(method, "linear", {"top1": top1}, variant="imported", protocol=protocol, **{**OWN, **more})
+    setting = {"protocol": protocol, "protocol_hash": PROTOCOLS[protocol]["hash"], **OWN, **more}
+    given, judged = make(method, "linear", {"top1": top1}, variant="imported", **setting)
     return [{**given, "kind": "import", "details": {"file": "theirs.pth", "recipe": WEIGHTS}}, judged]
 
 
 def trained(make: Make, method: str, values: dict[int, float], protocol: str, **more: Any) -> list[Record]:
-    given = {"protocol": protocol, "protocol_hash": protocol, **OWN, **more}
+    given = {"protocol": protocol, "protocol_hash": PROTOCOLS[protocol]["hash"], **OWN, **more}
     made = [make(method, "linear", {"top1": value}, seed=seed, **given) for seed, value in values.items()]
     return [record for pair in made for record in pair]
 
@@ -121,7 +124,7 @@ def test_best_on_test_is_the_papers_choice_only(make: Make) -> None:
             "linear",
             {"top1": 69.0, "top1_best_on_test": 69.5},
             protocol=protocol,
-            protocol_hash=protocol,
+            protocol_hash=PROTOCOLS[protocol]["hash"],
             **OWN,
         )
     ]
@@ -167,11 +170,19 @@ def test_a_direction_is_completed_where_there_is_most(make: Make) -> None:
 def test_changes_and_data_of_pretraining_are_part_of_the_setting(make: Make) -> None:
     from leaderboards.arms import arms
 
-    trained_here, judged = make("glnet", "linear", {"top1": 69.0}, protocol="glnet", **OWN)
-    judged["protocol"]["values"] = {"size": [32, 32]}
+    stands = PROTOCOLS["glnet"]
+    own = {"protocol": "glnet", "protocol_hash": stands["hash"], **OWN}
+    trained_here, judged = make("glnet", "linear", {"top1": 69.0}, **own)
+    judged["protocol"]["values"] = stands["values"]
     (arm,) = arms([trained_here, judged], "linear")
     assert verdicts.differences(NUMBER, arm) == []
     enlarged = replace(NUMBER, changes={"linear": {"size": [224, 224]}, "pretrain": {"epochs": 200}})
-    assert verdicts.differences(enlarged, arm) == ["linear.size [32, 32], the claim's is [224, 224]"]
+    assert verdicts.differences(enlarged, arm) == ["linear.size [], the claim's is [224, 224]"]
+    judged["protocol"] |= {"values": {**stands["values"], "size": [224, 224]}, "hash": "0123456789ab"}
+    (large,) = arms([trained_here, judged], "linear")
+    assert verdicts.differences(enlarged, large) == []
+    assert verdicts.differences(NUMBER, large) == ["protocol glnet with other values (01234567)"]
+    viewed = replace(NUMBER, changes={"method": {"view_size": 224}})
+    assert verdicts.differences(viewed, arm) == ["method.view_size not recorded, the claim's is 224"]
     elsewhere = replace(NUMBER, pretrain_data="sysu30k")
     assert verdicts.differences(elsewhere, arm) == ["data of pre-training imagenet, the claim's is sysu30k"]

@@ -93,7 +93,7 @@ def test_claims_lead_with_their_verdict(make: Make) -> None:
     for claim in claims.load():
         part = text.partition(f'id="claim-{claim.id}"')[2].partition('<div class="claim"')[0]
         assert 'class="verdict"' in part and part.index('class="verdict"') < part.index("<details>")
-    assert "holds at mini (n = 3 pairs): aps 3.00 points above moco_v3 in finetune top1" in text
+    assert "holds at mini (n = 3 pairs, no headline): aps 3.00 points above moco_v3 in finetune top1" in text
 
 
 def test_drawings_are_sound_labelled_and_do_not_rest_on_colour(make: Make) -> None:

@@ -115,7 +115,15 @@ def test_a_claim_is_explained_with_what_would_complete_it(
     for line in missing.values():  # three of five pairs are there
         assert "--seed 3 4 --track mini --eval linear" in line
         assert {job.seed for job in planned(line).jobs} == {3, 4}
-    assert "its own setting: its protocol is not known" in out
+    assert "its own setting: not known: protocol, backbone, epochs, batch; so that nothing counts as it" in out
+
+
+def test_a_setting_that_an_arm_cannot_be_given_is_said_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """Multi-network's own setting enlarges the views of both arms; BYOL's recipe cannot."""
+    assert main(["claims", "multi_network-cifar10-byol"]) == 0
+    out = capsys.readouterr().out
+    assert "cifar, its own setting: the recipe of byol has no method.view_size" in out
+    assert "linear.size" in out and "network.stem" in out
 
 
 def test_gap_prints_what_is_there_and_the_commands_for_the_rest(
