@@ -131,10 +131,10 @@ def test_times_under_other_loads_make_no_ratio(make: Make) -> None:
     assert "CPU time of pre-training (minutes)" in sheet and "device time" not in sheet
     assert sheet.count(" at 6.33 of CPU time") == 2
 
-    went_on = make("aps", "pretrain", {})[0]  # of two attempts; only of the last one is the CPU time known
+    went_on = make("aps", "pretrain", {})[0]  # of two attempts, and times but the device's of the last alone
     went_on["cost"] |= {"wall_s": 50.0, "device_s": 400.0, "cpu_s": 40.0}
     (arm,) = arms([went_on], "pretrain")
-    assert arm.cpu_time()[0] == pytest.approx(320.0)
+    assert arm.cpu_time() == {}
 
 
 def test_curves_are_drawn_by_epochs_time_and_operations(make: Make) -> None:

@@ -121,12 +121,15 @@ def test_as_often_as_it_is_interrupted_slurm_may_queue_it_again(
     class Fake:
         def __init__(self, *arguments: object, **more: object) -> None: ...
 
+        def finish(self, nodes: object) -> None: ...
+
         def interrupt(self, way: str, times: int, profile: Profile) -> list[Spell]:
             used.append(profile.requeues)
             raise interrupt.NotPermitted("enough")
 
     monkeypatch.setattr(interrupt, "Cluster", Fake)
     without = object.__new__(Drill)  # its own run of the job takes seconds
+    without.at = 0
     for name, value in (("place", Workspace(tmp_path)), ("nodes", [None]), ("about", {})):
         monkeypatch.setattr(Drill, name, lambda *arguments, value=value: value)
     for times in (2, 7):

@@ -28,8 +28,10 @@ def place(tmp_path: Path) -> Workspace:
     """A workspace with one method's records, one training log and one picture of detections."""
     place = Workspace(tmp_path / "work")
     place.records.mkdir(parents=True)
+    _, *more = sorted(PUBLISHED.glob("detection-aps-mini-s0-*.json"))
     for path in PUBLISHED.glob("*-aps-mini-s0-*.json"):
-        shutil.copy(path, place.records)
+        if path not in more:
+            shutil.copy(path, place.records)
     found, _ = records.read_all(place.records)
     for record in found:
         job = place.job(record["fingerprint"])
