@@ -268,7 +268,8 @@ def _cluster(track: Track, settings: Settings) -> Iterator[Finding]:
         yield Finding("fault", "SLURM", str(error))
         return
     if reason:
-        yield Finding("ok", "SLURM", f"jobs run on this machine ({reason.partition(':')[0]})")
+        down = shutil.which("sbatch") and settings.executor != "local"
+        yield Finding("warning" if down else "ok", "SLURM", f"jobs run on this machine ({reason.partition(':')[0]})")
         return
     yield from _commands("this machine", sacct="fault")
     try:

@@ -67,7 +67,8 @@ def perform(
         print(f"everything was cached: {len(planned.jobs)} jobs, nothing to do")
         report()
         return 0
-    on_slurm = why_local(settings) is None
+    _say_why_local(reason := why_local(settings))
+    on_slurm = reason is None
     _fetch(planned, settings)
     graph = plan.graph(planned, settings)
     if on_slurm:
@@ -169,17 +170,21 @@ def finish(marks: Collection[str], track: Track, place: Workspace) -> None:
 
 
 def why_local(settings: Settings) -> str | None:
-    """Why jobs run on this machine, None where they go to SLURM. UserError where they should and cannot: a login node
-    is no place to train on because its controller is down for a minute."""
+    """Why jobs run on this machine, None where they go to SLURM. UserError where it was asked for and is not there."""
     if settings.executor == "local":
         return "--executor local"
     from slurm import cluster
 
     reason = cluster.available()
-    named = settings.executor == "slurm" or settings.cluster != Settings.cluster
-    if reason and (named or shutil.which("sbatch")):
+    if reason and (settings.executor == "slurm" or settings.cluster != Settings.cluster):
         raise UserError(f"{reason} (--executor local)")
     return reason
+
+
+def _say_why_local(reason: str | None) -> None:
+    """A login node is a poor place to train on while its controller is down for a minute: who sits there is told."""
+    if reason and shutil.which("sbatch") and not reason.startswith("--"):
+        print(f"{reason}. Running on this machine; --executor slurm would refuse to", file=sys.stderr, flush=True)
 
 
 def beside_live(graph: Graph, place: Workspace) -> Graph:

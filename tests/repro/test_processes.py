@@ -218,18 +218,30 @@ def test_one_executor_at_a_time(submitted: Path, capsys: pytest.CaptureFixture[s
     assert {job: state.state for job, state in found().items()} == dict.fromkeys(before, "pending")
 
 
-@pytest.mark.parametrize("named", [[], ["--cluster", "a100"]])
-def test_auto_does_not_train_where_slurm_should(
-    fake_slurm: Path, named: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("there", [True, False])
+def test_where_a_cluster_is_named_nothing_trains_here(
+    fake_slurm: Path, there: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a login node whose controller is down, and where a profile is named but there is no SLURM."""
-    if named:
+    """On a login node whose controller is down, and where there is no SLURM."""
+    if not there:
         monkeypatch.setenv("PATH", "/nowhere")
     (fake_slurm / "scontrol").write_text("#!/bin/sh\nexit 1\n")
-    assert main([*QUICK[:-2], *named]) == 2
-    said = "no `sbatch` on PATH" if named else "SLURM's controller is down"
+    assert main([*QUICK[:-2], "--cluster", "a100"]) == 2
+    said = "SLURM's controller is down" if there else "no `sbatch` on PATH"
     assert re.search(rf"{said}.*\(--executor local\)$", capsys.readouterr().err, re.M)
     assert not Path("repro-work/processes").exists()
+
+
+def test_a_controller_that_is_down_is_said_before_jobs_run_here(
+    fake_slurm: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (fake_slurm / "scontrol").write_text("#!/bin/sh\nexit 1\n")
+    ran: list[str] = []
+    monkeypatch.setattr(execute, "run_here", lambda graph, *rest: ran.extend(node.key for node in graph) or {})
+    main(QUICK[:-2])
+    assert ran and "controller is down" in capsys.readouterr().err
+    main([*QUICK[:-1], "local"])
+    assert "controller is down" not in capsys.readouterr().err
 
 
 def test_names_of_processes(submitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
