@@ -180,9 +180,12 @@ def test_a_node_that_runs_longer_than_its_limit_is_ended_and_has_failed(tmp_path
 def test_kill_9_of_a_child_leaves_the_others_and_none_of_its_own(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
 
+    killed: list[int] = []
+
     def kill(event: Event) -> None:
-        if event.kind == "progress" and event.progress and event.progress.done == 1:
-            os.kill(int(pids.read_text().split()[0]), signal.SIGKILL)
+        if not killed and event.progress and event.progress.done:
+            killed.append(int(pids.read_text().split()[0]))
+            os.kill(killed[0], signal.SIGKILL)
 
     outcomes = run(
         tmp_path, node("victim", "wait_with_child", pids=str(pids)), node("other", "count", total=8), on_event=kill
