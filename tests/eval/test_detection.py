@@ -453,14 +453,12 @@ def test_schedule():
     assert (rates[2], rates[10], rates[20]) == pytest.approx((0.5 * (1 + np.cos(np.pi / 10)), 1.0, 0.0))
 
 
-def test_statistics_are_renewed_before_the_judgement(coco, tmp_path):
+def test_statistics_are_renewed_before_the_judgement(coco):
     """Plain means over three batches by the weights as they end, against means taken with hooks."""
     protocol = small(precise_norm=3, head_norm=True)
     torch.manual_seed(0)
-    work = tmp_path / "work"
-    work.mkdir()
     split = detection._Split(coco.train_images, coco.train_json, True)
-    detector = detection._Detector(Stages(), split, MEAN, STD, protocol, torch.device("cpu"), 0, work / "train.pt", 0)
+    detector = detection._Detector(Stages(), split, MEAN, STD, protocol, torch.device("cpu"), 0, "train", None, 0)
     layer, seen = detector.model.backbone.encoder.stages[0][1], []
     layer.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].detach().clone()))
     told = []
