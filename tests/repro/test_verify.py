@@ -102,6 +102,8 @@ TAMPERED: Mapping[str, tuple[str, tuple[str, ...], Callable[[Any], Any], str]] =
 def test_what_was_changed_is_found(what: str, every: list[Record]) -> None:
     kind, way, change, word = TAMPERED[what]
     able = [one for one in every if one["kind"] == kind and one["track"] == "mini" and holds(one, way)]
+    if what == "few labels":  # the draws of the oldest records are under another name
+        able = [one for one in able if "10_per_class" in one["details"].get("low_shot", {})]
     for original in able[:: max(1, len(able) // 5)]:
         record = copy.deepcopy(original)
         inner = record
