@@ -16,6 +16,8 @@ from leaderboards import claims, plots, published, report, summary
 Record = dict[str, Any]
 Make = Callable[..., list[Record]]
 
+PROTOCOLS = json.loads((published.FOLDER / published.PROTOCOLS).read_text())
+
 
 def test_suite_table_names_every_evaluation_and_why_nothing_compares(make: Make) -> None:
     digits: dict[str, Any] = {"track": "embedded", "protocol": "embedded", "data": "digits"}
@@ -45,6 +47,7 @@ def test_suite_table_holds_a_run_against_the_number_of_its_own_setting(make: Mak
         "track": "cifar",
         "data": "cifar100",
         "protocol": "aps",
+        "protocol_hash": PROTOCOLS["finetune"]["aps"]["hash"],
         "epochs": 1600,
         "batch": 512,
         "network": {"arch": "vit", "dim": 192, "depth": 12, "heads": 3, "patch": 2},
