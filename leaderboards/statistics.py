@@ -84,13 +84,14 @@ class Mean:
         if effect <= 0 or not 0 < self.sd < math.inf:
             return None
         from scipy import stats
+        from statsmodels.stats.power import TTestPower
 
-        a_seed = self.df / (self.n - 1)
-        ratio = effect / self.sd
+        a_seed, ratio, test = self.df / (self.n - 1), effect / self.sd, TTestPower()
         n = max(2, math.floor(((stats.norm.isf(alpha) + stats.norm.ppf(POWER)) / ratio) ** 2))  # a t-test needs more
         while True:
             df = (n - 1) * (a_seed if n < ALONE else 1)
-            if stats.nct.sf(stats.t.isf(alpha, df), df, min(ratio * math.sqrt(n), 30.0)) >= POWER:
+            size = min(ratio, 30 / math.sqrt(n))  # beyond that the non-central t is numerically lost
+            if test.power(size, n, alpha, df=df, alternative="larger") >= POWER:
                 return n
             n += 1
 

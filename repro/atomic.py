@@ -1,7 +1,8 @@
 """Files that appear whole or not at all, whatever dies and however full the disk is.
 
 A temporary file, fsync, a rename. In a job's folder the temporary file lies where only the newest attempt at that job
-can write (`attempt`, slurm.fence), so an older one that wakes up replaces nothing.
+can write (`attempt`, slurm.fence), so an older one that wakes up replaces nothing. For what a library writes to a
+stream, and for what an older attempt must not touch; other text goes by slurm.folder.write_atomic.
 """
 
 from __future__ import annotations

@@ -268,8 +268,8 @@ def _cluster(track: Track, settings: Settings) -> Iterator[Finding]:
         yield Finding("fault", "SLURM", str(error))
         return
     if reason:
-        down = shutil.which("sbatch") and settings.executor != "local"
-        yield Finding("warning" if down else "ok", "SLURM", f"jobs run on this machine ({reason.partition(':')[0]})")
+        level: Literal["warning", "ok"] = "warning" if execute.unanswered(settings) else "ok"
+        yield Finding(level, "SLURM", f"jobs run on this machine ({reason.partition(':')[0]})")
         return
     yield from _commands("this machine", sacct="fault")
     try:

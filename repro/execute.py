@@ -67,8 +67,10 @@ def perform(
         print(f"everything was cached: {len(planned.jobs)} jobs, nothing to do")
         report()
         return 0
-    _say_why_local(reason := why_local(settings))
+    reason = why_local(settings)
     on_slurm = reason is None
+    if unanswered(settings):
+        print(f"{reason}. Running on this machine; --executor slurm would refuse to", file=sys.stderr, flush=True)
     _fetch(planned, settings)
     graph = plan.graph(planned, settings)
     if on_slurm:
@@ -181,10 +183,10 @@ def why_local(settings: Settings) -> str | None:
     return reason
 
 
-def _say_why_local(reason: str | None) -> None:
-    """A login node is a poor place to train on while its controller is down for a minute: who sits there is told."""
-    if reason and shutil.which("sbatch") and not reason.startswith("--"):
-        print(f"{reason}. Running on this machine; --executor slurm would refuse to", file=sys.stderr, flush=True)
+def unanswered(settings: Settings) -> bool:
+    """Whether SLURM is installed where jobs run on this machine without anybody having said so: a login node is a poor
+    place to train on while its controller is down for a minute."""
+    return settings.executor == "auto" and bool(shutil.which("sbatch")) and why_local(settings) is not None
 
 
 def beside_live(graph: Graph, place: Workspace) -> Graph:
