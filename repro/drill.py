@@ -202,8 +202,10 @@ class Drill:
         nodes = self.nodes(place, pause)
         runner = interrupt.Cluster(place.processes, nodes[self.at], **self.about(place, pause))
         runner.finish(self.nodes(place, 0.0)[: self.at])
-        # submitit takes every signal in a job as short as this for its time limit.
-        profile = dataclasses.replace(profile, requeues=max(profile.requeues, times))
+        # submitit takes every signal in a job as short as this for its time limit; and SLURM, which may strike a minute
+        # before a limit, leaves such a job as little as 15 s at a time.
+        often = self.steps if way == "slurm-limit" else times
+        profile = dataclasses.replace(profile, requeues=max(profile.requeues, often))
         try:
             spells = runner.interrupt(way, times, profile)
         except NotPermitted as error:
