@@ -1,5 +1,5 @@
 """Interrupted at random in every way, the same job leaves the same bits. The interruptions of this file are counted:
-thirty on this machine, and seven on SLURM."""
+thirty on this machine, and nine on SLURM."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from repro.cli import main
 from repro.drill import Drill, Score
 from repro.stages.common import ENCODER
 from repro.workspace import Workspace
-from slurm import cluster, interrupt
+from slurm import cluster, interrupt, scheduler
 from slurm.interrupt import CLUSTER, LOCAL, Spell
 from slurm.profile import Profile
 
@@ -187,3 +187,22 @@ def test_a_node_that_goes_down(drilled: Drill) -> None:
         pytest.skip("it would take the jobs of tests beside it along")
     score = drilled.cluster("down", 1, Profile())
     assert (score.faults, score.interruptions, score.records) == ((), 1, 3) and score.begun[1] > 0
+
+
+@pytest.mark.slurm
+@pytest.mark.usefixtures("real_slurm")
+def test_a_job_that_slurm_preempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SLURM takes the machine for a job of a partition of higher rank: SIGTERM, and the end five seconds later."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        pytest.skip("it needs the whole machine for a moment")
+    if "PartitionName=lent" not in scheduler.ask(["scontrol", "show", "partitions"]):
+        pytest.skip("needs a partition `lent` whose jobs make room, as tests/slurm/cluster.sh has it")
+    urgent = ["sbatch", "--parsable", "--partition=main", "--exclusive", "--output=/dev/null", "--wrap=true"]
+    monkeypatch.setattr(interrupt.Cluster, "_strike", lambda self, way: scheduler.ask(urgent))
+    monkeypatch.setattr(interrupt.Cluster, "steps", lambda self, times: [3])
+    monkeypatch.setattr(drill, "_CLUSTER_PAUSE", 1.5)  # it takes SLURM a quarter of a minute
+    score = Drill(tmp_path, seed=7).cluster("preempt", 1, Profile(partition="lent"))
+    assert (score.faults, score.interruptions, score.records) == ((), 1, 3)
+    assert score.begun[1] >= 12, "it went on from the third step of four updates or later"
+    told = "\n".join(path.read_text() for path in tmp_path.glob("preempt/processes/submitit/*.out"))
+    assert "DUE TO PREEMPTION" in told

@@ -100,7 +100,11 @@ SlurmdPidFile=$home/run/slurmd.pid
 SlurmctldLogFile=$home/log/slurmctld.log
 SlurmdLogFile=$home/log/slurmd.log
 NodeName=$host NodeAddr=127.0.0.1 CPUs=$cpus RealMemory=$memory State=UNKNOWN
-PartitionName=main Nodes=$host Default=YES MaxTime=INFINITE DefMemPerCPU=512 State=UP
+# Jobs of lent make room for those of main: told by SIGTERM, ended five seconds later, queued again.
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=main Nodes=$host Default=YES MaxTime=INFINITE DefMemPerCPU=512 PriorityTier=2 PreemptMode=OFF State=UP
+PartitionName=lent Nodes=$host MaxTime=INFINITE DefMemPerCPU=512 PriorityTier=1 GraceTime=5 State=UP
 CONF
     cat >"$home/slurmdbd.conf" <<CONF
 AuthType=auth/munge
