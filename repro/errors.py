@@ -23,14 +23,20 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> UserError:
     return UserError(f"unknown {kind} '{name}'{hint} valid: {', '.join(choices)}")
 
 
-_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+_FORBIDDEN = {errno.EACCES, errno.EPERM}  # to read as well as to write
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
 def unwritable(error: BaseException) -> str:
-    """The line for a full disk or a folder that may not be written to; "" for any other error."""
-    if not isinstance(error, OSError) or error.errno not in _UNWRITABLE:
+    """The line for a full disk or a file or folder that may not be opened; "" for any other error."""
+    if not isinstance(error, OSError) or error.errno not in _FORBIDDEN | _UNWRITABLE:
         return ""
     what = error.filename or "its files"
+    if error.errno in _FORBIDDEN:
+        return (
+            f"cannot open {what} ({(error.strerror or '').lower()}); what was finished is kept:"
+            " its owner can permit it, or choose another --workspace, and give the command again"
+        )
     return (
         f"cannot write {what} ({(error.strerror or '').lower()}); what was finished is kept:"
         " free some space or choose another --workspace, and give the command again"

@@ -13,7 +13,7 @@ import io
 import json
 import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -45,10 +45,11 @@ def build(final: Path, fill: Callable[[Path], None]) -> Path:
             if alone:  # what a killed process left half-done
                 for stale in final.parent.glob(f"{final.name}.*.part"):
                     shutil.rmtree(stale, ignore_errors=True)
-            temporary = Path(tempfile.mkdtemp(prefix=f"{final.name}.", suffix=".part", dir=final.parent))
+            # Not tempfile's, which only we could read: a group may share the workspace.
+            temporary = final.with_name(f"{final.name}.{uuid.uuid4().hex}.part")
+            temporary.mkdir()
             try:
                 fill(temporary)
-                temporary.chmod(0o755)
                 with contextlib.suppress(FileExistsError):
                     _publish(temporary, final)
             finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import time
 from pathlib import Path
 
@@ -71,6 +72,17 @@ def test_a_failing_builder_cleans_up(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="bad picture"):
         packed.build(tmp_path / "pack", fail)
     assert [p.name for p in tmp_path.iterdir()] == [".pack.lock"]
+
+
+@pytest.mark.parametrize("umask", [0o002, 0o077])
+def test_a_pack_is_as_open_to_others_as_its_maker_wants(tmp_path: Path, umask: int) -> None:
+    """A group that shares a workspace (umask 002) reads it and deletes it; tempfile's folders are nobody else's."""
+    before = os.umask(umask)
+    try:
+        packed.build(tmp_path / "pack", lambda folder: (folder / "one.npy").touch())
+    finally:
+        os.umask(before)
+    assert (tmp_path / "pack").stat().st_mode & 0o777 == 0o777 & ~umask
 
 
 def test_an_unwritable_cache_is_named(tmp_path: Path) -> None:
