@@ -85,12 +85,13 @@ class BYOL(MultiView):
 
     def loss(self, views: Views) -> dict[str, Tensor]:
         online1, online2, target1, target2 = self.inputs(views)
-        f1, f2 = self.encoder.features(online1), self.encoder.features(online2)
-        z1, z2 = self.projector(f1), self.projector(f2)
+        f = self.each(self.encoder.features, (online1, online2))
+        z = self.each(self.projector, f)
+        q1, q2 = self.each(self.predictor, z)
         with torch.no_grad():
-            t1, t2 = self.target(target1), self.target(target2)
-        outputs = self.compare(self.predictor(z1), self.predictor(z2), t1, t2, views)
-        return outputs | {"std_z": spread(z1), "std_features": spread(f1)}
+            t1, t2 = self.each(self.target, (target1, target2))
+        outputs = self.compare(q1, q2, t1, t2, views)
+        return outputs | {"std_z": spread(z[0]), "std_features": spread(f[0])}
 
     def after_update(self, clock: Clock, pending: Sequence[Mapping[str, Tensor]]) -> None:
         """m_k with k the place, from 0, of the update's last micro-batch among all K of the run, as in OpenSelfSup."""

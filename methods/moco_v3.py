@@ -53,16 +53,16 @@ class MoCoV3(MultiView):
         self.target = momentum_copy(nn.Sequential(self.encoder, self.projector))
 
     def loss(self, views: Views) -> dict[str, Tensor]:
-        x1, x2 = views["pixels1"], views["pixels2"]
-        f1, f2 = self.encoder.features(x1), self.encoder.features(x2)
-        q1, q2 = (self.predictor(self.projector(f)) for f in (f1, f2))
+        x = self.rotatable(views)
+        f = self.each(self.encoder.features, x)
+        q1, q2 = self.each(self.predictor, self.each(self.projector, f))
         with torch.no_grad():
-            k1, k2 = self.target(x1), self.target(x2)
+            k1, k2 = self.each(self.target, x)
         return {
             "loss_1to2": contrast(q1, k2, self.temperature),
             "loss_2to1": contrast(q2, k1, self.temperature),
             "std_z": spread(k1),
-            "std_features": spread(f1),
+            "std_features": spread(f[0]),
         }
 
     def after_update(self, clock: Clock, pending: Sequence[Mapping[str, Tensor]]) -> None:

@@ -60,9 +60,9 @@ class NNCLR(MultiView):
         self.bank = bank_of_recipe(recipe, out)
 
     def loss(self, views: Views) -> dict[str, Tensor]:
-        f = [self.encoder.features(x) for x in self.rotatable(views)]
-        z = [self.projector(feature) for feature in f]
-        p = [self.predictor(projection) for projection in z]
+        f = self.each(self.encoder.features, self.rotatable(views))
+        z = self.each(self.projector, f)
+        p = self.each(self.predictor, z)
         n = self.bank.nearest(torch.cat(z)).chunk(len(z))
         pairs = [neighbour_loss(n[a], p[b], self.temperature) for a, b in permutations(range(len(z)), 2)]
         return {

@@ -30,7 +30,6 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from methods.base import DataInfo, Recipe, Views
@@ -45,7 +44,7 @@ class SimCLR(MultiView):
     def __init__(self, recipe: Recipe, data: DataInfo) -> None:
         super().__init__(recipe, data)
         method = recipe["method"]
-        self.temperature, self.one_forward = method["temperature"], method["one_forward"]
+        self.temperature = method["temperature"]
         sizes = (self.encoder.dim, method["head_hidden"], method["head_dim"])
         if method["projector_norm"]:
             self.projector = mlp(sizes, last_norm=True)
@@ -54,11 +53,10 @@ class SimCLR(MultiView):
             self.projector = mlp(sizes, norm=False, last_norm=None, bias=True)
 
     def loss(self, views: Views) -> dict[str, Tensor]:
-        pixels = [views["pixels1"], views["pixels2"]]
-        features = [self.encoder.features(x) for x in ([torch.cat(pixels)] if self.one_forward else pixels)]
-        z1, z2 = torch.cat([self.projector(f) for f in features]).chunk(2)
+        f = self.each(self.encoder.features, self.rotatable(views))
+        z1, z2 = self.each(self.projector, f)
         return {
             "loss_nt_xent": nt_xent(z1, z2, self.temperature),
             "std_z": spread(z1),
-            "std_features": spread(features[0]),
+            "std_features": spread(f[0]),
         }

@@ -47,12 +47,12 @@ class SimSiam(MultiView):
         self.predictor = mlp((out, method["predictor_hidden"], out), last_norm=None, last_bias=True)
 
     def loss(self, views: Views) -> dict[str, Tensor]:
-        f1, f2 = (self.encoder.features(views[name]) for name in ("pixels1", "pixels2"))
-        z1, z2 = self.projector(f1), self.projector(f2)
-        p1, p2 = self.predictor(z1), self.predictor(z2)
+        f = self.each(self.encoder.features, self.rotatable(views))
+        z1, z2 = z = self.each(self.projector, f)
+        p1, p2 = self.each(self.predictor, z)
         return {
             "loss_1to2": 0.5 * negative_cosine(p1, z2),
             "loss_2to1": 0.5 * negative_cosine(p2, z1),
             "std_z": spread(z1),
-            "std_features": spread(f1),
+            "std_features": spread(f[0]),
         }

@@ -91,6 +91,10 @@ class TruncatedTriplet(BYOL):
         self.first, self.last = self._ranks()
         self.sides: dict[str, range] = {}
         if method["random_size"]:
+            if self.one_forward:
+                raise ValueError(
+                    "method.one_forward = true: views of two sizes are no batch; take method.random_size = false"
+                )
             self.sides = {name: self._sides(f"{name[:6]}_size") for name in PASSES}
 
     def _ranks(self) -> tuple[int, int]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
+import torch
 from torch import Tensor
 
 from methods.base import Batch, DataInfo, Method, Recipe, Streams, Views
@@ -14,7 +15,8 @@ from methods.parts.views import Augment
 class MultiView(Method):
     """One update a load, on "pixels1", "pixels2", ...: one view for each entry of method.blur_p, float32 [B, 3, S, S].
 
-    All of them pass the online encoder whole, so all of them may be turned.
+    All of them pass the online encoder whole, so all of them may be turned. Where a recipe has method.one_forward, they
+    may pass as one batch.
     """
 
     encoder: ViT | ResNet
@@ -23,11 +25,19 @@ class MultiView(Method):
         super().__init__(recipe, data)
         self.encoder = build_encoder(recipe["network"])
         method = recipe["method"]
+        self.one_forward = method.get("one_forward", False)
         self.augments = [Augment.of_recipe(method, data, view) for view in range(len(method["blur_p"]))]
 
     def steps(self, batch: Batch, rng: Streams) -> Iterator[Views]:
         views = enumerate(self.augments, 1)
         yield Views({f"pixels{v}": augment(batch.images, rng.stream(f"view{v}"))[0] for v, augment in views})
+
+    def each(self, net: Callable[[Tensor], Tensor], views: Sequence[Tensor]) -> list[Tensor]:
+        """What `net` makes of each of the views, all [B, ...]. With method.one_forward they pass as one batch, so that
+        BatchNorm takes its statistics over all of them; without, each for itself."""
+        if self.one_forward:
+            return list(net(torch.cat(list(views))).chunk(len(views)))
+        return [net(view) for view in views]
 
     def rotatable(self, views: Views) -> list[Tensor]:
         return [views[f"pixels{v}"] for v in range(1, len(self.augments) + 1)]

@@ -205,6 +205,7 @@ def test_prior_comes_from_the_classes_or_the_recipe() -> None:
         ({"rank_lo": 11, "ranks": "literal"}, r"method\.rank_lo"),
         ({"online_size": [16, 64]}, r"method\.online_size = \[16, 64\]"),
         ({"target_size": [33, 32]}, r"method\.target_size = \[33, 32\]"),
+        ({"one_forward": True}, r"method\.one_forward = true: .* method\.random_size = false"),
     ],
 )
 def test_what_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:
