@@ -608,7 +608,8 @@ def _decide(sample: _Sample, p: dict[str, float], shown: set[str], track: str, f
     if outcome == "underpowered":
         compares = claim.kind in ("gain", "direction")
         size = "null" if compares and not (claim.kind == "gain" and sample.own) else "same"
-        apart = f"one-sided t, p = {min(p['up'], p['down']):.2g}, and " if compares else ""
+        asked = f" where {level:.2g} is asked for" if family > 1 and p["up"] < p["down"] else ""
+        apart = f"one-sided t, p = {min(p['up'], p['down']):.2g}{asked}, and " if compares else ""
         parts.append(
             f"neither a difference nor sameness is shown: {apart}TOST within {margin}, p = {p[size]:.2g}{corrected}"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from operator import methodcaller
@@ -483,12 +484,14 @@ def test_a_family_shares_one_error_rate(make: Make) -> None:
     assert short.outcome == "underpowered"
     assert short.resolvable == pytest.approx(quantile_two(1 - 0.05 / 4) / math.sqrt(3), rel=1e-6)
     assert short.resolvable > 3.0 and "3.58 points could be resolved after Holm over 4 claims" in short.sentence
+    assert re.search(r"one-sided t, p = 0\.\d+ where 0\.013 is asked for, and TOST", short.sentence), "0.05 / 4"
     # one of which another has been shown leaves three open
     family[1] = replace(family[1], baseline="base0")
     shown = records + [r for s in range(3) for r in make("base0", "linear", {"top1": 10.0 + 0.1 * s}, seed=s)]
     rest = judge(family, shown, "mini")
     assert [v.outcome for v in rest[:2]] == ["underpowered", "holds"]
     assert rest[0].resolvable == pytest.approx(quantile_two(1 - 0.05 / 3) / math.sqrt(3), rel=1e-6)
+    assert " where 0.017 is asked for, " in rest[0].sentence
     strangers = [DIRECTION, *(replace(c, family="other") for c in family[1:])]
     assert judge(strangers, records, "mini")[0].outcome == "holds"
 
