@@ -101,7 +101,7 @@ def jobs(numbers: Iterable[str], owners: Iterable[str] = ()) -> dict[str, Job]:
             "--duplicates",
             "--noheader",
             "--parsable2",
-            "--format=JobID,State,Reason,Start",
+            "--format=JobID,State,Reason,Start,End",
         ]
         # Without accounting the outcomes must do.
         with contextlib.suppress(ValueError):
@@ -115,10 +115,10 @@ def _accounted(answer: str) -> dict[str, Job]:
     known: dict[str, Job] = {}
     # Ranges last: one that was cancelled as a whole ("7_[0-2]") includes elements that had left it.
     for line in sorted(answer.splitlines(), key=lambda line: "[" in line):
-        ids, word, reason, start = line.split("|", 3)
-        word = word.partition(" ")[0]  # "CANCELLED by 1000"
-        if word == "CANCELLED" and start in ("None", "Unknown"):
-            reason = "Dependency"  # accounting does not always keep it
+        ids, word, reason, start, end = line.split("|", 4)
+        word, _, by = word.partition(" ")  # "CANCELLED by 1000"
+        if word == "CANCELLED" and (start in ("None", "Unknown") or (start == end and not by)):
+            reason = "Dependency"  # accounting does not always keep it, and may have a start of what never began
         for number in expand(ids):
             if "[" not in ids:
                 known[number] = Job(word, reason, known[number].restarts + 1 if number in known else 0)

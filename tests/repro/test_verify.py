@@ -104,6 +104,11 @@ def test_what_was_changed_is_found(what: str, every: list[Record]) -> None:
     able = [one for one in every if one["kind"] == kind and one["track"] == "mini" and holds(one, way)]
     if what == "few labels":  # the draws of the oldest records are under another name
         able = [one for one in able if "10_per_class" in one["details"].get("low_shot", {})]
+    if what == "pictures":  # probes on crops take pictures, not features
+        kinds = {one["fingerprint"]: one["kind"] for one in every}
+        able = [one for one in able if kinds[one["parents"][0]] == "features"]
+    if what == "held out":  # of another k than the chosen one
+        able = [one for one in able if one["details"]["k"] != 200]
     for original in able[:: max(1, len(able) // 5)]:
         record = copy.deepcopy(original)
         inner = record

@@ -201,8 +201,8 @@ def test_without_slurm_one_line_says_what_to_do(tmp_path: Path, monkeypatch: pyt
         ("TIMEOUT 0 TimeLimit", "", None, "timeout", "reached its time limit; last line of its log: epoch 3"),
         ("TIMEOUT 0 TimeLimit", "", "done", "done", "its result is whole, though SLURM calls it TIMEOUT"),
         ("OUT_OF_MEMORY 0 OutOfMemory", "", None, "failed", "ran out of memory; last line of its log: epoch 3"),
-        ("", "OUT_OF_MEMORY|None|2026-01-01T00:00:00", None, "failed", "ran out of memory"),
-        ("", "CANCELLED by 1000|None|2026-01-01T00:00:00", None, "cancelled", ""),
+        ("", "OUT_OF_MEMORY|None|2026-01-01T00:00:00|2026-01-01T00:00:09", None, "failed", "ran out of memory"),
+        ("", "CANCELLED by 1000|None|2026-01-01T00:00:00|2026-01-01T00:00:09", None, "cancelled", ""),
         ("", "", "done", "done", ""),
         ("", "", None, "failed", "SLURM no longer knows it"),
     ],
@@ -272,26 +272,33 @@ def test_accounting_lists_elements_beside_the_range_they_left(fake_slurm: Path, 
     nodes = [node(f"t{i}", "add", stage="train", a=i, b=1) for i in range(3)]
     nodes += [node(f"e{i}", "add", f"t{i}", stage="score", a=i, b=1) for i in range(3)]
     cluster.submit(Graph(nodes), folder=tmp_path / "run")
-    rows = ["101_[0-2%3]|CANCELLED|None|None", "101_0|FAILED|None|2026-01-01T00:00:00"]
-    (fake_slurm / "sacct.answer").write_text("\n".join([*rows, "102_[0-2%3]|CANCELLED|None|None"]))
+    rows = ["101_[0-2%3]|CANCELLED|None|None|None", "101_0|FAILED|None|2026-01-01T00:00:00|2026-01-01T00:00:09"]
+    (fake_slurm / "sacct.answer").write_text("\n".join([*rows, "102_[0-2%3]|CANCELLED|None|None|None"]))
     found = states(tmp_path / "run")
     assert [state.state for state in found] == ["failed", "cancelled", "cancelled", "blocked", "blocked", "blocked"]
     assert [state.reason for state in found[3:]] == ["'t0' failed", "'t1' cancelled", "'t2' cancelled"]
 
 
 def test_what_accounting_says_of_a_job_that_was_queued_again() -> None:
-    """Lines of a real sacct 22.05 (-X --duplicates): 78 was requeued once, a child of 77_1 never ran."""
-    said = """78|REQUEUED|None|2026-11-22T12:26:57
-77_0|COMPLETED|None|2026-11-22T12:26:57
-77_1|FAILED|None|2026-11-22T12:26:57
-77_2|COMPLETED|JobArrayTaskLimit|2026-11-22T12:27:00
-79_1|CANCELLED|Dependency|None
-78|RUNNING|BeginTime|2026-11-22T12:27:10
+    """Lines of a real sacct 22.05 (-X --duplicates): 78 was requeued once; a child of 77_1 and 80, 81 never ran, for
+    want of what they waited for; 82 and 83 were cancelled by hand, 83 in its first second.
+    """
+    said = """78|REQUEUED|None|2026-11-22T12:26:57|2026-11-22T12:27:00
+77_0|COMPLETED|None|2026-11-22T12:26:57|2026-11-22T12:26:58
+77_1|FAILED|None|2026-11-22T12:26:57|2026-11-22T12:26:58
+77_2|COMPLETED|JobArrayTaskLimit|2026-11-22T12:27:00|2026-11-22T12:27:01
+79_1|CANCELLED|Dependency|None|2026-11-22T12:26:59
+80|CANCELLED|None|None|2026-11-22T12:26:59
+81|CANCELLED|None|2026-11-23T01:49:23|2026-11-23T01:49:23
+82|CANCELLED by 0|None|2026-11-23T01:48:57|2026-11-23T01:49:02
+83|CANCELLED by 0|None|2026-11-23T01:48:57|2026-11-23T01:48:57
+78|RUNNING|BeginTime|2026-11-22T12:27:10|Unknown
 """
     found = scheduler._accounted(said)
     assert found["78"] == scheduler.Job("RUNNING", "BeginTime", 1)
     assert found["77_1"] == scheduler.Job("FAILED", "None", 0)
-    assert found["79_1"] == scheduler.Job("CANCELLED", "Dependency", 0)
+    assert {found[number] for number in ("79_1", "80", "81")} == {scheduler.Job("CANCELLED", "Dependency", 0)}
+    assert {found[number] for number in ("82", "83")} == {scheduler.Job("CANCELLED", "None", 0)}
 
 
 @pytest.mark.parametrize(
