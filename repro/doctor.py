@@ -268,7 +268,7 @@ def _cluster(track: Track, settings: Settings) -> Iterator[Finding]:
         yield Finding("fault", "SLURM", str(error))
         return
     if reason:
-        level: Literal["warning", "ok"] = "warning" if execute.unanswered(settings) else "ok"
+        level: Literal["warning", "ok"] = "warning" if execute.unanswered(settings, reason) else "ok"
         yield Finding(level, "SLURM", f"jobs run on this machine ({reason.partition(':')[0]})")
         return
     yield from _commands("this machine", sacct="fault")

@@ -69,7 +69,7 @@ def perform(
         return 0
     reason = why_local(settings)
     on_slurm = reason is None
-    if unanswered(settings):
+    if unanswered(settings, reason):
         print(f"{reason}. Running on this machine; --executor slurm would refuse to", file=sys.stderr, flush=True)
     _fetch(planned, settings)
     graph = plan.graph(planned, settings)
@@ -183,10 +183,10 @@ def why_local(settings: Settings) -> str | None:
     return reason
 
 
-def unanswered(settings: Settings) -> bool:
-    """Whether SLURM is installed where jobs run on this machine without anybody having said so: a login node is a poor
-    place to train on while its controller is down for a minute."""
-    return settings.executor == "auto" and bool(shutil.which("sbatch")) and why_local(settings) is not None
+def unanswered(settings: Settings, reason: str | None) -> bool:
+    """Whether SLURM is installed where jobs run on this machine (`why_local`) without anybody having said so: a login
+    node is a poor place to train on while its controller is down for a minute."""
+    return reason is not None and settings.executor == "auto" and bool(shutil.which("sbatch"))
 
 
 def beside_live(graph: Graph, place: Workspace) -> Graph:
