@@ -1,0 +1,38 @@
+"""What the program around this room tells it of the suite. This room imports nothing of that program, so it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Protocols = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""Kind of record -> name -> `hash` and `values` of a protocol as it stands."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One board: what it is read from, and how it is shown."""
+
+    name: str
+    kind: str  # of the records that it is read from: boxes and masks both come from kind "detection"
+    title: str  # of its board
+    metrics: tuple[str, ...]  # that it is known by; the first one sorts its board
+    unit: str  # of the metrics, in words
+    further: tuple[str, ...] = ()  # metrics that get a column where records have them
+    task: str = ""  # what a model index calls it
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The evaluations, in the order of their boards, and what is needed to compare old records with new ones."""
+
+    evaluations: Mapping[str, Evaluation]
+    preparing: tuple[str, ...] = ("pretrain", "import", "features")  # kinds without a board, as they run
+    protocols: Protocols = field(default_factory=dict)
+    neutral: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Recipe table -> key -> the value at which the key changes nothing: a recipe without the key is the same recipe."""
+
+    def kind_of(self, evaluation: str) -> str:
+        """The kind of record that an evaluation is read from."""
+        return self.evaluations[evaluation].kind
