@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from methods.parts.encoders import frozen_encoder
-from repro import plan, recipes, settings, tracks
+from repro import settings
+from repro.plan import plan, recipes, tracks
 from repro.stages.common import load_encoder
-from repro.workspace import Workspace
+from repro.store.workspace import Workspace
 
 
 @dataclass(frozen=True)

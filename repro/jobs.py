@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eval import protocols
-from repro import atomic, fingerprint, records, snapshot, spent
 from repro.data.types import Where
 from repro.errors import Stopped, UserError, unwritable
-from repro.workspace import Workspace
+from repro.store import atomic, elapsed, fingerprint, records, snapshot
+from repro.store.workspace import Workspace
 from slurm import progress, worker
 from slurm.fence import Superseded
 
@@ -95,7 +95,7 @@ def run(workspace: str, jobs: Sequence[Mapping[str, Any]]) -> None:
             failed[mark] = line or f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}{hint}"
         else:
             done[mark] = record
-            for pattern in (*scratch, spent.FILE):
+            for pattern in (*scratch, elapsed.FILE):
                 for leftover in place.job(mark).glob(pattern):
                     leftover.unlink(missing_ok=True)
             print(f"{name}: {'wrote' if ours else 'was already in'} {path.name}", flush=True)
@@ -106,7 +106,7 @@ def run(workspace: str, jobs: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _writes() -> bool:
-    """Whether this is the process that writes, of those that share a job: see repro.distributed."""
+    """Whether this is the process that writes, of those that share a job: see repro.stages.distributed."""
     return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
 
 
@@ -117,7 +117,7 @@ def _one(place: Workspace, job: Mapping[str, Any]) -> tuple[records.Record, tupl
     stage = stage_of(task.kind)
     settle(task.spec["threads"])
     _reset_peak()
-    with spent.counted(task.folder) as clock:
+    with elapsed.counted(task.folder) as clock:
         outcome = stage(task)
         wall, cpu = clock.wall, clock.cpu
     if outcome is None:

@@ -13,7 +13,6 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from repro import atomic
 from repro.data import embedded, layouts, packed
 from repro.data.entries import CATALOGUE, FOLDER, Entry, entry_of
 from repro.data.manifest import (
@@ -43,6 +42,7 @@ from repro.data.types import (
     quiet,
 )
 from repro.errors import UserError, unknown
+from repro.store import atomic
 
 if TYPE_CHECKING:
     import numpy as np

@@ -16,11 +16,11 @@ from torch import nn
 
 from eval import protocols
 from methods.parts.encoders import frozen_encoder
-from repro import checkpoints
 from repro.data import catalogue
 from repro.data.types import CocoSet, Pictures, ReidSet, Where
 from repro.errors import UserError
-from repro.workspace import Workspace
+from repro.store import checkpoints
+from repro.store.workspace import Workspace
 
 ENCODER = "repro-encoder"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from eval import detection, protocols
-from repro import checkpoints
 from repro.data import catalogue
 from repro.stages.common import Outcome, Task, device, load_encoder, outcome_of, protocol_of, source_of
+from repro.store import checkpoints
 
 
 def run(task: Task) -> Outcome:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from eval import finetune, protocols
-from repro import checkpoints
 from repro.stages.common import (
     Outcome,
     Task,
@@ -15,6 +14,7 @@ from repro.stages.common import (
     source_of,
     with_side,
 )
+from repro.store import checkpoints
 
 
 def run(task: Task) -> Outcome:

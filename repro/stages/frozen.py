@@ -21,11 +21,8 @@ from eval import linear as linear_evaluation
 from eval import protocols
 from eval import reid as reid_evaluation
 from eval.features import extract, summary
-from repro import atomic, checkpoints
 from repro.data.entries import IMAGENET_STATISTICS
 from repro.errors import UserError
-from repro.fingerprint import digest, file_digest
-from repro.records import write_atomic
 from repro.stages.common import (
     Outcome,
     Task,
@@ -38,6 +35,9 @@ from repro.stages.common import (
     source_of,
     with_side,
 )
+from repro.store import atomic, checkpoints
+from repro.store.fingerprint import digest, file_digest
+from repro.store.records import write_atomic
 
 
 def _save(path: Path, array: npt.NDArray[Any]) -> None:

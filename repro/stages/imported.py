@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from repro import fingerprint, weights
 from repro.data import catalogue
 from repro.errors import UserError
 from repro.stages.common import Outcome, Task, save_encoder, source_of
+from repro.store import fingerprint
+from repro.weights import weights
 
 
 def run(task: Task) -> Outcome:

@@ -26,13 +26,14 @@ from methods.base import Batch, Clock, DataInfo, Method, Streams, Views, load_me
 from methods.parts.clipping import clip_adaptive
 from methods.parts.lars import LARS
 from methods.parts.norm import synchronised
-from repro import checkpoints, distributed
 from repro.data import catalogue
 from repro.errors import Stopped, UserError
-from repro.recipes import Recipe
-from repro.records import write_atomic
-from repro.schedules import factor
+from repro.plan.recipes import Recipe
+from repro.stages import distributed
 from repro.stages.common import Outcome, Progress, Task, as_tensor, device, save_encoder, source_of
+from repro.stages.schedules import factor
+from repro.store import checkpoints
+from repro.store.records import write_atomic
 
 TRAINING = "repro-training"
 _LOG_EVERY = 20  # updates between two looks at the losses: each look waits for the device

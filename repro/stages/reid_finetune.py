@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from eval import protocols, reid_finetune
-from repro import checkpoints
 from repro.data.types import ReidSplit
 from repro.stages.common import Outcome, Task, device, load_encoder, outcome_of, protocol_of, reid_pictures, source_of
+from repro.store import checkpoints
 
 
 def run(task: Task) -> Outcome:

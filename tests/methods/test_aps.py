@@ -14,7 +14,7 @@ from torch import Tensor
 from methods import aps
 from methods.base import Batch, DataInfo, Streams
 from methods.parts.views import Boxes
-from repro import recipes
+from repro.plan import recipes
 
 DATA = DataInfo(32, (0.49, 0.48, 0.45), (0.2, 0.2, 0.2))
 

@@ -11,7 +11,8 @@ from torch.nn import BatchNorm2d
 
 from methods.base import Batch, Clock, DataInfo, Streams, Views
 from methods.byol import BYOL, distance
-from repro import recipes, schedules
+from repro.plan import recipes
+from repro.stages import schedules
 
 DATA = DataInfo(32, (0.49, 0.48, 0.45), (0.2, 0.2, 0.2))
 SLIM = {"arch": "resnet", "depth": 18, "width": 8, "stem": "cifar"}

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from methods.base import Batch, Clock, DataInfo, Method, Streams, load_method
-from repro import recipes
+from repro.plan import recipes
 
 ROWS = 16
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from methods.base import Batch, Clock, DataInfo, Streams, Views
 from methods.fast_moco import FastMoCo, patch_loss
-from repro import recipes
-from repro.schedules import factor
+from repro.plan import recipes
+from repro.stages.schedules import factor
 
 DATA = DataInfo(32, (0.49, 0.48, 0.45), (0.2, 0.2, 0.2))
 ROWS = 6

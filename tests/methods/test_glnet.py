@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from methods.base import Batch, Clock, DataInfo, Streams, Views
 from methods.glnet import GLNet, accuracies, contrast, one_crop
 from methods.parts.montage import assemble, cell_means, deal, quadrants
-from repro import recipes
+from repro.plan import recipes
 
 DATA = DataInfo(32, (0.49, 0.48, 0.45), (0.2, 0.2, 0.2))
 ROWS = 6

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from methods.base import Batch, Clock, DataInfo, Streams, Views
 from methods.moco_v2 import MoCoV2, contrast_with_queue
 from methods.parts.ema import cosine_momentum
-from repro import recipes
+from repro.plan import recipes
 
 DATA = DataInfo(32, (0.49, 0.48, 0.45), (0.2, 0.2, 0.2))
 Shrunk = Callable[..., dict[str, dict[str, Any]]]

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from methods.base import Batch, Clock, DataInfo, Streams, Views
 from methods.moco_v3 import MoCoV3, contrast
 from methods.parts.ema import cosine_momentum
-from repro import recipes
+from repro.plan import recipes
 
 DATA = DataInfo(32, (0.49, 0.48, 0.45), (0.2, 0.2, 0.2))
 

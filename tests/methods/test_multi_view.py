@@ -11,7 +11,7 @@ from torch import nn
 
 from methods.base import Batch, DataInfo, Streams, load_method
 from methods.parts.multi_view import MultiView
-from repro import recipes
+from repro.plan import recipes
 
 DATA = DataInfo(32, (0.49, 0.48, 0.45), (0.2, 0.2, 0.2))
 

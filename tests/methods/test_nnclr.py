@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from methods.base import Batch, Clock, DataInfo, Streams, Views
 from methods.nnclr import NNCLR, neighbour_loss
-from repro import recipes
+from repro.plan import recipes
 
 DATA = DataInfo(32, (0.49, 0.48, 0.45), (0.2, 0.2, 0.2))
 ROWS = 6

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from methods.base import Batch, Clock, DataInfo, Streams, Views
 from methods.rotation_aux import RotationAux, quarter_turns, rotation_loss
-from repro import recipes
+from repro.plan import recipes
 
 DATA = DataInfo(32, (0.49, 0.48, 0.45), (0.2, 0.2, 0.2), 10)
 ROWS = 8

@@ -13,7 +13,7 @@ from torch import nn
 
 from methods.base import Batch, DataInfo, Streams, Views
 from methods.simsiam import SimSiam, negative_cosine
-from repro import recipes
+from repro.plan import recipes
 from repro.stages.pretrain import PretrainLoop
 
 DATA = DataInfo(32, (0.49, 0.48, 0.45), (0.2, 0.2, 0.2))

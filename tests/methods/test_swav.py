@@ -14,7 +14,7 @@ from torch import Tensor
 
 from methods.base import Batch, Clock, DataInfo, Streams, Views
 from methods.swav import SwAV, sinkhorn, swapped_prediction
-from repro import recipes
+from repro.plan import recipes
 
 DATA = DataInfo(32, (0.49, 0.48, 0.45), (0.2, 0.2, 0.2))
 ROWS = 6

@@ -13,7 +13,7 @@ from torch import Tensor
 from methods.base import Batch, DataInfo, Streams, Views
 from methods.byol import BYOL
 from methods.truncated_triplet import PASSES, TruncatedTriplet, false_negatives, scaled, truncated_triplet
-from repro import recipes
+from repro.plan import recipes
 
 MEAN, STD = (0.49, 0.48, 0.45), (0.2, 0.2, 0.2)
 DATA = DataInfo(32, MEAN, STD, 10)

@@ -12,8 +12,9 @@ import torch
 
 from eval import detection
 from methods.base import DataInfo
-from repro import bench, bench_eval, recipes
-from repro.cli import main
+from repro.cli.dispatch import main
+from repro.measure import bench, bench_eval
+from repro.plan import recipes
 from repro.stages.pretrain import PretrainLoop, build_method
 
 TINY = "--track embedded --threads 1 --seconds 0.05 --set network.width=8 pretrain.batch=8".split()

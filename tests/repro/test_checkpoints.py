@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from repro import atomic, checkpoints
 from repro.errors import UserError
 from repro.stages.common import ENCODER, load_encoder
+from repro.store import atomic, checkpoints
 from slurm import fence
 
 

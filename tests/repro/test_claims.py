@@ -14,8 +14,10 @@ from eval import protocols
 from leaderboards import claims as asserted
 from leaderboards.arms import kind_of, network_name
 from leaderboards.claims import NO_TRACK, Claim
-from repro import claims, cli, plan, recipes, trace
-from repro.cli import main
+from repro.cli import dispatch as cli
+from repro.cli.dispatch import main
+from repro.plan import plan, recipes
+from repro.results import claims, trace
 from repro.settings import Settings
 
 CLAIMS = asserted.load()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from repro.cli import main
+from repro.cli.dispatch import main
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from repro import cost, recipes, records
-from repro.cli import main
+from repro.cli.dispatch import main
+from repro.measure import cost
+from repro.plan import recipes
+from repro.store import records
 
 Shrunk = Callable[..., recipes.Recipe]
 

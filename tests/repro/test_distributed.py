@@ -15,12 +15,16 @@ from typing import Any
 import pytest
 import torch
 
-from repro import checkpoints, distributed, jobs, load, plan, trace
-from repro.cli import main
+from repro import jobs, load
+from repro.cli.dispatch import main
 from repro.errors import UserError
+from repro.plan import plan
+from repro.results import trace
 from repro.settings import Settings
+from repro.stages import distributed
 from repro.stages.common import ENCODER
-from repro.workspace import Workspace
+from repro.store import checkpoints
+from repro.store.workspace import Workspace
 from slurm import cluster
 from slurm.states import states
 

@@ -13,9 +13,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from repro import doctor, tracks
-from repro.cli import main
-from repro.doctor import Finding
+from repro.cli.dispatch import main
+from repro.plan import tracks
+from repro.run import doctor
+from repro.run.doctor import Finding
 
 
 @pytest.fixture(autouse=True)

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from repro import checkpoints, drill
-from repro.cli import main
-from repro.drill import Drill, Score
+from repro.cli.dispatch import main
+from repro.run import drill
+from repro.run.drill import Drill, Score
 from repro.stages.common import ENCODER
-from repro.workspace import Workspace
+from repro.store import checkpoints
+from repro.store.workspace import Workspace
 from slurm import cluster, interrupt, scheduler
 from slurm.interrupt import CLUSTER, LOCAL, Spell
 from slurm.profile import Profile

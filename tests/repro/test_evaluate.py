@@ -15,12 +15,16 @@ import torchvision
 from torch import nn
 
 from eval.features import extract
-from repro import checkpoints, evaluate, export, jobs, plan, settings, weights
-from repro.cli import main
+from repro import jobs, settings
+from repro.cli.dispatch import main
 from repro.data import catalogue
+from repro.plan import plan
+from repro.run import evaluate
 from repro.stages import frozen
 from repro.stages.common import ENCODER, Trained, load_encoder
-from repro.workspace import Workspace
+from repro.store import checkpoints
+from repro.store.workspace import Workspace
+from repro.weights import export, weights
 
 FEW = "--executor local --set data.limit=100 knn.ks=[1,5]".split()
 VIT = ["network.size=32", "network.patch=8", "network.dim=24", "network.depth=1", "network.heads=3"]

@@ -15,10 +15,11 @@ import pytest
 
 from leaderboards import claims, published, verdicts
 from leaderboards.arms import arms
-from repro import plan, records
-from repro.cli import main
-from repro.plan import Request
+from repro.cli.dispatch import main
+from repro.plan import plan
+from repro.plan.plan import Request
 from repro.settings import Settings
+from repro.store import records
 
 PUBLISHED = published.FOLDER / "records"
 HOME = published.FOLDER.parent

@@ -14,10 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from methods.parts.encoders import build_encoder
-from repro import checkpoints, export, plan, settings
-from repro.cli import main
+from repro import settings
+from repro.cli.dispatch import main
+from repro.plan import plan
 from repro.stages.common import ENCODER
-from repro.workspace import Workspace
+from repro.store import checkpoints
+from repro.store.workspace import Workspace
+from repro.weights import export
 
 RESNET = {"arch": "resnet", "depth": 18, "width": 64, "stem": "cifar", "zero_init_residual": False}
 VIT: dict[str, Any] = {

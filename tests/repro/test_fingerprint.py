@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from repro import fingerprint
+from repro.store import fingerprint
 
 
 def test_digest_ignores_key_order_only() -> None:

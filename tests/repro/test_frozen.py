@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from repro import checkpoints, jobs, plan, records
+from repro import jobs
+from repro.plan import plan
 from repro.settings import Settings
 from repro.stages import frozen
 from repro.stages.common import ENCODER
-from repro.workspace import Workspace
+from repro.store import checkpoints, records
+from repro.store.workspace import Workspace
 
 SMALL = (
     "network.depth=1 network.dim=24 data.limit=200 linear.epochs=2 linear.low_shot_splits=2 knn.ks=[1,5]"

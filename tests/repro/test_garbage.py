@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from repro import fingerprint, garbage, plan, records
-from repro.cli import main
-from repro.fingerprint import file_digest
-from repro.plan import Job, Request
+from repro.cli.dispatch import main
+from repro.plan import plan
+from repro.plan.plan import Job, Request
+from repro.run import garbage
 from repro.settings import Settings
-from repro.workspace import Workspace
+from repro.store import fingerprint, records
+from repro.store.fingerprint import file_digest
+from repro.store.workspace import Workspace
 from slurm.folder import Folder, Outcome, try_lock
 from slurm.journal import Journal
 

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from repro import plan, records, show
 from repro.errors import UserError
-from repro.plan import SUITES, Request
+from repro.plan import plan
+from repro.plan.plan import SUITES, Request
 from repro.settings import Settings
-from repro.workspace import Workspace
+from repro.store import records
+from repro.store.workspace import Workspace
+from repro.terminal import show
 
 
 @pytest.fixture

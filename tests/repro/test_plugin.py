@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from repro import snapshot
-from repro.workspace import Workspace
+from repro.store import snapshot
+from repro.store.workspace import Workspace
 
 MODULE = '''
 """Predict the mean colour of a view: a toy."""

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from methods.base import DataInfo
 from methods.parts.heads import spread
-from repro import recipes
 from repro.errors import Stopped, UserError
+from repro.plan import recipes
 from repro.stages.pretrain import PretrainLoop, build_method, build_optimizer, seed_of
 
 Make = Callable[..., PretrainLoop]

@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
-from repro import budget, calibration, plan, prices, records
-from repro.cli import main
+from repro.cli.dispatch import main
 from repro.errors import UserError
 from repro.jobs import cpu_name
-from repro.plan import Job, Plan, Request
+from repro.measure import calibration
+from repro.plan import budget, plan, prices
+from repro.plan.plan import Job, Plan, Request
 from repro.settings import Settings
-from repro.workspace import Workspace
+from repro.store import records
+from repro.store.workspace import Workspace
 
 REQUEST = Request(("byol",), evaluations=("knn", "finetune", "detection"))
 ELSEWHERE = "NVIDIA H100"

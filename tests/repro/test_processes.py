@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 
-from repro import execute, plan, processes, records, snapshot
-from repro.cli import main
-from repro.fingerprint import file_digest
-from repro.plan import Request
+from repro.cli.dispatch import main
+from repro.plan import plan
+from repro.plan.plan import Request
+from repro.run import execute, processes
 from repro.settings import Settings
-from repro.workspace import Workspace
+from repro.store import records, snapshot
+from repro.store.fingerprint import file_digest
+from repro.store.workspace import Workspace
 from slurm.folder import Folder, Outcome
 from slurm.graph import Graph, Node
 from slurm.journal import Journal

@@ -13,9 +13,12 @@ import pytest
 from PIL import Image
 
 from leaderboards import published
-from repro import execute, jobs, publish, records
+from repro import jobs
+from repro.results import publish
+from repro.run import execute
 from repro.settings import Settings
-from repro.workspace import Workspace
+from repro.store import records
+from repro.store.workspace import Workspace
 from slurm.folder import Outcome
 from slurm.graph import Graph, Node, Resources
 from slurm.local import Event

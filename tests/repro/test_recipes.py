@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from repro import recipes, tracks
 from repro.errors import UserError
+from repro.plan import recipes, tracks
 
 
 @pytest.mark.parametrize("name", sorted(recipes.methods()))

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from repro import jobs, records
+from repro import jobs
 from repro.errors import UserError
+from repro.store import records
 
 
 def record(mark: str = "ab" * 32, **metrics: float) -> records.Record:

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from eval import finetune, linear, protocols, reid_finetune
-from repro import atomic, checkpoints
-from repro.checkpoints import Store
 from repro.errors import Stopped
+from repro.store import atomic, checkpoints
+from repro.store.checkpoints import Store
 from slurm import fence
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)

@@ -14,12 +14,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from repro import checkpoints, execute, jobs, load, plan
-from repro.cli import main
+from repro import jobs, load
+from repro.cli.dispatch import main
 from repro.errors import Stopped
+from repro.plan import plan
+from repro.run import execute
 from repro.settings import Settings
 from repro.stages.common import ENCODER
-from repro.workspace import Workspace
+from repro.store import checkpoints
+from repro.store.workspace import Workspace
 from slurm import cluster
 
 SMALL = (

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from repro.schedules import factor
+from repro.stages.schedules import factor
 
 BASE = {"warmup_start": 0.0, "warmup_end_included": False, "final": 0.0, "schedule": "cosine"}
 APS = {**BASE, "epochs": 100, "warmup_epochs": 20, "schedule_clock": "epoch", "cosine_start": "zero"}

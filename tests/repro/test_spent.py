@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from repro import checkpoints, jobs, plan, records, spent
-from repro.plan import Request
+from repro import jobs
+from repro.plan import plan
+from repro.plan.plan import Request
 from repro.settings import Settings
+from repro.store import checkpoints, elapsed, records
 from slurm import progress
 
 TINY = "data.limit=50 pretrain.epochs=6 pretrain.batch=16 pretrain.warmup_epochs=0 network.depth=1 network.dim=24"
@@ -54,7 +56,7 @@ def measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             try:
                 jobs.run(str(tmp_path), [plan.as_args(job, settings)])
             except Killed:
-                assert (tmp_path / "jobs" / job.fingerprint[:16] / spent.FILE).is_file()
+                assert (tmp_path / "jobs" / job.fingerprint[:16] / elapsed.FILE).is_file()
             attempts[job.kind].append((time.monotonic() - wall, time.process_time() - cpu))
     for record in records.read_all(tmp_path / "records")[0]:
         kind, cost = record["kind"], record["cost"]
@@ -62,7 +64,7 @@ def measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(walls) == record["provenance"]["attempt"] == 3
         assert walls[-1] < cost["wall_s"] < sum(walls) and cpus[-1] < cost["cpu_s"] < sum(cpus)
         assert cost["cpu_s"] > BURNT * steps[kind] and cost["wall_s"] >= cost["device_s"]
-        assert not (tmp_path / "jobs" / record["fingerprint"][:16] / spent.FILE).exists()
+        assert not (tmp_path / "jobs" / record["fingerprint"][:16] / elapsed.FILE).exists()
 
 
 def test_seconds_are_those_of_all_attempts(tmp_path: Path) -> None:
@@ -71,14 +73,14 @@ def test_seconds_are_those_of_all_attempts(tmp_path: Path) -> None:
 
 
 def test_nothing_is_counted_that_no_checkpoint_holds(tmp_path: Path) -> None:
-    (tmp_path / spent.FILE).write_text('{"wall_s": 1000.0, "cpu_s": 500.0}')
-    with spent.counted(tmp_path) as clock:
+    (tmp_path / elapsed.FILE).write_text('{"wall_s": 1000.0, "cpu_s": 500.0}')
+    with elapsed.counted(tmp_path) as clock:
         assert 0 <= clock.wall < 100 and 0 <= clock.cpu < 100
     (tmp_path / "training.pt").touch()
-    with spent.counted(tmp_path) as clock:
+    with elapsed.counted(tmp_path) as clock:
         assert clock.wall >= 1000 and clock.cpu >= 500
-        (tmp_path / spent.FILE).write_text("{")
-    with spent.counted(tmp_path) as clock:
+        (tmp_path / elapsed.FILE).write_text("{")
+    with elapsed.counted(tmp_path) as clock:
         assert clock.wall < 100
 
 

@@ -13,8 +13,8 @@ import pytest
 from scipy import stats
 
 from leaderboards import published
-from repro.cli import main
-from repro.plan import Request, make
+from repro.cli.dispatch import main
+from repro.plan.plan import Request, make
 from repro.settings import Settings
 
 PUBLISHED = published.FOLDER / "records"

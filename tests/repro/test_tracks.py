@@ -12,11 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
-from repro import jobs, plan
-from repro.plan import EVALUATIONS, Request
+from repro import jobs
+from repro.plan import plan
+from repro.plan.plan import EVALUATIONS, Request
 from repro.settings import Settings
 from repro.stages.common import load_encoder
-from repro.workspace import Workspace
+from repro.store.workspace import Workspace
 
 TINY = (
     "network.dim=24 network.depth=1 network.heads=3 pretrain.epochs=1 pretrain.batch=8 pretrain.precision=fp32"

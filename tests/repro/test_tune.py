@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from repro.cli import main
+from repro.cli.dispatch import main
 
 SMALL = (
     "--executor local --set pretrain.epochs=1 pretrain.batch=32 pretrain.warmup_epochs=0 network.depth=1 network.dim=24"

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from leaderboards import published
-from repro import records, verify
-from repro.cli import main
-from repro.records import Record
+from repro.cli.dispatch import main
+from repro.results import verify
+from repro.store import records
+from repro.store.records import Record
 
 PUBLISHED = published.FOLDER / "records"
 

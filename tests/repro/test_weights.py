@@ -14,9 +14,9 @@ import torchvision
 from torch import Tensor, nn
 
 from methods.parts.encoders import build_encoder
-from repro import export, weights
 from repro.errors import UserError
 from repro.stages.common import Trained
+from repro.weights import export, weights
 
 RESNET18 = dict(weights.ARCHS["resnet18"])
 VIT = {**weights.ARCHS["vit_tiny"], "size": 32, "patch": 8, "dim": 24, "depth": 2, "heads": 3}

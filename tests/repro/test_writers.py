@@ -16,11 +16,13 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
-from repro import checkpoints, jobs, plan, records
-from repro.cli import main
+from repro import jobs
+from repro.cli.dispatch import main
 from repro.errors import UserError
-from repro.plan import Request
+from repro.plan import plan
+from repro.plan.plan import Request
 from repro.settings import Settings
+from repro.store import checkpoints, records
 from slurm.folder import Folder, Outcome
 from slurm.graph import Node
 from slurm.journal import Journal
