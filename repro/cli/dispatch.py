@@ -13,6 +13,9 @@ from typing import Any
 
 from repro import __version__
 from repro.errors import UserError, unknown, unwritable
+from repro.plan.builder import make
+from repro.plan.kinds import suites
+from repro.plan.request import Request
 
 _EXAMPLES = """examples:
   python -m repro run --method aps --suite full                      digits, no download, minutes
@@ -284,7 +287,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    options = build_parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    options = build_parser().parse_args(words, argparse.Namespace(words=words))
     try:
         return _dispatch(options)
     except UserError as error:
@@ -310,14 +314,13 @@ def _settings(options: argparse.Namespace) -> Any:
 
 
 def _request(options: argparse.Namespace, evaluations: Sequence[str] = ()) -> Any:
-    from repro.plan.plan import SUITES, Request
 
-    if not evaluations and options.suite not in SUITES:
-        raise unknown("suite", options.suite, SUITES)
+    if not evaluations and options.suite not in suites():
+        raise unknown("suite", options.suite, suites())
     return Request(
         methods=tuple(getattr(options, "method", ())),
         track=options.track,
-        evaluations=tuple(evaluations or options.eval or SUITES[options.suite]),
+        evaluations=tuple(evaluations or options.eval or suites()[options.suite]),
         seeds=tuple(getattr(options, "seed", (0,))),
         data=options.data,
         overrides=tuple(options.set),
@@ -331,7 +334,9 @@ def _dispatch(options: argparse.Namespace) -> int:
         case "run":
             from repro.run import execute
 
-            return execute.run(_request(options), _settings(options), sys.argv[1:], options.budget, options.trim)
+            return execute.run(
+                _request(options), _settings(options), options.words, _views(), options.budget, options.trim
+            )
         case "eval":
             from repro.run import evaluate
 
@@ -339,7 +344,8 @@ def _dispatch(options: argparse.Namespace) -> int:
                 _request(options),
                 Path(options.checkpoint),
                 _settings(options),
-                sys.argv[1:],
+                options.words,
+                _views(),
                 arch=options.arch,
                 name=options.name,
                 part=options.part,
@@ -348,18 +354,18 @@ def _dispatch(options: argparse.Namespace) -> int:
                 std=options.std,
             )
         case "plan":
+            from repro.cli import tables
             from repro.measure import calibration
-            from repro.plan import budget, plan
-            from repro.terminal import show
+            from repro.plan import budget
 
             request, settings = _request(options), _settings(options)
             if options.calibrate is not None:
-                print(calibration.calibrate(plan.make(request, settings), settings, options.calibrate) + "\n")
-            print(show.plan_table(budget.within(request, settings, options.budget, options.trim), settings))
+                print(calibration.calibrate(make(request, settings), settings, options.calibrate) + "\n")
+            print(tables.plan_table(budget.within(request, settings, options.budget, options.trim), settings))
         case "tune":
             from repro.run import tune
 
-            return tune.tune(_request(options, tune.EVALUATIONS), options.trials, _settings(options), sys.argv[1:])
+            return tune.tune(_request(options, tune.EVALUATIONS), options.trials, _settings(options), options.words)
         case "status":
             from repro.run import processes
 
@@ -381,7 +387,7 @@ def _dispatch(options: argparse.Namespace) -> int:
         case "retry":
             from repro.run import processes
 
-            return processes.retry(_settings(options), options.process)
+            return processes.retry(_settings(options), options.process, _views())
         case "gc":
             from repro.run import garbage
 
@@ -400,9 +406,9 @@ def _dispatch(options: argparse.Namespace) -> int:
         case "methods":
             return _methods(options)
         case "protocols":
-            from repro.terminal import show
+            from repro.cli import tables
 
-            print(show.protocols_table(options.which))
+            print(tables.protocols_table(options.which))
         case "bench":
             from repro.measure import bench
 
@@ -423,12 +429,7 @@ def _dispatch(options: argparse.Namespace) -> int:
 
             if (options.method is None) == (options.checkpoint is None):
                 raise UserError("say what to export: either --method NAME or --checkpoint FILE")
-            if options.checkpoint is not None:
-                source = Path(options.checkpoint)
-            else:
-                source = export.find(
-                    options.method, options.track, options.seed, options.set, _settings(options), options.processes
-                )
+            source = Path(options.checkpoint) if options.checkpoint is not None else _trained(options)
             print(export.write(source, options.to, Path(options.out)))
         case "data":
             return _data(options)
@@ -465,17 +466,41 @@ def _dispatch(options: argparse.Namespace) -> int:
     return 0
 
 
+def _trained(options: argparse.Namespace) -> Path:
+    """The encoder that the workspace has of that pre-training; UserError with the command that makes it."""
+    from repro.plan.trained import pretraining
+
+    method, track, seed, settings = options.method, options.track, options.seed, _settings(options)
+    _, path = pretraining(method, track, seed, options.set, settings, options.processes)
+    if not path.is_file():
+        change = f" --processes {options.processes}" if options.processes > 1 else ""
+        change += f" --set {' '.join(options.set)}" if options.set else ""
+        raise UserError(
+            f"{settings.workspace} has no encoder of {method} on {track} with seed {seed} by this recipe and code;"
+            f" make it with: python -m repro run --method {method} --track {track} --seed {seed} --suite quick{change}"
+        )
+    return path
+
+
+def _views() -> Any:
+    from repro.results.finish import finish
+    from repro.results.publish import write_boards
+    from repro.run.views import Views
+
+    return Views(write_boards, finish)
+
+
 def _methods(options: argparse.Namespace) -> int:
     if options.cost:
         from repro.measure import cost
 
         print(cost.table(options.name, options.track or "embedded", _settings(options)))
         return 0
-    from repro.terminal import show
+    from repro.cli import tables
 
     if options.track:
         raise UserError("--track goes with --cost; a recipe is shown on all tracks")
-    print(show.method_recipe(options.name) if options.name else show.methods_table())
+    print(tables.method_recipe(options.name) if options.name else tables.methods_table())
     return 0
 
 
@@ -508,19 +533,20 @@ def _records(options: argparse.Namespace) -> str:
 
 
 def _data(options: argparse.Namespace) -> int:
+    from repro.cli import tables
     from repro.data import catalogue
-    from repro.terminal import show
+    from repro.terminal.counter import counter
 
     where = _settings(options).where
     actions = ("list", "verify", "prepare")
     if options.action not in actions:
         raise unknown("action of data", options.action, actions)
     if options.action == "list":
-        print(show.data_table(catalogue.statuses(where), where))
+        print(tables.data_table(catalogue.statuses(where), where))
         return 0
     if options.name is None:
         raise UserError(f"name what to {options.action}: python -m repro data {options.action} NAME")
-    bar = show.counter(f"{options.action} {options.name}")
+    bar = counter(f"{options.action} {options.name}")
     if options.action == "verify":
         report = catalogue.verify(options.name, where, bar)
         counts = ", ".join(f"{count:,} {split}" for split, count in report.counts.items())

@@ -38,10 +38,10 @@ from repro.data.types import (
     Report,
     Split,
     Status,
-    Where,
     quiet,
 )
 from repro.errors import UserError, unknown
+from repro.settings import Where
 from repro.store import atomic
 
 if TYPE_CHECKING:

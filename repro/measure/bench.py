@@ -28,10 +28,12 @@ from methods.parts.ema import momentum_copy
 from methods.parts.encoders import build_encoder
 from repro.errors import Stopped, UserError, unknown
 from repro.jobs import settle
-from repro.plan import plan, recipes, tracks
-from repro.stages.common import device
+from repro.plan import recipes, tracks
+from repro.plan.request import parse_overrides
+from repro.stages.context import device
 from repro.stages.pretrain import PretrainLoop, build_method
-from repro.terminal import show
+from repro.store.job import Recipe
+from repro.terminal import text
 
 WHAT = ("pretrain", "eval")
 _LOADS = 4  # distinct batches; the loop looks at its losses after each round of them
@@ -85,7 +87,7 @@ def _pretrain(
         if precision not in recipes.PRECISIONS:
             raise unknown("precision", precision, recipes.PRECISIONS)
     settle(threads or torch.get_num_threads())
-    scale, stated = tracks.find(track), plan.parse_overrides(overrides)
+    scale, stated = tracks.find(track), parse_overrides(overrides)
     rows, passed_over = [], []
     for name in [name for name in methods if name != "all"] or sorted(recipes.methods()):
         info, variant = recipes.find(name)
@@ -103,14 +105,14 @@ def _pretrain(
     here = device()
     name_of_device = torch.cuda.get_device_name() if here.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     head = ["method", "precision", "batch", "loop", "ready", "loop / ready", "lightly", "loop / lightly"]
-    lines = [f"images a second, track {scale.name}, {scale.size} px, {name_of_device}", "", show.table(rows, head)]
+    lines = [f"images a second, track {scale.name}, {scale.size} px, {name_of_device}", "", text.table(rows, head)]
     if not lightly_here():
         lines.append(f"lightly is not installed: pip install '.[bench]' puts it beside {', '.join(PEERS)}")
     lines += [f"not measured: {line}" for line in dict.fromkeys(passed_over)]
     return "\n".join(lines)
 
 
-def _row(info: recipes.MethodInfo, recipe: recipes.Recipe, scale: tracks.Track, seconds: float) -> list[str]:
+def _row(info: recipes.MethodInfo, recipe: Recipe, scale: tracks.Track, seconds: float) -> list[str]:
     settings = {**recipe["pretrain"], "epochs": 10**6}  # no end in sight
     batch, here = settings["batch"], device()
     generator = torch.Generator().manual_seed(0)
@@ -211,7 +213,7 @@ def lightly_here() -> bool:
     return True
 
 
-def _peer(name: str, recipe: recipes.Recipe, size: int, images: Tensor) -> Iterator[None] | None:
+def _peer(name: str, recipe: Recipe, size: int, images: Tensor) -> Iterator[None] | None:
     """Training steps made of lightly's transforms, heads and losses around our network; None where it has none.
 
     Same network, widths of heads, batch, pictures, precision and strength of augmentation; a DataLoader without
@@ -260,7 +262,7 @@ def _peer(name: str, recipe: recipes.Recipe, size: int, images: Tensor) -> Itera
     return steps()
 
 
-def _peer_network(name: str, recipe: recipes.Recipe) -> tuple[nn.ModuleDict, Callable[[Tensor, Tensor], Tensor]]:
+def _peer_network(name: str, recipe: Recipe) -> tuple[nn.ModuleDict, Callable[[Tensor, Tensor], Tensor]]:
     """The modules of that method in lightly's words, and its loss for two views."""
     from lightly import loss as losses
     from lightly.models import modules

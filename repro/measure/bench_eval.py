@@ -26,8 +26,8 @@ from eval.features import extract
 from methods.parts.encoders import build_encoder
 from repro.measure.bench import interleaved
 from repro.plan import recipes
-from repro.stages.common import device
-from repro.terminal import show
+from repro.stages.context import device
+from repro.terminal import text
 
 Call = Callable[[], Any]
 CLASSES = 10
@@ -84,7 +84,7 @@ def table(seconds: float, sizes: str = "small") -> str:
     name = torch.cuda.get_device_name() if here.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     head = ["evaluation", "sizes", "against", "ours, s", "theirs, s", "theirs / ours"]
     lines = [f"seconds a call, generated input, {name}; the last column above 1: ours is faster", ""]
-    lines.append(show.table(rows, head))
+    lines.append(text.table(rows, head))
     if any(row[-1] == "not installed" for row in rows):
         lines.append("not installed: pip install '.[bench]' puts scikit-learn beside ours")
     return "\n".join(lines)

@@ -12,26 +12,33 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from repro import jobs
+from repro.data.types import quiet
 from repro.errors import UserError
-from repro.plan import plan, prices
-from repro.settings import Settings, require_writable
+from repro.plan import kinds, prices
+from repro.plan.planned import RECORDS, Plan, PlannedJob
+from repro.settings import Settings, Where, require_writable
 from repro.store import records
+from repro.store.hashes import file_digest
+from repro.store.job import Job
+from repro.store.provenance import device_name
 from repro.store.workspace import Workspace
-from repro.terminal import show
+from repro.terminal.counter import counter
 from slurm import progress
 from slurm.graph import Graph, Node, Resources
 
 if TYPE_CHECKING:
-    from repro.stages.common import Task
+    from repro.stages.context import JobContext
 
 _FEWEST = 2  # steps after the first that a rate is taken from
 _MOST_FEATURES = 200_000  # pictures up to which features are made up, to judge them
 
 
-def calibrate(planned: plan.Plan, settings: Settings, seconds: float) -> str:
+def calibrate(planned: Plan, settings: Settings, seconds: float) -> str:
     """Measure the lines of a plan that no record of this device prices, and keep it; returns what to tell.
 
     seconds: shared by all that is measured; loading comes on top.
@@ -39,24 +46,24 @@ def calibrate(planned: plan.Plan, settings: Settings, seconds: float) -> str:
     if seconds <= 0:
         raise UserError("--calibrate: seconds must be positive")
     require_writable(settings.workspace)
-    place, by_mark = Workspace(settings.workspace), planned.by_fingerprint()
+    place, known_jobs = Workspace(settings.workspace), planned.by_fingerprint()
     lost = {job.missing for job in planned.to_do() if job.missing}
-    wanted: dict[tuple[str, int], plan.Job] = {}
+    wanted: dict[tuple[str, int], PlannedJob] = {}
     for job in planned.to_do():
-        alone = job.kind != "import" and job.spec.get("processes", 1) == 1
-        if alone and not job.missing and job.priced_by != prices.RECORDS:
-            wanted.setdefault((prices.key_of(job, by_mark), job.spec["threads"]), job)
+        alone = job.kind != "import" and job.ranks == 1
+        if alone and not job.missing and job.priced_by != RECORDS:
+            wanted.setdefault((prices.key_of(job, known_jobs), job.spec["threads"]), job)
     if not wanted:
         return "\n".join(["nothing to calibrate: all that could run is priced by records of this device", *lost])
     lines, samples = [], []
-    for gpus in sorted({planned.resources(job.node).gpus for job in wanted.values()}):
-        mine = {known: job for known, job in wanted.items() if planned.resources(job.node).gpus == gpus}
-        needs = [planned.resources(job.node) for job in mine.values()]
+    for gpus in sorted({planned.resources(job).gpus for job in wanted.values()}):
+        mine = {known: job for known, job in wanted.items() if planned.resources(job).gpus == gpus}
+        needs = [planned.resources(job) for job in mine.values()]
         chains = [
             {
                 "key": key,
-                "amount": prices.amount_of(job, settings),
-                "jobs": [plan.as_args(each, settings) for each in _chain(job, by_mark)],
+                "amount": job.amount,
+                "jobs": [each.to_json() for each in _chain(job, known_jobs)],
             }
             for (key, _), job in mine.items()
         ]
@@ -67,6 +74,7 @@ def calibrate(planned: plan.Plan, settings: Settings, seconds: float) -> str:
                 args={
                     "workspace": str(place.root.resolve()),
                     "folder": str(Path(folder).resolve()),
+                    "data_root": str(settings.data_root.resolve()) if settings.data_root else None,
                     "wanted": chains,
                     "seconds": seconds / len(wanted),
                 },
@@ -85,15 +93,15 @@ def calibrate(planned: plan.Plan, settings: Settings, seconds: float) -> str:
     return "\n".join([*lines, *lost])
 
 
-def _chain(job: plan.Job, by_mark: Mapping[str, plan.Job]) -> list[plan.Job]:
+def _chain(job: PlannedJob, known_jobs: Mapping[str, PlannedJob]) -> list[PlannedJob]:
     """The job behind those that it needs."""
-    return [*(_chain(by_mark[job.parents[0]], by_mark) if job.parents else ()), job]
+    return [*(_chain(known_jobs[job.parents[0]], known_jobs) if job.parents else ()), job]
 
 
 def _run(node: Node, settings: Settings, folder: Path) -> dict[str, Any]:
     from slurm import local
 
-    bar = show.counter("calibrating")
+    bar = counter("calibrating")
 
     def on_event(event: Any) -> None:
         if event.kind == "progress" and event.progress.total:
@@ -154,89 +162,77 @@ class Stopwatch:
         return fixed, step * max(self._steps, self._before + self._total)
 
 
-def measure(workspace: str, folder: str, wanted: Sequence[Mapping[str, Any]], seconds: float) -> dict[str, Any]:
-    """The target of the calibrating process: samples, as plain values, and a line for each that could not be made.
+def measure(
+    workspace: str, folder: str, data_root: str | None, wanted: Sequence[Mapping[str, Any]], seconds: float
+) -> dict[str, Any]:
+    """The target of the calibrating task: samples, as plain values, and a line for each that could not be made.
 
-    wanted: of each the key, the amount, and the job (as `plan.as_args` gives it) behind those that it needs.
+    wanted: of each the key, the amount, and the job (as `Job.to_json` gives it) behind those that it needs.
     """
-    import torch
-
-    from repro.jobs import cpu_name
-
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else cpu_name()
+    device = device_name()
+    where = Where(Path(data_root) if data_root else None, Workspace(Path(workspace)).data)
     samples, faults = [], []
     for number, want in enumerate(wanted):
-        job = want["jobs"][-1]
-        progress.report(number, len(wanted), {"job": job["kind"]})
+        chain = [Job.from_json(job) for job in want["jobs"]]
+        job = chain[-1]
+        progress.report(number, len(wanted), {"job": job.kind})
         try:
-            fixed, scaled = _one(Workspace(Path(workspace)), Path(folder) / str(number), want["jobs"], seconds)
+            fixed, scaled = _one(Workspace(Path(folder) / str(number)), where, chain, seconds)
         except Exception as error:  # what cannot run here is priced as before
             said = str(error).splitlines()[0] if str(error) else ""
-            faults.append(f"not calibrated: {job['kind']} {job['method']}: {type(error).__name__}: {said}")
+            faults.append(f"not calibrated: {job.kind} {job.method}: {type(error).__name__}: {said}")
             continue
-        threads = job["spec"]["threads"]
+        threads = job.spec["threads"]
         sample = prices.Sample(want["key"], device, threads, want["amount"], round(fixed, 3), round(scaled, 3))
         samples.append(dataclasses.asdict(sample))
-    progress.report(len(wanted), len(wanted))
+    progress.report(len(wanted), len(wanted), {})
     return {"samples": samples, "faults": faults}
 
 
-def _one(place: Workspace, folder: Path, chain: Sequence[Mapping[str, Any]], seconds: float) -> tuple[float, float]:
-    from repro import jobs
-
-    made = [jobs.task_of(Workspace(folder), job, where=place.data) for job in chain]
-    tasks = [dataclasses.replace(task, progress=lambda *_: None) for task in made]
-    task = tasks[-1]
-    jobs.settle(task.spec["threads"])
-    steps = _set_the_table(tasks)
+def _one(place: Workspace, where: Where, chain: Sequence[Job], seconds: float) -> tuple[float, float]:
+    contexts = [dataclasses.replace(jobs.context_of(job, place, where), progress=quiet) for job in chain]
+    jobs.settle(chain[-1].spec["threads"])
+    steps = _set_the_table(contexts)
     watch = Stopwatch(seconds, steps)
     try:
-        jobs.stage_of(task.kind)(dataclasses.replace(task, progress=watch))
+        jobs.stage_of(chain[-1].kind)(dataclasses.replace(contexts[-1], progress=watch))
     except _Enough:
         return watch.estimate()
     return 0.0, time.monotonic() - watch.began
 
 
-def _set_the_table(tasks: Sequence[Task]) -> int:
+def _set_the_table(contexts: Sequence[JobContext]) -> int:
     """Leave what the last of these jobs reads: an encoder as it is initialised, and features made up.
 
-    Pictures that a stage would decode first are decoded now, since that is done once. Returns the steps that a re-ID
-    reports before it ranks, 0 for what counts its steps itself.
+    What its stage does once, before all else (`prepare`), is done now. Returns the steps that it reports, 0 for a stage
+    that counts its steps itself.
     """
     import numpy as np
 
-    from eval import protocols
     from methods.parts.encoders import frozen_encoder
-    from repro.data import catalogue
-    from repro.stages import common
-    from repro.store.fingerprint import file_digest
+    from repro.stages.pictures import labelled_pictures
+    from repro.store import encoders
 
-    task = tasks[-1]
-    task.folder.mkdir(parents=True)
-    if len(tasks) > 1:
-        root = tasks[0]
-        network = root.spec["recipe"]["network"] if "recipe" in root.spec else root.spec["network"]
-        encoder = frozen_encoder(network)
-        common.save_encoder(root, network, (0.5,) * 3, (0.25,) * 3, encoder.state_dict())
-    if len(tasks) > 2:  # on features
-        made = tasks[1]
+    context, root = contexts[-1], contexts[0]
+    context.folder.mkdir(parents=True)
+    path = context.workspace.encoder(root.job.fingerprint)
+    if len(contexts) > 1:
+        encoder = frozen_encoder(root.job.network)
+        encoders.save(path, root.job, root.job.network, (0.5,) * 3, (0.25,) * 3, encoder.state_dict())
+    if len(contexts) > 2:  # on features
+        made = contexts[1]
         made.folder.mkdir(parents=True, exist_ok=True)
         rng, classes = np.random.default_rng(0), 0
         for split in ("train", "test"):
-            pictures, labels = common.labelled_pictures(made, split)
+            pictures, labels = labelled_pictures(made, split)
             if len(labels) > _MOST_FEATURES:
                 raise UserError(f"{len(labels):,} pictures are more than features are made up for")
             classes = len(pictures.classes)
             np.save(made.folder / f"{split}_x.npy", rng.standard_normal((len(labels), encoder.dim), np.float32))
             np.save(made.folder / f"{split}_y.npy", labels)
-        seen = {"job": root.fingerprint, "sha256": file_digest(task.workspace.encoder(root.fingerprint))}
+        seen = {"job": root.job.fingerprint, "sha256": file_digest(path)}
         meta = {"classes": classes, "data": {}, "checkpoint": seen}
         (made.folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
-    if task.kind == "detection":
-        catalogue.coco_set(task.spec["data"]["name"], task.where, progress=lambda *_: None)
-    if task.kind == "reid":
-        pictures_of = common.reid_pictures(task, common.protocol_of(task, protocols.ReidProtocol))
-        return len(pictures_of.query.pixels) + len(pictures_of.gallery.pixels)
-    if task.kind == "reid_finetune":
-        common.reid_pictures(task, common.protocol_of(task, protocols.ReidFinetuneProtocol))
-    return 0
+    module = import_module(kinds.KINDS[context.job.kind].stage.partition(":")[0])
+    prepare = getattr(module, "prepare", None)
+    return int(prepare(context)) if prepare else 0

@@ -25,11 +25,13 @@ from repro.data import catalogue
 from repro.errors import UserError
 from repro.plan import recipes, tracks
 from repro.settings import Settings
-from repro.stages.common import device
+from repro.stages.context import device
 from repro.stages.pretrain import PretrainLoop, build_method
 from repro.store import records
+from repro.store.job import Recipe
 from repro.store.workspace import Workspace
-from repro.terminal import show
+from repro.terminal import text
+from repro.terminal.counter import counter
 
 REFERENCE = "moco_v3"
 _ROWS = (8, 16, 32, 64, 128, 256)  # tried in turn: some methods need more than a few rows
@@ -54,7 +56,7 @@ class Cost:
     saved: float
 
 
-def measure(module: str, recipe: recipes.Recipe, size: int) -> Cost:
+def measure(module: str, recipe: Recipe, size: int) -> Cost:
     """Run one load of the recipe with few rows on one device and count. Raises what the method raises."""
     error: Exception = UserError("no number of rows suits it")
     for rows in _ROWS[1 if size <= _SMALL else 0 :]:
@@ -65,7 +67,7 @@ def measure(module: str, recipe: recipes.Recipe, size: int) -> Cost:
     raise error
 
 
-def _measure(module: str, recipe: recipes.Recipe, size: int, rows: int) -> Cost:
+def _measure(module: str, recipe: Recipe, size: int, rows: int) -> Cost:
     here = device()
     settings = {**recipe["pretrain"], "batch": rows, "devices": 1, "accumulate": 1, "epochs": 2}
     method = build_method(module, {**recipe, "pretrain": settings}, DataInfo(size, (0.5,) * 3, (0.25,) * 3, 10), 0)
@@ -138,7 +140,7 @@ def table(name: str | None, track: str, settings: Settings) -> str:
     arms.sort(key=lambda arm: (recipes.ROLES.index(arm[0].role), arm[0].name))
     pictures = scale.limit or catalogue.train_pictures(scale.classification, settings.where)
     measured = _peaks(settings, track)
-    bar = show.counter("costs")
+    bar = counter("costs")
     rows, faults = [], []
     for number, (info, variant) in enumerate(arms, 1):
         arm = info.name + (f":{variant}" if variant else "")
@@ -156,7 +158,7 @@ def table(name: str | None, track: str, settings: Settings) -> str:
     lines = [
         f"track {scale.name}: {scale.size} px, {pictures:,} pictures an epoch",
         "",
-        show.table(rows, head),
+        text.table(rows, head),
         "",
         "GFLOP / image: of the networks, forward and backward, for one picture of an epoch; views are not counted.",
         f"{REFERENCE} = 1: beside MoCo-v3 on the same network.  image passes: pictures read in the whole recipe.",
@@ -167,7 +169,7 @@ def table(name: str | None, track: str, settings: Settings) -> str:
     return "\n".join(lines + faults)
 
 
-def _row(arm: str, recipe: recipes.Recipe, cost: Cost, base: float, pictures: int, peak: float | None) -> list[str]:
+def _row(arm: str, recipe: Recipe, cost: Cost, base: float, pictures: int, peak: float | None) -> list[str]:
     pretrain, network = recipe["pretrain"], recipe["network"]
     loads = pictures // pretrain["batch"]
     here = pretrain["batch"] // pretrain["devices"] // pretrain["accumulate"]

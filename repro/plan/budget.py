@@ -16,13 +16,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from repro.errors import UserError
-from repro.plan import plan
-from repro.plan.plan import Plan, Request
+from repro.plan import kinds
+from repro.plan.builder import make
+from repro.plan.planned import Plan
+from repro.plan.request import Request
 from repro.settings import Settings
-from repro.terminal import show
+from repro.terminal.text import duration
 
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "gpuh": 3600}
-_ORDER = ("reid_finetune", "segmentation", "detection", "finetune", "reid", "linear", "knn")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Budget:
 
     def told(self, planned: Plan) -> str:
         """The estimate in the words of the budget."""
-        return f"{self._of(planned) / 3600:.3g} GPU-hours" if self.gpu else f"{show.duration(planned.seconds)} of work"
+        return f"{self._of(planned) / 3600:.3g} GPU-hours" if self.gpu else f"{duration(planned.seconds)} of work"
 
     def _of(self, planned: Plan) -> float:
         return 3600 * sum(map(planned.gpu_hours, planned.to_do())) if self.gpu else planned.seconds
@@ -55,7 +56,7 @@ class Budget:
 
 def within(request: Request, settings: Settings, text: str | None, trim: bool) -> Plan:
     """The plan of a request, made smaller where it has to be and may be. UserError where it does not fit."""
-    planned = plan.make(request, settings)
+    planned = make(request, settings)
     if text is None:
         if trim:
             raise UserError("--trim goes with --budget, for example --budget 2h --trim")
@@ -67,7 +68,7 @@ def within(request: Request, settings: Settings, text: str | None, trim: bool) -
     smaller, dropped = planned, list[str]()
     for what, less in _less(planned):
         dropped.append(what)
-        smaller = plan.make(less, settings)
+        smaller = make(less, settings)
         if budget.holds(smaller):
             break
     else:
@@ -91,18 +92,21 @@ def _less(planned: Plan) -> Iterator[tuple[str, Request]]:
         if len(set(request.seeds)) > 1:
             request = dataclasses.replace(request, seeds=tuple(s for s in request.seeds if s != seed))
             yield f"seed {seed}", request
-    for name in _ORDER:
-        kind = "detection" if name == "segmentation" else name
+    for name in _trimmed():
+        kind = kinds.evaluations()[name].kind
         busy = any(job.kind == kind for job in todo)
         if name in request.evaluations and len(request.evaluations) > 1 and busy:
             left = tuple(other for other in request.evaluations if other != name)
-            given = tuple(text for text in request.protocols if text.partition("=")[0].strip() in _kinds(left))
+            asked = kinds.of_evaluations(left)
+            given = tuple(text for text in request.protocols if text.partition("=")[0].strip() in asked)
             request = dataclasses.replace(request, evaluations=left, protocols=given)
             yield name, request
 
 
-def _kinds(evaluations: tuple[str, ...]) -> set[str]:
-    return {"detection" if name == "segmentation" else name for name in evaluations}
+def _trimmed() -> list[str]:
+    """The evaluations in the order in which they are dropped; what a record gives beside another goes before it."""
+    order = sorted(kinds.KINDS.values(), key=lambda kind: kind.dropped)
+    return [evaluation.name for kind in order for evaluation in reversed(kind.evaluations)]
 
 
 def _named(request: Request) -> str:

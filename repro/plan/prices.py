@@ -22,23 +22,21 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from eval import protocols
 from leaderboards.arms import last_attempt_only
-from repro.data import catalogue
-from repro.data.entries import entry_of
-from repro.jobs import cpu_name
+from repro.plan import kinds
+from repro.plan.planned import CALIBRATION, ELSEWHERE, RECORDS, Plan, PlannedJob, root_of
+from repro.plan.recipes import without_neutral
 from repro.plan.tracks import Track
 from repro.settings import Settings
-from repro.store import fingerprint, records, snapshot
+from repro.store import records, snapshot
+from repro.store.hashes import digest
+from repro.store.job import Recipe
+from repro.store.provenance import cpu_name
 from repro.store.workspace import Workspace
 
-if TYPE_CHECKING:
-    from repro.plan.plan import Job, Plan
-
-RECORDS, CALIBRATION, ELSEWHERE, CONSTANTS = "records", "calibration", "records, other device", "constants"
-PRICED_BY = (RECORDS, CALIBRATION, ELSEWHERE, CONSTANTS)
 # Keys of recipes and protocols that scale the work, or cost no time.
 _FREE = frozenset(
     "epochs iterations overfit_iterations train_pictures train_share tuning_trials lr head_lr base_batch weight_decay"
@@ -73,17 +71,16 @@ def priced(plan: Plan, found: Sequence[records.Record], settings: Settings) -> P
     here = _device_names(plan.track)
     places = (_by_key(_of_records(found)), _by_key(_published()))
     calibrated = _by_key(calibrations(settings))
-    by_mark, cache = plan.by_fingerprint(), dict[Any, tuple[float, str] | None]()
+    known, found_prices = plan.by_fingerprint(), dict[Any, tuple[float, str] | None]()
     jobs = []
     for job in plan.jobs:
         if not job.cached:
-            known = (key := key_of(job, by_mark), amount := amount_of(job, settings), job.spec["threads"])
-            if known not in cache:
-                device = here(plan.resources(job.node).gpus)
-                cache[known] = _price(key, amount, device, job.spec["threads"], places, calibrated)
-            if cache[known] is not None:
-                seconds, source = cache[known]  # type: ignore[misc]
-                job = dataclasses.replace(job, seconds=seconds, priced_by=source)
+            work = key, amount, threads = key_of(job, known), job.amount, job.spec["threads"]
+            if work not in found_prices:
+                device = here(plan.resources(job).gpus)
+                found_prices[work] = _price(key, amount, device, threads, places, calibrated)
+            if (price := found_prices[work]) is not None:
+                job = dataclasses.replace(job, seconds=price[0], priced_by=price[1])
         jobs.append(job)
     return dataclasses.replace(plan, jobs=tuple(jobs))
 
@@ -127,78 +124,31 @@ def calibrations(settings: Settings) -> list[Sample]:
 # ------------------------------------------------------------------------------------------------ what the same work is
 
 
-def key_of(job: Job, by_mark: Mapping[str, Job]) -> str:
-    """The work of a job. `by_mark`: the jobs of its plan."""
-    root = job
-    while root.parents:
-        root = by_mark[root.parents[0]]
+def key_of(job: PlannedJob, known: Mapping[str, PlannedJob]) -> str:
+    """The work of a job. known: the jobs of its plan by fingerprint."""
     method = (job.method, job.variant) if job.kind == "pretrain" else ()
-    recipe = job.spec.get("recipe", {})
     data = job.spec.get("data", {}).get("name", "")
     values = job.protocol.get("values", {})
-    return _key(job.kind, job.track, method, recipe, root.network, values, data, job.spec.get("processes", 1))
+    return _key(job.kind, job.track, method, job.recipe, root_of(job, known).network, values, data, job.ranks)
 
 
 def _key(
     kind: str,
     track: str,
     method: Sequence[str],
-    recipe: Mapping[str, Mapping[str, Any]],
+    recipe: Recipe,
     network: Mapping[str, Any],
     values: Mapping[str, Any],
     data: str,
-    processes: int,
+    ranks: int,
 ) -> str:
-    tables = {name: _timed(table) for name, table in recipe.items()}
+    tables = {name: _timed(table) for name, table in without_neutral(recipe).items()}
     protocol = _timed(protocols.hashed(kind, values)) if values else {}
-    work = [kind, track, list(method), tables, dict(network), protocol, data, processes]
-    return fingerprint.digest(work)[:24]
+    return digest([kind, track, list(method), tables, dict(network), protocol, data, ranks])[:24]
 
 
 def _timed(table: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in table.items() if key not in _FREE}
-
-
-def amount_of(job: Job, settings: Settings) -> float:
-    """Passes over pictures and the like, what the time of this kind of job is in proportion to; 0 where unknown."""
-    values = job.protocol.get("values", {})
-    if job.kind == "detection":
-        return detector_pictures(values)
-    if job.kind == "reid_finetune":
-        return float(values["epochs"])
-    if job.kind not in ("pretrain", "features", "knn", "linear", "finetune"):
-        return 0.0
-    data = job.spec["data"]
-    pictures = data["limit"] or catalogue.train_pictures(data["name"], settings.where)
-    if job.kind == "pretrain":
-        pretrain = job.spec["recipe"]["pretrain"]
-        return float(pictures // pretrain["batch"] * pretrain["batch"] * pretrain["epochs"])
-    if job.kind == "features":
-        tests = entry_of(data["name"]).counts.get("test")
-        return float(pictures + tests) if tests else 0.0
-    if job.kind == "finetune":
-        return float(values["epochs"] * (values["train_pictures"] or pictures * values["train_share"]))
-    return float(pictures * values.get("epochs", 1))
-
-
-def _recorded_amount(record: records.Record) -> float:
-    """`amount_of` of the job that left this record."""
-    kind, values, details = record["kind"], record["protocol"]["values"], record.get("details", {})
-    if kind == "detection":
-        return detector_pictures(values)
-    if kind == "reid_finetune":
-        return float(values["epochs"])
-    if kind in ("pretrain", "features"):
-        return float(record["cost"].get("image_passes", 0))
-    if kind == "finetune":
-        return float(values["epochs"] * details["n_train"] / (1 - values["holdout"]))
-    return float(details["n_train"] * values.get("epochs", 1)) if kind in ("knn", "linear") else 0.0
-
-
-def detector_pictures(protocol: protocols.DetectionProtocol | Mapping[str, Any]) -> float:
-    """Training pictures that a detector and its check on a few see, those of forward passes alone counted a third."""
-    values = protocol if isinstance(protocol, Mapping) else protocols.values(protocol)
-    return float(values["batch"] * (values["iterations"] + values["overfit_iterations"] + values["precise_norm"] // 3))
 
 
 @cache
@@ -212,17 +162,17 @@ def _of_records(found: Sequence[records.Record]) -> Iterable[Sample]:
     Nothing: those of elsewhere, those whose pre-training is not among them, those with the wall time of one attempt of
     several.
     """
-    by_mark = records.by_fingerprint(found)
+    known = records.by_fingerprint(found)
     for record in found:
         if last_attempt_only(record):
             continue
         root = record
-        while root.get("parents") and root["parents"][0] in by_mark:
-            root = by_mark[root["parents"][0]]
+        while root.get("parents") and root["parents"][0] in known:
+            root = known[root["parents"][0]]
         try:
             recipe = root["details"]["recipe"]
             own = record["kind"] == "pretrain"
-            processes = record["provenance"].get("processes", 1)
+            ranks = record["provenance"].get("processes", 1)
             key = _key(
                 record["kind"],
                 record["track"],
@@ -231,15 +181,15 @@ def _of_records(found: Sequence[records.Record]) -> Iterable[Sample]:
                 recipe["network"],
                 record["protocol"]["values"],
                 record["provenance"]["data"].get("name", ""),
-                processes,
+                ranks,
             )
             cost = record["cost"]
-            wall, scaled = cost["wall_s"], cost["device_s"] / processes
+            wall, scaled = cost["wall_s"], cost["device_s"] / ranks
             yield Sample(
                 key,
                 record["provenance"]["device"],
                 record["provenance"]["threads"],
-                _recorded_amount(record),
+                kinds.KINDS[record["kind"]].work.recorded(record),
                 max(0.0, wall - scaled),
                 scaled,
             )

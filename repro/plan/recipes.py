@@ -25,6 +25,7 @@ from typing import Any
 
 from repro.errors import UserError, unknown
 from repro.stages import schedules
+from repro.store.job import Recipe
 
 TABLES = ("method", "network", "pretrain")
 ROLES = ("method", "baseline", "control")
@@ -66,8 +67,6 @@ _KEYS = {
     "variants",
 }
 _OF_VARIANT = {"summary", "base", "relative_cost", "tracks"}
-
-Recipe = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -315,3 +314,17 @@ def _check_batch(info: MethodInfo, variant: str, pretrain: Mapping[str, Any]) ->
             f"{name}: pretrain.accumulate = {accumulate}, but its negatives are those of the whole batch, and"
             " accumulation would change them; use more devices, or a smaller pretrain.batch with accumulate = 1"
         )
+
+
+def neutral() -> Mapping[str, Mapping[str, Any]]:
+    """Table -> key -> the value at which the key changes nothing, as methods/defaults.toml states it."""
+    found: Mapping[str, Mapping[str, Any]] = _shared().get("neutral", {})
+    return found
+
+
+def without_neutral(recipe: Recipe) -> Recipe:
+    """The recipe without the keys that stand at their neutral value: one that never had them is the same."""
+    return {
+        table: {key: value for key, value in values.items() if neutral().get(table, {}).get(key, ...) != value}
+        for table, values in recipe.items()
+    }

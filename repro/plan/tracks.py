@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 
+from eval import protocols
 from repro.errors import unknown
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What one process of a stage asks for."""
+    """What one task asks for."""
 
     cpus: int
     gpus: int
@@ -38,14 +39,16 @@ class Track:
     disk_gb: float
     units_per_second: float
     comparable: str
-    protocols: Mapping[str, str]
-    seconds: Mapping[str, float]
+    usual_protocol: str
     resources: Mapping[str, Resources]
+    protocols: Mapping[str, str] = field(default_factory=dict)
     protocols_of: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
-    def protocol(self, kind: str, arch: str) -> str:
+    def protocol(self, kind: str, arch: str = "") -> str:
         """The protocol of an evaluation of such networks ("resnet", "vit") where none is asked for."""
-        return self.protocols_of.get(arch, {}).get(kind, self.protocols[kind])
+        stated = self.protocols_of.get(arch, {}).get(kind) or self.protocols.get(kind)
+        known = protocols.names(kind)
+        return stated or (self.usual_protocol if self.usual_protocol in known else known[0])
 
 
 @cache

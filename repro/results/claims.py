@@ -14,12 +14,12 @@ from leaderboards.claims import NO_TRACK, VERIFIED, Claim
 from repro.data.entries import entry_of
 from repro.errors import UserError, unknown
 from repro.plan import recipes, tracks
-from repro.plan.plan import parse_overrides
+from repro.plan.request import parse_overrides
 from repro.results import trace
 from repro.settings import Settings
 from repro.store import records
 from repro.store.records import Record
-from repro.terminal import show
+from repro.terminal import text
 
 _TABLE = 12  # rows of further legs that are shown
 
@@ -294,7 +294,7 @@ def shortfall(settings: Settings, name: str) -> str:
     rows: list[list[Any]] = [["claimed", f"{claim.value:g} {claim.unit}", "-", claim.data, claim.source]]
     for key in gap.expected(claim, own):
         rows.append(_row(here[key]) if key in here else [f"{key}: {gap.LEGS[key]}", "missing", "-", "-", "-"])
-    lines.append(show.table(rows, ["leg", "value", "n", "where", "from"]))
+    lines.append(text.table(rows, ["leg", "value", "n", "where", "from"]))
     if "b" in gap.expected(claim, own) and "c" not in gap.expected(claim, own):
         lines.append(f"no leg c: the paper's protocol, {own}, is the track's own")
     if not claim.protocol:
@@ -305,13 +305,13 @@ def shortfall(settings: Settings, name: str) -> str:
     if made:
         due = [[f"{step.start} - {step.end}", f"{step.points:+.2f}", _due(step)] for step in made]
         total = ["claimed - " + made[-1].end, f"{sum(step.points for step in made):+.2f}", "all of it"]
-        lines += ["", show.table([*due, *([total] if len(due) > 1 else [])], ["difference", "points", "due to"])]
+        lines += ["", text.table([*due, *([total] if len(due) > 1 else [])], ["difference", "points", "due to"])]
     else:
         lines += ["", "no leg at the claim's own setting: nothing to subtract"]
     others = [leg for leg in legs if leg.apart]
     if others:
         lines += ["", "not comparable, so never subtracted"]
-        lines.append(show.table([[*_row(leg), "; ".join(leg.apart)] for leg in others[:_TABLE]], _APART))
+        lines.append(text.table([[*_row(leg), "; ".join(leg.apart)] for leg in others[:_TABLE]], _APART))
         if len(others) > _TABLE:
             lines.append(f"and {len(others) - _TABLE} more")
     absent = [key for key in gap.expected(claim, own) if key not in here]

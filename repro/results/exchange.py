@@ -24,12 +24,12 @@ from leaderboards.arms import (
 )
 from leaderboards.arms import Record as AnyRecord
 from repro.errors import UserError, unknown
-from repro.jobs import STAGES
 from repro.plan import recipes
+from repro.plan.kinds import KINDS
 from repro.plan.tracks import tracks
 from repro.settings import Settings, require_writable
 from repro.store import records
-from repro.store.fingerprint import digest
+from repro.store.hashes import digest
 from repro.store.records import Record
 from repro.store.workspace import Workspace
 
@@ -411,8 +411,8 @@ def _checked(given: Record, trust: str, at: str) -> Record:
     for key, kind in kinds.items():
         if key in given and (not isinstance(given[key], kind) or isinstance(given[key], bool)):
             raise UserError(f"{at}: {key} = {given[key]!r} must be {kind.__name__}")
-    if given["kind"] not in STAGES:
-        raise UserError(f"{at}: {unknown('kind', given['kind'], STAGES)}")
+    if given["kind"] not in KINDS:
+        raise UserError(f"{at}: {unknown('kind', given['kind'], KINDS)}")
     if given["track"] not in tracks():
         raise UserError(f"{at}: {unknown('track', given['track'], tracks())}")
     for key in ("method", "variant"):

@@ -12,7 +12,6 @@ from typing import Any
 from eval import protocols
 from leaderboards import claims, published
 from leaderboards import report as page
-from repro import jobs
 from repro.errors import UserError
 from repro.results.exchange import choose
 from repro.settings import Settings, require_writable
@@ -147,7 +146,9 @@ def named_protocols() -> dict[str, dict[str, dict[str, Any]]]:
     for kind, named in found.items():
         for name in protocols.names(kind):
             values = protocols.values(protocols.load(kind, name))
-            named[name] = {key: value for key, value in jobs.protocol_of(kind, name, values).items() if key != "name"}
+            named[name] = {
+                key: value for key, value in records.protocol_of(kind, name, values).items() if key != "name"
+            }
     return found
 
 

@@ -24,7 +24,7 @@ from repro.settings import Settings
 from repro.store import records
 from repro.store.records import Record
 from repro.store.workspace import Workspace
-from repro.terminal import show
+from repro.terminal import text
 
 
 def everything(settings: Settings) -> tuple[list[Record], list[str]]:
@@ -63,7 +63,7 @@ def explain(cell: str, settings: Settings) -> str:
         "  " + ", ".join(f"{key} {value:.4g}" for key, value in record["metrics"].items()),
         "",
         "made by",
-        show.table(
+        text.table(
             [[r["kind"], r["fingerprint"][:12], _date(r), _time(r), _machine(r)] for r in chain],
             ["job", "fingerprint", "date", "time", "on"],
         ),
@@ -160,7 +160,7 @@ def _date(record: Record) -> str:
 
 def _time(record: Record) -> str:
     wall = cost_of(record, "wall_s")
-    return "-" if wall is None else show.duration(wall)
+    return "-" if wall is None else text.duration(wall)
 
 
 def _machine(record: Record) -> str:
@@ -288,7 +288,7 @@ def compare(first: str, second: str, track: str, settings: Settings, trust: Sequ
     if not rows and not looked:
         raise UserError(f"{first} and {second} share no evaluation at {track} with the same data, protocol and seed")
     head = ["at " + track, "seed", first, second, "difference", "95 % interval; spread from"]
-    parts = {heading: [show.table(rows[heading] + costs[heading], head)] for heading in rows}
+    parts = {heading: [text.table(rows[heading] + costs[heading], head)] for heading in rows}
     if looked:
         parts.setdefault(_heading(*looked), []).append(_curves(first, second, *looked))
     texts = ["\n\n".join(["\n".join(heading), *part]) for heading, part in parts.items()]
@@ -320,10 +320,10 @@ def _curves(first: str, second: str, a: Arm, b: Arm) -> str:
         [
             name,
             str(seed),
-            show.sparkline([look.top1 for look in curve], min(values), max(values)),
+            text.sparkline([look.top1 for look in curve], min(values), max(values)),
             f"{curve[0].top1:.2f} to {curve[-1].top1:.2f}",
             f"{curve[0].epochs:.3g} to {curve[-1].epochs:.3g}",
-            show.duration(curve[-1].device_s),
+            text.duration(curve[-1].device_s),
             f"{curve[-1].flops / 1e12:.4g}",
         ]
         for name, side in ((first, left), (second, right))
@@ -331,7 +331,7 @@ def _curves(first: str, second: str, a: Arm, b: Arm) -> str:
         for curve in [side[seed]]
     ]
     head = ["k-NN on training pictures", "seed", "course", "percent", "epochs", "device time", "TFLOP"]
-    lines = [show.table(courses, head)]
+    lines = [text.table(courses, head)]
     about = "k-NN on training pictures: a monitor, not a test score; between two looks on a straight line"
     if a.setting.epochs != b.setting.epochs:
         return "\n".join([*lines, f"{about}; epoch by epoch not compared, as the schedules end at different epochs"])
@@ -341,7 +341,7 @@ def _curves(first: str, second: str, a: Arm, b: Arm) -> str:
         if (row := _at(epochs, {seed: left[seed] for seed in seeds}, {seed: right[seed] for seed in seeds}))
     ]
     if rows:
-        lines += ["", show.table(rows, ["after epochs", first, second, "difference", "95 % interval of paired t"])]
+        lines += ["", text.table(rows, ["after epochs", first, second, "difference", "95 % interval of paired t"])]
     return "\n".join([*lines, about])
 
 

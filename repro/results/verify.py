@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from eval import protocols, scores
 from leaderboards import published
 from leaderboards.arms import OURS, entry, last_attempt_only, number, trust_of
-from repro.jobs import protocol_of
 from repro.settings import Settings
 from repro.store import records
 from repro.store.records import Record
@@ -121,7 +120,7 @@ def _dated(record: Record, _: _Family) -> Iterator[str]:
 def _protocol(record: Record, _: _Family) -> Iterator[str]:
     stated = record.get("protocol") or {}
     if record["kind"] in protocols.KINDS and stated.get("values") and stated.get("hash"):
-        mark = protocol_of(record["kind"], stated.get("name", ""), stated["values"])["hash"]
+        mark = records.protocol_of(record["kind"], stated.get("name", ""), stated["values"])["hash"]
         if mark != stated["hash"]:
             yield f"the protocol's hash is {stated['hash']}, but its values give {mark}"
 

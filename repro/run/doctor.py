@@ -22,9 +22,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from repro.errors import UserError
 from repro.plan import tracks
+from repro.plan.builder import make
+from repro.plan.request import Request
 from repro.plan.tracks import Track
 from repro.settings import Settings, require_writable
 from repro.store import snapshot
+from repro.store.source import PACKAGES
 from repro.store.workspace import Workspace
 
 if TYPE_CHECKING:  # what these lean on may be what is wrong
@@ -89,7 +92,7 @@ def on_machine(gpus: int) -> Iterator[Finding]:
 
 def _rooms() -> Finding:
     home = Path(__file__).resolve().parents[2]
-    for room in snapshot.ROOMS:
+    for room in PACKAGES:
         try:
             found = snapshot.room_folder(room).resolve().parent
         except ModuleNotFoundError as error:
@@ -97,7 +100,7 @@ def _rooms() -> Finding:
         if found != home:
             fix = "another package of that name comes first: leave its folder, or set PYTHONSAFEPATH=1"
             return Finding("fault", "rooms", f"'{room}' is imported from {found}, the others from {home}", fix)
-    return Finding("ok", "rooms", f"{', '.join(snapshot.ROOMS)} from {home}")
+    return Finding("ok", "rooms", f"{', '.join(PACKAGES)} from {home}")
 
 
 def _packages() -> Iterator[Finding]:
@@ -214,14 +217,13 @@ def _data(track: Track, settings: Settings) -> Iterator[Finding]:
 
 def _disk(track: Track, methods: Sequence[str], seeds: Sequence[int], settings: Settings) -> Iterator[Finding]:
     from repro.data import catalogue
-    from repro.plan import plan
 
-    request = plan.Request(tuple(methods), track.name, seeds=tuple(seeds))
+    request = Request(tuple(methods), track.name, seeds=tuple(seeds))
     where = next(
         path for path in (settings.workspace.resolve(), *settings.workspace.resolve().parents) if path.exists()
     )
     try:
-        planned = plan.make(request, settings)
+        planned = make(request, settings)
     except UserError as error:
         yield Finding("fault", "plan", str(error))
         return
@@ -326,7 +328,7 @@ def _commands(where: str, *, sacct: Literal["fault", "warning"]) -> Iterator[Fin
 
 def _through_a_job(track: Track, settings: Settings, profile: Profile) -> Iterator[Finding]:
     """What a machine of the cluster finds, by one small job."""
-    from repro.terminal import show
+    from repro.terminal import text
     from slurm import cluster, scheduler
     from slurm.graph import Graph, Node, Resources
     from slurm.states import states
@@ -355,7 +357,7 @@ def _through_a_job(track: Track, settings: Settings, profile: Profile) -> Iterat
     if state.live:
         scheduler.cancel([job])
         said = f"job {job} is still {state.state}" + (f" ({state.reason})" if state.reason else "")
-        yield Finding("warning", "small job", f"{said} after {show.duration(_WAIT)}, cancelled", "ask again later")
+        yield Finding("warning", "small job", f"{said} after {text.duration(_WAIT)}, cancelled", "ask again later")
         return
     if state.outcome is None or state.state != "done":
         fix = f"read {state.log}; the profile's setup lines must give the job this Python"

@@ -22,12 +22,15 @@ from pathlib import Path
 from typing import Any
 
 from repro.errors import UserError, unknown
-from repro.plan import plan
+from repro.plan.builder import make
+from repro.plan.request import Request
+from repro.plan.tasks import graph_of
 from repro.run import execute
+from repro.run.views import Views
 from repro.settings import Settings, require_writable
 from repro.store import records
 from repro.store.workspace import Workspace
-from repro.terminal import show
+from repro.terminal import text
 from slurm import interrupt, progress
 from slurm.folder import Folder
 from slurm.graph import Node
@@ -43,16 +46,15 @@ _TINY = (
     "network.dim=24",
 )
 STAGES = {  # what is interrupted: the run, and the file that it goes on from
-    "pretrain": (plan.Request(("aps",), evaluations=("knn",), overrides=(*_TINY, "knn.ks=[1]")), "training.pt"),
+    "pretrain": (Request(("aps",), evaluations=("knn",), overrides=(*_TINY, "knn.ks=[1]")), "training.pt"),
     "finetune": (
-        plan.Request(("aps",), evaluations=("finetune",), overrides=(*_TINY, "finetune.epochs=12")),
+        Request(("aps",), evaluations=("finetune",), overrides=(*_TINY, "finetune.epochs=12")),
         "finetune.pt",
     ),
 }
 _PRELOAD = (
     "repro.run.drill",
-    *(f"repro.stages.{name}" for name in (*STAGES, "frozen")),
-    "repro.results.publish",
+    *(f"repro.stages.{name}" for name in (*STAGES, "features", "knn")),
     "repro.run.processes",
 )
 _AGAIN = 2  # steps that an interruption may cost: one that was not saved yet, and one whose checkpoint was spoilt
@@ -121,7 +123,7 @@ def run(settings: Settings, seed: int, times: int, stage: str) -> int:
 
 def table(scores: Sequence[Score]) -> str:
     """The score, and what it comes to."""
-    rows = show.table([score.row() for score in scores], ["way", "times", "went on from update", "equal", "records"])
+    rows = text.table([score.row() for score in scores], ["way", "times", "went on from update", "equal", "records"])
     struck, held = (sum(score.interruptions for score in scores), [s for s in scores if not s.passed_over])
     equal = sum(not score.faults for score in held)
     return f"{rows}\n\n{struck} interruptions; {equal} of {len(held)} ways leave what no interruption leaves"
@@ -165,7 +167,7 @@ def retry(workspace: str) -> None:
     """`repro retry` in that workspace."""
     from repro.run import processes
 
-    processes.retry(Settings(workspace=Path(workspace)), [])
+    processes.retry(Settings(workspace=Path(workspace)), [], Views.none())
 
 
 class Drill:
@@ -175,7 +177,7 @@ class Drill:
         self.folder, self.seed = folder, seed
         self.whole = Workspace(folder / "whole")
         request, self.newest = STAGES[stage]
-        self.planned = plan.make(request, Settings(workspace=self.whole.root))
+        self.planned = make(request, Settings(workspace=self.whole.root))
         self.pretrain = self.planned.jobs[0].fingerprint
         self.job = next(job.fingerprint for job in self.planned.jobs if job.kind == stage)
         nodes = self.nodes(self.whole, 0.0)
@@ -243,7 +245,7 @@ class Drill:
 
     def nodes(self, place: Workspace, pause: float) -> list[Node]:
         """All processes of the run; only the one at `self.at` is interrupted."""
-        graph = plan.graph(self.planned, Settings(workspace=place.root))
+        graph = graph_of(self.planned, Settings(workspace=place.root))
         target = f"{__name__}:{work.__name__}"
         wanted = dataclasses.replace(next(iter(graph)).resources, minutes=1 if pause == _PAUSE_OF_A_MINUTE else 10)
         return [
@@ -280,8 +282,8 @@ class Drill:
         """What the job left otherwise than uninterrupted."""
         import torch
 
-        from repro.stages.common import ENCODER
         from repro.store import checkpoints
+        from repro.store.encoders import ENCODER
 
         whole, found = self._records(self.whole), self._records(place)
         files = [path.name for path in place.records.glob("*.json")]

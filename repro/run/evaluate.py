@@ -15,20 +15,24 @@ from typing import Any
 
 from repro.data.entries import IMAGENET_STATISTICS
 from repro.errors import UserError, unknown
-from repro.plan import plan, recipes
+from repro.plan import recipes
+from repro.plan.builder import IMPORTED, make
+from repro.plan.request import Checkpoint, Request, parse_overrides
 from repro.run import execute
+from repro.run.views import Views
 from repro.settings import Settings, require_writable
-from repro.store import fingerprint
+from repro.store.hashes import file_digest
 from repro.weights import weights
 
 NORMALISATIONS = ("imagenet", "data", "file")
 
 
 def run(
-    request: plan.Request,
+    request: Request,
     path: Path,
     settings: Settings,
     command: Sequence[str],
+    views: Views,
     *,
     arch: str | None = None,
     name: str | None = None,
@@ -53,9 +57,9 @@ def run(
         names = settings.workspace / f"{path.name}.keys.txt"
         names.write_text("\n".join(refusal.names) + "\n", encoding="utf-8")
         raise UserError(f"{refusal}; all names: {names}") from None
-    planned = plan.make(dataclasses.replace(request, checkpoint=given), settings)
+    planned = make(dataclasses.replace(request, checkpoint=given), settings)
     print("\n".join(lines), flush=True)
-    return execute.carry_out(planned, settings, command)
+    return execute.carry_out(planned, settings, command, views)
 
 
 def checkpoint(
@@ -68,7 +72,7 @@ def checkpoint(
     normalise: str | None = None,
     mean: str | None = None,
     std: str | None = None,
-) -> tuple[plan.Checkpoint, list[str]]:
+) -> tuple[Checkpoint, list[str]]:
     """A file as the plan takes it, and lines that say what of it is used; UserError where it does not fit."""
     name = name or re.sub(r"[^a-z0-9_.]+", "_", path.name.partition(".")[0].lower()).strip("_.") or "checkpoint"
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
@@ -91,10 +95,10 @@ def checkpoint(
     source = normalise or ("given" if numbers else "file" if stated else "imagenet")
     known = {"given": numbers, "data": None, "imagenet": IMAGENET_STATISTICS, "file": stated}
     means, deviations = known[source] or ((), ())
-    given = plan.Checkpoint(
+    given = Checkpoint(
         name=name,
         path=path,
-        sha256=fingerprint.file_digest(path),
+        sha256=file_digest(path),
         layout=found.layout,
         part=found.part,
         network=network,
@@ -102,7 +106,7 @@ def checkpoint(
         mean=means,
         std=deviations,
     )
-    return given, [f"{name}:{plan.IMPORTED} is {said} from {file.name}", *_lines(found, given)]
+    return given, [f"{name}:{IMPORTED} is {said} from {file.name}", *_lines(found, given)]
 
 
 def _statistics(
@@ -133,7 +137,7 @@ def _numbers(option: str, text: str, least: str) -> tuple[float, ...]:
 
 def _network(file: weights.File, arch: str | None, overrides: Sequence[str]) -> tuple[dict[str, Any], str]:
     """The table [network], and what to call it."""
-    stated = plan.parse_overrides(overrides)
+    stated = parse_overrides(overrides)
     for table in ("method", "pretrain"):
         if table in stated:
             key = next(iter(stated[table]))
@@ -153,7 +157,7 @@ def _network(file: weights.File, arch: str | None, overrides: Sequence[str]) -> 
     return network, (arch or f"the {network['arch']} that it names") + (f" with {changed}" if changed else "")
 
 
-def _lines(found: weights.Match, given: plan.Checkpoint) -> list[str]:
+def _lines(found: weights.Match, given: Checkpoint) -> list[str]:
     lines = weights.listing(found)
     if given.normalise == "data":
         lines.append("pixels: normalised by mean and deviation of the track's training pictures")

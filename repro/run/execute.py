@@ -7,19 +7,22 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro.errors import UserError
-from repro.plan import budget, plan, tracks
-from repro.plan.plan import Plan, Request
-from repro.plan.tracks import Track
+from repro.plan import budget
+from repro.plan.planned import Plan
+from repro.plan.request import Request
+from repro.plan.tasks import TARGET, graph_of
+from repro.run.views import Fresh, Views
 from repro.settings import Settings, require_writable
-from repro.store import fingerprint, records, snapshot
+from repro.store import snapshot
+from repro.store.hashes import digest
 from repro.store.workspace import Workspace
-from repro.terminal import show
+from repro.terminal import text
+from repro.terminal.counter import counter
 from slurm.graph import Graph, Node, Resources
 
 if TYPE_CHECKING:
@@ -30,17 +33,29 @@ _COLLATE = Resources(cpus=1, memory_gb=4.0, minutes=20)
 
 
 def run(
-    request: Request, settings: Settings, command: Sequence[str], limit: str | None = None, trim: bool = False
+    request: Request,
+    settings: Settings,
+    command: Sequence[str],
+    views: Views,
+    limit: str | None = None,
+    trim: bool = False,
 ) -> int:
     """Do what is missing of a request, then print the table; returns the exit status. limit, trim: see budget.py."""
-    return carry_out(budget.within(request, settings, limit, trim), settings, command)
+    return carry_out(budget.within(request, settings, limit, trim), settings, command, views)
 
 
-def carry_out(planned: Plan, settings: Settings, command: Sequence[str]) -> int:
+def carry_out(planned: Plan, settings: Settings, command: Sequence[str], views: Views) -> int:
     """Do what is missing of a plan, then write the boards and print the table; returns the exit status."""
     place = Workspace(settings.workspace)
-    marks = [job.fingerprint for job in planned.jobs]
-    return perform(planned, settings, command, lambda: finish(marks, planned.track, place), Fresh(place), closing=True)
+    known = [job.fingerprint for job in planned.jobs]
+    return perform(
+        planned,
+        settings,
+        command,
+        lambda: views.finish(known, planned.track, place),
+        Fresh(place, views),
+        closing=True,
+    )
 
 
 def perform(
@@ -74,7 +89,7 @@ def perform(
     if unanswered(settings, reason):
         print(f"{reason}. Running on this machine; --executor slurm would refuse to", file=sys.stderr, flush=True)
     _fetch(planned, settings)
-    graph = plan.graph(planned, settings)
+    graph = graph_of(planned, settings)
     if on_slurm:
         graph = beside_live(graph, place)
     print(
@@ -112,15 +127,15 @@ def _fetch(planned: Plan, settings: Settings) -> None:
 
     absent = {status.name for status in catalogue.statuses(settings.where) if not status.found}
     for name in sorted({job.spec["data"]["name"] for job in planned.to_do() if "data" in job.spec} & absent):
-        catalogue.prepare(name, settings.where, size=planned.track.size, progress=show.counter(f"fetching {name}"))
+        catalogue.prepare(name, settings.where, size=planned.track.size, progress=counter(f"fetching {name}"))
 
 
 def _collate(graph: Graph, planned: Plan, settings: Settings) -> Node:
     """The process that ends a submission: it runs when all others have ended, however they ended."""
     marks = [job.fingerprint for job in planned.jobs]
     return Node(
-        key=f"collate-{planned.track.name}-{fingerprint.digest(marks)[:8]}",
-        target="repro.run.execute:collate",
+        key=f"collate-{planned.track.name}-{digest(marks)[:8]}",
+        target="repro.results.finish:collate",
         args={
             "workspace": str(settings.workspace.resolve()),
             "track": planned.track.name,
@@ -132,45 +147,6 @@ def _collate(graph: Graph, planned: Plan, settings: Settings) -> Node:
         stage="collate",
         always=True,
     )
-
-
-def collate(workspace: str, track: str, marks: Sequence[str], keys: Sequence[str]) -> dict[str, list[str]]:
-    """Write the boards, print the table and what is not done of these processes; returns their keys by state."""
-    from repro.run import processes
-
-    place = Workspace(Path(workspace))
-    finish(marks, tracks.find(track), place)
-    have = records.marks(place.records)
-    print(f"\n{sum(mark[:12] in have for mark in marks)} of {len(marks)} jobs have their records")
-    try:
-        found = processes.states(place)
-    except UserError as error:  # a machine that may run jobs but not ask for them
-        print(f"{error}; python -m repro status on a login node says what is not done")
-        return {}
-    left: dict[str, list[str]] = {}
-    for state in found:
-        if state.key in keys and state.state != "done":
-            left.setdefault(state.state, []).append(state.key)
-            print(f"{state.state}: {state.key}: {state.reason} (log: {state.log})")
-    print("to do them again: python -m repro retry" if left else f"all {len(keys)} processes are done")
-    return left
-
-
-def finish(marks: Collection[str], track: Track, place: Workspace) -> None:
-    """Write the boards and print the one table of the runs with these fingerprints."""
-    from leaderboards import claims
-    from leaderboards.summary import suite_table
-    from repro.results.publish import write_boards
-
-    write_boards(place)
-    wanted = set(marks)
-    mine = [record for record in records.read_all(place.records)[0] if record["fingerprint"] in wanted]
-    if mine:
-        print()
-        print(suite_table(mine, claims.load()))
-        print(f"\ncomparable with the papers: {track.comparable}")
-    print(f"boards:  {place.boards / 'index.md'}, to look at in a browser: {place.boards / 'report.html'}")
-    print(f"records: {place.records}")
 
 
 def why_local(settings: Settings) -> str | None:
@@ -199,9 +175,7 @@ def beside_live(graph: Graph, place: Workspace) -> Graph:
     from slurm import states
 
     try:
-        found = [
-            state.node for state in states.states(place.processes) if state.live and state.node.target == plan.TARGET
-        ]
+        found = [state.node for state in states.states(place.processes) if state.live and state.node.target == TARGET]
     except ValueError as error:
         raise UserError(str(error)) from None
     owners = {job["fingerprint"]: node for node in reversed(found) for job in node.args["jobs"]}
@@ -217,7 +191,7 @@ def beside_live(graph: Graph, place: Workspace) -> Graph:
         instead[node.key] = list(dict.fromkeys(owner.key for owner in theirs.values()))
         if mine:
             marks = [job["fingerprint"] for job in mine]
-            key = f"{node.key}-{fingerprint.digest(marks)[:8]}" if node.key in live else node.key
+            key = f"{node.key}-{digest(marks)[:8]}" if node.key in live else node.key
             needed = [theirs[parent].key for job in mine for parent in job["parents"] if parent in theirs]
             after = list(dict.fromkeys([*after, *needed]))
             made[key] = dataclasses.replace(node, key=key, args={**node.args, "jobs": mine}, after=tuple(after))
@@ -260,26 +234,6 @@ def submit(
     collates = [node.key for node in graph if node.stage == "collate"]
     if collates:
         print(f"table, when done:     python -m repro logs {collates[0]}{at}")
-
-
-class Fresh:
-    """Keeps boards and report of a workspace fresh while a run goes on, for a twentieth of one core at most."""
-
-    def __init__(self, place: Workspace) -> None:
-        self._place, self._not_before = place, 0.0
-
-    def __call__(self) -> None:
-        from repro.results.publish import write_boards
-
-        began = time.monotonic()
-        if began < self._not_before:
-            return
-        try:
-            write_boards(self._place)
-        except Exception as error:  # a view that cannot be written must not end a night of training
-            print(f"boards not written: {error}", file=sys.stderr)
-        now = time.monotonic()
-        self._not_before = now + max(5.0, 19 * (now - began))
 
 
 def run_here(
@@ -385,5 +339,5 @@ def _info(told: Any) -> str:
 def _ended(event: Any) -> str:
     outcome = event.outcome
     if outcome.state == "done":
-        return f"{event.key}: done in {show.duration(outcome.seconds)}"
+        return f"{event.key}: done in {text.duration(outcome.seconds)}"
     return f"{event.key}: {outcome.state}, {outcome.reason}"

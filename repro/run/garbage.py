@@ -13,22 +13,21 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from repro.errors import UserError
-from repro.plan import plan
+from repro.plan import kinds
+from repro.plan.fingerprints import fingerprint_of
+from repro.plan.tasks import TARGET
 from repro.run import processes
 from repro.run.tune import FOLDER as TUNING
 from repro.settings import Settings
-from repro.store import fingerprint, records
+from repro.store import records
+from repro.store.job import Job
+from repro.store.source import source_hash
 from repro.store.workspace import Workspace
-from repro.terminal import show
+from repro.terminal import text
 
 _OLD = 3600.0  # seconds without a change after which nobody can be writing a file
-_TRAINING = {  # what a stage goes on from, which nobody reads once its record is written
-    "pretrain": ("training.pt*",),
-    **dict.fromkeys(("linear", "finetune", "detection", "reid_finetune"), ("[!.]*.pt*",)),
-}
 _LARGE = ("[!.]*.pt*", "*.npy")
 
 
@@ -52,9 +51,9 @@ def clean(settings: Settings, delete: bool) -> str:
         raise UserError(f"no workspace {settings.workspace}; name one with --workspace")
     place = Workspace(settings.workspace)
     found = [(item, item.size) for item in items(place)]
-    rows = [[_named(item, place), item.what, show.size(size), item.why] for item, size in found]
-    lines = [show.table(rows, ["in the workspace", "what", "size", "why it can go"]), ""] if rows else []
-    total = f"{show.size(sum(size for _, size in found))} in {sum(len(item.paths) for item, _ in found)} places"
+    rows = [[_named(item, place), item.what, text.size(size), item.why] for item, size in found]
+    lines = [text.table(rows, ["in the workspace", "what", "size", "why it can go"]), ""] if rows else []
+    total = f"{text.size(sum(size for _, size in found))} in {sum(len(item.paths) for item, _ in found)} places"
     if not found:
         lines.append(f"nothing to delete in {place.root}")
     elif delete:
@@ -68,7 +67,7 @@ def clean(settings: Settings, delete: bool) -> str:
         lines.append(f"kept whole: what {unfinished} processes need that `retry` would do again")
     if (tuning := place.root / TUNING).is_dir():
         lines.append(
-            f"not touched: {tuning}, {show.size(size(tuning))}, the trials of `tune` (a workspace of its own:"
+            f"not touched: {tuning}, {text.size(size(tuning))}, the trials of `tune` (a workspace of its own:"
             f" python -m repro gc --workspace {tuning})"
         )
     return "\n".join(lines)
@@ -85,7 +84,7 @@ def items(place: Workspace) -> list[Item]:
         mark = todo.pop()
         if mark not in used:
             used.add(mark)
-            todo += jobs.get(mark, {}).get("parents", ())
+            todo += jobs[mark].parents if mark in jobs else ()
     found = [
         *_of_jobs(place, jobs, used),
         *_leftovers(place, any(state.live for state in states)),
@@ -96,19 +95,19 @@ def items(place: Workspace) -> list[Item]:
     return found
 
 
-def _known_jobs(place: Workspace) -> dict[str, Mapping[str, Any]]:
+def _known_jobs(place: Workspace) -> dict[str, Job]:
     """Every job that a process of this workspace was ever started for, by fingerprint."""
     from slurm.folder import read_node
 
-    found: dict[str, Mapping[str, Any]] = {}
+    found: dict[str, Job] = {}
     for path in sorted((place.processes / "nodes").glob("*.json")):
         node = read_node(path)
-        if node.target == plan.TARGET:
-            found |= {job["fingerprint"]: job for job in node.args["jobs"]}
+        if node.target == TARGET:
+            found |= {job.fingerprint: job for job in map(Job.from_json, node.args["jobs"])}
     return found
 
 
-def _of_jobs(place: Workspace, jobs: Mapping[str, Mapping[str, Any]], used: set[str]) -> Iterator[Item]:
+def _of_jobs(place: Workspace, jobs: Mapping[str, Job], used: set[str]) -> Iterator[Item]:
     kept = {mark[:16] for mark in used}
     done = {record["fingerprint"][:16]: record for record in records.read_all(place.records)[0]}
     known, marks = {mark[:16]: job for mark, job in jobs.items()}, records.marks(place.records)
@@ -124,7 +123,7 @@ def _of_jobs(place: Workspace, jobs: Mapping[str, Mapping[str, Any]], used: set[
             continue
         label = f"{record['kind']} {record['method']}{':' * bool(record['variant'])}{record['variant']}"
         label += f" seed {record['seed']}"
-        if paths := _files(folder, *_TRAINING.get(record["kind"], ())):
+        if paths := _files(folder, *kinds.KINDS[record["kind"]].scratch):
             yield Item(f"checkpoint of {label}", paths, "its record is written: nobody goes on from it")
         encoder = folder / "encoder.pt"
         if encoder.is_file() and not zipfile.is_zipfile(encoder):
@@ -135,17 +134,16 @@ def _of_jobs(place: Workspace, jobs: Mapping[str, Mapping[str, Any]], used: set[
         if paths := _files(folder, "reid_*.npy"):
             yield Item(f"re-ID features of {label}", paths, "a run that needs them extracts them anew")
         if record["kind"] == "features" and (paths := _files(folder, "*.npy", "meta.json")):
-            whole = place.has_output("features", record["fingerprint"])
+            whole = kinds.KINDS["features"].has_output(place, record["fingerprint"])
             why = "whatever was to read it has its record" if whole else "damaged, or of another encoder"
             yield Item(label, paths, f"{why}; a run that needs it extracts it anew")
 
 
-def _superseded(job: Mapping[str, Any]) -> bool:
+def _superseded(job: Job) -> bool:
     """Whether today's code gives this job another fingerprint; False where its method is not to be found here."""
-    if job["module"] and fingerprint.source_hash(job["module"].rpartition(":")[0]) == fingerprint.source_hash():
+    if job.module and source_hash(job.module.rpartition(":")[0]) == source_hash():
         return False
-    keys = ("kind", "method", "variant", "module", "track", "seed", "spec", "parents")
-    return plan.fingerprint_of(**{key: job[key] for key in keys}) != job["fingerprint"]
+    return fingerprint_of(job) != job.fingerprint
 
 
 def _leftovers(place: Workspace, live: bool) -> Iterator[Item]:

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro.errors import UserError
-from repro.plan import plan
+from repro.plan.tasks import TARGET
 from repro.run import execute
+from repro.run.views import Fresh, Views
 from repro.settings import Settings
 from repro.store import records
 from repro.store.workspace import Workspace
-from repro.terminal import show
+from repro.terminal.text import duration
+from repro.terminal.text import table as rows_as_text
 
 if TYPE_CHECKING:
     from slurm.states import NodeState
@@ -47,7 +49,7 @@ def states(place: Workspace) -> list[NodeState]:
 
 
 def _judged(state: NodeState, marks: Collection[str]) -> NodeState:
-    if state.node.target != plan.TARGET or state.live:
+    if state.node.target != TARGET or state.live:
         return state
     jobs = state.node.args["jobs"]
     absent = [job["kind"] for job in jobs if job["fingerprint"][:12] not in marks]
@@ -109,7 +111,7 @@ def table(found: Sequence[NodeState]) -> str:
             others.append(f"{state.key}: {cell(state)}")
     stages = [stage for stage in _STAGES if any(stage in row for row in cells.values())]
     lines = [
-        show.table([[run, *(row.get(stage, "") for stage in stages)] for run, row in cells.items()], ["run", *stages])
+        rows_as_text([[run, *(row.get(stage, "") for stage in stages)] for run, row in cells.items()], ["run", *stages])
     ]
     lines += ["", *others] if others else [""]
     counts = Counter(_WORDS.get(state.state, state.state) for state in found)
@@ -146,9 +148,9 @@ def _far(state: NodeState) -> str:
         return ""
     text = f" {told.info.get('job', '')}".rstrip() + f" {100 * told.done // told.total} %"
     if now - told.time > _SILENT:
-        return f"{text}, silent for {show.duration(now - told.time)}"
+        return f"{text}, silent for {duration(now - told.time)}"
     left = told.seconds_left(now)
-    return text if left is None else f"{text}, {show.duration(left)} left"
+    return text if left is None else f"{text}, {duration(left)} left"
 
 
 # ----------------------------------------------------------------------------------------------------------------- logs
@@ -217,9 +219,8 @@ def cancel(settings: Settings, names: Sequence[str]) -> str:
     return f"cancelled {_listed(chosen)}; checkpoints are kept, python -m repro retry goes on from them"
 
 
-def retry(settings: Settings, names: Sequence[str]) -> int:
+def retry(settings: Settings, names: Sequence[str], views: Views) -> int:
     """Do failed processes again (or those named), and all that wait for them, as they were submitted."""
-    from repro.results import publish
     from slurm import states as executors
     from slurm.graph import Graph
 
@@ -245,8 +246,8 @@ def retry(settings: Settings, names: Sequence[str]) -> int:
             for s in (*waited, *members)
         )
         if here:
-            outcomes = execute.run_here(graph, settings, place, code, execute.Fresh(place))
-            publish.write_boards(place)
+            outcomes = execute.run_here(graph, settings, place, code, Fresh(place, views))
+            views.boards(place)
             status = execute.print_failures(outcomes) or status
         else:
             recorded = next((s.entry.profile for s in members if not s.entry.run), None)

@@ -16,30 +16,33 @@ from pathlib import Path
 from typing import Any
 
 from repro.errors import UserError
-from repro.plan import plan, recipes
+from repro.plan import recipes
+from repro.plan.builder import make
+from repro.plan.planned import Plan, merge
+from repro.plan.request import Request
 from repro.run import execute
 from repro.settings import Settings
 from repro.store import records
 from repro.store.workspace import Workspace
-from repro.terminal import show
+from repro.terminal import text
 
 FOLDER = "tuning"
 EVALUATIONS = ("knn", "linear")
 
 
-def tune(request: plan.Request, changes: Sequence[Sequence[str]], settings: Settings, command: Sequence[str]) -> int:
+def tune(request: Request, changes: Sequence[Sequence[str]], settings: Settings, command: Sequence[str]) -> int:
     """Run the recipes of `request` as they are and once with each of `changes`, print them side by side; exit status.
 
     changes: each a list of "table.key=value", on top of the request's own.
     """
-    for text in (text for texts in changes for text in texts):
-        if text.partition(".")[0] not in recipes.TABLES:
-            raise UserError(f"--try {text}: a trial changes a recipe; write it as pretrain.lr=0.5 or method.key=value")
+    for change in (change for changed in changes for change in changed):
+        if change.partition(".")[0] not in recipes.TABLES:
+            raise UserError(
+                f"--try {change}: a trial changes a recipe; write it as pretrain.lr=0.5 or method.key=value"
+            )
     settings = dataclasses.replace(settings, workspace=settings.workspace / FOLDER)
     trials = {
-        " ".join(texts) or "-": plan.make(
-            dataclasses.replace(request, overrides=(*request.overrides, *texts)), settings
-        )
+        " ".join(texts) or "-": make(dataclasses.replace(request, overrides=(*request.overrides, *texts)), settings)
         for texts in ((), *changes)
     }
     for kind in EVALUATIONS:
@@ -57,18 +60,18 @@ def tune(request: plan.Request, changes: Sequence[Sequence[str]], settings: Sett
                     f"--protocol {kind}={name}: it holds no training pictures out, so a trial cannot be judged by it"
                 )
     return execute.perform(
-        plan.merge(list(trials.values())), settings, command, lambda: print(_report(trials, settings.workspace))
+        merge(list(trials.values())), settings, command, lambda: print(_report(trials, settings.workspace))
     )
 
 
-def _report(trials: Mapping[str, plan.Plan], workspace: Path) -> str:
+def _report(trials: Mapping[str, Plan], workspace: Path) -> str:
     found = {record["fingerprint"]: record for record in records.read_all(Workspace(workspace).records)[0]}
     request, resolved = next((planned.request, planned.recipes) for planned in trials.values())
     head = ["method", "changes", "k-NN", "linear", "few labels", "mean", "of seeds", "collapsed", "training"]
     lines = [
         "",
         "top-1 on held-out training pictures",
-        show.table([row for name in request.methods for row in _rows(name, trials, found)], head),
+        text.table([row for name in request.methods for row in _rows(name, trials, found)], head),
         "",
     ]
     for name in request.methods:
@@ -84,7 +87,7 @@ def _report(trials: Mapping[str, plan.Plan], workspace: Path) -> str:
     return "\n".join(lines)
 
 
-def _rows(name: str, trials: Mapping[str, plan.Plan], found: Mapping[str, records.Record]) -> list[list[Any]]:
+def _rows(name: str, trials: Mapping[str, Plan], found: Mapping[str, records.Record]) -> list[list[Any]]:
     """One row a trial of this arm, the best first; means over the seeds that are there."""
     rows = []
     for label, planned in trials.items():
@@ -106,7 +109,7 @@ def _rows(name: str, trials: Mapping[str, plan.Plan], found: Mapping[str, record
         shown = [f"{score:.1f}" for score in scores] + [""] * (3 - len(scores)) + [f"{mean:.1f}"]
         spread = f"{min(each):.1f} to {max(each):.1f}" if len(each) > 1 else ""
         state = f"{collapsed} of {len(mine['pretrain'])}"
-        rows.append((mean, [name, label, *shown, spread, state, show.duration(seconds)]))
+        rows.append((mean, [name, label, *shown, spread, state, text.duration(seconds)]))
     return [row for _, row in sorted(rows, key=lambda pair: -pair[0])]
 
 

@@ -1,8 +1,8 @@
 """Checkpoints: tensors and plain types only, written so that a crash at any moment leaves a good one.
 
-Writing: by repro.store.atomic, and what was there stays as `*.prev`. Reading: always `torch.load(weights_only=True)`, after
-the checksum of every part; nothing that a stranger sends is unpickled. When: pre-training and the trainings of
-evaluations alike every 30 seconds, when they are asked to stop, and at their end.
+Writing: by `atomic`, and what was there stays as `*.prev`. Reading: always `torch.load(weights_only=True)`, after the
+checksum of every part; nothing that a stranger sends is unpickled. When: pre-training and the trainings of evaluations
+alike every 30 seconds, when they are asked to stop, and at their end.
 """
 
 from __future__ import annotations

@@ -10,12 +10,14 @@ import json
 import math
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from eval import protocols
 from eval.invariants import ON_CROPS, check_invariants
 from repro.errors import UserError
+from repro.store.hashes import digest
 from slurm.folder import write_atomic as write_atomic  # what this room writes goes the same way
 
 SCHEMA = 2  # 1: before k-NN had to name its nearest, and before every evaluation had to tell a collapse
@@ -107,6 +109,12 @@ def read_all(folder: Path) -> tuple[list[Record], list[str]]:
 def marks(folder: Path) -> set[str]:
     """The first twelve digits of every fingerprint that has a record, from the file names alone."""
     return {path.stem[-12:] for path in folder.glob("*.json")}
+
+
+def protocol_of(kind: str, name: str = "", values: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A protocol as records hold it; without a name that of a job that is no evaluation."""
+    hashed = digest(protocols.hashed(kind, values))[:12] if values else ""
+    return {"name": name, "hash": hashed, "values": dict(values or {})}
 
 
 def by_fingerprint(found: Iterable[Record]) -> dict[str, Record]:

@@ -21,10 +21,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from repro.store import fingerprint
+from repro.store.source import PACKAGES, tree_hash
 from repro.store.workspace import Workspace
 
-ROOMS = ("repro", "methods", "eval", "leaderboards", "slurm")
 _ABOUT = "snapshot.json"
 
 
@@ -36,7 +35,7 @@ def take(place: Workspace, modules: Iterable[str] = ()) -> Path:
     about = json.dumps(code(), indent=1)
     hashed = hashlib.sha256(about.encode())
     sources = {}
-    for room in ROOMS:
+    for room in PACKAGES:
         root = room_folder(room)
         for path in sorted(root.rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
@@ -99,7 +98,7 @@ def code() -> dict[str, Any]:
     return {
         "commit": commit or "unknown",
         "dirty": bool(_git(home, "status", "--porcelain", "--untracked-files=no")) if commit else None,
-        "source_hash": fingerprint.tree_hash()[:16],
+        "source_hash": tree_hash()[:16],
     }
 
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from repro.store.fingerprint import file_digest
+from repro.store.hashes import file_digest
 
 
 @dataclass(frozen=True)
@@ -51,19 +51,10 @@ class Workspace:
         """The folder of one job."""
         return self.root / "jobs" / fingerprint[:16]
 
-    def has_output(self, kind: str, fingerprint: str) -> bool:
-        """Whether what other jobs read of this one is there: of most kinds nothing but the record.
-
-        Features count only while the checkpoint that they are of has not become another.
-        """
-        needed = {"pretrain": "encoder.pt", "import": "encoder.pt", "features": "meta.json"}.get(kind)
-        if needed is None:
-            return True
-        file = self.job(fingerprint) / needed
-        if kind != "features" or not file.is_file():
-            return file.is_file()
+    def features_are_whole(self, fingerprint: str) -> bool:
+        """Whether the features that a job extracted are there, and of the encoder that is there."""
         try:
-            seen = json.loads(file.read_text(encoding="utf-8"))["checkpoint"]
+            seen = json.loads((self.job(fingerprint) / "meta.json").read_text(encoding="utf-8"))["checkpoint"]
             encoder = self.encoder(seen["job"])
             return not encoder.is_file() or file_digest(encoder) == seen["sha256"]
         except (OSError, ValueError, KeyError, TypeError):

@@ -21,10 +21,8 @@ from torch import Tensor, nn
 
 from methods.parts.encoders import build_encoder
 from repro.errors import UserError, unknown
-from repro.plan import plan, tracks
-from repro.settings import Settings
-from repro.stages.common import Trained, load_encoder
-from repro.store.workspace import Workspace
+from repro.store import encoders
+from repro.store.encoders import Trained
 from repro.weights.weights import VIT, Weights
 
 TOLERANCE = 1e-5
@@ -45,27 +43,11 @@ class Target:
     lines: Sequence[str]
 
 
-def find(method: str, track: str, seed: int, overrides: Sequence[str], settings: Settings, processes: int = 1) -> Path:
-    """The encoder that the workspace has of that pre-training; UserError with the command that makes it."""
-    request = plan.Request(
-        (method,), tracks.find(track).name, (), (seed,), overrides=tuple(overrides), processes=processes
-    )
-    path = Workspace(settings.workspace).encoder(plan.make(request, settings).jobs[0].fingerprint)
-    if not path.is_file():
-        change = f" --processes {processes}" if processes > 1 else ""
-        change += f" --set {' '.join(overrides)}" if overrides else ""
-        raise UserError(
-            f"{settings.workspace} has no encoder of {method} on {track} with seed {seed} by this recipe and code;"
-            f" make it with: python -m repro run --method {method} --track {track} --seed {seed} --suite quick{change}"
-        )
-    return path
-
-
 def write(source: Path, to: str, out: Path) -> str:
     """Export the encoder.pt at `source` to the file `out`; returns what to tell the user."""
     if to not in TARGETS:
         raise unknown("library to export to", to, TARGETS)
-    trained = load_encoder(source)
+    trained = encoders.load(source)
     trained.encoder.cpu()
     if trained.network["arch"] not in ("resnet", "vit"):
         raise UserError(f"{source}: nothing to export, its encoder ({trained.network['arch']}) is no network")
