@@ -9,7 +9,7 @@ from repro.errors import UserError
 from repro.plan import tracks
 from repro.plan.tracks import Track
 from repro.results.publish import write_boards
-from repro.run import processes
+from repro.run import states
 from repro.store import records
 from repro.store.workspace import Workspace
 
@@ -21,7 +21,7 @@ def collate(workspace: str, track: str, marks: Sequence[str], keys: Sequence[str
     have = records.marks(place.records)
     print(f"\n{sum(mark[:12] in have for mark in marks)} of {len(marks)} jobs have their records")
     try:
-        found = processes.states(place)
+        found = states.states(place)
     except UserError as error:  # a machine that may run jobs but not ask for them
         print(f"{error}; python -m repro status on a login node says what is not done")
         return {}

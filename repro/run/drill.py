@@ -25,7 +25,7 @@ from repro.errors import UserError, unknown
 from repro.plan.builder import make
 from repro.plan.request import Request
 from repro.plan.tasks import graph_of
-from repro.run import execute
+from repro.run import submit
 from repro.run.views import Views
 from repro.settings import Settings, require_writable
 from repro.store import records
@@ -55,7 +55,7 @@ STAGES = {  # what is interrupted: the run, and the file that it goes on from
 _PRELOAD = (
     "repro.run.drill",
     *(f"repro.stages.{name}" for name in (*STAGES, "features", "knn")),
-    "repro.run.processes",
+    "repro.run.control",
 )
 _AGAIN = 2  # steps that an interruption may cost: one that was not saved yet, and one whose checkpoint was spoilt
 # Seconds after each step. SLURM is slow to strike, and its shortest limit is a minute.
@@ -130,7 +130,7 @@ def table(scores: Sequence[Score]) -> str:
 
 
 def _slurm(settings: Settings) -> Profile | None:
-    if execute.why_local(settings):
+    if submit.why_local(settings):
         return None
     try:
         return Profile.load(settings.cluster)
@@ -165,9 +165,9 @@ def work(workspace: str, jobs: Sequence[Mapping[str, Any]], pause: float) -> Non
 
 def retry(workspace: str) -> None:
     """`repro retry` in that workspace."""
-    from repro.run import processes
+    from repro.run import control
 
-    processes.retry(Settings(workspace=Path(workspace)), [], Views.none())
+    control.retry(Settings(workspace=Path(workspace)), [], Views.none())
 
 
 class Drill:

@@ -18,7 +18,7 @@ from repro.errors import UserError
 from repro.plan import kinds
 from repro.plan.fingerprints import fingerprint_of
 from repro.plan.tasks import TARGET
-from repro.run import processes
+from repro.run import states
 from repro.run.tune import FOLDER as TUNING
 from repro.settings import Settings
 from repro.store import records
@@ -63,7 +63,7 @@ def clean(settings: Settings, delete: bool) -> str:
         lines.append(f"deleted {total}")
     else:
         lines.append(f"{total}; to delete it: the same command with --delete")
-    if unfinished := sum(state.lost for state in processes.states(place)):
+    if unfinished := sum(state.lost for state in states.states(place)):
         lines.append(f"kept whole: what {unfinished} processes need that `retry` would do again")
     if (tuning := place.root / TUNING).is_dir():
         lines.append(
@@ -75,8 +75,8 @@ def clean(settings: Settings, delete: bool) -> str:
 
 def items(place: Workspace) -> list[Item]:
     """All that may go. UserError where SLURM has jobs of this workspace and does not answer."""
-    states = processes.states(place)
-    open_ones = [state for state in states if state.live or state.lost]
+    submitted = states.states(place)
+    open_ones = [state for state in submitted if state.live or state.lost]
     jobs = _known_jobs(place)
     used = set[str]()  # fingerprints
     todo = [job["fingerprint"] for state in open_ones for job in state.node.args.get("jobs", ())]
@@ -87,7 +87,7 @@ def items(place: Workspace) -> list[Item]:
             todo += jobs[mark].parents if mark in jobs else ()
     found = [
         *_of_jobs(place, jobs, used),
-        *_leftovers(place, any(state.live for state in states)),
+        *_leftovers(place, any(state.live for state in submitted)),
         *_snapshots(place, {Path(state.entry.code).name for state in open_ones}),
     ]
     for path in (path for item in found for path in item.paths):

@@ -13,7 +13,7 @@ import torch
 from eval import detection
 from methods.base import DataInfo
 from repro.cli.dispatch import main
-from repro.measure import bench, bench_eval
+from repro.measure import bench, bench_evaluations
 from repro.plan import recipes
 from repro.stages.pretrain import PretrainLoop, build_method
 
@@ -73,7 +73,7 @@ def test_wrong_use(capsys: pytest.CaptureFixture[str], words: str, said: str) ->
 
 
 @pytest.fixture
-def tiny_contests(monkeypatch: pytest.MonkeyPatch) -> list[bench_eval.Contest]:
+def tiny_contests(monkeypatch: pytest.MonkeyPatch) -> list[bench_evaluations.Contest]:
     """Every contest of `bench eval`, on little."""
     small = {
         "_linear": {"pictures": 300, "dim": 8, "epochs": 1},
@@ -82,23 +82,23 @@ def tiny_contests(monkeypatch: pytest.MonkeyPatch) -> list[bench_eval.Contest]:
         "_cache": {"pictures": 20},
         "_coco": {"pictures": 2, "objects": 3, "detections": 4},
     }
-    kept: list[bench_eval.Contest] = []
+    kept: list[bench_evaluations.Contest] = []
     for name, sizes in small.items():
-        real = getattr(bench_eval, name)
+        real = getattr(bench_evaluations, name)
 
         def shrunk(
-            *folder: Path, real: Callable[..., bench_eval.Contest] = real, sizes: dict[str, int] = sizes, **asked: int
+            *folder: Path, real: Callable[..., bench_evaluations.Contest] = real, sizes: dict[str, int] = sizes, **asked: int
         ):
-            assert asked == bench_eval.SIZES["peers"].get(real.__name__[1:], {}) or not asked
+            assert asked == bench_evaluations.SIZES["peers"].get(real.__name__[1:], {}) or not asked
             assert asked.keys() <= sizes.keys()
             kept.append(real(*folder, **sizes))
             return kept[-1]
 
-        monkeypatch.setattr(bench_eval, name, shrunk)
+        monkeypatch.setattr(bench_evaluations, name, shrunk)
     return kept
 
 
-def test_eval_has_a_row_a_rival(capsys: pytest.CaptureFixture[str], tiny_contests: list[bench_eval.Contest]) -> None:
+def test_eval_has_a_row_a_rival(capsys: pytest.CaptureFixture[str], tiny_contests: list[bench_evaluations.Contest]) -> None:
     assert main("bench eval --seconds 0.01 --threads 1 --sizes peers".split()) == 0
     out = capsys.readouterr().out
     rivals = [(contest, rival) for contest in tiny_contests for rival in contest.rivals]
@@ -114,24 +114,24 @@ def test_eval_has_a_row_a_rival(capsys: pytest.CaptureFixture[str], tiny_contest
             assert figures[1:] == ["-", "not", "installed"]
 
 
-def test_rankings_are_judged_alike(tiny_contests: list[bench_eval.Contest]) -> None:
+def test_rankings_are_judged_alike(tiny_contests: list[bench_evaluations.Contest]) -> None:
     """All sides of the re-ID row do the same: their mAP is one."""
-    contest = bench_eval._reid()
+    contest = bench_evaluations._reid()
     answers = [rival.call() for rival in contest.rivals if rival.call]
     assert len(answers) >= 1 and answers == pytest.approx([contest.ours()] * len(answers), abs=1e-3)
     assert 1 < answers[0] < 99
 
 
 def test_peers_are_of_the_sizes_at_which_others_were_measured() -> None:
-    assert bench_eval.SIZES["peers"]["knn"] == {"train": 10_000, "test": 10_000, "dim": 512}
-    assert bench_eval.SIZES["peers"]["reid"] == {"queries": 1000, "gallery": 20_000}
-    assert bench_eval.SIZES["peers"]["coco"]["pictures"] == 2052
+    assert bench_evaluations.SIZES["peers"]["knn"] == {"train": 10_000, "test": 10_000, "dim": 512}
+    assert bench_evaluations.SIZES["peers"]["reid"] == {"queries": 1000, "gallery": 20_000}
+    assert bench_evaluations.SIZES["peers"]["coco"]["pictures"] == 2052
 
 
 def test_a_missing_library_is_said(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tiny_contests: list[bench_eval.Contest]
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tiny_contests: list[bench_evaluations.Contest]
 ) -> None:
-    monkeypatch.setattr(bench_eval, "find_spec", lambda name: None)
+    monkeypatch.setattr(bench_evaluations, "find_spec", lambda name: None)
     assert main("bench eval --seconds 0.01 --threads 1".split()) == 0
     out = capsys.readouterr().out
     assert len(re.findall(r"scikit-learn .* - +not installed", out)) == 3
@@ -140,8 +140,8 @@ def test_a_missing_library_is_said(
 
 def test_generated_detections_are_judged_alike(capsys: pytest.CaptureFixture[str]) -> None:
     """Neither all right nor all wrong, and repeatable: what the COCO row times is a real evaluation."""
-    first = bench_eval.generated_results(6, 4, 8)
-    assert first == bench_eval.generated_results(6, 4, 8)
+    first = bench_evaluations.generated_results(6, 4, 8)
+    assert first == bench_evaluations.generated_results(6, 4, 8)
     metrics = detection.coco_metrics(*first)
     assert 1 < metrics["bbox_AP"] < 90 and 1 < metrics["segm_AP"] < 90
 

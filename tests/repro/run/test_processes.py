@@ -52,7 +52,7 @@ def squeue(fake: Path, *lines: str) -> None:
 
 
 def found() -> dict[str, processes.NodeState]:
-    return {state.job or state.key: state for state in processes.states(Workspace(Path("repro-work")))}
+    return {state.job or state.key: state for state in states.states(Workspace(Path("repro-work")))}
 
 
 def leave_records(state: processes.NodeState) -> None:
@@ -75,7 +75,7 @@ def test_status_is_runs_by_stages(submitted: Path, capsys: pytest.CaptureFixture
     out = capsys.readouterr().out
     assert (submitted / "calls").read_text().count("squeue") == before + 1
     assert "sacct" not in (submitted / "calls").read_text()
-    first, second = processes.run_of(running), processes.run_of(broken)
+    first, second = states.run_of(running), states.run_of(broken)
     assert re.search(r"^run +pretrain +frozen *$", out, re.M)
     assert re.search(rf"^{first} +running pretrain 25 %, 3 min left \[101_0\], restarted 2 times +pending: ", out, re.M)
     assert re.search(rf"^{second} +failed +blocked *$", out, re.M)
@@ -256,11 +256,11 @@ def test_names_of_processes(submitted: Path, capsys: pytest.CaptureFixture[str])
         assert main(["logs", name]) == 0
         out = capsys.readouterr().out.splitlines()
         assert out[0].startswith(f"{key}: pending") and out[1:] == [f"line {i}" for i in range(20, 50)]
-    assert main(["logs", processes.run_of(states["101_0"])]) == 2  # two processes
+    assert main(["logs", states.run_of(states["101_0"])]) == 2  # two processes
     assert "is 2 processes; name one: " in capsys.readouterr().err
     assert main(["logs", key.replace("pretrain", "pretrian")]) == 2
     assert f"did you mean '{key}'?" in capsys.readouterr().err
-    assert main(["cancel", processes.run_of(states["101_0"])]) == 0
+    assert main(["cancel", states.run_of(states["101_0"])]) == 0
     assert "cancelled 2 processes" in capsys.readouterr().out
     assert "scancel --quiet 101_0 102_0\n" in (submitted / "calls").read_text()
     # SLURM takes a while to end them; nobody shall take them for alive meanwhile.
@@ -344,7 +344,7 @@ def test_a_grid_of_700_is_planned_in_two_seconds_and_submitted_with_a_call_a_sta
         [("dependency", "afterany:101:102:103:104")],
     ]
     start = time.process_time()
-    assert len(processes.states(Workspace(settings.workspace))) == len(graph) + 1
+    assert len(states.states(Workspace(settings.workspace))) == len(graph) + 1
     assert time.process_time() - start < 3
 
 
@@ -383,7 +383,9 @@ def test_a_snapshot_is_the_code_as_it_was(tmp_path: Path) -> None:
     for room in snapshot.ROOMS:
         assert (taken / room / "__init__.py").read_bytes() == (snapshot.room_folder(room) / "__init__.py").read_bytes()
     assert (taken / "methods/recipes/aps.toml").is_file() and not list(taken.rglob("__pycache__"))
-    program = "import json, repro; from repro.store import snapshot; print(json.dumps([repro.__file__, snapshot.code()]))"
+    program = (
+        "import json, repro; from repro.store import snapshot; print(json.dumps([repro.__file__, snapshot.code()]))"
+    )
     environment = {**os.environ, "PYTHONPATH": str(taken), "PYTHONDONTWRITEBYTECODE": "1"}
     answer = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
