@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from repro.cli.dispatch import main
-from repro.run import processes
+from repro.run import control
+from repro.run.views import Views
 from repro.settings import Settings
 from repro.store.workspace import Workspace
 from slurm import cluster, local, scheduler
@@ -923,13 +924,13 @@ def test_retry_does_what_failed_and_what_waits_for_it_and_nothing_else(
     first = cluster.submit(Graph(nodes), folder=folder).jobs
     found = states_when(folder, settled)
     assert {key for key, state in found.items() if state.state != "done"} == {"t2", "e2"}
-    assert control.retry(settings, []) == 0
+    assert control.retry(settings, [], Views.none()) == 0
     assert "again: 2 processes (t2, e2)" in capsys.readouterr().out
     found = states_when(folder, settled)
     assert {state.state for state in found.values()} == {"done"}
     assert found["t2"].outcome is not None and found["t2"].outcome.value == "done at last"
     assert {key for key in first if found[key].job != first[key]} == {"t2", "e2"}
-    assert control.retry(settings, []) == 0
+    assert control.retry(settings, [], Views.none()) == 0
     assert "nothing to retry" in capsys.readouterr().out
 
 

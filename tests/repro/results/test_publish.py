@@ -15,7 +15,7 @@ from PIL import Image
 from leaderboards import published
 from repro import jobs
 from repro.results import publish
-from repro.run import execute
+from repro.run import execute, views
 from repro.settings import Settings
 from repro.store import records
 from repro.store.workspace import Workspace
@@ -108,9 +108,9 @@ def test_boards_are_fresh_while_a_run_goes_on(
         clock[0] += 2.0  # a slow machine
         return []
 
-    monkeypatch.setattr(execute.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(views.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(publish, "write_boards", write)
-    fresh = execute.Fresh(place)
+    fresh = views.Fresh(place, views.Views(lambda place: publish.write_boards(place), lambda *_: None))
     for _ in range(100):
         fresh()
         clock[0] += 1.0

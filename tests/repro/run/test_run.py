@@ -19,7 +19,7 @@ from repro.cli.dispatch import main
 from repro.errors import Stopped
 from repro.plan.builder import make
 from repro.plan.request import Request
-from repro.run import execute
+from repro.results.finish import finish
 from repro.settings import Settings
 from repro.store import checkpoints
 from repro.store.encoders import ENCODER
@@ -82,7 +82,7 @@ def test_two_protocols_of_one_evaluation_leave_a_record_each(
     made = make(request, settings)
     monkeypatch.setattr(jobs, "settle", lambda count: None)
     jobs.run("repro-work", [job.to_json() for job in made.jobs])
-    finish.finish([job.fingerprint for job in made.jobs], made.track, Workspace(settings.workspace))
+    finish([job.fingerprint for job in made.jobs], made.track, Workspace(settings.workspace))
     out = capsys.readouterr().out
     assert re.search(r"linear \(embedded\) +random:vit", out) and re.search(r"linear \(swav_rot\) +random:vit", out)
     found = [json.loads(path.read_text()) for path in Path("repro-work/records").glob("*.json")]

@@ -18,7 +18,10 @@ from repro.plan.builder import make
 from repro.plan.planned import PlannedJob
 from repro.plan.request import Request
 from repro.plan.tasks import graph_of
-from repro.run import execute, processes
+from repro.run import execute, logs, status
+from repro.run.states import run_of
+from repro.run.states import states as states_of
+from repro.run.views import Views
 from repro.settings import Settings
 from repro.store import records, snapshot
 from repro.store.hashes import file_digest
@@ -27,6 +30,7 @@ from slurm.folder import Folder, Outcome
 from slurm.graph import Graph, Node
 from slurm.journal import Journal
 from slurm.profile import Profile
+from slurm.states import NodeState
 
 QUICK = ["run", "--method", "aps", "random:vit", "--suite", "quick", "--executor", "slurm"]
 ABOUT_FEATURES = ("effective_rank", "feature_std", "norm_mean")
@@ -51,11 +55,11 @@ def squeue(fake: Path, *lines: str) -> None:
     (fake / "squeue.answer").write_text("".join(line + "\n" for line in lines))
 
 
-def found() -> dict[str, processes.NodeState]:
-    return {state.job or state.key: state for state in states.states(Workspace(Path("repro-work")))}
+def found() -> dict[str, NodeState]:
+    return {state.job or state.key: state for state in states_of(Workspace(Path("repro-work")))}
 
 
-def leave_records(state: processes.NodeState) -> None:
+def leave_records(state: NodeState) -> None:
     """Empty files under the names of the records of a process."""
     Path("repro-work/records").mkdir(exist_ok=True)
     for job in state.node.args["jobs"]:
@@ -75,7 +79,7 @@ def test_status_is_runs_by_stages(submitted: Path, capsys: pytest.CaptureFixture
     out = capsys.readouterr().out
     assert (submitted / "calls").read_text().count("squeue") == before + 1
     assert "sacct" not in (submitted / "calls").read_text()
-    first, second = states.run_of(running), states.run_of(broken)
+    first, second = run_of(running), run_of(broken)
     assert re.search(r"^run +pretrain +frozen *$", out, re.M)
     assert re.search(rf"^{first} +running pretrain 25 %, 3 min left \[101_0\], restarted 2 times +pending: ", out, re.M)
     assert re.search(rf"^{second} +failed +blocked *$", out, re.M)
@@ -144,7 +148,7 @@ def finish(job: PlannedJob) -> None:
         (place.job(job.fingerprint) / "meta.json").write_text(json.dumps({"checkpoint": checkpoint}))
 
 
-def kinds(state: processes.NodeState) -> list[str]:
+def kinds(state: NodeState) -> list[str]:
     return [job["kind"] for job in state.node.args["jobs"]]
 
 
@@ -256,11 +260,11 @@ def test_names_of_processes(submitted: Path, capsys: pytest.CaptureFixture[str])
         assert main(["logs", name]) == 0
         out = capsys.readouterr().out.splitlines()
         assert out[0].startswith(f"{key}: pending") and out[1:] == [f"line {i}" for i in range(20, 50)]
-    assert main(["logs", states.run_of(states["101_0"])]) == 2  # two processes
+    assert main(["logs", run_of(states["101_0"])]) == 2  # two processes
     assert "is 2 processes; name one: " in capsys.readouterr().err
     assert main(["logs", key.replace("pretrain", "pretrian")]) == 2
     assert f"did you mean '{key}'?" in capsys.readouterr().err
-    assert main(["cancel", states.run_of(states["101_0"])]) == 0
+    assert main(["cancel", run_of(states["101_0"])]) == 0
     assert "cancelled 2 processes" in capsys.readouterr().out
     assert "scancel --quiet 101_0 102_0\n" in (submitted / "calls").read_text()
     # SLURM takes a while to end them; nobody shall take them for alive meanwhile.
@@ -276,7 +280,7 @@ def test_names_of_processes(submitted: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_watch_ends_when_all_have_ended(submitted: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
-    monkeypatch.setattr(processes, "_EVERY", 0.01)
+    monkeypatch.setattr(status, "_EVERY", 0.01)
     looks = []
 
     def sleep(seconds: float) -> None:
@@ -285,7 +289,7 @@ def test_watch_ends_when_all_have_ended(submitted: Path, capsys: pytest.CaptureF
         looks.append(seconds)
         squeue(submitted, *(f"{number} CANCELLED 0 None" for number in found()))
 
-    monkeypatch.setattr(processes.time, "sleep", sleep)
+    monkeypatch.setattr(status.time, "sleep", sleep)
     assert main(["status", "--watch"]) == 0
     out = capsys.readouterr().out
     assert looks == [0.01] and out.count("records in") == 2 and "\033" not in out  # not a terminal: plain
@@ -307,14 +311,14 @@ def test_a_watch_outlives_a_call_that_fails(
             (submitted / "squeue").write_text(works)
             squeue(submitted, *(f"{number} CANCELLED 0 None" for number in (submitted / "taken").read_text().split()))
 
-    monkeypatch.setattr(processes.time, "sleep", sleep)
-    monkeypatch.setattr(processes, "_EVERY", 0.01)
+    monkeypatch.setattr(status.time, "sleep", sleep)
+    monkeypatch.setattr(status, "_EVERY", 0.01)
     assert main(["status", "--watch"]) == 0
     out = capsys.readouterr().out
     assert "`squeue` failed: slurm_load_jobs error: Socket timed out; asking again" in out and "5 cancelled" in out
     squeue(submitted)
-    monkeypatch.setattr(processes, "_EVERY", -1.0)
-    monkeypatch.setattr(processes, "_FOLLOW", 0.02)
+    monkeypatch.setattr(logs, "_EVERY", -1.0)
+    monkeypatch.setattr(logs, "_FOLLOW", 0.02)
     assert main(["logs", key, "--follow"]) == 0
     told = capsys.readouterr()
     assert "Socket timed out; asking again" in told.err and f"{key}: cancelled" in told.out
@@ -331,7 +335,7 @@ def test_a_grid_of_700_is_planned_in_two_seconds_and_submitted_with_a_call_a_sta
     graph = graph_of(planned, settings)
     assert time.process_time() - start < 2
     assert len(graph) >= 700
-    assert execute.carry_out(planned, settings, ["run"]) == 0
+    assert execute.carry_out(planned, settings, ["run"], Views.none()) == 0
     calls = [line for line in (fake_slurm / "calls").read_text().splitlines() if line.startswith("sbatch")]
     assert len(calls) == len({node.stage for node in graph}) + 1
     arrays = [
@@ -344,7 +348,7 @@ def test_a_grid_of_700_is_planned_in_two_seconds_and_submitted_with_a_call_a_sta
         [("dependency", "afterany:101:102:103:104")],
     ]
     start = time.process_time()
-    assert len(states.states(Workspace(settings.workspace))) == len(graph) + 1
+    assert len(states_of(Workspace(settings.workspace))) == len(graph) + 1
     assert time.process_time() - start < 3
 
 
