@@ -19,8 +19,7 @@ from repro import plan, prices, records, show
 from repro.errors import UserError
 from repro.settings import Settings, require_writable
 from repro.workspace import Workspace
-from slurm import progress
-from slurm.graph import Graph, Node, Resources
+from slurm import graph, progress
 
 if TYPE_CHECKING:
     from repro.stages.common import Task
@@ -59,7 +58,7 @@ def calibrate(planned: plan.Plan, settings: Settings, seconds: float) -> str:
             for (key, _), job in mine.items()
         ]
         with tempfile.TemporaryDirectory(prefix="calibration-", dir=settings.workspace) as folder:
-            node = Node(
+            node = graph.Task(
                 key="calibrate",
                 target="repro.calibration:measure",
                 args={
@@ -68,7 +67,7 @@ def calibrate(planned: plan.Plan, settings: Settings, seconds: float) -> str:
                     "wanted": chains,
                     "seconds": seconds / len(wanted),
                 },
-                resources=Resources(
+                resources=graph.Resources(
                     cpus=max(need.cpus for need in needs), gpus=gpus, memory_gb=max(need.memory_gb for need in needs)
                 ),
             )
@@ -88,7 +87,7 @@ def _chain(job: plan.Job, by_mark: Mapping[str, plan.Job]) -> list[plan.Job]:
     return [*(_chain(by_mark[job.parents[0]], by_mark) if job.parents else ()), job]
 
 
-def _run(node: Node, settings: Settings, folder: Path) -> dict[str, Any]:
+def _run(node: graph.Task, settings: Settings, folder: Path) -> dict[str, Any]:
     from slurm import local
 
     bar = show.counter("calibrating")
@@ -98,7 +97,7 @@ def _run(node: Node, settings: Settings, folder: Path) -> dict[str, Any]:
             bar(event.progress.done, event.progress.total, {})
 
     outcome = local.run(
-        Graph([node]), folder=folder, cores=settings.cores, memory_gb=settings.memory_gb, on_event=on_event
+        graph.Graph([node]), folder=folder, cores=settings.cores, memory_gb=settings.memory_gb, on_event=on_event
     )[node.key]
     if outcome.state != "done":
         raise UserError(f"the calibration ended early: {outcome.reason}")
@@ -175,7 +174,7 @@ def measure(workspace: str, folder: str, wanted: Sequence[Mapping[str, Any]], se
         threads = job["spec"]["threads"]
         sample = prices.Sample(want["key"], device, threads, want["amount"], round(fixed, 3), round(scaled, 3))
         samples.append(dataclasses.asdict(sample))
-    progress.report(len(wanted), len(wanted))
+    progress.report(len(wanted), len(wanted), {})
     return {"samples": samples, "faults": faults}
 
 

@@ -18,11 +18,11 @@ from repro.plan import Plan, Request
 from repro.settings import Settings, require_writable
 from repro.tracks import Track
 from repro.workspace import Workspace
-from slurm.graph import Graph, Node, Resources
+from slurm.graph import Graph, Resources, Task
 
 if TYPE_CHECKING:
+    from slurm.environment import Code
     from slurm.folder import Outcome
-    from slurm.worker import Code
 
 _COLLATE = Resources(cpus=1, memory_gb=4.0, minutes=20)
 
@@ -113,10 +113,10 @@ def _fetch(planned: Plan, settings: Settings) -> None:
         catalogue.prepare(name, settings.where, size=planned.track.size, progress=show.counter(f"fetching {name}"))
 
 
-def _collate(graph: Graph, planned: Plan, settings: Settings) -> Node:
+def _collate(graph: Graph, planned: Plan, settings: Settings) -> Task:
     """The process that ends a submission: it runs when all others have ended, however they ended."""
     marks = [job.fingerprint for job in planned.jobs]
-    return Node(
+    return Task(
         key=f"collate-{planned.track.name}-{fingerprint.digest(marks)[:8]}",
         target="repro.execute:collate",
         args={
@@ -175,9 +175,9 @@ def why_local(settings: Settings) -> str | None:
     """Why jobs run on this machine, None where they go to SLURM. UserError where it was asked for and is not there."""
     if settings.executor == "local":
         return "--executor local"
-    from slurm import cluster
+    from slurm import scheduler
 
-    reason = cluster.available()
+    reason = scheduler.available()
     if reason and (settings.executor == "slurm" or settings.cluster != Settings.cluster):
         raise UserError(f"{reason} (--executor local)")
     return reason
@@ -194,16 +194,16 @@ def beside_live(graph: Graph, place: Workspace) -> Graph:
     was submitted, whatever has been done of it since. The others of a process whose name is taken get one of their own,
     which waits for the live ones whose output it needs. UserError where SLURM does not answer.
     """
-    from slurm import states
+    from slurm import status
 
     try:
         found = [
-            state.node for state in states.states(place.processes) if state.live and state.node.target == plan.TARGET
+            state.task for state in status.of_folder(place.processes) if state.live and state.task.target == plan.TARGET
         ]
     except ValueError as error:
         raise UserError(str(error)) from None
     owners = {job["fingerprint"]: node for node in reversed(found) for job in node.args["jobs"]}
-    live, made = {node.key: node for node in found}, dict[str, Node]()
+    live, made = {node.key: node for node in found}, dict[str, Task]()
     instead: dict[str, list[str]] = {}  # what stands for a process of the graph
     for node in graph:
         jobs = node.args["jobs"]

@@ -77,7 +77,7 @@ def items(place: Workspace) -> list[Item]:
     open_ones = [state for state in states if state.live or state.lost]
     jobs = _known_jobs(place)
     used = set[str]()  # fingerprints
-    todo = [job["fingerprint"] for state in open_ones for job in state.node.args.get("jobs", ())]
+    todo = [job["fingerprint"] for state in open_ones for job in state.task.args.get("jobs", ())]
     while todo:
         mark = todo.pop()
         if mark not in used:
@@ -95,11 +95,11 @@ def items(place: Workspace) -> list[Item]:
 
 def _known_jobs(place: Workspace) -> dict[str, Mapping[str, Any]]:
     """Every job that a process of this workspace was ever started for, by fingerprint."""
-    from slurm.folder import read_node
+    from slurm.folder import read_task
 
     found: dict[str, Mapping[str, Any]] = {}
     for path in sorted((place.processes / "nodes").glob("*.json")):
-        node = read_node(path)
+        node = read_task(path)
         if node.target == plan.TARGET:
             found |= {job["fingerprint"]: job for job in node.args["jobs"]}
     return found

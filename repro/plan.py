@@ -29,7 +29,7 @@ from repro.data.types import MissingData
 from repro.errors import UserError, unknown
 from repro.settings import Settings
 from repro.workspace import Workspace
-from slurm.graph import Graph, Node, Resources
+from slurm.graph import Graph, Resources, Task
 
 SUITES = {
     "quick": ("knn", "linear"),
@@ -611,14 +611,14 @@ def graph(plan: Plan, settings: Settings) -> Graph:
         first = by_mark[origin].node
         after = (node_key(by_mark[origin], first),) if stage != first else ()
         nodes.append(
-            Node(
+            Task(
                 key=node_key(by_mark[origin], process),
                 target=TARGET,
                 args={"workspace": str(settings.workspace.resolve()), "jobs": [as_args(job, settings) for job in jobs]},
                 resources=Resources(
                     cpus=need.cpus,
                     gpus=need.gpus,
-                    tasks=jobs[0].processes,
+                    ranks_per_node=jobs[0].processes,
                     memory_gb=need.memory_gb,
                     minutes=need.minutes,
                 ),

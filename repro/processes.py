@@ -1,6 +1,6 @@
 """What was submitted from a workspace and how it fares: `status`, `logs`, `cancel` and `retry`, for both executors.
 
-All of it is read from the workspace (slurm.states) and, where something is with SLURM, from one squeue and one sacct.
+All of it is read from the workspace (slurm.status) and, where something is with SLURM, from one squeue and one sacct.
 The records decide: a process without its records has failed whatever SLURM calls it, one with them is done.
 """
 
@@ -21,7 +21,7 @@ from repro.settings import Settings
 from repro.workspace import Workspace
 
 if TYPE_CHECKING:
-    from slurm.states import NodeState
+    from slurm.states import TaskState
 
 _EVERY = 5.0  # seconds between two looks of --watch
 _FOLLOW = 0.5  # seconds between two looks of --follow
@@ -31,22 +31,22 @@ _STAGES = ("pretrain", "import", "frozen", "linear", "finetune", "detection", "r
 _WORDS = {"timeout": "timed out", "unsubmitted": "not queued"}
 
 
-def states(place: Workspace) -> list[NodeState]:
+def states(place: Workspace) -> list[TaskState]:
     """Every process ever submitted from a workspace, as the executors and the records have it."""
-    from slurm import states as executors
+    from slurm import status as executors
 
     try:
-        found = executors.states(place.processes)
+        found = executors.of_folder(place.processes)
     except ValueError as error:
         raise UserError(str(error)) from None
     marks = records.marks(place.records)
     return [_judged(state, marks) for state in found]
 
 
-def _judged(state: NodeState, marks: Collection[str]) -> NodeState:
-    if state.node.target != plan.TARGET or state.live:
+def _judged(state: TaskState, marks: Collection[str]) -> TaskState:
+    if state.task.target != plan.TARGET or state.live:
         return state
-    jobs = state.node.args["jobs"]
+    jobs = state.task.args["jobs"]
     absent = [job["kind"] for job in jobs if job["fingerprint"][:12] not in marks]
     if state.state == "done" and absent:
         where = f"SLURM calls job {state.job} finished" if state.job else "it ended well"
@@ -58,9 +58,9 @@ def _judged(state: NodeState, marks: Collection[str]) -> NodeState:
     return state
 
 
-def run_of(state: NodeState) -> str:
+def run_of(state: TaskState) -> str:
     """The run that a process belongs to: its key without the stage."""
-    return state.key.removeprefix(f"{state.node.stage}-")
+    return state.key.removeprefix(f"{state.task.stage}-")
 
 
 # --------------------------------------------------------------------------------------------------------------- status
@@ -95,13 +95,13 @@ def _status(settings: Settings) -> tuple[str, bool]:
     return "\n".join(lines), any(state.live for state in found)
 
 
-def table(found: Sequence[NodeState]) -> str:
+def table(found: Sequence[TaskState]) -> str:
     """The table of `status`."""
     cells: dict[str, dict[str, str]] = {}
     others = []
     for state in found:
-        if state.node.stage in _STAGES:
-            cells.setdefault(run_of(state), {})[state.node.stage] = cell(state)
+        if state.task.stage in _STAGES:
+            cells.setdefault(run_of(state), {})[state.task.stage] = cell(state)
         else:
             others.append(f"{state.key}: {cell(state)}")
     stages = [stage for stage in _STAGES if any(stage in row for row in cells.values())]
@@ -111,7 +111,7 @@ def table(found: Sequence[NodeState]) -> str:
     lines += ["", *others] if others else [""]
     counts = Counter(_WORDS.get(state.state, state.state) for state in found)
     lines.append(", ".join(f"{number} {word}" for word, number in counts.items()))
-    told: dict[tuple[str, str], list[NodeState]] = {}
+    told: dict[tuple[str, str], list[TaskState]] = {}
     for state in found:
         if not state.live and state.reason:
             told.setdefault((_WORDS.get(state.state, state.state), state.reason), []).append(state)
@@ -123,7 +123,7 @@ def table(found: Sequence[NodeState]) -> str:
     return "\n".join(lines)
 
 
-def cell(state: NodeState) -> str:
+def cell(state: TaskState) -> str:
     """How a process stands, in a few words."""
     text = _WORDS.get(state.state, state.state)
     if state.state == "running":
@@ -137,7 +137,7 @@ def cell(state: NodeState) -> str:
     return text
 
 
-def _far(state: NodeState) -> str:
+def _far(state: TaskState) -> str:
     told, now = state.progress, time.time()
     if told is None or not told.total:
         return ""
@@ -217,7 +217,7 @@ def cancel(settings: Settings, names: Sequence[str]) -> str:
 def retry(settings: Settings, names: Sequence[str]) -> int:
     """Do failed processes again (or those named), and all that wait for them, as they were submitted."""
     from repro import publish
-    from slurm import states as executors
+    from slurm import status as executors
     from slurm.graph import Graph
 
     place = _workspace(settings)
@@ -227,18 +227,18 @@ def retry(settings: Settings, names: Sequence[str]) -> int:
         print("nothing to retry: " + ("none of them has failed" if names else "no process has failed"))
         return 0
     again = executors.with_dependants(failed, found)
-    live = [state for state in again if state.live and not state.node.always]
+    live = [state for state in again if state.live and not state.task.always]
     again = [state for state in again if state not in live]
     code = _code_of(again)
     print(f"again: {_listed([state.key for state in again])}, with the code that was submitted")
     status = 0
     for here, members in _by_executor(again, found).items():
         # What they wait for and is under way comes along: the executor leaves that alone and waits for it.
-        parents = {parent for state in members for parent in state.node.after}
+        parents = {parent for state in members for parent in state.task.after}
         waited = [s for s in found if s.live and s.key in parents and bool(s.entry.run) == here and s not in members]
         keys = {state.key for state in (*waited, *members)}
         graph = Graph(
-            dataclasses.replace(s.node, after=tuple(parent for parent in s.node.after if parent in keys))
+            dataclasses.replace(s.task, after=tuple(parent for parent in s.task.after if parent in keys))
             for s in (*waited, *members)
         )
         if here:
@@ -251,7 +251,7 @@ def retry(settings: Settings, names: Sequence[str]) -> int:
     return status
 
 
-def _code_of(again: Sequence[NodeState]) -> dict[str, Path | None]:
+def _code_of(again: Sequence[TaskState]) -> dict[str, Path | None]:
     """The snapshot that each was submitted with. UserError where one is gone: other code is another job."""
     code = {state.key: Path(state.entry.code) if state.entry.code else None for state in again}
     if gone := {key: path for key, path in code.items() if path and not path.is_dir()}:
@@ -260,7 +260,7 @@ def _code_of(again: Sequence[NodeState]) -> dict[str, Path | None]:
     return code
 
 
-def _by_executor(again: Sequence[NodeState], found: Sequence[NodeState]) -> dict[bool, list[NodeState]]:
+def _by_executor(again: Sequence[TaskState], found: Sequence[TaskState]) -> dict[bool, list[TaskState]]:
     """Those to do on this machine (True) and those for SLURM, where these are first: they are only queued.
 
     Where each was, but a child goes to where its parent is or will be: one executor cannot wait for the other.
@@ -268,8 +268,8 @@ def _by_executor(again: Sequence[NodeState], found: Sequence[NodeState]) -> dict
     here = {state.key: bool(state.entry.run) for state in found if state.live}
     for state in again:
         own = bool(state.entry.run)
-        here[state.key] = own if state.node.always else next((here[p] for p in state.node.after if p in here), own)
-    groups: dict[bool, list[NodeState]] = {}
+        here[state.key] = own if state.task.always else next((here[p] for p in state.task.after if p in here), own)
+    groups: dict[bool, list[TaskState]] = {}
     for state in sorted(again, key=lambda state: here[state.key]):
         groups.setdefault(here[state.key], []).append(state)
     return groups
@@ -284,11 +284,11 @@ def _workspace(settings: Settings) -> Workspace:
     return Workspace(settings.workspace)
 
 
-def _chosen(found: Sequence[NodeState], names: Sequence[str]) -> list[NodeState]:
+def _chosen(found: Sequence[TaskState], names: Sequence[str]) -> list[TaskState]:
     """All, or those named: by key, by run, by SLURM's number of a job or of an array."""
     if not names:
         return list(found)
-    taken: dict[str, NodeState] = {}
+    taken: dict[str, TaskState] = {}
     for name in names:
         these = [s for s in found if name in (s.key, run_of(s)) or (s.job and name in (s.job, s.job.partition("_")[0]))]
         if not these:
@@ -299,7 +299,7 @@ def _chosen(found: Sequence[NodeState], names: Sequence[str]) -> list[NodeState]
     return list(taken.values())
 
 
-def _one(place: Workspace, name: str) -> NodeState:
+def _one(place: Workspace, name: str) -> TaskState:
     these = _chosen(states(place), [name])
     if len(these) > 1:
         raise UserError(f"'{name}' is {len(these)} processes; name one: {', '.join(state.key for state in these)}")

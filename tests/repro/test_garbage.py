@@ -17,7 +17,8 @@ from repro.fingerprint import file_digest
 from repro.plan import Job, Request
 from repro.settings import Settings
 from repro.workspace import Workspace
-from slurm.folder import Folder, Outcome, try_lock
+from slurm.files import try_lock
+from slurm.folder import Folder, Outcome
 from slurm.journal import Journal
 
 REQUEST = Request(("aps",), evaluations=("knn", "finetune"))
@@ -86,7 +87,7 @@ def submitted(settings: Settings, made: plan.Plan, state: str = "") -> None:
     write(code / "repro" / "cli.py", 3000)
     old(code)
     for node in nodes:
-        folder.write_node(node)
+        folder.write_task(node)
     Journal(folder).started("run", nodes, str(code))
     for node in nodes:
         if state:
