@@ -58,6 +58,7 @@ def drive(folder: Path, *tasks: Task, grace: float = 10.0) -> subprocess.Popen[s
 
 def test_values_logs_costs_and_order(tmp_path: Path) -> None:
     events: list[Event] = []
+    start = time.monotonic()
     outcomes = run(tmp_path, task("sum", "add", "a", a=1, b=2), task("a", "add", a=[1], b=[2]), on_event=events.append)
     assert {key: outcome.value for key, outcome in outcomes.items()} == {"a": [1, 2], "sum": 3}
     assert [(event.kind, event.key) for event in events] == [
@@ -68,7 +69,7 @@ def test_values_logs_costs_and_order(tmp_path: Path) -> None:
     ]
     assert Path(outcomes["sum"].log).read_text() == "adding 1 and 2\n"
     assert 5 < outcomes["sum"].peak_memory_mb < 300
-    assert 0 <= outcomes["sum"].seconds < 10
+    assert 0 <= outcomes["sum"].seconds <= time.monotonic() - start
 
 
 def test_as_many_at_once_as_there_are_cores(tmp_path: Path) -> None:
@@ -199,15 +200,15 @@ def test_kill_9_of_a_child_leaves_the_others_and_none_of_its_own(tmp_path: Path)
 def test_ctrl_c_ends_the_children_and_is_raised_again(tmp_path: Path, polite: bool) -> None:
     pids = tmp_path / "pids"
     executor = drive(
-        tmp_path / "run", task("waiting", "wait_with_child", pids=str(pids), polite=polite), grace=8 if polite else 1
+        tmp_path / "run", task("waiting", "wait_with_child", pids=str(pids), polite=polite), grace=60 if polite else 1
     )
     wait_until(pids.exists)
     start = time.monotonic()
     executor.send_signal(signal.SIGINT)
-    _, errors = executor.communicate(timeout=20)
+    _, errors = executor.communicate(timeout=90)
     assert "KeyboardInterrupt" in errors
     assert executor.returncode == -signal.SIGINT
-    assert (time.monotonic() - start < 6) if polite else (time.monotonic() - start > 1)
+    assert (time.monotonic() - start < 50) if polite else (time.monotonic() - start > 1)
     assert Path(f"{pids}.farewell").exists() == polite
     wait_until(lambda: not any(alive(int(pid)) for pid in pids.read_text().split()))
 
@@ -245,7 +246,7 @@ def test_other_work_under_the_same_key_waits_for_its_turn(tmp_path: Path) -> Non
     assert outcomes["same"].state == "done"
     first, second = [json.loads(line) for line in notes.read_text().splitlines()]
     assert second[0] >= first[1]
-    assert second[1] - second[0] < 1
+    assert second[1] - second[0] < first[1] - first[0], "it slept the shorter time"
 
 
 def test_what_the_caller_raises_ends_the_run(tmp_path: Path) -> None:

@@ -52,9 +52,8 @@ def test_three_stages_with_arrays_run_and_a_failure_ends_only_what_waits_for_it(
     tasks += [task("t2", "fail", "data", stage="train", message="no luck")]
     tasks += [task(f"e{i}", "add", f"t{i}", stage="score", a=i, b=10) for i in range(3)]
     tasks += [task("good", "add", "e0", "e1", a=1, b=2), task("bad", "add", "e1", "e2", a=1, b=2), task("dead", "die")]
-    start = time.monotonic()
     submission = cluster.submit(Graph(tasks), folder=tmp_path)
-    assert time.monotonic() - start < 10  # returns, and does not wait for the jobs
+    assert any(state.live for state in of_folder(tmp_path)), "it returns, and does not wait for the jobs"
     assert submission.calls == 6
 
     found = states_when(tmp_path, settled)
@@ -278,7 +277,7 @@ def test_retry_does_what_failed_and_what_waits_for_it_and_nothing_else(
     found = states_when(folder, settled)
     assert {key for key, state in found.items() if state.state != "done"} == {"t2", "e2"}
     assert processes.retry(settings, []) == 0
-    assert "again: 2 processes (t2, e2)" in capsys.readouterr().out
+    assert re.search(r"^again: 2 \w+ \(t2, e2\)", capsys.readouterr().out, re.M)
     found = states_when(folder, settled)
     assert {state.state for state in found.values()} == {"done"}
     assert found["t2"].outcome is not None and found["t2"].outcome.value == "done at last"
