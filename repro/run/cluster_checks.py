@@ -83,14 +83,14 @@ def cluster(track: Track, settings: Settings) -> Iterator[Finding]:
 
 def _limits(track: Track, profile: Profile) -> Iterator[Finding]:
     """Would SLURM take the track's own jobs? Asked once for those that want the same."""
-    from slurm import cluster
+    from slurm import sbatch
     from slurm.graph import Resources
 
     alike: dict[Resources, list[str]] = {}
     for stage, need in track.resources.items():
         alike.setdefault(Resources(**asdict(need)), []).append(stage)
     for resources, stages in alike.items():
-        if said := cluster.refusal(resources, profile):
+        if said := sbatch.refusal(resources, profile):
             fix = "choose another partition or qos, or set max_minutes, time_scale or gpus_per_node in the profile"
             yield Finding("fault", "limits", f"{', '.join(stages)}: {said}", fix)
         else:
@@ -100,8 +100,8 @@ def _limits(track: Track, profile: Profile) -> Iterator[Finding]:
 def _through_a_job(track: Track, settings: Settings, profile: Profile) -> Iterator[Finding]:
     """What a machine of the cluster finds, by one small job."""
     from slurm import cluster, scheduler
-    from slurm.graph import Graph, Node, Resources
-    from slurm.states import states
+    from slurm.graph import Graph, Resources, Task
+    from slurm.status import of_folder
 
     place = Workspace(settings.workspace)
     folder = place.root / "doctor" / uuid.uuid4().hex[:8]
@@ -110,7 +110,7 @@ def _through_a_job(track: Track, settings: Settings, profile: Profile) -> Iterat
     folder.mkdir(parents=True)
     (folder / "from-here").write_text(token, encoding="utf-8")
     root = str(settings.data_root.resolve()) if settings.data_root else None
-    node = Node(
+    node = Task(
         key="doctor",
         target="repro.run.cluster_checks:on_node",
         args={"folder": str(folder.resolve()), "token": token, "gpus": need.gpus, "data_root": root},
@@ -122,7 +122,7 @@ def _through_a_job(track: Track, settings: Settings, profile: Profile) -> Iterat
         yield Finding("fault", "small job", str(error), "correct the profile or the workspace")
         return
     end = time.monotonic() + _WAIT
-    while (state := states(folder)[0]).live and time.monotonic() < end:
+    while (state := of_folder(folder)[0]).live and time.monotonic() < end:
         time.sleep(_TICK)
     if state.live:
         scheduler.cancel([job])

@@ -14,7 +14,7 @@ from repro.run.views import Fresh, Views
 from repro.settings import Settings
 
 if TYPE_CHECKING:
-    from slurm.states import NodeState
+    from slurm.states import TaskState
 
 
 def cancel(settings: Settings, names: Sequence[str]) -> str:
@@ -37,7 +37,7 @@ def cancel(settings: Settings, names: Sequence[str]) -> str:
 
 def retry(settings: Settings, names: Sequence[str], views: Views) -> int:
     """Do failed processes again (or those named), and all that wait for them, as they were submitted."""
-    from slurm import states as executors
+    from slurm import status as executors
     from slurm.graph import Graph
 
     place = open_workspace(settings)
@@ -47,18 +47,18 @@ def retry(settings: Settings, names: Sequence[str], views: Views) -> int:
         print("nothing to retry: " + ("none of them has failed" if names else "no process has failed"))
         return 0
     again = executors.with_dependants(failed, found)
-    live = [state for state in again if state.live and not state.node.always]
+    live = [state for state in again if state.live and not state.task.always]
     again = [state for state in again if state not in live]
     code = _code_of(again)
     print(f"again: {listed([state.key for state in again])}, with the code that was submitted")
     status = 0
     for here, members in _by_executor(again, found).items():
         # What they wait for and is under way comes along: the executor leaves that alone and waits for it.
-        parents = {parent for state in members for parent in state.node.after}
+        parents = {parent for state in members for parent in state.task.after}
         waited = [s for s in found if s.live and s.key in parents and bool(s.entry.run) == here and s not in members]
         keys = {state.key for state in (*waited, *members)}
         graph = Graph(
-            dataclasses.replace(s.node, after=tuple(parent for parent in s.node.after if parent in keys))
+            dataclasses.replace(s.task, after=tuple(parent for parent in s.task.after if parent in keys))
             for s in (*waited, *members)
         )
         if here:
@@ -71,7 +71,7 @@ def retry(settings: Settings, names: Sequence[str], views: Views) -> int:
     return status
 
 
-def _code_of(again: Sequence[NodeState]) -> dict[str, Path | None]:
+def _code_of(again: Sequence[TaskState]) -> dict[str, Path | None]:
     """The snapshot that each was submitted with. UserError where one is gone: other code is another job."""
     code = {state.key: Path(state.entry.code) if state.entry.code else None for state in again}
     if gone := {key: path for key, path in code.items() if path and not path.is_dir()}:
@@ -80,7 +80,7 @@ def _code_of(again: Sequence[NodeState]) -> dict[str, Path | None]:
     return code
 
 
-def _by_executor(again: Sequence[NodeState], found: Sequence[NodeState]) -> dict[bool, list[NodeState]]:
+def _by_executor(again: Sequence[TaskState], found: Sequence[TaskState]) -> dict[bool, list[TaskState]]:
     """Those to do on this machine (True) and those for SLURM, where these are first: they are only queued.
 
     Where each was, but a child goes to where its parent is or will be: one executor cannot wait for the other.
@@ -88,8 +88,8 @@ def _by_executor(again: Sequence[NodeState], found: Sequence[NodeState]) -> dict
     here = {state.key: bool(state.entry.run) for state in found if state.live}
     for state in again:
         own = bool(state.entry.run)
-        here[state.key] = own if state.node.always else next((here[p] for p in state.node.after if p in here), own)
-    groups: dict[bool, list[NodeState]] = {}
+        here[state.key] = own if state.task.always else next((here[p] for p in state.task.after if p in here), own)
+    groups: dict[bool, list[TaskState]] = {}
     for state in sorted(again, key=lambda state: here[state.key]):
         groups.setdefault(here[state.key], []).append(state)
     return groups

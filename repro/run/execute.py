@@ -20,11 +20,11 @@ from repro.store import snapshot
 from repro.store.hashes import digest
 from repro.store.workspace import Workspace
 from repro.terminal.counter import counter
-from slurm.graph import Graph, Node, Resources
+from slurm.graph import Graph, Resources, Task
 
 if TYPE_CHECKING:
+    from slurm.environment import Code
     from slurm.folder import Outcome
-    from slurm.worker import Code
 
 _COLLATE = Resources(cpus=1, memory_gb=4.0, minutes=20)
 
@@ -129,10 +129,10 @@ def _fetch(planned: Plan, settings: Settings) -> None:
         catalogue.prepare(name, settings.where, size=planned.track.size, progress=counter(f"fetching {name}"))
 
 
-def _collate(graph: Graph, planned: Plan, settings: Settings) -> Node:
+def _collate(graph: Graph, planned: Plan, settings: Settings) -> Task:
     """The process that ends a submission: it runs when all others have ended, however they ended."""
     marks = [job.fingerprint for job in planned.jobs]
-    return Node(
+    return Task(
         key=f"collate-{planned.track.name}-{digest(marks)[:8]}",
         target="repro.results.finish:collate",
         args={

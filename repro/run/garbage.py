@@ -79,7 +79,7 @@ def items(place: Workspace) -> list[Item]:
     open_ones = [state for state in submitted if state.live or state.lost]
     jobs = _known_jobs(place)
     used = set[str]()  # fingerprints
-    todo = [job["fingerprint"] for state in open_ones for job in state.node.args.get("jobs", ())]
+    todo = [job["fingerprint"] for state in open_ones for job in state.task.args.get("jobs", ())]
     while todo:
         mark = todo.pop()
         if mark not in used:
@@ -97,11 +97,11 @@ def items(place: Workspace) -> list[Item]:
 
 def _known_jobs(place: Workspace) -> dict[str, Job]:
     """Every job that a process of this workspace was ever started for, by fingerprint."""
-    from slurm.folder import read_node
+    from slurm.folder import read_task
 
     found: dict[str, Job] = {}
     for path in sorted((place.processes / "nodes").glob("*.json")):
-        node = read_node(path)
+        node = read_task(path)
         if node.target == TARGET:
             found |= {job.fingerprint: job for job in map(Job.from_json, node.args["jobs"])}
     return found

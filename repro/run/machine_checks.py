@@ -111,7 +111,7 @@ def _gpus(wanted: int) -> Finding:
 
 def file_system(folder: Path) -> Finding:
     """Locks keep two processes off one job, and a link is how one record of a fingerprint wins."""
-    from slurm.folder import try_lock
+    from slurm.files import try_lock
 
     probe = folder / f".probe-{uuid.uuid4().hex}"
     other = probe.with_name(f"{probe.name}-link")

@@ -1,6 +1,6 @@
 """What was submitted from a workspace and how it fares, for both executors.
 
-All of it is read from the workspace (slurm.states) and, where something is with SLURM, from one squeue and one sacct.
+All of it is read from the workspace (slurm.status) and, where something is with SLURM, from one squeue and one sacct.
 The records decide: a task without its records has failed whatever SLURM calls it, one with them is done.
 """
 
@@ -20,29 +20,29 @@ from repro.store.workspace import Workspace
 from repro.terminal.text import duration
 
 if TYPE_CHECKING:
-    from slurm.states import NodeState
+    from slurm.states import TaskState
 
 WORDS = {"timeout": "timed out", "unsubmitted": "not queued"}
 """What people are told of a state that has another name inside."""
 _SILENT = 300.0  # seconds without a report after which a table says so
 
 
-def states(place: Workspace) -> list[NodeState]:
+def states(place: Workspace) -> list[TaskState]:
     """Every process ever submitted from a workspace, as the executors and the records have it."""
-    from slurm import states as executors
+    from slurm import status as executors
 
     try:
-        found = executors.states(place.processes)
+        found = executors.of_folder(place.processes)
     except ValueError as error:
         raise UserError(str(error)) from None
     marks = records.marks(place.records)
     return [_judged(state, marks) for state in found]
 
 
-def _judged(state: NodeState, marks: Collection[str]) -> NodeState:
-    if state.node.target != TARGET or state.live:
+def _judged(state: TaskState, marks: Collection[str]) -> TaskState:
+    if state.task.target != TARGET or state.live:
         return state
-    jobs = state.node.args["jobs"]
+    jobs = state.task.args["jobs"]
     absent = [job["kind"] for job in jobs if job["fingerprint"][:12] not in marks]
     if state.state == "done" and absent:
         where = f"SLURM calls job {state.job} finished" if state.job else "it ended well"
@@ -54,12 +54,12 @@ def _judged(state: NodeState, marks: Collection[str]) -> NodeState:
     return state
 
 
-def run_of(state: NodeState) -> str:
+def run_of(state: TaskState) -> str:
     """The run that a process belongs to: its key without the stage."""
-    return state.key.removeprefix(f"{state.node.stage}-")
+    return state.key.removeprefix(f"{state.task.stage}-")
 
 
-def cell(state: NodeState) -> str:
+def cell(state: TaskState) -> str:
     """How a process stands, in a few words."""
     text = WORDS.get(state.state, state.state)
     if state.state == "running":
@@ -73,7 +73,7 @@ def cell(state: NodeState) -> str:
     return text
 
 
-def _far(state: NodeState) -> str:
+def _far(state: TaskState) -> str:
     told, now = state.progress, time.time()
     if told is None or not told.total:
         return ""
@@ -90,11 +90,11 @@ def open_workspace(settings: Settings) -> Workspace:
     return Workspace(settings.workspace)
 
 
-def chosen_of(found: Sequence[NodeState], names: Sequence[str]) -> list[NodeState]:
+def chosen_of(found: Sequence[TaskState], names: Sequence[str]) -> list[TaskState]:
     """All, or those named: by key, by run, by SLURM's number of a job or of an array."""
     if not names:
         return list(found)
-    taken: dict[str, NodeState] = {}
+    taken: dict[str, TaskState] = {}
     for name in names:
         these = [s for s in found if name in (s.key, run_of(s)) or (s.job and name in (s.job, s.job.partition("_")[0]))]
         if not these:
@@ -105,7 +105,7 @@ def chosen_of(found: Sequence[NodeState], names: Sequence[str]) -> list[NodeStat
     return list(taken.values())
 
 
-def one_of(place: Workspace, name: str) -> NodeState:
+def one_of(place: Workspace, name: str) -> TaskState:
     these = chosen_of(states(place), [name])
     if len(these) > 1:
         raise UserError(f"'{name}' is {len(these)} processes; name one: {', '.join(state.key for state in these)}")

@@ -16,7 +16,7 @@ from repro.store import records
 from repro.terminal import text as words
 
 if TYPE_CHECKING:
-    from slurm.states import NodeState
+    from slurm.states import TaskState
 
 _EVERY = 5.0  # seconds between two looks of --watch
 
@@ -50,13 +50,13 @@ def _status(settings: Settings) -> tuple[str, bool]:
     return "\n".join(lines), any(state.live for state in found)
 
 
-def table(found: Sequence[NodeState]) -> str:
+def table(found: Sequence[TaskState]) -> str:
     """The table of `status`."""
     cells: dict[str, dict[str, str]] = {}
     others = []
     for state in found:
-        if state.node.stage in kinds.tasks():
-            cells.setdefault(run_of(state), {})[state.node.stage] = cell(state)
+        if state.task.stage in kinds.tasks():
+            cells.setdefault(run_of(state), {})[state.task.stage] = cell(state)
         else:
             others.append(f"{state.key}: {cell(state)}")
     stages = [stage for stage in kinds.tasks() if any(stage in row for row in cells.values())]
@@ -66,7 +66,7 @@ def table(found: Sequence[NodeState]) -> str:
     lines += ["", *others] if others else [""]
     counts = Counter(WORDS.get(state.state, state.state) for state in found)
     lines.append(", ".join(f"{number} {word}" for word, number in counts.items()))
-    told: dict[tuple[str, str], list[NodeState]] = {}
+    told: dict[tuple[str, str], list[TaskState]] = {}
     for state in found:
         if not state.live and state.reason:
             told.setdefault((WORDS.get(state.state, state.state), state.reason), []).append(state)

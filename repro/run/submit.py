@@ -13,19 +13,20 @@ from repro.plan.tasks import TARGET
 from repro.settings import Settings
 from repro.store.hashes import digest
 from repro.store.workspace import Workspace
-from slurm.graph import Graph, Node
+from slurm.graph import Graph, Task
 
 if TYPE_CHECKING:
-    from slurm.worker import Code
+    from slurm.environment import Code
 
 
 def why_local(settings: Settings) -> str | None:
     """Why jobs run on this machine, None where they go to SLURM. UserError where it was asked for and is not there."""
     if settings.executor == "local":
         return "--executor local"
-    from slurm import cluster
 
-    reason = cluster.available()
+    from slurm import scheduler
+
+    reason = scheduler.available()
     if reason and (settings.executor == "slurm" or settings.cluster != Settings.cluster):
         raise UserError(f"{reason} (--executor local)")
     return reason
@@ -42,14 +43,16 @@ def beside_live(graph: Graph, place: Workspace) -> Graph:
     was submitted, whatever has been done of it since. The others of a process whose name is taken get one of their own,
     which waits for the live ones whose output it needs. UserError where SLURM does not answer.
     """
-    from slurm import states
+    from slurm import status
 
     try:
-        found = [state.node for state in states.states(place.processes) if state.live and state.node.target == TARGET]
+        found = [
+            state.task for state in status.of_folder(place.processes) if state.live and state.task.target == TARGET
+        ]
     except ValueError as error:
         raise UserError(str(error)) from None
     owners = {job["fingerprint"]: node for node in reversed(found) for job in node.args["jobs"]}
-    live, made = {node.key: node for node in found}, dict[str, Node]()
+    live, made = {node.key: node for node in found}, dict[str, Task]()
     instead: dict[str, list[str]] = {}  # what stands for a process of the graph
     for node in graph:
         jobs = node.args["jobs"]

@@ -92,7 +92,7 @@ def submitted(settings: Settings, made: Plan, state: str = "") -> None:
     write(code / "repro" / "cli.py", 3000)
     old(code)
     for node in nodes:
-        folder.write_node(node)
+        folder.write_task(node)
     Journal(folder).started("run", nodes, str(code))
     for node in nodes:
         if state:

@@ -24,7 +24,7 @@ from repro.settings import Settings
 from repro.store import checkpoints
 from repro.store.encoders import ENCODER
 from repro.store.workspace import Workspace
-from slurm import cluster
+from slurm import scheduler
 
 SMALL = (
     "--executor local --set pretrain.epochs=1 pretrain.batch=32 pretrain.warmup_epochs=0 network.depth=1 network.dim=24"
@@ -179,7 +179,7 @@ def test_ctrl_c_says_what_is_kept_and_how_to_go_on() -> None:
 
 @pytest.mark.slurm
 def test_the_same_graph_on_slurm(capsys: pytest.CaptureFixture[str]) -> None:
-    if reason := cluster.available():
+    if reason := scheduler.available():
         pytest.skip(f"{reason} (tests/slurm/cluster.sh starts one)")
     line = ["run", "--method", "random:vit", "--suite", "quick", *SMALL]
     line[line.index("local")] = "slurm"

@@ -27,10 +27,10 @@ from repro.store import records, snapshot
 from repro.store.hashes import file_digest
 from repro.store.workspace import Workspace
 from slurm.folder import Folder, Outcome
-from slurm.graph import Graph, Node
+from slurm.graph import Graph, Task
 from slurm.journal import Journal
 from slurm.profile import Profile
-from slurm.states import NodeState
+from slurm.states import TaskState
 
 QUICK = ["run", "--method", "aps", "random:vit", "--suite", "quick", "--executor", "slurm"]
 ABOUT_FEATURES = ("effective_rank", "feature_std", "norm_mean")
@@ -55,14 +55,14 @@ def squeue(fake: Path, *lines: str) -> None:
     (fake / "squeue.answer").write_text("".join(line + "\n" for line in lines))
 
 
-def found() -> dict[str, NodeState]:
+def found() -> dict[str, TaskState]:
     return {state.job or state.key: state for state in states_of(Workspace(Path("repro-work")))}
 
 
-def leave_records(state: NodeState) -> None:
+def leave_records(state: TaskState) -> None:
     """Empty files under the names of the records of a process."""
     Path("repro-work/records").mkdir(exist_ok=True)
-    for job in state.node.args["jobs"]:
+    for job in state.task.args["jobs"]:
         Path("repro-work/records", f"{job['kind']}-x-{job['fingerprint'][:12]}.json").touch()
 
 
@@ -95,7 +95,7 @@ def test_records_decide_whatever_slurm_says(submitted: Path) -> None:
     squeue(submitted, "101_0 COMPLETED 0 None", "101_1 COMPLETED 0 None", "102_0 TIMEOUT 0 TimeLimit")
     for number in ("101_0", "101_1"):
         state = states[number]
-        place.write_outcome(Outcome(state.key, "done", digest=state.node.digest, job=number))
+        place.write_outcome(Outcome(state.key, "done", digest=state.task.digest, job=number))
     leave_records(states["101_1"])
     leave_records(states["102_0"])
     states = found()
@@ -111,7 +111,7 @@ def test_retry_does_the_failed_ones_and_what_waits_for_them(
 ) -> None:
     place, states = Folder(Path("repro-work/processes")), found()
     squeue(submitted, "101_0 COMPLETED 0 None", "101_1 OUT_OF_MEMORY 0 OutOfMemory", "102_1 CANCELLED 0 Dependency")
-    place.write_outcome(Outcome(states["101_0"].key, "done", digest=states["101_0"].node.digest, job="101_0"))
+    place.write_outcome(Outcome(states["101_0"].key, "done", digest=states["101_0"].task.digest, job="101_0"))
     leave_records(states["101_0"])
     code = states["101_1"].entry.code
     assert main(["retry"]) == 0
@@ -122,7 +122,7 @@ def test_retry_does_the_failed_ones_and_what_waits_for_them(
     states = found()
     assert {"101_0", "102_0"} < set(states)  # left alone
     new = {number: state for number, state in states.items() if number.startswith("10") and int(number[:3]) > 103}
-    assert [state.node.stage for state in new.values()] == ["pretrain", "frozen", "collate"]
+    assert [state.task.stage for state in new.values()] == ["pretrain", "frozen", "collate"]
     assert {state.entry.code for state in new.values()} == {code}
     first, second, third = (next(iter(part)) for part in ([n] for n in new))
     assert f"dependency=afterok:{first}\n" in (submitted / f"script{second}").read_text()
@@ -148,8 +148,8 @@ def finish(job: PlannedJob) -> None:
         (place.job(job.fingerprint) / "meta.json").write_text(json.dumps({"checkpoint": checkpoint}))
 
 
-def kinds(state: NodeState) -> list[str]:
-    return [job["kind"] for job in state.node.args["jobs"]]
+def kinds(state: TaskState) -> list[str]:
+    return [job["kind"] for job in state.task.args["jobs"]]
 
 
 def test_the_same_command_while_a_process_is_half_done(submitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,12 +158,12 @@ def test_the_same_command_while_a_process_is_half_done(submitted: Path, capsys: 
         finish(job)
     first = next(state for state in found().values() if "pretrain-aps" in state.key)
     place = Folder(Path("repro-work/processes"))
-    place.write_outcome(Outcome(first.key, "done", digest=first.node.digest, job=first.job))
+    place.write_outcome(Outcome(first.key, "done", digest=first.task.digest, job=first.job))
     squeue(submitted, f"{first.job} COMPLETED 0 None", f"{first.job.replace('101', '102')} RUNNING 0 None")
-    before = {state.key: state.job for state in found().values() if state.node.stage != "collate"}
+    before = {state.key: state.job for state in found().values() if state.task.stage != "collate"}
     assert main(QUICK) == 0
     assert "already queued or running, left alone: " in capsys.readouterr().out
-    assert {state.key: state.job for state in found().values() if state.node.stage != "collate"} == before
+    assert {state.key: state.job for state in found().values() if state.task.stage != "collate"} == before
 
 
 def test_what_is_asked_beside_a_live_process_gets_one_of_its_own(
@@ -183,7 +183,7 @@ def test_what_is_asked_beside_a_live_process_gets_one_of_its_own(
     assert main([*run, "knn", "linear", "reid"]) == 0  # and once more: nothing is new
     assert (fake_slurm / "taken").read_text() == before
     assert main([*run, "knn"]) == 0  # less: the process that has it, and what that waits for
-    assert [kinds(state) for state in found().values() if state.node.stage == "frozen"] == [
+    assert [kinds(state) for state in found().values() if state.task.stage == "frozen"] == [
         ["features", "linear"],
         ["knn", "reid"],
     ]
@@ -198,7 +198,7 @@ def test_retry_over_two_snapshots_keeps_what_waits_for_what(
     other = Path("repro-work/code/other").absolute()
     other.mkdir()
     for state, code in ((child, str(other)), (parent, parent.entry.code)):
-        Journal(place).planned([state.node], code, Profile())
+        Journal(place).planned([state.task], code, Profile())
         Journal(place).submitted("x", {state.key: state.job})
     squeue(submitted, "101_0 FAILED 0 None", "102_0 CANCELLED 0 Dependency")
     assert main(["retry"]) == 0
@@ -211,7 +211,7 @@ def test_retry_over_two_snapshots_keeps_what_waits_for_what(
     # A snapshot that is gone is not replaced by the code of today.
     other.rmdir()
     squeue(submitted, f"{first.job} COMPLETED 0 None", f"{second.job} FAILED 0 None")
-    place.write_outcome(Outcome(first.key, "done", digest=first.node.digest, job=first.job))
+    place.write_outcome(Outcome(first.key, "done", digest=first.task.digest, job=first.job))
     leave_records(first)
     taken = (submitted / "taken").read_text()
     assert main(["retry", second.key]) == 2
@@ -361,7 +361,7 @@ def test_the_same_verbs_serve_this_machine(capsys: pytest.CaptureFixture[str]) -
     )
     os.environ["PYTHONPATH"] = f"{Path.cwd()}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     place, settings = Workspace(Path("repro-work")), Settings()
-    first, second = Node("a-x", "targets:flaky", stage="a"), Node("b-x", "targets:after", after=("a-x",), stage="b")
+    first, second = Task("a-x", "targets:flaky", stage="a"), Task("b-x", "targets:after", after=("a-x",), stage="b")
     outcomes = execute.run_here(Graph([first, second]), settings, place, None, lambda: None)
     assert execute.print_failures(outcomes) == 1
     capsys.readouterr()

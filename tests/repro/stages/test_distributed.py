@@ -26,8 +26,8 @@ from repro.stages import distributed
 from repro.store import checkpoints
 from repro.store.encoders import ENCODER
 from repro.store.workspace import Workspace
-from slurm import cluster
-from slurm.states import states
+from slurm import scheduler
+from slurm.status import of_folder
 
 ROOT = Path(__file__).parents[3]
 # One update of smooth networks: at a kink of ReLU, rounding alone moves a gradient by more than 1e-5, and after several
@@ -182,17 +182,17 @@ def test_two_processes_that_were_interrupted_go_on_bit_for_bit(tmp_path: Path, m
 
 @pytest.mark.slurm
 def test_a_run_of_two_processes_on_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if reason := cluster.available():
+    if reason := scheduler.available():
         pytest.skip(f"{reason} (tests/slurm/cluster.sh starts one)")
     monkeypatch.chdir(tmp_path)
     assert main(["run", *LINE[:4], "--processes", "2", "--executor", "slurm", *LINE[4:]]) == 0
     place, end = Workspace(Path("repro-work")).processes, time.monotonic() + 240
-    while any(state.live for state in states(place)) and time.monotonic() < end:
+    while any(state.live for state in of_folder(place)) and time.monotonic() < end:
         time.sleep(1)
-    found = states(place)
+    found = of_folder(place)
     assert {state.state for state in found} == {"done"}, [(state.key, state.reason) for state in found]
-    (pretrain,) = [state for state in found if state.node.stage == "pretrain"]
-    assert pretrain.node.resources.tasks == 2
+    (pretrain,) = [state for state in found if state.task.stage == "pretrain"]
+    assert pretrain.task.resources.ranks_per_node == 2
     two, record = encoder_and_record()
     require_equal(trained_by_one(tmp_path / "one", monkeypatch), two)
     assert record["provenance"]["slurm"]["SLURM_JOB_ID"] == pretrain.job
