@@ -114,23 +114,23 @@ def logs(options: argparse.Namespace) -> int:
     from repro.run import logs
 
     if options.follow:
-        logs.follow(_settings(options), options.process)
+        logs.follow(_settings(options), options.task)
     else:
-        print(logs.logs(_settings(options), options.process))
+        print(logs.logs(_settings(options), options.task))
     return 0
 
 
 def cancel(options: argparse.Namespace) -> int:
     from repro.run import control
 
-    print(control.cancel(_settings(options), options.process))
+    print(control.cancel(_settings(options), options.task))
     return 0
 
 
 def retry(options: argparse.Namespace) -> int:
     from repro.run import control
 
-    return control.retry(_settings(options), options.process, _views())
+    return control.retry(_settings(options), options.task, _views())
 
 
 def collect_garbage(options: argparse.Namespace) -> int:

@@ -55,7 +55,7 @@ def _request_options(
             type=int,
             default=1,
             metavar="N",
-            help="that share each pre-training, a GPU each (default: 1)",
+            help="ranks that share each pre-training, a GPU each (default: 1)",
         )
     what = "pre-train on" if trains else "classify"
     parser.add_argument("--data", metavar="NAME", help=f"pictures to {what}: a data set, or a folder (ImageFolder)")
@@ -145,18 +145,18 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="TABLE.KEY=VALUE",
         help="the changes of one trial; may be given many times",
     )
-    verb = verbs.add_parser("status", help="where the processes of this workspace stand, runs by stages")
+    verb = verbs.add_parser("status", help="where the tasks of this workspace stand, a row a run")
     verb.add_argument("--watch", action="store_true", help="again every few seconds until all have ended")
     _workspace_options(verb)
-    verb = verbs.add_parser("logs", help="the last lines of what a process printed")
-    verb.add_argument("process", metavar="JOB", help="STAGE-RUN as status prints them, or SLURM's job number")
+    verb = verbs.add_parser("logs", help="the last lines of what a task printed")
+    verb.add_argument("task", metavar="JOB", help="TASK-RUN as status prints them, or SLURM's job number")
     verb.add_argument("--follow", action="store_true", help="and what it adds, until it has ended")
     _workspace_options(verb)
-    verb = verbs.add_parser("cancel", help="end processes that are queued or running; checkpoints are kept")
-    verb.add_argument("process", nargs="*", metavar="JOB", help="STAGE-RUN, RUN or SLURM's job number (default: all)")
+    verb = verbs.add_parser("cancel", help="end tasks that are queued or running; checkpoints are kept")
+    verb.add_argument("task", nargs="*", metavar="JOB", help="TASK-RUN, RUN or SLURM's job number (default: all)")
     _workspace_options(verb)
-    verb = verbs.add_parser("retry", help="do failed processes again, and those that wait for them")
-    verb.add_argument("process", nargs="*", metavar="JOB", help="STAGE-RUN, RUN or SLURM's job number (default: all)")
+    verb = verbs.add_parser("retry", help="do failed tasks again, and those that wait for them")
+    verb.add_argument("task", nargs="*", metavar="JOB", help="TASK-RUN, RUN or SLURM's job number (default: all)")
     _workspace_options(verb)
     _executor_options(verb)
 

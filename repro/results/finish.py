@@ -15,7 +15,7 @@ from repro.store.workspace import Workspace
 
 
 def collate(workspace: str, track: str, marks: Sequence[str], keys: Sequence[str]) -> dict[str, list[str]]:
-    """Write the boards, print the table and what is not done of these processes; returns their keys by state."""
+    """Write the boards, print the table and what is not done of these tasks; returns their keys by state."""
     place = Workspace(Path(workspace))
     finish(marks, tracks.find(track), place)
     have = records.marks(place.records)
@@ -30,7 +30,7 @@ def collate(workspace: str, track: str, marks: Sequence[str], keys: Sequence[str
         if state.key in keys and state.state != "done":
             left.setdefault(state.state, []).append(state.key)
             print(f"{state.state}: {state.key}: {state.reason} (log: {state.log})")
-    print("to do them again: python -m repro retry" if left else f"all {len(keys)} processes are done")
+    print("to do them again: python -m repro retry" if left else f"all {len(keys)} tasks are done")
     return left
 
 

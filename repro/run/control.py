@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def cancel(settings: Settings, names: Sequence[str]) -> str:
-    """Cancel these processes, or all that are queued or running; returns what to print."""
+    """Cancel these tasks, or all that are queued or running; returns what to print."""
     from slurm import cluster, local
 
     place = open_workspace(settings)
@@ -36,7 +36,7 @@ def cancel(settings: Settings, names: Sequence[str]) -> str:
 
 
 def retry(settings: Settings, names: Sequence[str], views: Views) -> int:
-    """Do failed processes again (or those named), and all that wait for them, as they were submitted."""
+    """Do failed tasks again (or those named), and all that wait for them, as they were submitted."""
     from slurm import status as executors
     from slurm.graph import Graph
 
@@ -44,7 +44,7 @@ def retry(settings: Settings, names: Sequence[str], views: Views) -> int:
     found = states(place)
     failed = {state.key: state for state in chosen_of(found, names) if state.lost}
     if not failed:
-        print("nothing to retry: " + ("none of them has failed" if names else "no process has failed"))
+        print("nothing to retry: " + ("none of them has failed" if names else "no task has failed"))
         return 0
     again = executors.with_dependants(failed, found)
     live = [state for state in again if state.live and not state.task.always]

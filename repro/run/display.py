@@ -36,7 +36,7 @@ def display(graph: Graph) -> Iterator[Any]:
         TextColumn("{task.fields[info]}"),
     )
     with Progress(*columns) as bars:
-        whole = bars.add_task("all processes", total=len(graph), info="")
+        whole = bars.add_task("all tasks", total=len(graph), info="")
         tasks: dict[str, Any] = {}
 
         def on_event(event: Any) -> None:
@@ -58,7 +58,7 @@ def display(graph: Graph) -> Iterator[Any]:
 
 
 class _Lines:
-    """Plain log lines: starts, ends, and how far each process is, at most every ten seconds."""
+    """Plain log lines: starts, ends, and how far each task is, at most every ten seconds."""
 
     def __init__(self) -> None:
         self._last: dict[str, float] = {}

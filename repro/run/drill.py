@@ -1,7 +1,7 @@
 """`drill`: a short job, interrupted at random in every way there is, must leave what it leaves uninterrupted.
 
 The job is a tiny pre-training, with its k-NN, or the fine-tuning of one, in a workspace of its own for each way;
-slurm.interrupt does the damage. Its processes run on the CPU and differ from those of a run in two things that no
+slurm.interrupt does the damage. Its tasks run on the CPU and differ from those of a run in two things that no
 number depends on: they save a checkpoint after every step (a load of pictures, an update) instead of every 30 seconds,
 and pause there.
 """
@@ -66,7 +66,7 @@ _MOST = 10
 
 @dataclass(frozen=True)
 class Score:
-    """How one way went: the update that each process began at, `updates` in all, and what was not as it must be."""
+    """How one way went: the update that each task began at, `updates` in all, and what was not as it must be."""
 
     way: str
     begun: tuple[int, ...]
@@ -146,7 +146,7 @@ def _say(score: Score) -> None:
 
 
 def work(workspace: str, jobs: Sequence[Mapping[str, Any]], pause: float) -> None:
-    """What a process of the drill runs: the jobs, with a checkpoint, a report and a pause after every step."""
+    """What a task of the drill runs: the jobs, with a checkpoint, a report and a pause after every step."""
     from repro import jobs as stages
     from repro.store import checkpoints
 
@@ -245,7 +245,7 @@ class Drill:
         return place
 
     def nodes(self, place: Workspace, pause: float) -> list[Task]:
-        """All processes of the run; only the one at `self.at` is interrupted."""
+        """All tasks of the run; only the one at `self.at` is interrupted."""
         graph = graph_of(self.planned, Settings(workspace=place.root))
         target = f"{__name__}:{work.__name__}"
         wanted = dataclasses.replace(next(iter(graph)).resources, minutes=1 if pause == _PAUSE_OF_A_MINUTE else 10)

@@ -66,7 +66,7 @@ def perform(
 ) -> int:
     """Do what is missing of a plan; returns the exit status.
 
-    On this machine `meanwhile` is called whenever a process has ended, and `report` at the end; on a cluster, with
+    On this machine `meanwhile` is called whenever a task has ended, and `report` at the end; on a cluster, with
     `closing`, a last job writes the boards and the table.
     """
     require_writable(settings.workspace)
@@ -90,7 +90,7 @@ def perform(
     if on_slurm:
         graph = submit.beside_live(graph, place)
     print(
-        f"track {planned.track.name}: {len(todo)} jobs in {len(graph)} processes"
+        f"track {planned.track.name}: {len(todo)} jobs in {len(graph)} tasks"
         f" ({len(planned.jobs) - len(todo)} cached); logs in {place.processes / 'logs'}",
         flush=True,
     )
@@ -113,7 +113,7 @@ def perform(
 
 
 def print_failures(outcomes: Mapping[str, Outcome]) -> int:
-    """A line for each process that is not done; returns the exit status."""
+    """A line for each task that is not done; returns the exit status."""
     failed = [outcome for outcome in outcomes.values() if outcome.state != "done"]
     for outcome in failed:
         print(f"{outcome.state}: {outcome.key}: {outcome.reason}" + (f" (log: {outcome.log})" if outcome.log else ""))
@@ -130,7 +130,7 @@ def _fetch(planned: Plan, settings: Settings) -> None:
 
 
 def _collate(graph: Graph, planned: Plan, settings: Settings) -> Task:
-    """The process that ends a submission: it runs when all others have ended, however they ended."""
+    """The task that ends a submission: it runs when all others have ended, however they ended."""
     marks = [job.fingerprint for job in planned.jobs]
     return Task(
         key=f"collate-{planned.track.name}-{digest(marks)[:8]}",
@@ -151,7 +151,7 @@ def _collate(graph: Graph, planned: Plan, settings: Settings) -> Task:
 def run_here(
     graph: Graph, settings: Settings, place: Workspace, code: Code, meanwhile: Callable[[], None]
 ) -> dict[str, Outcome]:
-    """Run a graph on this machine, with bars or lines that say how it goes; `meanwhile` is called as processes end."""
+    """Run a graph on this machine, with bars or lines that say how it goes; `meanwhile` is called as tasks end."""
     from slurm import local
 
     with display(graph) as show_event:

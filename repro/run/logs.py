@@ -16,13 +16,13 @@ _LINES = 30
 
 
 def logs(settings: Settings, name: str) -> str:
-    """The last lines of what a process printed."""
+    """The last lines of what a task printed."""
     state = one_of(open_workspace(settings), name)
     return "\n".join([f"{state.key}: {cell(state)}", *(_last_lines(state.log) or ["it has printed nothing yet"])])
 
 
 def follow(settings: Settings, name: str) -> None:
-    """Print the last lines of a process and what it adds, until it has ended."""
+    """Print the last lines of a task and what it adds, until it has ended."""
     place = open_workspace(settings)
     state = one_of(place, name)
     log, looked = state.log, time.monotonic()

@@ -28,7 +28,7 @@ _SILENT = 300.0  # seconds without a report after which a table says so
 
 
 def states(place: Workspace) -> list[TaskState]:
-    """Every process ever submitted from a workspace, as the executors and the records have it."""
+    """Every task ever submitted from a workspace, as the executors and the records have it."""
     from slurm import status as executors
 
     try:
@@ -55,12 +55,12 @@ def _judged(state: TaskState, marks: Collection[str]) -> TaskState:
 
 
 def run_of(state: TaskState) -> str:
-    """The run that a process belongs to: its key without the stage."""
+    """The run that a task belongs to: its key without the stage."""
     return state.key.removeprefix(f"{state.task.stage}-")
 
 
 def cell(state: TaskState) -> str:
-    """How a process stands, in a few words."""
+    """How a task stands, in a few words."""
     text = WORDS.get(state.state, state.state)
     if state.state == "running":
         text += _far(state)
@@ -100,7 +100,7 @@ def chosen_of(found: Sequence[TaskState], names: Sequence[str]) -> list[TaskStat
         if not these:
             near = difflib.get_close_matches(name, [state.key for state in found], n=1)
             hint = f"did you mean '{near[0]}'?" if near else "python -m repro status shows them"
-            raise UserError(f"no process '{name}' in this workspace; {hint}")
+            raise UserError(f"no task '{name}' in this workspace; {hint}")
         taken |= {state.key: state for state in these}
     return list(taken.values())
 
@@ -108,10 +108,10 @@ def chosen_of(found: Sequence[TaskState], names: Sequence[str]) -> list[TaskStat
 def one_of(place: Workspace, name: str) -> TaskState:
     these = chosen_of(states(place), [name])
     if len(these) > 1:
-        raise UserError(f"'{name}' is {len(these)} processes; name one: {', '.join(state.key for state in these)}")
+        raise UserError(f"'{name}' is {len(these)} tasks; name one: {', '.join(state.key for state in these)}")
     return these[0]
 
 
 def listed(keys: Collection[str]) -> str:
     shown = ", ".join(list(keys)[:5]) + (", ..." if len(keys) > 5 else "")
-    return f"{len(keys)} process{'es' if len(keys) != 1 else ''} ({shown})"
+    return f"{len(keys)} task{'s' if len(keys) != 1 else ''} ({shown})"

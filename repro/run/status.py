@@ -45,7 +45,7 @@ def _status(settings: Settings) -> tuple[str, bool]:
     place = open_workspace(settings)
     found = states(place)
     count = len(records.marks(place.records))
-    lines = [table(found), ""] if found else ["no process was started yet", ""]
+    lines = [table(found), ""] if found else ["no task was started yet", ""]
     lines.append(f"{count} records in {place.records}")
     return "\n".join(lines), any(state.live for state in found)
 
@@ -71,8 +71,8 @@ def table(found: Sequence[TaskState]) -> str:
         if not state.live and state.reason:
             told.setdefault((WORDS.get(state.state, state.state), state.reason), []).append(state)
     for (word, reason), members in told.items():
-        names = members[0].key if len(members) == 1 else f"{len(members)} processes ({members[0].key}, ...)"
+        names = members[0].key if len(members) == 1 else f"{len(members)} tasks ({members[0].key}, ...)"
         lines.append(f"{word}: {names}: {reason}")
     if any(state.lost for state in found):
-        lines.append("the whole log: python -m repro logs STAGE-RUN; to do them again: python -m repro retry")
+        lines.append("the whole log: python -m repro logs TASK-RUN; to do them again: python -m repro retry")
     return "\n".join(lines)

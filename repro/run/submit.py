@@ -39,8 +39,8 @@ def unanswered(settings: Settings, reason: str | None) -> bool:
 
 
 def beside_live(graph: Graph, place: Workspace) -> Graph:
-    """The graph beside what is queued or running on SLURM: a job that a live process has is left to that process, as it
-    was submitted, whatever has been done of it since. The others of a process whose name is taken get one of their own,
+    """The graph beside what is queued or running on SLURM: a job that a live task has is left to that task, as it
+    was submitted, whatever has been done of it since. The others of a task whose name is taken get one of their own,
     which waits for the live ones whose output it needs. UserError where SLURM does not answer.
     """
     from slurm import status
@@ -53,7 +53,7 @@ def beside_live(graph: Graph, place: Workspace) -> Graph:
         raise UserError(str(error)) from None
     owners = {job["fingerprint"]: node for node in reversed(found) for job in node.args["jobs"]}
     live, made = {node.key: node for node in found}, dict[str, Task]()
-    instead: dict[str, list[str]] = {}  # what stands for a process of the graph
+    instead: dict[str, list[str]] = {}  # what stands for a task of the graph
     for node in graph:
         jobs = node.args["jobs"]
         theirs = {job["fingerprint"]: owners[job["fingerprint"]] for job in jobs if job["fingerprint"] in owners}
@@ -81,7 +81,7 @@ def submit(
 
     def wait(queued: int, total: int) -> None:
         print(
-            f"SLURM takes no more jobs for now: {queued} of {total} processes are queued, the others follow as soon as"
+            f"SLURM takes no more jobs for now: {queued} of {total} tasks are queued, the others follow as soon as"
             " there is room. Ctrl-C leaves those that are queued; the same command goes on then.",
             flush=True,
         )
@@ -97,7 +97,7 @@ def submit(
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from None
     numbers = sorted({job.partition("_")[0] for job in submission.jobs.values()})
-    print(f"submitted {len(submission.jobs)} processes to SLURM in {submission.calls} calls: jobs {', '.join(numbers)}")
+    print(f"submitted {len(submission.jobs)} tasks to SLURM in {submission.calls} calls: jobs {', '.join(numbers)}")
     if submission.kept:
         print(f"already queued or running, left alone: {', '.join(submission.kept)}")
     if submission.settled:

@@ -186,7 +186,7 @@ def test_the_same_graph_on_slurm(capsys: pytest.CaptureFixture[str]) -> None:
     started = time.monotonic()
     assert main(line) == 0
     out = capsys.readouterr().out
-    assert re.search(r"submitted 3 processes to SLURM in 3 calls", out) and time.monotonic() - started < 30
+    assert re.search(r"submitted 3 tasks to SLURM in 3 calls", out) and time.monotonic() - started < 30
     deadline = time.monotonic() + 180
     while "linear random 0" not in records() and time.monotonic() < deadline:
         time.sleep(1)
@@ -201,7 +201,7 @@ def test_the_same_graph_on_slurm(capsys: pytest.CaptureFixture[str]) -> None:
     assert collate is not None
     assert main(["logs", collate[1]]) == 0
     told = capsys.readouterr().out
-    assert "knn" in told and "4 of 4 jobs have their records" in told and "all 2 processes are done" in told
+    assert "knn" in told and "4 of 4 jobs have their records" in told and "all 2 tasks are done" in told
     assert Path("repro-work/boards/knn.md").is_file()
     assert main(line) == 0
     assert "everything was cached" in capsys.readouterr().out

@@ -46,7 +46,7 @@ def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def submitted(fake_slurm: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     """Two runs of pre-training and frozen evaluations with a fake SLURM: 101_0, 101_1, 102_0, 102_1, and 103."""
     assert main(QUICK) == 0
-    assert "submitted 5 processes to SLURM in 3 calls" in capsys.readouterr().out
+    assert "submitted 5 tasks to SLURM in 3 calls" in capsys.readouterr().out
     (fake_slurm / "squeue.default").write_text("PENDING 0 Dependency")
     return fake_slurm
 
@@ -116,9 +116,7 @@ def test_retry_does_the_failed_ones_and_what_waits_for_them(
     code = states["101_1"].entry.code
     assert main(["retry"]) == 0
     out = capsys.readouterr().out
-    assert re.search(
-        r"again: 3 processes \(pretrain-\S+, frozen-\S+, collate-\S+\), with the code that was submit", out
-    )
+    assert re.search(r"again: 3 tasks \(pretrain-\S+, frozen-\S+, collate-\S+\), with the code that was submit", out)
     states = found()
     assert {"101_0", "102_0"} < set(states)  # left alone
     new = {number: state for number, state in states.items() if number.startswith("10") and int(number[:3]) > 103}
@@ -202,7 +200,7 @@ def test_retry_over_two_snapshots_keeps_what_waits_for_what(
         Journal(place).submitted("x", {state.key: state.job})
     squeue(submitted, "101_0 FAILED 0 None", "102_0 CANCELLED 0 Dependency")
     assert main(["retry"]) == 0
-    assert "again: 3 processes (" in capsys.readouterr().out
+    assert "again: 3 tasks (" in capsys.readouterr().out
     new = {state.key: state for state in found().values()}
     first, second = new[parent.key], new[child.key]
     assert (first.entry.code, second.entry.code) == (parent.entry.code, str(other))
@@ -261,11 +259,11 @@ def test_names_of_processes(submitted: Path, capsys: pytest.CaptureFixture[str])
         out = capsys.readouterr().out.splitlines()
         assert out[0].startswith(f"{key}: pending") and out[1:] == [f"line {i}" for i in range(20, 50)]
     assert main(["logs", run_of(states["101_0"])]) == 2  # two processes
-    assert "is 2 processes; name one: " in capsys.readouterr().err
+    assert "is 2 tasks; name one: " in capsys.readouterr().err
     assert main(["logs", key.replace("pretrain", "pretrian")]) == 2
     assert f"did you mean '{key}'?" in capsys.readouterr().err
     assert main(["cancel", run_of(states["101_0"])]) == 0
-    assert "cancelled 2 processes" in capsys.readouterr().out
+    assert "cancelled 2 tasks" in capsys.readouterr().out
     assert "scancel --quiet 101_0 102_0\n" in (submitted / "calls").read_text()
     # SLURM takes a while to end them; nobody shall take them for alive meanwhile.
     squeue(submitted, "101_0 COMPLETING 0 None")
@@ -276,7 +274,7 @@ def test_names_of_processes(submitted: Path, capsys: pytest.CaptureFixture[str])
     assert main(["cancel"]) == 0
     assert "nothing is queued or running" in capsys.readouterr().out
     assert main(["retry"]) == 0
-    assert "submitted 5 processes to SLURM in 3 calls" in capsys.readouterr().out
+    assert "submitted 5 tasks to SLURM in 3 calls" in capsys.readouterr().out
 
 
 def test_watch_ends_when_all_have_ended(submitted: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
