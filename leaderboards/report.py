@@ -15,12 +15,11 @@ from typing import Any
 
 from leaderboards import plots
 from leaderboards.arms import TRUST, Arm, Protocols, Record, arms, called, entry, named, number
+from leaderboards.assessments import CLAIMS_INTRO, Assessment, outcome, tally
 from leaderboards.boards import (
-    CLAIMS_INTRO,
     EMPTY,
     INDEX_INTRO,
     TITLES,
-    Asserted,
     Board,
     Content,
     Link,
@@ -32,12 +31,10 @@ from leaderboards.boards import (
     duration,
     left_aligned,
     markdown,
-    outcome,
     overview,
     paid,
     scope,
     spread,
-    tally,
 )
 from leaderboards.claims import Claim, arm_name
 from leaderboards.curves import ABOUT, watched
@@ -136,7 +133,7 @@ def page(
                 ],
             )
         ),
-        asserted=content.asserted,
+        assessments=content.assessments,
         efficiency=[
             (group.title, svgs)
             for group in groups
@@ -317,7 +314,7 @@ _QUANTITIES: tuple[tuple[str, bool, Any], ...] = (
 # -------------------------------------------------------------------------------------------------------------- methods
 
 
-def _outcome(item: Asserted) -> str:
+def _outcome(item: Assessment) -> str:
     """The outcomes of a claim in a word or two, for a list."""
     return "; ".join(outcome(verdict) for verdict in item.verdicts)
 
@@ -329,7 +326,7 @@ def _method(
     pictures: Mapping[str, Pictures],
 ) -> dict[str, Any]:
     """What the section of one method shows."""
-    claimed_of = [item for item in content.asserted if item.claim.method == name]
+    claimed_of = [item for item in content.assessments if item.claim.method == name]
     mine = sorted((r for r in records if r["method"] == name), key=lambda r: (r["track"], r["seed"], r["fingerprint"]))
     shown = []  # the first seed of an arm that has pictures stands for it
     for kind in sorted({str(record["kind"]) for record in mine}):

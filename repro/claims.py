@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from leaderboards import boards, gap, verdicts
+from leaderboards import assessments, boards, gap, verdicts
 from leaderboards import claims as asserted
 from leaderboards.arms import Arm, kind_of, network_name
 from leaderboards.claims import NO_TRACK, VERIFIED, Claim
@@ -32,7 +32,7 @@ def listing(settings: Settings, wanted: Mapping[str, str], outcome: str | None =
     except ValueError as error:
         raise UserError(str(error)) from None
     found, faults = trace.everything(settings)
-    items = boards.asserted(every, found)
+    items = assessments.assess(every, found)
     if outcome is not None:
         reached = {verdict.outcome for item in items for verdict in item.verdicts}
         if outcome not in reached:
@@ -44,7 +44,7 @@ def listing(settings: Settings, wanted: Mapping[str, str], outcome: str | None =
         and (outcome is None or any(v.outcome == outcome for v in item.verdicts if _at(v, wanted.get("track"))))
     ]
     lines = [f"passed over: {fault}" for fault in faults]
-    lines += [boards.claims_table(shown)] if shown else []
+    lines += [assessments.claims_table(shown)] if shown else []
     lines += ["", f"{len(shown)} of {len(every)} claims; python -m repro claims ID explains one"]
     if any(record["track"] == "embedded" for record in found):
         lines.append("embedded: no verdicts at this track, whatever its records say")
@@ -70,7 +70,7 @@ def explain(settings: Settings, name: str) -> str:
     """One claim: what it says and where, our test of it, the verdicts so far, and what would complete them."""
     claim = _find(name)
     found, faults = trace.everything(settings)
-    (item,) = (item for item in boards.asserted(asserted.load(), found) if item.claim.id == name)
+    (item,) = (item for item in assessments.assess(asserted.load(), found) if item.claim.id == name)
     spread = f"{claim.spread:g} over {claim.spread_n} runs" if claim.spread is not None else "none stated"
     conditions = [
         ["paper", claim.citation],

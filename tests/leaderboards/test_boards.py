@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from leaderboards import boards, claims, published, report
+from leaderboards import assessments, boards, claims, published, report
 from leaderboards.arms import MAIN_METRICS, arms, network_name
 from leaderboards.summary import suite_table
 
@@ -97,12 +97,12 @@ def test_verdicts_lead_their_claim(make: Make) -> None:
         "holds at mini, equal compute (n = 3)",
         "not run at cifar",
     ]
-    found = next(a for a in boards.asserted(claims.load(), records) if a.claim.id == "aps-cifar100-finetune-gain")
+    found = next(a for a in assessments.assess(claims.load(), records) if a.claim.id == "aps-cifar100-finetune-gain")
     bases = "holds at mini (n = 3); holds at mini, equal compute (n = 3); not run at cifar"
     assert report._outcome(found) == bases
     assert "test: margin 1 in its own setting; of its direction 1.2 at mini, 1 at cifar; n = 3" in text
     assert "**not run at cifar: no record of aps.**" in line  # the paper's own setting is still open
-    table = boards.claims_table(boards.asserted(claims.load(), records))
+    table = assessments.claims_table(assessments.assess(claims.load(), records))
     (row,) = [line for line in table.splitlines() if line.startswith("aps-cifar100-finetune-gain ")]
     assert "holds at mini (n = 3); holds at mini, equal" in row and "+2.5 points over moco_v3" in row
 
@@ -407,7 +407,7 @@ def test_the_answers_of_pretext_tasks_have_a_board(make: Make) -> None:
 
 def test_reported_numbers_have_value_and_source() -> None:
     rows = {row.id: row for row in claims.references()}
-    found = [item for item in boards.asserted(claims.load(), []) if item.claim.references]
+    found = [item for item in assessments.assess(claims.load(), []) if item.claim.references]
     assert found
     for item in found:
         for mark in item.claim.references:
