@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from leaderboards.arms import Record
+from leaderboards.arms import Arms
 from leaderboards.claims import NO_TRACK, TRACKS, VERIFIED, Claim, references, tracks_of
 from leaderboards.verdicts import COMPUTE, HEADLINE, Verdict, both
 
@@ -42,9 +42,9 @@ class Assessment:
         return ["; ".join([first, *(part for part in rest if part.startswith(kept))]) for first, *rest in parts]
 
 
-def _verdicts(claims: Sequence[Claim], records: Sequence[Record], track: str) -> dict[str, list[Verdict]]:
+def _verdicts(claims: Sequence[Claim], known: Arms, track: str) -> dict[str, list[Verdict]]:
     """Verdicts by claim at one track, for the claims that the track can test."""
-    return both([claim for claim in claims if track in tracks_of(claim)], records, track)
+    return both([claim for claim in claims if track in tracks_of(claim)], known, track)
 
 
 def _said(claim: Claim, verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> list[Verdict]:
@@ -61,12 +61,12 @@ def _said(claim: Claim, verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]])
     return said
 
 
-def assess(claims: Sequence[Claim], records: Sequence[Record]) -> list[Assessment]:
+def assess(claims: Sequence[Claim], known: Arms) -> list[Assessment]:
     """Each claim with its verdicts, in their order.
 
     claims: all of them, as Holm's correction runs over families; choose afterwards.
     """
-    verdicts = {track: _verdicts(claims, records, track) for track in TRACKS}
+    verdicts = {track: _verdicts(claims, known, track) for track in TRACKS}
     return [_assessment(claim, verdicts) for claim in claims]
 
 

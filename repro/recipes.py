@@ -218,6 +218,12 @@ def _shared() -> Mapping[str, Any]:
     return tomllib.loads(files("methods").joinpath("defaults.toml").read_text(encoding="utf-8"))
 
 
+def neutral() -> Mapping[str, Mapping[str, Any]]:
+    """Recipe table -> key -> the value at which a key that came later changes nothing."""
+    found: Mapping[str, Mapping[str, Any]] = _shared()["neutral"]
+    return found
+
+
 def _layers(info: MethodInfo, variant: str, track: str) -> list[tuple[str, Mapping[str, Any]]]:
     """What the recipe file states for this variant and track, the weakest first."""
     change = info.variants[variant] if variant else {}
