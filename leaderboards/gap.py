@@ -82,7 +82,7 @@ def legs(claim: Claim, known: Arms, own: str) -> list[Leg]:
             so: `glnet`, or `truncated_triplet_median` for a variant.
         own: as for `expected`.
     """
-    every = known.judged(claim.evaluation)
+    every = known.of(known.suite.kind_of(claim.evaluation))
     found = []
     for key in expected(claim, own):
         protocol = own if key == "c" or not claim.protocol else claim.protocol

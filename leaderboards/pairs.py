@@ -156,8 +156,8 @@ def claimed(claims: Sequence[Claim], known: Arms) -> dict[str, list[Difference]]
     found: dict[str, list[Difference]] = {}
     for track in TRACKS:
         here = {
-            name: [arm for arm in known.judged(name) if arm.trust == OURS and arm.setting.track == track]
-            for name in known.suite.evaluations
+            name: [arm for arm in known.of(shown_as.kind) if arm.trust == OURS and arm.setting.track == track]
+            for name, shown_as in known.suite.evaluations.items()
         }
         for ours, theirs in named(claims):
             for evaluation, shown_as in known.suite.evaluations.items():

@@ -29,6 +29,18 @@ class Setting:
     changed: str = field(default="", compare=False, repr=False)  # against the protocol of that name; the hash decides
 
     @property
+    def place(self) -> str:
+        """What all numbers of a table share, beside the track: `CIFAR-10 (JPEG copy), protocol mini (08c879d4)`."""
+        changed = f"; changed: {self.changed}" if self.changed else ""
+        protocol = f", protocol {self.protocol} ({self.protocol_hash[:8]}{changed})"
+        return (self.source if self.source != "-" else self.data) + (protocol if self.protocol != "-" else "")
+
+    @property
+    def words(self) -> str:
+        """Track and place: `mini: CIFAR-10 (JPEG copy), protocol mini (08c879d4)`."""
+        return f"{self.track}: {self.place}"
+
+    @property
     def scope(self) -> tuple[int, str, str, str, str, str, str]:
         """The part that a whole table shares: track (smallest first), data and protocol."""
         order = TRACKS.index(self.track) if self.track in TRACKS else len(TRACKS)
