@@ -96,7 +96,10 @@ def memory(megabytes: Iterable[float], of: str = "") -> Cell:
     largest = max(megabytes, default=None)
     if largest is None:
         return NOTHING
-    return _figure(largest / 1024, 1, f" GB{of}", 1024) if largest >= 1024 else _figure(largest, 0, f" MB{of}")
+    gigabytes = f"{largest / 1024:.1f}"
+    if largest >= 1024:
+        return Cell(f"{gigabytes} GB{of}", float(gigabytes) * 1024)
+    return Cell(f"{largest:.0f} MB{of}", round(largest))
 
 
 def peak(costs: Callable[[str], Mapping[int, float]]) -> Cell:
