@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from leaderboards.claims import arm_name
@@ -28,7 +29,7 @@ _SECONDS_TO_TELL = 5  # of a training: the start of a shorter one would tell
 
 @dataclass(frozen=True, eq=False)
 class Arm:
-    """Records that differ in nothing but their seed. Two arms are the same where they are one object of one `Arms`."""
+    """Records that differ in nothing but their seed. Two arms are the same where their records are."""
 
     method: str
     variant: str
@@ -41,6 +42,17 @@ class Arm:
     flag: str  # what a reader must know, or ""
     imported: bool = False  # trained elsewhere: the weights of a file
     trust: str = OURS  # see TRUST; records of different trust are never averaged
+
+    @cached_property
+    def fingerprints(self) -> tuple[str, ...]:
+        """Of its records, by seed."""
+        return tuple(str(record["fingerprint"]) for _, record in sorted(self.records.items()))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Arm) and self.fingerprints == other.fingerprints
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprints)
 
     @property
     def name(self) -> str:

@@ -159,13 +159,14 @@ def finish(marks: Collection[str], track: Track, place: Workspace) -> None:
     from leaderboards import claims
     from leaderboards.summary import suite_table
     from repro.publish import write_boards
+    from repro.suite import suite
 
     write_boards(place)
     wanted = set(marks)
     mine = [record for record in records.read_all(place.records)[0] if record["fingerprint"] in wanted]
     if mine:
         print()
-        print(suite_table(mine, claims.load()))
+        print(suite_table(mine, claims.load(), suite()))
         print(f"\ncomparable with the papers: {track.comparable}")
     print(f"boards:  {place.boards / 'index.md'}, to look at in a browser: {place.boards / 'report.html'}")
     print(f"records: {place.records}")

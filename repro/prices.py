@@ -25,7 +25,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from eval import protocols
-from leaderboards.arms import last_attempt_only
+from leaderboards.reading import last_attempt_only
 from repro import fingerprint, records, snapshot
 from repro.data import catalogue
 from repro.data.entries import entry_of
