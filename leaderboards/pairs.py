@@ -151,21 +151,18 @@ def difference(evaluation: str, metric: str, pair: tuple[Arm, Arm], every: Itera
 def claimed(claims: Sequence[Claim], known: Arms) -> dict[str, list[Difference]]:
     """By track, every method against the baselines that its claims name, in every evaluation that both have.
 
-    Only records of our own count, and only arms that no newer recipe has superseded; the spread is pooled over those as
-    well, as verdicts pool it. A pair may be unlike: `apart`.
+    Only records of our own count; those of an older recipe too, as for verdicts: they may be what makes a pair fair. A
+    pair may be unlike: `apart`.
     """
     found: dict[str, list[Difference]] = {}
     for track in TRACKS:
-        every, current = (
-            {
-                name: [arm for arm in of(evaluation.kind) if arm.trust == OURS and arm.setting.track == track]
-                for name, evaluation in known.suite.evaluations.items()
-            }
-            for of in (known.of, known.current)
-        )
+        every = {
+            name: [arm for arm in known.of(evaluation.kind) if arm.trust == OURS and arm.setting.track == track]
+            for name, evaluation in known.suite.evaluations.items()
+        }
         for ours, theirs in named(claims):
             for name, evaluation in known.suite.evaluations.items():
-                left, right = ([arm for arm in current[name] if arm.name == side] for side in (ours, theirs))
+                left, right = ([arm for arm in every[name] if arm.name == side] for side in (ours, theirs))
                 pair = fairest(left, right, methodcaller("values", evaluation.metrics[0]))
                 shown = [difference(name, metric, pair, every[name]) for metric in evaluation.metrics] if pair else []
                 found.setdefault(track, []).extend(item for item in shown if item)

@@ -8,9 +8,6 @@ from typing import Any
 
 import pytest
 
-from leaderboards.suite import Suite
-from repro.suite import suite as of_this_program
-
 Record = dict[str, Any]
 Make = Callable[..., list[Record]]
 
@@ -92,9 +89,3 @@ def _make(
 def make() -> Make:
     """make(method, kind, metrics, seed=..., ...) -> [pre-training, evaluation]."""
     return _make
-
-
-@pytest.fixture
-def suite() -> Suite:
-    """The suite of this program, which its published boards are made with."""
-    return of_this_program()
