@@ -12,12 +12,13 @@ cannot be told apart. Only legs at the claim's own setting are subtracted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from leaderboards.arms import OURS, Arm, Record, arms, kind_of
+from leaderboards.arms import Arm, Arms
 from leaderboards.claims import Claim
+from leaderboards.reading import OURS
 from leaderboards.verdicts import differences, protocol_differences
 
 CLAIMED = "claimed"
@@ -73,15 +74,15 @@ def expected(claim: Claim, own: str) -> dict[str, tuple[str, ...]]:
     return found if own == claim.protocol else {**found, "c": ("protocol",)}
 
 
-def legs(claim: Claim, records: Iterable[Record], own: str) -> list[Leg]:
+def legs(claim: Claim, known: Arms, own: str) -> list[Leg]:
     """Everything that is there of every leg, in the order of LEGS; those that may be subtracted and the fullest first.
 
     Args:
-        records: plain dicts of all kinds and tracks. A record of the authors' weights belongs to the claim's method
-            when it is called so: `glnet`, or `truncated_triplet_median` for a variant.
+        known: of all kinds and tracks. An arm of the authors' weights belongs to the claim's method when it is called
+            so: `glnet`, or `truncated_triplet_median` for a variant.
         own: as for `expected`.
     """
-    every = arms(records, kind_of(claim.evaluation))
+    every = known.of(known.suite.kind_of(claim.evaluation))
     found = []
     for key in expected(claim, own):
         protocol = own if key == "c" or not claim.protocol else claim.protocol
@@ -112,7 +113,7 @@ def _leg(claim: Claim, key: str, protocol: str, found: tuple[Arm, ...]) -> Leg:
     # of a file of weights nobody knows how it was trained; the claim says how its own was
     but = ["protocol", *(("epochs", "batch", "recipe", "data of pre-training") if key == "a" else ())]
     apart = dict.fromkeys(line for arm in found for line in differences(claim, arm, but))
-    kind = kind_of(claim.evaluation)
+    kind = found[0].kind
     changes = {} if key == "c" else claim.changes.get(kind, {})
     apart |= dict.fromkeys(protocol_differences(found[0], kind, protocol, changes, "this leg's"))
     return Leg(key, found, by_seed, tuple(apart))

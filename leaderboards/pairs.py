@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from operator import methodcaller
 from typing import Any
 
-from leaderboards.arms import MAIN_METRICS, OURS, Arm, Record, arms, kind_of, unlike
+from leaderboards.arms import Arm, Arms
 from leaderboards.claims import TRACKS, Claim
+from leaderboards.reading import OURS
+from leaderboards.recipes import unlike
 from leaderboards.statistics import Mean, paired
 
 SAME_LOAD = 0.1  # CPU shares of trainings whose times may be compared differ by no more
@@ -146,23 +148,22 @@ def difference(evaluation: str, metric: str, pair: tuple[Arm, Arm], every: Itera
     return Difference(evaluation, metric, a, b, paired(left, right, peers) if len(seeds) > 1 else None)
 
 
-def claimed(claims: Sequence[Claim], records: Sequence[Record]) -> dict[str, list[Difference]]:
+def claimed(claims: Sequence[Claim], known: Arms) -> dict[str, list[Difference]]:
     """By track, every method against the baselines that its claims name, in every evaluation that both have.
 
-    Only records of our own count. A pair may be unlike: `apart`.
+    Only records of our own count; those of an older recipe too, as for verdicts: they may be what makes a pair fair. A
+    pair may be unlike: `apart`.
     """
     found: dict[str, list[Difference]] = {}
     for track in TRACKS:
-        here = [record for record in records if record["track"] == track]
-        known = {
-            evaluation: [arm for arm in arms(here, kind_of(evaluation)) if arm.trust == OURS]
-            for evaluation in MAIN_METRICS
+        every = {
+            name: [arm for arm in known.of(evaluation.kind) if arm.trust == OURS and arm.setting.track == track]
+            for name, evaluation in known.suite.evaluations.items()
         }
         for ours, theirs in named(claims):
-            for evaluation, metrics in MAIN_METRICS.items():
-                every = known[evaluation]
-                left, right = ([arm for arm in every if arm.name == name] for name in (ours, theirs))
-                pair = fairest(left, right, methodcaller("values", metrics[0]))
-                shown = [difference(evaluation, metric, pair, every) for metric in metrics] if pair else []
+            for name, evaluation in known.suite.evaluations.items():
+                left, right = ([arm for arm in every[name] if arm.name == side] for side in (ours, theirs))
+                pair = fairest(left, right, methodcaller("values", evaluation.metrics[0]))
+                shown = [difference(name, metric, pair, every[name]) for metric in evaluation.metrics] if pair else []
                 found.setdefault(track, []).extend(item for item in shown if item)
     return {track: items for track, items in found.items() if items}

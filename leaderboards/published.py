@@ -9,11 +9,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from leaderboards import claims, report, verdicts
+from leaderboards import claims, report
+from leaderboards.suite import Suite
 
 FOLDER = Path(__file__).parent
-PROTOCOLS = verdicts.PROTOCOLS
-"""File beside the boards: the named protocols as they stand, so that a table can say what its own differs in."""
 _AGAIN = "write the boards anew with python -m repro report --published"
 LARGEST = 2_000_000
 """Bytes: a larger report is published without its pictures, one that still is larger not at all."""
@@ -28,9 +27,9 @@ def load_published(folder: Path = FOLDER) -> list[dict[str, Any]]:
     return [record for _, record in _read(folder)]
 
 
-def rebuild(folder: Path = FOLDER) -> list[Path]:
+def rebuild(suite: Suite, folder: Path = FOLDER) -> list[Path]:
     """Write the boards of `folder/records` to `folder`; returns the boards that changed."""
-    built = _built(folder)
+    built = _built(suite, folder)
     changed = [folder / name for name in built if _text(folder / name) != built[name]]
     for path in changed:
         path.write_text(built[path.name], encoding="utf-8")
@@ -40,9 +39,9 @@ def rebuild(folder: Path = FOLDER) -> list[Path]:
     return sorted([*changed, *strangers])
 
 
-def drift(folder: Path = FOLDER) -> list[str]:
+def drift(suite: Suite, folder: Path = FOLDER) -> list[str]:
     """One line for every board that is not what the records give; empty when all are."""
-    built = _built(folder)
+    built = _built(suite, folder)
     faults = []
     for name, text in built.items():
         if _text(folder / name) is None:
@@ -62,7 +61,7 @@ def _strangers(folder: Path, built: dict[str, str]) -> list[Path]:
     return views + [p for p in sorted(folder.glob("records/*.webp")) if p.name not in known]
 
 
-def _built(folder: Path) -> dict[str, str]:
+def _built(suite: Suite, folder: Path) -> dict[str, str]:
     found = _read(folder)
     names = {record["fingerprint"]: name for name, record in found}
     pictures = {record["fingerprint"]: shown for name, record in found if (shown := _pictures(folder, name))}
@@ -71,8 +70,8 @@ def _built(folder: Path) -> dict[str, str]:
             [record for _, record in found],
             claims.load(),
             lambda record: f"records/{names[record['fingerprint']]}",
+            suite,
             pictures=kept,
-            protocols=json.loads(_text(folder / PROTOCOLS) or "{}"),
         )
         if len(built[report.FILE].encode()) <= LARGEST:
             return built

@@ -30,9 +30,13 @@ from functools import cache
 from importlib.resources import files
 
 from leaderboards import statistics
-from leaderboards.arms import OURS, Arm, Protocols, Record, Setting, arms, entry, kind_of, unlike
+from leaderboards.arms import Arm, Arms
 from leaderboards.claims import NO_TRACK, Claim, arm_name, tracks_of
+from leaderboards.reading import OURS, Record, entry
+from leaderboards.recipes import unlike
+from leaderboards.setting import Setting
 from leaderboards.statistics import ALPHA, Mean, holm
+from leaderboards.suite import Protocols, Suite
 
 PROTOCOLS = "protocols.json"
 """File of this package: the named protocols as they stand."""
@@ -115,12 +119,9 @@ class _NoTest(Exception):
         self.outcome = outcome
 
 
-def verdict(claim: Claim, records: Iterable[Record], track: str, basis: str = EPOCHS) -> Verdict:
-    """The verdict on one claim at one track, tested alone.
-
-    records: plain dicts of all kinds and tracks; pre-trainings among them tell network, epochs and operations.
-    """
-    return judge([claim], records, track, basis)[0]
+def verdict(claim: Claim, known: Arms, track: str, basis: str = EPOCHS) -> Verdict:
+    """The verdict on one claim at one track, tested alone."""
+    return judge([claim], known, track, basis)[0]
 
 
 def two_bases(claim: Claim) -> bool:
@@ -128,17 +129,20 @@ def two_bases(claim: Claim) -> bool:
     return bool(claim.baseline) and claim.evaluation != "cost"
 
 
-def judge(claims: Sequence[Claim], records: Iterable[Record], track: str, basis: str = EPOCHS) -> list[Verdict]:
+def judge(claims: Sequence[Claim], known: Arms, track: str, basis: str = EPOCHS) -> list[Verdict]:
     """Verdicts on all claims at one track, in their order; Holm's correction runs over each family.
 
     A claim of the family that this track could test but has not yet counts in the correction all the same, so that it
     makes no difference in which order the runs were done. `basis` makes a difference where `two_bases` says so.
     """
-    records = [record for record in records if record["track"] == track]
+    kinds = [_kind(claim, known.suite) for claim in claims]
     every = {
-        kind: [arm for arm in arms(records, kind) if arm.trust == OURS] for kind in {_kind(claim) for claim in claims}
+        kind: [arm for arm in known.of(kind) if arm.trust == OURS and arm.setting.track == track] for kind in {*kinds}
     }
-    found = [_sample(claim, every[_kind(claim)], track, basis if two_bases(claim) else "") for claim in claims]
+    found = [
+        _sample(claim, every[kind], track, basis if two_bases(claim) else "")
+        for claim, kind in zip(claims, kinds, strict=True)
+    ]
     families: dict[str, list[str]] = defaultdict(list)
     for claim in claims:
         if track in tracks_of(claim):
@@ -162,16 +166,15 @@ def judge(claims: Sequence[Claim], records: Iterable[Record], track: str, basis:
     return decided
 
 
-def both(claims: Sequence[Claim], records: Iterable[Record], track: str) -> dict[str, list[Verdict]]:
+def both(claims: Sequence[Claim], known: Arms, track: str) -> dict[str, list[Verdict]]:
     """By claim, the verdict at equal epochs and, where it can differ and there is one, that at equal compute.
 
     Where these are of the direction alone, though at the claim's own track, its own setting follows: it was not run. A
     claim that holds at equal epochs and not at equal compute says so in its first sentence.
     """
-    records = list(records)
-    found = {item.claim: [item] for item in judge(claims, records, track)}
+    found = {item.claim: [item] for item in judge(claims, known, track)}
     comparing = [claim for claim in claims if two_bases(claim)]
-    for compute in judge(comparing, records, track, COMPUTE):
+    for compute in judge(comparing, known, track, COMPUTE):
         epochs = found[compute.claim][0]
         if epochs.outcome != "not run" or compute.outcome != "not run":
             found[compute.claim] = [_qualified(epochs, compute), compute]
@@ -192,9 +195,9 @@ def _qualified(epochs: Verdict, compute: Verdict) -> Verdict:
 # ---------------------------------------------------------------------------------------------------------- the numbers
 
 
-def _kind(claim: Claim) -> str:
+def _kind(claim: Claim, suite: Suite) -> str:
     """The kind of record that tests this claim."""
-    return "pretrain" if claim.evaluation == "cost" else kind_of(claim.evaluation)
+    return "pretrain" if claim.evaluation == "cost" else suite.kind_of(claim.evaluation)
 
 
 def _sample(claim: Claim, every: list[Arm], track: str, basis: str) -> _Sample | Verdict:
@@ -438,7 +441,7 @@ def differences(claim: Claim, arm: Arm, but: Collection[str] = ()) -> list[str]:
         differ("epochs", setting.epochs, span or "not known")
     if not claim.batch or setting.batch != claim.batch:
         differ("batch", setting.batch, claim.batch or "not known")
-    kind = _kind(claim)
+    kind = arm.kind
     if claim.evaluation != "cost" and "protocol" not in but:
         found += protocol_differences(arm, kind, claim.protocol, claim.changes.get(kind, {}))
     trained = {entry(origin, "provenance", "data", "name") for origin in arm.origins.values()}
@@ -495,26 +498,26 @@ class Missing:
     beside: Arm | None  # else what is there of the other arm, whose setting they are to share
 
 
-def missing(claim: Claim, records: Iterable[Record], track: str, own: bool) -> list[Missing]:
+def missing(claim: Claim, known: Arms, track: str, own: bool) -> list[Missing]:
     """What the test of a claim at one track lacks, arm by arm; nothing where the frozen n is there.
 
     own: the test at the claim's own setting; else that of its direction, at the setting of which there is most.
     """
-    here = [record for record in records if record["track"] == track]
     names = [claim.arm, *([claim.baseline_arm] if claim.baseline else [])]
-    every = [arm for arm in arms(here, _kind(claim)) if arm.trust == OURS and not arm.imported and arm.name in names]
+    here = [arm for arm in known.of(_kind(claim, known.suite)) if arm.setting.track == track and arm.name in names]
+    every = [arm for arm in here if arm.trust == OURS and not arm.imported]
     fitting = [arm for arm in every if not own or not differences(claim, arm)]
     read = _reader(claim, own)
     by_setting: dict[Setting, dict[str, Arm]] = defaultdict(dict)
     for arm in fitting:
-        there = by_setting[arm.setting]
-        if arm.name not in there or len(read(arm)) > len(read(there[arm.name])):
-            there[arm.name] = arm
+        by_name = by_setting[arm.setting]
+        if arm.name not in by_name or len(read(arm)) > len(read(by_name[arm.name])):
+            by_name[arm.name] = arm
     chosen = max(by_setting.values(), key=lambda found: sum(len(read(arm)) for arm in found.values()), default={})
     has = {name: set(read(chosen[name])) if name in chosen else set() for name in names}
-    known = sorted(set().union(*has.values()), key=lambda seed: (-sum(seed in its for its in has.values()), seed))
-    fresh = (seed for seed in range(len(known) + claim.n) if seed not in known)
-    wanted = [*known, *fresh][: claim.n]
+    there = sorted(set().union(*has.values()), key=lambda seed: (-sum(seed in its for its in has.values()), seed))
+    fresh = (seed for seed in range(len(there) + claim.n) if seed not in there)
+    wanted = [*there, *fresh][: claim.n]
     return [
         Missing(
             arm=name,

@@ -7,18 +7,20 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from leaderboards import boards, gap, verdicts
+from leaderboards import assessments, gap, verdicts
 from leaderboards import claims as asserted
-from leaderboards.arms import Arm, kind_of, network_name
+from leaderboards.arms import Arm, Arms
+from leaderboards.cells import spread as spread_of
 from leaderboards.claims import NO_TRACK, VERIFIED, Claim
+from leaderboards.setting import network_name
 from repro.data.entries import entry_of
 from repro.errors import UserError, unknown
 from repro.plan import recipes, tracks
 from repro.plan.request import parse_overrides
 from repro.results import trace
+from repro.results.suite import suite
 from repro.settings import Settings
 from repro.store import records
-from repro.store.records import Record
 from repro.terminal import text
 
 _TABLE = 12  # rows of further legs that are shown
@@ -35,7 +37,7 @@ def listing(settings: Settings, wanted: Mapping[str, str], outcome: str | None =
     except ValueError as error:
         raise UserError(str(error)) from None
     found, faults = trace.everything(settings)
-    items = boards.asserted(every, found)
+    items = assessments.assess(every, Arms(found, suite()))
     if outcome is not None:
         reached = {verdict.outcome for item in items for verdict in item.verdicts}
         if outcome not in reached:
@@ -47,7 +49,7 @@ def listing(settings: Settings, wanted: Mapping[str, str], outcome: str | None =
         and (outcome is None or any(v.outcome == outcome for v in item.verdicts if _at(v, wanted.get("track"))))
     ]
     lines = [f"passed over: {fault}" for fault in faults]
-    lines += [boards.claims_table(shown)] if shown else []
+    lines += [assessments.claims_table(shown)] if shown else []
     lines += ["", f"{len(shown)} of {len(every)} claims; python -m repro claims ID explains one"]
     if any(record["track"] == "embedded" for record in found):
         lines.append("embedded: no verdicts at this track, whatever its records say")
@@ -73,7 +75,8 @@ def explain(settings: Settings, name: str) -> str:
     """One claim: what it says and where, our test of it, the verdicts so far, and what would complete them."""
     claim = _find(name)
     found, faults = trace.everything(settings)
-    (item,) = (item for item in boards.asserted(asserted.load(), found) if item.claim.id == name)
+    known = Arms(found, suite())
+    (item,) = (item for item in assessments.assess(asserted.load(), known) if item.claim.id == name)
     spread = f"{claim.spread:g} over {claim.spread_n} runs" if claim.spread is not None else "none stated"
     conditions = [
         ["paper", claim.citation],
@@ -109,7 +112,7 @@ def explain(settings: Settings, name: str) -> str:
         "verdicts so far",
         *(f"  {verdict.sentence}" for verdict in item.verdicts),
     ]
-    wanting = [line for track, own, _ in _tests(claim) for line in _wanting(claim, found, track, own)]
+    wanting = [line for track, own, _ in _tests(claim) for line in _wanting(claim, known, track, own)]
     if claim.track == NO_TRACK:
         wanting.insert(0, f"its own setting: no track runs {claim.data}")
     return "\n".join([*lines, "", "missing", *(f"  {line}" for line in wanting or ["nothing: the frozen n is there"])])
@@ -133,9 +136,9 @@ def _tests(claim: Claim) -> list[tuple[str, bool, float]]:
     return [(track, False, claim.proxies[track]) for track in asserted.TRACKS if track in claim.proxies] + own
 
 
-def _wanting(claim: Claim, found: Sequence[Record], track: str, own: bool) -> list[str]:
+def _wanting(claim: Claim, known: Arms, track: str, own: bool) -> list[str]:
     """What one test lacks, and the commands that make it."""
-    lacking = verdicts.missing(claim, found, track, own)
+    lacking = verdicts.missing(claim, known, track, own)
     if not lacking:
         return []
     lines = [f"{track}, {'its own setting' if own else 'its direction'}"]
@@ -144,7 +147,7 @@ def _wanting(claim: Claim, found: Sequence[Record], track: str, own: bool) -> li
     by_seeds: dict[tuple[int, ...], list[str]] = {}
     for item in lacking:
         if not own and item.like is not None:
-            lines.append(f"  {_more(item.like, found, item.seeds)}")
+            lines.append(f"  {_more(item.like, item.seeds)}")
         elif not own and item.beside is not None:
             lines.append(f"  {_like(claim, item)}")
         else:
@@ -171,7 +174,7 @@ def _impossible(claim: Claim, papers: bool = True) -> str:
     return ""
 
 
-def _more(arm: Arm, found: Sequence[Record], seeds: Sequence[int]) -> str:
+def _more(arm: Arm, seeds: Sequence[int]) -> str:
     """More seeds of an arm that is there."""
     first = next(iter(arm.records.values()))
     record = dict(first)
@@ -201,7 +204,7 @@ def _run(names: Sequence[str], seeds: Sequence[int], conditions: Sequence[str]) 
 
 def _kind(claim: Claim) -> str:
     """The evaluation that gives the records of a claim; a pre-training gives its cost with any."""
-    return "knn" if claim.evaluation == "cost" else kind_of(claim.evaluation)
+    return "knn" if claim.evaluation == "cost" else suite().kind_of(claim.evaluation)
 
 
 def own_protocol(claim: Claim, track: str) -> str:
@@ -289,7 +292,7 @@ def shortfall(settings: Settings, name: str) -> str:
     if claim.track == NO_TRACK:
         return "\n".join([*lines, f"claimed {claim.stated}; no track runs {claim.data}, so there is no leg to compare"])
     own = own_protocol(claim, claim.track)
-    legs = gap.legs(claim, found, own)
+    legs = gap.legs(claim, Arms(found, suite()), own)
     here = gap.taken(legs)
     rows: list[list[Any]] = [["claimed", f"{claim.value:g} {claim.unit}", "-", claim.data, claim.source]]
     for key in gap.expected(claim, own):
@@ -329,7 +332,7 @@ def _row(leg: gap.Leg) -> list[Any]:
     where = f"{setting.track}, {setting.data}, {setting.protocol}"
     return [
         f"{leg.key}: {gap.LEGS[leg.key]}",
-        boards.spread(leg.values.values()),
+        spread_of(leg.values.values()).text,
         len(leg.values),
         where,
         "\n".join(files),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -9,24 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leaderboards import boards, claims, published
-from leaderboards.arms import (
-    MAIN_METRICS,
-    ORIGINS,
-    OURS,
-    TRUST,
-    Arm,
-    arms,
-    entry,
-    kind_of,
-    network_name,
-    origin_of,
-    trust_of,
-)
-from leaderboards.arms import Record as AnyRecord
+from leaderboards.arms import Arm, Arms
+from leaderboards.reading import ORIGINS, OURS, TRUST, entry, origin_of, trust_of
+from leaderboards.reading import Record as AnyRecord
+from leaderboards.setting import network_name
+from leaderboards.suite import Evaluation
+from leaderboards.tables import arranged
 from repro.errors import UserError, unknown
 from repro.plan import recipes
 from repro.plan.kinds import KINDS
 from repro.plan.tracks import tracks
+from repro.results.suite import suite
 from repro.settings import Settings, require_writable
 from repro.store import records
 from repro.store.hashes import digest
@@ -169,23 +163,23 @@ def _latex(chosen: Sequence[Record], every: Sequence[Record], out: Path) -> str:
     """The tables of the boards, each in an environment of its own."""
     from tabulate import tabulate
 
-    content = boards.compose(_with_ancestors(chosen, every), claims.load(), lambda record: "")
+    content = boards.compose(Arms(_with_ancestors(chosen, every), suite()), claims.load(), lambda record: "")
     lines = ["% generated from records by `python -m repro records --to latex`; needs \\usepackage{booktabs}"]
     count = 0
     for board in (*content.evaluations, content.pretext, content.efficiency):
         for number, part in enumerate(board.tables, 1):
             rows = [{key: cell for key, cell in row.items() if key not in _NOT_ON_PAPER} for row in part.rows]
-            above, heads, cells = boards.arranged(rows, part.lifted)
+            shown = arranged(dataclasses.replace(part, rows=rows))
             drawn = tabulate(
-                cells,
-                headers=heads,
+                [[cell.text for cell in row] for row in shown.rows],
+                headers=[head for head, _ in shown.heads],
                 tablefmt="latex_booktabs",
-                colalign=["left" if boards.left_aligned(head) else "right" for head in heads],
+                colalign=["left" if words else "right" for _, words in shown.heads],
                 disable_numparse=True,
             )
             title = part.title if part.title.startswith(board.title) else f"{board.title}, {part.title}"
             about = "Mean ± sample standard deviation over n pre-trainings."
-            caption = " ".join(filter(None, [f"{title}.", about, above, *part.under]))
+            caption = " ".join(filter(None, [f"{title}.", about, shown.above, *part.under]))
             lines += [
                 "",
                 "\\begin{table}",
@@ -221,15 +215,6 @@ def _with_ancestors(chosen: Sequence[Record], every: Sequence[Record]) -> list[R
 
 # ---------------------------------------------------------------------------------------------------------- model index
 
-_TASKS = {
-    "knn": "k-NN Classification",
-    "linear": "Linear Classification",
-    "finetune": "Image Classification",
-    "detection": "Object Detection",
-    "segmentation": "Instance Segmentation",
-    "reid": "Re-Identification",
-    "reid_finetune": "Re-Identification",
-}
 _METRICS = {
     "top1": "Top 1 Accuracy",
     "top5": "Top 5 Accuracy",
@@ -246,8 +231,9 @@ def _model_index(chosen: Sequence[Record], every: Sequence[Record], out: Path) -
 
     found = _with_ancestors(chosen, every)
     wanted = {(record["method"], record["variant"]) for record in chosen}
-    trained = [arm for kind in ORIGINS for arm in arms(found, kind) if (arm.method, arm.variant) in wanted]
-    judged = [(name, arm) for name in MAIN_METRICS for arm in arms(found, kind_of(name))]
+    every_arm = Arms(found, suite())
+    trained = [arm for kind in ORIGINS for arm in every_arm.of(kind) if (arm.method, arm.variant) in wanted]
+    judged = [(shown, arm) for shown in suite().evaluations.values() for arm in every_arm.of(shown.kind)]
     known = recipes.methods()
     collections, models = [], []
     for method in sorted({arm.method for arm in trained}):
@@ -277,20 +263,20 @@ def _comes_from(judged: Arm, trained: Arm) -> bool:
     return any(origin["fingerprint"] in marks for origin in judged.origins.values())
 
 
-def _model(arm: Arm, judged: Sequence[tuple[str, Arm]]) -> dict[str, Any]:
+def _model(arm: Arm, judged: Sequence[tuple[Evaluation, Arm]]) -> dict[str, Any]:
     setting, first = arm.setting, next(iter(arm.records.values()))
     length = "" if setting.epochs is None else f"{setting.epochs}e"
     words = [arm.name, setting.network, length, setting.track, arm.told_apart]
     flops = list(arm.costs("flops").values())
     results = []
-    for name, other in judged:
+    for evaluation, other in judged:
         means = {
             _METRICS[metric]: sum(values.values()) / len(values)
-            for metric in dict.fromkeys((*MAIN_METRICS[name], "top5"))
+            for metric in dict.fromkeys((*evaluation.metrics, "top5"))
             if metric in _METRICS and (values := other.values(metric))
         }
         if means:
-            results.append({"Task": _TASKS[name], "Dataset": other.setting.source, "Metrics": means})
+            results.append({"Task": evaluation.task, "Dataset": other.setting.source, "Metrics": means})
     metadata = {
         "Epochs": setting.epochs,
         "Batch Size": setting.batch,

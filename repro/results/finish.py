@@ -9,6 +9,7 @@ from repro.errors import UserError
 from repro.plan import tracks
 from repro.plan.tracks import Track
 from repro.results.publish import write_boards
+from repro.results.suite import suite
 from repro.run import processes
 from repro.store import records
 from repro.store.workspace import Workspace
@@ -44,7 +45,7 @@ def finish(marks: Collection[str], track: Track, place: Workspace) -> None:
     mine = [record for record in records.read_all(place.records)[0] if record["fingerprint"] in wanted]
     if mine:
         print()
-        print(suite_table(mine, claims.load()))
+        print(suite_table(mine, claims.load(), suite()))
         print(f"\ncomparable with the papers: {track.comparable}")
     print(f"boards:  {place.boards / 'index.md'}, to look at in a browser: {place.boards / 'report.html'}")
     print(f"records: {place.records}")

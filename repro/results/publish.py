@@ -9,11 +9,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from eval import protocols
 from leaderboards import claims, published
 from leaderboards import report as page
 from repro.errors import UserError
 from repro.results.exchange import choose
+from repro.results.suite import suite
 from repro.settings import Settings, require_writable
 from repro.store import records
 from repro.store.workspace import Workspace
@@ -30,9 +30,9 @@ def write_boards(place: Workspace) -> list[str]:
         found,
         claims.load(),
         lambda record: f"../records/{records.file_name(dict(record))}",
+        suite(),
         {r["fingerprint"]: _log(path, path.stat().st_mtime) for r, path in _artifacts(place, found, ("log",))},
         _pictures(place, found),
-        named_protocols(),
     )
     for name, text in built.items():
         records.write_atomic(place.boards / name, text)
@@ -134,22 +134,8 @@ def publish(settings: Settings, methods: Sequence[str] | None, track: str | None
 
 
 def rebuild() -> list[Path]:
-    """Write the named protocols as they stand, and the repository's boards; returns the boards that changed."""
-    text = json.dumps(named_protocols(), indent=1, ensure_ascii=False) + "\n"
-    records.write_atomic(published.FOLDER / published.PROTOCOLS, text)
-    return published.rebuild(published.FOLDER)
-
-
-def named_protocols() -> dict[str, dict[str, dict[str, Any]]]:
-    """Evaluation -> name -> hash and values, as records hold them."""
-    found: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in protocols.KINDS}
-    for kind, named in found.items():
-        for name in protocols.names(kind):
-            values = protocols.values(protocols.load(kind, name))
-            named[name] = {
-                key: value for key, value in records.protocol_of(kind, name, values).items() if key != "name"
-            }
-    return found
+    """Write the repository's boards; returns those that changed."""
+    return published.rebuild(suite(), published.FOLDER)
 
 
 def _names(paths: Sequence[Path]) -> str:

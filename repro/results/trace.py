@@ -14,12 +14,14 @@ from typing import Any
 
 from eval import protocols
 from leaderboards import published
-from leaderboards.arms import MAIN_METRICS, OURS, TRUST, Arm, arms, cost_of, entry, kind_of, origin_of, trust_of
+from leaderboards.arms import Arm, Arms
 from leaderboards.curves import Curve, at_epoch, by_seed, watched
 from leaderboards.pairs import Difference, apart, difference, fairest, no_ratio
+from leaderboards.reading import OURS, TRUST, cost_of, entry, origin_of, trust_of
 from leaderboards.statistics import paired
 from repro.errors import UserError, unknown
 from repro.plan import recipes, tracks
+from repro.results.suite import suite
 from repro.settings import Settings
 from repro.store import records
 from repro.store.records import Record
@@ -103,7 +105,7 @@ def again(record: Record, origin: Record, seeds: Sequence[int] = ()) -> tuple[li
     role = {"reid": "reid", "reid_finetune": "reid", "detection": "detection"}.get(record["kind"], "classification")
     if data != getattr(track, role):
         changes.append(f"data.{role}={json.dumps(data)}")
-    evaluation = record["kind"] if record["kind"] in MAIN_METRICS else "knn"
+    evaluation = next((name for name, shown in suite().evaluations.items() if shown.kind == record["kind"]), "knn")
     what = _what(record, origin, seeds or (record["seed"],))
     words = ["python", "-m", "repro", *what, "--track", record["track"], "--eval", evaluation]
     protocol = record.get("protocol") or {}
@@ -258,31 +260,32 @@ def compare(first: str, second: str, track: str, settings: Settings, trust: Sequ
     for name in trust:
         if name not in TRUST:
             raise unknown("trust", name, TRUST)
-    found = [record for record in everything(settings)[0] if record["track"] == track]
+    evaluations = suite().evaluations
+    found = Arms((record for record in everything(settings)[0] if record["track"] == track), suite())
 
     def trusted(every: Sequence[Arm]) -> list[Arm]:
         return [arm for arm in every if arm.trust in (OURS, *trust)]
 
-    known = {evaluation: trusted(arms(found, kind_of(evaluation))) for evaluation in MAIN_METRICS}
-    seen = trusted(watched(found))
+    known = {name: trusted(found.of(evaluation.kind)) for name, evaluation in evaluations.items()}
+    seen = trusted(watched(found.of("pretrain")))
     for choice in choices:
         choice.require([*seen, *(arm for every in known.values() for arm in every)], track)
     left, right = choices
     rows: dict[tuple[str, ...], list[list[str]]] = {}  # by what the two arms are
     costs: dict[tuple[str, ...], list[list[str]]] = {}
     different: list[str] = []
-    for evaluation, metrics in MAIN_METRICS.items():
-        every = known[evaluation]
+    for name, evaluation in evaluations.items():
+        every = known[name]
         sides = [arm for arm in every if left.fits(arm)], [arm for arm in every if right.fits(arm)]
-        pair = fairest(*sides, methodcaller("values", metrics[0]))
+        pair = fairest(*sides, methodcaller("values", evaluation.metrics[0]))
         if pair is None:
             if all(sides):
-                different.append(evaluation)
+                different.append(name)
             continue
         heading = _heading(*pair)
         costs.setdefault(heading, _cost_rows(*pair))
-        for metric in metrics:
-            item = difference(evaluation, metric, pair, every)
+        for metric in evaluation.metrics:
+            item = difference(name, metric, pair, every)
             rows.setdefault(heading, []).extend(_rows(item) if item else [])
     looked = fairest(filter(left.fits, seen), filter(right.fits, seen), by_seed)
     if not rows and not looked:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from eval import protocols, scores
 from leaderboards import published
-from leaderboards.arms import OURS, entry, last_attempt_only, number, trust_of
+from leaderboards.reading import OURS, entry, last_attempt_only, number, trust_of
+from repro.results.suite import suite
 from repro.settings import Settings
 from repro.store import records
 from repro.store.records import Record
@@ -51,7 +52,7 @@ def verify(settings: Settings) -> tuple[str, int]:
             if _known_short(record):
                 notes.append(f"note: {path}: wall and CPU seconds are of its last attempt alone")
         counts.append(f"{len(found)} {what}")
-    faults += published.drift()
+    faults += published.drift(suite())
     said = f"{' and '.join(counts)} records: {len(faults) or 'no'} fault{'' if len(faults) == 1 else 's'}"
     return "\n".join([*faults, *notes, f"not recomputed: {NOT_RECOMPUTED}", said]), len(faults)
 

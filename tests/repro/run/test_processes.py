@@ -383,7 +383,9 @@ def test_a_snapshot_is_the_code_as_it_was(tmp_path: Path) -> None:
     for room in snapshot.ROOMS:
         assert (taken / room / "__init__.py").read_bytes() == (snapshot.room_folder(room) / "__init__.py").read_bytes()
     assert (taken / "methods/recipes/aps.toml").is_file() and not list(taken.rglob("__pycache__"))
-    program = "import json, repro; from repro.store import snapshot; print(json.dumps([repro.__file__, snapshot.code()]))"
+    program = (
+        "import json, repro; from repro.store import snapshot; print(json.dumps([repro.__file__, snapshot.code()]))"
+    )
     environment = {**os.environ, "PYTHONPATH": str(taken), "PYTHONDONTWRITEBYTECODE": "1"}
     answer = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
