@@ -436,17 +436,17 @@ def _dispatch(options: argparse.Namespace) -> int:
         case "claims":
             print(_claims(options))
         case "gap":
-            from repro.results import claims
+            from repro.results import gap
 
-            print(claims.shortfall(_settings(options), options.claim))
+            print(gap.shortfall(_settings(options), options.claim))
         case "explain":
-            from repro.results import trace
+            from repro.results.explain import explain
 
-            print(trace.explain(options.cell, _settings(options)))
+            print(explain(options.cell, _settings(options)))
         case "compare":
-            from repro.results import trace
+            from repro.results.compare import compare
 
-            print(trace.compare(options.arms[0], options.arms[1], options.track, _settings(options), options.trust))
+            print(compare(options.arms[0], options.arms[1], options.track, _settings(options), options.trust))
         case "verify":
             from repro.results.verify import verify
 
@@ -454,9 +454,9 @@ def _dispatch(options: argparse.Namespace) -> int:
             print(text)
             return 1 if faults else 0
         case "report":
-            from repro.results import publish
+            from repro.results import boards, publish
 
-            print(publish.report_published() if options.published else publish.report(_settings(options)))
+            print(publish.report_published() if options.published else boards.report(_settings(options)))
         case "records":
             print(_records(options))
         case "publish":
@@ -483,8 +483,8 @@ def _trained(options: argparse.Namespace) -> Path:
 
 
 def _views() -> Any:
+    from repro.results.boards import write_boards
     from repro.results.finish import finish
-    from repro.results.publish import write_boards
     from repro.run.views import Views
 
     return Views(write_boards, finish)
@@ -505,29 +505,29 @@ def _methods(options: argparse.Namespace) -> int:
 
 
 def _claims(options: argparse.Namespace) -> str:
-    from repro.results import claims
+    from repro.results import claim_listing, claim_page
 
     wanted = {name: getattr(options, name) for name in _CLAIM_FILTERS if getattr(options, name) is not None}
     if options.claim is None:
         outcome = wanted.pop("outcome", None)
-        return claims.listing(_settings(options), wanted, outcome)
+        return claim_listing.listing(_settings(options), wanted, outcome)
     if wanted:
         raise UserError(f"{options.claim} is one claim; leave out --{next(iter(wanted))}, or the claim")
-    return claims.explain(_settings(options), options.claim)
+    return claim_page.explain(_settings(options), options.claim)
 
 
 def _records(options: argparse.Namespace) -> str:
-    from repro.results import exchange
+    from repro.results import export, import_records
 
     if options.action == "import":
         if options.file is None or options.trust is None:
             raise UserError("say what and how far to trust it: python -m repro records import FILE --trust NAME")
-        return exchange.bring_in(Path(options.file), options.trust, _settings(options))
+        return import_records.bring_in(Path(options.file), options.trust, _settings(options))
     if options.action != "export":
         raise unknown("action of records", options.action, ("export", "import"))
     if options.to is None or options.out is None:
         raise UserError("say what to write and where: python -m repro records --to NAME --out FILE")
-    return exchange.export(
+    return export.export(
         options.to, Path(options.out), options.method, options.track, options.published, _settings(options)
     )
 

@@ -31,7 +31,7 @@ from repro.plan.planned import CALIBRATION, ELSEWHERE, RECORDS, Plan, PlannedJob
 from repro.plan.recipes import without_neutral
 from repro.plan.tracks import Track
 from repro.settings import Settings
-from repro.store import records, snapshot
+from repro.store import records
 from repro.store.hashes import digest
 from repro.store.job import Recipe
 from repro.store.provenance import cpu_name
@@ -153,7 +153,7 @@ def _timed(table: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def _published() -> tuple[Sample, ...]:
-    return tuple(_of_records(records.read_all(snapshot.room_folder("leaderboards") / "records")[0]))
+    return tuple(_of_records(records.read_published()[0]))
 
 
 def _of_records(found: Sequence[records.Record]) -> Iterable[Sample]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from repro.errors import UserError
 from repro.plan import tracks
 from repro.plan.tracks import Track
-from repro.results.publish import write_boards
+from repro.results.boards import write_boards
 from repro.results.suite import suite
 from repro.run import processes
 from repro.store import records
@@ -19,7 +19,7 @@ def collate(workspace: str, track: str, marks: Sequence[str], keys: Sequence[str
     """Write the boards, print the table and what is not done of these processes; returns their keys by state."""
     place = Workspace(Path(workspace))
     finish(marks, tracks.find(track), place)
-    have = records.marks(place.records)
+    have = records.known_fingerprints(place.records)
     print(f"\n{sum(mark[:12] in have for mark in marks)} of {len(marks)} jobs have their records")
     try:
         found = processes.states(place)

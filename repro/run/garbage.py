@@ -110,7 +110,7 @@ def _known_jobs(place: Workspace) -> dict[str, Job]:
 def _of_jobs(place: Workspace, jobs: Mapping[str, Job], used: set[str]) -> Iterator[Item]:
     kept = {mark[:16] for mark in used}
     done = {record["fingerprint"][:16]: record for record in records.read_all(place.records)[0]}
-    known, marks = {mark[:16]: job for mark, job in jobs.items()}, records.marks(place.records)
+    known, marks = {mark[:16]: job for mark, job in jobs.items()}, records.known_fingerprints(place.records)
     for folder in sorted((place.root / "jobs").glob("*")):
         name = folder.name
         if name in kept or not folder.is_dir():

@@ -44,7 +44,7 @@ def states(place: Workspace) -> list[NodeState]:
         found = executors.states(place.processes)
     except ValueError as error:
         raise UserError(str(error)) from None
-    marks = records.marks(place.records)
+    marks = records.known_fingerprints(place.records)
     return [_judged(state, marks) for state in found]
 
 
@@ -94,7 +94,7 @@ def status(settings: Settings) -> str:
 def _status(settings: Settings) -> tuple[str, bool]:
     place = _workspace(settings)
     found = states(place)
-    count = len(records.marks(place.records))
+    count = len(records.known_fingerprints(place.records))
     lines = [table(found), ""] if found else ["no process was started yet", ""]
     lines.append(f"{count} records in {place.records}")
     return "\n".join(lines), any(state.live for state in found)

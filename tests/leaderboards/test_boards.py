@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import random
 import re
 import statistics
@@ -13,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from repro.suite import suite
 
-from leaderboards import assessments, boards, claims, published, report
+from leaderboards import assessments, boards, claims, published, record_files, report
 from leaderboards.arms import Arm, Arms
 from leaderboards.cells import Link
 from leaderboards.markdown import markdown
@@ -23,6 +21,7 @@ from leaderboards.recipes import unlike
 from leaderboards.setting import network_name
 from leaderboards.suite import Evaluation
 from leaderboards.summary import suite_table
+from repro.results.suite import suite
 
 Record = dict[str, Any]
 Make = Callable[..., list[Record]]
@@ -123,6 +122,7 @@ def test_verdicts_lead_their_claim(make: Make) -> None:
 def test_the_records_that_a_verdict_links_give_its_difference() -> None:
     """From the published text alone: follow the links, average, compare with the sentence."""
     lines = (published.FOLDER / "claims.md").read_text().splitlines()
+    linked = {f"records/{record_files.address(record)}": record for record in published.load_published()}
     checked = 0
     for i, line in enumerate(lines):
         if not line.startswith("- **"):
@@ -141,8 +141,7 @@ def test_the_records_that_a_verdict_links_give_its_difference() -> None:
                     continue
                 metric, gap = said[match[1]]
                 left, right = (
-                    [json.loads((published.FOLDER / file).read_text()) for file in re.findall(r"\]\(([^)]+)\)", side)]
-                    for side in match.groups()[1:]
+                    [linked[address] for address in re.findall(r"\]\(([^)]+)\)", side)] for side in match.groups()[1:]
                 )
                 assert [r["seed"] for r in left] == [r["seed"] for r in right]
                 if metric in left[0]["cost"]:

@@ -15,7 +15,6 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from repro.suite import suite
 from scipy import stats
 
 from leaderboards import boards, cells, claims, plots, published, report
@@ -24,6 +23,7 @@ from leaderboards.efficiency import Paid
 from leaderboards.efficiency import paid as paid_of
 from leaderboards.pairs import Difference
 from leaderboards.pairs import claimed as claimed_of
+from repro.results.suite import suite
 
 Record = dict[str, Any]
 Make = Callable[..., list[Record]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +9,11 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from repro.suite import suite
 
-from leaderboards import claims, plots, published, report, summary
+from leaderboards import claims, plots, published, record_files, report, summary
 from leaderboards.arms import Arms
 from leaderboards.efficiency import paid
+from repro.results.suite import suite
 
 Record = dict[str, Any]
 Make = Callable[..., list[Record]]
@@ -89,16 +88,15 @@ def test_the_published_boards_are_what_their_records_give() -> None:
 
 
 def test_rebuild_drift_and_hand_edits(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "records").mkdir()
-    for number, record in enumerate(make("aps", "knn", {"top1": 40.0})):
-        (tmp_path / "records" / f"{number}.json").write_text(json.dumps(record))
+    trained, judged = make("aps", "knn", {"top1": 40.0})
+    record_files.write(tmp_path / "records", [trained, judged])
     again = "write the boards anew with python -m repro report --published"
     assert len(published.drift(suite(), tmp_path)) == 13
     assert len(published.rebuild(suite(), tmp_path)) == 13
     assert published.drift(suite(), tmp_path) == []
     assert published.rebuild(suite(), tmp_path) == []
     board = tmp_path / "knn.md"
-    assert "records/1.json" in board.read_text()
+    assert f"records/mini/aps.jsonl#{judged['fingerprint'][:12]}" in board.read_text()
     assert (tmp_path / report.PICTURE).is_file() and (tmp_path / report.FILE).is_file()
 
     board.write_text(board.read_text().replace("40.00", "41.00"))
@@ -110,21 +108,21 @@ def test_rebuild_drift_and_hand_edits(make: Make, tmp_path: Path, monkeypatch: p
     page.write_text(page.read_text().replace("40.00", "41.00"))
     assert [line.split()[0] for line in published.drift(suite(), tmp_path)] == [report.FILE]
     assert published.rebuild(suite(), tmp_path) == [page]
-    picture = tmp_path / "records" / published.picture("1.json", "ranking")
+    picture = tmp_path / "records" / published.picture(judged, "ranking")
     picture.write_bytes(bytes(50_000))  # of this record, so the report shows it
     assert published.rebuild(suite(), tmp_path) == [page] and "data:image/webp;base64,AAAA" in page.read_text()
     monkeypatch.setattr(published, "LARGEST", len(page.read_bytes()) - 1)  # without it the report is small enough
     assert published.rebuild(suite(), tmp_path) == [page] and "data:image" not in page.read_text()
-    stranger = picture.rename(picture.with_name("2.ranking.webp"))
-    assert published.drift(suite(), tmp_path) == [f"2.ranking.webp comes from no record; {again}"]
+    stranger = picture.rename(picture.with_name("aps-0123456789ab.ranking.webp"))
+    assert published.drift(suite(), tmp_path) == [f"aps-0123456789ab.ranking.webp comes from no record; {again}"]
     assert published.rebuild(suite(), tmp_path) == [stranger] and not stranger.exists()
     page.write_text(page.read_text().replace("40.00", "41.00"))
     monkeypatch.setattr(published, "LARGEST", 10)  # too large to be published: the old one goes
     assert [path.name for path in published.rebuild(suite(), tmp_path)] == [report.FILE]
     assert not page.exists() and published.drift(suite(), tmp_path) == []
 
-    (tmp_path / "records" / "bad.json").write_text("{")
-    with pytest.raises(ValueError, match=r"bad\.json: not a record"):
+    (tmp_path / "records" / "mini" / "bad.jsonl").write_text("{")
+    with pytest.raises(ValueError, match=r"bad\.jsonl:1: not a record"):
         published.load_published(tmp_path)
 
 
