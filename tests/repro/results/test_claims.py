@@ -43,8 +43,8 @@ def planned(line: str) -> Plan:
 def test_names_in_claims_are_ours(claim: Claim) -> None:
     for arm in filter(None, (claim.arm, claim.baseline_arm)):
         recipes.find(arm)
-    kind = suite().kind_of(claim.evaluation)
     if claim.protocol:
+        kind = suite().kind_of(claim.evaluation)
         assert claim.protocol in protocols.names(kind)
         known = protocols.values(protocols.load(kind, claim.protocol))
         assert set(claim.changes.get(kind, {})) <= set(known)

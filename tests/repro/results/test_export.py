@@ -100,7 +100,7 @@ def test_latex_holds_the_boards_tables() -> None:
         if line.endswith("\\\\")
     }
     found = [r for r in published.load_published() if r["track"] == "mini"]
-    for arm in Arms(found, suite()).of("knn"):
+    for arm in Arms(found, suite()).current("knn"):
         values = list(arm.values("top1").values())
         mean = f"{statistics.fmean(values):.2f}"
         said = f"{mean} $\\pm$ {statistics.stdev(values):.2f}" if len(values) > 1 else mean
