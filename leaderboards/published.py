@@ -68,7 +68,7 @@ def _built(suite: Suite, folder: Path) -> dict[str, str]:
     for kept in [pictures, {}] if pictures else [{}]:
         built = report.everything(
             [record for _, record in found],
-            claims.load(),
+            claims.load(suite),
             lambda record: f"records/{names[record['fingerprint']]}",
             suite,
             pictures=kept,

@@ -7,12 +7,16 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from leaderboards import assessments, gap, verdicts
+from leaderboards import assessments, gap
 from leaderboards import claims as asserted
 from leaderboards.arms import Arm, Arms
 from leaderboards.cells import spread as spread_of
-from leaderboards.claims import NO_TRACK, VERIFIED, Claim
+from leaderboards.claims import COST, NO_TRACK, VERIFIED, Claim
+from leaderboards.missing import Missing, missing
+from leaderboards.names import UnknownName
 from leaderboards.setting import network_name
+from leaderboards.verdicts import Verdict
+from leaderboards.wording import reasons_why
 from repro import recipes, records, show, trace, tracks
 from repro.data.entries import entry_of
 from repro.errors import UserError, unknown
@@ -28,10 +32,10 @@ def listing(settings: Settings, wanted: Mapping[str, str], outcome: str | None =
 
     wanted: as for `leaderboards.claims.select`.  outcome: of a verdict; with a track, of one at that track.
     """
-    every = asserted.load()
+    every = asserted.load(suite())
     try:
         chosen = {claim.id for claim in asserted.select(every, **wanted)}
-    except ValueError as error:
+    except UnknownName as error:
         raise UserError(str(error)) from None
     found, faults = trace.everything(settings)
     items = assessments.assess(every, Arms(found, suite()))
@@ -53,15 +57,14 @@ def listing(settings: Settings, wanted: Mapping[str, str], outcome: str | None =
     return "\n".join(lines)
 
 
-def _at(verdict: verdicts.Verdict, track: str | None) -> bool:
+def _at(verdict: Verdict, track: str | None) -> bool:
     return track is None or verdict.track == track
 
 
 def _find(name: str) -> Claim:
-    known = {claim.id: claim for claim in asserted.load()}
+    known = {claim.id: claim for claim in asserted.load(suite())}
     if name not in known:
-        nearest = asserted.unknown("claim", name, known).partition("; choose from")[0]
-        raise UserError(f"{nearest}; python -m repro claims lists them")
+        raise UserError(f"{UnknownName('claim', name, known).brief}; python -m repro claims lists them")
     return known[name]
 
 
@@ -73,7 +76,7 @@ def explain(settings: Settings, name: str) -> str:
     claim = _find(name)
     found, faults = trace.everything(settings)
     known = Arms(found, suite())
-    (item,) = (item for item in assessments.assess(asserted.load(), known) if item.claim.id == name)
+    (item,) = (item for item in assessments.assess(asserted.load(suite()), known) if item.claim.id == name)
     spread = f"{claim.spread:g} over {claim.spread_n} runs" if claim.spread is not None else "none stated"
     conditions = [
         ["paper", claim.citation],
@@ -81,7 +84,7 @@ def explain(settings: Settings, name: str) -> str:
         ["kind", f"{claim.kind}: {claim.stated}"],
         ["spread", spread],
         ["evaluation", f"{claim.evaluation} {claim.metric} on {claim.data}"],
-        *([key, _said(claim, key)] for key in asserted.SETTING if key != "protocol" or claim.evaluation != "cost"),
+        *([key, _said(claim, key)] for key in asserted.SETTING if key != "protocol" or claim.evaluation != COST),
         *([f"{table}.{key}", value] for table, values in claim.changes.items() for key, value in values.items()),
         *([["pre-trained on", claim.pretrain_data]] if claim.pretrain_data else []),
         *([["note", claim.note]] if claim.note else []),
@@ -97,7 +100,7 @@ def explain(settings: Settings, name: str) -> str:
             lines += [f"    reported otherwise: {rows[mark].words}" for mark in row.conflicts]
     against = f" and {claim.baseline_arm}" if claim.baseline else ""
     what = "pre-trainings" if claim.kind == "number" else "pairs of pre-trainings with the same seed"
-    unit = "of the ratio" if claim.evaluation == "cost" else "points"
+    unit = "of the ratio" if claim.evaluation == COST else "points"
     lines += [
         "",
         f"test: {claim.arm}{against}, {claim.n} {what}; Holm over family {claim.family}",
@@ -107,7 +110,7 @@ def explain(settings: Settings, name: str) -> str:
         ),
         "",
         "verdicts so far",
-        *(f"  {verdict.sentence}" for verdict in item.verdicts),
+        *(f"  {sentence}" for sentence in item.sentences),
     ]
     wanting = [line for track, own, _ in _tests(claim) for line in _wanting(claim, known, track, own)]
     if claim.track == NO_TRACK:
@@ -117,8 +120,8 @@ def explain(settings: Settings, name: str) -> str:
 
 def _said(claim: Claim, key: str) -> str:
     value = getattr(claim, key)
-    if isinstance(value, tuple):
-        value = "-".join(str(edge) for edge in dict.fromkeys(value))
+    if key == "epochs":
+        value = claim.epochs_span
     return str(value) if value else "not known"
 
 
@@ -135,7 +138,7 @@ def _tests(claim: Claim) -> list[tuple[str, bool, float]]:
 
 def _wanting(claim: Claim, known: Arms, track: str, own: bool) -> list[str]:
     """What one test lacks, and the commands that make it."""
-    lacking = verdicts.missing(claim, known, track, own)
+    lacking = missing(claim, known, track, own)
     if not lacking:
         return []
     lines = [f"{track}, {'its own setting' if own else 'its direction'}"]
@@ -180,7 +183,7 @@ def _more(arm: Arm, seeds: Sequence[int]) -> str:
     return shlex.join(words) + (f"   ({problem})" if problem else "")
 
 
-def _like(claim: Claim, item: verdicts.Missing) -> str:
+def _like(claim: Claim, item: Missing) -> str:
     """An arm of which nothing is there, at the setting of the one that it is compared with."""
     assert item.beside is not None
     setting = item.beside.setting
@@ -201,7 +204,7 @@ def _run(names: Sequence[str], seeds: Sequence[int], conditions: Sequence[str]) 
 
 def _kind(claim: Claim) -> str:
     """The evaluation that gives the records of a claim; a pre-training gives its cost with any."""
-    return "knn" if claim.evaluation == "cost" else suite().kind_of(claim.evaluation)
+    return "knn" if claim.evaluation == COST else suite().kind_of(claim.evaluation)
 
 
 def own_protocol(claim: Claim, track: str) -> str:
@@ -221,7 +224,7 @@ def _conditions(
     own: its own setting; else the track's.  papers: under the paper's protocol, where it is known.
     """
     kind = _kind(claim)
-    words = ["--track", track, "--eval", "knn" if claim.evaluation == "cost" else claim.evaluation]
+    words = ["--track", track, "--eval", "knn" if claim.evaluation == COST else claim.evaluation]
     changes = _trained(claim, track, names, own) if trains else []
     if not own:
         return words + (["--set", *changes] if changes else [])
@@ -311,7 +314,7 @@ def shortfall(settings: Settings, name: str) -> str:
     others = [leg for leg in legs if leg.apart]
     if others:
         lines += ["", "not comparable, so never subtracted"]
-        lines.append(show.table([[*_row(leg), "; ".join(leg.apart)] for leg in others[:_TABLE]], _APART))
+        lines.append(show.table([[*_row(leg), reasons_why(leg.apart)] for leg in others[:_TABLE]], _APART))
         if len(others) > _TABLE:
             lines.append(f"and {len(others) - _TABLE} more")
     absent = [key for key in gap.expected(claim, own) if key not in here]

@@ -28,7 +28,7 @@ def write_boards(place: Workspace) -> list[str]:
     found, faults = records.read_all(place.records)
     built = page.everything(
         found,
-        claims.load(),
+        claims.load(suite()),
         lambda record: f"../records/{records.file_name(dict(record))}",
         suite(),
         {r["fingerprint"]: _log(path, path.stat().st_mtime) for r, path in _artifacts(place, found, ("log",))},

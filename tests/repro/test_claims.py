@@ -20,7 +20,7 @@ from repro.cli import main
 from repro.settings import Settings
 from repro.suite import suite
 
-CLAIMS = asserted.load()
+CLAIMS = asserted.load(suite())
 OF_EACH = {
     (claim.paper, claim.kind, claim.evaluation, claim.data, claim.variant): claim
     for claim in CLAIMS
