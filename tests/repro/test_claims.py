@@ -12,8 +12,9 @@ import pytest
 
 from eval import protocols
 from leaderboards import claims as asserted
-from leaderboards.arms import kind_of, network_name
+from leaderboards.arms import Arms
 from leaderboards.claims import NO_TRACK, Claim
+from leaderboards.setting import network_name
 from repro import claims, cli, plan, recipes, trace
 from repro.cli import main
 from repro.settings import Settings
@@ -44,7 +45,7 @@ def planned(line: str) -> plan.Plan:
 def test_names_in_claims_are_ours(claim: Claim) -> None:
     for arm in filter(None, (claim.arm, claim.baseline_arm)):
         recipes.find(arm)
-    kind = kind_of(claim.evaluation)
+    kind = claims._kind(claim)
     if claim.protocol:
         assert claim.protocol in protocols.names(kind)
         known = protocols.values(protocols.load(kind, claim.protocol))
@@ -53,7 +54,7 @@ def test_names_in_claims_are_ours(claim: Claim) -> None:
 
 @pytest.mark.parametrize("claim", OF_EACH.values(), ids=lambda claim: claim.id)
 def test_commands_for_the_own_setting_plan_it(claim: Claim) -> None:
-    (line,) = [words.strip() for words in claims._wanting(claim, [], claim.track, own=True)[1:]]
+    (line,) = [words.strip() for words in claims._wanting(claim, Arms([], suite()), claim.track, own=True)[1:]]
     made = planned(line)
     trained = [job for job in made.jobs if job.kind == "pretrain"]
     assert {(job.arm, job.seed) for job in trained} == {
@@ -67,7 +68,7 @@ def test_commands_for_the_own_setting_plan_it(claim: Claim) -> None:
     if claim.evaluation == "cost":
         assert {job.spec["data"]["name"] for job in trained} == {claim.data}
         return
-    judged = [job for job in made.jobs if job.kind == kind_of(claim.evaluation)]
+    judged = [job for job in made.jobs if job.kind == suite().kind_of(claim.evaluation)]
     assert {(job.protocol["name"], job.spec["data"]["name"]) for job in judged if "data" in job.spec} <= {
         (claim.protocol, claim.data)
     }
@@ -78,7 +79,7 @@ def test_commands_for_the_own_setting_plan_it(claim: Claim) -> None:
 
 def test_arms_of_a_direction_are_told_to_train_alike() -> None:
     claim = next(claim for claim in CLAIMS if claim.id == "glnet-imagenet-gain")
-    (line,) = [words.strip() for words in claims._wanting(claim, [], "cifar", own=False)[1:]]
+    (line,) = [words.strip() for words in claims._wanting(claim, Arms([], suite()), "cifar", own=False)[1:]]
     jobs = [job for job in planned(line).jobs if job.kind == "pretrain"]
     settings = {(job.spec["recipe"]["pretrain"]["epochs"], job.spec["recipe"]["pretrain"]["batch"]) for job in jobs}
     assert len(jobs) == 6 and len(settings) == 1

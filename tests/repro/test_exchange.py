@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from leaderboards import claims, published, verdicts
-from leaderboards.arms import arms
+from leaderboards.arms import Arm, Arms
 from repro import plan, records
 from repro.cli import main
 from repro.plan import Request
@@ -35,6 +35,10 @@ def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def export(*words: str) -> Path:
     assert main(["records", *words, "--out", "out/file", "--published"]) == 0
     return Path("out/file")
+
+
+def arms(found: list[Record], kind: str) -> list[Arm]:
+    return Arms(found, suite()).of(kind)
 
 
 def same(frame: Any, found: list[Record]) -> None:
@@ -112,14 +116,13 @@ def test_latex_holds_the_boards_tables() -> None:
         if line.endswith("\\\\")
     }
     found = [r for r in published.load_published() if r["track"] == "mini"]
-    for arm in arms(found, "knn"):
+    for arm in Arms(found, suite()).current("knn"):
         values = list(arm.values("top1").values())
         mean = f"{statistics.fmean(values):.2f}"
         said = f"{mean} $\\pm$ {statistics.stdev(values):.2f}" if len(values) > 1 else mean
         named = [row for row in rows if row[:2] == (arm.method, arm.variant or "-")]
-        which = arm.label, f"{arm.label}, superseded"
         fitting = [row for row in named if {said, str(len(values))} <= {*row}]
-        assert any(not arm.label or {*which} & {*row} for row in fitting), arm.name
+        assert any(not arm.label or arm.label in row for row in fitting), arm.name
     for line in text.splitlines():
         assert line.count("{") - line.count("\\{") == line.count("}") - line.count("\\}")
         assert not re.search(r"(?<!\\)[_#%]", line.lstrip("%").replace("tab:", "")) or "generated" in line
@@ -302,26 +305,26 @@ def test_verdicts_rest_on_ours_alone() -> None:
                 | {"metrics": {"top1": top1}}
             )
     full = [{"schema": 1, "parents": [], "cost": {}, "protocol": {"name": "mini", "hash": "x"}, **r} for r in found]
-    assert verdicts.verdict(claim, full, "mini").outcome == "holds"
+    assert verdicts.verdict(claim, Arms(full, suite()), "mini").outcome == "holds"
 
     Path("given.json").write_text(json.dumps(full))
     assert bring_in(full, "author") == 0
     foreign = imported()
     assert len(foreign) == len(full)
-    assert verdicts.verdict(claim, foreign, "mini").outcome == "not run"
+    assert verdicts.verdict(claim, Arms(foreign, suite()), "mini").outcome == "not run"
 
     worse = [{**r, "metrics": {"top1": 1.0}} if r["kind"] == "linear" else r for r in full]
     shutil.rmtree("repro-work")
     assert bring_in(worse) == 0
     for basis in (verdicts.EPOCHS, verdicts.COMPUTE):
-        assert verdicts.verdict(claim, [*full, *imported()], "mini", basis) == verdicts.verdict(
-            claim, full, "mini", basis
+        assert verdicts.verdict(claim, Arms([*full, *imported()], suite()), "mini", basis) == verdicts.verdict(
+            claim, Arms(full, suite()), "mini", basis
         )
     # an evaluation of ours that rests on foreign weights is foreign as well
     mixed = [
         {**r, "provenance": {**r["provenance"], "trust": "author"}} if r["kind"] == "pretrain" else r for r in full
     ]
-    assert verdicts.verdict(claim, mixed, "mini").outcome == "not run"
+    assert verdicts.verdict(claim, Arms(mixed, suite()), "mini").outcome == "not run"
     assert {arm.trust for arm in arms(mixed, "linear")} == {"author"}
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from leaderboards import published
 from repro import execute, jobs, publish, records
 from repro.settings import Settings
+from repro.suite import suite
 from repro.workspace import Workspace
 from slurm.folder import Outcome
 from slurm.graph import Graph, Node, Resources
@@ -91,7 +92,7 @@ def test_only_pictures_of_our_own_data_are_published(
         assert f"{len(list(place.records.glob('*.json')))} records published" in said
         assert [p.stem for p in folder.glob("records/*.webp")] == [f"{path.stem}.detections"] * taken
         assert (folder / "report.html").read_text().count("data:image/webp") == taken
-        assert published.drift(folder) == []
+        assert published.drift(suite(), folder) == []
 
 
 def test_boards_are_fresh_while_a_run_goes_on(
@@ -143,11 +144,6 @@ def test_every_ended_process_asks_for_fresh_boards(monkeypatch: pytest.MonkeyPat
     assert len(asked) == 2
 
 
-def test_the_published_boards_know_the_protocols_as_they_stand() -> None:
-    held = json.loads((published.FOLDER / published.PROTOCOLS).read_text(encoding="utf-8"))
-    assert held == publish.named_protocols(), 'python -c "from repro import publish; publish.rebuild()"'
-
-
 def test_published_records_have_the_hashes_of_today() -> None:
     """What came to protocols later has left the hash of every published record alone."""
     found, faults = records.read_all(PUBLISHED)
@@ -156,6 +152,6 @@ def test_published_records_have_the_hashes_of_today() -> None:
     for record in judged:
         stated = record["protocol"]
         assert jobs.protocol_of(record["kind"], stated["name"], stated["values"])["hash"] == stated["hash"]
-    now = publish.named_protocols()
+    now = suite().protocols
     latest = {(r["kind"], r["track"]) for r in judged if now[r["kind"]][r["track"]]["hash"] == r["protocol"]["hash"]}
     assert {("knn", "mini"), ("knn", "embedded"), ("linear", "mini"), ("reid", "embedded")} <= latest

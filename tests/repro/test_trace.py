@@ -16,6 +16,7 @@ from leaderboards import published
 from repro.cli import main
 from repro.plan import Request, make
 from repro.settings import Settings
+from repro.suite import suite
 
 PUBLISHED = published.FOLDER / "records"
 
@@ -160,9 +161,9 @@ def test_report_published_is_what_mends_drift(
     assert "run it in a clone" in capsys.readouterr().err and not (folder / "knn.md").exists()
     (tmp_path / "clone" / ".git").mkdir()
     assert main(["report", "--published"]) == 0
-    assert "knn.md" in capsys.readouterr().out and published.drift(folder) == []
+    assert "knn.md" in capsys.readouterr().out and published.drift(suite(), folder) == []
     (folder / "knn.md").write_text("mine")
-    (line,) = published.drift(folder)
+    (line,) = published.drift(suite(), folder)
     assert "python -m repro report --published" in line
     assert main(["report", "--published"]) == 0
-    assert "changed: knn.md" in capsys.readouterr().out and published.drift(folder) == []
+    assert "changed: knn.md" in capsys.readouterr().out and published.drift(suite(), folder) == []
