@@ -13,6 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from scipy import stats
+from statsmodels.api import OLS
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
 
 from leaderboards import verdicts
 from leaderboards.arms import Arms
@@ -20,9 +23,9 @@ from leaderboards.claims import Claim
 from leaderboards.pairing import COMPUTE, most_alike
 from leaderboards.pairs import fairest
 from leaderboards.recipes import unlike
-from leaderboards.statistics import Mean, block_model, holm, own, paired
+from leaderboards.statistics import Mean, block_model, holm, own, paired, power
 from leaderboards.verdicts import Evidence, Verdict
-from leaderboards.wording import place, sentence
+from leaderboards.wording import brief, outcome, place, sentence
 from repro.suite import suite
 
 Make = Callable[..., list[dict[str, Any]]]
@@ -124,6 +127,32 @@ def test_the_block_model_is_the_two_way_table() -> None:
     np.testing.assert_allclose(np.array(residuals), centred, atol=1e-9)
 
 
+def test_the_block_model_is_that_of_statsmodels_where_arms_lack_seeds_too() -> None:
+    rng = np.random.default_rng(7)
+    for size in (3, 5, 40):
+        seen = [rng.permutation(6)[: rng.integers(2, 7)].tolist() for _ in range(size)]
+        table = [{seed: float(rng.normal(40, 2)) for seed in each} for each in seen]
+        rows = [(arm, seed, value) for arm, found in enumerate(table) for seed, value in sorted(found.items())]
+        arms = np.array([[arm == one for one in range(size)] for arm, *_ in rows], dtype=float)
+        seeds = np.array([[seed == one for one in range(1, 6)] for _, seed, _ in rows], dtype=float)
+        fit = OLS([value for *_, value in rows], np.hstack([arms, seeds])).fit()
+        residuals, variance, df = block_model(table)
+        np.testing.assert_allclose([value for part in residuals for value in part], fit.resid, rtol=0, atol=1e-12)
+        assert [len(part) for part in residuals] == [len(found) for found in table]
+        assert df == fit.df_resid and (df == 0 or variance == pytest.approx(fit.mse_resid, rel=1e-12))
+
+
+def test_tests_and_intervals_are_those_of_scipy_stats() -> None:
+    for mean in (Mean(1.3, 0.7, 3, 2, ""), Mean(-0.2, 2.5, 4, 24, ""), Mean(0.9, 1e-3, 10, 9, "")):
+        t = stats.t(mean.df, loc=mean.value, scale=mean.error)
+        assert mean.above(0.5) == pytest.approx(stats.t.sf((mean.value - 0.5) / mean.error, mean.df), rel=1e-12)
+        assert mean.interval == pytest.approx(t.interval(0.95), rel=1e-12)
+        assert mean.resolvable(0.01) == pytest.approx(stats.t.ppf(0.99, mean.df) * mean.error, rel=1e-12)
+    for size, n, df in ((1.3, 3, 2), (0.4, 30, 29), (2.0, 4, 36)):
+        theirs = TTestPower().power(size, n, 0.01, df=df, alternative="larger")
+        assert power(size, n, 0.01, df) == pytest.approx(theirs, rel=1e-9)
+
+
 def test_two_arms_alone_are_scipy_s_paired_t_test() -> None:
     a, b = np.random.default_rng(1).normal(0, 1, (2, 4))
     mean = paired(*columns(np.stack([a, b])))
@@ -204,6 +233,10 @@ def test_holm_by_hand() -> None:
     assert holm([0.04, 0.01, 0.03, 0.015]) == [False, True, False, True]
     assert holm([0.04]) == [True]
     assert holm([]) == []
+    rng = np.random.default_rng(6)
+    for _ in range(200):
+        p = (rng.uniform(0, 1, rng.integers(1, 9)) ** 4).tolist()
+        assert holm(p) == multipletests(p, alpha=0.05, method="holm")[0].tolist()
 
 
 @pytest.mark.parametrize("n", [3, 5, 10])
@@ -551,6 +584,12 @@ def test_a_claim_that_holds_only_at_equal_epochs_says_so(make: Make) -> None:
 
     records += trained(make, "moco_v3", [43.1, 43.5, 44.1], 28, 1.75e13)
     epochs, compute = both([DIRECTION], records, "mini")["d"]
+    assert epochs.at_equal_compute == "no difference" and not compute.at_equal_compute
+    assert brief(epochs) == (
+        "holds at mini (n = 3 pairs, no headline): aps 3.00 points above moco_v3 in linear top1;"
+        " only at equal epochs: at equal compute no difference"
+    )
+    assert outcome(compute) == "no difference at mini, equal compute (n = 3)"
     assert (epochs.outcome, epochs.basis) == ("holds", "equal epochs")
     assert (compute.outcome, compute.basis) == ("no difference", COMPUTE)
     assert sentence(epochs).endswith("; only at equal epochs: at equal compute no difference")
