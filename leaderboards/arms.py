@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -42,6 +42,7 @@ class Arm:
     flag: str  # what a reader must know, or ""
     imported: bool = False  # trained elsewhere: the weights of a file
     trust: str = OURS  # see TRUST; records of different trust are never averaged
+    _read: dict[tuple[str, str], dict[int, float]] = field(default_factory=dict, repr=False)  # numbers by seed, once
 
     @cached_property
     def fingerprints(self) -> tuple[str, ...]:
@@ -54,7 +55,7 @@ class Arm:
     def __hash__(self) -> int:
         return hash(self.fingerprints)
 
-    @property
+    @cached_property
     def name(self) -> str:
         """`method` or `method:variant`."""
         return arm_name(self.method, self.variant)
@@ -76,24 +77,33 @@ class Arm:
 
     def values(self, metric: str) -> dict[int, float]:
         """Metric by seed, for the seeds that have it."""
-        return _present(self.records, lambda record: number(record.get("metrics"), metric))
+        return self._once("metric", metric, self.records, lambda record: number(record.get("metrics"), metric))
 
     def costs(self, key: str) -> dict[int, float]:
         """Cost of these jobs by seed, for the seeds that have it."""
-        return _present(self.records, lambda record: cost_of(record, key))
+        return self._once("cost", key, self.records, lambda record: cost_of(record, key))
 
     def training(self, key: str) -> dict[int, float]:
         """Cost of the pre-trainings behind them by seed, for the seeds that have it: of an import nothing is known."""
-        return {} if self.imported else _present(self.origins, lambda record: cost_of(record, key))
+        origins = {} if self.imported else self.origins
+        return self._once("training", key, origins, lambda record: cost_of(record, key))
 
-    @property
+    def _once(
+        self, what: str, key: str, records: Mapping[int, Record], read: Callable[[Record], float | None]
+    ) -> dict[int, float]:
+        if (what, key) not in self._read:
+            found = {seed: read(record) for seed, record in records.items()}
+            self._read[what, key] = {seed: value for seed, value in found.items() if value is not None}
+        return self._read[what, key]
+
+    @cached_property
     def devices(self) -> str:
         """What its pre-trainings ran on, in words; "" where none is at hand."""
         return ", ".join(
             sorted({str(entry(origin, "provenance", "device") or "-") for origin in self.origins.values()})
         )
 
-    @property
+    @cached_property
     def on_cpu(self) -> bool:
         """Whether all pre-trainings behind them ran on a CPU, so that their CPU time says something."""
         devices = [str(entry(origin, "provenance", "device") or "") for origin in self.origins.values()]
@@ -108,7 +118,7 @@ class Arm:
         busy = {seed: _cores(origin) for seed, origin in self.origins.items()} if self.on_cpu else {}
         return {seed: time * cores for seed, time in self.training("device_s").items() if (cores := busy.get(seed))}
 
-    @property
+    @cached_property
     def cpu_share(self) -> float | None:
         """Which part of the cores that its trainings asked for they got, 0 to 1; None on another device or unknown."""
         shares = []
@@ -147,11 +157,6 @@ def _cores(origin: Record) -> float | None:
     return cpu / wall if cpu and wall else None
 
 
-def _present(records: Mapping[int, Record], read: Callable[[Record], float | None]) -> dict[int, float]:
-    found = {seed: read(record) for seed, record in records.items()}
-    return {seed: value for seed, value in found.items() if value is not None}
-
-
 _Same = tuple[str, str, Setting, str]  # method, variant, setting, trust
 _Groups = dict[tuple[_Same, str], list[Record]]  # by that and by recipe
 
@@ -173,6 +178,7 @@ class Arms:
         self._origins: dict[str, Record | None] = {}
         self._recipes: dict[str, str] = {}  # of pre-trainings: many evaluations come from one
         self._options: dict[str, Mapping[str, Any]] = {}  # by recipe
+        self._grouped: dict[str, _Groups] = {}
         self._found: dict[str, list[Arm]] = {}
         self._current: dict[str, list[Arm]] = {}
         self._superseded: dict[str, list[Arm]] = {}
@@ -222,6 +228,11 @@ class Arms:
         return self._origins[mark]
 
     def _groups(self, kind: str) -> _Groups:
+        if kind not in self._grouped:
+            self._grouped[kind] = self._group(kind)
+        return self._grouped[kind]
+
+    def _group(self, kind: str) -> _Groups:
         groups: _Groups = defaultdict(list)
         for record in self._kinds.get(kind, ()):
             origin = self._origin(record)

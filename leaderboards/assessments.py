@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 from leaderboards.arms import Arms
 from leaderboards.claims import NO_TRACK, TRACKS, VERIFIED, Claim, references, tracks_of
-from leaderboards.verdicts import COMPUTE, HEADLINE, Verdict, both
+from leaderboards.pairing import COMPUTE, EPOCHS
+from leaderboards.reasons import NoTrack
+from leaderboards.verdicts import HEADLINE, Verdict, both
+from leaderboards.wording import brief, outcome, sentence
 
 CLAIMS_INTRO = (
     "A verdict holds at the track that it names, and nowhere else. A paper's own claim stays `not run` until"
@@ -35,11 +38,19 @@ class Assessment:
         return [verdict for verdict in self.verdicts if verdict.outcome != "not run"]
 
     @property
+    def sentences(self) -> list[str]:
+        """What each verdict says."""
+        return [sentence(verdict) for verdict in self.verdicts]
+
+    @property
     def brief(self) -> list[str]:
-        """Their sentences without the statistics, but with what takes part of them back."""
-        kept = ("only at", "but ", "tuning trials")
-        parts = [verdict.sentence.split("; ") for verdict in self.answered]
-        return ["; ".join([first, *(part for part in rest if part.startswith(kept))]) for first, *rest in parts]
+        """What those that rest on records say, without the statistics."""
+        return [brief(verdict) for verdict in self.answered]
+
+    @property
+    def outcomes(self) -> str:
+        """Each verdict in a few words."""
+        return "; ".join(map(outcome, self.verdicts))
 
 
 def _verdicts(claims: Sequence[Claim], known: Arms, track: str) -> dict[str, list[Verdict]]:
@@ -56,8 +67,7 @@ def _said(claim: Claim, verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]])
         if verdict.track == claim.track or verdict.outcome != "not run" or verdict.basis == COMPUTE
     ]
     if claim.track == NO_TRACK and not said:
-        sentence = f"not run: no track runs {claim.data}"
-        return [Verdict(claim=claim.id, track=NO_TRACK, outcome="not run", sentence=sentence)]
+        return [Verdict(claim, NO_TRACK, "not run", reasons=(NoTrack(claim.data),))]
     return said
 
 
@@ -80,7 +90,7 @@ def claims_table(found: Sequence[Assessment]) -> str:
             item.claim.stated,
             f"{item.claim.evaluation} on {item.claim.data}",
             item.claim.verified,
-            "; ".join(outcome(verdict) for verdict in item.verdicts),
+            item.outcomes,
         ]
         for item in found
     ]
@@ -88,20 +98,12 @@ def claims_table(found: Sequence[Assessment]) -> str:
     return str(tabulate(rows, heads, tablefmt="simple", disable_numparse=True, maxcolwidths=[None] * 4 + [48]))
 
 
-def outcome(verdict: Verdict) -> str:
-    """A verdict in a few words: `holds at mini, equal compute (n = 3)`."""
-    if verdict.track == NO_TRACK:
-        return verdict.outcome
-    return f"{verdict.outcome} at {verdict.place}" + (f" (n = {verdict.n})" if verdict.n else "")
-
-
 def outcomes_by_basis(item: Assessment) -> dict[str, str]:
     """A claim in one row: what it states, and the outcomes at equal epochs, at equal compute and in its own setting."""
-    columns: dict[str, list[str]] = {"equal epochs": [], "equal compute": [], "own setting": []}
+    columns: dict[str, list[str]] = {EPOCHS: [], COMPUTE: [], "own setting": []}
     for verdict in item.verdicts:
         at_home = verdict.track in (item.claim.track, NO_TRACK) and not verdict.lacks
-        basis = "equal compute" if verdict.basis == COMPUTE else "equal epochs"
-        columns["own setting" if at_home else basis].append(outcome(verdict))
+        columns["own setting" if at_home else verdict.basis or EPOCHS].append(outcome(verdict))
     claim = item.claim
     return {"claim": claim.id, "stated": claim.stated, **{name: "; ".join(said) for name, said in columns.items()}}
 
@@ -132,7 +134,7 @@ def tally(found: Iterable[Assessment]) -> str:
 def _setting_words(claim: Claim) -> str:
     words = [f"pre-trained on {claim.pretrain_data}" if claim.pretrain_data else "", claim.backbone]
     if claim.epochs:
-        words.append("-".join(str(edge) for edge in dict.fromkeys(claim.epochs)) + " epochs")
+        words.append(f"{claim.epochs_span} epochs")
     if claim.batch:
         words.append(f"batch {claim.batch}")
     if claim.protocol:

@@ -21,6 +21,7 @@ from leaderboards.efficiency import Paid
 from leaderboards.reading import entry, number
 from leaderboards.suite import Evaluation
 from leaderboards.tables import Table, best_first, by_scope, identity, lines_under, note
+from leaderboards.wording import place
 
 PRETEXT: Mapping[str, str] = {
     "final_location_accuracy": "location",
@@ -88,7 +89,7 @@ class Content:
     def sources(self, item: Assessment) -> list[tuple[str, list[tuple[str, Cell]]]]:
         """What the verdicts on a claim were computed from: (where, (arm, its records) of each side)."""
         return [
-            (verdict.place, [(used.arm, sources(used.records, self.link)) for used in verdict.rests_on])
+            (place(verdict), [(used.arm, sources(used.records, self.link)) for used in verdict.rests_on])
             for verdict in item.verdicts
             if verdict.rests_on
         ]

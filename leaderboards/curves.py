@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from leaderboards.arms import Arm
 from leaderboards.claims import Claim
-from leaderboards.pairs import apart, fairest, named
+from leaderboards.pairs import apart, comparisons, fairest
 from leaderboards.reading import OURS, Record, entry, number
 
 MONITOR = "k-NN on training pictures (%)"
@@ -114,7 +114,7 @@ def reached(claims: Sequence[Claim], seen: Iterable[Arm]) -> list[Reach]:
     found = []
     for scope in dict.fromkeys(arm.setting.scope for arm in known):
         here = [arm for arm in known if arm.setting.scope == scope]
-        for ours, theirs in named(claims):
+        for ours, theirs in comparisons(claims):
             pair = fairest([a for a in here if a.name == ours], [a for a in here if a.name == theirs], by_seed)
             if pair is None or apart(*pair):
                 continue

@@ -79,7 +79,7 @@ def _claims_text(content: Content) -> str:
         lines += [f"## {paper}", "", found[0].claim.citation, "", _rows_text(outcomes), ""]
         for item in found:
             lines += [
-                f"- {' '.join(f'**{verdict.sentence}.**' for verdict in item.verdicts)}",
+                f"- {' '.join(f'**{sentence}.**' for sentence in item.sentences)}",
                 f"  - {item.claim.statement}",
                 f"  - `{item.claim.id}`, {item.about}",
                 f"  - {item.source}",

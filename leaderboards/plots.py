@@ -186,8 +186,9 @@ def monitor(title: str, under: str, axis: str, found: Sequence[tuple[str, Arm]],
     def points(curve: Sequence[Look]) -> list[tuple[float, float]]:
         return [(getattr(look, axis) / unit, look.top1) for look in curve]
 
-    seeds = {name: [points(curve) for curve in by_seed(arm).values()] for name, arm in found}
-    means = {name: points(average(list(by_seed(arm).values()))) for name, arm in found}
+    looks = {name: list(by_seed(arm).values()) for name, arm in found}
+    seeds = {name: [points(curve) for curve in curves] for name, curves in looks.items()}
+    means = {name: points(average(curves)) for name, curves in looks.items()}
     every = [point for curves in seeds.values() for curve in curves for point in curve]
     legend, below = legend_places(list(seeds), width=NARROW)
     axes = Axes(

@@ -79,7 +79,7 @@ def _built(suite: Suite, folder: Path, found: Sequence[Record]) -> dict[str, str
     for kept in [pictures, {}] if pictures else [{}]:
         built = report.everything(
             found,
-            claims.load(),
+            claims.load(suite),
             lambda record: f"{place.name}/{record_files.address(record)}",
             suite,
             pictures=kept,

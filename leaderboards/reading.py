@@ -28,9 +28,12 @@ TRUST = {
 _ROUNDING = 0.002  # seconds: costs are rounded to thousandths
 
 
+_TABLES = (dict, Mapping)  # what most tables are first: the test for the abstract class is slow
+
+
 def number(table: object, key: str) -> float | None:
     """A finite number of a table, or None."""
-    value = table.get(key) if isinstance(table, Mapping) else None
+    value = table.get(key) if isinstance(table, _TABLES) else None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)
@@ -40,7 +43,7 @@ def entry(record: Record, *path: str) -> Any:
     """`entry(record, "provenance", "data", "name")`, or None where a part of the way is missing."""
     value: Any = record
     for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
+        value = value.get(key) if isinstance(value, _TABLES) else None
     return value
 
 

@@ -24,6 +24,8 @@ def recipes_apart(found: Sequence[Arm]) -> list[str]:
         groups[arm.name, arm.trust].setdefault(arm.recipe, arm)
     lines = []
     for (name, _), by_recipe in sorted(groups.items()):
+        if len(by_recipe) == 1:
+            continue
         several = sorted(by_recipe.values(), key=lambda arm: (arm.trained, arm.recipe), reverse=True)
         keys = dict.fromkeys(key for arm in several for key in arm.options)
         said = {key: [_said(arm, key) for arm in several] for key in keys}

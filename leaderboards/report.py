@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from leaderboards import plots
 from leaderboards.arms import Arm, Arms, called
-from leaderboards.assessments import CLAIMS_INTRO, Assessment, outcome, tally
+from leaderboards.assessments import CLAIMS_INTRO, tally
 from leaderboards.boards import INDEX_INTRO, Board, Content, compose
 from leaderboards.cells import Cell, Link, Row, duration, linked, signed, spread, whole, whole_numbers, words
 from leaderboards.claims import Claim, arm_name
 from leaderboards.curves import ABOUT
 from leaderboards.drawing import STYLE, Drawing
 from leaderboards.markdown import markdown
-from leaderboards.pairs import Difference, claimed, no_ratio
+from leaderboards.pairs import Difference, baseline_differences, no_ratio
 from leaderboards.reading import TRUST, Record, entry, number
 from leaderboards.suite import Suite
 from leaderboards.tables import EMPTY, Table, arranged
@@ -108,14 +108,15 @@ def page(
         monitor_about=ABOUT,
         monitors=_monitors(seen, names),
         curves=_curves(known, histories or {}),
-        differences={track: _differences(track, items) for track, items in claimed(content.claims, known).items()},
+        differences={
+            track: _differences(track, items) for track, items in baseline_differences(content.claims, known).items()
+        },
         boards=[
             (board, [_view(part) for part in board.tables])
             for board in (*content.evaluations, content.pretext, content.efficiency)
         ],
         papers=content.papers,
         tally=tally,
-        outcome=_outcome,
         trust=[(name, words) for name, words in TRUST.items()],
         methods=[_method(name, content, pictures or {}) for name in methods],
     )
@@ -274,11 +275,6 @@ _QUANTITIES: tuple[tuple[str, bool, Any], ...] = (
 
 
 # -------------------------------------------------------------------------------------------------------------- methods
-
-
-def _outcome(item: Assessment) -> str:
-    """The outcomes of a claim in a word or two, for a list."""
-    return "; ".join(outcome(verdict) for verdict in item.verdicts)
 
 
 def _method(name: str, content: Content, pictures: Mapping[str, Pictures]) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from leaderboards.arms import Arm, Arms
 from leaderboards.cells import duration, peak, spread
 from leaderboards.claims import Claim
+from leaderboards.deviations import deviations
 from leaderboards.reading import Record
 from leaderboards.suite import Evaluation, Suite
-from leaderboards.verdicts import differences
+from leaderboards.wording import reason
 
 
 def suite_table(records: Iterable[Record], claims: Sequence[Claim], suite: Suite) -> str:
@@ -40,7 +41,8 @@ def _results(evaluation: Evaluation, known: Arms, claims: Sequence[Claim]) -> It
         values = [(metric, arm.values(metric).values()) for metric in evaluation.metrics]
         result = ", ".join(f"{metric} {spread(found).text}" for metric, found in values if found)
         if result or not shared:  # a data set may have no masks
-            yield _row(evaluation.name, arms, arm, result, held_against(arm, evaluation.name, claims), shared=shared)
+            against = held_against(arm, evaluation.name, claims, known.suite)
+            yield _row(evaluation.name, arms, arm, result, against, shared=shared)
 
 
 def _row(job: str, arms: Sequence[Arm], arm: Arm, result: str, against: str, *, shared: bool = False) -> list[str]:
@@ -57,7 +59,7 @@ def _row(job: str, arms: Sequence[Arm], arm: Arm, result: str, against: str, *, 
     ]
 
 
-def held_against(arm: Arm, evaluation: str, claims: Sequence[Claim]) -> str:
+def held_against(arm: Arm, evaluation: str, claims: Sequence[Claim], suite: Suite) -> str:
     """The paper's number that this arm may stand beside, or why there is none."""
     track = arm.setting.track
     if track == "embedded":
@@ -66,15 +68,16 @@ def held_against(arm: Arm, evaluation: str, claims: Sequence[Claim]) -> str:
         return "none: no claim is tested on weights that were not trained here"
     of_method = [claim for claim in claims if claim.arm == arm.name and claim.evaluation == evaluation]
     numbers = [claim for claim in of_method if claim.kind == "number"]
-    exact = [claim for claim in numbers if not differences(claim, arm)]
+    apart = [(claim, deviations(claim, arm, suite)) for claim in numbers]
+    exact = [claim for claim, departures in apart if not departures]
     if exact:
         return "; ".join(f"{claim.metric} {claim.stated} ({claim.id})" for claim in exact)
     tested = [claim for claim in of_method if track in claim.proxies]
     if tested:
         return f"no number; direction at {track}: " + ", ".join(dict.fromkeys(claim.stated for claim in tested))
-    if numbers:
-        nearest = min(numbers, key=lambda claim: len(differences(claim, arm)))
-        return f"none comparable: {differences(nearest, arm)[0]}"
+    if apart:
+        nearest = min((departures for _, departures in apart), key=len)
+        return f"none comparable: {reason(nearest[0])}"
     judged = [claim.method for claim in claims if claim.baseline_arm == arm.name and claim.evaluation == evaluation]
     if judged:
         return f"none comparable: a baseline of {', '.join(dict.fromkeys(judged))}"

@@ -18,7 +18,7 @@ def write_boards(place: Workspace) -> list[str]:
     found, faults = records.read_all(place.records)
     built = page.everything(
         found,
-        claims.load(),
+        claims.load(suite()),
         lambda record: f"../records/{records.file_name(dict(record))}",
         suite(),
         {r["fingerprint"]: artifacts.log(path) for r, path in artifacts.of(place, found, ("log",))},

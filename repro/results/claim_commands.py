@@ -7,9 +7,10 @@ import shlex
 from collections.abc import Sequence
 
 from eval import protocols
-from leaderboards import claims, verdicts
+from leaderboards import claims
 from leaderboards.arms import Arm, Arms
-from leaderboards.claims import Claim
+from leaderboards.claims import COST, Claim
+from leaderboards.missing import Missing, missing
 from leaderboards.setting import network_name
 from repro.data.entries import entry_of
 from repro.plan import kinds, recipes, tracks
@@ -20,7 +21,7 @@ from repro.results.overrides import nearest_arch
 
 def wanting(claim: Claim, known: Arms, track: str, own: bool) -> list[str]:
     """What one test lacks, and the commands that make it."""
-    lacking = verdicts.missing(claim, known, track, own)
+    lacking = missing(claim, known, track, own)
     if not lacking:
         return []
     lines = [f"{track}, {'its own setting' if own else 'its direction'}"]
@@ -95,7 +96,7 @@ def _more(arm: Arm, seeds: Sequence[int]) -> str:
     return shlex.join(words) + (f"   ({problem})" if problem else "")
 
 
-def _like(claim: Claim, item: verdicts.Missing) -> str:
+def _like(claim: Claim, item: Missing) -> str:
     """An arm of which nothing is there, at the setting of the one that it is compared with."""
     assert item.beside is not None
     setting = item.beside.setting
@@ -113,7 +114,7 @@ def _run(names: Sequence[str], seeds: Sequence[int], conditions: Sequence[str]) 
 
 def _kind(claim: Claim) -> str:
     """The evaluation that gives the records of a claim; a pre-training gives its cost with any."""
-    return rerun.ANY if claim.evaluation == "cost" else kinds.evaluations()[claim.evaluation].kind
+    return rerun.ANY if claim.evaluation == COST else kinds.evaluations()[claim.evaluation].kind
 
 
 def own_protocol(claim: Claim, track: str) -> str:
@@ -133,7 +134,7 @@ def _conditions(
     own: its own setting; else the track's.  papers: under the paper's protocol, where it is known.
     """
     kind = _kind(claim)
-    words = ["--track", track, "--eval", rerun.ANY if claim.evaluation == "cost" else claim.evaluation]
+    words = ["--track", track, "--eval", rerun.ANY if claim.evaluation == COST else claim.evaluation]
     changes = _trained(claim, track, names, own) if trains else []
     if not own:
         return words + (["--set", *changes] if changes else [])

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from leaderboards import assessments, claims
 from leaderboards.arms import Arms
+from leaderboards.names import UnknownName
 from leaderboards.verdicts import Verdict
 from repro.errors import UserError, unknown
 from repro.results import lookup
@@ -18,10 +19,10 @@ def listing(settings: Settings, wanted: Mapping[str, str], outcome: str | None =
 
     wanted: as for `leaderboards.claims.select`.  outcome: of a verdict; with a track, of one at that track.
     """
-    every = claims.load()
+    every = claims.load(suite())
     try:
         chosen = {claim.id for claim in claims.select(every, **wanted)}
-    except ValueError as error:
+    except UnknownName as error:
         raise UserError(str(error)) from None
     found, faults = lookup.everything(settings)
     items = assessments.assess(every, Arms(found, suite()))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from leaderboards import assessments, claims
 from leaderboards.arms import Arms
-from leaderboards.claims import NO_TRACK, VERIFIED, Claim
+from leaderboards.claims import COST, NO_TRACK, VERIFIED, Claim
 from repro.results import lookup
 from repro.results.claim_commands import wanting
 from repro.results.suite import suite
@@ -18,7 +18,7 @@ def explain(settings: Settings, name: str) -> str:
     claim = lookup.find_claim(name)
     found, faults = lookup.everything(settings)
     known = Arms(found, suite())
-    (item,) = (item for item in assessments.assess(claims.load(), known) if item.claim.id == name)
+    (item,) = (item for item in assessments.assess(claims.load(suite()), known) if item.claim.id == name)
     spread = f"{claim.spread:g} over {claim.spread_n} runs" if claim.spread is not None else "none stated"
     conditions = [
         ["paper", claim.citation],
@@ -26,7 +26,7 @@ def explain(settings: Settings, name: str) -> str:
         ["kind", f"{claim.kind}: {claim.stated}"],
         ["spread", spread],
         ["evaluation", f"{claim.evaluation} {claim.metric} on {claim.data}"],
-        *([key, _said(claim, key)] for key in claims.SETTING if key != "protocol" or claim.evaluation != "cost"),
+        *([key, _said(claim, key)] for key in claims.SETTING if key != "protocol" or claim.evaluation != COST),
         *([f"{table}.{key}", value] for table, values in claim.changes.items() for key, value in values.items()),
         *([["pre-trained on", claim.pretrain_data]] if claim.pretrain_data else []),
         *([["note", claim.note]] if claim.note else []),
@@ -42,7 +42,7 @@ def explain(settings: Settings, name: str) -> str:
             lines += [f"    reported otherwise: {rows[other].words}" for other in row.conflicts]
     against = f" and {claim.baseline_arm}" if claim.baseline else ""
     what = "pre-trainings" if claim.kind == "number" else "pairs of pre-trainings with the same seed"
-    unit = "of the ratio" if claim.evaluation == "cost" else "points"
+    unit = "of the ratio" if claim.evaluation == COST else "points"
     lines += [
         "",
         f"test: {claim.arm}{against}, {claim.n} {what}; Holm over family {claim.family}",
@@ -52,7 +52,7 @@ def explain(settings: Settings, name: str) -> str:
         ),
         "",
         "verdicts so far",
-        *(f"  {verdict.sentence}" for verdict in item.verdicts),
+        *(f"  {sentence}" for sentence in item.sentences),
     ]
     lacking = [line for track, own, _ in _tests(claim) for line in wanting(claim, known, track, own)]
     if claim.track == NO_TRACK:
@@ -62,8 +62,8 @@ def explain(settings: Settings, name: str) -> str:
 
 def _said(claim: Claim, key: str) -> str:
     value = getattr(claim, key)
-    if isinstance(value, tuple):
-        value = "-".join(str(edge) for edge in dict.fromkeys(value))
+    if key == "epochs":
+        value = claim.epochs_span
     return str(value) if value else "not known"
 
 

@@ -21,7 +21,7 @@ def write_latex(chosen: Sequence[Record], every: Sequence[Record], out: Path) ->
     """The tables of the boards, each in an environment of its own."""
     from tabulate import tabulate
 
-    content = boards.compose(Arms(with_ancestors(chosen, every), suite()), claims.load(), lambda record: "")
+    content = boards.compose(Arms(with_ancestors(chosen, every), suite()), claims.load(suite()), lambda record: "")
     lines = ["% generated from records by `python -m repro records --to latex`; needs \\usepackage{booktabs}"]
     count = 0
     for board in (*content.evaluations, content.pretext, content.efficiency):

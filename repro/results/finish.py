@@ -45,7 +45,7 @@ def finish(marks: Collection[str], track: Track, place: Workspace) -> None:
     mine = [record for record in records.read_all(place.records)[0] if record["fingerprint"] in wanted]
     if mine:
         print()
-        print(suite_table(mine, claims.load(), suite()))
+        print(suite_table(mine, claims.load(suite()), suite()))
         print(f"\ncomparable with the papers: {track.comparable}")
     print(f"boards:  {place.boards / 'index.md'}, to look at in a browser: {place.boards / 'report.html'}")
     print(f"records: {place.records}")

@@ -8,6 +8,7 @@ from leaderboards import gap
 from leaderboards.arms import Arms
 from leaderboards.cells import spread
 from leaderboards.claims import NO_TRACK
+from leaderboards.wording import reasons_why
 from repro.errors import UserError
 from repro.results import lookup
 from repro.results.claim_commands import for_leg, own_protocol
@@ -52,7 +53,7 @@ def shortfall(settings: Settings, name: str) -> str:
     others = [leg for leg in legs if leg.apart]
     if others:
         lines += ["", "not comparable, so never subtracted"]
-        lines.append(text.table([[*_row(leg), "; ".join(leg.apart)] for leg in others[:_TABLE]], _APART))
+        lines.append(text.table([[*_row(leg), reasons_why(leg.apart)] for leg in others[:_TABLE]], _APART))
         if len(others) > _TABLE:
             lines.append(f"and {len(others) - _TABLE} more")
     absent = [key for key in gap.expected(claim, own) if key not in here]

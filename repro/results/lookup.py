@@ -10,6 +10,7 @@ from leaderboards.claims import Claim
 from repro.errors import UserError, unknown
 from repro.plan import recipes
 from repro.plan.tracks import tracks
+from repro.results.suite import suite
 from repro.settings import Settings
 from repro.store import records
 from repro.store.records import Record
@@ -89,7 +90,7 @@ def with_ancestors(chosen: Sequence[Record], every: Sequence[Record]) -> list[Re
 
 def find_claim(name: str) -> Claim:
     """The claim of that id; UserError with the nearest one."""
-    known = {claim.id: claim for claim in claims.load()}
+    known = {claim.id: claim for claim in claims.load(suite())}
     if name not in known:
         raise unknown("claim", name, known, "python -m repro claims lists them")
     return known[name]

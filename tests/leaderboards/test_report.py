@@ -21,8 +21,7 @@ from leaderboards import boards, cells, claims, plots, published, report
 from leaderboards.arms import Arms
 from leaderboards.efficiency import Paid
 from leaderboards.efficiency import paid as paid_of
-from leaderboards.pairs import Difference
-from leaderboards.pairs import claimed as claimed_of
+from leaderboards.pairs import Difference, baseline_differences
 from repro.results.suite import suite
 
 Record = dict[str, Any]
@@ -50,15 +49,15 @@ def sample(make: Make) -> list[Record]:
 
 
 def page(records: list[Record], **more: Any) -> str:
-    return report.page(boards.compose(Arms(records, suite()), claims.load(), link), **more)
+    return report.page(boards.compose(Arms(records, suite()), claims.load(suite()), link), **more)
 
 
 def paid(records: list[Record]) -> list[Paid]:
     return paid_of(Arms(records, suite()))
 
 
-def claimed(records: list[Record]) -> dict[str, list[Difference]]:
-    return claimed_of(claims.load(), Arms(records, suite()))
+def differences(records: list[Record]) -> dict[str, list[Difference]]:
+    return baseline_differences(claims.load(suite()), Arms(records, suite()))
 
 
 class Tables(HTMLParser):
@@ -101,7 +100,7 @@ def test_every_row_of_the_boards_stands_in_the_report() -> None:
 
 def test_claims_lead_with_their_verdict(make: Make) -> None:
     text = page(sample(make))
-    for claim in claims.load():
+    for claim in claims.load(suite()):
         part = text.partition(f'id="claim-{claim.id}"')[2].partition('<div class="claim"')[0]
         assert 'class="verdict"' in part and part.index('class="verdict"') < part.index("<details>")
     assert "holds at mini (n = 3 pairs, no headline): aps 3.00 points above moco_v3 in finetune top1" in text
@@ -160,14 +159,14 @@ def test_differences_are_the_paired_t_interval(make: Make) -> None:
     for seed in range(3):
         records += make("aps", "knn", {"top1": float(ours[seed])}, seed=seed)
         records += make("moco_v3", "knn", {"top1": float(theirs[seed])}, seed=seed)
-    (item,) = claimed(records)["mini"]
+    (item,) = differences(records)["mini"]
     want = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
     assert (item.low, item.high) == pytest.approx((want.low, want.high))
     text = page(records)
     assert f"{want.low:+.2f} to {want.high:+.2f}" in text
 
     one = [record for record in records if record["seed"] == 0]
-    assert claimed(one)["mini"][0].mean is None
+    assert differences(one)["mini"][0].mean is None
     assert "none: one pair" in page(one)
 
 
@@ -178,29 +177,29 @@ def test_fair_pairs_come_before_full_ones_and_unlike_ones_are_only_named(make: M
         records += make("aps", "knn", {"top1": 40.0 + seed}, seed=seed, epochs=4, trials=3)
         records += make("moco_v3", "knn", {"top1": 30.0}, seed=seed, epochs=8, trials=3)
         records += make("moco_v3", "knn", {"top1": 31.0}, seed=seed, epochs=4, trials=7)
-    (unlike,) = claimed(records)["mini"]
+    (unlike,) = differences(records)["mini"]
     assert unlike.apart == ["trials 3 against 7"]
     text = page(records)
     assert "aps and moco_v3 in knn: trials 3 against 7" in text and "Paired differences at mini" not in text
 
     for seed in range(2):
         records += make("moco_v3", "knn", {"top1": 35.0}, seed=seed, epochs=4, trials=3)
-    (item,) = claimed(records)["mini"]
+    (item,) = differences(records)["mini"]
     assert not item.apart and item.by_seed == {0: 5.0, 1: 6.0}
     text = page(records)
     assert "Paired differences at mini" in text and "in knn: " not in text
 
     again = make("moco_v3", "knn", {"top1": 90.0}, seed=0, epochs=4, trials=3, code="0ther")
-    (item,) = claimed([*records, *again])["mini"]
+    (item,) = differences([*records, *again])["mini"]
     assert item.apart  # of two records of one seed neither is the arm's
 
 
 def test_imported_records_are_compared_with_nothing(make: Make) -> None:
     records = make("aps", "knn", {"top1": 90.0}) + make("moco_v3", "knn", {"top1": 38.0})
-    assert claimed(records)
+    assert differences(records)
     for record in records[:2]:
         record["provenance"]["trust"] = "self-reported"
-    assert not claimed(records)
+    assert not differences(records)
     assert "self-reported" in page(records)
 
 

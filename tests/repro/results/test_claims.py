@@ -23,7 +23,7 @@ from repro.results import claim_commands, lookup
 from repro.results.suite import suite
 from repro.settings import Settings
 
-CLAIMS = asserted.load()
+CLAIMS = asserted.load(suite())
 OF_EACH = {
     (claim.paper, claim.kind, claim.evaluation, claim.data, claim.variant): claim
     for claim in CLAIMS

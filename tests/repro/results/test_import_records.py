@@ -124,7 +124,7 @@ def test_ours_and_foreign_seeds_are_never_one_arm() -> None:
 
 def test_verdicts_rest_on_ours_alone() -> None:
     """A claim that our records settle stays settled as it was, whatever is imported; and imports settle nothing."""
-    claim = next(c for c in claims.load() if c.baseline and c.evaluation == "linear" and "mini" in c.proxies)
+    claim = next(c for c in claims.load(suite()) if c.baseline and c.evaluation == "linear" and "mini" in c.proxies)
     found = []
     for seed in range(5):
         for method, variant, top1 in (
