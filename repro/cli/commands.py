@@ -45,8 +45,8 @@ def _request(options: argparse.Namespace, evaluations: Sequence[str] = ()) -> Re
 
 
 def _views() -> Views:
+    from repro.results.boards import write_boards
     from repro.results.finish import finish
-    from repro.results.publish import write_boards
     from repro.run.views import Views
 
     return Views(write_boards, finish)
@@ -270,37 +270,37 @@ def _trained(options: argparse.Namespace) -> Path:
 
 
 def claims(options: argparse.Namespace) -> int:
-    from repro.results import claims
+    from repro.results import claim_listing, claim_page
 
     wanted = {name: getattr(options, name) for name in CLAIM_FILTERS if getattr(options, name) is not None}
     if options.claim is None:
         outcome = wanted.pop("outcome", None)
-        print(claims.listing(_settings(options), wanted, outcome))
+        print(claim_listing.listing(_settings(options), wanted, outcome))
         return 0
     if wanted:
         raise UserError(f"{options.claim} is one claim; leave out --{next(iter(wanted))}, or the claim")
-    print(claims.explain(_settings(options), options.claim))
+    print(claim_page.explain(_settings(options), options.claim))
     return 0
 
 
 def gap(options: argparse.Namespace) -> int:
-    from repro.results import claims
+    from repro.results import gap
 
-    print(claims.shortfall(_settings(options), options.claim))
+    print(gap.shortfall(_settings(options), options.claim))
     return 0
 
 
 def explain(options: argparse.Namespace) -> int:
-    from repro.results import trace
+    from repro.results.explain import explain
 
-    print(trace.explain(options.cell, _settings(options)))
+    print(explain(options.cell, _settings(options)))
     return 0
 
 
 def compare(options: argparse.Namespace) -> int:
-    from repro.results import trace
+    from repro.results.compare import compare
 
-    print(trace.compare(options.arms[0], options.arms[1], options.track, _settings(options), options.trust))
+    print(compare(options.arms[0], options.arms[1], options.track, _settings(options), options.trust))
     return 0
 
 
@@ -313,26 +313,26 @@ def verify(options: argparse.Namespace) -> int:
 
 
 def report(options: argparse.Namespace) -> int:
-    from repro.results import publish
+    from repro.results import boards, publish
 
-    print(publish.report_published() if options.published else publish.report(_settings(options)))
+    print(publish.report_published() if options.published else boards.report(_settings(options)))
     return 0
 
 
 def records(options: argparse.Namespace) -> int:
-    from repro.results import exchange
+    from repro.results import export, import_records
 
     if options.action == "import":
         if options.file is None or options.trust is None:
             raise UserError("say what and how far to trust it: python -m repro records import FILE --trust NAME")
-        print(exchange.bring_in(Path(options.file), options.trust, _settings(options)))
+        print(import_records.bring_in(Path(options.file), options.trust, _settings(options)))
         return 0
     if options.action != "export":
         raise unknown("action of records", options.action, ("export", "import"))
     if options.to is None or options.out is None:
         raise UserError("say what to write and where: python -m repro records --to NAME --out FILE")
     out = Path(options.out)
-    print(exchange.export(options.to, out, options.method, options.track, options.published, _settings(options)))
+    print(export.export(options.to, out, options.method, options.track, options.published, _settings(options)))
     return 0
 
 

@@ -131,14 +131,14 @@ def _fetch(planned: Plan, settings: Settings) -> None:
 
 def _collate(graph: Graph, planned: Plan, settings: Settings) -> Task:
     """The task that ends a submission: it runs when all others have ended, however they ended."""
-    marks = [job.fingerprint for job in planned.jobs]
+    fingerprints = [job.fingerprint for job in planned.jobs]
     return Task(
-        key=f"collate-{planned.track.name}-{digest(marks)[:8]}",
+        key=f"collate-{planned.track.name}-{digest(fingerprints)[:8]}",
         target="repro.results.finish:collate",
         args={
             "workspace": str(settings.workspace.resolve()),
             "track": planned.track.name,
-            "marks": marks,
+            "fingerprints": fingerprints,
             "keys": [node.key for node in graph],
         },
         resources=_COLLATE,

@@ -44,7 +44,7 @@ def status(settings: Settings) -> str:
 def _status(settings: Settings) -> tuple[str, bool]:
     place = open_workspace(settings)
     found = states(place)
-    count = len(records.marks(place.records))
+    count = len(records.known_fingerprints(place.records))
     lines = [table(found), ""] if found else ["no task was started yet", ""]
     lines.append(f"{count} records in {place.records}")
     return "\n".join(lines), any(state.live for state in found)

@@ -21,6 +21,7 @@ from repro.errors import Stopped, UserError
 from repro.store import atomic, elapsed
 
 EVALUATION = "repro-evaluation"
+_DELETE = "delete it and run again"
 SAVE_EVERY = 30.0  # seconds between two checkpoints of a training
 
 
@@ -45,9 +46,9 @@ def load(path: Path, form: str) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
     except Exception:  # a flipped bit in a header may also say "encrypted", or name a compression there is not
-        raise UserError(f"{path}: truncated, or no PyTorch checkpoint; delete it and run again") from None
+        raise UserError(f"{path}: truncated, or no PyTorch checkpoint", _DELETE) from None
     if broken:
-        raise UserError(f"{path}: damaged (part {broken}); delete it and run again")
+        raise UserError(f"{path}: damaged (part {broken})", _DELETE)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises its own and pickle's errors, all meaning: not plain tensors
@@ -71,7 +72,7 @@ def load_latest(path: Path, form: str) -> tuple[dict[str, Any] | None, str]:
         try:
             return load(candidate, form), " and ".join(notes)
         except UserError as error:
-            notes.append(str(error).removesuffix("; delete it and run again"))
+            notes.append(error.problem)
             if atomic.attempted(path.parent):
                 candidate.replace(path.with_name(path.name + ".damaged"))
     return None, " and ".join(notes)

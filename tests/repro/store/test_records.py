@@ -16,10 +16,10 @@ from repro.store import records
 from repro.store.job import Job
 
 
-def record(mark: str = "ab" * 32, **metrics: float) -> records.Record:
+def record(fingerprint: str = "ab" * 32, **metrics: float) -> records.Record:
     return {
         "schema": 1,
-        "fingerprint": mark,
+        "fingerprint": fingerprint,
         "kind": "knn",
         "method": "aps",
         "variant": "",
