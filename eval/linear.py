@@ -294,8 +294,8 @@ class Heads:
 
     sgd: see the head of this module. lars: LARS as Fast-MoCo's and the multi-network method's code have it, applied to
     weight and bias of every head alone: with g the gradient of the loss, w <- w - lr s v, where v <- m v + g + wd w and
-    s = trust |w| / (|g| + wd |w| + 1e-8), or 1 where |w| or |g| is 0. The scale is outside of the momentum, unlike in
-    the LARS of other codes (and of mmpretrain).
+    s = trust |w| / (|g| + wd |w| + 1e-8), or 1 where |w| or |g| + wd |w| is 0. So a gradient of 0 leaves the scale to
+    the decay. The scale is outside of the momentum, unlike in the LARS of other codes (and of mmpretrain).
     """
 
     def __init__(
@@ -345,7 +345,8 @@ class Heads:
             size, steep = (
                 v.view(-1, classes, count).square().sum((0, 1)).sqrt().repeat(classes) for v in (value, gradient)
             )
-            scale = self.protocol.trust * size / (steep + self.decay * size + 1e-8)
+            steep = steep + self.decay * size  # before it is compared with 0, as the authors do
+            scale = self.protocol.trust * size / (steep + 1e-8)
             scale = torch.where((size > 0) & (steep > 0), scale, 1.0)
             speed.mul_(self.protocol.momentum).add_(gradient).addcmul_(value, self.decay)
             value.addcmul_(speed, rate * scale, value=-1)

@@ -143,9 +143,14 @@ def test_rates_of_papers() -> None:
 # ------------------------------------------------------------------------------------------------------------- training
 
 
-def lars_step(value: Tensor, gradient: Tensor, speed: Tensor, rate: float, trust: float, momentum: float) -> None:
+def lars_step(
+    value: Tensor, gradient: Tensor, speed: Tensor, rate: float, decay: float, trust: float, momentum: float
+) -> None:
     """One parameter of one head, as the released code does it step by step."""
     size, steep = value.norm(), gradient.norm()
+    if decay != 0:
+        gradient = gradient + decay * value
+        steep = steep + decay * size
     local = trust * size / (steep + 1e-8) if size != 0 and steep != 0 else 1.0
     speed.mul_(momentum).add_(gradient)
     value.add_(speed, alpha=-float(rate * local))
@@ -155,10 +160,12 @@ def test_lars_heads_equal_one_at_a_time() -> None:
     rng = np.random.default_rng(0)
     x = torch.from_numpy(rng.normal(size=(90, 12)).astype(np.float32))
     y = torch.from_numpy(rng.integers(0, 5, 90))
-    p = protocol("mncl", epochs=3, batch=32, holdout=0.2, learning_rates=[0.8, 8.0], trust=0.1)
-    grid = [(rate, 0.0) for rate in p.learning_rates]
+    p = protocol(
+        "mncl", epochs=3, batch=32, holdout=0.2, learning_rates=[0.8, 8.0], weight_decays=[0.0, 0.05], trust=0.1
+    )
+    grid = [(rate, decay) for rate in p.learning_rates for decay in p.weight_decays]
     *_, (weight, bias) = linear.heads(x, y, 5, grid, p)
-    for h, (rate, _) in enumerate(grid):
+    for h, (rate, decay) in enumerate(grid):
         head = nn.Linear(12, 5)
         start = torch.randn(12, 5, generator=torch.Generator().manual_seed(p.seed)) * 0.01
         head.weight.data.copy_(start.T)
@@ -172,9 +179,35 @@ def test_lars_heads_equal_one_at_a_time() -> None:
                     nn.functional.cross_entropy(head(x[rows]), y[rows]), list(head.parameters())
                 )
                 for value, slope, speed in zip(head.parameters(), slopes, speeds, strict=True):
-                    lars_step(value.data, slope, speed, now, p.trust, p.momentum)
+                    lars_step(value.data, slope, speed, now, decay, p.trust, p.momentum)
         torch.testing.assert_close(weight[:, :, h].T, head.weight.detach(), atol=1e-5, rtol=1e-3)
         torch.testing.assert_close(bias[:, h], head.bias.detach(), atol=1e-5, rtol=1e-3)
+
+
+def test_where_the_gradient_is_zero_the_decay_sets_the_scale_of_lars() -> None:
+    """A dead input gives the weight a gradient of exactly 0, a bias that is sure of the class gives the bias one."""
+    p = protocol("mncl", weight_decays=[0.05, 0.0], holdout=0.2, batch=256)
+    grid = [(rate, decay) for rate in p.learning_rates for decay in p.weight_decays]
+    heads = linear.Heads(6, 3, grid, p, "cpu")
+    heads.bias.view(3, len(grid)).copy_(torch.tensor([200.0, -100.0, -100.0])[:, None])
+    expected = [(w.clone(), torch.zeros_like(w)) for w in heads.result()]
+    for factor in (1.0, 0.7):
+        heads.step(torch.zeros(4, 6), torch.zeros(4, dtype=torch.int64), factor)
+        for h, (rate, decay) in enumerate(grid):
+            for values, speeds in expected:
+                value, speed = values[..., h], speeds[..., h]
+                lars_step(value, torch.zeros_like(value), speed, rate * factor, decay, p.trust, p.momentum)
+    weight, bias = heads.result()
+    torch.testing.assert_close(weight, expected[0][0])
+    torch.testing.assert_close(bias, expected[1][0])
+    assert (weight[..., 0] != weight[..., 1]).all()  # a head without decay stays where it is
+
+    # One update moves a decayed weight by trust * rate of its length, not by decay * rate: 50 times as far.
+    fresh = linear.Heads(6, 3, grid, p, "cpu")
+    before = fresh.result()[0].clone()
+    fresh.step(torch.zeros(4, 6), torch.zeros(4, dtype=torch.int64), 1.0)
+    moved = (fresh.result()[0] - before)[..., 0].norm() / before[..., 0].norm()
+    assert float(moved) == pytest.approx(p.trust * p.learning_rates[0], rel=1e-3)
 
 
 def test_probe_is_the_papers_loop(encoder: Tiny, digits: list[np.ndarray]) -> None:
