@@ -11,7 +11,6 @@ classes with equal scores the lower comes first; a class without a neighbour is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -57,22 +56,19 @@ def evaluate(
     if not ks:
         raise ValueError(f"knn.ks are all above the {len(fit)} training pictures; smallest is {min(protocol.ks)}")
 
-    total = len(held) + len(test_x)
-
-    def report(done: int) -> None:
-        if progress:
-            progress(done, total, {})
+    def part(before: int) -> Progress | None:
+        """Who is told of the queries of one search, where so many were answered before it."""
+        total = len(held) + len(test_x)
+        return (lambda done, *_: progress(before + done, total, {})) if progress else None
 
     chosen_on = true_ranks(
-        train_x[fit], train_y[fit], train_x[held], train_y[held], classes, ks, protocol, device, report
+        train_x[fit], train_y[fit], train_x[held], train_y[held], classes, ks, protocol, device, part(0)
     )
     on_split = {k: percent(ranks == 0) for k, ranks in zip(ks, chosen_on, strict=True)}
     selected = max(ks, key=lambda k: (on_split[k], -k))
 
     plain = np.empty(len(test_x), bool)
-    tested = true_ranks(
-        train_x, train_y, test_x, test_y, classes, ks, protocol, device, lambda done: report(len(held) + done), plain
-    )
+    tested = true_ranks(train_x, train_y, test_x, test_y, classes, ks, protocol, device, part(len(held)), plain)
     on_test = {k: percent(ranks == 0) for k, ranks in zip(ks, tested, strict=True)}
     ranks = tested[ks.index(selected)]
     best = max(on_test.values())
@@ -106,7 +102,7 @@ def true_ranks(
     ks: list[int],
     protocol: KnnProtocol,
     device: str | torch.device = "cpu",
-    report: Callable[[int], None] = lambda done: None,
+    progress: Progress | None = None,
     plain: npt.NDArray[np.bool_] | None = None,
 ) -> npt.NDArray[np.int64]:
     """How many classes score above the true one, for every k of `ks` (ascending) from one search: int64 [K, N].
@@ -136,7 +132,8 @@ def true_ranks(
             # Without a neighbour of its class a picture is wrong at any depth.
             ranks[~found.gather(1, truth[:, None])[:, 0]] = classes
             out[i, start : start + chunk] = ranks.cpu().numpy()
-        report(min(start + chunk, len(test_x)))
+        if progress:
+            progress(min(start + chunk, len(test_x)), len(test_x), {})
     return out
 
 

@@ -75,7 +75,7 @@ class LinearProtocol(Features):
     learning_rates: tuple[float, ...] = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
     base_batch: int = 256  # a rate is multiplied by batch / base_batch
     weight_decays: tuple[float, ...] = (0.0, 1e-3)  # coupled, as in torch.optim.SGD; not on the bias
-    optimizer: Literal["sgd", "lars"] = "sgd"  # lars: see linear.Heads
+    optimizer: Literal["sgd", "lars"] = "sgd"  # lars: see linear_heads.Heads
     trust: float = 0.001  # of lars
     momentum: float = 0.9
     init_std: float = 0.0  # of the heads' weights, normal; the bias starts at 0

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from eval import detection, knn, linear, protocols, reid
+from eval import detection, knn, linear_heads, protocols, reid
 from eval.features import extract
 from methods.parts.encoders import build_encoder
 from repro import recipes, show
@@ -115,7 +115,7 @@ def _linear(pictures: int = 4000, dim: int = 128, epochs: int = 5) -> Contest:
     rates = protocol.learning_rates
 
     def heads(*chosen: float) -> None:
-        for _ in linear.heads(x, y, CLASSES, [(rate, 0.0) for rate in chosen], protocol):
+        for _ in linear_heads.train(x, y, CLASSES, [(rate, 0.0) for rate in chosen], protocol):
             pass
 
     def one_by_one() -> None:

@@ -53,7 +53,7 @@ _USES = {
     "import": ("repro.weights",),
     "features": ("eval.features",),
     "knn": ("eval.knn",),
-    "linear": ("eval.linear",),
+    "linear": ("eval.linear", "eval.linear_crops"),
     "reid": ("eval.features", "eval.reid"),
     "finetune": ("eval.finetune",),
     "detection": ("eval.detection",),

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from eval import knn as knn_evaluation
 from eval import linear as linear_evaluation
-from eval import protocols
+from eval import linear_crops, protocols
 from eval import reid as reid_evaluation
 from eval.features import extract, summary
 from repro import atomic, checkpoints
@@ -146,7 +146,7 @@ def linear(task: Task) -> Outcome:
     trained = load_encoder(task.workspace.encoder(task.parents[0]))
     train, train_y = labelled_pictures(task, "train")
     test, test_y = labelled_pictures(task, "test")
-    result = linear_evaluation.probe(
+    result = linear_crops.probe(
         trained.encoder,
         train.pixels,
         train_y,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from eval import linear, protocols
+from eval import linear, linear_heads, protocols, ridge
 from eval.invariants import check_invariants
 from eval.scores import unpack
 
@@ -35,7 +35,7 @@ def test_all_heads_at_once_equal_one_at_a_time() -> None:
     p = protocol(epochs=3, batch=64, learning_rates=[0.01, 0.3], weight_decays=[0.0, 0.05], base_batch=128)
     grid = [(rate, decay) for rate in p.learning_rates for decay in p.weight_decays]
     x, y = torch.from_numpy(linear.normalised(train_x, train_x, "standardise")[0]), torch.from_numpy(train_y)
-    *_, (weight, bias) = linear.heads(x, y, 6, grid, p)
+    *_, (weight, bias) = linear_heads.train(x, y, 6, grid, p)
 
     for h, (rate, decay) in enumerate(grid):
         head = nn.Linear(20, 6)
@@ -117,7 +117,7 @@ def test_ridge_is_scikit_learns_leave_one_out() -> None:
     for n, dim in ((40, 100), (200, 30)):  # more dimensions than pictures, and fewer
         x, y, test_x, _ = blobs(n, 50, 4, dim, 0.3)
         strengths = (0.001, 0.01, 0.1, 1.0, 10.0)
-        weight, bias, strength = linear.ridge(torch.from_numpy(x), torch.from_numpy(y), 4, strengths)
+        weight, bias, strength = ridge.ridge(torch.from_numpy(x), torch.from_numpy(y), 4, strengths)
         exact = x.astype(np.float64)
         scale = np.mean(np.linalg.svd(exact - exact.mean(0), compute_uv=False) ** 2)
         cv = peer.RidgeCV(alphas=[s * scale for s in strengths], gcv_mode="svd").fit(exact, np.eye(4)[y])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import v2 as T
 
-from eval import augment, linear, protocols, schedules
+from eval import augment, linear, linear_crops, linear_heads, protocols, schedules
 from eval.features import extract, middle, normalise, summary
 from eval.invariants import ON_CROPS, check_invariants
 
@@ -164,7 +164,7 @@ def test_lars_heads_equal_one_at_a_time() -> None:
         "mncl", epochs=3, batch=32, holdout=0.2, learning_rates=[0.8, 8.0], weight_decays=[0.0, 0.05], trust=0.1
     )
     grid = [(rate, decay) for rate in p.learning_rates for decay in p.weight_decays]
-    *_, (weight, bias) = linear.heads(x, y, 5, grid, p)
+    *_, (weight, bias) = linear_heads.train(x, y, 5, grid, p)
     for h, (rate, decay) in enumerate(grid):
         head = nn.Linear(12, 5)
         start = torch.randn(12, 5, generator=torch.Generator().manual_seed(p.seed)) * 0.01
@@ -188,7 +188,7 @@ def test_where_the_gradient_is_zero_the_decay_sets_the_scale_of_lars() -> None:
     """A dead input gives the weight a gradient of exactly 0, a bias that is sure of the class gives the bias one."""
     p = protocol("mncl", weight_decays=[0.05, 0.0], holdout=0.2, batch=256)
     grid = [(rate, decay) for rate in p.learning_rates for decay in p.weight_decays]
-    heads = linear.Heads(6, 3, grid, p, "cpu")
+    heads = linear_heads.Heads(6, 3, grid, p, "cpu")
     heads.bias.view(3, len(grid)).copy_(torch.tensor([200.0, -100.0, -100.0])[:, None])
     expected = [(w.clone(), torch.zeros_like(w)) for w in heads.result()]
     for factor in (1.0, 0.7):
@@ -203,7 +203,7 @@ def test_where_the_gradient_is_zero_the_decay_sets_the_scale_of_lars() -> None:
     assert (weight[..., 0] != weight[..., 1]).all()  # a head without decay stays where it is
 
     # One update moves a decayed weight by trust * rate of its length, not by decay * rate: 50 times as far.
-    fresh = linear.Heads(6, 3, grid, p, "cpu")
+    fresh = linear_heads.Heads(6, 3, grid, p, "cpu")
     before = fresh.result()[0].clone()
     fresh.step(torch.zeros(4, 6), torch.zeros(4, dtype=torch.int64), 1.0)
     moved = (fresh.result()[0] - before)[..., 0].norm() / before[..., 0].norm()
@@ -214,7 +214,7 @@ def test_probe_is_the_papers_loop(encoder: Tiny, digits: list[np.ndarray]) -> No
     """Crops, flips, encoder frozen in eval mode, torch's SGD, a warm-up, cosine by epoch, every epoch tested."""
     train, train_y, test, test_y = digits
     p = protocol("triplet", epochs=4, warmup_epochs=2, batch=96, learning_rates=[3.0], size=[20, 20])
-    result = linear.probe(encoder, train, train_y, test, test_y, 10, MEAN, STD, p)
+    result = linear_crops.probe(encoder, train, train_y, test, test_y, 10, MEAN, STD, p)
 
     encoder.eval()
     head = nn.Linear(96, 10)
@@ -261,7 +261,7 @@ def test_without_augmentation_it_is_the_cached_path(encoder: Tiny, digits: list[
     batches are others. That moves a logit by about 1e-6 and so hardly ever a picture: one of 400 is allowed (0.25)."""
     train, train_y, test, test_y = digits
     grid = {"learning_rates": [0.1, 3.0, 30.0], "epochs": 6, "holdout": 0.2, "batch": 100, "size": []}
-    direct = linear.probe(encoder, train, train_y, test, test_y, 10, MEAN, STD, whole_pictures(**grid))
+    direct = linear_crops.probe(encoder, train, train_y, test, test_y, 10, MEAN, STD, whole_pictures(**grid))
     features = [extract(encoder, pictures, MEAN, STD) for pictures in (train, test)]
     no_crops = {"crop_scale": [], "hflip": False, "test_crop": 1.0}
     cached = linear.evaluate(features[0], train_y, features[1], test_y, 10, protocol("glnet", **{**grid, **no_crops}))
@@ -280,7 +280,7 @@ def test_the_paper_loop_reaches_logistic_regression(encoder: Tiny, digits: list[
     peer = pytest.importorskip("sklearn.linear_model")
     train, train_y, test, test_y = digits
     p = whole_pictures(learning_rates=[1.0], weight_decays=[0.01], epochs=25, batch=100, base_batch=100, size=[])
-    result = linear.probe(encoder, train, train_y, test, test_y, 10, MEAN, STD, p)
+    result = linear_crops.probe(encoder, train, train_y, test, test_y, 10, MEAN, STD, p)
     train_x, test_x = (extract(encoder, pictures, MEAN, STD) for pictures in (train, test))
     best = peer.LogisticRegression(C=0.1, max_iter=1000).fit(train_x, train_y).score(test_x, test_y)
     assert 60 < 100 * best < 97  # neither trivial nor hopeless
@@ -294,7 +294,9 @@ def test_the_encoder_stays_as_it_was(encoder: Tiny, digits: list[np.ndarray]) ->
     state = torch.get_rng_state()
     p = protocol(epochs=1, batch=256, size=[20, 20])
     seen: list[tuple[int, int]] = []
-    linear.probe(encoder, *digits, 10, MEAN, STD, p, progress=lambda done, total, info: seen.append((done, total)))
+    linear_crops.probe(
+        encoder, *digits, 10, MEAN, STD, p, progress=lambda done, total, info: seen.append((done, total))
+    )
     assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
     assert encoder.training and encoder.norm.training and not encoder.patches.training
     assert torch.equal(torch.get_rng_state(), state)
@@ -321,7 +323,7 @@ def test_interrupted_anywhere_is_uninterrupted(
 ) -> None:
     """Two trainings (for the split, and on all) of two epochs each; killed within epochs and at their ends."""
     p = protocol(epochs=2, batch=400, size=[20, 20], holdout=0.2, learning_rates=[0.3, 3.0], optimizer="lars")
-    whole, store = linear.probe(encoder, *digits, 10, MEAN, STD, p), memory(every)
+    whole, store = linear_crops.probe(encoder, *digits, 10, MEAN, STD, p), memory(every)
 
     def kill(done: int, total: int, info: dict[str, Any]) -> None:
         assert total == 2 * 2 + 2 * 3
@@ -330,26 +332,26 @@ def test_interrupted_anywhere_is_uninterrupted(
 
     if at <= 10:
         with pytest.raises(Killed):
-            linear.probe(encoder, *digits, 10, MEAN, STD, p, store=store, progress=kill)
+            linear_crops.probe(encoder, *digits, 10, MEAN, STD, p, store=store, progress=kill)
     else:  # it had finished
-        linear.probe(encoder, *digits, 10, MEAN, STD, p, store=store)
+        linear_crops.probe(encoder, *digits, 10, MEAN, STD, p, store=store)
     torch.manual_seed(at)
-    again = linear.probe(encoder, *digits, 10, MEAN, STD, p, store=store)
+    again = linear_crops.probe(encoder, *digits, 10, MEAN, STD, p, store=store)
     assert again["details"].pop("resumed") == said
     assert whole["details"].pop("resumed") == ""
     assert again == whole
-    assert list(store.kept) == [linear.CHECKPOINT]
+    assert list(store.kept) == [linear_crops.CHECKPOINT]
 
 
 def test_what_another_probe_kept_is_not_taken_up(
     encoder: Tiny, digits: list[np.ndarray], memory: Callable[..., Any]
 ) -> None:
     p, store = protocol(epochs=1, batch=500, size=[20, 20]), memory()
-    linear.probe(encoder, *digits, 10, MEAN, STD, p, store=store)
+    linear_crops.probe(encoder, *digits, 10, MEAN, STD, p, store=store)
     torch.nn.init.normal_(encoder.patches.weight)
-    other = linear.probe(encoder, *digits, 10, MEAN, STD, p, store=store)
+    other = linear_crops.probe(encoder, *digits, 10, MEAN, STD, p, store=store)
     assert other["details"].pop("resumed") == "started afresh: linear.pt is of another linear probe"
-    plain = linear.probe(encoder, *digits, 10, MEAN, STD, p)
+    plain = linear_crops.probe(encoder, *digits, 10, MEAN, STD, p)
     assert plain["details"].pop("resumed") == "" and other == plain
 
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from eval import finetune, linear, protocols, reid_finetune
+from eval import finetune, linear_crops, protocols, reid_finetune
 from repro import atomic, checkpoints
 from repro.checkpoints import Store
 from repro.errors import Stopped
@@ -54,7 +54,7 @@ def made(name: str) -> Evaluate:
         return partial(finetune.evaluate, encoder, x, y, x, y, 4, MEAN, STD, p)
     if name == "linear":
         p = _protocol("linear", "glnet", batch=8, size=[8, 8])
-        return partial(linear.probe, encoder, x, y, x, y, 4, MEAN, STD, p)
+        return partial(linear_crops.probe, encoder, x, y, x, y, 4, MEAN, STD, p)
     p = _protocol("reid_finetune", "mini", identities=4, pictures=2, erasing=0.5)
     split = reid_finetune.Split(x, y + 1, np.arange(48) // 24)
     return partial(reid_finetune.evaluate, encoder, split, split, split, MEAN, STD, dataclasses.replace(p, size=(8, 8)))
