@@ -36,7 +36,7 @@ from torch.utils.data import DataLoader, Dataset
 from eval import mmcv_ops, resume
 from eval.finetune import trainable
 from eval.pictures import draw_detections
-from eval.protocols import DetectionProtocol
+from eval.protocols.detection import DetectionProtocol
 from eval.pyramid import SimpleFeaturePyramid
 
 DRAWN = 4  # changes no number

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 from eval import augment, resume
 from eval.features import autocast, evaluating, middle, normalise, resize, to_tensor
-from eval.protocols import FinetuneProtocol, values
+from eval.protocols.finetune import FinetuneProtocol
 from eval.schedules import rates
 from eval.scores import Progress, check_labelled, pack, percent, standard_error, true_rank
 from eval.splits import holdout, shares, stratified
@@ -107,7 +107,7 @@ def evaluate(
 
     model = Classifier(copy.deepcopy(encoder), classes, torch.Generator().manual_seed(protocol.seed))
     groups = trainable(model, protocol.weight_decay, protocol.head_lr / protocol.lr or 1.0)
-    run = resume.identity([values(protocol), list(mean), list(std)], model, train_images, train_y)
+    run = resume.identity([protocol.values(), list(mean), list(std)], model, train_images, train_y)
     memory = torch.channels_last if protocol.channels_last else torch.contiguous_format
     model.to(device=device, memory_format=memory)  # type: ignore[call-overload]
     optimizer: torch.optim.Optimizer = (

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from eval.features import check_finite, to_tensor
-from eval.protocols import KnnProtocol
+from eval.protocols.knn import KnnProtocol
 from eval.scores import Progress, check_labelled, pack, percent, standard_error, true_rank
 from eval.splits import holdout
 

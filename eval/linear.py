@@ -14,7 +14,7 @@ import torch
 
 from eval.features import check_finite, to_tensor
 from eval.linear_grid import judge
-from eval.protocols import LinearProtocol
+from eval.protocols.linear import LinearProtocol
 from eval.ridge import low_shot
 from eval.scores import Progress, check_labelled
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from eval import augment, resume
 from eval.features import autocast, evaluating, extract, normalise, summary, to_tensor
 from eval.linear_grid import Parts, judge
-from eval.protocols import LinearProtocol, transform, values
+from eval.protocols.linear import LinearProtocol
 from eval.scores import Progress, check_labelled
 
 CHECKPOINT = "linear.pt"
@@ -50,12 +50,12 @@ def probe(
     device = torch.device(device)
     for images, y, what in ((train_images, train_y, "training pictures"), (test_images, test_y, "test pictures")):
         check_labelled(images, y, classes, what)  # type: ignore[arg-type]
-    started = [values(protocol), list(mean), list(std)]
+    started = [protocol.values(), list(mean), list(std)]
     kept = Parts(
         resume.Kept(store, CHECKPOINT, resume.identity(started, encoder, train_images, train_y), "linear probe")
     )
     encoder.to(device)
-    whole = {**transform(protocol), "device": device}
+    whole = {**protocol.transform(), "device": device}
     seen = extract(encoder, test_images, mean, std, **whole)
     test = torch.from_numpy(seen).to(device)
 

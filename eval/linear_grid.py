@@ -19,7 +19,7 @@ from torch import Tensor
 
 from eval import linear_heads, resume
 from eval.linear_heads import Feed, Heads
-from eval.protocols import LinearProtocol
+from eval.protocols.linear import LinearProtocol
 from eval.scores import Progress, pack, percent, standard_error
 from eval.splits import holdout
 

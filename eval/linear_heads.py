@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from eval.protocols import LinearProtocol
+from eval.protocols.linear import LinearProtocol
 from eval.schedules import rates
 from eval.scores import Progress, true_rank
 

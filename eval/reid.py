@@ -30,7 +30,7 @@ import torch.nn.functional as F
 
 from eval import rerank
 from eval.features import check_finite, to_tensor
-from eval.protocols import ReidProtocol
+from eval.protocols.reid import ReidProtocol
 from eval.scores import Progress, pack, percent, standard_error
 
 JUNK = -1

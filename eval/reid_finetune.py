@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from eval import augment, reid, resume
 from eval.features import autocast, extract, normalise, resize, summary, to_tensor
 from eval.finetune import IMAGENET, trainable
-from eval.protocols import ReidFinetuneProtocol, transform, values
+from eval.protocols.reid_finetune import ReidFinetuneProtocol
 from eval.schedules import rates
 from eval.scores import Progress
 
@@ -103,7 +103,7 @@ def evaluate(
         )
     model = Identifier(copy.deepcopy(encoder), len(pids), torch.Generator().manual_seed(protocol.seed))
     groups = trainable(model, protocol.weight_decay)
-    run = resume.identity([values(protocol), list(mean), list(std)], model, train.images, train.pid)
+    run = resume.identity([protocol.values(), list(mean), list(std)], model, train.images, train.pid)
     model.to(device)
     optimizer = torch.optim.AdamW(groups, lr=0.0)
     updates = len(batches(labels, protocol.identities, protocol.pictures, np.random.default_rng(0)))
@@ -176,7 +176,7 @@ def evaluate(
             kept.keep(state, 0, finished=epoch + 1 == protocol.epochs)
 
     features = [
-        extract(model, split.images, mean, std, **transform(protocol), device=device, progress=progress)
+        extract(model, split.images, mean, std, **protocol.transform(), device=device, progress=progress)
         for split in (query, gallery)
     ]
     result = reid.evaluate(

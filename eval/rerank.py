@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from eval.features import to_tensor
-from eval.protocols import ReidProtocol
+from eval.protocols.reid import ReidProtocol
 from eval.scores import Progress
 
 LIMIT = 100_000  # pictures: every one is compared with every other, and all features are held once more

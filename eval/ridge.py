@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from eval.linear_heads import ranks
-from eval.protocols import LinearProtocol
+from eval.protocols.linear import LinearProtocol
 from eval.scores import percent
 from eval.splits import holdout, per_class, shares
 

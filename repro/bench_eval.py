@@ -264,7 +264,7 @@ def _cache(folder: Path, pictures: int = 256) -> Contest:
     labels = np.arange(pictures) % CLASSES
 
     def features(part: int) -> npt.NDArray[np.float32]:
-        transform = protocols.transform(protocol)
+        transform = protocol.transform()
         return extract(encoder, images[part], (0.5,) * 3, (0.25,) * 3, **transform, device=device())
 
     def judge(train: npt.NDArray[np.float32], test: npt.NDArray[np.float32]) -> None:

@@ -320,7 +320,7 @@ class _Builder:
             manifest, missing = self.manifest(role)
             spec = {**spec, "data": {"name": self.data[role], "manifest": manifest, "limit": self.data["limit"]}}
         if protocol:
-            spec["protocol"] = {"name": protocol.name, "values": protocols.values(protocol)}
+            spec["protocol"] = {"name": protocol.name, "values": protocol.values()}
         mark = fingerprint_of(kind, info.name, variant, info.module, self.track.name, seed, spec, parents)
         self.jobs[mark] = Job(
             kind=kind,
@@ -426,9 +426,7 @@ class _Builder:
                     evaluate(kind, "classification", spec, protocol, seconds=self.on_crops(protocol))
                     continue
                 assert isinstance(protocol, protocols.Features)
-                transform = {
-                    k: list(v) if isinstance(v, tuple) else v for k, v in protocols.transform(protocol).items()
-                }
+                transform = {k: list(v) if isinstance(v, tuple) else v for k, v in protocol.transform().items()}
                 extraction = {**sizes, **threads, "transform": transform}
                 cache = self.add("features", info, variant, seed, "classification", extraction, (parent,))
                 evaluate(kind, "classification", threads, protocol, parents=(cache,))

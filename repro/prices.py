@@ -197,7 +197,7 @@ def _recorded_amount(record: records.Record) -> float:
 
 def detector_pictures(protocol: protocols.DetectionProtocol | Mapping[str, Any]) -> float:
     """Training pictures that a detector and its check on a few see, those of forward passes alone counted a third."""
-    values = protocol if isinstance(protocol, Mapping) else protocols.values(protocol)
+    values = protocol if isinstance(protocol, Mapping) else protocol.values()
     return float(values["batch"] * (values["iterations"] + values["overfit_iterations"] + values["precise_norm"] // 3))
 
 

@@ -145,7 +145,7 @@ def named_protocols() -> dict[str, dict[str, dict[str, Any]]]:
     found: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in protocols.KINDS}
     for kind, named in found.items():
         for name in protocols.names(kind):
-            values = protocols.values(protocols.load(kind, name))
+            values = protocols.load(kind, name).values()
             named[name] = {key: value for key, value in jobs.protocol_of(kind, name, values).items() if key != "name"}
     return found
 

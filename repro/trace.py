@@ -189,7 +189,7 @@ def _changes(record: Record, origin: Record) -> tuple[list[str], str]:
     protocol = record.get("protocol") or {}
     if protocol.get("name") and record["kind"] in protocols.KINDS:
         try:
-            values = protocols.values(protocols.load(record["kind"], protocol["name"]))
+            values = protocols.load(record["kind"], protocol["name"]).values()
         except ValueError as error:
             return changes, f"this checkout cannot: {error}"
         changes += _differing(record["kind"], protocol["values"], values)

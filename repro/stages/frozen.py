@@ -176,7 +176,7 @@ def reid(task: Task) -> Outcome:
     protocol = protocol_of(task, protocols.ReidProtocol)
     pictures = reid_pictures(task, protocol)
     mean, std = IMAGENET_STATISTICS if protocol.normalise == "imagenet" else (trained.mean, trained.std)
-    transform = protocols.transform(protocol)
+    transform = protocol.transform()
     key = digest(
         [checkpoint, pictures.manifest, transform, list(mean), list(std), list(pictures.query.pixels.shape[2:])]
     )

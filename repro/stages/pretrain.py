@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from eval import features, knn
-from eval.protocols import KnnProtocol
+from eval.protocols.knn import KnnProtocol
 from methods.base import Batch, Clock, DataInfo, Method, Streams, Views, load_method
 from methods.parts.clipping import clip_adaptive
 from methods.parts.lars import LARS
