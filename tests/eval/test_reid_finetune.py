@@ -212,5 +212,5 @@ def test_refusals(encoder: Tiny, pictures: tuple[Split, ...]) -> None:
             run(encoder, (part, query, gallery))
     with pytest.raises(ValueError, match=r"diverged in epoch 1 \(loss nan\): lower reid_finetune\.lr"):
         run(encoder, pictures, p=protocol(lr=1e30, warmup_epochs=0.0))
-    with pytest.raises(ValueError, match=r"reid_finetune\.identities, pictures must be 2 or more, not 1, 4"):
+    with pytest.raises(ValueError, match=r"reid_finetune\.identities must be 2 or more, not 1"):
         protocol(identities=1)
