@@ -20,9 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from eval.context import Progress
 from eval.features import check_finite, to_tensor
 from eval.protocols import KnnProtocol
-from eval.scores import Progress, check_labelled, pack, percent, standard_error, true_rank
+from eval.scores import check_labelled, pack, percent, standard_error, true_rank
 from eval.splits import holdout
 
 # None of these can change a number.

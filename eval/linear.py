@@ -24,7 +24,6 @@ details) is what the tuning of a recipe looks at.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -33,12 +32,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eval import augment, resume
+from eval import augment
+from eval.context import Progress, Store, part_of, quiet
 from eval.features import autocast, check_finite, evaluating, extract, normalise, summary, to_tensor
 from eval.protocols import LinearProtocol, transform, values
 from eval.schedules import rates
-from eval.scores import Progress, check_labelled, pack, percent, standard_error, true_rank
+from eval.scores import check_labelled, pack, percent, standard_error, true_rank
 from eval.splits import holdout, per_class, shares
+from eval.training import Checkpoint, Training, identity
 
 CHECKPOINT = "linear.pt"
 
@@ -107,7 +108,7 @@ def probe(
     *,
     device: str | torch.device = "cpu",
     progress: Progress | None = None,
-    store: resume.Store | None = None,
+    store: Store | None = None,
 ) -> dict[str, Any]:
     """Linear accuracy of an encoder, trained on random crops of the pictures.
 
@@ -119,11 +120,9 @@ def probe(
     """
     device = torch.device(device)
     for images, y, what in ((train_images, train_y, "training pictures"), (test_images, test_y, "test pictures")):
-        check_labelled(images, y, classes, what)  # type: ignore[arg-type]
+        check_labelled(images, y, classes, what)
     started = [values(protocol), list(mean), list(std)]
-    kept = _Parts(
-        resume.Kept(store, CHECKPOINT, resume.identity(started, encoder, train_images, train_y), "linear probe")
-    )
+    checkpoint = Checkpoint(store, CHECKPOINT, identity(started, encoder, train_images, train_y), "linear probe")
     encoder.to(device)
     whole = {**transform(protocol), "device": device}
     seen = extract(encoder, test_images, mean, std, **whole)
@@ -145,36 +144,10 @@ def probe(
             return encoder.features(normalise(x, mean, std)).float()  # type: ignore[operator]
 
     with evaluating(encoder), torch.no_grad():
-        result = _judge(crops, plain, train_y, test, test_y, classes, protocol, progress, kept)
+        result = _judge(crops, plain, train_y, test, test_y, classes, protocol, progress, checkpoint)
     result["metrics"] |= {f"test_{key}": value for key, value in summary(seen).items()}
-    result["details"]["resumed"] = kept.note
+    result["details"]["resumed"] = checkpoint.note
     return result
-
-
-class _Parts:
-    """What a probe keeps of its two trainings, on the split and on all."""
-
-    def __init__(self, kept: resume.Kept) -> None:
-        self.kept = kept
-        self._parts: dict[str, dict[str, Any]] = (kept.state or {"parts": {}})["parts"]
-        done = [f"{resume.done(len(part['top1']), part['update'])} ({name})" for name, part in self._parts.items()]
-        self.note = kept.note(", ".join(done))
-
-    def take(self, part: str, trained: Heads) -> tuple[list[list[float]], int]:
-        """The accuracies of the epochs that are done, and the updates of the next; the heads get their state then."""
-        if part not in self._parts:
-            return [], 0
-        trained.restore(self._parts[part]["heads"])
-        return list(self._parts[part]["top1"]), self._parts[part]["update"]
-
-    def keep(self, part: str, trained: Heads, top1: list[list[float]], update: int, *, finished: bool = False) -> None:
-        """Where it is due."""
-
-        def state(update: int) -> dict[str, Any]:
-            self._parts[part] = {"heads": trained.state(), "top1": top1, "update": update}
-            return {"parts": self._parts}
-
-        self.kept.keep(state, update, finished=finished)
 
 
 def _judge(
@@ -186,7 +159,7 @@ def _judge(
     classes: int,
     protocol: LinearProtocol,
     progress: Progress | None,
-    kept: _Parts | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> dict[str, Any]:
     """Train the grid and judge it.
 
@@ -198,22 +171,21 @@ def _judge(
     fit, held = np.arange(len(train_y)), np.arange(0)
     if protocol.holdout:
         fit, held = holdout(train_y, protocol.holdout, protocol.seed)
-    work = [protocol.epochs * -(-n // min(protocol.batch, n)) for n in (len(fit) if len(held) else 0, len(labels)) if n]
+    work = [protocol.epochs * _updates(n, protocol) for n in (len(fit) if len(held) else 0, len(labels)) if n]
 
     def train(
         part: str, rows: npt.NDArray[np.int64], x: Tensor, y: Tensor
     ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """(accuracies [epochs, H], ranks [N, H] after the last) on x, y of heads trained on those rows."""
         trained = Heads(test.shape[1], classes, grid, protocol, test.device)
-        top1, first = kept.take(part, trained) if kept else ([], 0)
-        before = sum(work[:-1]) if part == "all" else 0
-
-        def report(epoch: int, update: int, updates: int) -> None:
-            if progress:
-                progress(before + epoch * updates + update, sum(work), {})
-            if kept:
-                kept.keep(part, trained, top1, update)
-
+        training = Training(
+            {"heads": trained},
+            protocol.epochs,
+            _updates(len(rows), protocol),
+            checkpoint=checkpoint,
+            name=part,
+            progress=part_of(progress or quiet, sum(work[:-1]) if part == "all" else 0, sum(work)),
+        )
         turns = heads(
             lambda chosen, *clock: feed(rows[chosen], *clock),
             labels[rows],
@@ -221,15 +193,12 @@ def _judge(
             grid,
             protocol,
             trained=trained,
-            begin=(len(top1), first),
-            report=report,
+            training=training,
         )
-        with kept.kept.training() if kept else nullcontext():
+        with training:
             for weight, bias in turns:
-                top1.append((100 * (head_ranks(x, y, weight, bias) == 0).mean(axis=0)).tolist())
-                if kept:
-                    kept.keep(part, trained, top1, 0, finished=len(top1) == protocol.epochs)
-        return np.array(top1), head_ranks(x, y, *trained.result())
+                training.history.append((100 * (head_ranks(x, y, weight, bias) == 0).mean(axis=0)).tolist())
+        return np.array(training.history), head_ranks(x, y, *trained.result())
 
     chosen = selected = 0
     selected_epoch = protocol.epochs - 1
@@ -310,13 +279,13 @@ class Heads:
         self.bias = torch.zeros(classes * len(grid), device=device)
         self.weight_speed, self.bias_speed = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
 
-    def state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Weights and momentum, the tensors that are trained on."""
         return {name: value for name, value in vars(self).items() if name.endswith(("weight", "bias", "speed"))}
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from `state()`."""
-        for name, value in self.state().items():
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from `state_dict()`."""
+        for name, value in self.state_dict().items():
             value.copy_(state[name])
 
     def result(self) -> tuple[Tensor, Tensor]:
@@ -359,21 +328,20 @@ def heads(
     protocol: LinearProtocol,
     *,
     trained: Heads | None = None,
-    begin: tuple[int, int] = (0, 0),
-    report: Callable[[int, int, int], None] | None = None,
+    training: Training | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Train a head for every (learning rate, weight decay) of the grid; after each epoch weight [D, C, H], bias [C, H].
 
     x: float32 [N, D], or what gives a batch of it; y: int64 [N]. The tensors handed out are the ones that are trained
-    on: copy what is to be kept. trained, begin: go on with these heads in that epoch, after so many of its updates;
-    report is told, after each, the epoch, its updates that are done, and how many it has.
+    on: copy what is to be kept. trained, training: go on with these heads from where that training is.
     """
     if isinstance(x, Tensor):
         table, trained = x, trained or Heads(x.shape[1], classes, grid, protocol, x.device)
         x = lambda rows, *_: table[rows]  # noqa: E731
     assert trained is not None
     n = len(y)
-    updates = -(-n // min(protocol.batch, n))
+    updates = _updates(n, protocol)
+    training = training or Training({"heads": trained}, protocol.epochs, updates)
     factors = rates(
         protocol.schedule,
         1.0,
@@ -383,14 +351,17 @@ def heads(
         warmup_lr=protocol.warmup_factor,
         milestones=protocol.milestones,
     )
-    for epoch in range(begin[0], protocol.epochs):
+    for epoch in training.each_epoch():
         order = np.random.default_rng([protocol.seed, epoch]).permutation(n)
-        for update in range(begin[1] if epoch == begin[0] else 0, updates):
+        for update in training.each_update():
             rows = order[update * protocol.batch : (update + 1) * protocol.batch]
-            trained.step(x(rows, epoch, update), y[torch.from_numpy(rows)], factors[epoch * updates + update])
-            if report:
-                report(epoch, update + 1, updates)
+            trained.step(x(rows, epoch, update), y[torch.from_numpy(rows)], factors[training.done])
         yield trained.result()
+
+
+def _updates(pictures: int, protocol: LinearProtocol) -> int:
+    """Updates an epoch."""
+    return -(-pictures // min(protocol.batch, pictures))
 
 
 def head_ranks(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor) -> npt.NDArray[np.int64]:

@@ -20,6 +20,7 @@ from eval import knn as knn_evaluation
 from eval import linear as linear_evaluation
 from eval import protocols
 from eval import reid as reid_evaluation
+from eval.data import Identified
 from eval.features import extract, summary
 from repro import atomic, checkpoints
 from repro.data.entries import IMAGENET_STATISTICS
@@ -29,6 +30,7 @@ from repro.records import write_atomic
 from repro.stages.common import (
     Outcome,
     Task,
+    context_of,
     device,
     labelled_pictures,
     load_encoder,
@@ -194,18 +196,11 @@ def reid(task: Task) -> Outcome:
         found[name] = np.load(path, mmap_mode="r", allow_pickle=False)
     query, gallery = pictures.query, pictures.gallery
     result = reid_evaluation.evaluate(
-        found["query"],
-        query.pids,
-        query.cams,
-        found["gallery"],
-        gallery.pids,
-        gallery.cams,
+        Identified(found["query"], query.pids, query.cams),
+        Identified(found["gallery"], gallery.pids, gallery.cams),
         protocol,
-        device=device(),
-        progress=task.progress,
-        query_images=query.pixels,
-        gallery_images=gallery.pixels,
-        work_dir=task.folder,
+        context_of(task),
+        pictures=(query.pixels, gallery.pixels),
     )
     outcome = outcome_of(result, source_of(pictures))
     outcome.details["checkpoint"] = checkpoint["sha256"]
