@@ -10,39 +10,32 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
+from eval.context import PLAIN, Context
+from eval.data import Classification, Features
 from eval.features import check_finite, to_tensor
 from eval.linear_grid import judge
 from eval.protocols.linear import LinearProtocol
 from eval.ridge import low_shot
-from eval.scores import Progress, check_labelled
 
 
-def evaluate(
-    train_x: npt.NDArray[np.float32],
-    train_y: npt.NDArray[np.int64],
-    test_x: npt.NDArray[np.float32],
-    test_y: npt.NDArray[np.int64],
-    classes: int,
-    protocol: LinearProtocol,
-    *,
-    device: str | torch.device = "cpu",
-    progress: Progress | None = None,
-) -> dict[str, Any]:
+def evaluate(data: Classification[Features], protocol: LinearProtocol, context: Context = PLAIN) -> dict[str, Any]:
     """Linear and low-shot accuracy of features.
 
-    x: float32 [N, D]; y: int64 [N] in [0, classes). Metrics in percent: top1 (and top5 above five classes) after the
-    last epoch, with the rate and decay that were best on the split after theirs; top1_selected, of the rate, decay and
-    epoch that were best there; top1_best_on_test, over the whole grid and all epochs; optimism = best_on_test - top1;
-    top1_10_per_class, top1_1pct and their like. ValueError for features or labels that cannot be judged.
+    Metrics in percent: top1 (and top5 above five classes) after the last epoch, with the rate and decay that were best
+    on the split after theirs; top1_selected, of the rate, decay and epoch that were best there; top1_best_on_test, over
+    the whole grid and all epochs; optimism = best_on_test - top1; top1_10_per_class, top1_1pct and their like.
+    ValueError for features or labels that cannot be judged.
     """
-    for x, y, what in ((train_x, train_y, "training features"), (test_x, test_y, "test features")):
-        check_labelled(x, y, classes, what)
-        check_finite(x)
-    train, test = (to_tensor(x).to(device) for x in normalised(train_x, test_x, protocol.normalise))
-    result = judge(lambda rows, *_: train[rows], train.__getitem__, train_y, test, test_y, classes, protocol, progress)
-    few = low_shot(train, train_y, test, to_tensor(test_y).to(device), classes, protocol)
+    data.check("features")
+    for part in (data.train, data.test):
+        check_finite(part.x)
+    train_y, test_y, classes = data.train.y, data.test.y, data.classes
+    scaled = normalised(data.train.x, data.test.x, protocol.normalise)
+    train, test = (to_tensor(x).to(context.device) for x in scaled)
+    plain = train.__getitem__
+    result = judge(lambda rows, *_: train[rows], plain, train_y, test, test_y, classes, protocol, context.progress)
+    few = low_shot(train, train_y, test, to_tensor(test_y).to(context.device), classes, protocol)
     for name, runs in few.items():
         if not isinstance(runs, str):
             result["metrics"][f"top1_{name}"] = float(np.mean([run["top1"] for run in runs]))

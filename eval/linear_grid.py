@@ -9,7 +9,6 @@ on weak features. What an author who looks at the test set would report stands b
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -17,37 +16,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from eval import linear_heads, resume
+from eval import linear_heads
+from eval.context import Progress, part_of
 from eval.linear_heads import Feed, Heads
 from eval.protocols.linear import LinearProtocol
-from eval.scores import Progress, pack, percent, standard_error
+from eval.scores import pack, percent, standard_error
 from eval.splits import holdout
-
-
-class Parts:
-    """What is kept of the two trainings, on the split and on all."""
-
-    def __init__(self, kept: resume.Kept) -> None:
-        self.kept = kept
-        self._parts: dict[str, dict[str, Any]] = (kept.state or {"parts": {}})["parts"]
-        done = [f"{resume.done(len(part['top1']), part['update'])} ({name})" for name, part in self._parts.items()]
-        self.note = kept.note(", ".join(done))
-
-    def take(self, part: str, heads: Heads) -> tuple[list[list[float]], int]:
-        """The accuracies of the epochs that are done, and the updates of the next; the heads get their state then."""
-        if part not in self._parts:
-            return [], 0
-        heads.restore(self._parts[part]["heads"])
-        return list(self._parts[part]["top1"]), self._parts[part]["update"]
-
-    def keep(self, part: str, heads: Heads, top1: list[list[float]], update: int, *, finished: bool = False) -> None:
-        """Where it is due."""
-
-        def state(update: int) -> dict[str, Any]:
-            self._parts[part] = {"heads": heads.state(), "top1": top1, "update": update}
-            return {"parts": self._parts}
-
-        self.kept.keep(state, update, finished=finished)
+from eval.training import Checkpoint, Training
 
 
 def judge(
@@ -58,8 +33,8 @@ def judge(
     test_y: npt.NDArray[np.int64],
     classes: int,
     protocol: LinearProtocol,
-    progress: Progress | None,
-    kept: Parts | None = None,
+    progress: Progress,
+    checkpoint: Checkpoint | None = None,
 ) -> dict[str, Any]:
     """Train the grid and judge it.
 
@@ -71,22 +46,22 @@ def judge(
     fit, held = np.arange(len(train_y)), np.arange(0)
     if protocol.holdout:
         fit, held = holdout(train_y, protocol.holdout, protocol.seed)
-    work = [protocol.epochs * -(-n // min(protocol.batch, n)) for n in (len(fit) if len(held) else 0, len(labels)) if n]
+    rounds = (len(fit) if len(held) else 0, len(labels))
+    work = [protocol.epochs * linear_heads.updates_of(n, protocol) for n in rounds if n]
 
     def train(
         part: str, rows: npt.NDArray[np.int64], x: Tensor, y: Tensor
     ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """(accuracies [epochs, H], ranks [N, H] after the last) on x, y of heads trained on those rows."""
         heads = Heads(test.shape[1], classes, grid, protocol, test.device)
-        top1, first = kept.take(part, heads) if kept else ([], 0)
-        before = sum(work[:-1]) if part == "all" else 0
-
-        def report(done: int, _: int, info: dict[str, Any]) -> None:
-            if progress:
-                progress(before + done, sum(work), {})
-            if kept:
-                kept.keep(part, heads, top1, info["update"])
-
+        training = Training(
+            {"heads": heads},
+            protocol.epochs,
+            linear_heads.updates_of(len(rows), protocol),
+            checkpoint=checkpoint,
+            name=part,
+            progress=part_of(progress, sum(work[:-1]) if part == "all" else 0, sum(work)),
+        )
         turns = linear_heads.train(
             lambda chosen, *clock: feed(rows[chosen], *clock),
             labels[rows],
@@ -94,15 +69,12 @@ def judge(
             grid,
             protocol,
             heads=heads,
-            begin=(len(top1), first),
-            progress=report,
+            training=training,
         )
-        with kept.kept.training() if kept else nullcontext():
+        with training:
             for weight, bias in turns:
-                top1.append((100 * (linear_heads.ranks(x, y, weight, bias) == 0).mean(axis=0)).tolist())
-                if kept:
-                    kept.keep(part, heads, top1, 0, finished=len(top1) == protocol.epochs)
-        return np.array(top1), linear_heads.ranks(x, y, *heads.result())
+                training.history.append((100 * (linear_heads.ranks(x, y, weight, bias) == 0).mean(axis=0)).tolist())
+        return np.array(training.history), linear_heads.ranks(x, y, *heads.result())
 
     chosen = selected = 0
     selected_epoch = protocol.epochs - 1

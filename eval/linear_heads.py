@@ -20,7 +20,8 @@ from torch import Tensor
 
 from eval.protocols.linear import LinearProtocol
 from eval.schedules import rates
-from eval.scores import Progress, true_rank
+from eval.scores import true_rank
+from eval.training import Training
 
 Feed = Callable[[npt.NDArray[np.int64], int, int], Tensor]
 """(rows, epoch, update) -> the features of these training pictures in that update, float32 [len(rows), D]."""
@@ -47,13 +48,13 @@ class Heads:
         self.bias = torch.zeros(classes * len(grid), device=device)
         self.weight_speed, self.bias_speed = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
 
-    def state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Weights and momentum, the tensors that are trained on."""
         return {name: value for name, value in vars(self).items() if name.endswith(("weight", "bias", "speed"))}
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from `state()`."""
-        for name, value in self.state().items():
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from `state_dict()`."""
+        for name, value in self.state_dict().items():
             value.copy_(state[name])
 
     def result(self) -> tuple[Tensor, Tensor]:
@@ -97,21 +98,20 @@ def train(
     protocol: LinearProtocol,
     *,
     heads: Heads | None = None,
-    begin: tuple[int, int] = (0, 0),
-    progress: Progress | None = None,
+    training: Training | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Train a head for every (learning rate, weight decay) of the grid; after each epoch weight [D, C, H], bias [C, H].
 
     x: float32 [N, D], or what gives a batch of it; y: int64 [N]. The tensors handed out are the ones that are trained
-    on: copy what is to be kept. heads, begin: go on with these in that epoch, after so many of its updates. progress is
-    told of updates; its info has the epoch and how many updates of that are done.
+    on: copy what is to be kept. heads, training: go on with these heads from where that training is.
     """
     if isinstance(x, Tensor):
         table, heads = x, heads or Heads(x.shape[1], classes, grid, protocol, x.device)
         x = lambda rows, *_: table[rows]  # noqa: E731
     assert heads is not None
     n = len(y)
-    updates = -(-n // min(protocol.batch, n))
+    updates = updates_of(n, protocol)
+    training = training or Training({"heads": heads}, protocol.epochs, updates)
     factors = rates(
         protocol.schedule,
         1.0,
@@ -121,15 +121,17 @@ def train(
         warmup_lr=protocol.warmup_factor,
         milestones=protocol.milestones,
     )
-    for epoch in range(begin[0], protocol.epochs):
+    for epoch in training.each_epoch():
         order = np.random.default_rng([protocol.seed, epoch]).permutation(n)
-        for update in range(begin[1] if epoch == begin[0] else 0, updates):
+        for update in training.each_update():
             rows = order[update * protocol.batch : (update + 1) * protocol.batch]
-            done = epoch * updates + update
-            heads.step(x(rows, epoch, update), y[torch.from_numpy(rows)], factors[done])
-            if progress:
-                progress(done + 1, len(factors), {"epoch": epoch, "update": update + 1})
+            heads.step(x(rows, epoch, update), y[torch.from_numpy(rows)], factors[training.done])
         yield heads.result()
+
+
+def updates_of(pictures: int, protocol: LinearProtocol) -> int:
+    """Updates an epoch."""
+    return -(-pictures // min(protocol.batch, pictures))
 
 
 def ranks(x: Tensor, y: Tensor, weight: Tensor, bias: Tensor) -> npt.NDArray[np.int64]:

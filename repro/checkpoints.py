@@ -88,7 +88,7 @@ def on_sigterm(handler: Callable[..., None]) -> Iterator[None]:
 
 
 class Store:
-    """Where the trainings of an evaluation keep their state (eval.resume.Store): files in the folder of the job."""
+    """Where the trainings of an evaluation keep their state (eval.context.Store): files in the folder of the job."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -15,10 +15,12 @@ import torch
 from torch import nn
 
 from eval import protocols
+from eval.context import Context
+from eval.data import Classification, Identified, Labelled, Normalisation, Pixels
 from methods.parts.encoders import frozen_encoder
 from repro import checkpoints
 from repro.data import catalogue
-from repro.data.types import CocoSet, Pictures, ReidSet, Where
+from repro.data.types import CocoSet, Pictures, ReidSet, ReidSplit, Where
 from repro.errors import UserError
 from repro.workspace import Workspace
 
@@ -78,6 +80,11 @@ class Trained:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     network: dict[str, Any]
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """What pictures were normalised by."""
+        return Normalisation(self.mean, self.std)
 
 
 def save_encoder(
@@ -145,6 +152,23 @@ def labelled_pictures(task: Task, split: Literal["train", "test"]) -> tuple[Pict
             " sort them into one folder a class, or choose other evaluations with --eval"
         )
     return pictures, pictures.labels
+
+
+def classification(task: Task) -> tuple[Classification[Pixels], dict[str, str]]:
+    """The pictures that a classifier is trained and tested on, and what a record says of them."""
+    (train, train_y), (test, test_y) = labelled_pictures(task, "train"), labelled_pictures(task, "test")
+    labelled = Labelled(train.pixels, train_y), Labelled(test.pixels, test_y)
+    return Classification(*labelled, len(train.classes)), source_of(train)
+
+
+def identified(split: ReidSplit) -> Identified[Pixels]:
+    """A part of a re-ID data set as its evaluation takes it."""
+    return Identified(split.pixels, split.pids, split.cams)
+
+
+def context_of(task: Task, workers: int = 0) -> Context:
+    """Where this job's evaluation runs. workers: processes that load pictures."""
+    return Context(device(), task.progress, checkpoints.Store(task.folder), task.folder, workers)
 
 
 def reid_pictures(task: Task, protocol: protocols.ReidProtocol) -> ReidSet:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from eval import detection, protocols
-from repro import checkpoints
+from eval.coco import CocoFolders
 from repro.data import catalogue
-from repro.stages.common import Outcome, Task, device, load_encoder, outcome_of, protocol_of, source_of
+from repro.stages.common import Outcome, Task, context_of, load_encoder, outcome_of, protocol_of, source_of
 
 
 def run(task: Task) -> Outcome:
@@ -16,17 +16,12 @@ def run(task: Task) -> Outcome:
     pictures = catalogue.coco_set(task.spec["data"]["name"], task.where, progress=task.progress)
     result = detection.evaluate(
         trained.encoder,
-        detection.CocoFolders(pictures.train_images, pictures.train_json, pictures.val_images, pictures.val_json),
-        trained.mean,
-        trained.std,
+        CocoFolders(pictures.train_images, pictures.train_json, pictures.val_images, pictures.val_json),
+        trained.normalisation,
         protocol_of(task, protocols.DetectionProtocol),
-        device=device(),
-        seed=task.seed,
-        work_dir=task.folder,
-        store=checkpoints.Store(task.folder),
-        progress=task.progress,
         # One core trains, the others load; where there are fewer than asked for, fewer.
-        workers=min(task.spec["threads"], len(os.sched_getaffinity(0))) - 1,
+        context_of(task, workers=min(task.spec["threads"], len(os.sched_getaffinity(0))) - 1),
+        seed=task.seed,
     )
     outcome = outcome_of(result, source_of(pictures))
     outcome.scratch = ("*.pt*",)

@@ -20,8 +20,9 @@ from eval import knn as knn_evaluation
 from eval import linear as linear_evaluation
 from eval import linear_crops, protocols
 from eval import reid as reid_evaluation
+from eval.data import Classification, Identified, Labelled
 from eval.features import extract, summary
-from repro import atomic, checkpoints
+from repro import atomic
 from repro.data.entries import IMAGENET_STATISTICS
 from repro.errors import UserError
 from repro.fingerprint import digest, file_digest
@@ -29,6 +30,8 @@ from repro.records import write_atomic
 from repro.stages.common import (
     Outcome,
     Task,
+    classification,
+    context_of,
     device,
     labelled_pictures,
     load_encoder,
@@ -117,16 +120,8 @@ def _cached(task: Task) -> Cache:
 
 def _on_features(task: Task, evaluate: Callable[..., dict[str, Any]], kind: type[protocols.Protocol]) -> Outcome:
     found = _cached(task)
-    result = evaluate(
-        found.train_x,
-        found.train_y,
-        found.test_x,
-        found.test_y,
-        found.classes,
-        protocol_of(task, kind),
-        device=device(),
-        progress=task.progress,
-    )
+    labelled = Labelled(found.train_x, found.train_y), Labelled(found.test_x, found.test_y)
+    result = evaluate(Classification(*labelled, found.classes), protocol_of(task, kind), context_of(task))
     outcome = outcome_of(result, found.data)
     outcome.details["checkpoint"] = found.checkpoint["sha256"]
     return outcome
@@ -144,27 +139,13 @@ def linear(task: Task) -> Outcome:
         return _on_features(task, linear_evaluation.evaluate, protocols.LinearProtocol)
     protocol = with_side(protocol, task)
     trained = load_encoder(task.workspace.encoder(task.parents[0]))
-    train, train_y = labelled_pictures(task, "train")
-    test, test_y = labelled_pictures(task, "test")
-    result = linear_crops.probe(
-        trained.encoder,
-        train.pixels,
-        train_y,
-        test.pixels,
-        test_y,
-        len(train.classes),
-        trained.mean,
-        trained.std,
-        protocol,
-        device=device(),
-        progress=task.progress,
-        store=checkpoints.Store(task.folder),
-    )
-    outcome = outcome_of(result, source_of(train))
+    data, source = classification(task)
+    result = linear_crops.probe(trained.encoder, data, trained.normalisation, protocol, context_of(task))
+    outcome = outcome_of(result, source)
     outcome.details["size"] = list(protocol.size)
     held = outcome.details["n_split"]
-    turns = len(train_y) + (len(train_y) - held if held else 0)
-    outcome.cost["image_passes"] = protocol.epochs * turns + held + len(test_y)
+    turns = len(data.train.y) + (len(data.train.y) - held if held else 0)
+    outcome.cost["image_passes"] = protocol.epochs * turns + held + len(data.test.y)
     outcome.scratch = ("*.pt*",)
     return outcome
 
@@ -194,18 +175,11 @@ def reid(task: Task) -> Outcome:
         found[name] = np.load(path, mmap_mode="r", allow_pickle=False)
     query, gallery = pictures.query, pictures.gallery
     result = reid_evaluation.evaluate(
-        found["query"],
-        query.pids,
-        query.cams,
-        found["gallery"],
-        gallery.pids,
-        gallery.cams,
+        Identified(found["query"], query.pids, query.cams),
+        Identified(found["gallery"], gallery.pids, gallery.cams),
         protocol,
-        device=device(),
-        progress=task.progress,
-        query_images=query.pixels,
-        gallery_images=gallery.pixels,
-        work_dir=task.folder,
+        context_of(task),
+        pictures=(query.pixels, gallery.pixels),
     )
     outcome = outcome_of(result, source_of(pictures))
     outcome.details["checkpoint"] = checkpoint["sha256"]

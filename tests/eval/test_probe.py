@@ -15,10 +15,13 @@ from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import v2 as T
 
 from eval import augment, linear, linear_crops, linear_heads, protocols, schedules
+from eval.context import Context
+from eval.data import Classification, Labelled, Normalisation
 from eval.features import extract, middle, normalise, summary
 from eval.invariants import check_invariants
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)
+COLOURS = Normalisation(MEAN, STD)
 PAPERS = ("glnet", "mncl", "triplet", "triplet_long", "swav_rot", "aps")
 
 
@@ -50,6 +53,12 @@ def digits() -> list[np.ndarray]:
     x, y = pytest.importorskip("sklearn.datasets").load_digits(return_X_y=True)
     x = (x.reshape(-1, 1, 8, 8) * 15).astype(np.uint8).repeat(3, axis=1).repeat(3, axis=2).repeat(3, axis=3)
     return [x[:1000], y[:1000], x[1000:1400], y[1000:1400]]
+
+
+def labelled(
+    train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray, classes: int
+) -> Classification[Any]:
+    return Classification(Labelled(train_x, train_y), Labelled(test_x, test_y), classes)
 
 
 def protocol(name: str = "glnet", **changes: object) -> protocols.LinearProtocol:
@@ -214,7 +223,7 @@ def test_probe_is_the_papers_loop(encoder: Tiny, digits: list[np.ndarray]) -> No
     """Crops, flips, encoder frozen in eval mode, torch's SGD, a warm-up, cosine by epoch, every epoch tested."""
     train, train_y, test, test_y = digits
     p = protocol("triplet", epochs=4, warmup_epochs=2, batch=96, learning_rates=[3.0], size=[20, 20])
-    result = linear_crops.probe(encoder, train, train_y, test, test_y, 10, MEAN, STD, p)
+    result = linear_crops.probe(encoder, labelled(train, train_y, test, test_y, 10), COLOURS, p)
 
     encoder.eval()
     head = nn.Linear(96, 10)
@@ -261,10 +270,12 @@ def test_without_augmentation_it_is_the_cached_path(encoder: Tiny, digits: list[
     batches are others. That moves a logit by about 1e-6 and so hardly ever a picture: one of 400 is allowed (0.25)."""
     train, train_y, test, test_y = digits
     grid = {"learning_rates": [0.1, 3.0, 30.0], "epochs": 6, "holdout": 0.2, "batch": 100, "size": []}
-    direct = linear_crops.probe(encoder, train, train_y, test, test_y, 10, MEAN, STD, whole_pictures(**grid))
+    direct = linear_crops.probe(encoder, labelled(train, train_y, test, test_y, 10), COLOURS, whole_pictures(**grid))
     features = [extract(encoder, pictures, MEAN, STD) for pictures in (train, test)]
     no_crops = {"crop_scale": [], "hflip": False, "test_crop": 1.0}
-    cached = linear.evaluate(features[0], train_y, features[1], test_y, 10, protocol("glnet", **{**grid, **no_crops}))
+    cached = linear.evaluate(
+        labelled(features[0], train_y, features[1], test_y, 10), protocol("glnet", **{**grid, **no_crops})
+    )
     assert direct["details"]["learning_rate"] == cached["details"]["learning_rate"]
     for key in ("top1", "top5", "top1_selected", "top1_best_on_test"):
         assert direct["metrics"][key] == pytest.approx(cached["metrics"][key], abs=0.26), key
@@ -280,7 +291,7 @@ def test_the_paper_loop_reaches_logistic_regression(encoder: Tiny, digits: list[
     peer = pytest.importorskip("sklearn.linear_model")
     train, train_y, test, test_y = digits
     p = whole_pictures(learning_rates=[1.0], weight_decays=[0.01], epochs=25, batch=100, base_batch=100, size=[])
-    result = linear_crops.probe(encoder, train, train_y, test, test_y, 10, MEAN, STD, p)
+    result = linear_crops.probe(encoder, labelled(train, train_y, test, test_y, 10), COLOURS, p)
     train_x, test_x = (extract(encoder, pictures, MEAN, STD) for pictures in (train, test))
     best = peer.LogisticRegression(C=0.1, max_iter=1000).fit(train_x, train_y).score(test_x, test_y)
     assert 60 < 100 * best < 97  # neither trivial nor hopeless
@@ -295,7 +306,11 @@ def test_the_encoder_stays_as_it_was(encoder: Tiny, digits: list[np.ndarray]) ->
     p = protocol(epochs=1, batch=256, size=[20, 20])
     seen: list[tuple[int, int]] = []
     linear_crops.probe(
-        encoder, *digits, 10, MEAN, STD, p, progress=lambda done, total, info: seen.append((done, total))
+        encoder,
+        labelled(*digits, 10),
+        COLOURS,
+        p,
+        Context(progress=lambda done, total, info: seen.append((done, total))),
     )
     assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
     assert encoder.training and encoder.norm.training and not encoder.patches.training
@@ -323,7 +338,7 @@ def test_interrupted_anywhere_is_uninterrupted(
 ) -> None:
     """Two trainings (for the split, and on all) of two epochs each; killed within epochs and at their ends."""
     p = protocol(epochs=2, batch=400, size=[20, 20], holdout=0.2, learning_rates=[0.3, 3.0], optimizer="lars")
-    whole, store = linear_crops.probe(encoder, *digits, 10, MEAN, STD, p), memory(every)
+    whole, store = linear_crops.probe(encoder, labelled(*digits, 10), COLOURS, p), memory(every)
 
     def kill(done: int, total: int, info: dict[str, Any]) -> None:
         assert total == 2 * 2 + 2 * 3
@@ -332,11 +347,11 @@ def test_interrupted_anywhere_is_uninterrupted(
 
     if at <= 10:
         with pytest.raises(Killed):
-            linear_crops.probe(encoder, *digits, 10, MEAN, STD, p, store=store, progress=kill)
+            linear_crops.probe(encoder, labelled(*digits, 10), COLOURS, p, Context(store=store, progress=kill))
     else:  # it had finished
-        linear_crops.probe(encoder, *digits, 10, MEAN, STD, p, store=store)
+        linear_crops.probe(encoder, labelled(*digits, 10), COLOURS, p, Context(store=store))
     torch.manual_seed(at)
-    again = linear_crops.probe(encoder, *digits, 10, MEAN, STD, p, store=store)
+    again = linear_crops.probe(encoder, labelled(*digits, 10), COLOURS, p, Context(store=store))
     assert again["details"].pop("resumed") == said
     assert whole["details"].pop("resumed") == ""
     assert again == whole
@@ -347,11 +362,11 @@ def test_what_another_probe_kept_is_not_taken_up(
     encoder: Tiny, digits: list[np.ndarray], memory: Callable[..., Any]
 ) -> None:
     p, store = protocol(epochs=1, batch=500, size=[20, 20]), memory()
-    linear_crops.probe(encoder, *digits, 10, MEAN, STD, p, store=store)
+    linear_crops.probe(encoder, labelled(*digits, 10), COLOURS, p, Context(store=store))
     torch.nn.init.normal_(encoder.patches.weight)
-    other = linear_crops.probe(encoder, *digits, 10, MEAN, STD, p, store=store)
+    other = linear_crops.probe(encoder, labelled(*digits, 10), COLOURS, p, Context(store=store))
     assert other["details"].pop("resumed") == "started afresh: linear.pt is of another linear probe"
-    plain = linear_crops.probe(encoder, *digits, 10, MEAN, STD, p)
+    plain = linear_crops.probe(encoder, labelled(*digits, 10), COLOURS, p)
     assert plain["details"].pop("resumed") == "" and other == plain
 
 
@@ -402,7 +417,7 @@ def test_shares_of_the_labels(digits: list[np.ndarray]) -> None:
     centres = rng.normal(size=(6, 16)) * 0.7
     train_x, test_x = ((centres[y] + rng.normal(size=(len(y), 16))).astype(np.float32) for y in (train_y, test_y))
     p = protocol("fast", epochs=1, low_shot=[], low_shot_shares=[0.003, 0.01, 0.1])
-    result = linear.evaluate(train_x, train_y, test_x, test_y, 6, p)
+    result = linear.evaluate(labelled(train_x, train_y, test_x, test_y, 6), p)
     metrics, low_shot = result["metrics"], result["details"]["low_shot"]
     assert [run["labels"] for run in low_shot["1pct"]] == [15] * 5
     assert [run["labels"] for run in low_shot["10pct"]] == [150] * 5
