@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from repro import atomic, spent
+from repro.distributed import Group
 from repro.errors import Stopped, UserError
 
 EVALUATION = "repro-evaluation"
@@ -88,23 +89,28 @@ def on_sigterm(handler: Callable[..., None]) -> Iterator[None]:
 
 
 class Store:
-    """Where the trainings of an evaluation keep their state (eval.context.Store): files in the folder of the job."""
+    """Where the trainings of a job keep their state (eval.context.Store): files in its folder.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._saved, self._stop = time.monotonic(), False
+    Of several ranks all ask whether it is due, all are stopped where one was asked to, and the first alone writes.
+    """
+
+    def __init__(self, folder: Path, form: str = EVALUATION, group: Group | None = None) -> None:
+        self.folder, self.form, self.group = folder, form, group or Group()
+        self._saved, self._asked, self._stop = time.monotonic(), False, False
 
     def load(self, name: str) -> tuple[dict[str, Any] | None, str]:
         """`load_latest` of the file of that name."""
-        return load_latest(self.folder / name, EVALUATION)
+        return load_latest(self.folder / name, self.form)
 
     def due(self) -> bool:
         """Whether the last `save` was `SAVE_EVERY` seconds ago, or SIGTERM has come."""
+        self._stop = self.group.any(self._asked)
         return self._stop or time.monotonic() - self._saved > SAVE_EVERY
 
     def save(self, name: str, state: Mapping[str, Any]) -> None:
-        """`save` in the file of that name. Raises Stopped after that where SIGTERM has come."""
-        save(self.folder / name, {"form": EVALUATION, **state})
+        """`save` in the file of that name. Raises Stopped after that where SIGTERM had come when it became due."""
+        if self.group.first:
+            save(self.folder / name, {"form": self.form, **state})
         self._saved = time.monotonic()
         if self._stop:
             raise Stopped
@@ -117,4 +123,4 @@ class Store:
             yield
 
     def _ask_to_stop(self, *_: object) -> None:
-        self._stop = True
+        self._asked = True
