@@ -50,15 +50,15 @@ def evaluate(data: Classification[Features], protocol: KnnProtocol, context: Con
 
     fixed = data.classes, ks, protocol, context.device
 
-    def part(before: int) -> Progress:
+    def told(before: int) -> Progress:
         return part_of(context.progress, before, len(held) + len(test_x))
 
-    chosen_on = true_ranks(train_x[fit], train_y[fit], train_x[held], train_y[held], *fixed, part(0))
+    chosen_on = true_ranks(train_x[fit], train_y[fit], train_x[held], train_y[held], *fixed, told(0))
     on_split = {k: percent(ranks == 0) for k, ranks in zip(ks, chosen_on, strict=True)}
     selected = max(ks, key=lambda k: (on_split[k], -k))
 
     plain = np.empty(len(test_x), bool)
-    tested = true_ranks(train_x, train_y, test_x, test_y, *fixed, part(len(held)), plain)
+    tested = true_ranks(train_x, train_y, test_x, test_y, *fixed, told(len(held)), plain)
     on_test = {k: percent(ranks == 0) for k, ranks in zip(ks, tested, strict=True)}
     ranks = tested[ks.index(selected)]
     best = max(on_test.values())
