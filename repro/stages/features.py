@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from eval import protocols
+from eval.data import Classification, Labelled
 from eval.features import extract, summary
+from eval.protocols.base import Protocol
 from repro.errors import UserError
 from repro.stages.context import JobContext, Outcome, device, source_of
 from repro.stages.pictures import labelled_pictures
@@ -103,19 +104,11 @@ def cached(context: JobContext) -> Cache:
     return found
 
 
-def judge(context: JobContext, evaluate: Callable[..., dict[str, Any]], kind: type[protocols.Protocol]) -> Outcome:
+def judge(context: JobContext, evaluate: Callable[..., dict[str, Any]], kind: type[Protocol]) -> Outcome:
     """An evaluation of cached features (eval.knn, eval.linear), as the outcome of this job."""
     found = cached(context)
-    result = evaluate(
-        found.train_x,
-        found.train_y,
-        found.test_x,
-        found.test_y,
-        found.classes,
-        context.protocol(kind),
-        device=device(),
-        progress=context.progress,
-    )
+    labelled = Labelled(found.train_x, found.train_y), Labelled(found.test_x, found.test_y)
+    result = evaluate(Classification(*labelled, found.classes), context.protocol(kind), context.evaluation())
     outcome = Outcome.of(result, found.data)
     outcome.details["checkpoint"] = found.checkpoint["sha256"]
     return outcome

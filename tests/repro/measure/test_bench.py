@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from eval import detection
+from eval.detection_metrics import coco_metrics
 from methods.base import DataInfo
 from repro.cli.dispatch import main
 from repro.measure import bench_evaluations, bench_pretraining, lightly_peer, timing
@@ -146,7 +146,7 @@ def test_generated_detections_are_judged_alike(capsys: pytest.CaptureFixture[str
     """Neither all right nor all wrong, and repeatable: what the COCO row times is a real evaluation."""
     first = bench_evaluations.generated_results(6, 4, 8)
     assert first == bench_evaluations.generated_results(6, 4, 8)
-    metrics = detection.coco_metrics(*first)
+    metrics = coco_metrics(*first)
     assert 1 < metrics["bbox_AP"] < 90 and 1 < metrics["segm_AP"] < 90
 
 
