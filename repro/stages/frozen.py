@@ -20,6 +20,7 @@ from eval import knn as knn_evaluation
 from eval import linear as linear_evaluation
 from eval import protocols
 from eval import reid as reid_evaluation
+from eval.context import part_of
 from eval.data import Identified
 from eval.features import extract, summary
 from repro import atomic, checkpoints
@@ -59,11 +60,6 @@ def features(task: Task) -> Outcome:
     total, before = sum(len(labels) for _, labels in splits.values()), 0
     metrics: dict[str, float] = {}
     for split, (pictures, labels) in splits.items():
-        shift = before
-
-        def report(done: int, *_: Any, shift: int = shift) -> None:
-            task.progress(shift + done, total)
-
         found = extract(
             trained.encoder,
             pictures.pixels,
@@ -71,7 +67,7 @@ def features(task: Task) -> Outcome:
             trained.std,
             **task.spec["transform"],
             device=device(),
-            progress=report,
+            progress=part_of(task.progress, before, total),
         )
         before += len(found)
         _save(task.folder / f"{split}_x.npy", found)
