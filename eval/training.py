@@ -155,7 +155,7 @@ class Training:
 
     def _keep(self, finished: bool = False) -> None:
         store = self._checkpoint.store
-        if store and (store.due() or finished):  # asked each time: of several ranks all have to ask
+        if store and (finished or store.due()):
             parts = {name: part.state_dict() for name, part in self.parts.items()}
             far = {name: getattr(self, name) for name in ("epoch", "update", "epochs", "updates")}
             own = {"history": self.history, "sums": self.sums, "kept": self.kept}

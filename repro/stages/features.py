@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from eval.context import part_of
 from eval.data import Classification, Labelled
 from eval.features import extract, summary
 from eval.protocols.base import Protocol
@@ -45,11 +46,6 @@ def run(context: JobContext) -> Outcome:
     total, before = sum(len(labels) for _, labels in splits.values()), 0
     metrics: dict[str, float] = {}
     for split, (pictures, labels) in splits.items():
-        shift = before
-
-        def report(done: int, *_: Any, shift: int = shift) -> None:
-            context.progress(shift + done, total, {})
-
         found = extract(
             trained.encoder,
             pictures.pixels,
@@ -57,7 +53,7 @@ def run(context: JobContext) -> Outcome:
             trained.std,
             **context.spec["transform"],
             device=device(),
-            progress=report,
+            progress=part_of(context.progress, before, total),
         )
         before += len(found)
         save_array(context.folder / f"{split}_x.npy", found)

@@ -111,12 +111,12 @@ class Alone:
 class Store:
     """Where the trainings of a job keep their state (eval.context.Store): files in its folder.
 
-    Of several ranks all ask whether it is due, all are stopped where one was asked to, and the first alone writes.
+    Several ranks ask and save together: what is due for one is due for all, and the first alone writes.
     """
 
     def __init__(self, folder: Path, form: str = EVALUATION, ranks: Ranks | None = None) -> None:
         self.folder, self.form, self.ranks = folder, form, ranks or Alone()
-        self._saved, self._asked, self._stop = time.monotonic(), False, False
+        self._saved, self._asked = time.monotonic(), False
 
     def load(self, name: str) -> tuple[dict[str, Any] | None, str]:
         """`load_latest` of the file of that name."""
@@ -124,15 +124,14 @@ class Store:
 
     def due(self) -> bool:
         """Whether the last `save` was `SAVE_EVERY` seconds ago, or SIGTERM has come."""
-        self._stop = self.ranks.any(self._asked)
-        return self._stop or time.monotonic() - self._saved > SAVE_EVERY
+        return self.ranks.any(self._asked or time.monotonic() - self._saved > SAVE_EVERY)
 
     def save(self, name: str, state: Mapping[str, Any]) -> None:
-        """`save` in the file of that name. Raises Stopped after that where SIGTERM had come when it became due."""
+        """`save` in the file of that name. Raises Stopped after that where SIGTERM has come."""
         if self.ranks.first:
             save(self.folder / name, {"form": self.form, **state})
         self._saved = time.monotonic()
-        if self._stop:
+        if self.ranks.any(self._asked):
             raise Stopped
 
     @contextlib.contextmanager
