@@ -1,6 +1,6 @@
 """`python -m repro`."""
 
-from repro.cli import main
+from repro.cli.dispatch import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -10,9 +10,11 @@ import torch
 from torch import nn
 
 from methods.parts.encoders import frozen_encoder
-from repro import plan, recipes, settings, tracks
-from repro.stages.common import load_encoder
-from repro.workspace import Workspace
+from repro import settings
+from repro.plan.trained import pretraining
+from repro.stages.context import device
+from repro.store import encoders
+from repro.store.job import Recipe
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Loaded:
     pretrained: bool
     mean: tuple[float, float, float] | None
     std: tuple[float, float, float] | None
-    recipe: recipes.Recipe
+    recipe: Recipe
 
 
 def load(
@@ -49,14 +51,9 @@ def load(
     Raises repro.errors.UserError for names and keys that there are not.
     """
     here = settings.load({"workspace": workspace, "data_root": data_root})
-    request = plan.Request(
-        (method,), tracks.find(track).name, (), (seed,), overrides=tuple(overrides), processes=processes
-    )
-    planned = plan.make(request, here)
-    recipe = planned.recipes[method]
-    path = Workspace(here.workspace).encoder(planned.jobs[0].fingerprint)
+    recipe, path = pretraining(method, track, seed, overrides, here, processes)
     if path.is_file():
-        trained = load_encoder(path)
+        trained = encoders.load(path, device())
         return Loaded(trained.encoder.eval(), True, trained.mean, trained.std, recipe)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

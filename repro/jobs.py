@@ -1,10 +1,12 @@
-"""What one process of the plan does: its jobs in order, and a record for each.
+"""What one task of the plan does: its jobs in order, and a record for each.
 
-    run(workspace, jobs)      called by the executors in a process of its own
+    run(workspace, jobs, data_root)      called by the executors in a process of its own
 
-A job that has its record is passed over, so a process may be started any number of times. A job that fails takes those
-that need it with it; the others go on, and the process ends with status 1. Of several attempts at a job only the newest
+A job that has its record is passed over, so a task may be started any number of times. A job that fails takes those
+that need it with it; the others go on, and the task ends with status 1. Of several attempts at a job only the newest
 writes checkpoints or a record: an older one that wakes up ends there, as one that found another at work.
+
+Files of workspaces name this module, so it stays where it is.
 """
 
 from __future__ import annotations
@@ -14,187 +16,163 @@ import ctypes
 import datetime
 import os
 import platform
-import resource
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eval import protocols
-from repro import atomic, fingerprint, records, snapshot, spent
-from repro.data.types import Where
 from repro.errors import Stopped, UserError, unwritable
-from repro.workspace import Workspace
+from repro.plan import kinds
+from repro.settings import Where
+from repro.store import atomic, elapsed, provenance, records, snapshot
+from repro.store.job import Job
+from repro.store.workspace import Workspace
 from slurm import progress, worker
 from slurm.fence import Superseded
 
 if TYPE_CHECKING:
-    from repro.stages.common import Outcome, Task
-
-_PACKAGES = ("torch", "torchvision", "numpy", "onedl-mmengine", "onedl-mmcv", "onedl-mmdetection", "pycocotools")
-STAGES = {
-    "pretrain": "repro.stages.pretrain:run",
-    "import": "repro.stages.imported:run",
-    "features": "repro.stages.frozen:features",
-    "knn": "repro.stages.frozen:knn",
-    "linear": "repro.stages.frozen:linear",
-    "reid": "repro.stages.frozen:reid",
-    "finetune": "repro.stages.finetune:run",
-    "detection": "repro.stages.detection:run",
-    "reid_finetune": "repro.stages.reid_finetune:run",
-}
+    from repro.stages.context import JobContext, Stage
 
 
-def run(workspace: str, jobs: Sequence[Mapping[str, Any]]) -> None:
+def run(workspace: str, jobs: Sequence[Mapping[str, Any]], data_root: str | None = None) -> None:
     """Do the jobs that have no record yet. Where some fail, ends with SystemExit and a line that says which and why."""
     snapshot.code()  # remembered now: the files may change while we run
     place = Workspace(Path(workspace))
+    where = Where(Path(data_root) if data_root else None, place.data)
     done = records.by_fingerprint(records.read_all(place.records)[0])
     failed: dict[str, str] = {}
     reasons = []
-    for job in jobs:
-        mark = job["fingerprint"]
-        if mark in done and place.has_output(job["kind"], mark):
+    for job in map(Job.from_json, jobs):
+        known, kind = job.fingerprint, kinds.KINDS[job.kind]
+        if known in done and kind.has_output(place, known):
             continue
-        lost = next((parent for parent in job["parents"] if parent in failed), None)
+        lost = next((parent for parent in job.parents if parent in failed), None)
         if lost:
-            failed[mark] = failed[lost]
+            failed[known] = failed[lost]
             continue
-        name = f"{job['kind']} {job['method']}{':' + job['variant'] if job['variant'] else ''} seed {job['seed']}"
         try:
-            with atomic.attempt(place.job(mark)) if _writes() else contextlib.nullcontext() as attempt:
-                made = _one(place, job)
-                if made is None or attempt is None:
+            with atomic.attempt(place.job(known)) if _writes() else contextlib.nullcontext() as attempt:
+                record = _one(context_of(job, place, where))
+                if record is None or attempt is None:
                     return
-                record, scratch = made
                 record["provenance"]["attempt"] = attempt.number
                 attempt.require()
                 path, ours = records.write(place.records, record)
         except Stopped:
-            print(f"{name}: stopped on request, it goes on from its checkpoint", flush=True)
+            print(f"{job.label}: stopped on request, it goes on from its checkpoint", flush=True)
             worker.await_the_end()
             raise SystemExit(143) from None
         except Superseded as error:
-            print(f"{name}: {error}; this one leaves no result", flush=True)
+            print(f"{job.label}: {error}; this one leaves no result", flush=True)
             raise SystemExit(worker.BUSY) from None
-        except (UserError, ValueError, FileNotFoundError) as error:
-            failed[mark] = str(error)
-            if not isinstance(error, UserError):  # ours are one line on purpose; a foreign one needs its origin
-                traceback.print_exc()
-        except MemoryError:
-            failed[mark] = "out of memory; give it more, or lower the batch with --set"
         except Exception as error:
-            line = unwritable(error)
-            if not line:
-                traceback.print_exc()
-            out = type(error).__name__ == "OutOfMemoryError"
-            hint = "; lower the batch with --set" if out else ""
-            failed[mark] = line or f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}{hint}"
+            failed[known] = _reason(error)
         else:
-            done[mark] = record
-            for pattern in (*scratch, spent.FILE):
-                for leftover in place.job(mark).glob(pattern):
+            done[known] = record
+            for pattern in (*kind.scratch, elapsed.FILE):
+                for leftover in place.job(known).glob(pattern):
                     leftover.unlink(missing_ok=True)
-            print(f"{name}: {'wrote' if ours else 'was already in'} {path.name}", flush=True)
+            print(f"{job.label}: {'wrote' if ours else 'was already in'} {path.name}", flush=True)
             continue
-        reasons.append(f"{name}: {failed[mark]}")
+        reasons.append(f"{job.label}: {failed[known]}")
     if reasons:
         raise SystemExit("; ".join(reasons))
 
 
+def _reason(error: Exception) -> str:
+    """Why a job failed, in a line; the traceback of what is not ours goes to the log."""
+    if isinstance(error, UserError):  # one line on purpose
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "out of memory; give it more, or lower the batch with --set"
+    if line := unwritable(error):
+        return line
+    traceback.print_exc()  # a foreign error needs its origin
+    if isinstance(error, ValueError | FileNotFoundError):
+        return str(error)
+    hint = "; lower the batch with --set" if type(error).__name__ == "OutOfMemoryError" else ""
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}{hint}"
+
+
 def _writes() -> bool:
-    """Whether this is the process that writes, of those that share a job: see repro.distributed."""
+    """Whether this is the rank that writes, of those that share a job: see repro.stages.distributed."""
     return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
 
 
-def _one(place: Workspace, job: Mapping[str, Any]) -> tuple[records.Record, tuple[str, ...]] | None:
-    """The record of a job, and which files nobody needs once it is written; None where another process writes it."""
-    task = task_of(place, job)
-    task.folder.mkdir(parents=True, exist_ok=True)
-    stage = stage_of(task.kind)
-    settle(task.spec["threads"])
-    _reset_peak()
-    with spent.counted(task.folder) as clock:
-        outcome = stage(task)
+def context_of(job: Job, place: Workspace, where: Where) -> JobContext:
+    """A job as its stage gets it."""
+    from repro.stages.context import JobContext
+
+    return JobContext(
+        job=replace(job, module=snapshot.kept(job.module)),
+        workspace=place,
+        where=where,
+        progress=lambda done, total, info: progress.report(done, total, {"job": job.kind, **info}),
+    )
+
+
+def stage_of(kind: str) -> Stage:
+    """What does the jobs of that kind."""
+    module, _, name = kinds.KINDS[kind].stage.partition(":")
+    stage: Stage = getattr(import_module(module), name)
+    return stage
+
+
+def _one(context: JobContext) -> records.Record | None:
+    """The record of a job; None where another rank writes it."""
+    job = context.job
+    context.folder.mkdir(parents=True, exist_ok=True)
+    stage = stage_of(job.kind)
+    settle(job.spec["threads"])
+    provenance.reset_peak()
+    with elapsed.counted(context.folder) as clock:
+        outcome = stage(context)
         wall, cpu = clock.wall, clock.cpu
     if outcome is None:
         return None
     import torch
 
-    gpu, processes = torch.cuda.is_available(), task.spec.get("processes", 1)
-    record = {
+    ranks = job.ranks
+    gpu_peak = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else None
+    return {
         "schema": records.SCHEMA,
-        "fingerprint": task.fingerprint,
-        "kind": task.kind,
-        "method": task.method,
-        "variant": task.variant,
-        "track": task.track,
-        "seed": task.seed,
-        "parents": list(task.parents),
-        "protocol": protocol_of(task.kind, **task.spec.get("protocol", {})),
+        "fingerprint": job.fingerprint,
+        "kind": job.kind,
+        "method": job.method,
+        "variant": job.variant,
+        "track": job.track,
+        "seed": job.seed,
+        "parents": list(job.parents),
+        "protocol": records.protocol_of(job.kind, **job.protocol),
         "metrics": outcome.metrics,
         "cost": {
             "wall_s": round(wall, 3),
             "cpu_s": round(cpu, 3),
-            "device_s": round(outcome.cost.pop("train_s", wall) * processes, 3),
-            "peak_memory_mb": round(_peak_mb(), 1),
-            **({"peak_device_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20, 1)} if gpu else {}),
+            "device_s": round(outcome.cost.pop("train_s", wall) * ranks, 3),
+            "peak_memory_mb": round(provenance.peak_mb(), 1),
+            **({} if gpu_peak is None else {"peak_device_memory_mb": round(gpu_peak, 1)}),
             **outcome.cost,
         },
         "provenance": {
             **snapshot.code(),
-            "packages": _versions(),
+            "packages": provenance.versions(),
             "python": platform.python_version(),
-            "device": torch.cuda.get_device_name() if gpu else cpu_name(),
+            "device": provenance.device_name(),
             "threads": torch.get_num_threads(),
-            **({"processes": processes} if processes > 1 else {}),
+            **({"processes": ranks} if ranks > 1 else {}),
             "data": outcome.data,
             "slurm": {key: os.environ[key] for key in ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID") if key in os.environ},
-            "trials": task.spec.get("recipe", {}).get("pretrain", {}).get("tuning_trials", 0),
+            "trials": job.recipe.get("pretrain", {}).get("tuning_trials", 0),
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         },
         "details": outcome.details,
         "artifacts": {
-            name: str((task.folder / file).relative_to(place.root)) for name, file in outcome.artifacts.items()
+            name: str((context.folder / file).relative_to(context.workspace.root))
+            for name, file in outcome.artifacts.items()
         },
     }
-    return record, outcome.scratch
-
-
-def task_of(place: Workspace, job: Mapping[str, Any], where: Path | None = None) -> Task:
-    """A job as its stage gets it. where: decoded pictures, in place of those of the workspace."""
-    stages = import_module("repro.stages.common")
-    task: Task = stages.Task(
-        **{key: job[key] for key in ("kind", "method", "variant", "track", "seed", "spec", "fingerprint")},
-        module=snapshot.kept(job["module"]),
-        parents=tuple(job["parents"]),
-        where=Where(Path(job["data_root"]) if job["data_root"] else None, where or place.data),
-        workspace=place,
-        progress=lambda done, total, info=None: progress.report(done, total, {"job": job["kind"], **(info or {})}),
-        source=Path(job["source"]) if job.get("source") else None,
-    )
-    return task
-
-
-def stage_of(kind: str) -> Callable[[Task], Outcome | None]:
-    """What does the jobs of that kind."""
-    module, _, name = STAGES[kind].partition(":")
-    stage: Callable[[Task], Outcome | None] = getattr(import_module(module), name)
-    return stage
-
-
-def cpu_name() -> str:
-    """What records call the device where there is no GPU."""
-    return f"CPU ({platform.machine()}, {os.cpu_count()} cores)"
-
-
-def protocol_of(kind: str, name: str = "", values: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """A protocol as records hold it; without a name that of a job that is no evaluation."""
-    mark = fingerprint.digest(protocols.hashed(kind, values))[:12] if values else ""
-    return {"name": name, "hash": mark, "values": dict(values or {})}
 
 
 def settle(threads: int) -> None:
@@ -210,32 +188,3 @@ def settle(threads: int) -> None:
         allocator = ctypes.CDLL(None).mallopt
         allocator(-3, 32 * 2**20)  # M_MMAP_THRESHOLD, at its upper limit: smaller blocks come from the heap
         allocator(-1, 2**30)  # M_TRIM_THRESHOLD: the heap gives back what it has too much of beyond that
-
-
-def _reset_peak() -> None:
-    """Start the peak of resident memory anew, where the kernel lets a process do so."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        return
-
-
-def _peak_mb() -> float:
-    try:
-        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM"):
-                return float(line.split()[1]) / 1024
-    except OSError:
-        pass
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-@cache
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

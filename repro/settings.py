@@ -9,11 +9,18 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from repro.data.types import Where
 from repro.errors import UserError, unknown
 
 FILE = "repro.toml"
 EXECUTORS = ("auto", "local", "slurm")
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where data lives: `data_root` is only read (None: not set); `cache` is written (below the workspace)."""
+
+    data_root: Path | None
+    cache: Path
 
 
 @dataclass(frozen=True)

@@ -188,7 +188,7 @@ def miniature() -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def shrunk() -> Callable[..., dict[str, dict[str, Any]]]:
     """`shrunk(name, variant, batch)`: a recipe with tiny networks, heads and memories; the algorithm stays as it is."""
-    from repro import recipes
+    from repro.plan import recipes
 
     def shrink(name: str, variant: str = "", batch: int = 16) -> dict[str, dict[str, Any]]:
         tables = recipes.resolve(recipes.find(name)[0], variant, "embedded", {})

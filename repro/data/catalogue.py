@@ -13,7 +13,6 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from repro import atomic
 from repro.data import embedded, layouts, packed
 from repro.data.entries import CATALOGUE, FOLDER, Entry, entry_of
 from repro.data.manifest import (
@@ -39,10 +38,11 @@ from repro.data.types import (
     Report,
     Split,
     Status,
-    Where,
     quiet,
 )
 from repro.errors import UserError, unknown
+from repro.settings import Where
+from repro.store import atomic
 
 if TYPE_CHECKING:
     import numpy as np

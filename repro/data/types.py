@@ -27,14 +27,6 @@ def quiet(done: int, total: int, info: Mapping[str, Any]) -> None:
 
 
 @dataclass(frozen=True)
-class Where:
-    """Where data lives: `data_root` is only read (None: not set); `cache` is written (below the workspace)."""
-
-    data_root: Path | None
-    cache: Path
-
-
-@dataclass(frozen=True)
 class Pictures:
     """One split of a classification data set, decoded.
 

@@ -5,29 +5,33 @@ from __future__ import annotations
 import os
 
 from eval import detection, protocols
-from repro import checkpoints
 from repro.data import catalogue
-from repro.stages.common import Outcome, Task, device, load_encoder, outcome_of, protocol_of, source_of
+from repro.stages.context import JobContext, Outcome, device, source_of
+from repro.store import checkpoints
 
 
-def run(task: Task) -> Outcome:
+def prepare(context: JobContext) -> int:
+    """Make the data set, which is done once, before the job is timed; it counts its own steps."""
+    catalogue.coco_set(context.spec["data"]["name"], context.where, progress=context.progress)
+    return 0
+
+
+def run(context: JobContext) -> Outcome:
     """Train and judge the detector of one pre-training."""
-    trained = load_encoder(task.workspace.encoder(task.parents[0]))
-    pictures = catalogue.coco_set(task.spec["data"]["name"], task.where, progress=task.progress)
+    trained = context.encoder()
+    pictures = catalogue.coco_set(context.spec["data"]["name"], context.where, progress=context.progress)
     result = detection.evaluate(
         trained.encoder,
         detection.CocoFolders(pictures.train_images, pictures.train_json, pictures.val_images, pictures.val_json),
         trained.mean,
         trained.std,
-        protocol_of(task, protocols.DetectionProtocol),
+        context.protocol(protocols.DetectionProtocol),
         device=device(),
-        seed=task.seed,
-        work_dir=task.folder,
-        store=checkpoints.Store(task.folder),
-        progress=task.progress,
+        seed=context.job.seed,
+        work_dir=context.folder,
+        store=checkpoints.Store(context.folder),
+        progress=context.progress,
         # One core trains, the others load; where there are fewer than asked for, fewer.
-        workers=min(task.spec["threads"], len(os.sched_getaffinity(0))) - 1,
+        workers=min(context.spec["threads"], len(os.sched_getaffinity(0))) - 1,
     )
-    outcome = outcome_of(result, source_of(pictures))
-    outcome.scratch = ("*.pt*",)
-    return outcome
+    return Outcome.of(result, source_of(pictures))

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 from eval import finetune, protocols
-from repro import checkpoints
-from repro.stages.common import (
-    Outcome,
-    Task,
-    device,
-    labelled_pictures,
-    load_encoder,
-    outcome_of,
-    protocol_of,
-    source_of,
-    with_side,
-)
+from repro.stages.context import JobContext, Outcome, device, source_of, with_side
+from repro.stages.pictures import labelled_pictures
+from repro.store import checkpoints
 
 
-def run(task: Task) -> Outcome:
+def run(context: JobContext) -> Outcome:
     """Fine-tune the encoder of the parent job on the labelled pictures."""
-    trained = load_encoder(task.workspace.encoder(task.parents[0]))
-    train, train_y = labelled_pictures(task, "train")
-    test, test_y = labelled_pictures(task, "test")
+    trained = context.encoder()
+    train, train_y = labelled_pictures(context, "train")
+    test, test_y = labelled_pictures(context, "test")
     result = finetune.evaluate(
         trained.encoder,
         train.pixels,
@@ -31,11 +22,9 @@ def run(task: Task) -> Outcome:
         len(train.classes),
         trained.mean,
         trained.std,
-        with_side(protocol_of(task, protocols.FinetuneProtocol), task),
+        with_side(context.protocol(protocols.FinetuneProtocol), context),
         device=device(),
-        progress=task.progress,
-        store=checkpoints.Store(task.folder),
+        progress=context.progress,
+        store=checkpoints.Store(context.folder),
     )
-    outcome = outcome_of(result, source_of(train))
-    outcome.scratch = ("*.pt*",)
-    return outcome
+    return Outcome.of(result, source_of(train))

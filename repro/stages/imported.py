@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from repro import fingerprint, weights
-from repro.data import catalogue
 from repro.errors import UserError
-from repro.stages.common import Outcome, Task, save_encoder, source_of
+from repro.stages.context import JobContext, Outcome, source_of
+from repro.stages.pictures import classification_pictures
+from repro.store import encoders
+from repro.store.hashes import file_digest
+from repro.weights import weights
 
 
-def run(task: Task) -> Outcome:
+def run(context: JobContext) -> Outcome:
     """Put the weights of a file under our keys; UserError where they are not wholly those of the network."""
-    spec = task.spec
+    spec = context.spec
     wanted, network = spec["checkpoint"], spec["network"]
-    assert task.source is not None
-    file = weights.read(task.source)
-    if fingerprint.file_digest(task.source) != wanted["sha256"]:
+    assert context.job.source is not None
+    file = weights.read(context.job.source)
+    if file_digest(context.job.source) != wanted["sha256"]:
         raise UserError(f"{file.name}: the file was changed after this job was planned; give the command again")
-    found = weights.find(file, network, task.method, wanted["part"])
+    found = weights.find(file, network, context.job.method, wanted["part"])
     mean, std, data = spec["mean"], spec["std"], {}
     if spec["normalise"] == "data":
-        role = spec["data"]
-        pictures = catalogue.load_classification(
-            role["name"], "train", task.where, size=spec["stored"] or spec["size"], limit=role["limit"] or None
-        )
+        pictures = classification_pictures(context, "train")
         mean, std, data = list(pictures.mean), list(pictures.std), source_of(pictures)
-    save_encoder(task, network, mean, std, found.weights)
+    target = context.workspace.encoder(context.job.fingerprint)
+    encoders.save(target, context.job, network, mean, std, found.weights)
     return Outcome(
         metrics={},
         details={

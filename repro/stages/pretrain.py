@@ -26,13 +26,15 @@ from methods.base import Batch, Clock, DataInfo, Method, Streams, Views, load_me
 from methods.parts.clipping import clip_adaptive
 from methods.parts.lars import LARS
 from methods.parts.norm import synchronised
-from repro import checkpoints, distributed
-from repro.data import catalogue
+from repro.data.types import Progress
 from repro.errors import Stopped, UserError
-from repro.recipes import Recipe
-from repro.records import write_atomic
-from repro.schedules import factor
-from repro.stages.common import Outcome, Progress, Task, as_tensor, device, save_encoder, source_of
+from repro.stages import distributed
+from repro.stages.context import JobContext, Outcome, device, source_of
+from repro.stages.pictures import as_tensor, classification_pictures
+from repro.stages.schedules import factor
+from repro.store import checkpoints, encoders
+from repro.store.job import Recipe
+from repro.store.records import write_atomic
 
 TRAINING = "repro-training"
 _LOG_EVERY = 20  # updates between two looks at the losses: each look waits for the device
@@ -349,13 +351,10 @@ class PretrainLoop:
         self._stop = True
 
 
-def run(task: Task) -> Outcome | None:
+def run(context: JobContext) -> Outcome | None:
     """Pre-train one encoder and leave it as `encoder.pt` in the job's folder; None in all processes but the first."""
-    spec, recipe = task.spec, task.spec["recipe"]
-    wanted = spec["data"]
-    pictures = catalogue.load_classification(
-        wanted["name"], "train", task.where, size=spec["stored"] or spec["size"], limit=wanted["limit"] or None
-    )
+    spec, recipe = context.spec, context.spec["recipe"]
+    pictures = classification_pictures(context, "train")
     images = as_tensor(pictures.pixels)
     labels = None if pictures.labels is None else torch.from_numpy(pictures.labels)
     here = device()
@@ -365,23 +364,24 @@ def run(task: Task) -> Outcome | None:
     # A recipe may normalise pixels as its paper's code does, whatever the data's own statistics are.
     mean, std = (tuple(recipe["method"].get(key) or getattr(pictures, key)) for key in ("mean", "std"))
     info = DataInfo(spec["size"], mean, std, len(pictures.classes) or None)
-    method = build_method(task.module, recipe, info, task.seed)
+    method = build_method(context.job.module, recipe, info, context.job.seed)
     with distributed.group(spec.get("processes", 1), here) as together:
         loop = PretrainLoop(
             method,
             images,
             labels,
             recipe["pretrain"],
-            seed=task.seed,
+            seed=context.job.seed,
             device=here,
-            folder=task.folder,
-            progress=task.progress,
+            folder=context.folder,
+            progress=context.progress,
             group=together,
         )
         loop.run()
     if not together.first:
         return None
-    save_encoder(task, recipe["network"], mean, std, method.encoder.state_dict())
+    target = context.workspace.encoder(context.job.fingerprint)
+    encoders.save(target, context.job, recipe["network"], mean, std, method.encoder.state_dict())
     loads = recipe["pretrain"]["epochs"] * loop.loads if loop.updates else 0
     return Outcome(
         metrics={f"final_{name}": value for name, value in loop.losses.items()},
@@ -402,5 +402,4 @@ def run(task: Task) -> Outcome | None:
         },
         artifacts={"encoder": "encoder.pt", **({"log": "log.jsonl"} if loop.updates else {})},
         data=source_of(pictures),
-        scratch=("training.pt*",),
     )

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from eval import protocols, reid_finetune
-from repro import checkpoints
 from repro.data.types import ReidSplit
-from repro.stages.common import Outcome, Task, device, load_encoder, outcome_of, protocol_of, reid_pictures, source_of
+from repro.stages.context import JobContext, Outcome, device, source_of
+from repro.stages.pictures import reid_pictures
+from repro.store import checkpoints
 
 
-def run(task: Task) -> Outcome:
+def prepare(context: JobContext) -> int:
+    """Decode the pictures, which is done once, before the job is timed; it counts its own steps."""
+    reid_pictures(context, context.protocol(protocols.ReidFinetuneProtocol))
+    return 0
+
+
+def run(context: JobContext) -> Outcome:
     """Fine-tune the encoder of the parent job on the training identities, and rank the gallery."""
-    trained = load_encoder(task.workspace.encoder(task.parents[0]))
-    protocol = protocol_of(task, protocols.ReidFinetuneProtocol)
-    pictures = reid_pictures(task, protocol)
+    trained = context.encoder()
+    protocol = context.protocol(protocols.ReidFinetuneProtocol)
+    pictures = reid_pictures(context, protocol)
 
     def split(found: ReidSplit) -> reid_finetune.Split:
         return reid_finetune.Split(found.pixels, found.pids, found.cams)
@@ -26,10 +33,8 @@ def run(task: Task) -> Outcome:
         trained.std,
         protocol,
         device=device(),
-        progress=task.progress,
-        work_dir=task.folder,
-        store=checkpoints.Store(task.folder),
+        progress=context.progress,
+        work_dir=context.folder,
+        store=checkpoints.Store(context.folder),
     )
-    outcome = outcome_of(result, source_of(pictures))
-    outcome.scratch = ("*.pt*",)
-    return outcome
+    return Outcome.of(result, source_of(pictures))

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from eval import detection, protocols
 from eval.detection import CocoFolders, batches, build, coco_metrics, evaluate, rate, voc07_metrics
 from methods.parts.encoders import ResNet, ViT
-from repro.checkpoints import Store
 from repro.errors import Stopped
+from repro.store.checkpoints import Store
 
 # pycocotools 2.0 and numpy 2: of no consequence.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")

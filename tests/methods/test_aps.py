@@ -14,7 +14,7 @@ from torch import Tensor
 from methods import aps
 from methods.base import Batch
 from methods.parts.views import Boxes
-from repro import recipes
+from repro.plan import recipes
 from small import built, pictures, streams
 
 

@@ -10,7 +10,8 @@ import torch
 
 from methods.base import Clock
 from methods.byol import BYOL, distance
-from repro import recipes, schedules
+from repro.plan import recipes
+from repro.stages import schedules
 from small import (
     SLIM,
     assert_running_statistics_are_the_targets_own,

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from methods.base import Batch, Clock, Method, load_method
-from repro import recipes
+from repro.plan import recipes
 from small import DATA, LABELLED, built, pictures, streams
 
 ROWS = 16

@@ -11,7 +11,7 @@ import torchvision
 from torch import Tensor
 
 from methods.parts import encoders
-from repro import recipes
+from repro.plan import recipes
 
 
 def network(recipe: str = "aps", **changes: Any) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from torch import nn
 
 from methods.base import Clock
 from methods.fast_moco import FastMoCo, patch_loss
-from repro import recipes
-from repro.schedules import factor
+from repro.plan import recipes
+from repro.stages.schedules import factor
 from small import DATA, ROWS, assert_target_follows, built, cross_entropy, views
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from methods.base import Batch, Clock
 from methods.glnet import GLNet, accuracies, contrast, one_crop
 from methods.parts.montage import assemble, cell_means, deal, quadrants
-from repro import recipes
+from repro.plan import recipes
 from small import DATA, ROWS, built, pictures, streams, total, views
 
 RESNET = {"arch": "resnet", "width": 8}

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from methods.base import Clock
 from methods.moco_v2 import MoCoV2, contrast_with_queue
 from methods.parts.ema import cosine_momentum
-from repro import recipes
+from repro.plan import recipes
 from small import Shrunk, assert_target_follows, built, mmpretrain, pending, views
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from methods.base import Clock
 from methods.moco_v3 import MoCoV3, contrast
 from methods.parts.ema import cosine_momentum
-from repro import recipes
+from repro.plan import recipes
 from small import SLIM, assert_running_statistics_are_the_targets_own, assert_target_follows, built, mmpretrain, views
 
 

@@ -17,7 +17,7 @@ from methods.multi_network import MultiNetwork, local_loss, momentum_loss
 from methods.parts.bank import Bank
 from methods.parts.norm import statistics_kept, synchronised
 from methods.parts.patches import average_groups, grouped_nce, require_whole_patches, split_patches
-from repro import recipes
+from repro.plan import recipes
 from small import DATA, ROWS, assert_target_follows, built, cross_entropy, total, views
 
 

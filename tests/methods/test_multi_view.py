@@ -11,7 +11,7 @@ from torch import nn
 
 from methods.base import load_method
 from methods.parts.multi_view import MultiView
-from repro import recipes
+from repro.plan import recipes
 from small import built, views
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from methods.base import Clock
 from methods.nnclr import NNCLR, neighbour_loss
-from repro import recipes
+from repro.plan import recipes
 from small import DATA, ROWS, assert_ranks_are_one, built, cross_entropy, views
 
 

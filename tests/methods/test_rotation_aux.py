@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from methods.base import Batch, Clock, Views
 from methods.rotation_aux import RotationAux, quarter_turns, rotation_loss
-from repro import recipes
+from repro.plan import recipes
 from small import LABELLED, SLIM, built, pictures, streams
 
 ROWS = 8

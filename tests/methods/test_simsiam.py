@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from methods.simsiam import SimSiam, negative_cosine
-from repro import recipes
+from repro.plan import recipes
 from repro.stages.pretrain import PretrainLoop
 from small import DATA, Shrunk, built, mmpretrain, pictures, views
 

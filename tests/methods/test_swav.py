@@ -14,7 +14,7 @@ from torch import Tensor
 
 from methods.base import Clock
 from methods.swav import SwAV, sinkhorn, swapped_prediction
-from repro import recipes
+from repro.plan import recipes
 from small import ROWS, SLIM, built, mmpretrain, pending, views
 
 

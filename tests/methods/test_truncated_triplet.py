@@ -14,7 +14,7 @@ from torch import Tensor
 from methods.base import Batch, DataInfo, Views
 from methods.byol import BYOL
 from methods.truncated_triplet import PASSES, TruncatedTriplet, false_negatives, scaled, truncated_triplet
-from repro import recipes
+from repro.plan import recipes
 from small import DATA, LABELLED, SLIM, built, pictures, streams
 
 ROWS = 16

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from repro import processes
-from repro.cli import main
+from repro.cli.dispatch import main
+from repro.run import processes
 from repro.settings import Settings
-from repro.workspace import Workspace
+from repro.store.workspace import Workspace
 from slurm import cluster, local, scheduler
 from slurm.folder import Folder, Outcome, try_lock
 from slurm.graph import Graph, Node, Resources

@@ -1,0 +1,156 @@
+"""What the commands print as tables: plans, protocols, methods, data sets."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+from eval import protocols
+from repro.data.types import Status
+from repro.errors import unknown
+from repro.plan import recipes, tracks
+from repro.plan.planned import CONSTANTS, PRICED_BY, Plan
+from repro.settings import Settings, Where
+from repro.terminal.text import duration, table
+
+
+def plan_table(plan: Plan, settings: Settings) -> str:
+    """The graph of jobs with dependencies, cache state and estimates."""
+    numbers = {job.fingerprint: number for number, job in enumerate(plan.jobs, 1)}
+    rows = []
+    on_gpus = any(plan.resources(job).gpus for job in plan.jobs)
+    for job in plan.jobs:
+        need = plan.resources(job)
+        times = f"{job.ranks} x " if job.ranks > 1 else ""
+        state = "cached" if job.cached else "no data" if job.missing else "to do"
+        rows.append(
+            [
+                numbers[job.fingerprint],
+                job.kind,
+                job.arm,
+                job.seed,
+                ", ".join(str(numbers[parent]) for parent in job.parents),
+                state,
+                "" if job.cached else "~" + duration(job.seconds),
+                *(["" if job.cached else f"{plan.gpu_hours(job):.2g}"] if on_gpus else []),
+                "" if job.cached else job.priced_by,
+                times + f"{need.cpus} CPU" + (f" + {need.gpus} GPU" if need.gpus else ""),
+                times + f"{need.memory_gb:g} GB",
+                job.protocol.get("name", ""),
+                job.fingerprint[:8],
+            ]
+        )
+    head = ["#", "job", "method", "seed", "needs", "state", "time", *(["GPU-hours"] if on_gpus else []), "priced by"]
+    head += ["resources", "memory", "protocol", "fingerprint"]
+    todo = plan.to_do()
+    counts = {name: sum(job.priced_by == name for job in todo) for name in PRICED_BY}
+    sums = f"about {duration(plan.seconds)} of work"
+    sums += f", {sum(map(plan.gpu_hours, todo)):.3g} GPU-hours" if on_gpus else ""
+    sources = ", ".join(f"{count} by {name}" for name, count in counts.items() if count)
+    lines = [
+        f"track {plan.track.name}: {plan.track.summary}",
+        "",
+        table(rows, head),
+        "",
+        f"{len(plan.jobs)} jobs, {len(plan.jobs) - len(todo)} cached, {len(todo)} to do;"
+        f" {sums} (estimate{': ' if sources else ''}{sources}), workspace {settings.workspace}",
+    ]
+    if counts[CONSTANTS]:
+        lines.append(f"constants: of {plan.track.device}; --calibrate measures here what no record tells")
+    if any(job.kind == "detection" and job.spec["protocol"]["values"]["masks"] for job in plan.jobs):
+        lines.append("detection trains one Mask R-CNN, which both boards, detection and segmentation, read")
+    for line in dict.fromkeys(job.missing for job in todo if job.missing):
+        lines.append(f"missing: {line}")
+    lines += [f"passed over: {fault}" for fault in plan.faults]
+    return "\n".join(lines)
+
+
+def protocols_table(which: str | None) -> str:
+    """All protocols by evaluation; those of one evaluation beside each other; or `linear=glnet`, with every value."""
+    if which is None:
+        own: dict[tuple[str, str], list[str]] = {}
+        for track in tracks.tracks().values():
+            for kind in protocols.KINDS:
+                own.setdefault((kind, track.protocols[kind]), []).append(track.name)
+                for arch, other in track.protocols_of.items():
+                    if kind in other:
+                        own.setdefault((kind, other[kind]), []).append(f"{track.name} ({arch})")
+        rows = [
+            [kind, name, ", ".join(own.get((kind, name), ())) or "-"]
+            for kind in protocols.KINDS
+            for name in protocols.names(kind)
+        ]
+        return table(rows, ["evaluation", "protocol", "used on the tracks"])
+    kind, _, name = which.partition("=")
+    if kind not in protocols.KINDS:
+        raise unknown("evaluation", kind, protocols.KINDS)
+    if name and name not in protocols.names(kind):
+        raise unknown(f"{kind} protocol", name, protocols.names(kind))
+    names = [name] if name else list(protocols.names(kind))
+    columns = [protocols.values(protocols.load(kind, each)) for each in names]
+    rows = [[key, *(_value(column[key]) for column in columns)] for key in columns[0]]
+    if not name:  # side by side only what they differ in
+        rows = [[row[0], *map(_short, row[1:])] for row in rows if len(set(row[1:])) > 1]
+    return table(rows, [kind, *names])
+
+
+def _value(value: Any) -> str:
+    return " ".join(f"{item:g}" for item in value) or "-" if isinstance(value, list) else str(value)
+
+
+def _short(text: str) -> str:
+    words = text.split()
+    return text if len(words) < 4 else f"{words[0]} .. {words[-1]}"
+
+
+def methods_table() -> str:
+    """Every method of the registry."""
+    width = max(40, shutil.get_terminal_size((120, 24)).columns - 74)
+    rows = []
+    for info in sorted(recipes.methods().values(), key=lambda m: (recipes.ROLES.index(m.role), m.name)):
+        stated = recipes.find(info.base)[0].tracks if info.base else info.tracks  # an auxiliary task has its base's
+        paper = info.paper if len(info.paper) <= width else info.paper[: width - 1] + "…"
+        rows.append(
+            [
+                info.name,
+                info.role,
+                ", ".join(info.variants) or "-",
+                ", ".join(t for t in tracks.tracks() if t in stated) or "-",
+                paper,
+            ]
+        )
+    return table(rows, ["method", "role", "variants", "tracks", "paper"])
+
+
+def method_recipe(name: str) -> str:
+    """One method: what it is and its recipe on each track."""
+    info, variant = recipes.find(name)
+    lines = [f"{info.name}: {info.title}", info.paper + (f" (arXiv:{info.arxiv})" if info.arxiv else ""), ""]
+    for other, change in info.variants.items():
+        lines.append(f"variant {info.name}:{other}: {change.get('summary', '')}")
+    columns = [recipes.resolve(info, variant, track, {}) for track in tracks.tracks()]
+    rows = [
+        [f"{key}.{item}", *(column[key][item] for column in columns)]
+        for key in recipes.TABLES
+        for item in columns[0][key]
+    ]
+    return "\n".join([*lines, "", table(rows, ["key", *tracks.tracks()])])
+
+
+def data_table(statuses: Sequence[Status], where: Where) -> str:
+    """Every data set of every track."""
+    rows = []
+    for status in statuses:
+        counts = ", ".join(f"{count:,} {split}" for split, count in status.counts.items())
+        rows.append(
+            [status.name, status.kind, ", ".join(status.tracks), "found" if status.found else "missing", counts or "-"]
+        )
+    lines = [table(rows, ["data set", "for", "tracks", "state", "pictures"]), ""]
+    for status in statuses:
+        lines.append(f"{status.name}: {status.title}. Licence: {status.licence}.")
+        lines.append(f"    looked for in {status.place}" + (f"; {status.note}" if status.note else ""))
+        if not status.found:
+            lines.append(f"    to get it: {status.how}")
+    lines += ["", f"data root: {where.data_root or 'not set (--data-root, REPRO_DATA or data_root in repro.toml)'}"]
+    return "\n".join(lines)

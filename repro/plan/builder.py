@@ -1,0 +1,329 @@
+"""From a request to a plan: runs x kinds as a graph of jobs.
+
+    arms x seeds -> [pretrain] -> [features -> knn, linear | reid] , [linear on crops] , [finetune] , [detection] ,
+                                  [reid_finetune]
+    a checkpoint -> [import]   -> the same
+
+Brackets are tasks (see `repro.plan.tasks`). A job has a fingerprint (spec, seed, data, parents, reachable code) and
+leaves one record of that fingerprint; it is cached when that record exists.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from eval import protocols
+from repro.data import catalogue
+from repro.data.entries import entry_of
+from repro.data.types import MissingData
+from repro.errors import UserError, unknown
+from repro.plan import kinds, prices, recipes, tracks
+from repro.plan.fingerprints import fingerprint_of
+from repro.plan.kinds import Kind
+from repro.plan.planned import Plan, PlannedJob
+from repro.plan.request import Checkpoint, Request, ordered, parse_overrides, parse_protocols
+from repro.plan.work import Load
+from repro.settings import Settings
+from repro.store import records
+from repro.store.job import Recipe
+from repro.store.workspace import Workspace
+
+IMPORTED = "imported"  # the variant of every arm that was trained elsewhere: no registered arm is called so
+
+
+def make(request: Request, settings: Settings) -> Plan:
+    """The plan of a request. Raises UserError for unknown names, keys and types; missing data is noted in the jobs."""
+    track = tracks.find(request.track)
+    stated = parse_overrides(request.overrides)
+    names = [name for name in request.methods if name != "all"]
+    if "all" in request.methods:
+        names = [*names, *(name for name in recipes.methods() if name not in names)]
+    if not names and request.checkpoint is None:
+        raise UserError("name at least one method, for example --method aps (python -m repro methods lists them)")
+    if request.processes < 1:
+        raise UserError(f"--processes {request.processes}: a pre-training has at least 1")
+    if any(seed < 0 for seed in request.seeds):
+        raise UserError("--seed: seeds are whole numbers from 0")
+    place = Workspace(settings.workspace)
+    found, faults = records.read_all(place.records)
+    request = dataclasses.replace(request, methods=tuple(names), evaluations=ordered(request.evaluations))
+    builder = _Builder(
+        settings,
+        track,
+        request,
+        records.by_fingerprint(found),
+        _data_names(track, request, stated.get("data", {})),
+        stated,
+        parse_protocols(request.protocols, request.evaluations),
+    )
+    resolved: dict[str, Recipe] = {}
+    for name in names:
+        info, variant = recipes.find(name)
+        resolved[name] = recipes.resolve(info, variant, track.name, stated)
+        if stated.keys() & set(recipes.TABLES):
+            _require_buildable(name, info, resolved[name], track)
+        for seed in dict.fromkeys(request.seeds):
+            builder.run(info, variant, seed, resolved[name])
+    if request.checkpoint is not None:
+        builder.imported(request.checkpoint)
+    jobs = _with_lost_outputs(tuple(builder.jobs.values()), place)
+    return prices.priced(Plan(request, track, jobs, tuple(faults), resolved), found, settings)
+
+
+def _data_names(track: tracks.Track, request: Request, stated: Mapping[str, Any]) -> dict[str, Any]:
+    """The data sets of this plan by role, with the limit on training pictures."""
+    keys: dict[str, Any] = {
+        "classification": track.classification,
+        "detection": track.detection,
+        "reid": track.reid,
+        "limit": track.limit,
+    }
+    if request.data is not None:
+        if Path(request.data).is_dir():
+            keys["classification"] = f"folder:{Path(request.data).resolve()}"
+        elif "/" in request.data:
+            raise UserError(f"--data {request.data}: no such folder")
+        else:
+            keys["classification"] = request.data
+        keys["limit"] = 0
+    for key, value in stated.items():
+        if key not in keys:
+            raise UserError(f"--set data.{key}: {unknown('key', key, keys)}")
+        if type(value) is not type(keys[key]):
+            raise UserError(f"--set data.{key}={value}: must be {type(keys[key]).__name__}, as {keys[key]!r} is")
+        keys[key] = value
+    for role in ("classification", "detection", "reid"):
+        catalogue.require_kind(keys[role], role)
+    return keys
+
+
+def _require_buildable(name: str, info: recipes.MethodInfo, recipe: Recipe, track: tracks.Track) -> None:
+    """UserError for values of --set that the method refuses. The registered recipes are known to build."""
+    import torch  # takes seconds, and most plans need none of it
+
+    from methods.base import DataInfo, load_method
+
+    many = 1000  # what depends on the number of classes is checked where the data is read
+    data = DataInfo(track.size, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), many)
+    try:
+        with torch.device("meta"):
+            load_method(info.module)(recipe, data)
+    except (ValueError, UserError) as error:
+        raise UserError(f"{name}: {error}") from None
+
+
+def _with_lost_outputs(jobs: tuple[PlannedJob, ...], place: Workspace) -> tuple[PlannedJob, ...]:
+    """A job whose record is there but whose encoder or features are not is to do again if a job to do needs them."""
+    needed: set[str] = set()
+    checked = []
+    for job in reversed(jobs):  # children stand behind their parents
+        whole = job.fingerprint not in needed or kinds.KINDS[job.kind].has_output(place, job.fingerprint)
+        if job.cached and not whole:
+            job = dataclasses.replace(job, cached=False)
+        if not job.cached:
+            needed.update(job.parents)
+        checked.append(job)
+    return tuple(reversed(checked))
+
+
+@dataclass(frozen=True)
+class _Arm:
+    """Whose jobs are made: one method, variant and seed."""
+
+    method: str
+    variant: str
+    module: str
+    seed: int
+
+
+@dataclass
+class _Builder:
+    """Collects the jobs of all runs."""
+
+    settings: Settings
+    track: tracks.Track
+    request: Request
+    done: Mapping[str, records.Record]
+    data: Mapping[str, Any]
+    stated: Mapping[str, Mapping[str, Any]]
+    chosen: Mapping[str, tuple[str, ...]]  # protocols
+    jobs: dict[str, PlannedJob] = field(default_factory=dict)
+    _manifests: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    # ------------------------------------------------------------------------------------------------ where it begins
+
+    def run(self, info: recipes.MethodInfo, variant: str, seed: int, recipe: Recipe) -> None:
+        """The jobs of one run: one method, variant and seed with its evaluations."""
+        spec = {**self.sizes("classification"), "recipe": recipe, "threads": self.track.resources["pretrain"].cpus}
+        # Of what is not trained one rank is enough.
+        ranks = self.request.processes if recipe["pretrain"]["epochs"] else 1
+        if ranks > 1:
+            recipes.require_parts(info, variant, recipe["pretrain"], ranks)
+            spec["processes"] = ranks
+        cost = recipes.relative_cost(info, variant)
+        load = Load(recipe=recipe, pictures=self.pictures(), relative_cost=cost, ranks=ranks)
+        arm = _Arm(info.name, variant, info.module, seed)
+        self.evaluations(arm, self.add("pretrain", arm, spec, load), recipe["network"])
+
+    def imported(self, given: Checkpoint) -> None:
+        """The jobs of a checkpoint: one arm with one seed, since a file is one pre-training."""
+        if given.network["arch"] == "vit":
+            self._require_size(given)
+        spec: dict[str, Any] = {
+            "network": dict(given.network),
+            "checkpoint": {"sha256": given.sha256, "layout": given.layout, "part": given.part},
+            "normalise": given.normalise,
+            "mean": list(given.mean),
+            "std": list(given.std),
+            "threads": self.track.resources[kinds.FROZEN].cpus,
+        }
+        reads = given.normalise == "data"
+        if reads:
+            spec |= self.sizes("classification")
+        arm = _Arm(given.name, IMPORTED, "", 0)
+        parent = self.add("import", arm, spec, Load(), source=given.path, reads=reads)
+        self.evaluations(arm, parent, given.network)
+
+    def _require_size(self, given: Checkpoint) -> None:
+        """UserError where a ViT of a file would see pictures of another size than it was trained on."""
+        wanted = given.network["size"]
+        for kind in self.wanted():
+            for protocol in self.protocols_of(kind, given.network) if kind.data == "classification" else ():
+                whole = self.track.size if getattr(protocol, "crop_scale", ()) else self.track.stored
+                sides = getattr(protocol, "size", ()) or (whole or self.track.size,) * 2
+                if tuple(sides) != (wanted, wanted):
+                    raise UserError(
+                        f"{kind.name}: its pictures are {sides[0]} x {sides[1]}, the network of {given.path.name} was"
+                        f" trained on {wanted} x {wanted}, and positions are not interpolated;"
+                        f" resize the pictures with --set {kind.name}.size=[{wanted},{wanted}]"
+                    )
+
+    # --------------------------------------------------------------------------------------------------- evaluations
+
+    def wanted(self) -> list[Kind]:
+        """The kinds of the evaluations asked for; those that share a task first, as they are done first."""
+        asked = kinds.of_evaluations(self.request.evaluations)
+        found = [kind for kind in kinds.KINDS.values() if kind.name in asked]
+        return sorted(found, key=lambda kind: kind.task != kinds.FROZEN)
+
+    def evaluations(self, arm: _Arm, parent: str, network: Mapping[str, Any]) -> None:
+        """The jobs that judge the encoder, of that network, that the job `parent` leaves."""
+        data = self.data["detection"]
+        asked = self.request.evaluations
+        if "segmentation" in asked and "detection" not in asked and not catalogue.has_masks(data):
+            raise UserError(f"data set '{data}' has no masks to judge segmentation by; take --eval detection")
+        for kind in self.wanted():
+            for protocol in self.protocols_of(kind, network):
+                self.evaluate(arm, parent, network, kind, protocol)
+
+    def evaluate(
+        self, arm: _Arm, parent: str, network: Mapping[str, Any], kind: Kind, protocol: protocols.Protocol
+    ) -> None:
+        """The job of one evaluation under one protocol, and the features that it needs."""
+        assert kind.data is not None
+        values = protocols.values(protocol)
+        task = kind.task_of(values)
+        spec: dict[str, Any] = {"threads": self.track.resources[kind.resources or task].cpus}
+        load = Load(
+            values=values,
+            usual=protocols.values(protocols.load(kind.name, self.track.protocol(kind.name))),
+            network=network,
+            pictures=self.pictures(),
+            extraction=kinds.KINDS["features"].seconds_at(self.track.name),
+        )
+        if kind.needs == "features" and not kind.alone(values):
+            parent = self.features(arm, parent, protocol)
+        else:
+            spec |= self.sizes(kind.data)
+        spec["protocol"] = {"name": protocol.name, "values": values}
+        self.add(kind.name, arm, spec, load, (parent,))
+
+    def features(self, arm: _Arm, parent: str, protocol: protocols.Protocol) -> str:
+        """The job that extracts what a protocol looks at; those that look at the same share it."""
+        assert isinstance(protocol, protocols.Features)
+        seen = {key: list(v) if isinstance(v, tuple) else v for key, v in protocols.transform(protocol).items()}
+        threads = self.track.resources[kinds.FROZEN].cpus
+        spec = {**self.sizes("classification"), "threads": threads, "transform": seen}
+        tests = entry_of(self.data["classification"]).counts.get("test", 0)
+        return self.add("features", arm, spec, Load(pictures=self.pictures(), tests=tests), (parent,))
+
+    def protocols_of(self, kind: Kind, network: Mapping[str, Any]) -> list[protocols.Protocol]:
+        """The protocols of an evaluation of that network, as overridden.
+
+        Those asked for, else the data set's own, else the track's for such networks.
+        """
+        own = entry_of(self.data[kind.data]).protocol if kind.data in ("detection", "reid") else ""
+        if own and own not in protocols.names(kind.name):
+            own = ""
+        names = self.chosen.get(kind.name, (own or self.track.protocol(kind.name, network["arch"]),))
+        try:
+            found = [protocols.load(kind.name, name, self.stated.get(kind.name, {})) for name in names]
+        except ValueError as error:
+            raise UserError(f"--set {error}" if kind.name in self.stated else str(error)) from None
+        data = self.data["detection"]
+        for protocol in found:
+            if getattr(protocol, "masks", False) and not catalogue.has_masks(data):
+                raise UserError(
+                    f"data set '{data}' has no masks, which detection protocol '{protocol.name}' needs;"
+                    f" leave the choice out or take --protocol detection={own}"
+                )
+        return found
+
+    # --------------------------------------------------------------------------------------------------------- pieces
+
+    def sizes(self, role: str) -> dict[str, Any]:
+        """The sizes in which the pictures of that role are read."""
+        if role == "classification":
+            return {"size": self.track.size, "stored": self.track.stored}
+        return {"reid_size": list(self.track.reid_size)} if role == "reid" else {}
+
+    def pictures(self) -> int:
+        """How many pictures are trained on."""
+        return self.data["limit"] or catalogue.train_pictures(self.data["classification"], self.settings.where)
+
+    def manifest(self, role: str) -> tuple[str, str]:
+        """(manifest hash, why it is missing) of the data set in that role."""
+        name = self.data[role]
+        if name not in self._manifests:
+            try:
+                self._manifests[name] = catalogue.manifest_of(name, self.settings.where), ""
+            except MissingData as error:
+                self._manifests[name] = "", str(error)
+        return self._manifests[name]
+
+    def add(
+        self,
+        name: str,
+        arm: _Arm,
+        spec: dict[str, Any],
+        load: Load,
+        parents: tuple[str, ...] = (),
+        source: Path | None = None,
+        reads: bool = True,
+    ) -> str:
+        """One more job; returns its fingerprint. reads: whether it reads the data set of its kind's role."""
+        kind, missing = kinds.KINDS[name], ""
+        if reads and kind.data is not None:
+            manifest, missing = self.manifest(kind.data)
+            spec = {**spec, "data": {"name": self.data[kind.data], "manifest": manifest, "limit": self.data["limit"]}}
+        job = PlannedJob(
+            kind=name,
+            method=arm.method,
+            variant=arm.variant,
+            module=arm.module,
+            track=self.track.name,
+            seed=arm.seed,
+            spec=spec,
+            parents=parents,
+            source=source,
+            missing=missing,
+            seconds=kind.work.guess(kind.seconds_at(self.track.name), load, self.track),
+            amount=kind.work.planned(load),
+        )
+        fingerprint = fingerprint_of(job)
+        self.jobs[fingerprint] = dataclasses.replace(job, fingerprint=fingerprint, cached=fingerprint in self.done)
+        return fingerprint

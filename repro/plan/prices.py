@@ -1,0 +1,216 @@
+"""What the jobs of a plan will take, learnt from what such jobs took. Reads records and imports no torch.
+
+A line of a plan is priced by the first of these that knows its work on its track:
+
+    records                 runs on this device with as many threads: of the workspace, else the published ones
+    calibration             `plan --calibrate` on this device (calibration.py), kept in the workspace
+    records, other device   runs anywhere, as above
+    constants               seconds and units_per_second of tracks.toml, relative_cost of the recipe
+
+Two jobs are the same work when their recipes (of an evaluation: network and protocol) differ in nothing that costs
+time. Epochs and pictures may differ: they scale what was measured.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import statistics
+import subprocess
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from eval import protocols
+from leaderboards.arms import last_attempt_only
+from repro.plan import kinds
+from repro.plan.planned import CALIBRATION, ELSEWHERE, RECORDS, Plan, PlannedJob, root_of
+from repro.plan.recipes import without_neutral
+from repro.plan.tracks import Track
+from repro.settings import Settings
+from repro.store import records, snapshot
+from repro.store.hashes import digest
+from repro.store.job import Recipe
+from repro.store.provenance import cpu_name
+from repro.store.workspace import Workspace
+
+# Keys of recipes and protocols that scale the work, or cost no time.
+_FREE = frozenset(
+    "epochs iterations overfit_iterations train_pictures train_share tuning_trials lr head_lr base_batch weight_decay"
+    " warmup_epochs warmup milestones seed mean std cosine_start clip_adaptive bank_drops".split()
+)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a job took, or a part of one that was long enough to tell.
+
+    key: of its work (`key_of`).  amount: of epochs x pictures and the like, 0 where it does not scale.
+    fixed, scaled: seconds, the second in proportion to the amount.
+    """
+
+    key: str
+    device: str
+    threads: int
+    amount: float
+    fixed: float
+    scaled: float
+
+    def seconds(self, amount: float) -> float:
+        """For that amount of the same work."""
+        return self.fixed + self.scaled * (amount / self.amount if amount and self.amount else 1.0)
+
+
+def priced(plan: Plan, found: Sequence[records.Record], settings: Settings) -> Plan:
+    """The plan with the seconds of what is to do, and what they are from. found: the records of the workspace."""
+    if not plan.to_do():
+        return plan
+    here = _device_names(plan.track)
+    places = (_by_key(_of_records(found)), _by_key(_published()))
+    calibrated = _by_key(calibrations(settings))
+    known, found_prices = plan.by_fingerprint(), dict[Any, tuple[float, str] | None]()
+    jobs = []
+    for job in plan.jobs:
+        if not job.cached:
+            work = key, amount, threads = key_of(job, known), job.amount, job.spec["threads"]
+            if work not in found_prices:
+                device = here(plan.resources(job).gpus)
+                found_prices[work] = _price(key, amount, device, threads, places, calibrated)
+            if (price := found_prices[work]) is not None:
+                job = dataclasses.replace(job, seconds=price[0], priced_by=price[1])
+        jobs.append(job)
+    return dataclasses.replace(plan, jobs=tuple(jobs))
+
+
+def _price(
+    key: str,
+    amount: float,
+    device: str,
+    threads: int,
+    places: Sequence[Mapping[str, list[Sample]]],
+    calibrated: Mapping[str, list[Sample]],
+) -> tuple[float, str] | None:
+    def alike(sample: Sample) -> bool:
+        return (sample.device, sample.threads) == (device, threads)
+
+    tried = [(RECORDS, [s for s in place.get(key, ()) if alike(s)]) for place in places]
+    tried.append((CALIBRATION, [s for s in calibrated.get(key, ()) if alike(s)]))
+    tried += [(ELSEWHERE, place.get(key, [])) for place in places]
+    for source, samples in tried:
+        if samples:
+            return statistics.median(sample.seconds(amount) for sample in samples), source
+    return None
+
+
+def _by_key(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
+    grouped: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        grouped[sample.key].append(sample)
+    return grouped
+
+
+def calibrations(settings: Settings) -> list[Sample]:
+    """What `plan --calibrate` has left in the workspace; nothing where the file cannot be read."""
+    try:
+        stored = json.loads(Workspace(settings.workspace).calibration.read_text(encoding="utf-8"))
+        return [Sample(**sample) for sample in stored]
+    except (OSError, ValueError, TypeError):
+        return []
+
+
+# ------------------------------------------------------------------------------------------------ what the same work is
+
+
+def key_of(job: PlannedJob, known: Mapping[str, PlannedJob]) -> str:
+    """The work of a job. known: the jobs of its plan by fingerprint."""
+    method = (job.method, job.variant) if job.kind == "pretrain" else ()
+    data = job.spec.get("data", {}).get("name", "")
+    values = job.protocol.get("values", {})
+    return _key(job.kind, job.track, method, job.recipe, root_of(job, known).network, values, data, job.ranks)
+
+
+def _key(
+    kind: str,
+    track: str,
+    method: Sequence[str],
+    recipe: Recipe,
+    network: Mapping[str, Any],
+    values: Mapping[str, Any],
+    data: str,
+    ranks: int,
+) -> str:
+    tables = {name: _timed(table) for name, table in without_neutral(recipe).items()}
+    protocol = _timed(protocols.hashed(kind, values)) if values else {}
+    return digest([kind, track, list(method), tables, dict(network), protocol, data, ranks])[:24]
+
+
+def _timed(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if key not in _FREE}
+
+
+@cache
+def _published() -> tuple[Sample, ...]:
+    return tuple(_of_records(records.read_all(snapshot.room_folder("leaderboards") / "records")[0]))
+
+
+def _of_records(found: Sequence[records.Record]) -> Iterable[Sample]:
+    """What records say.
+
+    Nothing: those of elsewhere, those whose pre-training is not among them, those with the wall time of one attempt of
+    several.
+    """
+    known = records.by_fingerprint(found)
+    for record in found:
+        if last_attempt_only(record):
+            continue
+        root = record
+        while root.get("parents") and root["parents"][0] in known:
+            root = known[root["parents"][0]]
+        try:
+            recipe = root["details"]["recipe"]
+            own = record["kind"] == "pretrain"
+            ranks = record["provenance"].get("processes", 1)
+            key = _key(
+                record["kind"],
+                record["track"],
+                (record["method"], record["variant"]) if own else (),
+                recipe if own else {},
+                recipe["network"],
+                record["protocol"]["values"],
+                record["provenance"]["data"].get("name", ""),
+                ranks,
+            )
+            cost = record["cost"]
+            wall, scaled = cost["wall_s"], cost["device_s"] / ranks
+            yield Sample(
+                key,
+                record["provenance"]["device"],
+                record["provenance"]["threads"],
+                kinds.KINDS[record["kind"]].work.recorded(record),
+                max(0.0, wall - scaled),
+                scaled,
+            )
+        except (KeyError, TypeError, ZeroDivisionError):
+            continue
+
+
+# ------------------------------------------------------------------------------------------------------- which device
+
+
+def _device_names(track: Track) -> Callable[[int], str]:
+    """By how many GPUs a job asks for: what records of this machine call the device. "" where there is no GPU."""
+    asks = any(need.gpus for need in track.resources.values())
+    gpu = _gpu_name() if asks else ""
+    return lambda gpus: gpu if gpus else cpu_name()
+
+
+def _gpu_name() -> str:
+    try:
+        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    match = re.match(r"GPU \d+: (.*) \(UUID", listing)
+    return match[1] if match else ""

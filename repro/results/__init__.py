@@ -1,0 +1,1 @@
+"""What people read: records as boards, report, verdicts, explanations and files for other programs."""

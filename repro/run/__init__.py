@@ -1,0 +1,1 @@
+"""From a plan to its tasks, and what becomes of them."""

@@ -1,0 +1,313 @@
+"""`drill`: a short job, interrupted at random in every way there is, must leave what it leaves uninterrupted.
+
+The job is a tiny pre-training, with its k-NN, or the fine-tuning of one, in a workspace of its own for each way;
+slurm.interrupt does the damage. Its processes run on the CPU and differ from those of a run in two things that no
+number depends on: they save a checkpoint after every step (a load of pictures, an update) instead of every 30 seconds,
+and pause there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from repro.errors import UserError, unknown
+from repro.plan.builder import make
+from repro.plan.request import Request
+from repro.plan.tasks import graph_of
+from repro.run import execute
+from repro.run.views import Views
+from repro.settings import Settings, require_writable
+from repro.store import records
+from repro.store.workspace import Workspace
+from repro.terminal import text
+from slurm import interrupt, progress
+from slurm.folder import Folder
+from slurm.graph import Node
+from slurm.interrupt import CLUSTER, LOCAL, NotPermitted, Spell
+from slurm.profile import Profile
+
+_TINY = (
+    "data.limit=50",
+    "pretrain.epochs=10",
+    "pretrain.batch=16",
+    "pretrain.warmup_epochs=0",
+    "network.depth=1",
+    "network.dim=24",
+)
+STAGES = {  # what is interrupted: the run, and the file that it goes on from
+    "pretrain": (Request(("aps",), evaluations=("knn",), overrides=(*_TINY, "knn.ks=[1]")), "training.pt"),
+    "finetune": (
+        Request(("aps",), evaluations=("finetune",), overrides=(*_TINY, "finetune.epochs=12")),
+        "finetune.pt",
+    ),
+}
+_PRELOAD = (
+    "repro.run.drill",
+    *(f"repro.stages.{name}" for name in (*STAGES, "features", "knn")),
+    "repro.run.processes",
+)
+_AGAIN = 2  # steps that an interruption may cost: one that was not saved yet, and one whose checkpoint was spoilt
+# Seconds after each step. SLURM is slow to strike, and its shortest limit is a minute.
+_PAUSE, _CLUSTER_PAUSE, _PAUSE_OF_A_MINUTE = 0.05, 0.3, 1.8
+_MOST = 10
+
+
+@dataclass(frozen=True)
+class Score:
+    """How one way went: the update that each process began at, `updates` in all, and what was not as it must be."""
+
+    way: str
+    begun: tuple[int, ...]
+    updates: int
+    records: int
+    faults: tuple[str, ...]
+    passed_over: str = ""
+    of: int = 3  # records that there must be
+
+    @property
+    def interruptions(self) -> int:
+        return max(len(self.begun) - 1, 0)
+
+    def row(self) -> list[str]:
+        """This way's line of the table."""
+        if self.passed_over:
+            return [self.way, "0", f"passed over: {self.passed_over}", "", ""]
+        begun = ", ".join(str(update) for update in self.begun[1:])
+        equal = "no" if self.faults else "yes"
+        return [self.way, str(self.interruptions), f"{begun} of {self.updates}", equal, f"{self.records} of {self.of}"]
+
+
+def run(settings: Settings, seed: int, times: int, stage: str) -> int:
+    """Drill a stage (one of STAGES) on this machine, and on SLURM where it answers; prints the score, returns the exit
+    status."""
+    if stage not in STAGES:
+        raise unknown("stage", stage, STAGES)
+    slurm = _slurm(settings)
+    require_writable(settings.workspace)
+    if not 1 <= times <= _MOST:
+        raise UserError(f"--times {times}: the job is short; interrupt it once to {_MOST} times in each way")
+    folder = Path(tempfile.mkdtemp(prefix="drill-", dir=settings.workspace.resolve()))  # machines of a cluster see it
+    print(f"seed {seed}: --seed {seed} strikes at the same steps again", flush=True)
+    drill = Drill(folder, seed, stage)
+    scores = []
+    for way in LOCAL:
+        scores.append(drill.local(way, times))
+        _say(scores[-1])
+    if slurm:
+        # A limit takes a minute, and a machine that goes down takes all along that run on it.
+        often = {way: 1 if way == "slurm-limit" else times for way in CLUSTER if way != "down"}
+        scores += drill.together(often, slurm, len(often), _say)
+        scores.append(drill.cluster("down", 1, slurm))
+        _say(scores[-1])
+    print(f"\n{table(scores)}")
+    for score in scores:
+        for fault in score.faults:
+            print(f"{score.way}: {fault}")
+    if any(score.faults for score in scores):
+        print(f"kept for a look: {folder}")
+        return 1
+    shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+def table(scores: Sequence[Score]) -> str:
+    """The score, and what it comes to."""
+    rows = text.table([score.row() for score in scores], ["way", "times", "went on from update", "equal", "records"])
+    struck, held = (sum(score.interruptions for score in scores), [s for s in scores if not s.passed_over])
+    equal = sum(not score.faults for score in held)
+    return f"{rows}\n\n{struck} interruptions; {equal} of {len(held)} ways leave what no interruption leaves"
+
+
+def _slurm(settings: Settings) -> Profile | None:
+    if execute.why_local(settings):
+        return None
+    try:
+        return Profile.load(settings.cluster)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def _say(score: Score) -> None:
+    print(
+        f"{score.way}: {'passed over' if score.passed_over else 'NOT equal' if score.faults else 'equal'}", flush=True
+    )
+
+
+def work(workspace: str, jobs: Sequence[Mapping[str, Any]], pause: float) -> None:
+    """What a process of the drill runs: the jobs, with a checkpoint, a report and a pause after every step."""
+    from repro import jobs as stages
+    from repro.store import checkpoints
+
+    report = progress.report
+
+    def slowly(done: int, total: int, info: dict[str, Any] | None = None) -> None:
+        if "note" not in (info or {}):  # that it goes on is no step
+            report(done, total, info)
+            time.sleep(pause)
+
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # bits are promised on CPUs
+    checkpoints.SAVE_EVERY = 0.0
+    progress.at_most_every(0.0)
+    progress.report = slowly
+    stages.run(workspace, jobs)
+
+
+def retry(workspace: str) -> None:
+    """`repro retry` in that workspace."""
+    from repro.run import processes
+
+    processes.retry(Settings(workspace=Path(workspace)), [], Views.none())
+
+
+class Drill:
+    """Interrupts the job and compares what it leaves with what it leaves uninterrupted, which is made first."""
+
+    def __init__(self, folder: Path, seed: int, stage: str = "pretrain") -> None:
+        self.folder, self.seed = folder, seed
+        self.whole = Workspace(folder / "whole")
+        request, self.newest = STAGES[stage]
+        self.planned = make(request, Settings(workspace=self.whole.root))
+        self.pretrain = self.planned.jobs[0].fingerprint
+        self.job = next(job.fingerprint for job in self.planned.jobs if job.kind == stage)
+        nodes = self.nodes(self.whole, 0.0)
+        self.at = next(i for i, node in enumerate(nodes) if node.args["jobs"][0]["kind"] == stage)
+        self.steps = 0
+        interrupt.Local(self.whole.processes, nodes[self.at], **self.about(self.whole, 0.0)).finish(nodes)
+        found = self._records(self.whole)
+        report = progress.read(Folder(self.whole.processes).progress(nodes[self.at].key))
+        if len(found) != len(self.planned.jobs) or report is None:
+            raise UserError(f"the job fails without any interruption; see {self.whole.processes / 'logs'}")
+        self.steps = report.total
+        self.updates = int(found[self.job]["cost"].get("updates", self.steps))
+
+    def local(self, way: str, times: int) -> Score:
+        """Interrupt the job so often in one of the ways of this machine (interrupt.LOCAL)."""
+        place = self.place(way)
+        nodes = self.nodes(place, _PAUSE)
+        runner = interrupt.Local(place.processes, nodes[self.at], **self.about(place, _PAUSE))
+        runner.finish(self.nodes(place, 0.0)[: self.at])
+        spells = runner.interrupt(way, times, place.job(self.job) / self.newest)
+        runner.finish(nodes[self.at + 1 :])
+        return self._score(LOCAL[way], place, spells, runner.faults)
+
+    def cluster(self, way: str, times: int, profile: Profile) -> Score:
+        """Interrupt the job so often in one of the ways of SLURM (interrupt.CLUSTER)."""
+        place, pause = self.place(way), _PAUSE_OF_A_MINUTE if way == "slurm-limit" else _CLUSTER_PAUSE
+        nodes = self.nodes(place, pause)
+        runner = interrupt.Cluster(place.processes, nodes[self.at], **self.about(place, pause))
+        runner.finish(self.nodes(place, 0.0)[: self.at])
+        # submitit takes every signal in a job as short as this for its time limit; and SLURM, which may strike a minute
+        # before a limit, leaves such a job as little as 15 s at a time.
+        often = self.steps if way == "slurm-limit" else times
+        profile = dataclasses.replace(profile, requeues=max(profile.requeues, often))
+        try:
+            spells = runner.interrupt(way, times, profile)
+        except NotPermitted as error:
+            return Score(CLUSTER[way], (), 0, 0, (), str(error))
+        runner.finish(nodes[self.at + 1 :])
+        return self._score(CLUSTER[way], place, spells, runner.faults)
+
+    def together(
+        self,
+        times: Mapping[str, int],
+        profile: Profile,
+        at_once: int,
+        say: Callable[[Score], None] = lambda score: None,
+    ) -> list[Score]:
+        """Several ways of SLURM, so often each, and so many side by side: most of their time is waiting."""
+
+        def one(way: str) -> Score:
+            score = self.cluster(way, times[way], profile)
+            say(score)
+            return score
+
+        with ThreadPoolExecutor(at_once) as pool:
+            return list(pool.map(one, times))
+
+    def place(self, way: str) -> Workspace:
+        """A workspace that shares the pictures."""
+        place = Workspace(self.folder / way)
+        place.root.mkdir()
+        self.whole.data.mkdir(exist_ok=True)
+        place.data.symlink_to(self.whole.data)
+        return place
+
+    def nodes(self, place: Workspace, pause: float) -> list[Node]:
+        """All processes of the run; only the one at `self.at` is interrupted."""
+        graph = graph_of(self.planned, Settings(workspace=place.root))
+        target = f"{__name__}:{work.__name__}"
+        wanted = dataclasses.replace(next(iter(graph)).resources, minutes=1 if pause == _PAUSE_OF_A_MINUTE else 10)
+        return [
+            dataclasses.replace(node, target=target, args={**node.args, "pause": pause}, resources=wanted, after=())
+            for node in graph
+        ]
+
+    def about(self, place: Workspace, pause: float) -> dict[str, Any]:
+        """What whoever interrupts the job must know."""
+        again, seed = (retry, (str(place.root),)), f"{self.seed}|{place.root.name}"
+        return {"total": self.steps, "pause": pause, "seed": seed, "again": again, "preload": _PRELOAD}
+
+    def _records(self, place: Workspace) -> dict[str, records.Record]:
+        return records.by_fingerprint(records.read_all(place.records)[0])
+
+    def _score(self, way: str, place: Workspace, spells: Sequence[Spell], faults: Sequence[str]) -> Score:
+        a_step = self.updates // self.steps
+        return Score(
+            way=way,
+            begun=tuple(spell.begun * a_step for spell in spells),
+            updates=self.updates,
+            records=len(list(place.records.glob("*.json"))),
+            faults=(*faults, *self.lost(spells), *self.differences(place)),
+            of=len(self.planned.jobs),
+        )
+
+    def lost(self, spells: Sequence[Spell]) -> Iterator[str]:
+        """What was made again beyond what an interruption may cost."""
+        for number, (before, after) in enumerate(itertools.pairwise(spells), 1):
+            if not max(1, before.reached - _AGAIN) <= after.begun <= before.reached:
+                yield f"interruption {number}: stopped at step {before.reached}, went on from {after.begun}"
+
+    def differences(self, place: Workspace) -> Iterator[str]:
+        """What the job left otherwise than uninterrupted."""
+        import torch
+
+        from repro.store import checkpoints
+        from repro.store.encoders import ENCODER
+
+        whole, found = self._records(self.whole), self._records(place)
+        files = [path.name for path in place.records.glob("*.json")]
+        if sorted(files) != sorted(path.name for path in self.whole.records.glob("*.json")):
+            yield f"its records are {', '.join(sorted(files)) or 'none'}"
+            return
+        for mark, record in whole.items():
+            if found[mark]["metrics"] != record["metrics"]:
+                yield f"the metrics of {record['kind']} differ"
+            if found[mark]["details"].get("history") != record["details"].get("history"):
+                yield f"the losses of {record['kind']} differ"
+            counts = [one["cost"].get("updates") for one in (found[mark], record)]
+            if counts[0] != counts[1]:
+                yield f"{record['kind']} counts {counts[0]} updates, not {counts[1]}"
+        encoders = [checkpoints.load(p.encoder(self.pretrain), ENCODER)["weights"] for p in (self.whole, place)]
+        if encoders[0].keys() != encoders[1].keys() or not all(
+            torch.equal(value, encoders[1][name]) for name, value in encoders[0].items()
+        ):
+            yield "the weights of the encoder differ"
+        if _log(self.whole.job(self.pretrain)) != _log(place.job(self.pretrain)):
+            yield "the logs of the training differ"
+
+
+def _log(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a training log without their times."""
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]

@@ -1,0 +1,57 @@
+"""The pictures that a job reads, as its spec names them."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from eval import protocols
+from repro.data import catalogue
+from repro.data.types import Pictures, ReidSet
+from repro.errors import UserError
+from repro.stages.context import JobContext
+
+
+def classification_pictures(context: JobContext, split: Literal["train", "test"]) -> Pictures:
+    """One split of the job's classification data set; the limit holds for training pictures."""
+    spec, wanted = context.spec, context.spec["data"]
+    return catalogue.load_classification(
+        wanted["name"],
+        split,
+        context.where,
+        size=spec["stored"] or spec["size"],
+        limit=(wanted["limit"] or None) if split == "train" else None,
+    )
+
+
+def labelled_pictures(context: JobContext, split: Literal["train", "test"]) -> tuple[Pictures, npt.NDArray[np.int64]]:
+    """The pictures that a job trains or tests a classifier on, and their labels; UserError where they have none."""
+    pictures = classification_pictures(context, split)
+    if pictures.labels is None:
+        raise UserError(
+            f"the pictures of {pictures.source} have no classes, so {context.job.kind} cannot be judged;"
+            " sort them into one folder a class, or choose other evaluations with --eval"
+        )
+    return pictures, pictures.labels
+
+
+def reid_pictures(context: JobContext, protocol: protocols.ReidProtocol) -> ReidSet:
+    """The pictures of a re-ID job, of the protocol's size where it has one, else of the track's.
+
+    Files are resized bicubically anyway: once, as released scripts do it, where the protocol wants just that.
+    """
+    direct = protocol.size and protocol.interpolation == "bicubic"
+    height, width = protocol.size if direct else context.spec["reid_size"]
+    name = context.spec["data"]["name"]
+    return catalogue.reid_set(name, context.where, size=(height, width), progress=context.progress)
+
+
+def as_tensor(array: np.ndarray[Any, Any]) -> torch.Tensor:
+    """A numpy array as a tensor that shares its memory, a read-only memory map too: nothing writes to pictures."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)

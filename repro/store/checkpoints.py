@@ -1,0 +1,120 @@
+"""Checkpoints: tensors and plain types only, written so that a crash at any moment leaves a good one.
+
+Writing: by `atomic`, and what was there stays as `*.prev`. Reading: always `torch.load(weights_only=True)`, after the
+checksum of every part; nothing that a stranger sends is unpickled. When: pre-training and the trainings of evaluations
+alike every 30 seconds, when they are asked to stop, and at their end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from repro.errors import Stopped, UserError
+from repro.store import atomic, elapsed
+
+EVALUATION = "repro-evaluation"
+SAVE_EVERY = 30.0  # seconds between two checkpoints of a training
+
+
+def save(path: Path, state: Mapping[str, Any]) -> None:
+    """Write `state` to `path` and keep what was there as `*.prev`; before that, what the job took so far (`elapsed`).
+
+    Raises UserError and Superseded as `atomic.replace`, and leaves both as they are.
+    """
+    elapsed.keep(path.parent)
+    atomic.replace(path, lambda stream: torch.save(dict(state), stream), previous=True)
+
+
+def load(path: Path, form: str) -> dict[str, Any]:
+    """The checkpoint of the given form at `path`, on the CPU.
+
+    Raises UserError, in one line that names the file, where it is missing, truncated, of another form, or holds
+    anything but tensors and plain types.
+    """
+    if not path.is_file():
+        raise UserError(f"no checkpoint {path}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except Exception:  # a flipped bit in a header may also say "encrypted", or name a compression there is not
+        raise UserError(f"{path}: truncated, or no PyTorch checkpoint; delete it and run again") from None
+    if broken:
+        raise UserError(f"{path}: damaged (part {broken}); delete it and run again")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises its own and pickle's errors, all meaning: not plain tensors
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path}: refused, it holds more than tensors and plain values ({reason[:80]})") from None
+    if not isinstance(state, dict) or state.get("form") != form:
+        raise UserError(f"{path}: not a {form} checkpoint of repro")
+    return state
+
+
+def load_latest(path: Path, form: str) -> tuple[dict[str, Any] | None, str]:
+    """The newest good checkpoint among `path` and `*.prev`, and a line on what was passed over ('' if nothing).
+
+    Within an attempt (`atomic.attempt`) a bad one becomes `*.damaged`, lest the next `save` put it in place of the good
+    one.
+    """
+    notes: list[str] = []
+    for candidate in (path, path.with_name(path.name + ".prev")):
+        if not candidate.is_file():
+            continue
+        try:
+            return load(candidate, form), " and ".join(notes)
+        except UserError as error:
+            notes.append(str(error).removesuffix("; delete it and run again"))
+            if atomic.attempted(path.parent):
+                candidate.replace(path.with_name(path.name + ".damaged"))
+    return None, " and ".join(notes)
+
+
+@contextlib.contextmanager
+def on_sigterm(handler: Callable[..., None]) -> Iterator[None]:
+    """Let `handler` take SIGTERM while the block runs."""
+    old = signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, old)
+
+
+class Store:
+    """Where the trainings of an evaluation keep their state (eval.resume.Store): files in the folder of the job."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._saved, self._stop = time.monotonic(), False
+
+    def load(self, name: str) -> tuple[dict[str, Any] | None, str]:
+        """`load_latest` of the file of that name."""
+        return load_latest(self.folder / name, EVALUATION)
+
+    def due(self) -> bool:
+        """Whether the last `save` was `SAVE_EVERY` seconds ago, or SIGTERM has come."""
+        return self._stop or time.monotonic() - self._saved > SAVE_EVERY
+
+    def save(self, name: str, state: Mapping[str, Any]) -> None:
+        """`save` in the file of that name. Raises Stopped after that where SIGTERM has come."""
+        save(self.folder / name, {"form": EVALUATION, **state})
+        self._saved = time.monotonic()
+        if self._stop:
+            raise Stopped
+
+    @contextlib.contextmanager
+    def training(self) -> Iterator[None]:
+        """While it trains, SIGTERM ends it at the next `save`; before and after that it ends the process at once."""
+        self._saved = time.monotonic()
+        with on_sigterm(self._ask_to_stop):
+            yield
+
+    def _ask_to_stop(self, *_: object) -> None:
+        self._stop = True

@@ -1,0 +1,37 @@
+"""Numbers and tables as they are printed. Nothing here decides anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `5.2 h`, `3.1 days`."""
+    for limit, unit, name in ((90, 1, "s"), (5400, 60, "min"), (172800, 3600, "h")):
+        if seconds < limit:
+            number = seconds / unit
+            return f"{number:.1f} {name}" if unit == 3600 and number < 10 else f"{number:.0f} {name}"
+    return f"{seconds / 86400:.1f} days"
+
+
+def size(count: float) -> str:
+    """`512 bytes`, `14 kB`, `2.3 GB`."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" or count >= 10 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
+    """A plain table; every value is printed as it stands."""
+    from tabulate import tabulate
+
+    return str(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True))
+
+
+def sparkline(values: Sequence[float], low: float, high: float) -> str:
+    """A row of bars, one a value, between the ends of a scale."""
+    bars = "▁▂▃▄▅▆▇█"
+    return "".join(bars[round((value - low) / ((high - low) or 1.0) * (len(bars) - 1))] for value in values)

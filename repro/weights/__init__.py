@@ -1,0 +1,1 @@
+"""Weights under the keys of other libraries, in both directions."""

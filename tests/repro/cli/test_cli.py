@@ -1,0 +1,163 @@
+"""The command line: one line and status 2 for wrong use, and nothing recorded is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from repro.cli.dispatch import main
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("REPRO_DATA", raising=False)
+
+
+def refused(capsys: pytest.CaptureFixture[str], line: str) -> str:
+    """What is printed for wrong use: exactly one line, on stderr, with status 2."""
+    assert main(line.split()) == 2
+    streams = capsys.readouterr()
+    assert streams.out == "" and streams.err.count("\n") == 1 and streams.err.startswith("repro: ")
+    return streams.err
+
+
+@pytest.mark.parametrize(
+    "line, words",
+    [
+        ("run --method apss", "did you mean 'aps'"),
+        ("plan --method aps:flipaware", "did you mean 'flip_aware'"),
+        ("plan --method aps --track minni", "did you mean 'mini'"),
+        ("plan --method aps --suite ful", "did you mean 'full'"),
+        ("plan --method aps --eval nkk", "unknown evaluation"),
+        ("plan --method aps --set pretrain.epoch=2", "did you mean 'epochs'"),
+        ("plan --method aps --set pretrain.epochs=two", "must be int"),
+        ("plan --method aps --set finetune.epoch=2", "epochs"),
+        ("plan --method aps --executor slrum", "did you mean 'slurm'"),
+        ("plan --method aps --cores 0", "at least 1"),
+        ("plan --method aps --data-root nowhere", "no folder"),
+        ("plan --method nothing.toml", "no recipe file"),
+        ("run --method aps --track mini", "--data-root"),
+        ("run --method aps --data ./pictures", "no such folder"),
+        ("methods simclrr", "unknown method"),
+        ("data verfy", "did you mean 'verify'"),
+        ("data verify", "name what to verify"),
+        ("data verify cifar11", "did you mean"),
+        ("claims --paper glnett", "did you mean 'glnet'"),
+        ("claims glnet-imagenet-gian", "did you mean 'glnet-imagenet-gain'"),
+        ("claims glnet-imagenet-gain --kind gain", "is one claim; leave out --kind"),
+        ("claims --outcome hold", "did you mean 'holds'"),
+        ("gap glnet-imagenet100-time", "is about cost"),
+        ("gap aps-coco-detection", "states no number"),
+        ("publish --track mnii", "mini"),
+        ("status", "no workspace"),
+        ("plan --method aps --protocol linear=glnett", "did you mean 'glnet'"),
+        ("plan --method aps --protocol linear=mncl --set linear.learning_rates=[1,2]", "holdout"),
+        ("protocols linaer", "did you mean 'linear'"),
+        ("protocols linear=glnett", "did you mean 'glnet'"),
+        ("plan --method aps --processes 0", "at least 1"),
+        ("plan --method aps --processes 3", "aps has 128 pictures a micro-batch"),
+        ("plan --method truncated_triplet --processes 2", "--set pretrain.devices=2"),
+        ("tune --method aps --protocol linear=glnet", "holds no training pictures out"),
+        ("tune --method aps --protocol linear=fast,mini", "name one"),
+    ],
+)
+def test_wrong_use(capsys: pytest.CaptureFixture[str], line: str, words: str) -> None:
+    assert words in refused(capsys, line)
+    assert not Path("repro-work/records").exists()
+
+
+def test_slurm_where_there_is_none(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    assert main("run --method aps --executor slurm".split()) == 2
+    assert "sbatch" in capsys.readouterr().err
+
+
+def test_a_wrong_settings_file_is_named_with_its_key(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("repro.toml").write_text('worksapce = "x"\n')
+    assert "repro.toml" in (said := refused(capsys, "plan --method aps")) and "did you mean 'workspace'" in said
+    Path("repro.toml").write_text("workspace = 3\n")
+    assert "workspace must be a path" in refused(capsys, "plan --method aps")
+    Path("repro.toml").write_text("workspace = \n")
+    assert "not valid TOML" in refused(capsys, "plan --method aps")
+
+
+def test_options_win_over_environment_and_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from repro import settings
+
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+    Path("repro.toml").write_text('data_root = "a"\nworkspace = "w"\n')
+    assert settings.load({}).data_root == Path("a") and settings.load({}).workspace == Path("w")
+    monkeypatch.setenv("REPRO_DATA", "b")
+    assert settings.load({}).data_root == Path("b")
+    assert settings.load({"data_root": "c"}).data_root == Path("c")
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not Path("/proc/self").exists(), reason="needs a folder nobody can write")
+def test_an_unwritable_workspace(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("taken").write_text("a file where a folder should be")
+    assert "cannot write to the workspace" in refused(capsys, "run --method aps --workspace taken/below")
+    assert "cannot write to the workspace" in refused(capsys, "run --method aps --workspace /proc/1/repro")
+
+
+def test_a_record_of_a_newer_schema_is_passed_over_and_stays(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path("repro-work/records")
+    folder.mkdir(parents=True)
+    text = json.dumps(
+        {**dict.fromkeys(("fingerprint", "kind", "method", "variant", "track", "seed"), "x"), "schema": 9}
+    )
+    text = text[:-1] + ', "metrics": {}, "cost": {}, "provenance": {}}'
+    (folder / "new.json").write_text(text)
+    assert main("report".split()) == 0
+    out = capsys.readouterr().out
+    assert "newer repro" in out and "new.json" in out
+    assert (folder / "new.json").read_text() == text
+
+
+def test_protocols_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["protocols"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["linear", "mncl", "-"] in rows and ["finetune", "aps", "cifar"] in rows
+    assert main(["protocols", "linear"]) == 0
+    out = capsys.readouterr().out
+    assert "learning_rates" in out and "momentum" not in out  # only what they differ in
+    assert main(["protocols", "linear=mncl"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["momentum", "0.9"] in rows and ["optimizer", "lars"] in rows and ["crop_scale", "0.08", "1"] in rows
+
+
+def test_help_is_quick() -> None:
+    def spent(*command: str) -> float:
+        """CPU seconds of three starts of Python."""
+        started = os.times()
+        for _ in range(3):
+            subprocess.run([sys.executable, *command], check=True, capture_output=True)
+        ended = os.times()
+        return ended.children_user + ended.children_system - started.children_user - started.children_system
+
+    assert spent("-m", "repro", "--help") < 4 * spent("-c", "import argparse, json, pathlib")  # 0.06 s and 0.07 s
+
+
+@pytest.mark.parametrize("hidden", ["eval", "slurm"])
+def test_a_folder_of_that_name_in_the_working_directory_hides_no_room(hidden: str) -> None:
+    Path(hidden).mkdir()
+    Path(hidden, "__init__.py").write_text("raise RuntimeError('the wrong one')\n")
+    answer = subprocess.run(
+        [sys.executable, "-m", "repro", "plan", "--method", "aps"], capture_output=True, text=True, timeout=60
+    )
+    assert answer.returncode == 0, answer.stderr
+
+
+def test_a_plan_is_made_in_under_two_seconds_of_cpu(yardstick: Callable[[], float]) -> None:
+    started = time.process_time()
+    assert main("plan --method all --track imagenet --seed 0 1 2 3 4".split()) == 0
+    spent = time.process_time() - started
+    assert spent < 15 * yardstick()

@@ -1,0 +1,297 @@
+"""The plan: pure, quick, and its fingerprints say what would change a number."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from repro.cli import tables
+from repro.errors import UserError
+from repro.plan.builder import make
+from repro.plan.kinds import suites
+from repro.plan.planned import PlannedJob
+from repro.plan.request import Request
+from repro.plan.tasks import graph_of
+from repro.settings import Settings
+from repro.store import records
+from repro.store.workspace import Workspace
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(workspace=tmp_path)
+
+
+APS = Request(("aps",))
+
+
+def test_a_full_run_is_one_graph(settings: Settings) -> None:
+    made = make(APS, settings)
+    kinds = [job.kind for job in made.jobs]
+    assert sorted(kinds) == sorted(["pretrain", "features", "knn", "linear", "reid", "finetune", "detection"])
+    by_mark = made.by_fingerprint()
+    needs = {job.kind: [by_mark[parent].kind for parent in job.parents] for job in made.jobs}
+    assert needs["knn"] == needs["linear"] == ["features"]
+    assert needs["features"] == needs["reid"] == needs["finetune"] == needs["detection"] == ["pretrain"]
+    graph = graph_of(made, settings)
+    assert sorted(node.stage for node in graph) == ["detection", "finetune", "frozen", "pretrain"]
+    for node in graph:
+        assert (node.after == ()) is (node.stage == "pretrain")
+
+
+def test_quick_needs_no_detector(settings: Settings) -> None:
+    made = make(dataclasses.replace(APS, evaluations=suites()["quick"]), settings)
+    assert {job.kind for job in made.jobs} == {"pretrain", "features", "knn", "linear"}
+
+
+def test_detection_and_segmentation_are_one_training(settings: Settings) -> None:
+    for names in (("detection",), ("segmentation",), ("detection", "segmentation")):
+        made = make(dataclasses.replace(APS, evaluations=names), settings)
+        assert [job.kind for job in made.jobs] == ["pretrain", "detection"]
+
+
+def test_fine_tuned_reid_is_asked_for_by_name(settings: Settings) -> None:
+    assert not any("reid_finetune" in names for names in suites().values())
+    made = make(dataclasses.replace(APS, evaluations=("reid_finetune",)), settings)
+    assert [job.kind for job in made.jobs] == ["pretrain", "reid_finetune"]
+    assert made.jobs[1].spec["data"]["name"] == "digit-cameras"
+    assert sorted(node.stage for node in graph_of(made, settings)) == ["pretrain", "reid_finetune"]
+
+
+def detection_job(settings: Settings, method: str, track: str, *overrides: str, protocol: str = "") -> PlannedJob:
+    chosen = (f"detection={protocol}",) if protocol else ()
+    request = Request((method,), track, ("detection",), overrides=overrides, protocols=chosen)
+    made = make(request, settings)
+    return next(job for job in made.jobs if job.kind == "detection")
+
+
+def test_a_data_set_without_masks_brings_its_protocol(settings: Settings) -> None:
+    job = detection_job(settings, "glnet", "imagenet", "data.detection=voc0712")
+    assert job.spec["protocol"]["name"] == "voc" and not job.spec["protocol"]["values"]["masks"]
+    assert "voc0712 (PASCAL VOC 2007 + 2012)" in job.missing
+    other = detection_job(settings, "glnet", "imagenet", "data.detection=voc0712", protocol="triplet_voc")
+    assert other.spec["protocol"]["values"]["lr"] == 0.2
+    with pytest.raises(UserError, match=r"has no masks, which .*'fast' needs.*detection=voc"):
+        detection_job(settings, "glnet", "imagenet", "data.detection=voc0712", protocol="fast")
+    with pytest.raises(UserError, match=r"no masks to judge segmentation by"):
+        make(Request(("glnet",), "imagenet", ("segmentation",), overrides=("data.detection=voc0712",)), settings)
+    with pytest.raises(UserError, match=r"did you mean 'triplet'"):
+        detection_job(settings, "glnet", "imagenet", protocol="tripet")
+
+
+@pytest.mark.parametrize(
+    ("track", "size", "crop"), [("mini", [], 1.0), ("cifar", [], 1.0), ("imagenet100", [224, 224], 224 / 256)]
+)
+def test_frozen_features_are_of_what_networks_see(settings: Settings, track: str, size: list[int], crop: float) -> None:
+    made = make(Request(("aps",), track, ("knn", "linear")), settings)
+    (features,) = (job for job in made.jobs if job.kind == "features")  # both evaluations look at the same
+    seen = features.spec["transform"]
+    assert (seen["size"], seen["test_crop"]) == (size, crop)
+    assert made.jobs[0].spec["recipe"]["network"]["size"] == (size or [made.track.size])[0]
+
+
+@pytest.mark.parametrize(
+    ("track", "finetune", "detection"),  # of a ViT and of a ResNet
+    [
+        ("mini", ("mini", "mini"), ("mini", "mini")),
+        ("cifar", ("aps", "resnet"), ("cifar", "cifar")),
+        ("imagenet100", ("fast", "fast"), ("vit", "fast")),
+        ("imagenet", ("fast", "fast"), ("vit", "fast")),
+    ],
+)
+def test_a_track_knows_what_suits_a_network(
+    settings: Settings, track: str, finetune: tuple[str, str], detection: tuple[str, str]
+) -> None:
+    both = Request(("aps", "moco_v3:resnet"), track, ("finetune", "detection"))
+    made = make(both, settings)
+    assert tuple(job.protocol["name"] for job in made.jobs if job.kind == "finetune") == finetune
+    assert tuple(job.protocol["name"] for job in made.jobs if job.kind == "detection") == detection
+    # What is usual for a network has the usual name; what was asked for beside it says what it is.
+    names = {node.key.partition("-aps")[0].partition("-moco_v3")[0] for node in graph_of(made, settings)}
+    assert names == {"pretrain", "finetune", "detection"}
+    asked = dataclasses.replace(both, protocols=(f"detection={detection[1]},c4_2x",), evaluations=("detection",))
+    assert {job.protocol["name"] for job in make(asked, settings).jobs if job.protocol} == {detection[1], "c4_2x"}
+    # Another network by --set counts as what it is.
+    other = make(Request(("moco_v3",), track, ("detection",), overrides=("network.arch=resnet",)), settings)
+    assert other.jobs[-1].protocol["name"] == detection[1]
+
+
+def test_protocols_are_listed_with_the_networks_that_they_are_for() -> None:
+    rows = {tuple(line.split()[:2]): line for line in tables.protocols_table(None).splitlines()}
+    assert "imagenet100 (vit), imagenet (vit)" in rows["detection", "vit"]
+    assert "cifar (resnet)" in rows["finetune", "resnet"] and rows["finetune", "aps"].endswith(" cifar")
+
+
+def test_estimates_of_detection_follow_the_pixels_and_the_tokens(settings: Settings) -> None:
+    base = detection_job(settings, "glnet", "cifar").seconds
+    assert detection_job(settings, "glnet", "cifar", "detection.iterations=22500").seconds == pytest.approx(base / 2)
+    vit = detection_job(settings, "aps", "cifar").seconds
+    assert vit == pytest.approx(base * (1 + 64 * 96 / (6 * 192)))  # 6,144 tokens of 192 channels
+    assert vit < 86400
+    assert detection_job(settings, "aps", "cifar", protocol="fast").seconds > 100 * 86400
+
+
+def marks(settings: Settings, **change: object) -> dict[str, str]:
+    return {job.kind: job.fingerprint for job in make(dataclasses.replace(APS, **change), settings).jobs}
+
+
+def test_fingerprints_change_with_what_they_cover_only(settings: Settings) -> None:
+    base = marks(settings)
+    assert marks(settings) == base
+    everything = set(base)
+
+    def changed(**change: object) -> set[str]:
+        other = marks(settings, **change)
+        return {kind for kind in base if other[kind] != base[kind]}
+
+    assert changed(seeds=(1,)) == everything
+    assert changed(overrides=("pretrain.epochs=2",)) == everything
+    assert changed(overrides=("knn.temperature=0.5",)) == {"knn"}
+    assert changed(overrides=("finetune.epochs=9",)) == {"finetune"}
+    assert changed(protocols=("reid=triplet",)) == {"reid"}
+    assert changed(overrides=("detection.iterations=9",)) == {"detection"}
+    assert changed(overrides=("data.limit=1000",)) == everything
+
+
+def test_what_has_a_record_is_cached_and_not_in_the_graph(settings: Settings) -> None:
+    job = make(APS, settings).jobs[0]
+    record = {
+        **{key: getattr(job, key) for key in ("fingerprint", "kind", "method", "variant", "track", "seed")},
+        "schema": 1,
+        "metrics": {},
+        "cost": {},
+        "provenance": {},
+    }
+    records.write(settings.workspace / "records", record)
+    assert not [j for j in make(APS, settings).jobs if j.cached], "its encoder is not there, and is needed"
+    encoder = Workspace(settings.workspace).encoder(job.fingerprint)
+    encoder.parent.mkdir(parents=True)
+    encoder.touch()
+    made = make(APS, settings)
+    assert [j.kind for j in made.jobs if j.cached] == ["pretrain"]
+    graph = graph_of(made, settings)
+    assert "pretrain" not in {node.stage for node in graph}
+    assert all(node.after == () for node in graph)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"methods": ("asp",)}, "did you mean 'aps'"),
+        ({"track": "mimi"}, "did you mean 'mini'"),
+        ({"evaluations": ("lineer",)}, "did you mean 'linear'"),
+        ({"overrides": ("pretrain.epoch=2",)}, "did you mean 'epochs'"),
+        ({"overrides": ("pretrian.epochs=2",)}, "did you mean 'pretrain'"),
+        ({"overrides": ("pretrain.epochs=many",)}, "must be int"),
+        ({"overrides": ("knn.temprature=1",)}, "temperature"),
+        ({"overrides": ("knn.temperature=hot",)}, "float"),
+        ({"overrides": ("segmentation.lr=1",)}, "detection.lr"),
+        ({"protocols": ("reid=triplett",)}, "did you mean 'triplet'"),
+        ({"overrides": ("pretrain.epochs",)}, "table.key=value"),
+        ({"protocols": ("linear=mnl",)}, "did you mean 'mncl'"),
+        ({"protocols": ("linaer=mncl",)}, "did you mean 'linear'"),
+        ({"protocols": ("linear",)}, "write it as KIND=NAME"),
+        ({"protocols": ("linear=",)}, "write it as KIND=NAME"),
+        ({"protocols": ("segmentation=mini",)}, "write detection=mini"),
+        ({"protocols": ("linear=mini", "linear=mncl")}, "write linear=mini,mncl"),
+        ({"protocols": ("linear=mncl",), "evaluations": ("knn",)}, "add it to --eval"),
+        ({"data": "cifar"}, "did you mean"),
+        ({"data": "./nowhere"}, "no such folder"),
+        ({"data": "coco-mini"}, "classification"),
+        ({"overrides": ("method.sampling_ratio=0.5",)}, "aps: method.repeats = 4 .* do not fit"),
+        ({"methods": ("nnclr",), "overrides": ("method.bank_size=64",)}, "method.bank_size=128"),
+        ({"methods": ("glnet",), "overrides": ("method.objective=foo",)}, "method.objective = 'foo': known are"),
+        ({"methods": ("multi_network",), "overrides": ("method.split=3",)}, "method.split = 3 does not divide"),
+        ({"methods": ("rotation_aux",), "overrides": ("method.rotation_reduction=max",)}, "rotation_reduction"),
+        ({"methods": ("truncated_triplet",), "overrides": ("method.deputy=worst",)}, "known are the deputies"),
+        ({"seeds": (-1,)}, "seed"),
+        ({"methods": ()}, "at least one method"),
+    ],
+)
+def test_wrong_use_gets_one_line_that_names_the_fix(settings: Settings, change: dict[str, object], words: str) -> None:
+    with pytest.raises(UserError, match=words) as caught:
+        make(dataclasses.replace(APS, **change), settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_protocols_by_name(settings: Settings) -> None:
+    asked = dataclasses.replace(
+        APS, protocols=("linear=embedded,mncl,fast", "finetune=resnet,embedded", "reid=triplet")
+    )
+    usual, made = make(APS, settings), make(asked, settings)
+    named = [(job.kind, job.protocol["name"]) for job in made.jobs if job.protocol]
+    assert sorted(named) == sorted(
+        [("linear", name) for name in ("embedded", "mncl", "fast")]
+        + [("finetune", name) for name in ("embedded", "resnet")]
+        + [("reid", "triplet"), ("knn", "embedded"), ("detection", "embedded")]
+    )
+    marks = {job.fingerprint for job in usual.jobs}
+    same = [(job.kind, job.protocol.get("name")) for job in made.jobs if job.fingerprint in marks]
+    assert ("linear", "embedded") in same and ("finetune", "embedded") in same and ("knn", "embedded") in same
+    # linear "fast" has features of its own (bf16); a probe on crops has none, and needs the encoder alone
+    assert [job.kind for job in made.jobs].count("features") == 2
+    by_mark = made.by_fingerprint()
+    probe = next(job for job in made.jobs if job.protocol.get("name") == "mncl")
+    assert [by_mark[parent].kind for parent in probe.parents] == ["pretrain"]
+    nodes = {node.key.partition("-aps")[0]: node for node in graph_of(made, settings)}
+    assert set(nodes) == {"pretrain", "frozen", "linear-mncl", "finetune", "finetune-resnet", "detection"}
+    assert len(nodes["frozen"].args["jobs"]) == 6
+    assert nodes["linear-mncl"].stage == "linear" and len(nodes["linear-mncl"].args["jobs"]) == 1
+
+
+def test_set_reaches_every_protocol_of_its_evaluation(settings: Settings) -> None:
+    asked = dataclasses.replace(APS, protocols=("linear=embedded,mncl",), overrides=("linear.epochs=3",))
+    made = make(asked, settings)
+    assert [job.protocol["values"]["epochs"] for job in made.jobs if job.kind == "linear"] == [3, 3]
+
+
+def test_missing_data_is_noted_in_the_plan(settings: Settings) -> None:
+    made = make(dataclasses.replace(APS, track="mini"), settings)
+    assert all(job.missing for job in made.jobs)
+    assert "--data-root" in made.jobs[0].missing
+
+
+@pytest.mark.parametrize("track", ["cifar", "imagenet100", "imagenet"])
+def test_the_big_tracks_have_a_whole_graph_with_estimates(settings: Settings, track: str) -> None:
+    made = make(Request(("all",), track), settings)
+    assert len(made.jobs) >= 4 * 7 and all(job.seconds > 0 for job in made.jobs)
+
+
+def test_looking_imports_no_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys; from repro import cli;"
+        "[cli.main(line.split()) for line in ('plan --method all --track imagenet', 'methods', 'methods aps', 'data',"
+        " 'protocols', 'status', 'plan --method aps')];"
+        "heavy = {'torch', 'mmengine', 'mmdet', 'pandas', 'scipy', 'matplotlib', 'torchvision'} & set(sys.modules);"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+
+
+def test_several_processes_are_asked_for_where_something_is_trained(settings: Settings) -> None:
+    methods = ("aps", "random:vit")
+    one, two = (make(Request(methods, evaluations=("knn",), processes=count), settings) for count in (1, 2))
+    assert [job.processes for job in two.jobs if job.kind == "pretrain"] == [2, 1]
+    # Another number of processes is another pre-training, and what it is not asked of stays what it was.
+    marks = [{job.arm: job.fingerprint for job in made.jobs if job.kind == "pretrain"} for made in (one, two)]
+    assert marks[0]["aps"] != marks[1]["aps"] and marks[0]["random:vit"] == marks[1]["random:vit"]
+    assert not any("processes" in job.spec for job in one.jobs)
+    wanted = {node.key.rsplit("-", 3)[0]: node.resources for node in graph_of(two, settings)}
+    assert {key: each.processes for key, each in wanted.items()} == {
+        "pretrain-aps": 2,
+        "pretrain-random-vit": 1,
+        "frozen-aps": 1,
+        "frozen-random-vit": 1,
+    }
+    shown = tables.plan_table(two, settings)
+    assert "2 x 1 CPU" in shown and "2 x 2 GB" in shown
+    spread = ("pretrain.devices=4",)
+    triplet = Request(("truncated_triplet",), evaluations=("knn",), overrides=spread, processes=2)
+    assert make(triplet, settings).jobs[0].processes == 2
+    over = Request(("rotation_aux:truncated_triplet",), evaluations=("knn",), processes=2)
+    with pytest.raises(UserError, match=r"negatives of rotation_aux:\w+ are those of one of pretrain.devices = 1"):
+        make(over, settings)

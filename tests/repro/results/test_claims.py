@@ -1,0 +1,175 @@
+"""`repro claims` and `repro gap`: names in claims are ours, and every command that they print can be planned."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eval import protocols
+from leaderboards import claims as asserted
+from leaderboards.arms import kind_of, network_name
+from leaderboards.claims import NO_TRACK, Claim
+from repro.cli import dispatch as cli
+from repro.cli.dispatch import main
+from repro.plan import recipes
+from repro.plan.builder import make
+from repro.plan.planned import Plan
+from repro.results import claims, trace
+from repro.settings import Settings
+
+CLAIMS = asserted.load()
+OF_EACH = {
+    (claim.paper, claim.kind, claim.evaluation, claim.data, claim.variant): claim
+    for claim in CLAIMS
+    if claim.track != NO_TRACK and not claims._impossible(claim)  # else nothing that can be run counts as its setting
+}
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("REPRO_DATA", raising=False)
+
+
+@cache
+def planned(line: str) -> Plan:
+    words = shlex.split(line)
+    assert words[:3] == ["python", "-m", "repro"]
+    return make(cli._request(cli.build_parser().parse_args(words[3:])), Settings())
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
+def test_names_in_claims_are_ours(claim: Claim) -> None:
+    for arm in filter(None, (claim.arm, claim.baseline_arm)):
+        recipes.find(arm)
+    kind = kind_of(claim.evaluation)
+    if claim.protocol:
+        assert claim.protocol in protocols.names(kind)
+        known = protocols.values(protocols.load(kind, claim.protocol))
+        assert set(claim.changes.get(kind, {})) <= set(known)
+
+
+@pytest.mark.parametrize("claim", OF_EACH.values(), ids=lambda claim: claim.id)
+def test_commands_for_the_own_setting_plan_it(claim: Claim) -> None:
+    (line,) = [words.strip() for words in claims._wanting(claim, [], claim.track, own=True)[1:]]
+    made = planned(line)
+    trained = [job for job in made.jobs if job.kind == "pretrain"]
+    assert {(job.arm, job.seed) for job in trained} == {
+        (arm, seed) for arm in filter(None, (claim.arm, claim.baseline_arm)) for seed in range(claim.n)
+    }
+    lengths = {job.spec["recipe"]["pretrain"]["epochs"] for job in trained}
+    assert len(lengths) == 1 and all(not claim.epochs or claim.epochs[0] <= e <= claim.epochs[1] for e in lengths)
+    assert {job.spec["recipe"]["pretrain"]["batch"] for job in trained} <= {claim.batch} or claim.batch is None
+    if claim.backbone:
+        assert {network_name(job.spec["recipe"]["network"]) for job in trained} == {claim.backbone}
+    if claim.evaluation == "cost":
+        assert {job.spec["data"]["name"] for job in trained} == {claim.data}
+        return
+    judged = [job for job in made.jobs if job.kind == kind_of(claim.evaluation)]
+    assert {(job.protocol["name"], job.spec["data"]["name"]) for job in judged if "data" in job.spec} <= {
+        (claim.protocol, claim.data)
+    }
+    for table, values in claim.changes.items():
+        for job in judged:
+            assert {key: job.protocol["values"][key] for key in values} == values, table
+
+
+def test_arms_of_a_direction_are_told_to_train_alike() -> None:
+    claim = next(claim for claim in CLAIMS if claim.id == "glnet-imagenet-gain")
+    (line,) = [words.strip() for words in claims._wanting(claim, [], "cifar", own=False)[1:]]
+    jobs = [job for job in planned(line).jobs if job.kind == "pretrain"]
+    settings = {(job.spec["recipe"]["pretrain"]["epochs"], job.spec["recipe"]["pretrain"]["batch"]) for job in jobs}
+    assert len(jobs) == 6 and len(settings) == 1
+
+
+def test_list_filters_and_names_its_claims(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["claims", "--method", "byol", "--track", "cifar", "--evaluation", "knn"]) == 0
+    out = capsys.readouterr().out
+    assert re.findall(r"^[a-z]+_?[a-z]*-\S+", out, re.MULTILINE) == ["rotation_aux-byol-few-epochs-knn"]
+    assert f"1 of {len(CLAIMS)} claims" in out
+    assert "embedded: no verdicts at this track" in out  # there are published records of it
+    assert main(["claims", "--outcome", "holds", "--track", "cifar"]) == 0
+    assert f"0 of {len(CLAIMS)} claims" in capsys.readouterr().out
+
+
+def test_a_claim_is_explained_with_what_would_complete_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, _ = trace.everything(Settings())
+    three = [record for record in found if record["seed"] < 3]
+    monkeypatch.setattr(trace, "everything", lambda settings: (three, []))
+    assert main(["claims", "rotation_aux-byol-few-epochs"]) == 0
+    out = capsys.readouterr().out
+    for words in (
+        "(read in the abstract only)",
+        "protocol    not known",
+        "5 pairs",
+        "margin 1.5 points",
+        "no verdict at mini",
+    ):
+        assert words in out
+    commands = re.findall(r"python -m repro run .*", out)
+    missing = {line.split("--method ")[1].split(" --")[0]: line for line in commands if "--track mini" in line}
+    assert set(missing) == {"rotation_aux", "byol"}
+    for line in missing.values():  # three of five pairs are there
+        assert "--seed 3 4 --track mini --eval linear" in line
+        assert {job.seed for job in planned(line).jobs} == {3, 4}
+    assert "its own setting: not known: protocol, backbone, epochs, batch; so that nothing counts as it" in out
+
+
+def test_a_setting_that_an_arm_cannot_be_given_is_said_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """Multi-network's own setting enlarges the views of both arms; BYOL's recipe cannot."""
+    assert main(["claims", "multi_network-cifar10-byol"]) == 0
+    out = capsys.readouterr().out
+    assert "cifar, its own setting: the recipe of byol has no method.view_size" in out
+    assert "linear.size" in out and "network.stem" in out
+
+
+def test_gap_prints_what_is_there_and_the_commands_for_the_rest(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["gap", "glnet-imagenet-gain"]) == 0
+    out = capsys.readouterr().out
+    assert "nothing to subtract" in out and "track mini, the claim's is imagenet" in out
+    assert re.search(r"linear-glnet-mini-s0-[0-9a-f]{12}\.json", out)
+    a, _, b, c = (line.strip().partition(": ")[2] for line in out.splitlines() if re.match(r"  [abc]: python", line))
+    assert (
+        "eval --checkpoint FILE --arch resnet50 --name glnet --track imagenet --eval linear --protocol linear=glnet"
+        in a
+    )
+    names: list[Any] = [{job.protocol["name"] for job in planned(line).jobs if job.kind == "linear"} for line in (b, c)]
+    assert names == [{"glnet"}, {"imagenet"}]
+
+
+def test_an_authors_vit_is_asked_for_as_the_recipe_has_it() -> None:
+    claim = next(claim for claim in CLAIMS if claim.id == "aps-cifar10-s2-1600")
+    line = claims._weights(claim, claim.method, claim.variant)
+    for words in (
+        "--arch vit_small",
+        "--name aps_small",
+        "finetune.lr=0.001",
+        "network.patch=2",
+        "network.qkv_bias=false",
+    ):
+        assert words in line
+    assert "network.depth" not in line and line.count("--set") == 1
+
+
+def test_reported_conflicts_have_value_and_source(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = {row.id: row for row in asserted.references()}
+    claim = next(claim for claim in CLAIMS if any(rows[mark].conflicts for mark in claim.references))
+    assert cli.main(["claims", claim.id]) == 0
+    out = capsys.readouterr().out
+    for mark in claim.references:
+        assert f"  {rows[mark].words}\n" in out
+        for other in rows[mark].conflicts:
+            row = rows[other]
+            assert (
+                f"reported otherwise: {other} {row.method} " in out
+                and f"{row.value:g} {row.unit}, {row.source}\n" in out
+            )

@@ -1,0 +1,112 @@
+"""Records: atomic, published once, checked when read."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from repro import jobs
+from repro.errors import UserError
+from repro.store import records
+
+
+def record(mark: str = "ab" * 32, **metrics: float) -> records.Record:
+    return {
+        "schema": 1,
+        "fingerprint": mark,
+        "kind": "knn",
+        "method": "aps",
+        "variant": "",
+        "track": "embedded",
+        "seed": 0,
+        "metrics": metrics or {"top1": 50.0, "top5": 90.0},
+        "cost": {"wall_s": 1.0},
+        "provenance": {},
+    }
+
+
+def test_a_record_survives_the_way_to_the_disk_and_back(tmp_path: Path) -> None:
+    path, ours = records.write(tmp_path, record())
+    assert ours and records.read(path) == record()
+    assert path.name == "knn-aps-embedded-s0-abababababab.json"
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]  # no temporary file stays behind
+
+
+def test_of_many_writers_one_wins_and_the_file_is_whole(tmp_path: Path) -> None:
+    def write(number: int) -> bool:
+        return records.write(tmp_path, record(top1=float(number), top5=99.0))[1]
+
+    with ThreadPoolExecutor(16) as pool:
+        won = list(pool.map(write, range(50)))
+    assert won.count(True) == 1
+    found, faults = records.read_all(tmp_path)
+    assert len(found) == 1 and not faults and found[0]["metrics"]["top1"] == won.index(True)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"schema": 3}, "newer repro"),
+        ({"schema": 2}, "top1_nearest is missing"),
+        ({"schema": 2, "kind": "reid", "metrics": {"rank1": 1.0}}, "query_effective_rank is missing"),
+        ({"schema": 2, "kind": "linear", "protocol": {"values": {"crop_scale": [0.08, 1.0]}}}, "test_effective_rank"),
+        ({"metrics": {"top1": 90.0, "top5": 10.0}}, "top5"),
+        ({"metrics": {"top1": "90"}}, "finite number"),
+        ({"metrics": {"top1": True}}, "finite number"),
+    ],
+)
+def test_what_cannot_be_true_is_refused_and_named(tmp_path: Path, change: dict[str, object], words: str) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text(json.dumps({**record(), **change}))
+    with pytest.raises(UserError, match=words) as caught:
+        records.read(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_came_later_is_not_asked_of_older_records() -> None:
+    crops = {"protocol": {"values": {"crop_scale": [0.08, 1.0]}}}
+    for change in ({}, {"kind": "reid"}, {"kind": "reid_finetune"}, {"kind": "linear", **crops}):
+        assert records.problems({**record(), **change}) == []
+        assert len(records.problems({**record(), **change, "schema": 2})) == 1
+    cached = {"kind": "linear", "protocol": {"values": {"crop_scale": []}}, "schema": 2}
+    assert records.problems({**record(), **cached}) == []  # its features have a record of their own
+    assert records.problems({**record(top1=50.0, top1_nearest=40.0), "schema": 2}) == []
+
+
+def test_nan_never_becomes_a_record(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="finite"):
+        records.write(tmp_path, record(top1=float("nan")))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_damaged_file_does_not_hide_the_others(tmp_path: Path) -> None:
+    records.write(tmp_path, record())
+    (tmp_path / "torn.json").write_text('{"schema": 1, "finger')
+    found, faults = records.read_all(tmp_path)
+    assert len(found) == 1 and len(faults) == 1 and "torn.json" in faults[0]
+
+
+def test_every_record_is_checked_where_it_is_written(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="train_effective_rank is missing"):
+        records.write(tmp_path, {**record(), "kind": "features"})
+    with pytest.raises(UserError, match="top1_k1 = 50 is not top1_nearest = 51"):
+        records.write(tmp_path, record(top1=50.0, top1_k1=50.0, top1_nearest=51.0))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_job_whose_record_is_refused_fails_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def one(place: object, job: dict[str, object]) -> tuple[records.Record, tuple[str, ...]]:
+        top5 = 10.0 if job["seed"] == 0 else 99.0
+        return {**record(str(job["fingerprint"]), top1=50.0, top5=top5), "seed": job["seed"]}, ()
+
+    monkeypatch.setattr(jobs, "_one", one)
+    same = {"kind": "knn", "method": "aps", "variant": "", "parents": []}
+    with pytest.raises(SystemExit, match="knn aps seed 0: record refused, top1 = 50 is above top5 = 10"):
+        jobs.run(str(tmp_path), [{**same, "seed": seed, "fingerprint": f"{seed}" * 64} for seed in (0, 1)])
+    assert "knn aps seed 1: wrote" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "records").iterdir()] == [f"knn-aps-embedded-s1-{'1' * 12}.json"]
