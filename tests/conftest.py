@@ -19,6 +19,7 @@ import pytest
 
 STARTERS = {"fake_slurm", "on_two_processes", "real_slurm"}  # fixtures whose tests start processes
 STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"}  # audit events
+PROBES = {"git", "nvidia-smi"}  # asked by many functions, once, for the commit and for the devices
 FEW = 10  # optimiser steps: more of them are a training
 
 
@@ -32,7 +33,9 @@ class Watch:
 
     def audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         if self.on and event in STARTS and not _importing():  # a package's start-up happens once, in any test
-            self.processes.append(str(arguments[1]) if event == "subprocess.Popen" else event)
+            command = arguments[1] if event == "subprocess.Popen" else event
+            if not isinstance(command, list) or command[0] not in PROBES:
+                self.processes.append(str(command))
 
     def begin(self) -> None:
         if "torch" in sys.modules and not self.hooked:

@@ -15,6 +15,8 @@ from eval import finetune, protocols
 from eval.invariants import check_invariants
 from eval.scores import unpack
 
+pytestmark = pytest.mark.trains
+
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 

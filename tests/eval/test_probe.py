@@ -116,6 +116,7 @@ def test_test_pictures_are_resized_and_cut_in_the_middle(side: int, size: int, t
 # ------------------------------------------------------------------------------------------------------------ schedules
 
 
+@pytest.mark.trains
 def test_rates_of_papers() -> None:
     epochs, updates = 20, 4
     by_epoch = [0.5 * (1 + math.cos(math.pi * e / epochs)) for e in range(epochs) for _ in range(updates)]
@@ -177,6 +178,7 @@ def test_lars_heads_equal_one_at_a_time() -> None:
         torch.testing.assert_close(bias[:, h], head.bias.detach(), atol=1e-5, rtol=1e-3)
 
 
+@pytest.mark.trains
 def test_probe_is_the_papers_loop(encoder: Tiny, digits: list[np.ndarray]) -> None:
     """Crops, flips, encoder frozen in eval mode, torch's SGD, a warm-up, cosine by epoch, every epoch tested."""
     train, train_y, test, test_y = digits

@@ -186,6 +186,7 @@ def test_transform_is_what_extract_takes() -> None:
         assert set(protocols.transform(protocol)) <= set(taken)
 
 
+@pytest.mark.processes
 def test_torch_free() -> None:
     code = (
         "import sys; import eval.protocols, eval.invariants; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"

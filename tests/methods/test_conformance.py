@@ -79,6 +79,7 @@ class TestLearning:
                 assert value.requires_grad == key.startswith("loss_"), key
             assert {"std_z", "std_features"} & outputs.keys(), "nothing tells a collapse"
 
+    @pytest.mark.trains
     def test_gradient_reaches_the_encoder_and_nothing_frozen(self, build: Build, name: str, variant: str) -> None:
         method = build(name, variant)
         listed = {id(p) for group in method.param_groups(0.1) for p in group["params"]}
@@ -139,6 +140,7 @@ def test_every_track_has_a_recipe_that_builds(name: str, variant: str, track: st
     assert pretrain["warmup_epochs"] <= pretrain["epochs"] and (pretrain["lr"] > 0) is (pretrain["epochs"] > 0)
 
 
+@pytest.mark.processes
 def test_rows_on_two_processes_are_the_rows_on_one(
     build: Build, shrunk: Callable[..., recipes.Recipe], tmp_path: Path
 ) -> None:

@@ -74,7 +74,7 @@ def test_the_cases_above_differ() -> None:
     for form, clip in CASES:
         weight = torch.nn.Parameter(torch.full((2, 2), 30.0))
         optimizer = LARS([weight], lr=0.0, momentum=0.9, weight_decay=0.1, trust=0.02, form=form, clip=clip)
-        for lr in RATES:
+        for lr in RATES[:2]:
             optimizer.param_groups[0]["lr"] = lr
             weight.grad = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
             optimizer.step()

@@ -17,6 +17,8 @@ from slurm.folder import Folder, last_line
 from slurm.graph import Graph, Node, Resources
 from slurm.local import Event
 
+pytestmark = pytest.mark.processes
+
 HELPER = Path(__file__).parent / "jobs_for_tests.py"
 
 

@@ -20,6 +20,8 @@ from slurm.graph import Graph, Node, Resources
 from slurm.progress import Progress
 from slurm.states import NodeState, states, with_dependants
 
+pytestmark = pytest.mark.processes
+
 ALL_CORES = Resources(cpus=4, memory_gb=0.1)
 
 

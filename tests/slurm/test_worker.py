@@ -58,6 +58,7 @@ def started(spec: Path, rank: int) -> subprocess.Popen[bytes]:
     return process
 
 
+@pytest.mark.processes
 def test_of_several_processes_the_first_records_and_the_others_wait_for_it(folder: Folder) -> None:
     node = Node("a", "jobs_for_tests:who", {"folder": str(folder.root)}, Resources(tasks=2, gpus=2))
     spec = folder.write_node(node)
@@ -74,6 +75,7 @@ def test_of_several_processes_the_first_records_and_the_others_wait_for_it(folde
     assert (outcome.value, outcome.job, outcome.restarts) == ("0", "7", 1)
 
 
+@pytest.mark.processes
 def test_where_another_job_has_just_done_the_same_none_of_the_processes_does_it_again(folder: Folder) -> None:
     node = Node("a", "jobs_for_tests:fail", {"message": "must not run"}, Resources(tasks=2))
     spec = folder.write_node(node)
@@ -86,6 +88,7 @@ def test_where_another_job_has_just_done_the_same_none_of_the_processes_does_it_
     assert [process.wait(20) for process in both] == [0, 0]
 
 
+@pytest.mark.processes
 def test_the_reason_is_that_of_the_process_that_failed_first(folder: Folder) -> None:
     deaths = {"0": (0.5, "lost the others"), "1": (0, "no luck")}
     node = Node("a", "jobs_for_tests:one_of_them", {"marks": str(folder.root), "deaths": deaths}, Resources(nodes=2))

@@ -134,6 +134,7 @@ def test_protocols_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert ["momentum", "0.9"] in rows and ["optimizer", "lars"] in rows and ["crop_scale", "0.08", "1"] in rows
 
 
+@pytest.mark.processes
 def test_help_is_quick() -> None:
     def spent(*command: str) -> float:
         """CPU seconds of three starts of Python."""
@@ -146,6 +147,7 @@ def test_help_is_quick() -> None:
     assert spent("-m", "repro", "--help") < 4 * spent("-c", "import argparse, json, pathlib")  # 0.06 s and 0.07 s
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("hidden", ["eval", "slurm"])
 def test_a_folder_of_that_name_in_the_working_directory_hides_no_room(hidden: str) -> None:
     Path(hidden).mkdir()

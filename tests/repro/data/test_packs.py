@@ -117,6 +117,7 @@ def test_a_truncated_pack_is_named(where: Where, tmp_path: Path) -> None:
         catalogue.manifest_of("cifar10-jpeg", mine)
 
 
+@pytest.mark.processes
 def test_manifests_and_statuses_are_cheap_and_need_no_arrays(
     data_root: Path, tmp_path: Path, yardstick: Callable[[], float]
 ) -> None:

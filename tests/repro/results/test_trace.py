@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shlex
@@ -25,11 +26,15 @@ def record(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text())  # type: ignore[no-any-return]
 
 
+@functools.cache
+def every() -> dict[str, dict[str, Any]]:
+    return {found["fingerprint"]: found for found in map(record, PUBLISHED.glob("*.json"))}
+
+
 def recipe_of(found: dict[str, Any]) -> Any:
     """The recipe of the pre-training behind a record."""
-    every = {r["fingerprint"]: r for r in map(record, PUBLISHED.glob("*.json"))}
     while found["kind"] != "pretrain":
-        found = every[found["parents"][0]]
+        found = every()[found["parents"][0]]
     return found["details"]["recipe"]
 
 

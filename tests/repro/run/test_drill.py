@@ -21,6 +21,8 @@ from slurm.graph import Node
 from slurm.interrupt import CLUSTER, LOCAL, Spell
 from slurm.profile import Profile
 
+pytestmark = [pytest.mark.processes, pytest.mark.trains]
+
 # What needs an executor starts a Python for each interruption, with seconds of imports.
 TIMES = {"sigterm": 5, "kill": 5, "truncated": 5, "damaged": 4, "woken": 3}
 TIMES |= {"group": 2, "machine": 2, "cancel": 2, "limit": 2}

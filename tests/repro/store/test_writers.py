@@ -27,6 +27,8 @@ from slurm.folder import Folder, Outcome
 from slurm.graph import Node
 from slurm.journal import Journal
 
+pytestmark = pytest.mark.processes
+
 RECORD = {
     "schema": 1,
     "kind": "knn",
