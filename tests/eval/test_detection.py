@@ -534,6 +534,7 @@ def test_boxes_alone_by_vocs_rule(coco, tmp_path):
         run(coco, tmp_path / "masks")
 
 
+@pytest.mark.processes
 def test_same_seed_same_result_whoever_loads_the_pictures(coco, tmp_path, memory):
     stores = memory(), memory()
     first = run(coco, tmp_path / "a", store=stores[0])
@@ -547,6 +548,7 @@ def test_same_seed_same_result_whoever_loads_the_pictures(coco, tmp_path, memory
     assert other["details"]["train"]["loss"] != first["details"]["train"]["loss"]
 
 
+@pytest.mark.trains
 def test_killed_job_goes_on_and_ends_the_same(coco, tmp_path, monkeypatch, memory):
     stores = memory(), memory()
     protocol = small(iterations=5, optimizer="adamw", overfit_pictures=[1, 2], overfit_iterations=4)
@@ -579,6 +581,8 @@ def test_killed_job_goes_on_and_ends_the_same(coco, tmp_path, monkeypatch, memor
         assert all(torch.equal(value, same[key]) for key, value in weights(stores[0], name).items())
 
 
+@pytest.mark.processes
+@pytest.mark.trains
 def test_asked_to_stop_with_the_processes_that_load_pictures_it_has_lost_nothing(coco, tmp_path, monkeypatch):
     """As an executor asks: the whole group, from outside."""
     protocol = small(iterations=6)
@@ -605,6 +609,7 @@ def test_asked_to_stop_with_the_processes_that_load_pictures_it_has_lost_nothing
     assert (again["metrics"], again["details"]) == (whole["metrics"], whole["details"])
 
 
+@pytest.mark.trains
 def test_it_learns_to_tell_tall_from_flat(tmp_path):
     rng = np.random.default_rng(0)
     for split, number in (("train", 24), ("val", 12)):
@@ -888,6 +893,7 @@ def test_missing_and_broken_annotation_files(coco, tmp_path):
         run(coco, tmp_path / "work")
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("content", [b"no picture", None])
 def test_corrupt_picture_is_named(coco, tmp_path, workers, content):
@@ -908,6 +914,7 @@ def test_loss_that_is_not_finite(coco, tmp_path):
         run(coco, tmp_path / "work", protocol=small(lr=1e30, iterations=4, warmup=0))
 
 
+@pytest.mark.trains
 def test_what_another_job_kept_is_not_taken_up(coco, tmp_path, memory):
     store = memory()
     torch.manual_seed(0)

@@ -18,6 +18,8 @@ from eval.invariants import check_invariants
 from eval.scores import unpack
 from eval.training import trainable
 
+pytestmark = pytest.mark.trains
+
 COLOURS = Normalisation((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
 

@@ -40,6 +40,7 @@ def blobs(n_train: int, n_test: int, classes: int, dim: int, spread: float):
     return parts
 
 
+@pytest.mark.trains
 def test_all_heads_at_once_equal_one_at_a_time() -> None:
     train_x, train_y, _, _ = blobs(300, 10, 6, 20, 0.5)
     p = protocol(epochs=3, batch=64, learning_rates=[0.01, 0.3], weight_decays=[0.0, 0.05], base_batch=128)

@@ -125,6 +125,7 @@ def test_test_pictures_are_resized_and_cut_in_the_middle(side: int, size: int, t
 # ------------------------------------------------------------------------------------------------------------ schedules
 
 
+@pytest.mark.trains
 def test_rates_of_papers() -> None:
     epochs, updates = 20, 4
     by_epoch = [0.5 * (1 + math.cos(math.pi * e / epochs)) for e in range(epochs) for _ in range(updates)]

@@ -298,6 +298,7 @@ def test_every_file_of_protocols_is_of_a_kind() -> None:
     assert {path.stem for path in folder.glob("*.toml")} == set(protocols.KINDS)
 
 
+@pytest.mark.processes
 def test_torch_free() -> None:
     code = (
         "import sys; import eval.protocols, eval.invariants; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"

@@ -150,6 +150,7 @@ def test_bnneck_is_what_is_ranked(encoder: Tiny) -> None:
     np.testing.assert_allclose(found, (plain - mean) / np.sqrt(var + 1e-5) * weight, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.trains
 def test_learns_to_see_through_the_cameras(encoder: Tiny, pictures: tuple[Identified, ...], tmp_path: Path) -> None:
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     state, seen = torch.get_rng_state(), []
@@ -176,6 +177,7 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     ("at", "every", "said"),
     [

@@ -18,6 +18,8 @@ from repro.errors import Stopped, UserError
 from repro.plan import recipes
 from repro.stages.pretrain import PretrainLoop, build_method, build_optimizer, seed_of
 
+pytestmark = pytest.mark.trains
+
 Make = Callable[..., PretrainLoop]
 DATA = DataInfo(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), 10)
 

@@ -25,6 +25,8 @@ from repro.store import atomic, checkpoints
 from repro.store.checkpoints import Store
 from slurm import fence
 
+pytestmark = pytest.mark.trains
+
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 Evaluate = Callable[..., dict[str, Any]]
 UPDATES, EPOCHS = 6, 2  # of each of the three, an epoch
