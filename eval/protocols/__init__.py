@@ -18,74 +18,47 @@ import functools
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
-from eval.protocols.base import Features, Protocol
-from eval.protocols.detection import DetectionProtocol
-from eval.protocols.finetune import FinetuneProtocol
-from eval.protocols.knn import KnnProtocol
-from eval.protocols.linear import LinearProtocol
-from eval.protocols.reid import ReidProtocol
-from eval.protocols.reid_finetune import ReidFinetuneProtocol
+from eval.protocols.base import Protocol
 from eval.tables import nearest
-
-__all__ = [
-    "KINDS",
-    "DetectionProtocol",
-    "Features",
-    "FinetuneProtocol",
-    "KnnProtocol",
-    "LinearProtocol",
-    "Protocol",
-    "ProtocolTable",
-    "ReidFinetuneProtocol",
-    "ReidProtocol",
-    "hashed",
-    "load",
-    "names",
-    "register",
-]
 
 
 @dataclass(frozen=True)
 class ProtocolTable:
     """The protocols of one kind of evaluation.
 
-    source: the TOML file, a table for each name; None = the one of that kind in this folder.
+    source: the TOML file, a table for each name.
     """
 
     protocol: type[Protocol]
-    source: Path | Traversable | None = None
+    source: Path | Traversable
 
     @functools.cached_property
     def named(self) -> Mapping[str, Mapping[str, Any]]:
         """By name what each states, in the order of the file."""
-        source = self.source or files("eval.protocols").joinpath(f"{self.protocol.kind}.toml")
-        return tomllib.loads(source.read_text(encoding="utf-8"))
+        return tomllib.loads(self.source.read_text(encoding="utf-8"))
 
 
-KINDS: dict[str, ProtocolTable] = {
-    protocol.kind: ProtocolTable(protocol)
-    for protocol in (
-        KnnProtocol,
-        LinearProtocol,
-        FinetuneProtocol,
-        DetectionProtocol,
-        ReidProtocol,
-        ReidFinetuneProtocol,
-    )
-}
-"""The kinds of evaluation in the order in which they are listed everywhere; `register` adds what stands elsewhere."""
+def _kinds() -> dict[str, ProtocolTable]:
+    """A kind for every module of this folder that has a TOML file of its name beside it."""
+    found = {}
+    for module in iter_modules(__path__):
+        source = files("eval.protocols").joinpath(f"{module.name}.toml")
+        if source.is_file():
+            known = vars(import_module(f"{__name__}.{module.name}")).values()
+            own = next(one for one in known if isinstance(one, type) and vars(one).get("kind") == module.name)
+            found[module.name] = ProtocolTable(own, source)
+    return found
 
 
-def register(table: ProtocolTable) -> None:
-    """Make a further kind known; ValueError where one of that name is."""
-    kind = table.protocol.kind
-    if KINDS.setdefault(kind, table) != table:
-        raise ValueError(f"evaluation {kind!r} is registered twice: {KINDS[kind].protocol} and {table.protocol}")
+KINDS: dict[str, ProtocolTable] = _kinds()
+"""The kinds of evaluation that have protocols."""
 
 
 def names(evaluation: str) -> tuple[str, ...]:

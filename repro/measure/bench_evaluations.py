@@ -26,6 +26,9 @@ from eval.context import Context
 from eval.data import Classification, Identified, Labelled
 from eval.detection_metrics import coco_metrics
 from eval.features import extract
+from eval.protocols.knn import KnnProtocol
+from eval.protocols.linear import LinearProtocol
+from eval.protocols.reid import ReidProtocol
 from methods.parts.encoders import build_encoder
 from repro.measure import timing
 from repro.plan import recipes
@@ -113,7 +116,7 @@ def _features(generator: np.random.Generator, labels: npt.NDArray[np.int64], dim
 def _linear(pictures: int = 4000, dim: int = 128, epochs: int = 5) -> Contest:
     """A grid of learning rates, and scikit-learn's solver with as many strengths of regularisation."""
     protocol = protocols.load("linear", "fast", {"epochs": epochs})
-    assert isinstance(protocol, protocols.LinearProtocol)
+    assert isinstance(protocol, LinearProtocol)
     generator = np.random.default_rng(0)
     labels = generator.integers(0, CLASSES, pictures)
     features = _features(generator, labels, dim)
@@ -165,7 +168,7 @@ def _linear(pictures: int = 4000, dim: int = 128, epochs: int = 5) -> Contest:
 def _knn(train: int = 5000, test: int = 1000, dim: int = 256) -> Contest:
     """All k of the protocol from one search; the others answer one k."""
     protocol = protocols.load("knn", "fast")
-    assert isinstance(protocol, protocols.KnnProtocol)
+    assert isinstance(protocol, KnnProtocol)
     generator = np.random.default_rng(1)
     labels = generator.integers(0, CLASSES, train + test)
     features = _features(generator, labels, dim)
@@ -209,7 +212,7 @@ def _knn(train: int = 5000, test: int = 1000, dim: int = 256) -> Contest:
 
 def _reid(queries: int = 200, gallery: int = 20_000, dim: int = 128) -> Contest:
     protocol = protocols.load("reid", "fast")
-    assert isinstance(protocol, protocols.ReidProtocol)
+    assert isinstance(protocol, ReidProtocol)
     generator = np.random.default_rng(2)
     pid, cam = generator.integers(0, gallery // 20, queries + gallery), generator.integers(0, 6, queries + gallery)
     x = _features(generator, pid, dim)
@@ -260,7 +263,7 @@ def _cache(folder: Path, pictures: int = 256) -> Contest:
     """A second evaluation of an encoder, on the features that the first one left and without them."""
     recipe = recipes.resolve(*recipes.find("random"), "mini", {})
     protocol = protocols.load("knn", "mini", {"ks": [1, 5, 10, 20]})
-    assert isinstance(protocol, protocols.KnnProtocol)
+    assert isinstance(protocol, KnnProtocol)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         encoder = build_encoder(recipe["network"])

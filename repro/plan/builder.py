@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from eval import protocols
+from eval.protocols.base import Features, Protocol
 from repro.data import catalogue
 from repro.data.entries import entry_of
 from repro.data.types import MissingData
@@ -220,9 +221,7 @@ class _Builder:
             for protocol in self.protocols_of(kind, network):
                 self.evaluate(arm, parent, network, kind, protocol)
 
-    def evaluate(
-        self, arm: _Arm, parent: str, network: Mapping[str, Any], kind: Kind, protocol: protocols.Protocol
-    ) -> None:
+    def evaluate(self, arm: _Arm, parent: str, network: Mapping[str, Any], kind: Kind, protocol: Protocol) -> None:
         """The job of one evaluation under one protocol, and the features that it needs."""
         assert kind.data is not None
         values = protocol.values()
@@ -242,16 +241,16 @@ class _Builder:
         spec["protocol"] = {"name": protocol.name, "values": values}
         self.add(kind.name, arm, spec, load, (parent,))
 
-    def features(self, arm: _Arm, parent: str, protocol: protocols.Protocol) -> str:
+    def features(self, arm: _Arm, parent: str, protocol: Protocol) -> str:
         """The job that extracts what a protocol looks at; those that look at the same share it."""
-        assert isinstance(protocol, protocols.Features)
+        assert isinstance(protocol, Features)
         seen = {key: list(v) if isinstance(v, tuple) else v for key, v in protocol.transform().items()}
         threads = self.track.resources[kinds.FROZEN].cpus
         spec = {**self.sizes("classification"), "threads": threads, "transform": seen}
         tests = entry_of(self.data["classification"]).counts.get("test", 0)
         return self.add("features", arm, spec, Load(pictures=self.pictures(), tests=tests), (parent,))
 
-    def protocols_of(self, kind: Kind, network: Mapping[str, Any]) -> list[protocols.Protocol]:
+    def protocols_of(self, kind: Kind, network: Mapping[str, Any]) -> list[Protocol]:
         """The protocols of an evaluation of that network, as overridden.
 
         Those asked for, else the data set's own, else the track's for such networks.

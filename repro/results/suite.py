@@ -24,7 +24,7 @@ def suite() -> Suite:
 
 def _named_protocols() -> dict[str, dict[str, dict[str, Any]]]:
     """Evaluation -> name -> hash and values, as records hold them."""
-    found: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in protocols.KINDS}
+    found: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in kinds.judged()}
     for kind, named in found.items():
         for name in protocols.names(kind):
             values = protocols.load(kind, name).values()

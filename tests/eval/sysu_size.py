@@ -23,6 +23,7 @@ from scipy.stats import beta
 
 from eval import protocols, reid
 from eval.data import Identified
+from eval.protocols.reid import ReidProtocol
 
 
 def generate(path: Path, query_x: np.ndarray, gallery: int) -> None:
@@ -56,7 +57,7 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     protocol = protocols.load("reid", "triplet")
-    assert isinstance(protocol, protocols.ReidProtocol)
+    assert isinstance(protocol, ReidProtocol)
     query_x = np.random.default_rng(0).random((asked.queries, asked.dim), np.float32) - 0.5
     query_pid = np.arange(1, asked.queries + 1)
     gallery_pid = np.zeros(asked.gallery, np.int64)

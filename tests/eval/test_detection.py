@@ -28,6 +28,7 @@ from eval.detection_metrics import coco_metrics, voc07_metrics
 from eval.detection_training import Detector, rate
 from eval.detectors import build
 from eval.pictures import FOUND, TRUE
+from eval.protocols.detection import DetectionProtocol
 from methods.parts.encoders import ResNet, ViT
 from repro.errors import Stopped
 from repro.store.checkpoints import Store
@@ -74,7 +75,7 @@ class Stages(nn.Module):
         return maps
 
 
-def small(**changes) -> protocols.DetectionProtocol:
+def small(**changes) -> DetectionProtocol:
     sizes = {
         "short_side": 64,
         "long_side": 96,
@@ -98,7 +99,7 @@ def small(**changes) -> protocols.DetectionProtocol:
         "max_detections": 5,
     }
     found = protocols.load("detection", "fast", sizes | changes)
-    assert isinstance(found, protocols.DetectionProtocol)
+    assert isinstance(found, DetectionProtocol)
     return found
 
 

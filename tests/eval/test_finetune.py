@@ -15,6 +15,7 @@ from eval import finetune, protocols
 from eval.context import Context
 from eval.data import Classification, Labelled, Normalisation
 from eval.invariants import check_invariants
+from eval.protocols.finetune import FinetuneProtocol
 from eval.scores import unpack
 from eval.training import trainable
 
@@ -63,14 +64,14 @@ def pictures() -> list[np.ndarray]:
     return parts
 
 
-def protocol(**changes: object) -> protocols.FinetuneProtocol:
+def protocol(**changes: object) -> FinetuneProtocol:
     quick = {"epochs": 3, "batch": 32, "lr": 0.02, "crop_padding": 1, "hflip": False, "warmup_epochs": 0.5}
     loaded = protocols.load("finetune", "mini", {"train_pictures": 0, "precision": "fp32", **quick, **changes})
-    assert isinstance(loaded, protocols.FinetuneProtocol)
+    assert isinstance(loaded, FinetuneProtocol)
     return loaded
 
 
-def run(encoder: nn.Module, pictures: list[np.ndarray], p: protocols.FinetuneProtocol, **more: Any) -> dict[str, Any]:
+def run(encoder: nn.Module, pictures: list[np.ndarray], p: FinetuneProtocol, **more: Any) -> dict[str, Any]:
     data = Classification(Labelled(*pictures[:2]), Labelled(*pictures[2:]), 6)
     return finetune.evaluate(encoder, data, COLOURS, p, Context(**more))
 
@@ -127,7 +128,7 @@ def test_weights_of_an_earlier_epoch_are_what_is_judged(
     assert result["details"]["correct"] == whole["details"]["correct"]
 
 
-def everything_on(**more: object) -> protocols.FinetuneProtocol:
+def everything_on(**more: object) -> FinetuneProtocol:
     """All augmentations of the APS recipe."""
     return protocol(
         randaugment=True, erasing=0.25, mixup=0.8, cutmix=1.0, label_smoothing=0.1, hflip=True, clip_grad=1.0, **more
@@ -222,7 +223,7 @@ def test_resized_bf16_channels_last(encoder: Tiny, pictures: list[np.ndarray]) -
 def test_rates_of_the_aps_recipe() -> None:
     """Sheet 7.1: five epochs of warm-up from 1e-6, stepped late: epochs 0 and 1 both run at 1e-6; down to 1e-5."""
     p = protocols.load("finetune", "aps")
-    assert isinstance(p, protocols.FinetuneProtocol)
+    assert isinstance(p, FinetuneProtocol)
     rates = np.array(finetune.learning_rates(p, 7)).reshape(100, 7)
     assert (rates == rates[:, :1]).all()  # constant within an epoch
     epochs = rates[:, 0]
@@ -262,7 +263,7 @@ def test_normalised_as_the_protocol_says(pictures: list[np.ndarray]) -> None:
 
 def test_crops_share_and_a_rate_of_its_own_for_the_head(encoder: Tiny, pictures: list[np.ndarray]) -> None:
     p = protocols.load("finetune", "glnet_10pct", {"epochs": 3, "batch": 12, "base_batch": 12, "milestones": [2]})
-    assert isinstance(p, protocols.FinetuneProtocol)
+    assert isinstance(p, FinetuneProtocol)
     result = run(encoder, pictures, protocols.dataclasses.replace(p, size=(8, 8), lr=0.02, seed=3))
     assert (result["details"]["n_train"], result["details"]["n_split"]) == (36, 0)
     assert [entry["lr"] for entry in result["details"]["history"]] == pytest.approx([0.02, 0.02, 0.002])
@@ -284,7 +285,7 @@ def test_the_head_steps_at_its_own_rate(encoder: Tiny) -> None:
 def test_semi_supervised_recipes_are_the_sheets() -> None:
     for name, share, lr, head in (("glnet_1pct", 0.01, 0.02, 5.0), ("glnet_10pct", 0.1, 0.01, 0.2)):
         p = protocols.load("finetune", name)
-        assert isinstance(p, protocols.FinetuneProtocol)
+        assert isinstance(p, FinetuneProtocol)
         assert (p.train_share, p.lr, p.head_lr, p.weight_decay, p.momentum) == (share, lr, head, 0.0, 0.9)
         assert (p.optimizer, p.batch, p.base_batch, p.epochs, p.milestones) == ("sgd", 256, 256, 100, (30, 60, 90))
         assert (p.holdout, p.test_every, p.test_crop, p.crop_scale) == (0.0, 2, 0.875, (0.08, 1.0))

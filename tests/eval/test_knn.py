@@ -13,6 +13,7 @@ from eval import knn, protocols
 from eval.context import Context
 from eval.data import Classification, Labelled
 from eval.invariants import check_invariants
+from eval.protocols.knn import KnnProtocol
 from eval.scores import unpack
 from eval.splits import holdout
 
@@ -23,9 +24,9 @@ def labelled(
     return Classification(Labelled(train_x, train_y), Labelled(test_x, test_y), classes)
 
 
-def protocol(**changes: object) -> protocols.KnnProtocol:
+def protocol(**changes: object) -> KnnProtocol:
     loaded = protocols.load("knn", "fast", changes)
-    assert isinstance(loaded, protocols.KnnProtocol)
+    assert isinstance(loaded, KnnProtocol)
     return loaded
 
 

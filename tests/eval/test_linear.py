@@ -13,6 +13,7 @@ from eval import linear, linear_heads, protocols, ridge
 from eval.context import Context
 from eval.data import Classification, Labelled
 from eval.invariants import check_invariants
+from eval.protocols.linear import LinearProtocol
 from eval.scores import unpack
 
 
@@ -22,9 +23,9 @@ def labelled(
     return Classification(Labelled(train_x, train_y), Labelled(test_x, test_y), classes)
 
 
-def protocol(**changes: object) -> protocols.LinearProtocol:
+def protocol(**changes: object) -> LinearProtocol:
     loaded = protocols.load("linear", "fast", changes)
-    assert isinstance(loaded, protocols.LinearProtocol)
+    assert isinstance(loaded, LinearProtocol)
     return loaded
 
 

@@ -19,6 +19,7 @@ from eval.context import Context
 from eval.data import Classification, Labelled, Normalisation
 from eval.features import extract, middle, normalise, summary
 from eval.invariants import check_invariants
+from eval.protocols.linear import LinearProtocol
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)
 COLOURS = Normalisation(MEAN, STD)
@@ -61,9 +62,9 @@ def labelled(
     return Classification(Labelled(train_x, train_y), Labelled(test_x, test_y), classes)
 
 
-def protocol(name: str = "glnet", **changes: object) -> protocols.LinearProtocol:
+def protocol(name: str = "glnet", **changes: object) -> LinearProtocol:
     loaded = protocols.load("linear", name, changes)
-    assert isinstance(loaded, protocols.LinearProtocol)
+    assert isinstance(loaded, LinearProtocol)
     return loaded
 
 
@@ -260,7 +261,7 @@ def test_probe_is_the_papers_loop(encoder: Tiny, digits: list[np.ndarray]) -> No
     assert {key: result["metrics"][f"test_{key}"] for key in known} == pytest.approx(known, rel=1e-3)
 
 
-def whole_pictures(**changes: object) -> protocols.LinearProtocol:
+def whole_pictures(**changes: object) -> LinearProtocol:
     """A paper's loop whose only crop is the whole picture."""
     whole: dict[str, object] = {"crop_scale": [1.0, 1.0], "crop_ratio": [1.0, 1.0], "hflip": False, "test_crop": 1.0}
     return protocol("glnet", **{**whole, **changes})

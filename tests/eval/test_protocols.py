@@ -15,7 +15,11 @@ import pytest
 
 from eval import protocols
 from eval.invariants import check_invariants
-from eval.protocols.base import Counts, Probability, Protocol
+from eval.protocols.base import Counts, Features, Probability, Protocol
+from eval.protocols.detection import DetectionProtocol
+from eval.protocols.finetune import FinetuneProtocol
+from eval.protocols.knn import KnnProtocol
+from eval.protocols.reid import ReidProtocol
 
 ALL = [(evaluation, name) for evaluation in protocols.KINDS for name in protocols.names(evaluation)]
 
@@ -37,7 +41,7 @@ def test_every_evaluation_has_the_tracks_sets() -> None:
 
 def test_overrides_and_defaults() -> None:
     protocol = protocols.load("knn", "fast", {"ks": [3, 7], "temperature": 1})
-    assert isinstance(protocol, protocols.KnnProtocol)
+    assert isinstance(protocol, KnnProtocol)
     assert protocol.ks == (3, 7)
     assert protocol.temperature == 1.0
     assert isinstance(protocol.temperature, float)
@@ -64,7 +68,7 @@ def test_a_later_field_leaves_old_hashes_alone() -> None:
 def test_aps_is_the_sheets_recipe() -> None:
     """The table of section 7.1 of the APS sheet, tiny ViT."""
     p = protocols.load("finetune", "aps")
-    assert isinstance(p, protocols.FinetuneProtocol)
+    assert isinstance(p, FinetuneProtocol)
     assert (p.epochs, p.batch, p.optimizer, p.weight_decay) == (100, 128, "adamw", 0.05)
     assert p.lr * p.batch / p.base_batch == pytest.approx(5e-4)
     assert (p.warmup_epochs, p.warmup_lr, p.min_lr) == (5, 1e-6, 1e-5)
@@ -75,11 +79,11 @@ def test_aps_is_the_sheets_recipe() -> None:
 def test_triplet_is_the_released_script() -> None:
     """Section 6.4 of the sheet of the truncated triplet loss."""
     p = protocols.load("reid", "triplet")
-    assert isinstance(p, protocols.ReidProtocol)
+    assert isinstance(p, ReidProtocol)
     assert (p.size, p.interpolation, p.normalise, p.precision) == ((256, 128), "bicubic", "imagenet", "fp32")
     assert (p.flip, p.metric, p.no_match, p.rerank) == ("triplet", "cosine", "zero", False)
     usual = protocols.load("reid", "sysu")
-    assert isinstance(usual, protocols.ReidProtocol) and usual.flip == "sum"
+    assert isinstance(usual, ReidProtocol) and usual.flip == "sum"
     assert dataclasses.replace(usual, name=p.name, flip=p.flip) == p
 
 
@@ -144,7 +148,7 @@ def test_papers_protocols_are_the_sheets(evaluation: str, name: str, stated: dic
 def test_short_sides_of_voc(name: str) -> None:
     """papers/truncated_triplet.md 6.3: "Short side 480..880", of the stock up to 800 (6.2)."""
     protocol = protocols.load("detection", name)
-    assert isinstance(protocol, protocols.DetectionProtocol)
+    assert isinstance(protocol, DetectionProtocol)
     assert (min(protocol.train_sides), max(protocol.train_sides)) == (480, 800 if name == "voc" else 880)
 
 
@@ -152,7 +156,7 @@ def test_short_sides_of_voc(name: str) -> None:
 def test_statistics_are_set_anew(name: str) -> None:
     """papers/glnet.md 4: "PreciseBN on"; papers/truncated_triplet.md 6.2: "PreciseBN at test"."""
     protocol = protocols.load("detection", name)
-    assert isinstance(protocol, protocols.DetectionProtocol) and protocol.precise_norm > 0
+    assert isinstance(protocol, DetectionProtocol) and protocol.precise_norm > 0
 
 
 @pytest.mark.parametrize(
@@ -188,7 +192,7 @@ def test_transform_is_what_extract_takes() -> None:
     taken = inspect.signature(extract).parameters
     for evaluation in ("knn", "linear", "reid"):
         protocol = protocols.load(evaluation, "fast")
-        assert isinstance(protocol, protocols.Features)
+        assert isinstance(protocol, Features)
         assert set(protocol.transform()) <= set(taken)
 
 
@@ -216,10 +220,10 @@ def test_bounds_are_told_of_the_key_that_breaks_them(evaluation: str, overrides:
 
 def test_a_protocol_is_checked_however_it_is_made() -> None:
     with pytest.raises(ValueError, match=r"knn\.temperature must be above 0, not -1"):
-        protocols.KnnProtocol(name="mine", temperature=-1)
+        KnnProtocol(name="mine", temperature=-1)
     with pytest.raises(ValueError, match=r"knn\.seed is int, not float 0\.5"):
         dataclasses.replace(protocols.load("knn", "fast"), seed=0.5)
-    made = protocols.KnnProtocol(name="mine", size=[8, 8], temperature=1)
+    made = KnnProtocol(name="mine", size=[8, 8], temperature=1)
     assert made.size == (8, 8) and isinstance(made.temperature, float)
 
 
@@ -261,13 +265,13 @@ def depth(tmp_path: Path) -> Iterator[protocols.ProtocolTable]:
     source = tmp_path / "depth.toml"
     source.write_text("[fast]\nsides = [32, 64]\n[whole]\ncut = 0\n")
     table = protocols.ProtocolTable(DepthProtocol, source)
-    protocols.register(table)
+    protocols.KINDS["depth"] = table
     yield table
     del protocols.KINDS["depth"]
 
 
 def test_a_further_kind_needs_no_edit_here(depth: protocols.ProtocolTable) -> None:
-    assert list(protocols.KINDS)[-1] == "depth" and protocols.names("depth") == ("fast", "whole")
+    assert protocols.names("depth") == ("fast", "whole")
     whole = protocols.load("depth", "whole", {"sides": [8]})
     assert whole == DepthProtocol(name="whole", sides=(8,), cut=0.0)
     assert protocols.hashed("depth", whole.values()) == {"sides": [8], "cut": 0.0}
@@ -285,12 +289,6 @@ def test_a_further_kind_says_which_metrics_it_must_have(depth: protocols.Protoco
     assert check_invariants({"rmse": 1.0}, "depth", 2, {"cut": 0.0}) == []
     assert check_invariants({"rmse": 1.0}, "depth", 2, {"cut": 0.5}) == ["rmse_cut is missing"]
     assert check_invariants({}, "depth", 1, {"cut": 0.5}) == []
-
-
-def test_a_kind_is_registered_once(depth: protocols.ProtocolTable) -> None:
-    protocols.register(depth)  # the very same is no other
-    with pytest.raises(ValueError, match="'depth' is registered twice"):
-        protocols.register(protocols.ProtocolTable(DepthProtocol))
 
 
 def test_every_file_of_protocols_is_of_a_kind() -> None:

@@ -18,12 +18,13 @@ from eval import protocols, reid
 from eval.context import Context
 from eval.data import Identified
 from eval.invariants import check_invariants
+from eval.protocols.reid import ReidProtocol
 from eval.scores import unpack
 
 
-def protocol(**changes: object) -> protocols.ReidProtocol:
+def protocol(**changes: object) -> ReidProtocol:
     loaded = protocols.load("reid", "fast", changes)
-    assert isinstance(loaded, protocols.ReidProtocol)
+    assert isinstance(loaded, ReidProtocol)
     return loaded
 
 

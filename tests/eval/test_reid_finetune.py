@@ -18,6 +18,7 @@ from eval.context import Context
 from eval.data import Identified, Normalisation
 from eval.features import extract
 from eval.invariants import check_invariants
+from eval.protocols.reid_finetune import ReidFinetuneProtocol
 from eval.reid_finetune import Identifier, batches, triplet_loss
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -41,10 +42,10 @@ def encoder() -> Tiny:
     return Tiny()
 
 
-def protocol(**changes: object) -> protocols.ReidFinetuneProtocol:
+def protocol(**changes: object) -> ReidFinetuneProtocol:
     quick = {"identities": 8, "epochs": 12, "lr": 0.01, "crop_padding": 1, "precision": "fp32", "hflip": False}
     loaded = protocols.load("reid_finetune", "embedded", {**quick, **changes})
-    assert isinstance(loaded, protocols.ReidFinetuneProtocol)
+    assert isinstance(loaded, ReidFinetuneProtocol)
     return loaded
 
 

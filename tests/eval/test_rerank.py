@@ -10,15 +10,16 @@ import pytest
 from eval import protocols, reid, rerank
 from eval.context import Context
 from eval.data import Identified
+from eval.protocols.reid import ReidProtocol
 
 
-def protocol(**changes: object) -> protocols.ReidProtocol:
+def protocol(**changes: object) -> ReidProtocol:
     loaded = protocols.load("reid", "fast", {"rerank": True, **changes})
-    assert isinstance(loaded, protocols.ReidProtocol)
+    assert isinstance(loaded, ReidProtocol)
     return loaded
 
 
-def loop(query_x, gallery_x, p: protocols.ReidProtocol) -> np.ndarray:
+def loop(query_x, gallery_x, p: ReidProtocol) -> np.ndarray:
     """Sets and dictionaries, one pair of pictures at a time, in Python floats."""
     rows = [*query_x.tolist(), *gallery_x.tolist()]
     if p.metric == "cosine":
