@@ -20,7 +20,7 @@ from repro.cli.dispatch import main
 from repro.errors import UserError
 from repro.plan.builder import make
 from repro.plan.request import Request
-from repro.results import trace
+from repro.results.explain import explain
 from repro.settings import Settings
 from repro.stages import distributed
 from repro.store import checkpoints
@@ -150,7 +150,7 @@ def test_a_run_of_two_processes_here(tmp_path: Path, monkeypatch: pytest.MonkeyP
     require_equal(trained_by_one(tmp_path / "one", monkeypatch), two)
     assert record["provenance"]["processes"] == 2 and record["cost"]["updates"] == 1
     assert len(list(Path("repro-work/records").glob("knn-*.json"))) == 1
-    said = trace.explain(record["fingerprint"], Settings(workspace=Path("repro-work")))
+    said = explain(record["fingerprint"], Settings(workspace=Path("repro-work")))
     assert "--method mae --seed 0 --processes 2 " in said
     assert load("mae", overrides=LINE[5:], processes=2).pretrained
     assert not load("mae", overrides=LINE[5:]).pretrained
