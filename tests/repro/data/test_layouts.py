@@ -354,7 +354,7 @@ def test_the_catalogue_covers_every_track_and_says_how_to_get_it() -> None:
     import tomllib
     from importlib import resources
 
-    tracks = tomllib.loads(resources.files("repro").joinpath("tracks.toml").read_text())
+    tracks = tomllib.loads(resources.files("repro.plan").joinpath("tracks.toml").read_text())
     for track, table in tracks.items():
         for kind in ("classification", "detection", "reid"):
             assert track in catalogue.require_kind(table[kind], kind).tracks

@@ -22,7 +22,7 @@ from repro.plan.builder import make
 from repro.plan.request import Checkpoint, Request
 from repro.plan.tasks import graph_of
 from repro.run import evaluate
-from repro.stages import frozen
+from repro.stages.context import JobContext
 from repro.store import checkpoints
 from repro.store.encoders import ENCODER, Trained
 from repro.store.encoders import load as load_encoder
@@ -166,14 +166,15 @@ def test_a_probe_on_crops_normalises_as_its_encoder(normalise: str, monkeypatch:
     torch.save(weights.VIT["timm"].theirs(export.build_encoder(network).state_dict()), "vit.pth")
     given, _ = evaluate.checkpoint(Path("vit.pth"), "vit_tiny", VIT, normalise=normalise)
     darkest = []
+    encoder_of = JobContext.encoder
 
-    def load(path: Path) -> Trained:
-        trained = load_encoder(path)
+    def load(context: JobContext) -> Trained:
+        trained = encoder_of(context)
         patches = trained.encoder.patches
         patches.register_forward_pre_hook(lambda _, inputs: darkest.append(inputs[0].amin(dim=(0, 2, 3))))
         return trained
 
-    monkeypatch.setattr(frozen, "load_encoder", load)
+    monkeypatch.setattr(JobContext, "encoder", load)
     here = settings.load({})
     few = ("data.limit=100", "linear.epochs=1")
     request = Request((), evaluations=("linear",), overrides=few, protocols=("linear=glnet",), checkpoint=given)
