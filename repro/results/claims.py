@@ -259,7 +259,7 @@ def _trained(claim: Claim, track: str, names: Sequence[str], own: bool) -> list[
 
 def _weights(claim: Claim, method: str, variant: str) -> str:
     """The command that puts an author's weights through our evaluation."""
-    from repro.weights.weights import ARCHS
+    from repro.weights.architectures import ARCHS
 
     arm = asserted.arm_name(method, variant)
     info, kept = recipes.find(arm)

@@ -136,7 +136,7 @@ def _network(origin: Record) -> Mapping[str, Any]:
 
 def arch(network: Mapping[str, Any]) -> tuple[str, list[str]]:
     """The `--arch` that is nearest to a table [network], and what `--set` must change in it."""
-    from repro.weights.weights import ARCHS
+    from repro.weights.architectures import ARCHS
 
     apart = {
         name: _differing("network", network, known) for name, known in ARCHS.items() if known["arch"] == network["arch"]

@@ -17,7 +17,7 @@ from torch import nn
 from eval.features import extract
 from repro import jobs, settings
 from repro.cli.dispatch import main
-from repro.data import catalogue
+from repro.data import loading
 from repro.plan.builder import make
 from repro.plan.request import Checkpoint, Request
 from repro.plan.tasks import graph_of
@@ -27,7 +27,8 @@ from repro.store import checkpoints
 from repro.store.encoders import ENCODER, Trained
 from repro.store.encoders import load as load_encoder
 from repro.store.workspace import Workspace
-from repro.weights import export, weights
+from repro.weights import export, layouts
+from repro.weights.architectures import ARCHS
 
 FEW = "--executor local --set data.limit=100 knn.ks=[1,5]".split()
 VIT = ["network.size=32", "network.patch=8", "network.dim=24", "network.depth=1", "network.heads=3"]
@@ -70,7 +71,7 @@ def test_torchvisions_resnet_to_the_boards(capsys: pytest.CaptureFixture[str]) -
     assert len(about["recipe"]["checkpoint"]["sha256"]) == 64 and str(Path.cwd()) not in json.dumps(left)
     assert all(record["variant"] == "imported" for record in left.values())
 
-    pictures = catalogue.load_classification("digits", "test", settings.load({}).where, size=32, limit=None)
+    pictures = loading.load_classification("digits", "test", settings.load({}).where, size=32, limit=None)
     model.fc = nn.Identity()
     x = (torch.from_numpy(np.array(pictures.pixels[:32])).float() / 255 - torch.tensor(about["mean"]).view(3, 1, 1)) / (
         torch.tensor(about["std"]).view(3, 1, 1)
@@ -156,14 +157,14 @@ def test_what_the_fingerprint_covers(capsys: pytest.CaptureFixture[str]) -> None
         imported(given)
     given, lines = evaluate.checkpoint(Path("a.pth"), "resnet18", name="it", normalise="data")
     assert "training pictures" in lines[-1]
-    pictures = catalogue.load_classification("digits", "train", here.where, size=32, limit=100)
+    pictures = loading.load_classification("digits", "train", here.where, size=32, limit=100)
     assert load_encoder(imported(given, "data.limit=100")).mean == tuple(pictures.mean)
 
 
 @pytest.mark.parametrize("normalise", ["imagenet", "data"])
 def test_a_probe_on_crops_normalises_as_its_encoder(normalise: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    network = {**weights.ARCHS["vit_tiny"], "size": 32, "patch": 8, "dim": 24, "depth": 1}
-    torch.save(weights.VIT["timm"].theirs(export.build_encoder(network).state_dict()), "vit.pth")
+    network = {**ARCHS["vit_tiny"], "size": 32, "patch": 8, "dim": 24, "depth": 1}
+    torch.save(layouts.VIT["timm"].theirs(export.build_encoder(network).state_dict()), "vit.pth")
     given, _ = evaluate.checkpoint(Path("vit.pth"), "vit_tiny", VIT, normalise=normalise)
     darkest = []
     encoder_of = JobContext.encoder
@@ -179,7 +180,7 @@ def test_a_probe_on_crops_normalises_as_its_encoder(normalise: str, monkeypatch:
     few = ("data.limit=100", "linear.epochs=1")
     request = Request((), evaluations=("linear",), overrides=few, protocols=("linear=glnet",), checkpoint=given)
     in_this_process(request)
-    pictures = catalogue.load_classification("digits", "train", here.where, size=32, limit=100)
+    pictures = loading.load_classification("digits", "train", here.where, size=32, limit=100)
     assert pictures.pixels.min() == 0
     mean, std = (pictures.mean, pictures.std) if normalise == "data" else (given.mean, given.std)
     black = -torch.tensor(mean) / torch.tensor(std)
@@ -189,8 +190,8 @@ def test_a_probe_on_crops_normalises_as_its_encoder(normalise: str, monkeypatch:
 
 
 def test_a_vit_sees_pictures_of_its_own_size(capsys: pytest.CaptureFixture[str]) -> None:
-    network = {**weights.ARCHS["vit_tiny"], "size": 32, "patch": 8, "dim": 24, "depth": 1}
-    torch.save(weights.VIT["timm"].theirs(export.build_encoder(network).state_dict()), "vit.pth")
+    network = {**ARCHS["vit_tiny"], "size": 32, "patch": 8, "dim": 24, "depth": 1}
+    torch.save(layouts.VIT["timm"].theirs(export.build_encoder(network).state_dict()), "vit.pth")
     given, lines = evaluate.checkpoint(Path("vit.pth"), "vit_tiny", VIT)
     assert "heads 3, eps 1e-06, features by the class token" in lines[-1]
     here = settings.load({})
