@@ -534,7 +534,7 @@ def _records(options: argparse.Namespace) -> str:
 
 def _data(options: argparse.Namespace) -> int:
     from repro.cli import tables
-    from repro.data import catalogue
+    from repro.data import inventory, preparing, verifying
     from repro.terminal.counter import counter
 
     where = _settings(options).where
@@ -542,20 +542,20 @@ def _data(options: argparse.Namespace) -> int:
     if options.action not in actions:
         raise unknown("action of data", options.action, actions)
     if options.action == "list":
-        print(tables.data_table(catalogue.statuses(where), where))
+        print(tables.data_table(inventory.statuses(where), where))
         return 0
     if options.name is None:
         raise UserError(f"name what to {options.action}: python -m repro data {options.action} NAME")
     bar = counter(f"{options.action} {options.name}")
     if options.action == "verify":
-        report = catalogue.verify(options.name, where, bar)
+        report = verifying.verify(options.name, where, bar)
         counts = ", ".join(f"{count:,} {split}" for split, count in report.counts.items())
         print(
             report.problem
             or f"{report.name}: {report.files:,} files as they should be ({counts}) {report.note}".rstrip()
         )
         return 0 if report.ok else 1
-    path = catalogue.prepare(options.name, where, size=options.size, progress=bar)
+    path = preparing.prepare(options.name, where, size=options.size, progress=bar)
     print(f"decoded to {_short(path)}")
     return 0
 

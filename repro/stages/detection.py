@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 
 from eval import detection, protocols
-from repro.data import catalogue
+from repro.data import loading
 from repro.stages.context import JobContext, Outcome, device, source_of
 from repro.store import checkpoints
 
 
 def prepare(context: JobContext) -> int:
     """Make the data set, which is done once, before the job is timed; it counts its own steps."""
-    catalogue.coco_set(context.spec["data"]["name"], context.where, progress=context.progress)
+    loading.coco_set(context.spec["data"]["name"], context.where, progress=context.progress)
     return 0
 
 
 def run(context: JobContext) -> Outcome:
     """Train and judge the detector of one pre-training."""
     trained = context.encoder()
-    pictures = catalogue.coco_set(context.spec["data"]["name"], context.where, progress=context.progress)
+    pictures = loading.coco_set(context.spec["data"]["name"], context.where, progress=context.progress)
     result = detection.evaluate(
         trained.encoder,
         detection.CocoFolders(pictures.train_images, pictures.train_json, pictures.val_images, pictures.val_json),
