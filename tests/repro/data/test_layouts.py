@@ -368,10 +368,10 @@ def test_the_catalogue_covers_every_track_and_says_how_to_get_it() -> None:
 
 
 def test_every_data_set_has_a_layout_of_its_kind_and_an_origin() -> None:
-    tables = {"classification": table.CLASSIFICATION, "detection": table.DETECTION, "reid": table.REID}
+    tables = {"classification": {*table.CLASSIFICATION}, "detection": {*table.DETECTION}, "reid": {*table.REID}}
     for entry in entries.CATALOGUE.values():
         assert entry.layout in tables[entry.kind] and entry.origin in ORIGINS
-    assert set(table.LAYOUTS) == {name for known in tables.values() for name in known}
+    assert set(table.LAYOUTS) == set[str]().union(*tables.values())
 
 
 class _InNames(ClassificationLayout):
@@ -396,7 +396,7 @@ def test_a_new_layout_is_a_row_and_a_new_data_set_an_entry(where: Where, monkeyp
     )
     monkeypatch.setitem(entries.CATALOGUE, "named", entry)
     for known in (table.CLASSIFICATION, table.LAYOUTS):
-        monkeypatch.setitem(known, "in names", _InNames())  # type: ignore[arg-type]
+        monkeypatch.setitem(known, "in names", _InNames())
     train = loading.load_classification("named", "train", where, size=8)
     assert train.labels is not None and train.labels.tolist() == [0, 0, 1] and train.source == "Named pictures"
     assert inventory.statuses(where)[-1].counts == {"train": 3, "test": 1}

@@ -15,6 +15,7 @@ import torchvision
 from torch import nn
 
 from eval.features import extract
+from methods.parts.encoders import build_encoder
 from repro import jobs, settings
 from repro.cli.dispatch import main
 from repro.data import loading
@@ -115,7 +116,7 @@ def test_our_own_encoder_there_and_back(library: str) -> None:
     network = {"arch": "resnet", "depth": 18, "width": 64, "stem": "imagenet", "zero_init_residual": False}
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        encoder = export.build_encoder(network)
+        encoder = build_encoder(network)
     state = {"form": ENCODER, "network": network, "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.25]}
     checkpoints.save(Path("encoder.pt"), {**state, "weights": encoder.state_dict()})
     out = "net.safetensors" if library == "safetensors" else "net.pth"
@@ -164,7 +165,7 @@ def test_what_the_fingerprint_covers(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize("normalise", ["imagenet", "data"])
 def test_a_probe_on_crops_normalises_as_its_encoder(normalise: str, monkeypatch: pytest.MonkeyPatch) -> None:
     network = {**ARCHS["vit_tiny"], "size": 32, "patch": 8, "dim": 24, "depth": 1}
-    torch.save(layouts.VIT["timm"].theirs(export.build_encoder(network).state_dict()), "vit.pth")
+    torch.save(layouts.VIT["timm"].theirs(build_encoder(network).state_dict()), "vit.pth")
     given, _ = evaluate.checkpoint(Path("vit.pth"), "vit_tiny", VIT, normalise=normalise)
     darkest = []
     encoder_of = JobContext.encoder
@@ -191,7 +192,7 @@ def test_a_probe_on_crops_normalises_as_its_encoder(normalise: str, monkeypatch:
 
 def test_a_vit_sees_pictures_of_its_own_size(capsys: pytest.CaptureFixture[str]) -> None:
     network = {**ARCHS["vit_tiny"], "size": 32, "patch": 8, "dim": 24, "depth": 1}
-    torch.save(layouts.VIT["timm"].theirs(export.build_encoder(network).state_dict()), "vit.pth")
+    torch.save(layouts.VIT["timm"].theirs(build_encoder(network).state_dict()), "vit.pth")
     given, lines = evaluate.checkpoint(Path("vit.pth"), "vit_tiny", VIT)
     assert "heads 3, eps 1e-06, features by the class token" in lines[-1]
     here = settings.load({})
