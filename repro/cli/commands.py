@@ -207,7 +207,7 @@ def bench(options: argparse.Namespace) -> int:
 
 
 def data(options: argparse.Namespace) -> int:
-    from repro.data import catalogue
+    from repro.data import inventory, preparing, verifying
     from repro.terminal.counter import counter
 
     where = _settings(options).where
@@ -217,18 +217,18 @@ def data(options: argparse.Namespace) -> int:
     if options.action == "list":
         from repro.cli import tables
 
-        print(tables.data_table(catalogue.statuses(where), where))
+        print(tables.data_table(inventory.statuses(where), where))
         return 0
     if options.name is None:
         raise UserError(f"name what to {options.action}: python -m repro data {options.action} NAME")
     bar = counter(f"{options.action} {options.name}")
     if options.action == "verify":
-        report = catalogue.verify(options.name, where, bar)
+        report = verifying.verify(options.name, where, bar)
         counts = ", ".join(f"{count:,} {split}" for split, count in report.counts.items())
         well = f"{report.name}: {report.files:,} files as they should be ({counts}) {report.note}".rstrip()
         print(report.problem or well)
         return 0 if report.ok else 1
-    path = catalogue.prepare(options.name, where, size=options.size, progress=bar)
+    path = preparing.prepare(options.name, where, size=options.size, progress=bar)
     print(f"decoded to {_short(path)}")
     return 0
 

@@ -18,8 +18,8 @@ from typing import Any
 
 from eval import protocols
 from eval.protocols.base import Features, Protocol
-from repro.data import catalogue
-from repro.data.entries import entry_of
+from repro.data import inventory
+from repro.data.entries import entry_of, require_kind
 from repro.data.types import MissingData
 from repro.errors import UserError, unknown
 from repro.plan import kinds, prices, recipes, tracks
@@ -98,7 +98,7 @@ def _data_names(track: tracks.Track, request: Request, stated: Mapping[str, Any]
             raise UserError(f"--set data.{key}={value}: must be {type(keys[key]).__name__}, as {keys[key]!r} is")
         keys[key] = value
     for role in ("classification", "detection", "reid"):
-        catalogue.require_kind(keys[role], role)
+        require_kind(keys[role], role)
     return keys
 
 
@@ -215,7 +215,7 @@ class _Builder:
         """The jobs that judge the encoder, of that network, that the job `parent` leaves."""
         data = self.data["detection"]
         asked = self.request.evaluations
-        if "segmentation" in asked and "detection" not in asked and not catalogue.has_masks(data):
+        if "segmentation" in asked and "detection" not in asked and not inventory.has_masks(data):
             raise UserError(f"data set '{data}' has no masks to judge segmentation by; take --eval detection")
         for kind in self.wanted():
             for protocol in self.protocols_of(kind, network):
@@ -265,7 +265,7 @@ class _Builder:
             raise UserError(f"--set {error}" if kind.name in self.stated else str(error)) from None
         data = self.data["detection"]
         for protocol in found:
-            if getattr(protocol, "masks", False) and not catalogue.has_masks(data):
+            if getattr(protocol, "masks", False) and not inventory.has_masks(data):
                 raise UserError(
                     f"data set '{data}' has no masks, which detection protocol '{protocol.name}' needs;"
                     f" leave the choice out or take --protocol detection={own}"
@@ -282,14 +282,14 @@ class _Builder:
 
     def pictures(self) -> int:
         """How many pictures are trained on."""
-        return self.data["limit"] or catalogue.train_pictures(self.data["classification"], self.settings.where)
+        return self.data["limit"] or inventory.train_pictures(self.data["classification"], self.settings.where)
 
     def manifest(self, role: str) -> tuple[str, str]:
         """(manifest hash, why it is missing) of the data set in that role."""
         name = self.data[role]
         if name not in self._manifests:
             try:
-                self._manifests[name] = catalogue.manifest_of(name, self.settings.where), ""
+                self._manifests[name] = inventory.manifest_of(name, self.settings.where), ""
             except MissingData as error:
                 self._manifests[name] = "", str(error)
         return self._manifests[name]

@@ -71,7 +71,7 @@ def for_leg(claim: Claim, key: str) -> list[str]:
 
 def weights(claim: Claim, method: str, variant: str) -> str:
     """The command that puts an author's weights through our evaluation."""
-    from repro.weights.weights import ARCHS
+    from repro.weights.architectures import ARCHS
 
     arm = claims.arm_name(method, variant)
     info, kept = recipes.find(arm)

@@ -17,7 +17,7 @@ def differing(table: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> li
 
 def nearest_arch(network: Mapping[str, Any]) -> tuple[str, list[str]]:
     """The `--arch` that is nearest to a table [network], and what `--set` must change in it."""
-    from repro.weights.weights import ARCHS
+    from repro.weights.architectures import ARCHS
 
     apart = {
         name: differing("network", network, known) for name, known in ARCHS.items() if known["arch"] == network["arch"]

@@ -122,11 +122,11 @@ def print_failures(outcomes: Mapping[str, Outcome]) -> int:
 
 def _fetch(planned: Plan, settings: Settings) -> None:
     """Download what a library can download before any job waits for it, so that a failure shows at once."""
-    from repro.data import catalogue
+    from repro.data import inventory, preparing
 
-    absent = {status.name for status in catalogue.statuses(settings.where) if not status.found}
+    absent = {status.name for status in inventory.statuses(settings.where) if not status.found}
     for name in sorted({job.spec["data"]["name"] for job in planned.to_do() if "data" in job.spec} & absent):
-        catalogue.prepare(name, settings.where, size=planned.track.size, progress=counter(f"fetching {name}"))
+        preparing.prepare(name, settings.where, size=planned.track.size, progress=counter(f"fetching {name}"))
 
 
 def _collate(graph: Graph, planned: Plan, settings: Settings) -> Task:

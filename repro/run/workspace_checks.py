@@ -25,18 +25,18 @@ def workspace(settings: Settings) -> Iterator[Finding]:
 
 
 def data(track: Track, settings: Settings) -> Iterator[Finding]:
-    from repro.data import catalogue
+    from repro.data import inventory
     from repro.data.types import MissingData
 
     for name in dict.fromkeys((track.classification, track.detection, track.reid)):
         try:
-            yield Finding("ok", "data", f"{name} (manifest {catalogue.manifest_of(name, settings.where)[:12]})")
+            yield Finding("ok", "data", f"{name} (manifest {inventory.manifest_of(name, settings.where)[:12]})")
         except (MissingData, UserError) as error:
             yield Finding("fault", "data", str(error))
 
 
 def disk(track: Track, methods: Sequence[str], seeds: Sequence[int], settings: Settings) -> Iterator[Finding]:
-    from repro.data import catalogue
+    from repro.data import inventory
 
     request = Request(tuple(methods), track.name, seeds=tuple(seeds))
     where = next(
@@ -48,7 +48,7 @@ def disk(track: Track, methods: Sequence[str], seeds: Sequence[int], settings: S
         yield Finding("fault", "plan", str(error))
         return
     runs = sum(job.kind == "pretrain" for job in planned.to_do())
-    pictures = track.limit or catalogue.train_pictures(track.classification, settings.where)
+    pictures = track.limit or inventory.train_pictures(track.classification, settings.where)
     need = runs * track.disk_gb + pictures * 3 * (track.stored or track.size) ** 2 / 2**30
     free = shutil.disk_usage(where).free / 2**30
     said = f"{free:.1f} GB free, {runs} runs to do on track {track.name} leave about {need:.1f} GB"

@@ -7,20 +7,20 @@ import os
 from eval import detection
 from eval.coco import CocoFolders
 from eval.protocols.detection import DetectionProtocol
-from repro.data import catalogue
+from repro.data import loading
 from repro.stages.context import JobContext, Outcome, source_of
 
 
 def prepare(context: JobContext) -> int:
     """Make the data set, which is done once, before the job is timed; it counts its own steps."""
-    catalogue.coco_set(context.spec["data"]["name"], context.where, progress=context.progress)
+    loading.coco_set(context.spec["data"]["name"], context.where, progress=context.progress)
     return 0
 
 
 def run(context: JobContext) -> Outcome:
     """Train and judge the detector of one pre-training."""
     trained = context.encoder()
-    pictures = catalogue.coco_set(context.spec["data"]["name"], context.where, progress=context.progress)
+    pictures = loading.coco_set(context.spec["data"]["name"], context.where, progress=context.progress)
     result = detection.evaluate(
         trained.encoder,
         CocoFolders(pictures.train_images, pictures.train_json, pictures.val_images, pictures.val_json),

@@ -11,7 +11,7 @@ import torch
 
 from eval.data import Classification, Identified, Labelled, Pixels
 from eval.protocols.reid import ReidProtocol
-from repro.data import catalogue
+from repro.data import loading
 from repro.data.types import Pictures, ReidSet, ReidSplit
 from repro.errors import UserError
 from repro.stages.context import JobContext, source_of
@@ -20,7 +20,7 @@ from repro.stages.context import JobContext, source_of
 def classification_pictures(context: JobContext, split: Literal["train", "test"]) -> Pictures:
     """One split of the job's classification data set; the limit holds for training pictures."""
     spec, wanted = context.spec, context.spec["data"]
-    return catalogue.load_classification(
+    return loading.load_classification(
         wanted["name"],
         split,
         context.where,
@@ -60,7 +60,7 @@ def reid_pictures(context: JobContext, protocol: ReidProtocol) -> ReidSet:
     direct = protocol.size and protocol.interpolation == "bicubic"
     height, width = protocol.size if direct else context.spec["reid_size"]
     name = context.spec["data"]["name"]
-    return catalogue.reid_set(name, context.where, size=(height, width), progress=context.progress)
+    return loading.reid_set(name, context.where, size=(height, width), progress=context.progress)
 
 
 def as_tensor(array: np.ndarray[Any, Any]) -> torch.Tensor:
