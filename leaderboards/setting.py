@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from leaderboards.claims import TRACKS
@@ -40,7 +41,7 @@ class Setting:
         """Track and place: `mini: CIFAR-10 (JPEG copy), protocol mini (08c879d4)`."""
         return f"{self.track}: {self.place}"
 
-    @property
+    @cached_property
     def scope(self) -> tuple[int, str, str, str, str, str, str]:
         """The part that a whole table shares: track (smallest first), data and protocol."""
         order = TRACKS.index(self.track) if self.track in TRACKS else len(TRACKS)
