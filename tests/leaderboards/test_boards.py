@@ -112,7 +112,7 @@ def test_verdicts_lead_their_claim(make: Make) -> None:
         if a.claim.id == "aps-cifar100-finetune-gain"
     )
     bases = "holds at mini (n = 3); holds at mini, equal compute (n = 3); not run at cifar"
-    assert report._outcome(found) == bases
+    assert found.outcomes == bases
     assert "test: margin 1 in its own setting; of its direction 1.2 at mini, 1 at cifar; n = 3" in text
     assert "**not run at cifar: no record of aps.**" in line  # the paper's own setting is still open
     table = assessments.claims_table(assessments.assess(claims.load(suite()), Arms(records, suite())))
