@@ -72,7 +72,7 @@ def protocols_table(which: str | None) -> str:
         own: dict[tuple[str, str], list[str]] = {}
         for track in tracks.tracks().values():
             for kind in protocols.KINDS:
-                own.setdefault((kind, track.protocols[kind]), []).append(track.name)
+                own.setdefault((kind, track.protocol(kind)), []).append(track.name)
                 for arch, other in track.protocols_of.items():
                     if kind in other:
                         own.setdefault((kind, other[kind]), []).append(f"{track.name} ({arch})")

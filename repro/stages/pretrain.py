@@ -97,7 +97,7 @@ class PretrainLoop:
         progress: Progress,
         group: distributed.Group | None = None,
     ) -> None:
-        """group: the processes that share every batch; None is this one alone."""
+        """group: the ranks that share every batch; None is this one alone."""
         self.group = group or distributed.Group()
         if self.group.size > 1:
             synchronised(method)
@@ -111,7 +111,7 @@ class PretrainLoop:
         if rows % self.group.size:
             raise UserError(
                 f"{rows} pictures a micro-batch (pretrain.batch / pretrain.accumulate) are not {self.group.size} equal"
-                " parts, one for each process; choose another number of processes"
+                " parts, one for each rank; choose another number with --processes"
             )
         if recipe["epochs"] and self.method.updates_per_load and not self.loads:
             raise UserError(
@@ -222,7 +222,7 @@ class PretrainLoop:
                     saved = time.monotonic()
 
     def _save(self) -> None:
-        if self.group.first:  # all processes are in the same state, and go on from the same file
+        if self.group.first:  # all ranks are in the same state, and go on from the same file
             checkpoints.save(self._checkpoint, self.state())
 
     def _order(self, epoch: int) -> Tensor:
@@ -230,7 +230,7 @@ class PretrainLoop:
         return torch.randperm(len(self.images), generator=generator)
 
     def micro_batches(self, order: Tensor) -> list[Iterator[Views]]:
-        """This process's pictures of this load as micro-batches, contiguous parts that step side by side."""
+        """This rank's pictures of this load as micro-batches, contiguous parts that step side by side."""
         size, parts = self.recipe["batch"], self.recipe["accumulate"]
         rows = order[self.load * size : (self.load + 1) * size]
         steps = []
@@ -288,7 +288,7 @@ class PretrainLoop:
         self._last = {name: value for name, value in outputs.items() if not name.startswith("pending_")}
 
     def _look(self, log: Any) -> None:
-        """Bring the last losses to the host, check and log them; log: None in all processes but the first."""
+        """Bring the last losses to the host, check and log them; log: None in all ranks but the first."""
         names = list(self._last)
         values = torch.stack([self._last[name].detach().float() for name in names])
         self.group.average([values])
@@ -352,7 +352,7 @@ class PretrainLoop:
 
 
 def run(context: JobContext) -> Outcome | None:
-    """Pre-train one encoder and leave it as `encoder.pt` in the job's folder; None in all processes but the first."""
+    """Pre-train one encoder and leave it as `encoder.pt` in the job's folder; None in all ranks but the first."""
     spec, recipe = context.spec, context.spec["recipe"]
     pictures = classification_pictures(context, "train")
     images = as_tensor(pictures.pixels)

@@ -17,8 +17,9 @@ from repro.run.drill import Drill, Score
 from repro.store import checkpoints
 from repro.store.encoders import ENCODER
 from repro.store.workspace import Workspace
-from slurm import cluster, interrupt, scheduler
-from slurm.interrupt import CLUSTER, LOCAL, Spell
+from slurm import scheduler
+from slurm.interrupt import on_machine, on_slurm
+from slurm.interrupt.spells import Spell
 from slurm.profile import Profile
 
 # What needs an executor starts a Python for each interruption, with seconds of imports.
@@ -33,7 +34,7 @@ def drilled(tmp_path_factory: pytest.TempPathFactory) -> Drill:
 
 
 def test_thirty_interruptions_in_all_ways() -> None:
-    assert TIMES.keys() == LOCAL.keys() and sum(TIMES.values()) == 30
+    assert TIMES.keys() == on_machine.WAYS.keys() and sum(TIMES.values()) == 30
 
 
 @pytest.mark.parametrize("way", [pytest.param(way, marks=pytest.mark.slow) if way in SLOW else way for way in TIMES])
@@ -57,7 +58,7 @@ def test_a_fine_tuning_that_is_interrupted_leaves_what_it_leaves_alone(tmp_path:
 def test_the_drill_sees_what_differs(drilled: Drill) -> None:
     place = drilled.place("spoilt")
     nodes = drilled.nodes(place, 0.0)
-    interrupt.Local(place.processes, nodes[0], **drilled.about(place, 0.0)).finish(nodes)
+    on_machine.MachineInterrupter(place.processes, nodes[0], **drilled.about(place, 0.0)).finish(nodes)
     assert list(drilled.differences(place)) == []
     (record,) = place.records.glob("knn-*")
     told = json.loads(record.read_text())
@@ -95,7 +96,7 @@ def test_the_table_and_the_exit_status(
             assert (seed, stage) == (5, "pretrain") and folder.parent == tmp_path
 
         def local(self, way: str, times: int) -> Score:
-            return Score(LOCAL[way], (0, 20, 76), 120, 3, self.faults if way == "kill" else ())
+            return Score(on_machine.WAYS[way], (0, 20, 76), 120, 3, self.faults if way == "kill" else ())
 
     monkeypatch.setattr(drill, "Drill", Fake)
     line = ["drill", "--executor", "local", "--seed", "5", "--workspace", str(tmp_path)]
@@ -126,9 +127,9 @@ def test_as_often_as_it_is_interrupted_slurm_may_queue_it_again(
 
         def interrupt(self, way: str, times: int, profile: Profile) -> list[Spell]:
             used.append(profile.requeues)
-            raise interrupt.NotPermitted("enough")
+            raise on_slurm.NotPermitted("enough")
 
-    monkeypatch.setattr(interrupt, "Cluster", Fake)
+    monkeypatch.setattr(on_slurm, "SlurmInterrupter", Fake)
     without = object.__new__(Drill)  # its own run of the job takes seconds
     without.at = 0
     for name, value in (("place", Workspace(tmp_path)), ("nodes", [None]), ("about", {})):
@@ -138,27 +139,9 @@ def test_as_often_as_it_is_interrupted_slurm_may_queue_it_again(
     assert used == [3, 7]
 
 
-def test_a_node_is_brought_back_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[list[str]] = []
-    answers = {"squeue": "7", "sinfo": "idle", "scontrol": ""}
-
-    def ask(command: list[str]) -> str:
-        asked.append(command)
-        return answers[command[0]]
-
-    def interrupted(seconds: float) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(interrupt.scheduler, "ask", ask)
-    monkeypatch.setattr(interrupt.time, "sleep", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        object.__new__(interrupt.Cluster)._down("7")
-    assert [command[-1] for command in asked if command[0] == "scontrol"] == ["reason=drill", "state=resume"]
-
-
 @pytest.fixture
 def real_slurm() -> None:
-    if reason := cluster.available():
+    if reason := scheduler.available():
         pytest.skip(f"{reason} (tests/slurm/cluster.sh starts one)")
 
 
@@ -167,7 +150,7 @@ def real_slurm() -> None:
 def test_six_interruptions_on_slurm(drilled: Drill) -> None:
     times = {"requeue": 1, "preempt": 1, "scancel": 2, "slurm-kill": 2}
     scores = drilled.together(times, Profile(), at_once=2)  # others test beside us, on the same four slots
-    assert [(score.way, score.faults) for score in scores] == [(CLUSTER[way], ()) for way in times]
+    assert [(score.way, score.faults) for score in scores] == [(on_slurm.WAYS[way], ()) for way in times]
     assert [score.interruptions for score in scores] == list(times.values())
     assert all(score.begun[1] > 0 and score.records == 3 for score in scores)
 
@@ -199,8 +182,8 @@ def test_a_job_that_slurm_preempts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     if "PartitionName=lent" not in scheduler.ask(["scontrol", "show", "partitions"]):
         pytest.skip("needs a partition `lent` whose jobs make room, as tests/slurm/cluster.sh has it")
     urgent = ["sbatch", "--parsable", "--partition=main", "--exclusive", "--output=/dev/null", "--wrap=true"]
-    monkeypatch.setattr(interrupt.Cluster, "_strike", lambda self, way: scheduler.ask(urgent))
-    monkeypatch.setattr(interrupt.Cluster, "steps", lambda self, times: [3])
+    monkeypatch.setattr(on_slurm.SlurmInterrupter, "_strike", lambda self, way: scheduler.ask(urgent))
+    monkeypatch.setattr(on_slurm.SlurmInterrupter, "steps", lambda self, times: [3])
     monkeypatch.setattr(drill, "_CLUSTER_PAUSE", 1.5)  # it takes SLURM a quarter of a minute
     score = Drill(tmp_path, seed=7).cluster("preempt", 1, Profile(partition="lent"))
     assert (score.faults, score.interruptions, score.records) == ((), 1, 3)

@@ -97,7 +97,7 @@ def in_this_process(request: Request) -> Path:
     here = settings.load({})
     todo = make(request, here).jobs
     threads = torch.get_num_threads()
-    jobs.run(str(here.workspace), [job.to_json() for job in todo])
+    jobs.run(str(here.workspace), [job.to_json() for job in todo], str(here.data_root) if here.data_root else None)
     torch.set_num_threads(threads)
     return Workspace(here.workspace).encoder(todo[0].fingerprint)
 

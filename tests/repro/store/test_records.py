@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from repro import jobs
 from repro.errors import UserError
 from repro.stages.context import JobContext
 from repro.store import records
+from repro.store.job import Job
 
 
 def record(fingerprint: str = "ab" * 32, **metrics: float) -> records.Record:
@@ -106,8 +108,8 @@ def test_a_job_whose_record_is_refused_fails_and_the_others_go_on(
         return {**record(job.fingerprint, top1=50.0, top5=10.0 if job.seed == 0 else 99.0), "seed": job.seed}
 
     monkeypatch.setattr(jobs, "_one", one)
-    same = {"kind": "knn", "method": "aps", "variant": "", "module": "", "track": "embedded", "spec": {}, "parents": []}
+    same = Job("knn", "aps", "", "", "embedded", 0, {}, ())
     with pytest.raises(SystemExit, match="knn aps seed 0: record refused, top1 = 50 is above top5 = 10"):
-        jobs.run(str(tmp_path), [{**same, "seed": seed, "fingerprint": f"{seed}" * 64} for seed in (0, 1)])
+        jobs.run(str(tmp_path), [replace(same, seed=seed, fingerprint=f"{seed}" * 64).to_json() for seed in (0, 1)])
     assert "knn aps seed 1: wrote" in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "records").iterdir()] == [f"knn-aps-embedded-s1-{'1' * 12}.json"]

@@ -18,15 +18,19 @@ from repro.plan.builder import make
 from repro.plan.planned import PlannedJob
 from repro.plan.request import Request
 from repro.plan.tasks import graph_of
-from repro.run import execute, processes
+from repro.run import execute, logs, status
+from repro.run.states import run_of
+from repro.run.states import states as states_of
+from repro.run.views import Views
 from repro.settings import Settings
 from repro.store import records, snapshot
 from repro.store.hashes import file_digest
 from repro.store.workspace import Workspace
 from slurm.folder import Folder, Outcome
-from slurm.graph import Graph, Node
+from slurm.graph import Graph, Task
 from slurm.journal import Journal
 from slurm.profile import Profile
+from slurm.states import TaskState
 
 QUICK = ["run", "--method", "aps", "random:vit", "--suite", "quick", "--executor", "slurm"]
 ABOUT_FEATURES = ("effective_rank", "feature_std", "norm_mean")
@@ -42,7 +46,7 @@ def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def submitted(fake_slurm: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     """Two runs of pre-training and frozen evaluations with a fake SLURM: 101_0, 101_1, 102_0, 102_1, and 103."""
     assert main(QUICK) == 0
-    assert "submitted 5 processes to SLURM in 3 calls" in capsys.readouterr().out
+    assert "submitted 5 tasks to SLURM in 3 calls" in capsys.readouterr().out
     (fake_slurm / "squeue.default").write_text("PENDING 0 Dependency")
     return fake_slurm
 
@@ -51,14 +55,14 @@ def squeue(fake: Path, *lines: str) -> None:
     (fake / "squeue.answer").write_text("".join(line + "\n" for line in lines))
 
 
-def found() -> dict[str, processes.NodeState]:
-    return {state.job or state.key: state for state in processes.states(Workspace(Path("repro-work")))}
+def found() -> dict[str, TaskState]:
+    return {state.job or state.key: state for state in states_of(Workspace(Path("repro-work")))}
 
 
-def leave_records(state: processes.NodeState) -> None:
+def leave_records(state: TaskState) -> None:
     """Empty files under the names of the records of a process."""
     Path("repro-work/records").mkdir(exist_ok=True)
-    for job in state.node.args["jobs"]:
+    for job in state.task.args["jobs"]:
         Path("repro-work/records", f"{job['kind']}-x-{job['fingerprint'][:12]}.json").touch()
 
 
@@ -75,7 +79,7 @@ def test_status_is_runs_by_stages(submitted: Path, capsys: pytest.CaptureFixture
     out = capsys.readouterr().out
     assert (submitted / "calls").read_text().count("squeue") == before + 1
     assert "sacct" not in (submitted / "calls").read_text()
-    first, second = processes.run_of(running), processes.run_of(broken)
+    first, second = run_of(running), run_of(broken)
     assert re.search(r"^run +pretrain +frozen *$", out, re.M)
     assert re.search(rf"^{first} +running pretrain 25 %, 3 min left \[101_0\], restarted 2 times +pending: ", out, re.M)
     assert re.search(rf"^{second} +failed +blocked *$", out, re.M)
@@ -91,7 +95,7 @@ def test_records_decide_whatever_slurm_says(submitted: Path) -> None:
     squeue(submitted, "101_0 COMPLETED 0 None", "101_1 COMPLETED 0 None", "102_0 TIMEOUT 0 TimeLimit")
     for number in ("101_0", "101_1"):
         state = states[number]
-        place.write_outcome(Outcome(state.key, "done", digest=state.node.digest, job=number))
+        place.write_outcome(Outcome(state.key, "done", digest=state.task.digest, job=number))
     leave_records(states["101_1"])
     leave_records(states["102_0"])
     states = found()
@@ -107,18 +111,16 @@ def test_retry_does_the_failed_ones_and_what_waits_for_them(
 ) -> None:
     place, states = Folder(Path("repro-work/processes")), found()
     squeue(submitted, "101_0 COMPLETED 0 None", "101_1 OUT_OF_MEMORY 0 OutOfMemory", "102_1 CANCELLED 0 Dependency")
-    place.write_outcome(Outcome(states["101_0"].key, "done", digest=states["101_0"].node.digest, job="101_0"))
+    place.write_outcome(Outcome(states["101_0"].key, "done", digest=states["101_0"].task.digest, job="101_0"))
     leave_records(states["101_0"])
     code = states["101_1"].entry.code
     assert main(["retry"]) == 0
     out = capsys.readouterr().out
-    assert re.search(
-        r"again: 3 processes \(pretrain-\S+, frozen-\S+, collate-\S+\), with the code that was submit", out
-    )
+    assert re.search(r"again: 3 tasks \(pretrain-\S+, frozen-\S+, collate-\S+\), with the code that was submit", out)
     states = found()
     assert {"101_0", "102_0"} < set(states)  # left alone
     new = {number: state for number, state in states.items() if number.startswith("10") and int(number[:3]) > 103}
-    assert [state.node.stage for state in new.values()] == ["pretrain", "frozen", "collate"]
+    assert [state.task.stage for state in new.values()] == ["pretrain", "frozen", "collate"]
     assert {state.entry.code for state in new.values()} == {code}
     first, second, third = (next(iter(part)) for part in ([n] for n in new))
     assert f"dependency=afterok:{first}\n" in (submitted / f"script{second}").read_text()
@@ -144,8 +146,8 @@ def finish(job: PlannedJob) -> None:
         (place.job(job.fingerprint) / "meta.json").write_text(json.dumps({"checkpoint": checkpoint}))
 
 
-def kinds(state: processes.NodeState) -> list[str]:
-    return [job["kind"] for job in state.node.args["jobs"]]
+def kinds(state: TaskState) -> list[str]:
+    return [job["kind"] for job in state.task.args["jobs"]]
 
 
 def test_the_same_command_while_a_process_is_half_done(submitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -154,12 +156,12 @@ def test_the_same_command_while_a_process_is_half_done(submitted: Path, capsys: 
         finish(job)
     first = next(state for state in found().values() if "pretrain-aps" in state.key)
     place = Folder(Path("repro-work/processes"))
-    place.write_outcome(Outcome(first.key, "done", digest=first.node.digest, job=first.job))
+    place.write_outcome(Outcome(first.key, "done", digest=first.task.digest, job=first.job))
     squeue(submitted, f"{first.job} COMPLETED 0 None", f"{first.job.replace('101', '102')} RUNNING 0 None")
-    before = {state.key: state.job for state in found().values() if state.node.stage != "collate"}
+    before = {state.key: state.job for state in found().values() if state.task.stage != "collate"}
     assert main(QUICK) == 0
     assert "already queued or running, left alone: " in capsys.readouterr().out
-    assert {state.key: state.job for state in found().values() if state.node.stage != "collate"} == before
+    assert {state.key: state.job for state in found().values() if state.task.stage != "collate"} == before
 
 
 def test_what_is_asked_beside_a_live_process_gets_one_of_its_own(
@@ -179,7 +181,7 @@ def test_what_is_asked_beside_a_live_process_gets_one_of_its_own(
     assert main([*run, "knn", "linear", "reid"]) == 0  # and once more: nothing is new
     assert (fake_slurm / "taken").read_text() == before
     assert main([*run, "knn"]) == 0  # less: the process that has it, and what that waits for
-    assert [kinds(state) for state in found().values() if state.node.stage == "frozen"] == [
+    assert [kinds(state) for state in found().values() if state.task.stage == "frozen"] == [
         ["features", "linear"],
         ["knn", "reid"],
     ]
@@ -194,11 +196,11 @@ def test_retry_over_two_snapshots_keeps_what_waits_for_what(
     other = Path("repro-work/code/other").absolute()
     other.mkdir()
     for state, code in ((child, str(other)), (parent, parent.entry.code)):
-        Journal(place).planned([state.node], code, Profile())
+        Journal(place).planned([state.task], code, Profile())
         Journal(place).submitted("x", {state.key: state.job})
     squeue(submitted, "101_0 FAILED 0 None", "102_0 CANCELLED 0 Dependency")
     assert main(["retry"]) == 0
-    assert "again: 3 processes (" in capsys.readouterr().out
+    assert "again: 3 tasks (" in capsys.readouterr().out
     new = {state.key: state for state in found().values()}
     first, second = new[parent.key], new[child.key]
     assert (first.entry.code, second.entry.code) == (parent.entry.code, str(other))
@@ -207,7 +209,7 @@ def test_retry_over_two_snapshots_keeps_what_waits_for_what(
     # A snapshot that is gone is not replaced by the code of today.
     other.rmdir()
     squeue(submitted, f"{first.job} COMPLETED 0 None", f"{second.job} FAILED 0 None")
-    place.write_outcome(Outcome(first.key, "done", digest=first.node.digest, job=first.job))
+    place.write_outcome(Outcome(first.key, "done", digest=first.task.digest, job=first.job))
     leave_records(first)
     taken = (submitted / "taken").read_text()
     assert main(["retry", second.key]) == 2
@@ -256,12 +258,12 @@ def test_names_of_processes(submitted: Path, capsys: pytest.CaptureFixture[str])
         assert main(["logs", name]) == 0
         out = capsys.readouterr().out.splitlines()
         assert out[0].startswith(f"{key}: pending") and out[1:] == [f"line {i}" for i in range(20, 50)]
-    assert main(["logs", processes.run_of(states["101_0"])]) == 2  # two processes
-    assert "is 2 processes; name one: " in capsys.readouterr().err
+    assert main(["logs", run_of(states["101_0"])]) == 2  # two processes
+    assert "is 2 tasks; name one: " in capsys.readouterr().err
     assert main(["logs", key.replace("pretrain", "pretrian")]) == 2
     assert f"did you mean '{key}'?" in capsys.readouterr().err
-    assert main(["cancel", processes.run_of(states["101_0"])]) == 0
-    assert "cancelled 2 processes" in capsys.readouterr().out
+    assert main(["cancel", run_of(states["101_0"])]) == 0
+    assert "cancelled 2 tasks" in capsys.readouterr().out
     assert "scancel --quiet 101_0 102_0\n" in (submitted / "calls").read_text()
     # SLURM takes a while to end them; nobody shall take them for alive meanwhile.
     squeue(submitted, "101_0 COMPLETING 0 None")
@@ -272,11 +274,11 @@ def test_names_of_processes(submitted: Path, capsys: pytest.CaptureFixture[str])
     assert main(["cancel"]) == 0
     assert "nothing is queued or running" in capsys.readouterr().out
     assert main(["retry"]) == 0
-    assert "submitted 5 processes to SLURM in 3 calls" in capsys.readouterr().out
+    assert "submitted 5 tasks to SLURM in 3 calls" in capsys.readouterr().out
 
 
 def test_watch_ends_when_all_have_ended(submitted: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
-    monkeypatch.setattr(processes, "_EVERY", 0.01)
+    monkeypatch.setattr(status, "_EVERY", 0.01)
     looks = []
 
     def sleep(seconds: float) -> None:
@@ -285,7 +287,7 @@ def test_watch_ends_when_all_have_ended(submitted: Path, capsys: pytest.CaptureF
         looks.append(seconds)
         squeue(submitted, *(f"{number} CANCELLED 0 None" for number in found()))
 
-    monkeypatch.setattr(processes.time, "sleep", sleep)
+    monkeypatch.setattr(status.time, "sleep", sleep)
     assert main(["status", "--watch"]) == 0
     out = capsys.readouterr().out
     assert looks == [0.01] and out.count("records in") == 2 and "\033" not in out  # not a terminal: plain
@@ -307,14 +309,14 @@ def test_a_watch_outlives_a_call_that_fails(
             (submitted / "squeue").write_text(works)
             squeue(submitted, *(f"{number} CANCELLED 0 None" for number in (submitted / "taken").read_text().split()))
 
-    monkeypatch.setattr(processes.time, "sleep", sleep)
-    monkeypatch.setattr(processes, "_EVERY", 0.01)
+    monkeypatch.setattr(status.time, "sleep", sleep)
+    monkeypatch.setattr(status, "_EVERY", 0.01)
     assert main(["status", "--watch"]) == 0
     out = capsys.readouterr().out
     assert "`squeue` failed: slurm_load_jobs error: Socket timed out; asking again" in out and "5 cancelled" in out
     squeue(submitted)
-    monkeypatch.setattr(processes, "_EVERY", -1.0)
-    monkeypatch.setattr(processes, "_FOLLOW", 0.02)
+    monkeypatch.setattr(logs, "_EVERY", -1.0)
+    monkeypatch.setattr(logs, "_FOLLOW", 0.02)
     assert main(["logs", key, "--follow"]) == 0
     told = capsys.readouterr()
     assert "Socket timed out; asking again" in told.err and f"{key}: cancelled" in told.out
@@ -331,7 +333,7 @@ def test_a_grid_of_700_is_planned_in_two_seconds_and_submitted_with_a_call_a_sta
     graph = graph_of(planned, settings)
     assert time.process_time() - start < 2
     assert len(graph) >= 700
-    assert execute.carry_out(planned, settings, ["run"]) == 0
+    assert execute.carry_out(planned, settings, ["run"], Views.none()) == 0
     calls = [line for line in (fake_slurm / "calls").read_text().splitlines() if line.startswith("sbatch")]
     assert len(calls) == len({node.stage for node in graph}) + 1
     arrays = [
@@ -344,7 +346,7 @@ def test_a_grid_of_700_is_planned_in_two_seconds_and_submitted_with_a_call_a_sta
         [("dependency", "afterany:101:102:103:104")],
     ]
     start = time.process_time()
-    assert len(processes.states(Workspace(settings.workspace))) == len(graph) + 1
+    assert len(states_of(Workspace(settings.workspace))) == len(graph) + 1
     assert time.process_time() - start < 3
 
 
@@ -357,7 +359,7 @@ def test_the_same_verbs_serve_this_machine(capsys: pytest.CaptureFixture[str]) -
     )
     os.environ["PYTHONPATH"] = f"{Path.cwd()}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     place, settings = Workspace(Path("repro-work")), Settings()
-    first, second = Node("a-x", "targets:flaky", stage="a"), Node("b-x", "targets:after", after=("a-x",), stage="b")
+    first, second = Task("a-x", "targets:flaky", stage="a"), Task("b-x", "targets:after", after=("a-x",), stage="b")
     outcomes = execute.run_here(Graph([first, second]), settings, place, None, lambda: None)
     assert execute.print_failures(outcomes) == 1
     capsys.readouterr()

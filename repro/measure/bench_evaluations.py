@@ -24,7 +24,7 @@ from torch import nn
 from eval import detection, knn, linear, protocols, reid
 from eval.features import extract
 from methods.parts.encoders import build_encoder
-from repro.measure.bench import interleaved
+from repro.measure import timing
 from repro.plan import recipes
 from repro.stages.context import device
 from repro.terminal import text
@@ -71,7 +71,7 @@ def table(seconds: float, sizes: str = "small") -> str:
         for contest in (*contests, _cache(Path(folder)), _coco(**size.get("coco", {}))):
             present = [rival for rival in contest.rivals if rival.call]
             calls = [contest.ours, *(rival.call for rival in present if rival.call)]
-            ours, *others = interleaved([_again(call) for call in calls], seconds, here)
+            ours, *others = timing.interleaved([_again(call) for call in calls], seconds, here)
             taken = dict(zip((rival.name for rival in present), others, strict=True))
             for rival in contest.rivals:
                 row = [contest.name, contest.sizes, rival.name, f"{statistics.median(ours):.3f}"]
@@ -81,9 +81,11 @@ def table(seconds: float, sizes: str = "small") -> str:
                 theirs = taken[rival.name]
                 ratio = statistics.median(b / a for a, b in zip(ours, theirs, strict=True))
                 rows.append([*row, f"{statistics.median(theirs):.3f}", f"{ratio:.2f}"])
-    name = torch.cuda.get_device_name() if here.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     head = ["evaluation", "sizes", "against", "ours, s", "theirs, s", "theirs / ours"]
-    lines = [f"seconds a call, generated input, {name}; the last column above 1: ours is faster", ""]
+    lines = [
+        f"seconds a call, generated input, {timing.device_in_words()}; the last column above 1: ours is faster",
+        "",
+    ]
     lines.append(text.table(rows, head))
     if any(row[-1] == "not installed" for row in rows):
         lines.append("not installed: pip install '.[bench]' puts scikit-learn beside ours")
