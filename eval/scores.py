@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,9 +10,6 @@ import numpy.typing as npt
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-Progress = Callable[[int, int, dict[str, Any]], None]
-"""(done, total, info): called by every evaluation as it goes on; info is plain JSON."""
 
 
 def true_rank(scores: Tensor, labels: Tensor) -> Tensor:
@@ -51,7 +47,7 @@ def unpack(bits: str, n: int) -> npt.NDArray[np.bool_]:
     return np.unpackbits(np.frombuffer(base64.b64decode(bits), np.uint8), count=n).astype(bool)
 
 
-def check_labelled(x: npt.NDArray[Any], y: npt.NDArray[np.int64], classes: int, what: str) -> None:
+def check_labelled(x: npt.NDArray[Any] | Tensor, y: npt.NDArray[np.int64], classes: int, what: str) -> None:
     """ValueError of one line unless there is one row a label, at least one, and no label is outside [0, classes)."""
     if len(x) != len(y) or not len(y):
         raise ValueError(

@@ -1,20 +1,121 @@
-"""Fixtures that every room's tests share."""
+"""What every room's tests share: fixtures, and the rules that hold the markers to what the tests do."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
 import io
+import multiprocessing.process
 import os
-from collections.abc import Callable, Mapping
+import sys
+import time
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+# ------------------------------------------------------------------------------------------------ markers
+
+STARTERS = {"fake_slurm", "on_two_processes", "real_slurm"}  # fixtures whose tests start processes
+STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system"}  # audit events
+PROBES = {"git", "nvidia-smi"}  # asked by many functions, once, for the commit and for the devices
+FEW = 10  # optimiser steps: more of them are a training
+
+
+class Watch:
+    """What the running test has done that its markers must say."""
+
+    def __init__(self) -> None:
+        self.on = self.hooked = False
+        self.processes: list[str] = []
+        self.steps = 0
+
+    def audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.on and event in STARTS and not _importing():  # a package's start-up happens once, in any test
+            command = arguments[1] if event == "subprocess.Popen" else event
+            if not isinstance(command, list) or command[0] not in PROBES:
+                self.processes.append(str(command))
+
+    def begin(self) -> None:
+        if "torch" in sys.modules and not self.hooked:
+            from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+            register_optimizer_step_pre_hook(self.step)
+            self.hooked = True
+        self.on, self.processes, self.steps = True, [], 0
+
+    def step(self, *_: Any) -> None:
+        self.steps += 1
+
+    def unsaid(self, item: pytest.Item) -> str:
+        """Which marker the test lacks, in words; "" where it lacks none."""
+        if self.processes and not item.get_closest_marker("processes"):
+            return f"it starts another process, so it needs the marker `processes`: {self.processes[0]:.80}"
+        if self.steps > FEW and not item.get_closest_marker("trains"):
+            return f"it takes {self.steps} optimiser steps, so it needs the marker `trains`"
+        return ""
+
+
+watch = Watch()
+
+
+def _importing() -> bool:
+    frame = sys._getframe(2)
+    while frame.f_back is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def pytest_configure() -> None:
+    sys.addaudithook(watch.audit)
+    start = multiprocessing.process.BaseProcess.start
+
+    def told(self: Any) -> None:
+        sys.audit("os.spawn", self)  # multiprocessing starts its servers without an event
+        start(self)
+
+    multiprocessing.process.BaseProcess.start = told  # type: ignore[method-assign]
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by -m
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests of SLURM and of some fixtures start processes; slow tests are left out unless -m speaks of them."""
+    for item in items:
+        if item.get_closest_marker("slurm") or STARTERS & set(getattr(item, "fixturenames", ())):
+            item.add_marker("processes")
+    if "slow" not in config.option.markexpr:
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None]:
+    watch.begin()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    yield
+    if unsaid := watch.unsaid(item):
+        pytest.fail(unsaid, pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Generator[None]:
+    watch.on = False
+    return (yield)
+
+
+# ------------------------------------------------------------------------------------------------ fixtures
+
 
 class Memory:
-    """Where a training keeps its state (eval.resume.Store), in memory, after every so many updates."""
+    """Where a training keeps its state (eval.context.Store), in memory, after every so many updates."""
 
     def __init__(self, every: int = 1) -> None:
         self.every, self.asked = every, 0
@@ -46,6 +147,24 @@ class Memory:
 def memory() -> Callable[..., Memory]:
     """`memory(every)`: a store of trainings that outlives nothing but the training."""
     return Memory
+
+
+@pytest.fixture
+def yardstick() -> Callable[[], float]:
+    """`yardstick()`: CPU seconds of a fixed piece of Python, 0.13 on an idle core, before the test or now.
+
+    A busy machine lengthens CPU time too. A limit in yardsticks is one there as well.
+    """
+
+    def measure() -> float:
+        start, table = time.process_time(), {}
+        for number in range(200_000):
+            table[str(number)] = [number]
+        sorted(table)
+        return time.process_time() - start
+
+    before = measure()
+    return lambda: max(before, measure())
 
 
 @pytest.fixture(scope="session")

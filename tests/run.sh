@@ -1,10 +1,19 @@
 #!/usr/bin/env bash
-# The whole check: lint, format, types, the walls between the rooms, tests. Arguments go to pytest (for example -k plan).
+# The check before a change is sent: lint, format, types, the walls between the rooms, and all tests but the slow ones.
+# bash tests/run.sh [--quick] [what pytest takes]
+#   --quick       in under a minute: no types, and only tests that neither train nor start another process
+#   -k plan       only tests with that word in their name
+#   -m slow       only the slow tests; -m "slow or not slow" takes all tests, as .ci/run does
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+quick=()
+if [ "${1:-}" = --quick ]; then
+    shift
+    quick=(-m "not trains and not processes")
+fi
 ruff check .
 ruff format --check .
-mypy
+if [ ${#quick[@]} = 0 ]; then mypy; fi
 lint-imports --no-cache
-pytest -n "${REPRO_TEST_WORKERS:-2}" --dist loadfile "$@"
+pytest -n "${REPRO_TEST_WORKERS:-2}" --dist loadfile "${quick[@]}" "$@"

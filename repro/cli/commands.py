@@ -292,16 +292,16 @@ def gap(options: argparse.Namespace) -> int:
 
 
 def explain(options: argparse.Namespace) -> int:
-    from repro.results import explain
+    from repro.results.explain import explain
 
-    print(explain.explain(options.cell, _settings(options)))
+    print(explain(options.cell, _settings(options)))
     return 0
 
 
 def compare(options: argparse.Namespace) -> int:
-    from repro.results import compare
+    from repro.results.compare import compare
 
-    print(compare.compare(options.arms[0], options.arms[1], options.track, _settings(options), options.trust))
+    print(compare(options.arms[0], options.arms[1], options.track, _settings(options), options.trust))
     return 0
 
 

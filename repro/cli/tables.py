@@ -88,7 +88,7 @@ def protocols_table(which: str | None) -> str:
     if name and name not in protocols.names(kind):
         raise unknown(f"{kind} protocol", name, protocols.names(kind))
     names = [name] if name else list(protocols.names(kind))
-    columns = [protocols.values(protocols.load(kind, each)) for each in names]
+    columns = [protocols.load(kind, each).values() for each in names]
     rows = [[key, *(_value(column[key]) for column in columns)] for key in columns[0]]
     if not name:  # side by side only what they differ in
         rows = [[row[0], *map(_short, row[1:])] for row in rows if len(set(row[1:])) > 1]

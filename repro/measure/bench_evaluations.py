@@ -21,7 +21,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from eval import detection, knn, linear, protocols, reid
+from eval import knn, linear_heads, protocols, reid
+from eval.context import Context
+from eval.data import Classification, Identified, Labelled
+from eval.detection_metrics import coco_metrics
 from eval.features import extract
 from methods.parts.encoders import build_encoder
 from repro.measure import timing
@@ -118,7 +121,7 @@ def _linear(pictures: int = 4000, dim: int = 128, epochs: int = 5) -> Contest:
     rates = protocol.learning_rates
 
     def heads(*chosen: float) -> None:
-        for _ in linear.heads(x, y, CLASSES, [(rate, 0.0) for rate in chosen], protocol):
+        for _ in linear_heads.train(x, y, CLASSES, [(rate, 0.0) for rate in chosen], protocol):
             pass
 
     def one_by_one() -> None:
@@ -210,12 +213,12 @@ def _reid(queries: int = 200, gallery: int = 20_000, dim: int = 128) -> Contest:
     generator = np.random.default_rng(2)
     pid, cam = generator.integers(0, gallery // 20, queries + gallery), generator.integers(0, 6, queries + gallery)
     x = _features(generator, pid, dim)
-    arrays = (x[:queries], pid[:queries], cam[:queries], x[queries:], pid[queries:], cam[queries:])
-
-    query_x, query_pid, query_cam, gallery_x, gallery_pid, gallery_cam = arrays
+    query_x, query_pid, query_cam = x[:queries], pid[:queries], cam[:queries]
+    gallery_x, gallery_pid, gallery_cam = x[queries:], pid[queries:], cam[queries:]
 
     def ours() -> float:
-        metrics: dict[str, float] = reid.evaluate(*arrays, protocol, device=device())["metrics"]
+        given = Identified(query_x, query_pid, query_cam), Identified(gallery_x, gallery_pid, gallery_cam)
+        metrics: dict[str, float] = reid.evaluate(*given, protocol, Context(device()))["metrics"]
         return metrics["mAP"]
 
     def judged(orders: Iterable[npt.NDArray[np.int64]]) -> float:
@@ -267,11 +270,12 @@ def _cache(folder: Path, pictures: int = 256) -> Contest:
     labels = np.arange(pictures) % CLASSES
 
     def features(part: int) -> npt.NDArray[np.float32]:
-        transform = protocols.transform(protocol)
+        transform = protocol.transform()
         return extract(encoder, images[part], (0.5,) * 3, (0.25,) * 3, **transform, device=device())
 
     def judge(train: npt.NDArray[np.float32], test: npt.NDArray[np.float32]) -> None:
-        knn.evaluate(train, labels, test, labels, CLASSES, protocol, device=device())
+        data = Classification(Labelled(train, labels), Labelled(test, labels), CLASSES)
+        knn.evaluate(data, protocol, Context(device()))
 
     files = [folder / "train.npy", folder / "test.npy"]
     for part, file in enumerate(files):
@@ -308,7 +312,7 @@ def _coco(pictures: int = 100, objects: int = 8, detections: int = 20) -> Contes
     return Contest(
         "COCO metrics, boxes and masks",
         f"{pictures} pictures, {len(annotations):,} objects, {len(results):,} detections",
-        lambda: detection.coco_metrics(images, annotations, categories, results),
+        lambda: coco_metrics(images, annotations, categories, results),
         (Rival("pycocotools", plain),),
     )
 

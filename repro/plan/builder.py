@@ -225,12 +225,12 @@ class _Builder:
     ) -> None:
         """The job of one evaluation under one protocol, and the features that it needs."""
         assert kind.data is not None
-        values = protocols.values(protocol)
+        values = protocol.values()
         task = kind.task_of(values)
         spec: dict[str, Any] = {"threads": self.track.resources[kind.resources or task].cpus}
         load = Load(
             values=values,
-            usual=protocols.values(protocols.load(kind.name, self.track.protocol(kind.name))),
+            usual=protocols.load(kind.name, self.track.protocol(kind.name)).values(),
             network=network,
             pictures=self.pictures(),
             extraction=kinds.KINDS["features"].seconds_at(self.track.name),
@@ -245,7 +245,7 @@ class _Builder:
     def features(self, arm: _Arm, parent: str, protocol: protocols.Protocol) -> str:
         """The job that extracts what a protocol looks at; those that look at the same share it."""
         assert isinstance(protocol, protocols.Features)
-        seen = {key: list(v) if isinstance(v, tuple) else v for key, v in protocols.transform(protocol).items()}
+        seen = {key: list(v) if isinstance(v, tuple) else v for key, v in protocol.transform().items()}
         threads = self.track.resources[kinds.FROZEN].cpus
         spec = {**self.sizes("classification"), "threads": threads, "transform": seen}
         tests = entry_of(self.data["classification"]).counts.get("test", 0)

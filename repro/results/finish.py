@@ -20,7 +20,7 @@ def collate(workspace: str, track: str, fingerprints: Sequence[str], keys: Seque
     place = Workspace(Path(workspace))
     finish(fingerprints, tracks.find(track), place)
     have = records.known_fingerprints(place.records)
-    print(f"\n{sum(one[:12] in have for one in fingerprints)} of {len(fingerprints)} jobs have their records")
+    print(f"\n{sum(known[:12] in have for known in fingerprints)} of {len(fingerprints)} jobs have their records")
     try:
         found = states.states(place)
     except UserError as error:  # a machine that may run jobs but not ask for them

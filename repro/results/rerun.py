@@ -71,7 +71,7 @@ def _changes(record: Record, origin: Record) -> tuple[list[str], str]:
     protocol = record.get("protocol") or {}
     if protocol.get("name") and kinds.find(record["kind"]).judges:
         try:
-            values = protocols.values(protocols.load(record["kind"], protocol["name"]))
+            values = protocols.load(record["kind"], protocol["name"]).values()
         except ValueError as error:
             return changes, f"this checkout cannot: {error}"
         changes += differing(record["kind"], protocol["values"], values)

@@ -27,7 +27,7 @@ def _named_protocols() -> dict[str, dict[str, dict[str, Any]]]:
     found: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in protocols.KINDS}
     for kind, named in found.items():
         for name in protocols.names(kind):
-            values = protocols.values(protocols.load(kind, name))
+            values = protocols.load(kind, name).values()
             stated = records.protocol_of(kind, name, values)
             named[name] = {key: value for key, value in stated.items() if key != "name"}
     return found

@@ -291,12 +291,12 @@ class Drill:
         if sorted(files) != sorted(path.name for path in self.whole.records.glob("*.json")):
             yield f"its records are {', '.join(sorted(files)) or 'none'}"
             return
-        for mark, record in whole.items():
-            if found[mark]["metrics"] != record["metrics"]:
+        for fingerprint, record in whole.items():
+            if found[fingerprint]["metrics"] != record["metrics"]:
                 yield f"the metrics of {record['kind']} differ"
-            if found[mark]["details"].get("history") != record["details"].get("history"):
+            if found[fingerprint]["details"].get("history") != record["details"].get("history"):
                 yield f"the losses of {record['kind']} differ"
-            counts = [one["cost"].get("updates") for one in (found[mark], record)]
+            counts = [one["cost"].get("updates") for one in (found[fingerprint], record)]
             if counts[0] != counts[1]:
                 yield f"{record['kind']} counts {counts[0]} updates, not {counts[1]}"
         encoders = [checkpoints.load(p.encoder(self.pretrain), ENCODER)["weights"] for p in (self.whole, place)]

@@ -81,10 +81,10 @@ def items(place: Workspace) -> list[Item]:
     used = set[str]()  # fingerprints
     todo = [job["fingerprint"] for state in open_ones for job in state.task.args.get("jobs", ())]
     while todo:
-        mark = todo.pop()
-        if mark not in used:
-            used.add(mark)
-            todo += jobs[mark].parents if mark in jobs else ()
+        fingerprint = todo.pop()
+        if fingerprint not in used:
+            used.add(fingerprint)
+            todo += jobs[fingerprint].parents if fingerprint in jobs else ()
     found = [
         *_of_jobs(place, jobs, used),
         *_leftovers(place, any(state.live for state in submitted)),
@@ -108,9 +108,10 @@ def _known_jobs(place: Workspace) -> dict[str, Job]:
 
 
 def _of_jobs(place: Workspace, jobs: Mapping[str, Job], used: set[str]) -> Iterator[Item]:
-    kept = {mark[:16] for mark in used}
+    kept = {fingerprint[:16] for fingerprint in used}
     done = {record["fingerprint"][:16]: record for record in records.read_all(place.records)[0]}
-    known, marks = {mark[:16]: job for mark, job in jobs.items()}, records.known_fingerprints(place.records)
+    known = {fingerprint[:16]: job for fingerprint, job in jobs.items()}
+    recorded = records.known_fingerprints(place.records)
     for folder in sorted((place.root / "jobs").glob("*")):
         name = folder.name
         if name in kept or not folder.is_dir():
@@ -118,7 +119,7 @@ def _of_jobs(place: Workspace, jobs: Mapping[str, Job], used: set[str]) -> Itera
         record = done.get(name)
         if record is None:
             paths = _files(folder, *_LARGE)
-            if name not in known and name[:12] not in marks and paths and not any(map(_fresh, paths)):
+            if name not in known and name[:12] not in recorded and paths and not any(map(_fresh, paths)):
                 yield Item("unfinished", paths, "no record, and no task of this workspace is to write one")
             continue
         label = f"{record['kind']} {record['method']}{':' * bool(record['variant'])}{record['variant']}"

@@ -35,15 +35,15 @@ def states(place: Workspace) -> list[TaskState]:
         found = executors.of_folder(place.processes)
     except ValueError as error:
         raise UserError(str(error)) from None
-    marks = records.known_fingerprints(place.records)
-    return [_judged(state, marks) for state in found]
+    recorded = records.known_fingerprints(place.records)
+    return [_judged(state, recorded) for state in found]
 
 
-def _judged(state: TaskState, marks: Collection[str]) -> TaskState:
+def _judged(state: TaskState, recorded: Collection[str]) -> TaskState:
     if state.task.target != TARGET or state.live:
         return state
     jobs = state.task.args["jobs"]
-    absent = [job["kind"] for job in jobs if job["fingerprint"][:12] not in marks]
+    absent = [job["kind"] for job in jobs if job["fingerprint"][:12] not in recorded]
     if state.state == "done" and absent:
         where = f"SLURM calls job {state.job} finished" if state.job else "it ended well"
         reason = f"{where}, but there is no record of {', '.join(absent)}: retry"

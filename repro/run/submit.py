@@ -63,8 +63,8 @@ def beside_live(graph: Graph, place: Workspace) -> Graph:
             made.setdefault(owner.key, dataclasses.replace(owner, after=tuple(after)))
         instead[node.key] = list(dict.fromkeys(owner.key for owner in theirs.values()))
         if mine:
-            marks = [job["fingerprint"] for job in mine]
-            key = f"{node.key}-{digest(marks)[:8]}" if node.key in live else node.key
+            fingerprints = [job["fingerprint"] for job in mine]
+            key = f"{node.key}-{digest(fingerprints)[:8]}" if node.key in live else node.key
             needed = [theirs[parent].key for job in mine for parent in job["parents"] if parent in theirs]
             after = list(dict.fromkeys([*after, *needed]))
             made[key] = dataclasses.replace(node, key=key, args={**node.args, "jobs": mine}, after=tuple(after))

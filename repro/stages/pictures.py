@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from eval import protocols
+from eval.data import Classification, Identified, Labelled, Pixels
+from eval.protocols.reid import ReidProtocol
 from repro.data import catalogue
-from repro.data.types import Pictures, ReidSet
+from repro.data.types import Pictures, ReidSet, ReidSplit
 from repro.errors import UserError
-from repro.stages.context import JobContext
+from repro.stages.context import JobContext, source_of
 
 
 def classification_pictures(context: JobContext, split: Literal["train", "test"]) -> Pictures:
@@ -39,7 +40,19 @@ def labelled_pictures(context: JobContext, split: Literal["train", "test"]) -> t
     return pictures, pictures.labels
 
 
-def reid_pictures(context: JobContext, protocol: protocols.ReidProtocol) -> ReidSet:
+def classification(context: JobContext) -> tuple[Classification[Pixels], dict[str, str]]:
+    """The pictures that a classifier is trained and tested on, and what a record says of them."""
+    (train, train_y), (test, test_y) = labelled_pictures(context, "train"), labelled_pictures(context, "test")
+    labelled = Labelled(train.pixels, train_y), Labelled(test.pixels, test_y)
+    return Classification(*labelled, len(train.classes)), source_of(train)
+
+
+def identified(split: ReidSplit) -> Identified[Pixels]:
+    """A part of a re-ID data set as its evaluation takes it."""
+    return Identified(split.pixels, split.pids, split.cams)
+
+
+def reid_pictures(context: JobContext, protocol: ReidProtocol) -> ReidSet:
     """The pictures of a re-ID job, of the protocol's size where it has one, else of the track's.
 
     Files are resized bicubically anyway: once, as released scripts do it, where the protocol wants just that.

@@ -21,13 +21,14 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from eval import features, knn
-from eval.protocols import KnnProtocol
+from eval.protocols.knn import KnnProtocol
+from eval.training import Checkpoint, Training
 from methods.base import Batch, Clock, DataInfo, Method, Streams, Views, load_method
 from methods.parts.clipping import clip_adaptive
 from methods.parts.lars import LARS
 from methods.parts.norm import synchronised
 from repro.data.types import Progress
-from repro.errors import Stopped, UserError
+from repro.errors import UserError
 from repro.stages import distributed
 from repro.stages.context import JobContext, Outcome, device, source_of
 from repro.stages.pictures import as_tensor, classification_pictures
@@ -81,6 +82,10 @@ def build_optimizer(method: Method, recipe: Mapping[str, Any]) -> torch.optim.Op
     )
 
 
+# What of the loop an interrupted training goes on with.
+_COUNTERS = ("updates", "seconds", "flops", "losses", "collapsed_at", "widest", "curve")
+
+
 class PretrainLoop:
     """Trains a method on pictures that lie in memory (or a memory map) as uint8 [N, 3, H, W]."""
 
@@ -118,7 +123,8 @@ class PretrainLoop:
                 f"pretrain.batch = {recipe['batch']} is more than the {len(images)} pictures there are;"
                 " choose a smaller one with --set pretrain.batch=N"
             )
-        self.epoch = self.load = self.updates = 0
+        self.epoch = self.load = 0  # that it is at
+        self.updates = 0
         self.seconds = 0.0  # of training, over all interruptions
         self.flops = 0.0  # of one load, forward + backward
         self.losses: dict[str, float] = {}
@@ -126,39 +132,17 @@ class PretrainLoop:
         self.widest = 0.0  # spread of the projections so far
         self.curve: list[list[float]] = []  # see `_judge`
         self.notes: list[str] = []
-        self._stop = False
 
     # ------------------------------------------------------------------------------------------ state
 
-    def state(self) -> dict[str, Any]:
-        """All that the run needs to go on."""
-        return {
-            "form": TRAINING,
-            "method": self.method.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "epoch": self.epoch,
-            "load": self.load,
-            "updates": self.updates,
-            "seconds": self.seconds,
-            "flops": self.flops,
-            "losses": self.losses,
-            "collapsed_at": self.collapsed_at,
-            "widest": self.widest,
-            "curve": self.curve,
-        }
+    def state_dict(self) -> dict[str, Any]:
+        """All that the loop needs to go on, beside the method, the optimiser and how far it is."""
+        return {name: getattr(self, name) for name in _COUNTERS}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state()`."""
-        self.method.load_state_dict(state["method"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.epoch, self.load, self.updates = state["epoch"], state["load"], state["updates"]
-        self.seconds, self.flops = state["seconds"], state["flops"]
-        self.losses, self.collapsed_at = dict(state["losses"]), state["collapsed_at"]
-        self.widest, self.curve = state["widest"], [list(point) for point in state["curve"]]
-
-    @property
-    def _checkpoint(self) -> Path:
-        return self.folder / "training.pt"
+    def load_state_dict(self, state: Mapping[str, Any], /) -> None:
+        """Go on from `state_dict()`."""
+        for name in _COUNTERS:
+            setattr(self, name, state[name])
 
     @property
     def _log(self) -> Path:
@@ -182,48 +166,37 @@ class PretrainLoop:
         """As `run`, and between two loads the caller has the word."""
         if not self.method.updates_per_load:
             return
-        state, note = checkpoints.load_latest(self._checkpoint, TRAINING)
-        if note:
-            self.notes.append(f"passed over a checkpoint: {note}")
-        if state is not None:
-            self.restore(state)
+        store = checkpoints.Store(self.folder, TRAINING, self.group)
+        checkpoint = Checkpoint(store, "training.pt", what="pre-training")
+        training = Training(
+            {"method": self.method, "optimizer": self.optimizer, "loop": self},
+            self.recipe["epochs"],
+            self.loads,
+            checkpoint=checkpoint,
+            progress=self.progress,
+        )
+        if checkpoint.damage:
+            self.notes.append(f"passed over a checkpoint: {checkpoint.damage}")
         if self.group.first:
             self._trim_log()
         self.method.train()
-        started, saved, before = time.monotonic(), time.monotonic(), self.seconds
-        with checkpoints.on_sigterm(self._ask_to_stop), contextlib.ExitStack() as stack:
+        started, before = time.monotonic(), self.seconds
+        with training, contextlib.ExitStack() as stack:
             log = stack.enter_context(self._log.open("a", encoding="utf-8")) if self.group.first else None
             points = {round(self.recipe["epochs"] * i / _POINTS) for i in range(_POINTS + 1)}
-            while self.epoch < self.recipe["epochs"]:
+            for self.epoch in training.each_epoch():
                 if not self.curve:
-                    started += self._judge()
+                    started += self._judge(self.epoch)
                 order = self._order(self.epoch)
-                while self.load < self.loads:
+                for self.load in training.each_update():
                     self._one_load(order)
-                    self.load += 1
                     self.seconds = before + time.monotonic() - started
-                    finished = self.load == self.loads
-                    if finished or self.load % _LOG_EVERY == 0:
+                    if (self.load + 1) % _LOG_EVERY == 0 or self.load + 1 == self.loads:
                         self._look(log)
-                    done = self.epoch * self.loads + self.load
-                    self.progress(done, self.recipe["epochs"] * self.loads, {"epoch": self.epoch, **self.losses})
-                    stop = self.group.any(self._stop)
-                    if stop or (time.monotonic() - saved > checkpoints.SAVE_EVERY and not finished):
-                        self._save()
-                        saved = time.monotonic()
-                    if stop:
-                        raise Stopped
+                    training.info = self.losses
                     yield
-                self.epoch, self.load = self.epoch + 1, 0
-                if self.epoch in points:
-                    started += self._judge()
-                if time.monotonic() - saved > checkpoints.SAVE_EVERY or self.epoch == self.recipe["epochs"]:
-                    self._save()
-                    saved = time.monotonic()
-
-    def _save(self) -> None:
-        if self.group.first:  # all ranks are in the same state, and go on from the same file
-            checkpoints.save(self._checkpoint, self.state())
+                if self.epoch + 1 in points:
+                    started += self._judge(self.epoch + 1)
 
     def _order(self, epoch: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed_of(self.seed, epoch, "order"))
@@ -315,11 +288,11 @@ class PretrainLoop:
         log.write(json.dumps(line) + "\n")
         log.flush()
 
-    def _judge(self) -> float:
-        """One point of the learning curve; the seconds that took, which are not the training's.
+    def _judge(self, epochs: int) -> float:
+        """One point of the learning curve, after so many epochs; the seconds that took, which are not the training's.
 
-        [epoch, updates, seconds, flops, top-1 in percent]: weighted k-NN of training pictures among others of them, the
-        same for every method and seed. For looking at: the pictures were trained on, and nothing is chosen by it.
+        [epochs, updates, seconds, flops, top-1 in percent]: weighted k-NN of training pictures among others of them,
+        the same for every method and seed. For looking at: the pictures were trained on, and nothing is chosen by it.
         """
         if not self.group.first or self.labels is None:
             return 0.0
@@ -343,12 +316,9 @@ class PretrainLoop:
         k = min(_NEIGHBOURS, len(references))
         ranks = knn.true_ranks(found[0], known, found[1], true, data.classes or 0, [k], kind, self.device)
         right = 100 * float((ranks[0] == 0).mean())
-        done = self.epoch * self.loads
-        self.curve.append([self.epoch, self.updates, round(self.seconds, 3), self.flops * done, right])
+        done = epochs * self.loads
+        self.curve.append([epochs, self.updates, round(self.seconds, 3), self.flops * done, right])
         return time.monotonic() - started
-
-    def _ask_to_stop(self, *_: object) -> None:
-        self._stop = True
 
 
 def run(context: JobContext) -> Outcome | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from eval import protocols
-from eval.invariants import ON_CROPS, check_invariants
+from eval.invariants import check_invariants
 from leaderboards import record_files
 from repro.errors import UserError
 from repro.store.hashes import digest
@@ -81,8 +81,8 @@ def problems(record: Record) -> list[str]:
         for key, value in metrics.items()
         if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value)
     ]
-    on_crops = record["kind"] == "linear" and (record.get("protocol") or {}).get("values", {}).get("crop_scale")
-    return faults or check_invariants(metrics, ON_CROPS if on_crops else record["kind"], record["schema"])
+    stated = (record.get("protocol") or {}).get("values")
+    return faults or check_invariants(metrics, record["kind"], record["schema"], stated)
 
 
 def read(path: Path) -> Record:

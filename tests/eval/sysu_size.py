@@ -22,6 +22,7 @@ import torch
 from scipy.stats import beta
 
 from eval import protocols, reid
+from eval.data import Identified
 
 
 def generate(path: Path, query_x: np.ndarray, gallery: int) -> None:
@@ -68,7 +69,8 @@ def main() -> None:
         before = peak_mb()
         started, used = time.perf_counter(), time.process_time()
         cams = np.ones(asked.queries, np.int64), np.full(asked.gallery, 2)
-        result = reid.evaluate(query_x, query_pid, cams[0], gallery_x, gallery_pid, cams[1], protocol)
+        given = Identified(query_x, query_pid, cams[0]), Identified(gallery_x, gallery_pid, cams[1])
+        result = reid.evaluate(*given, protocol)
         wall, cpu = time.perf_counter() - started, time.process_time() - used
         report = {
             "seconds": round(wall, 1),

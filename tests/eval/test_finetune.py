@@ -12,10 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from eval import finetune, protocols
+from eval.context import Context
+from eval.data import Classification, Labelled, Normalisation
 from eval.invariants import check_invariants
 from eval.scores import unpack
+from eval.training import trainable
 
-MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+pytestmark = pytest.mark.trains
+
+COLOURS = Normalisation((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
 
 class Tiny(nn.Module):
@@ -66,7 +71,8 @@ def protocol(**changes: object) -> protocols.FinetuneProtocol:
 
 
 def run(encoder: nn.Module, pictures: list[np.ndarray], p: protocols.FinetuneProtocol, **more: Any) -> dict[str, Any]:
-    return finetune.evaluate(encoder, *pictures, 6, MEAN, STD, p, **more)
+    data = Classification(Labelled(*pictures[:2]), Labelled(*pictures[2:]), 6)
+    return finetune.evaluate(encoder, data, COLOURS, p, Context(**more))
 
 
 def test_learns_and_reports(encoder: Tiny, pictures: list[np.ndarray]) -> None:
@@ -237,7 +243,7 @@ def test_rates_per_update() -> None:
 
 def test_what_trains_and_what_decays(encoder: Tiny) -> None:
     model = finetune.Classifier(encoder, 6, torch.Generator().manual_seed(0))
-    decayed, others = finetune.trainable(model, 0.05)
+    decayed, others = trainable(model, 0.05)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     assert {names[id(q)] for q in decayed["params"]} == {"encoder.patches.weight", "encoder.mix.weight", "head.weight"}
     inside = ("patches.bias", "mix.bias", "norm.weight", "norm.bias", "cls_token")
@@ -248,7 +254,7 @@ def test_what_trains_and_what_decays(encoder: Tiny) -> None:
 def test_normalised_as_the_protocol_says(pictures: list[np.ndarray]) -> None:
     p = protocol(crop_padding=0)
     x, targets = finetune.training_batch(
-        torch.from_numpy(pictures[0][:8]), pictures[1][:8], 6, MEAN, STD, p, np.random.default_rng(0)
+        torch.from_numpy(pictures[0][:8]), pictures[1][:8], 6, COLOURS, p, np.random.default_rng(0)
     )
     np.testing.assert_allclose(x.numpy(), (pictures[0][:8] / 255 - 0.5) / 0.25, atol=1e-5)
     assert targets.argmax(1).tolist() == pictures[1][:8].tolist()
@@ -269,7 +275,7 @@ def test_crops_share_and_a_rate_of_its_own_for_the_head(encoder: Tiny, pictures:
 
 def test_the_head_steps_at_its_own_rate(encoder: Tiny) -> None:
     model = finetune.Classifier(encoder, 6, torch.Generator().manual_seed(0))
-    factors = {id(v): group["factor"] for group in finetune.trainable(model, 0.0, 20.0) for v in group["params"]}
+    factors = {id(v): group["factor"] for group in trainable(model, 0.0, 20.0) for v in group["params"]}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             assert factors[id(parameter)] == (20.0 if name.startswith("head.") else 1.0), name

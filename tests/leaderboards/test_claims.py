@@ -233,6 +233,7 @@ def test_every_collected_number_of_the_five_papers_is_claimed(collected: list[Ro
     assert not [row for row in own if place_of(row)[0] == "rotation_aux"]  # no number of that paper could be read
 
 
+@pytest.mark.processes
 def test_first_import_is_light() -> None:
     code = (
         "import sys; from leaderboards import arms, boards, claims, plots, published, summary, verdicts;"

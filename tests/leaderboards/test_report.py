@@ -284,6 +284,7 @@ _PIXEL = (
 )
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("scheme, width", [("light", 1280), ("dark", 500)])
 def test_a_browser_opens_it_from_the_disk(make: Make, tmp_path: Path, scheme: str, width: int) -> None:
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

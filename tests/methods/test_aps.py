@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from methods import aps
-from methods.base import Batch, DataInfo, Streams
+from methods.base import Batch
 from methods.parts.views import Boxes
 from repro.plan import recipes
-
-DATA = DataInfo(32, (0.49, 0.48, 0.45), (0.2, 0.2, 0.2))
+from small import built, pictures, streams
 
 
 def recipe(**method: Any) -> dict[str, dict[str, Any]]:
@@ -27,12 +26,7 @@ def recipe(**method: Any) -> dict[str, dict[str, Any]]:
 
 
 def build(**method: Any) -> aps.APS:
-    torch.manual_seed(0)
-    return aps.APS(recipe(**method), DATA)
-
-
-def streams(rows: int, load: int = 0) -> Streams:
-    return Streams(0, 0, load, global_batch=rows, rows=slice(0, rows), device="cpu")
+    return built(aps.APS, recipe(**method))
 
 
 def boxes(*rows: tuple[int, int, int, int], flipped: bool = False) -> Boxes:
@@ -160,8 +154,8 @@ def test_covered_patches_wait_for_the_others_whatever_the_exponent(gamma: float)
 
 def test_four_updates_on_the_same_pixels_with_disjoint_blocks_that_cover_view_one() -> None:
     method = build()
-    images = torch.randint(0, 256, (6, 3, 32, 32)).byte()
-    steps = list(method.steps(Batch(images), streams(6)))
+    images = pictures()
+    steps = list(method.steps(Batch(images), streams()))
     assert len(steps) == method.updates_per_load == 4
     for step in steps:
         assert step["pixels1"] is steps[0]["pixels1"] and step["pixels2"] is steps[0]["pixels2"]
@@ -181,7 +175,7 @@ def test_blocks_that_do_not_fit_are_refused() -> None:
 def test_loss_is_the_sheets_formula_written_out() -> None:
     method, b = build(), 7
     method.train()
-    step = next(method.steps(Batch(torch.randint(0, 256, (b, 3, 32, 32)).byte()), streams(b)))
+    step = next(method.steps(Batch(pictures(b)), streams(b)))
     outputs = method(step)
     z = [method.projector(method.encoder.forward_subset(step[f"pixels{k}"], step[f"index{k}"])) for k in (1, 2)]
     p = [method.predictor(zk) for zk in z]

@@ -7,15 +7,20 @@ from typing import Any
 
 import pytest
 import torch
-from torch.nn import BatchNorm2d
 
-from methods.base import Batch, Clock, DataInfo, Streams, Views
+from methods.base import Clock
 from methods.byol import BYOL, distance
 from repro.plan import recipes
 from repro.stages import schedules
-
-DATA = DataInfo(32, (0.49, 0.48, 0.45), (0.2, 0.2, 0.2))
-SLIM = {"arch": "resnet", "depth": 18, "width": 8, "stem": "cifar"}
+from small import (
+    SLIM,
+    assert_running_statistics_are_the_targets_own,
+    assert_target_starts_equal,
+    built,
+    mmpretrain,
+    online,
+    views,
+)
 
 
 def recipe(track: str = "cifar", variant: str = "", network: dict[str, Any] = SLIM, **method: Any) -> recipes.Recipe:
@@ -26,17 +31,7 @@ def recipe(track: str = "cifar", variant: str = "", network: dict[str, Any] = SL
 
 
 def build(*args: Any, **kwargs: Any) -> BYOL:
-    torch.manual_seed(0)
-    method = BYOL(recipe(*args, **kwargs), DATA)
-    method.train()
-    return method
-
-
-def views(rows: int, method: BYOL) -> Views:
-    rng = Streams(0, 0, 0, global_batch=rows, rows=slice(0, rows), device="cpu")
-    images = torch.randint(0, 256, (rows, 3, 32, 32), generator=torch.Generator().manual_seed(0)).byte()
-    (step,) = method.steps(Batch(images), rng)
-    return step
+    return built(BYOL, recipe(*args, **kwargs))
 
 
 def test_distance_is_equation_two_written_out() -> None:
@@ -59,11 +54,9 @@ def test_gradient_goes_into_the_prediction_alone() -> None:
 
 def test_one_step_equals_mmpretrains_head() -> None:
     """mmpretrain's head on our features, projections and predictor; its loss is -cos where ours is 2 - 2 cos."""
-    heads = pytest.importorskip(
-        "mmpretrain.models.heads", reason="mmpretrain does not import here", exc_type=ImportError
-    )
+    heads = mmpretrain("heads")
     method = build()
-    step = views(6, method)
+    step = views(method, 6)
     head = heads.LatentPredictHead(
         predictor={"type": "NonLinearNeck", "in_channels": 16, "hid_channels": 24, "out_channels": 16,
                    "num_layers": 2, "with_bias": True, "with_last_bias": True, "with_last_bn": False,
@@ -89,19 +82,17 @@ def test_one_step_equals_mmpretrains_head() -> None:
 def test_target_follows_at_the_last_micro_batch_of_every_update(micro_batches: int) -> None:
     """OpenSelfSup's hook, iteration by iteration: k counts micro-batches from 0, m is taken when an update is made."""
     method, updates = build(), 4
-    online = [*method.encoder.parameters(), *method.projector.parameters()]
-    for mine, target in zip(online, method.target.parameters(), strict=True):
-        assert torch.equal(mine, target) and not target.requires_grad
-    want = [p.detach().clone() for p in online]
+    assert_target_starts_equal(method)
+    want = [p.detach().clone() for p in online(method)]
     made = 0
     for k in range(updates * micro_batches):
         if (k + 1) % micro_batches:
             continue
         with torch.no_grad():
-            for p in online:
+            for p in online(method):
                 p.add_(0.1)
         m = 1 - 0.01 * (math.cos(math.pi * k / (updates * micro_batches)) + 1) / 2
-        want = [m * t + (1 - m) * p.detach() for t, p in zip(want, online, strict=True)]
+        want = [m * t + (1 - m) * p.detach() for t, p in zip(want, online(method), strict=True)]
         made += 1
         method.after_update(Clock(made, updates, micro_batches), micro_batches * [{}])
         for target, value in zip(method.target.parameters(), want, strict=True):
@@ -110,17 +101,7 @@ def test_target_follows_at_the_last_micro_batch_of_every_update(micro_batches: i
 
 
 def test_running_statistics_of_the_target_are_its_own() -> None:
-    method = build()
-    method(views(6, method))
-    norm, copy = (dict(m.named_modules())[name] for m, name in ((method.encoder, "bn1"), (method.target, "0.bn1")))
-    assert isinstance(norm, BatchNorm2d) and isinstance(copy, BatchNorm2d)
-    assert norm.running_mean is not None and copy.running_mean is not None
-    assert norm.num_batches_tracked == 2 and copy.num_batches_tracked == 2
-    with torch.no_grad():
-        norm.running_mean.add_(5.0)
-    kept = copy.running_mean.clone()
-    method.after_update(Clock(1, 10), [{}])
-    assert torch.equal(copy.running_mean, kept)
+    assert_running_statistics_are_the_targets_own(build())
 
 
 def test_heads_have_biases_and_no_norm_at_their_end() -> None:

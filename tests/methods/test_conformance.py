@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from methods.base import Batch, Clock, DataInfo, Method, Streams, load_method
+from methods.base import Batch, Clock, Method, load_method
 from repro.plan import recipes
+from small import DATA, LABELLED, built, pictures, streams
 
 ROWS = 16
 
 RECIPES = recipes.methods()
 TRACKS = ("embedded", "mini", "cifar", "imagenet100", "imagenet")
-DATA = DataInfo(32, (0.49, 0.48, 0.45), (0.2, 0.2, 0.2), 10)
 CASES = [(name, variant) for name, info in sorted(RECIPES.items()) for variant in ("", *info.variants)]
 
 
@@ -35,19 +36,13 @@ def build(shrunk: Callable[..., recipes.Recipe]) -> Build:
     """`build(name, variant, seed)`: the method with its smallest network and heads, in training mode."""
 
     def make(name: str, variant: str = "", seed: int = 0) -> Method:
-        torch.manual_seed(seed)
-        return load_method(RECIPES[name].module)(shrunk(name, variant, ROWS), DATA).train()
+        return built(load_method(RECIPES[name].module), shrunk(name, variant, ROWS), LABELLED, seed)
 
     return make
 
 
 def batch(load: int = 0) -> Batch:
-    generator = torch.Generator().manual_seed(load)
-    return Batch(torch.randint(0, 256, (ROWS, 3, 32, 32), generator=generator).byte(), torch.arange(ROWS) % 4)
-
-
-def streams(load: int = 0, rows: slice = slice(0, ROWS)) -> Streams:
-    return Streams(0, 0, load, global_batch=ROWS, rows=rows, device="cpu")
+    return Batch(pictures(ROWS, seed=load), torch.arange(ROWS) % 4)
 
 
 def train(method: Method, updates: int) -> Iterator[dict[str, Tensor]]:
@@ -55,7 +50,7 @@ def train(method: Method, updates: int) -> Iterator[dict[str, Tensor]]:
     optimizer = torch.optim.AdamW(method.param_groups(0.05), lr=1e-3)
     done = load = 0
     while done < updates:
-        for views in method.steps(batch(load), streams(load)):
+        for views in method.steps(batch(load), streams(ROWS, load)):
             outputs = method(views)
             total: Any = sum(value for key, value in outputs.items() if key.startswith("loss_"))
             total.backward()
@@ -74,7 +69,7 @@ def train(method: Method, updates: int) -> Iterator[dict[str, Tensor]]:
 class TestLearning:
     def test_losses_are_finite_and_metrics_detached(self, build: Build, name: str, variant: str) -> None:
         method = build(name, variant)
-        steps = list(method.steps(batch(), streams()))
+        steps = list(method.steps(batch(), streams(ROWS)))
         assert len(steps) == method.updates_per_load
         for views in steps:
             outputs = method(views)
@@ -84,13 +79,14 @@ class TestLearning:
                 assert value.requires_grad == key.startswith("loss_"), key
             assert {"std_z", "std_features"} & outputs.keys(), "nothing tells a collapse"
 
+    @pytest.mark.trains
     def test_gradient_reaches_the_encoder_and_nothing_frozen(self, build: Build, name: str, variant: str) -> None:
         method = build(name, variant)
         listed = {id(p) for group in method.param_groups(0.1) for p in group["params"]}
         assert listed == {id(p) for p in method.parameters() if p.requires_grad}
         for _ in train(method, 2):  # the first update opens residual branches that start at zero
             pass
-        outputs = method(next(iter(method.steps(batch(), streams()))))
+        outputs = method(next(iter(method.steps(batch(), streams(ROWS)))))
         sum(v for k, v in outputs.items() if k.startswith("loss_")).backward()
         for key, parameter in method.encoder.named_parameters():
             if parameter.requires_grad:
@@ -100,7 +96,7 @@ class TestLearning:
     def test_loss_changes_no_parameter(self, build: Build, name: str, variant: str) -> None:
         method = build(name, variant)
         before = {key: value.clone() for key, value in method.state_dict().items()}
-        method(next(iter(method.steps(batch(), streams()))))
+        method(next(iter(method.steps(batch(), streams(ROWS)))))
         norms = ("running_mean", "running_var", "num_batches_tracked")
         for key, value in method.state_dict().items():
             assert key.endswith(norms) or torch.equal(before[key], value), key
@@ -111,7 +107,9 @@ class TestLearning:
             pytest.skip("a row's views hold pixels of other rows: two processes exchange them (below)")
         rows = slice(ROWS // 2, ROWS)
         part = Batch(whole.images[rows], None if whole.labels is None else whole.labels[rows])
-        for one, two in zip(method.steps(whole, streams()), method.steps(part, streams(rows=rows)), strict=True):
+        for one, two in zip(
+            method.steps(whole, streams(ROWS)), method.steps(part, streams(ROWS, part=rows)), strict=True
+        ):
             for key in one.tensors:
                 torch.testing.assert_close(one[key][rows], two[key], atol=1e-5, rtol=1e-5)
 
@@ -136,12 +134,13 @@ def test_every_track_has_a_recipe_that_builds(name: str, variant: str, track: st
         keys = ("size", "dim", "depth", "width", "stem", "patch")
         assert {key: tables["network"][key] for key in keys} == {key: shared[key] for key in keys}
     with torch.device("meta"):
-        method = load_method(RECIPES[name].module)(tables, DataInfo(size, DATA.mean, DATA.std, 10))
+        method = load_method(RECIPES[name].module)(tables, replace(LABELLED, size=size))
     pretrain = tables["pretrain"]
     assert method.negatives == recipes.negatives(RECIPES[name], variant)
     assert pretrain["warmup_epochs"] <= pretrain["epochs"] and (pretrain["lr"] > 0) is (pretrain["epochs"] > 0)
 
 
+@pytest.mark.processes
 def test_rows_on_two_processes_are_the_rows_on_one(
     build: Build, shrunk: Callable[..., recipes.Recipe], tmp_path: Path
 ) -> None:
@@ -173,7 +172,7 @@ def test_rows_on_two_processes_are_the_rows_on_one(
 
 
 def test_the_control_makes_no_update(build: Build) -> None:
-    assert list(build("random").steps(batch(), streams())) == []
+    assert list(build("random").steps(batch(), streams(ROWS))) == []
     for track in TRACKS:
         assert recipes.resolve(RECIPES["random"], "", track, {})["pretrain"]["epochs"] == 0
 
@@ -181,11 +180,11 @@ def test_the_control_makes_no_update(build: Build) -> None:
 def test_supervised_needs_labels(build: Build, shrunk: Callable[..., recipes.Recipe]) -> None:
     method = build("supervised")
     with pytest.raises(ValueError, match="needs labels"):
-        next(iter(method.steps(Batch(batch().images), streams())))
+        next(iter(method.steps(Batch(batch().images), streams(ROWS))))
     with pytest.raises(ValueError, match="needs labels"):
-        type(method)(shrunk("supervised"), DataInfo(32, DATA.mean, DATA.std, None))
+        type(method)(shrunk("supervised"), DATA)
 
 
 def test_a_network_for_another_size_is_refused(shrunk: Callable[..., recipes.Recipe]) -> None:
     with pytest.raises(ValueError, match=r"network\.size = 32"):
-        load_method(RECIPES["aps"].module)(shrunk("aps"), DataInfo(64, DATA.mean, DATA.std))
+        load_method(RECIPES["aps"].module)(shrunk("aps"), replace(DATA, size=64))

@@ -8,38 +8,20 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from methods.base import Batch, Clock, DataInfo, Streams, Views
+from methods.base import Clock
 from methods.fast_moco import FastMoCo, patch_loss
 from repro.plan import recipes
 from repro.stages.schedules import factor
-
-DATA = DataInfo(32, (0.49, 0.48, 0.45), (0.2, 0.2, 0.2))
-ROWS = 6
+from small import DATA, ROWS, assert_target_follows, built, cross_entropy, views
 
 
 def build(**method: Any) -> FastMoCo:
     tables = recipes.resolve(recipes.methods()["fast_moco"], "", "cifar", {})
     tables["network"] |= {"width": 8}
     tables["method"] |= {"head_hidden": 24, "head_dim": 16, "predictor_hidden": 8} | method
-    torch.manual_seed(0)
-    return FastMoCo(tables, DATA).train()
-
-
-def views(method: FastMoCo) -> Views:
-    rng = Streams(0, 0, 0, global_batch=ROWS, rows=slice(0, ROWS), device="cpu")
-    images = torch.randint(0, 256, (ROWS, 3, 32, 32), generator=torch.Generator().manual_seed(0)).byte()
-    (step,) = method.steps(Batch(images), rng)
-    return step
-
-
-def cross_entropy(p: Tensor, t: Tensor, temperature: float) -> float:
-    sum_ = 0.0
-    for i in range(len(p)):
-        similar = [math.exp(float(p[i] @ t[k] / p[i].norm() / t[k].norm()) / temperature) for k in range(len(t))]
-        sum_ -= math.log(similar[i] / sum(similar))
-    return sum_ / len(p)
+    return built(FastMoCo, tables)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.2])
@@ -94,16 +76,7 @@ def test_online_statistics_are_those_of_patches() -> None:
 
 
 def test_target_follows_at_a_constant_rate() -> None:
-    method = build()
-    online = [*method.encoder.parameters(), *method.projector.parameters()]
-    assert all(torch.equal(a, b) for a, b in zip(online, method.target.parameters(), strict=True))
-    before = [p.clone() for p in method.target.parameters()]
-    with torch.no_grad():
-        for p in online:
-            p.add_(1.0)
-    method.after_update(Clock(3, 4), [])
-    for old, new, mine in zip(before, method.target.parameters(), online, strict=True):
-        torch.testing.assert_close(new, 0.99 * old + 0.01 * mine)
+    assert_target_follows(build(), Clock(3, 4), 0.99)
 
 
 def test_the_predictors_rate_is_constant() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,13 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from methods.base import Batch, Clock, DataInfo, Streams, Views
+from methods.base import Batch, Clock
 from methods.glnet import GLNet, accuracies, contrast, one_crop
 from methods.parts.montage import assemble, cell_means, deal, quadrants
 from repro.plan import recipes
+from small import DATA, ROWS, built, pictures, streams, total, views
 
-DATA = DataInfo(32, (0.49, 0.48, 0.45), (0.2, 0.2, 0.2))
-ROWS = 6
 RESNET = {"arch": "resnet", "width": 8}
 
 
@@ -26,26 +26,7 @@ def build(variant: str = "", *, network: dict[str, Any] | None = None, **method:
     tables = recipes.resolve(recipes.methods()["glnet"], variant, "cifar", {})
     tables["network"] |= network or {"arch": "vit", "dim": 24, "depth": 1, "heads": 2, "patch": 4}
     tables["method"] |= {"head_hidden": 32, "head_dim": 16} | method
-    torch.manual_seed(0)
-    return GLNet(tables, DATA).train()
-
-
-def streams(rows: int = ROWS, load: int = 0) -> Streams:
-    return Streams(0, 0, load, global_batch=rows, rows=slice(0, rows), device="cpu")
-
-
-def pictures(rows: int = ROWS, side: int = 32) -> Tensor:
-    return torch.randint(0, 256, (rows, 3, side, side), generator=torch.Generator().manual_seed(0)).byte()
-
-
-def views(method: GLNet, images: Tensor | None = None, load: int = 0) -> Views:
-    images = pictures() if images is None else images
-    (step,) = method.steps(Batch(images), streams(len(images), load))
-    return step
-
-
-def total(outputs: dict[str, Tensor]) -> Tensor:
-    return torch.stack([value for key, value in outputs.items() if key.startswith("loss_")]).sum()
+    return built(GLNet, tables)
 
 
 def supcon_by_loops(z: Tensor, labels: list[int], temperature: float, base: float) -> float:
@@ -75,7 +56,7 @@ def test_classes_are_top_left_bottom_left_top_right_bottom_right() -> None:
     method = build(flip_p=[0.0, 0.0], crop_scale=[1.0, 1.0], jitter_p=0.0, gray_p=0.0, solarize_p=[0.0, 0.0])
     image = torch.zeros(3, 40, 40, dtype=torch.uint8)
     image[0], image[1] = torch.arange(40), torch.arange(40)[:, None]
-    step = views(method, image.expand(ROWS, 3, 40, 40))
+    (step,) = method.steps(Batch(image.expand(ROWS, 3, 40, 40)), streams())
     cells = assemble_back(step["pixels1"])
     mean = torch.tensor(DATA.mean).view(3, 1, 1)
     for crop, location in zip(cells, step["location"].tolist(), strict=True):
@@ -183,7 +164,7 @@ def test_initial_values() -> None:
     assert both.item() == pytest.approx(2 * (0.3 / 0.07) * math.log(8 * 256 - 1), rel=2e-3)
     assert both.item() == pytest.approx(65.3, abs=0.2)
     method = build(network=RESNET, head_dim=256)
-    outputs = method(views(method, pictures(16)))
+    outputs = method(views(method, 16))
     assert outputs["loss_location"].item() == pytest.approx(math.log(4), abs=0.15)
     contrasts = outputs["loss_1to2"] + outputs["loss_2to1"]
     assert contrasts.item() == pytest.approx(2 * (0.3 / 0.07) * math.log(8 * 16 - 1), rel=0.1)
@@ -306,7 +287,7 @@ def test_labels_of_the_location_variants() -> None:
     full, mirrored, chance, still = (build(v) for v in ("", "flip_labels", "random_labels", "no_flip"))
     rows = 32
     images = pictures(rows)
-    steps = [views(method, images) for method in (full, mirrored, chance)]
+    steps = [views(method, rows) for method in (full, mirrored, chance)]
     assert all(torch.equal(step["pixels1"], steps[0]["pixels1"]) for step in steps)
     _, flipped = full.sample(images, full.augment1, streams(rows), "view1")
     of_row = flipped[steps[0]["picture"], steps[0]["location"]]
@@ -321,7 +302,7 @@ def test_labels_of_the_location_variants() -> None:
 
 def test_info_nce_takes_one_crop_of_each_picture() -> None:
     method = build("info_nce")
-    step = views(method, pictures(16))
+    step = views(method, 16)
     assert step["picture"][step["chosen"]].tolist() == list(range(16))
     assert len(set(step["location"][step["chosen"]].tolist())) > 1
     with torch.no_grad():
@@ -376,7 +357,7 @@ def test_clustering_is_the_earlier_three_losses() -> None:
 def test_pipelines_are_the_sheets_table() -> None:
     tables = recipes.resolve(recipes.methods()["glnet"], "", "imagenet", {})
     with torch.device("meta"):
-        method = GLNet(tables, DataInfo(224, DATA.mean, DATA.std))
+        method = GLNet(tables, replace(DATA, size=224))
     one, two = method.augment1, method.augment2
     assert (one.blur_p, two.blur_p, one.solarize_p, two.solarize_p) == (0.5, 0.1, 0.5, 0.2)
     for pipeline in (one, two):

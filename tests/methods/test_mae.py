@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from methods.base import Batch, DataInfo, Streams, Views
 from methods.mae import MAE, patchify, reconstruction, select
 from methods.parts.heads import spread
-
-DATA = DataInfo(32, (0.49, 0.48, 0.45), (0.2, 0.2, 0.2))
-Shrunk = Callable[..., dict[str, dict[str, Any]]]
+from small import Shrunk, built, mmpretrain, views
 
 
 def build(shrunk: Shrunk, network: dict[str, Any] | None = None, **method: Any) -> MAE:
     tables = shrunk("mae")
     tables["network"] |= network or {}
     tables["method"] |= {"decoder_dim": 32, "decoder_heads": 4} | method
-    torch.manual_seed(0)
-    built = MAE(tables, DATA)
-    built.train()
-    return built
-
-
-def views(rows: int, method: MAE, load: int = 0) -> Views:
-    rng = Streams(0, 0, load, global_batch=rows, rows=slice(0, rows), device="cpu")
-    images = torch.randint(0, 256, (rows, 3, 32, 32), generator=torch.Generator().manual_seed(load)).byte()
-    (step,) = method.steps(Batch(images), rng)
-    return step
+    return built(MAE, tables)
 
 
 def test_patches_by_brute_force_and_back() -> None:
@@ -81,7 +67,7 @@ def test_loss_is_the_mean_over_masked_patches_written_out(norm_pix: bool) -> Non
 def test_starts_at_the_targets_variance_and_its_own(shrunk: Shrunk) -> None:
     """Xavier weights on a normed vector of width w give P pixels a variance of 2 w / (w + P)."""
     method = build(shrunk, network={"patch": 4}, decoder_dim=64)
-    step = views(32, method)
+    step = views(method, 32)
     assert reconstruction(torch.zeros(32, 48, 48), step["pixels"], step["masked"], 4, True).item() == pytest.approx(
         47 / 48, abs=1e-3
     )
@@ -90,19 +76,19 @@ def test_starts_at_the_targets_variance_and_its_own(shrunk: Shrunk) -> None:
 
 def test_masks_are_per_row_of_the_right_size_and_new_each_load(shrunk: Shrunk) -> None:
     method = build(shrunk)
-    step = views(8, method)
+    step = views(method, 8)
     assert step["keep"].shape == (8, 4) and step["masked"].shape == (8, 12)
     together = torch.cat([step["keep"], step["masked"]], dim=1)
     assert torch.equal(together.sort(dim=1).values, torch.arange(16).expand(8, 16))
     assert len({tuple(row.sort().values.tolist()) for row in step["keep"]}) > 4
-    assert not torch.equal(step["keep"], views(8, method, 1)["keep"])
+    assert not torch.equal(step["keep"], views(method, 8, 1)["keep"])
 
 
 def test_masked_patches_never_enter_the_encoder(shrunk: Shrunk) -> None:
     method = build(shrunk)
     seen: list[Tensor] = []
     method.encoder.blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    step = views(4, method)
+    step = views(method, 4)
     other = step["pixels"].clone().requires_grad_()
     latent = method.encoder.subset_tokens(other, step["keep"])
     assert [tuple(tokens.shape) for tokens in seen] == [(4, 1 + 4, 24)]
@@ -116,7 +102,7 @@ def test_masked_patches_never_enter_the_encoder(shrunk: Shrunk) -> None:
 def test_unmasked_patches_do_not_enter_the_loss(shrunk: Shrunk) -> None:
     """As targets: with the predictions fixed, only what lies in masked patches changes the loss."""
     method = build(shrunk)
-    step = views(4, method)
+    step = views(method, 4)
     pixels = step["pixels"].clone().requires_grad_()
     reconstruction(torch.randn(4, 12, 192), pixels, step["masked"], 8, False).backward()
     assert pixels.grad is not None
@@ -127,13 +113,11 @@ def test_unmasked_patches_do_not_enter_the_loss(shrunk: Shrunk) -> None:
 
 def test_one_step_equals_mmpretrains_decoder_and_head(shrunk: Shrunk) -> None:
     """Our latents through mmpretrain's decoder with our weights, and its head with a mask of zeros and ones."""
-    necks = pytest.importorskip(
-        "mmpretrain.models.necks", reason="mmpretrain does not import here", exc_type=ImportError
-    )
+    necks = mmpretrain("necks")
     from mmpretrain.models.heads import MAEPretrainHead
 
     method = build(shrunk)
-    step = views(4, method)
+    step = views(method, 4)
     mine: Any = method.decoder
     theirs = necks.MAEPretrainDecoder(
         num_patches=16, patch_size=8, embed_dim=24, decoder_embed_dim=32, decoder_depth=2, decoder_num_heads=4
@@ -193,7 +177,7 @@ def test_xavier_takes_queries_keys_and_values_as_one_matrix(shrunk: Shrunk) -> N
 def test_spread_is_of_the_features_as_the_encoder_pools_them(shrunk: Shrunk) -> None:
     for pool in ("class", "mean"):
         method = build(shrunk, network={"pool": pool})
-        step = views(8, method)
+        step = views(method, 8)
         tokens = method.encoder.subset_tokens(step["pixels"], step["keep"])
         want = tokens[:, 0] if pool == "class" else tokens[:, 1:].mean(dim=1)
         torch.testing.assert_close(method(step)["std_features"], spread(want))

@@ -3,40 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from methods.base import Batch, Clock, DataInfo, Streams, Views
+from methods.base import Clock
 from methods.moco_v2 import MoCoV2, contrast_with_queue
 from methods.parts.ema import cosine_momentum
 from repro.plan import recipes
-
-DATA = DataInfo(32, (0.49, 0.48, 0.45), (0.2, 0.2, 0.2))
-Shrunk = Callable[..., dict[str, dict[str, Any]]]
+from small import Shrunk, assert_target_follows, built, mmpretrain, pending, views
 
 
 def build(shrunk: Shrunk, batch: int = 8, **method: Any) -> MoCoV2:
     tables = shrunk("moco_v2", "", batch)
     tables["method"] |= {"symmetric": False, "bank_size": 20, "head_hidden": 32, "head_dim": 16} | method
-    torch.manual_seed(0)
-    built = MoCoV2(tables, DATA)
-    built.train()
-    return built
-
-
-def views(rows: int, method: MoCoV2, load: int = 0) -> Views:
-    rng = Streams(0, 0, load, global_batch=rows, rows=slice(0, rows), device="cpu")
-    images = torch.randint(0, 256, (rows, 3, 32, 32), generator=torch.Generator().manual_seed(load)).byte()
-    (step,) = method.steps(Batch(images), rng)
-    return step
-
-
-def pending(outputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {key: value for key, value in outputs.items() if key.startswith("pending_")}
+    return built(MoCoV2, tables)
 
 
 def test_loss_is_equation_one_written_out() -> None:
@@ -65,11 +48,9 @@ def test_logits_are_float32_under_autocast() -> None:
 
 def test_one_step_equals_mmpretrains_head(shrunk: Shrunk) -> None:
     """Products, temperature and cross-entropy of mmpretrain's MoCo, on our networks' queries and keys."""
-    heads = pytest.importorskip(
-        "mmpretrain.models.heads", reason="mmpretrain does not import here", exc_type=ImportError
-    )
+    heads = mmpretrain("heads")
     method = build(shrunk)
-    step = views(8, method)
+    step = views(method, 8)
     head = heads.ContrastiveHead(loss={"type": "CrossEntropyLoss"}, temperature=method.temperature)
     with torch.no_grad():
         k = F.normalize(method.target(step["pixels2"]), dim=1)
@@ -90,21 +71,21 @@ def test_starts_at_the_logarithm_of_the_queue_and_itself(shrunk: Shrunk) -> None
     method = build(shrunk, batch=32, bank_size=96)
     for load in range(1, 4):
         with torch.no_grad():
-            method.queue2.enqueue(method(views(32, method, load))["pending_key2"])
-    assert method(views(32, method))["loss_1to2"].item() == pytest.approx(math.log(97), abs=0.3)
+            method.queue2.enqueue(method(views(method, 32, load))["pending_key2"])
+    assert method(views(method, 32))["loss_1to2"].item() == pytest.approx(math.log(97), abs=0.3)
 
 
 def test_keys_enter_after_the_update_in_order_and_push_out_the_oldest(shrunk: Shrunk) -> None:
     method = build(shrunk)
     before = method.queue2.rows.clone()
-    first = [pending(method(views(4, method, load))) for load in (0, 1)]  # two micro-batches of one update
+    first = [pending(method(views(method, 4, load))) for load in (0, 1)]  # two micro-batches of one update
     assert torch.equal(method.queue2.rows, before)
     method.after_update(Clock(1, 9, 2), first)
     one, two = (part["pending_key2"] for part in first)
     assert torch.equal(method.queue2.rows, torch.cat([one, two, before[8:]]))
     assert method.queue1 is None
     for load in (2, 4):
-        step = [pending(method(views(8, method, load)))]
+        step = [pending(method(views(method, 8, load)))]
         method.after_update(Clock(load, 9), step)
         latest = step[0]["pending_key2"]
     # 24 keys in 20 rows: the last 4 lie over the first 4
@@ -115,7 +96,7 @@ def test_keys_enter_after_the_update_in_order_and_push_out_the_oldest(shrunk: Sh
 
 def test_a_query_meets_the_queue_as_it_was(shrunk: Shrunk) -> None:
     method = build(shrunk)
-    step = views(8, method)
+    step = views(method, 8)
     with torch.no_grad():
         rows = method.queue2.rows.clone()
         q, k = method.projector(method.encoder.features(step["pixels1"])), method.target(step["pixels2"])
@@ -126,7 +107,7 @@ def test_a_query_meets_the_queue_as_it_was(shrunk: Shrunk) -> None:
 def test_symmetric_is_the_mean_of_two_directions_with_a_queue_each(shrunk: Shrunk) -> None:
     method = build(shrunk, symmetric=True)
     assert method.queue1 is not None
-    step = views(8, method)
+    step = views(method, 8)
     outputs = method(step)
     with torch.no_grad():
         f1, f2 = (method.encoder.features(step[name]) for name in ("pixels1", "pixels2"))
@@ -142,16 +123,8 @@ def test_symmetric_is_the_mean_of_two_directions_with_a_queue_each(shrunk: Shrun
 
 def test_target_follows_once_per_update_from_one_momentum_to_the_other(shrunk: Shrunk) -> None:
     method = build(shrunk, momentum=0.99, momentum_end=0.999)
-    online = [*method.encoder.parameters(), *method.projector.parameters()]
-    before = [p.clone() for p in method.target.parameters()]
-    assert all(torch.equal(a, b) for a, b in zip(online, before, strict=True))
-    with torch.no_grad():
-        for p in online:
-            p.add_(1.0)
-    method.after_update(Clock(1, 4, 2), [pending(method(views(4, method, load))) for load in (0, 1)])
-    m = 0.999 - 0.009 * (math.cos(math.pi / 4) + 1) / 2
-    for old, new, mine in zip(before, method.target.parameters(), online, strict=True):
-        torch.testing.assert_close(new, m * old + (1 - m) * mine)
+    told = [pending(method(views(method, 4, load))) for load in (0, 1)]
+    assert_target_follows(method, Clock(1, 4, 2), 0.999 - 0.009 * (math.cos(math.pi / 4) + 1) / 2, told)
     assert cosine_momentum(0.99, 1.0, 0.999) == pytest.approx(0.999)
     assert all(cosine_momentum(0.999, share, 0.999) == 0.999 for share in (0.0, 0.3, 1.0))
 

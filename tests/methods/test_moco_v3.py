@@ -9,27 +9,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from methods.base import Batch, Clock, DataInfo, Streams, Views
+from methods.base import Clock
 from methods.moco_v3 import MoCoV3, contrast
 from methods.parts.ema import cosine_momentum
 from repro.plan import recipes
-
-DATA = DataInfo(32, (0.49, 0.48, 0.45), (0.2, 0.2, 0.2))
+from small import SLIM, assert_running_statistics_are_the_targets_own, assert_target_follows, built, mmpretrain, views
 
 
 def build(network: dict[str, Any] | None = None, **method: Any) -> MoCoV3:
     tables = recipes.resolve(recipes.methods()["moco_v3"], "", "cifar", {})
     tables["network"] |= {"dim": 24, "depth": 2, "heads": 2, "patch": 8} | (network or {})
     tables["method"] |= {"head_hidden": 32, "head_dim": 16} | method
-    torch.manual_seed(0)
-    return MoCoV3(tables, DATA)
-
-
-def views(rows: int, method: MoCoV3) -> Views:
-    rng = Streams(0, 0, 0, global_batch=rows, rows=slice(0, rows), device="cpu")
-    images = torch.randint(0, 256, (rows, 3, 32, 32), generator=torch.Generator().manual_seed(0)).byte()
-    (step,) = method.steps(Batch(images), rng)
-    return step
+    return built(MoCoV3, tables)
 
 
 def test_loss_is_algorithm_one_written_out() -> None:
@@ -43,12 +34,9 @@ def test_loss_is_algorithm_one_written_out() -> None:
 
 def test_one_step_equals_mmpretrains_head() -> None:
     """mmpretrain's head on our features, projections and predictor; its cross-entropy carries the weight 2 T."""
-    heads = pytest.importorskip(
-        "mmpretrain.models.heads", reason="mmpretrain does not import here", exc_type=ImportError
-    )
+    heads = mmpretrain("heads")
     method = build()
-    method.train()
-    step = views(6, method)
+    step = views(method, 6)
     head = heads.MoCoV3Head(
         predictor={"type": "NonLinearNeck", "in_channels": 16, "hid_channels": 32, "out_channels": 16,
                    "num_layers": 2, "with_bias": False, "with_last_bn": True, "with_last_bn_affine": False,
@@ -70,19 +58,7 @@ def test_one_step_equals_mmpretrains_head() -> None:
 
 def test_target_follows_once_per_update_by_the_cosine() -> None:
     method = build()
-    for mine, target in zip(
-        [*method.encoder.parameters(), *method.projector.parameters()], method.target.parameters(), strict=True
-    ):
-        assert torch.equal(mine, target) and not target.requires_grad
-    before = [p.clone() for p in method.target.parameters()]
-    with torch.no_grad():
-        for p in method.encoder.parameters():
-            p.add_(1.0)
-    method.after_update(Clock(1, 4), [{}])
-    m = 1 - 0.01 * (math.cos(math.pi * 0.25) + 1) / 2
-    online = [*method.encoder.parameters(), *method.projector.parameters()]
-    for old, new, mine in zip(before, method.target.parameters(), online, strict=True):
-        torch.testing.assert_close(new, m * old + (1 - m) * mine)
+    assert_target_follows(method, Clock(1, 4), 1 - 0.01 * (math.cos(math.pi * 0.25) + 1) / 2)
     frozen = [p.clone() for p in method.target.parameters()]
     method.after_update(Clock(4, 4), [{}])
     assert all(torch.equal(a, b) for a, b in zip(frozen, method.target.parameters(), strict=True))
@@ -90,16 +66,7 @@ def test_target_follows_once_per_update_by_the_cosine() -> None:
 
 
 def test_running_statistics_of_the_target_are_its_own() -> None:
-    method = build({"arch": "resnet", "depth": 18, "width": 8, "stem": "cifar"})
-    method.train()
-    method(views(6, method))
-    norm, copy = method.encoder.bn1, method.target[0].bn1
-    assert norm.num_batches_tracked == 2 and copy.num_batches_tracked == 2
-    with torch.no_grad():
-        norm.running_mean.add_(5.0)
-    kept = copy.running_mean.clone()
-    method.after_update(Clock(1, 10), [{}])
-    assert torch.equal(copy.running_mean, kept)
+    assert_running_statistics_are_the_targets_own(build(SLIM))
 
 
 def test_frozen_patches_are_not_trained() -> None:

@@ -12,15 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from methods.base import Batch, Clock, DataInfo, Streams, Views
+from methods.base import Clock, Views
 from methods.multi_network import MultiNetwork, local_loss, momentum_loss
 from methods.parts.bank import Bank
 from methods.parts.norm import statistics_kept, synchronised
 from methods.parts.patches import average_groups, grouped_nce, require_whole_patches, split_patches
 from repro.plan import recipes
-
-DATA = DataInfo(32, (0.49, 0.48, 0.45), (0.2, 0.2, 0.2))
-ROWS = 6
+from small import DATA, ROWS, assert_target_follows, built, cross_entropy, total, views
 
 
 def build(variant: str = "", **method: Any) -> MultiNetwork:
@@ -34,31 +32,10 @@ def build(variant: str = "", **method: Any) -> MultiNetwork:
         "bank_size": min(tables["method"]["bank_size"], 16),
     }
     tables["method"] |= small | method
-    torch.manual_seed(0)
-    return MultiNetwork(tables, DATA).train()
-
-
-def views(method: MultiNetwork, rows: int = ROWS) -> Views:
-    rng = Streams(0, 0, 0, global_batch=rows, rows=slice(0, rows), device="cpu")
-    images = torch.randint(0, 256, (rows, 3, 32, 32), generator=torch.Generator().manual_seed(0)).byte()
-    (step,) = method.steps(Batch(images), rng)
-    return step
-
-
-def total(outputs: dict[str, Tensor]) -> Tensor:
-    return torch.stack([value for key, value in outputs.items() if key.startswith("loss_")]).sum()
+    return built(MultiNetwork, tables)
 
 
 # ------------------------------------------------------------------------------------------------ the losses
-
-
-def cross_entropy(p: Tensor, k: Tensor, temperature: float) -> float:
-    """CE of rows p, columns k, the target the same row, with both normalised."""
-    sum_ = 0.0
-    for i in range(len(p)):
-        logits = [float(p[i] @ k[n] / (p[i].norm() * k[n].norm())) / temperature for n in range(len(k))]
-        sum_ -= logits[i] - math.log(sum(math.exp(v) for v in logits))
-    return sum_ / len(p)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.2])
@@ -366,16 +343,7 @@ def test_statistics_are_tracked_again_after_an_error() -> None:
 
 
 def test_target_follows_at_a_constant_rate() -> None:
-    method = build()
-    online = [*method.encoder.parameters(), *method.projector.parameters()]
-    assert all(torch.equal(a, b) for a, b in zip(online, method.target.parameters(), strict=True))
-    before = [p.clone() for p in method.target.parameters()]
-    with torch.no_grad():
-        for p in online:
-            p.add_(1.0)
-    method.after_update(Clock(3, 4), [])
-    for old, new, mine in zip(before, method.target.parameters(), online, strict=True):
-        torch.testing.assert_close(new, 0.99 * old + 0.01 * mine)
+    assert_target_follows(build(), Clock(3, 4), 0.99)
 
 
 def test_independent_target_has_moved_once_before_its_first_use() -> None:

@@ -9,14 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from methods.base import Batch, Clock, DataInfo, Streams, Views
+from methods.base import Clock
 from methods.nnclr import NNCLR, neighbour_loss
 from repro.plan import recipes
-
-DATA = DataInfo(32, (0.49, 0.48, 0.45), (0.2, 0.2, 0.2))
-ROWS = 6
+from small import DATA, ROWS, assert_ranks_are_one, built, cross_entropy, views
 
 
 def build(variant: str = "", **method: Any) -> NNCLR:
@@ -24,31 +22,14 @@ def build(variant: str = "", **method: Any) -> NNCLR:
     tables["network"] |= {"width": 8}
     tables["pretrain"]["batch"] = ROWS
     tables["method"] |= {"head_hidden": 24, "head_dim": 16, "predictor_hidden": 20, "bank_size": 15} | method
-    torch.manual_seed(0)
-    return NNCLR(tables, DATA).train()
-
-
-def views(method: NNCLR) -> Views:
-    rng = Streams(0, 0, 0, global_batch=ROWS, rows=slice(0, ROWS), device="cpu")
-    images = torch.randint(0, 256, (ROWS, 3, 32, 32), generator=torch.Generator().manual_seed(0)).byte()
-    (step,) = method.steps(Batch(images), rng)
-    return step
-
-
-def written_out(n: Tensor, p: Tensor, temperature: float) -> float:
-    """Neighbours are the rows, predictions the columns: the sum runs over the predictions of the batch."""
-    sum_ = 0.0
-    for i in range(len(n)):
-        similar = [math.exp(float(n[i] @ p[k] / n[i].norm() / p[k].norm()) / temperature) for k in range(len(p))]
-        sum_ -= math.log(similar[i] / sum(similar))
-    return sum_ / len(n)
+    return built(NNCLR, tables)
 
 
 def test_loss_is_written_out() -> None:
     n, p = torch.randn(2, 5, 8, dtype=torch.float64).unbind()
-    want = written_out(n, p, 0.2)
+    want = cross_entropy(n, p, 0.2)
     assert neighbour_loss(n, p, 0.2).item() == pytest.approx(want, abs=1e-5)
-    assert abs(want - written_out(p, n, 0.2)) > 1e-3  # rows and columns are not the same thing
+    assert abs(want - cross_entropy(p, n, 0.2)) > 1e-3  # rows and columns are not the same thing
 
 
 def test_loss_at_the_start_is_the_logarithm_of_the_batch() -> None:
@@ -73,7 +54,7 @@ def test_every_view_answers_the_neighbours_of_every_other(variant: str, count: i
             scores = [float(row @ entry / row.norm() / entry.norm()) for entry in method.bank.rows]
             best.append(method.bank.rows[scores.index(max(scores))])
         n.append(torch.stack(best))
-    pairs = [written_out(n[a], p[b], 0.2) for a, b in permutations(range(count), 2)]
+    pairs = [cross_entropy(n[a], p[b], 0.2) for a, b in permutations(range(count), 2)]
     assert len(pairs) == count * (count - 1)
     assert outputs["loss_nearest"].item() == pytest.approx(sum(pairs) / len(pairs), abs=1e-5)
     torch.testing.assert_close(outputs["pending_keys"], z[0])
@@ -140,8 +121,4 @@ def test_two_processes_are_one(on_two_processes: Callable[[str], list[Any]]) -> 
     torch.manual_seed(0)
     n, p = torch.randn(2, 8, 6).unbind()
     p = p.clone().requires_grad_()
-    whole = neighbour_loss(n, p, 0.2)
-    whole.backward()
-    assert sum(loss for loss, _ in answers) / 2 == pytest.approx(whole.item(), abs=1e-6)
-    assert p.grad is not None
-    torch.testing.assert_close(torch.cat([torch.tensor(g) for _, g in answers]) / 2, p.grad, atol=1e-6, rtol=1e-5)
+    assert_ranks_are_one(answers, neighbour_loss(n, p, 0.2), p)

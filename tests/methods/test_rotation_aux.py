@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from methods.base import Batch, Clock, DataInfo, Streams, Views
+from methods.base import Batch, Clock, Views
 from methods.rotation_aux import RotationAux, quarter_turns, rotation_loss
 from repro.plan import recipes
+from small import LABELLED, SLIM, built, pictures, streams
 
-DATA = DataInfo(32, (0.49, 0.48, 0.45), (0.2, 0.2, 0.2), 10)
 ROWS = 8
 VARIANTS = ("", *recipes.find("rotation_aux")[0].variants)
 
@@ -22,7 +22,7 @@ VARIANTS = ("", *recipes.find("rotation_aux")[0].variants)
 def build(variant: str = "", seed: int = 0, track: str = "mini", hidden: int = 32, **method: Any) -> RotationAux:
     tables = recipes.resolve(recipes.find("rotation_aux")[0], variant, track, {})
     resnet = tables["network"]["arch"] == "resnet"
-    tables["network"] |= {"depth": 18, "width": 8, "stem": "cifar"} if resnet else {"dim": 24, "depth": 1, "heads": 2}
+    tables["network"] |= SLIM if resnet else {"dim": 24, "depth": 1, "heads": 2}
     for key in tables["method"]:
         if key.endswith(("_hidden", "_dim")) and tables["method"][key]:
             tables["method"][key] = hidden
@@ -30,16 +30,11 @@ def build(variant: str = "", seed: int = 0, track: str = "mini", hidden: int = 3
             tables["method"][key] = min(tables["method"][key], 2 * ROWS)
     tables["method"] |= method
     tables["pretrain"] |= {"batch": ROWS, "devices": 1, "accumulate": 1}
-    torch.manual_seed(seed)
-    wrapper = RotationAux(tables, DATA)
-    wrapper.train()
-    return wrapper
+    return built(RotationAux, tables, LABELLED, seed)
 
 
 def steps(method: RotationAux, load: int = 0, rows: int = ROWS) -> list[Views]:
-    rng = Streams(0, 0, load, global_batch=rows, rows=slice(0, rows), device="cpu")
-    images = torch.randint(0, 256, (rows, 3, 32, 32), generator=torch.Generator().manual_seed(load)).byte()
-    return list(method.steps(Batch(images, torch.arange(rows) % 10), rng))
+    return list(method.steps(Batch(pictures(rows, seed=load), torch.arange(rows) % 10), streams(rows, load)))
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -173,7 +168,7 @@ def test_a_base_without_views_is_refused() -> None:
     tables["network"] |= {"width": 8}
     tables["method"] |= recipes.resolve(recipes.find("supervised")[0], "", "mini", {})["method"]
     with pytest.raises(ValueError, match="Supervised shows no full-size views"):
-        steps(RotationAux(tables, DATA))
+        steps(RotationAux(tables, LABELLED))
 
 
 def test_over_swav_imagenet_is_the_released_recipe() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,28 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from methods.base import Batch, DataInfo, Streams, Views
 from methods.parts.losses import nt_xent
 from methods.simclr import SimCLR
-
-DATA = DataInfo(32, (0.49, 0.48, 0.45), (0.2, 0.2, 0.2))
-Shrunk = Callable[..., dict[str, dict[str, Any]]]
+from small import Shrunk, built, mmpretrain, views
 
 
 def build(shrunk: Shrunk, **method: Any) -> SimCLR:
     tables = shrunk("simclr")
     tables["method"] |= method
-    torch.manual_seed(0)
-    built = SimCLR(tables, DATA)
-    built.train()
-    return built
-
-
-def views(rows: int, method: SimCLR) -> Views:
-    rng = Streams(0, 0, 0, global_batch=rows, rows=slice(0, rows), device="cpu")
-    images = torch.randint(0, 256, (rows, 3, 32, 32), generator=torch.Generator().manual_seed(0)).byte()
-    (step,) = method.steps(Batch(images), rng)
-    return step
+    return built(SimCLR, tables)
 
 
 def test_loss_is_algorithm_one_written_out() -> None:
@@ -51,16 +37,14 @@ def test_loss_is_algorithm_one_written_out() -> None:
 def test_starts_at_the_logarithm_of_the_others(shrunk: Shrunk) -> None:
     """An untrained network without a final norm sends all views nearly the same way."""
     method = build(shrunk, projector_norm=False, one_forward=False, temperature=0.5)
-    outputs = method(views(32, method))
+    outputs = method(views(method, 32))
     assert outputs["loss_nt_xent"].item() == pytest.approx(math.log(63), abs=0.1)
 
 
 @pytest.mark.parametrize("norm", [True, False])
 def test_one_step_equals_mmpretrains_algorithm(shrunk: Shrunk, norm: bool) -> None:
     """mmpretrain's SimCLR around our encoder and head: both views in one forward pass, interleaved."""
-    selfsup = pytest.importorskip(
-        "mmpretrain.models.selfsup", reason="mmpretrain does not import here", exc_type=ImportError
-    )
+    selfsup = mmpretrain("selfsup")
     method = build(shrunk, projector_norm=norm)
 
     class Neck(nn.Module):
@@ -72,7 +56,7 @@ def test_one_step_equals_mmpretrains_algorithm(shrunk: Shrunk, norm: bool) -> No
         neck=Neck(),
         head={"type": "ContrastiveHead", "loss": {"type": "CrossEntropyLoss"}, "temperature": method.temperature},
     )
-    step = views(6, method)
+    step = views(method, 6)
     with torch.no_grad():
         want = theirs.loss([step["pixels1"], step["pixels2"]], [])["loss"]
         got = method(step)["loss_nt_xent"]

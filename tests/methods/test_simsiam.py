@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +10,16 @@ import pytest
 import torch
 from torch import nn
 
-from methods.base import Batch, DataInfo, Streams, Views
 from methods.simsiam import SimSiam, negative_cosine
 from repro.plan import recipes
 from repro.stages.pretrain import PretrainLoop
-
-DATA = DataInfo(32, (0.49, 0.48, 0.45), (0.2, 0.2, 0.2))
-Shrunk = Callable[..., dict[str, dict[str, Any]]]
+from small import DATA, Shrunk, built, mmpretrain, pictures, views
 
 
 def build(shrunk: Shrunk, **method: Any) -> SimSiam:
     tables = shrunk("simsiam")
     tables["method"] |= {"projector_hidden": 24, "projector_dim": 20, "predictor_hidden": 8} | method
-    torch.manual_seed(0)
-    built = SimSiam(tables, DATA)
-    built.train()
-    return built
-
-
-def views(rows: int, method: SimSiam) -> Views:
-    rng = Streams(0, 0, 0, global_batch=rows, rows=slice(0, rows), device="cpu")
-    images = torch.randint(0, 256, (rows, 3, 32, 32), generator=torch.Generator().manual_seed(0)).byte()
-    (step,) = method.steps(Batch(images), rng)
-    return step
+    return built(SimSiam, tables)
 
 
 def test_loss_is_equation_one_written_out() -> None:
@@ -59,7 +45,7 @@ def test_gradient_comes_through_the_predictor_alone(shrunk: Shrunk) -> None:
     with torch.no_grad():
         last.weight.zero_()  # p no longer depends on z
         last.bias.fill_(1.0)
-    outputs = method(views(8, method))
+    outputs = method(views(method, 8))
     (outputs["loss_1to2"] + outputs["loss_2to1"]).backward()
     for part in (method.encoder, method.projector):
         assert all(p.grad is None or p.grad.abs().max() == 0 for p in part.parameters())
@@ -67,11 +53,9 @@ def test_gradient_comes_through_the_predictor_alone(shrunk: Shrunk) -> None:
 
 def test_one_step_equals_mmpretrains_head(shrunk: Shrunk) -> None:
     """mmpretrain's predictor and loss on our projections."""
-    heads = pytest.importorskip(
-        "mmpretrain.models.heads", reason="mmpretrain does not import here", exc_type=ImportError
-    )
+    heads = mmpretrain("heads")
     method = build(shrunk)
-    step = views(6, method)
+    step = views(method, 6)
     head = heads.LatentPredictHead(
         loss={"type": "CosineSimilarityLoss"},
         predictor={"type": "NonLinearNeck", "in_channels": 20, "hid_channels": 8, "out_channels": 20,
@@ -88,7 +72,7 @@ def test_one_step_equals_mmpretrains_head(shrunk: Shrunk) -> None:
 
 
 def test_starts_near_nothing_in_common(shrunk: Shrunk) -> None:
-    outputs = build(shrunk, projector_hidden=256, projector_dim=256, predictor_hidden=64)(views(32, build(shrunk)))
+    outputs = build(shrunk, projector_hidden=256, projector_dim=256, predictor_hidden=64)(views(build(shrunk), 32))
     assert abs((outputs["loss_1to2"] + outputs["loss_2to1"]).item()) < 0.2
     assert outputs["std_z"].item() > 0.5
 
@@ -112,7 +96,7 @@ def test_the_predictors_rate_stays_while_the_others_decays(shrunk: Shrunk, tmp_p
     tables = shrunk("simsiam")
     tables["pretrain"] |= {"epochs": 2, "warmup_epochs": 0, "schedule_clock": "epoch", "lr": 0.1}
     method = SimSiam(tables, DATA)
-    images = torch.randint(0, 256, (16, 3, 32, 32)).byte()
+    images = pictures(16)
     loop = PretrainLoop(
         method, images, None, tables["pretrain"], seed=0, device=torch.device("cpu"), folder=tmp_path,
         progress=lambda *_: None,

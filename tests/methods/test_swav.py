@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,33 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from methods.base import Batch, Clock, DataInfo, Streams, Views
+from methods.base import Clock
 from methods.swav import SwAV, sinkhorn, swapped_prediction
 from repro.plan import recipes
-
-DATA = DataInfo(32, (0.49, 0.48, 0.45), (0.2, 0.2, 0.2))
-ROWS = 6
+from small import ROWS, SLIM, built, mmpretrain, pending, views
 
 
 def build(track: str = "mini", seed: int = 0, **method: Any) -> SwAV:
     tables = recipes.resolve(recipes.find("swav")[0], "", track, {})
-    tables["network"] |= {"depth": 18, "width": 8, "stem": "cifar"}
+    tables["network"] |= SLIM
     tables["method"] |= {"head_hidden": 32, "head_dim": 16, "prototypes": 12, "epsilon": 0.05} | method
-    torch.manual_seed(seed)
-    swav = SwAV(tables, DATA)
-    swav.train()
-    return swav
-
-
-def views(method: SwAV, load: int = 0, rows: int = ROWS) -> Views:
-    rng = Streams(0, 0, load, global_batch=rows, rows=slice(0, rows), device="cpu")
-    images = torch.randint(0, 256, (rows, 3, 32, 32), generator=torch.Generator().manual_seed(load)).byte()
-    (step,) = method.steps(Batch(images), rng)
-    return step
-
-
-def pending(outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key: value for key, value in outputs.items() if key.startswith("pending_")}
+    return built(SwAV, tables, seed=seed)
 
 
 def codes_by_hand(scores: Tensor, epsilon: float, rounds: int) -> list[list[float]]:
@@ -103,9 +87,7 @@ def test_loss_starts_at_the_logarithm_of_the_prototypes() -> None:
 @pytest.mark.parametrize("local_crops", [0, 4])
 def test_one_step_equals_mmpretrains_loss(local_crops: int) -> None:
     """mmpretrain's SwAV loss on our projections, crop after crop."""
-    losses = pytest.importorskip(
-        "mmpretrain.models.losses", reason="mmpretrain does not import here", exc_type=ImportError
-    )
+    losses = mmpretrain("losses")
     method = build(local_crops=local_crops)
     step = views(method)
     theirs = losses.SwAVLoss(
@@ -153,7 +135,7 @@ def test_prototypes_wait_then_move_and_stay_unit_vectors() -> None:
     moved = []
     for update in range(1, 5):
         before = method.prototypes.weight.clone()
-        method(views(method, update))["loss_swapped"].backward()
+        method(views(method, load=update))["loss_swapped"].backward()
         assert (method.prototypes.weight.grad is None) == (update <= 2)
         optimizer.step()
         optimizer.zero_grad()
@@ -172,17 +154,17 @@ def test_prototypes_wait_then_move_and_stay_unit_vectors() -> None:
 def test_queue_helps_to_balance_from_its_start_on() -> None:
     method = build(queue_bank_size=10, queue_start=1, freeze_prototypes=0)
     plain = build(queue_bank_size=0, freeze_prototypes=0)
-    first = method(views(method, 1))
-    assert torch.equal(first["loss_swapped"], plain(views(plain, 1))["loss_swapped"])
+    first = method(views(method, load=1))
+    assert torch.equal(first["loss_swapped"], plain(views(plain, load=1))["loss_swapped"])
     assert method.queue is not None
     method.after_update(Clock(1, 9), [pending(first)])
     plain.after_update(Clock(1, 9), [{}])
     torch.testing.assert_close(method.queue.rows[:ROWS], first["pending_z"])
     kept = method.queue.rows.clone()
-    second = method(views(method, 2))
+    second = method(views(method, load=2))
     assert torch.equal(method.queue.rows, kept)
     with torch.no_grad():
-        plain(step := views(plain, 2))  # its BatchNorm statistics are of no effect in training
+        plain(step := views(plain, load=2))  # its BatchNorm statistics are of no effect in training
         crops = [step[f"pixels{n}"] for n in range(1, 7)]
         z = torch.cat([plain.encoder.features(torch.cat(same)) for same in (crops[:2], crops[2:])])
         scores = (F.normalize(plain.projector(z), dim=1) @ plain.prototypes.weight.T).unflatten(0, (6, -1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,38 +11,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from methods.base import Batch, DataInfo, Streams, Views
+from methods.base import Batch, DataInfo, Views
 from methods.byol import BYOL
 from methods.truncated_triplet import PASSES, TruncatedTriplet, false_negatives, scaled, truncated_triplet
 from repro.plan import recipes
+from small import DATA, LABELLED, SLIM, built, pictures, streams
 
-MEAN, STD = (0.49, 0.48, 0.45), (0.2, 0.2, 0.2)
-DATA = DataInfo(32, MEAN, STD, 10)
 ROWS = 16
 
 
 def recipe(track: str = "cifar", variant: str = "", **method: Any) -> recipes.Recipe:
     tables = recipes.resolve(recipes.methods()["truncated_triplet"], variant, track, {})
-    tables["network"] |= {"depth": 18, "width": 8, "stem": "cifar"}
+    tables["network"] |= SLIM
     tables["method"] |= {"projector_hidden": 32, "predictor_hidden": 24, "head_dim": 16} | method
     return tables
 
 
 def build(
-    variant: str = "", *, batch: int = ROWS, devices: int = 1, data: DataInfo = DATA, **method: Any
+    variant: str = "", *, batch: int = ROWS, devices: int = 1, data: DataInfo = LABELLED, **method: Any
 ) -> TruncatedTriplet:
     tables = recipe("cifar", variant, **method)
     tables["pretrain"] |= {"batch": batch, "devices": devices}
-    torch.manual_seed(0)
-    built = TruncatedTriplet(tables, data)
-    built.train()
-    return built
+    return built(TruncatedTriplet, tables, data)
 
 
 def views(method: TruncatedTriplet, load: int = 0, micro: int = 0, rows: slice = slice(0, ROWS)) -> Views:
-    images = torch.randint(0, 256, (ROWS, 3, 32, 32), generator=torch.Generator().manual_seed(load)).byte()
-    rng = Streams(0, 0, load, global_batch=ROWS, rows=rows, device="cpu", micro=micro)
-    (step,) = method.steps(Batch(images[rows], (torch.arange(ROWS) % 4)[rows]), rng)
+    batch = Batch(pictures(ROWS, seed=load)[rows], (torch.arange(ROWS) % 4)[rows])
+    (step,) = method.steps(batch, streams(ROWS, load, rows, micro))
     return step
 
 
@@ -186,13 +182,13 @@ def test_scaled_ranks_leave_the_expected_false_negatives_out(
 
 def test_prior_comes_from_the_classes_or_the_recipe() -> None:
     assert (build(batch=128).first, build(batch=128).last) == (24, 32)
-    assert build(batch=128, data=DataInfo(32, MEAN, STD, 100)).first == 5
-    assert build(batch=128, data=DataInfo(32, MEAN, STD, 100), class_prior=0.1).first == 24
+    assert build(batch=128, data=replace(DATA, classes=100)).first == 5
+    assert build(batch=128, data=replace(DATA, classes=100), class_prior=0.1).first == 24
     assert (build("literal", batch=128).first, build("literal", batch=128).last) == (2, 10)
     assert (build("rank_5", batch=128).first, build("rank_5", batch=128).last) == (24, 24)
     assert (build("median", batch=128).first, build("hardest", batch=128).last) == (64, 1)
     with pytest.raises(ValueError, match=r"state method\.class_prior"):
-        build(data=DataInfo(32, MEAN, STD))
+        build(data=DATA)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +216,7 @@ def test_sizes_are_four_independent_uniform_draws(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(BYOL, "steps", lambda *_: iter([Views({"pixels1": pixels, "pixels2": pixels})]))
     sides: dict[str, list[int]] = {name: [] for name in PASSES}
     for load in range(400):
-        rng = Streams(0, 0, load, global_batch=1, rows=slice(0, 1), device="cpu")
+        rng = streams(1, load)
         (step,) = method.steps(Batch(images), rng)
         for name in PASSES:
             assert step[name].shape[2] == step[name].shape[3]
@@ -256,7 +252,7 @@ def test_a_vit_draws_multiples_of_its_patch() -> None:
     tables = recipes.resolve(info, "", "cifar", {"network": {"arch": "vit"}, "pretrain": {"batch": ROWS}})
     tables["network"] |= {"dim": 24, "depth": 1, "heads": 2, "patch": 8}
     tables["method"] |= {"projector_hidden": 32, "predictor_hidden": 32, "head_dim": 16}
-    method = TruncatedTriplet(tables, DATA)
+    method = TruncatedTriplet(tables, LABELLED)
     assert [list(method.sides[name]) for name in ("online1", "target2")] == [[16, 24, 32], [24, 32]]
     for load in range(3):
         assert method(views(method, load))["loss_1to2"].isfinite()
@@ -266,7 +262,7 @@ def test_a_vit_draws_multiples_of_its_patch() -> None:
 def test_imagenet_recipes_are_the_released_ones(variant: str, rows: int, epochs: int) -> None:
     tables = recipe("imagenet", variant)
     pretrain = tables["pretrain"]
-    method = TruncatedTriplet(tables, DataInfo(224, MEAN, STD, 1000))
+    method = TruncatedTriplet(tables, replace(DATA, size=224, classes=1000))
     assert (method.rows, method.first, method.last, method.gamma, method.margin) == (rows, 2, 10, 2.0, 100.0)
     assert method.sides["online2"] == range(96, 225) and method.sides["target1"] == range(128, 225)
     assert pretrain["lr"] * pretrain["batch"] / pretrain["base_batch"] == pytest.approx(4.8)

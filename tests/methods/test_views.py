@@ -14,14 +14,11 @@ from torchvision.transforms.v2 import functional as tv
 
 from methods.base import Stream, Streams
 from methods.parts import views as v
+from small import pictures
 
 
 def stream(rows: int, name: str = "v") -> Stream:
     return Streams(0, 0, 0, global_batch=rows, rows=slice(0, rows), device="cpu").stream(name)
-
-
-def pictures(rows: int, height: int = 32, width: int = 32) -> Tensor:
-    return torch.randint(0, 256, (rows, 3, height, width), generator=torch.Generator().manual_seed(1)).byte()
 
 
 @pytest.mark.parametrize(

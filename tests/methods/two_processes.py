@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from methods.base import Batch, Clock, DataInfo, Streams, load_method
+from methods.base import Batch, Clock, load_method
 from methods.parts.norm import synchronised
+from small import LABELLED, built, pictures, streams
 
 
 def smooth(module: torch.nn.Module) -> None:
@@ -32,13 +33,12 @@ for module, tables in json.loads((folder / "cases.json").read_text()):
     label = tables.pop("name")
     total = tables["pretrain"]["batch"]
     rows = slice(rank * total // count, (rank + 1) * total // count)
-    images = torch.randint(0, 256, (total, 3, 32, 32), generator=torch.Generator().manual_seed(0)).byte()
-    torch.manual_seed(0)
-    method = load_method(module)(tables, DataInfo(32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), 10)).train()
+    images = pictures(total)
+    method = built(load_method(module), tables, LABELLED)
     synchronised(method)
     smooth(method)
-    rng = Streams(0, 0, 0, global_batch=total, rows=rows, device="cpu")
-    views = next(iter(method.steps(Batch(images[rows], (torch.arange(total) % 4)[rows]), rng)))
+    batch = Batch(images[rows], (torch.arange(total) % 4)[rows])
+    views = next(iter(method.steps(batch, streams(total, part=rows))))
     outputs = method(views)
     losses = {key: value for key, value in outputs.items() if key.startswith("loss_")}
     torch.stack(list(losses.values())).sum().backward()

@@ -17,6 +17,8 @@ from slurm.folder import Folder
 from slurm.graph import Graph, Resources, Task
 from slurm.local import Event
 
+pytestmark = pytest.mark.processes
+
 HELPER = Path(__file__).parent / "jobs_for_tests.py"
 
 

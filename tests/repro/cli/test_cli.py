@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -133,14 +134,20 @@ def test_protocols_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert ["momentum", "0.9"] in rows and ["optimizer", "lars"] in rows and ["crop_scale", "0.08", "1"] in rows
 
 
+@pytest.mark.processes
 def test_help_is_quick() -> None:
-    started = os.times()
-    subprocess.run([sys.executable, "-m", "repro", "--help"], check=True, capture_output=True)
-    ended = os.times()
-    spent = ended.children_user + ended.children_system - started.children_user - started.children_system
-    assert spent < 0.3  # seconds of CPU, not of the clock
+    def spent(*command: str) -> float:
+        """CPU seconds of three starts of Python."""
+        started = os.times()
+        for _ in range(3):
+            subprocess.run([sys.executable, *command], check=True, capture_output=True)
+        ended = os.times()
+        return ended.children_user + ended.children_system - started.children_user - started.children_system
+
+    assert spent("-m", "repro", "--help") < 4 * spent("-c", "import argparse, json, pathlib")  # 0.06 s and 0.07 s
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("hidden", ["eval", "slurm"])
 def test_a_folder_of_that_name_in_the_working_directory_hides_no_room(hidden: str) -> None:
     Path(hidden).mkdir()
@@ -151,7 +158,8 @@ def test_a_folder_of_that_name_in_the_working_directory_hides_no_room(hidden: st
     assert answer.returncode == 0, answer.stderr
 
 
-def test_a_plan_is_made_in_under_two_seconds_of_cpu() -> None:
+def test_a_plan_is_made_in_under_two_seconds_of_cpu(yardstick: Callable[[], float]) -> None:
     started = time.process_time()
     assert main("plan --method all --track imagenet --seed 0 1 2 3 4".split()) == 0
-    assert time.process_time() - started < 2
+    spent = time.process_time() - started
+    assert spent < 15 * yardstick()

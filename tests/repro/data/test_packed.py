@@ -40,6 +40,7 @@ def _build(final: Path) -> None:
     packed.build(final, _slow)
 
 
+@pytest.mark.processes
 def test_many_builders_build_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     workers = [context.Process(target=_build, args=(tmp_path / "pack",)) for _ in range(4)]
@@ -52,6 +53,7 @@ def test_many_builders_build_once(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.part"))
 
 
+@pytest.mark.processes
 def test_a_killed_builder_leaves_nothing_that_counts(tmp_path: Path) -> None:
     final = tmp_path / "pack"
     worker = multiprocessing.get_context("fork").Process(target=_build, args=(final,))

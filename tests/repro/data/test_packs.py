@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -116,7 +117,10 @@ def test_a_truncated_pack_is_named(where: Where, tmp_path: Path) -> None:
         catalogue.manifest_of("cifar10-jpeg", mine)
 
 
-def test_manifests_and_statuses_are_cheap_and_need_no_arrays(data_root: Path, tmp_path: Path) -> None:
+@pytest.mark.processes
+def test_manifests_and_statuses_are_cheap_and_need_no_arrays(
+    data_root: Path, tmp_path: Path, yardstick: Callable[[], float]
+) -> None:
     import subprocess
     import sys
 
@@ -133,6 +137,7 @@ for name in ("digits", "digit-scenes", "digit-cameras", "cifar10-jpeg", "coco-mi
     assert states[name].found, name
 assert not states["imagenet"].found
 assert not {{"numpy", "torch", "PIL", "mlxtend"}} & set(sys.modules)
-assert time.process_time() - start < 1
+print(time.process_time() - start)
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    done = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE)
+    assert float(done.stdout) < 7.5 * yardstick()  # a second

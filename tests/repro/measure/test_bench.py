@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from eval import detection
+from eval.detection_metrics import coco_metrics
 from methods.base import DataInfo
 from repro.cli.dispatch import main
 from repro.measure import bench_evaluations, bench_pretraining, lightly_peer, timing
@@ -29,6 +29,7 @@ def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     torch.set_num_threads(threads)
 
 
+@pytest.mark.trains
 def test_a_row_a_method_and_precision(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "pretrain", "--method", "supervised", "simsiam", "random", *TINY]) == 0
     out = capsys.readouterr().out
@@ -102,6 +103,7 @@ def tiny_contests(monkeypatch: pytest.MonkeyPatch) -> list[Contest]:
     return kept
 
 
+@pytest.mark.trains
 def test_eval_has_a_row_a_rival(capsys: pytest.CaptureFixture[str], tiny_contests: list[Contest]) -> None:
     assert main("bench eval --seconds 0.01 --threads 1 --sizes peers".split()) == 0
     out = capsys.readouterr().out
@@ -132,6 +134,7 @@ def test_peers_are_of_the_sizes_at_which_others_were_measured() -> None:
     assert bench_evaluations.SIZES["peers"]["coco"]["pictures"] == 2052
 
 
+@pytest.mark.trains
 def test_a_missing_library_is_said(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tiny_contests: list[Contest]
 ) -> None:
@@ -146,7 +149,7 @@ def test_generated_detections_are_judged_alike(capsys: pytest.CaptureFixture[str
     """Neither all right nor all wrong, and repeatable: what the COCO row times is a real evaluation."""
     first = bench_evaluations.generated_results(6, 4, 8)
     assert first == bench_evaluations.generated_results(6, 4, 8)
-    metrics = detection.coco_metrics(*first)
+    metrics = coco_metrics(*first)
     assert 1 < metrics["bbox_AP"] < 90 and 1 < metrics["segm_AP"] < 90
 
 
@@ -169,6 +172,7 @@ def test_sides_take_turns_and_samples_are_of_one_step() -> None:
     assert re.fullmatch("(a+b+)+", "".join(calls)) and "ab" in "".join(calls[4:])
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("method", ["aps", "moco_v3:resnet"])
 def test_ready_makes_the_updates_of_a_load_on_one_set_of_views(
     tmp_path: Path, shrunk: Callable[..., recipes.Recipe], method: str

@@ -261,6 +261,7 @@ def test_the_big_tracks_have_a_whole_graph_with_estimates(settings: Settings, tr
     assert len(made.jobs) >= 4 * 7 and all(job.seconds > 0 for job in made.jobs)
 
 
+@pytest.mark.processes
 def test_looking_imports_no_torch(tmp_path: Path) -> None:
     code = (
         "import sys; from repro.cli import dispatch as cli;"

@@ -13,6 +13,8 @@ import pytest
 from repro.store import snapshot
 from repro.store.workspace import Workspace
 
+pytestmark = pytest.mark.processes
+
 MODULE = '''
 """Predict the mean colour of a view: a toy."""
 from methods.base import Method, Views

@@ -270,6 +270,7 @@ def test_a_stopwatch_tells_the_fixed_part_from_the_rate() -> None:
     assert clock[0] == 9 and watch.estimate() == (pytest.approx(0), pytest.approx(30))
 
 
+@pytest.mark.processes
 def test_calibration_begins_the_real_jobs_and_prices_every_seed(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -78,6 +78,7 @@ def test_a_profile_that_was_named_must_be_of_use(
     assert said in capsys.readouterr().out
 
 
+@pytest.mark.processes
 def test_a_room_from_elsewhere_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "eval").mkdir()
     (tmp_path / "eval" / "__init__.py").touch()

@@ -29,6 +29,8 @@ from repro.store.encoders import load as load_encoder
 from repro.store.workspace import Workspace
 from repro.weights import export, weights
 
+pytestmark = pytest.mark.processes
+
 FEW = "--executor local --set data.limit=100 knn.ks=[1,5]".split()
 VIT = ["network.size=32", "network.patch=8", "network.dim=24", "network.depth=1", "network.heads=3"]
 

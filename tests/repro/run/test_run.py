@@ -26,6 +26,8 @@ from repro.store.encoders import ENCODER
 from repro.store.workspace import Workspace
 from slurm import scheduler
 
+pytestmark = [pytest.mark.processes, pytest.mark.trains]
+
 SMALL = (
     "--executor local --set pretrain.epochs=1 pretrain.batch=32 pretrain.warmup_epochs=0 network.depth=1 network.dim=24"
     " data.limit=200 linear.epochs=2 linear.low_shot_splits=2 knn.ks=[1,5]"

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -323,7 +324,7 @@ def test_a_watch_outlives_a_call_that_fails(
 
 
 def test_a_grid_of_700_is_planned_in_two_seconds_and_submitted_with_a_call_a_stage(
-    fake_slurm: Path, capsys: pytest.CaptureFixture[str]
+    fake_slurm: Path, capsys: pytest.CaptureFixture[str], yardstick: Callable[[], float]
 ) -> None:
     settings = Settings(executor="slurm")
     request = Request(("all",), "embedded", seeds=tuple(range(12)))
@@ -331,7 +332,8 @@ def test_a_grid_of_700_is_planned_in_two_seconds_and_submitted_with_a_call_a_sta
     start = time.process_time()
     planned = make(request, settings)
     graph = graph_of(planned, settings)
-    assert time.process_time() - start < 2
+    spent = time.process_time() - start
+    assert spent < 15 * yardstick()  # two seconds
     assert len(graph) >= 700
     assert execute.carry_out(planned, settings, ["run"], Views.none()) == 0
     calls = [line for line in (fake_slurm / "calls").read_text().splitlines() if line.startswith("sbatch")]
@@ -347,7 +349,8 @@ def test_a_grid_of_700_is_planned_in_two_seconds_and_submitted_with_a_call_a_sta
     ]
     start = time.process_time()
     assert len(states_of(Workspace(settings.workspace))) == len(graph) + 1
-    assert time.process_time() - start < 3
+    spent = time.process_time() - start
+    assert spent < 22 * yardstick()
 
 
 def test_the_same_verbs_serve_this_machine(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from repro.cli.dispatch import main
 
+pytestmark = [pytest.mark.processes, pytest.mark.trains]
+
 SMALL = (
     "--executor local --set pretrain.epochs=1 pretrain.batch=32 pretrain.warmup_epochs=0 network.depth=1 network.dim=24"
     " data.limit=200 linear.epochs=2 linear.low_shot_splits=2 knn.ks=[1,5]"

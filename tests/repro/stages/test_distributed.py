@@ -29,6 +29,8 @@ from repro.store.workspace import Workspace
 from slurm import scheduler
 from slurm.status import of_folder
 
+pytestmark = [pytest.mark.processes, pytest.mark.trains]
+
 ROOT = Path(__file__).parents[3]
 # One update of smooth networks: at a kink of ReLU, rounding alone moves a gradient by more than 1e-5, and after several
 # updates rounding alone makes differences of 3e-4. Not channels_last, where torch's own BatchNorm sums less exactly.

@@ -22,6 +22,8 @@ from repro.store import checkpoints, encoders, records
 from repro.store.encoders import ENCODER
 from repro.store.workspace import Workspace
 
+pytestmark = pytest.mark.trains
+
 SMALL = (
     "network.depth=1 network.dim=24 data.limit=200 linear.epochs=2 linear.low_shot_splits=2 knn.ks=[1,5]"
     " pretrain.epochs=1"

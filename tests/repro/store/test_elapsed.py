@@ -67,6 +67,8 @@ def measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert not (tmp_path / "jobs" / record["fingerprint"][:16] / elapsed.FILE).exists()
 
 
+@pytest.mark.processes
+@pytest.mark.trains
 def test_seconds_are_those_of_all_attempts(tmp_path: Path) -> None:
     """In a process of its own: the CPU time of this one is that of whatever other tests left running, too."""
     subprocess.run([sys.executable, __file__, str(tmp_path)], check=True, timeout=300)

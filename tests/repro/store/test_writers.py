@@ -27,6 +27,8 @@ from slurm.folder import Folder, Outcome
 from slurm.graph import Task
 from slurm.journal import Journal
 
+pytestmark = pytest.mark.processes
+
 RECORD = {
     "schema": 1,
     "kind": "knn",
