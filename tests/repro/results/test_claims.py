@@ -159,12 +159,12 @@ def test_an_authors_vit_is_asked_for_as_the_recipe_has_it() -> None:
 
 def test_reported_conflicts_have_value_and_source(capsys: pytest.CaptureFixture[str]) -> None:
     rows = {row.id: row for row in asserted.references()}
-    claim = next(claim for claim in CLAIMS if any(rows[mark].conflicts for mark in claim.references))
+    claim = next(claim for claim in CLAIMS if any(rows[row_id].conflicts for row_id in claim.references))
     assert main(["claims", claim.id]) == 0
     out = capsys.readouterr().out
-    for mark in claim.references:
-        assert f"  {rows[mark].words}\n" in out
-        for other in rows[mark].conflicts:
+    for row_id in claim.references:
+        assert f"  {rows[row_id].words}\n" in out
+        for other in rows[row_id].conflicts:
             row = rows[other]
             assert (
                 f"reported otherwise: {other} {row.method} " in out
