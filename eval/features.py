@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eval.scores import Progress
+from eval.context import Progress
 
 BLOCK = 1 << 24  # numbers of features that are looked at together
 

@@ -23,27 +23,24 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eval import augment, resume
+from eval import augment
+from eval.context import PLAIN, Context
+from eval.data import IMAGENET, Classification, Ids, Labelled, Labels, Normalisation, Pixels
 from eval.features import autocast, evaluating, middle, normalise, resize, to_tensor
-from eval.protocols import FinetuneProtocol, values
+from eval.protocols.finetune import FinetuneProtocol
 from eval.schedules import rates
-from eval.scores import Progress, check_labelled, pack, percent, standard_error, true_rank
+from eval.scores import pack, percent, standard_error, true_rank
 from eval.splits import holdout, shares, stratified
+from eval.training import Checkpoint, Training, identity, set_rate, trainable
 
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CHECKPOINT = "finetune.pt"
-
-Pixels = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.int64]
 
 
 class Classifier(nn.Module):
@@ -63,51 +60,28 @@ class Classifier(nn.Module):
 
 def evaluate(
     encoder: nn.Module,
-    train_images: Pixels | Tensor,
-    train_y: Labels,
-    test_images: Pixels | Tensor,
-    test_y: Labels,
-    classes: int,
-    mean: Sequence[float],
-    std: Sequence[float],
+    data: Classification[Pixels | Tensor],
+    normalisation: Normalisation,
     protocol: FinetuneProtocol,
-    *,
-    device: str | torch.device = "cpu",
-    progress: Progress | None = None,
-    store: resume.Store | None = None,
+    context: Context = PLAIN,
 ) -> dict[str, Any]:
     """Train a copy of the encoder with a head, and judge it on the test pictures; the encoder itself is not touched.
 
-    images: uint8 [N, 3, H, W]; y: int64 [N] in [0, classes). Metrics in percent: top1 (and top5 above five classes) of
-    the epoch that the protocol reports, top1_last, top1_selected (where a part is held out), top1_best_on_test over the
-    epochs that were tested (details["history"]), optimism = best_on_test - top1. store: where the state is kept, and
-    taken up again if it is this very run's; details["resumed"] says so, or why not. ValueError for labels that do not
-    fit, and for a loss that is no longer finite.
+    Metrics in percent: top1 (and top5 above five classes) of the epoch that the protocol reports, top1_last,
+    top1_selected (where a part is held out), top1_best_on_test over the epochs that were tested (details["history"]),
+    optimism = best_on_test - top1. details["resumed"] says whether it went on from what the context's store has, or why
+    not. ValueError for labels that do not fit, and for a loss that is no longer finite.
     """
-    device = torch.device(device)
-    check_labelled(train_images, train_y, classes, "training pictures")  # type: ignore[arg-type]
-    check_labelled(test_images, test_y, classes, "test pictures")  # type: ignore[arg-type]
+    device = context.device
+    data.check("pictures")
+    train, test = data.train, data.test
     if protocol.normalise == "imagenet":
-        mean, std = IMAGENET
-    rows = np.arange(len(train_y))
-    if protocol.train_pictures:
-        rows, _ = stratified(train_y, protocol.train_pictures, protocol.seed)
-    if protocol.train_share < 1:
-        found = shares(train_y, protocol.train_share, 1, protocol.seed)
-        if not found:
-            raise ValueError(
-                f"{protocol.train_share:.3g} of the training pictures leaves a class without any;"
-                " choose a larger finetune.train_share or more pictures"
-            )
-        rows = found[0]
-    held = rows[:0]
-    if protocol.holdout:
-        fit_of_rows, held_of_rows = holdout(train_y[rows], protocol.holdout, protocol.seed)
-        rows, held = rows[fit_of_rows], rows[held_of_rows]
-
-    model = Classifier(copy.deepcopy(encoder), classes, torch.Generator().manual_seed(protocol.seed))
+        normalisation = IMAGENET
+    rows, held = _chosen(train.y, protocol)
+    model = Classifier(copy.deepcopy(encoder), data.classes, torch.Generator().manual_seed(protocol.seed))
     groups = trainable(model, protocol.weight_decay, protocol.head_lr / protocol.lr or 1.0)
-    run = resume.identity([values(protocol), list(mean), list(std)], model, train_images, train_y)
+    started = [protocol.values(), list(normalisation.mean), list(normalisation.std)]
+    run = identity(started, model, train.x, train.y)
     memory = torch.channels_last if protocol.channels_last else torch.contiguous_format
     model.to(device=device, memory_format=memory)  # type: ignore[call-overload]
     optimizer: torch.optim.Optimizer = (
@@ -116,53 +90,41 @@ def evaluate(
         else torch.optim.SGD(groups, lr=0.0, momentum=protocol.momentum)
     )
 
-    def ranks_of(images: Pixels | Tensor, labels: Labels, order: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def ranks_of(part: Labelled[Pixels | Tensor], order: Ids) -> Ids:
         """Classes before the true one, for the pictures `order`."""
         ranks = []
         with evaluating(model), torch.inference_mode(), autocast(device, protocol.precision):
             for chosen in np.array_split(order, range(256, len(order), 256)):
-                x = middle(to_tensor(images[chosen]).to(device), protocol.size, protocol.test_crop)
-                x = normalise(x, mean, std)
-                ranks.append(true_rank(model(x).float(), torch.from_numpy(labels[chosen]).to(device)).cpu().numpy())
+                x = middle(to_tensor(part.x[chosen]).to(device), protocol.size, protocol.test_crop)
+                x = normalise(x, normalisation.mean, normalisation.std)
+                ranks.append(true_rank(model(x).float(), torch.from_numpy(part.y[chosen]).to(device)).cpu().numpy())
         return np.concatenate(ranks)
 
     batch = min(protocol.batch, len(rows))
     updates = len(rows) // batch
     schedule = learning_rates(protocol, updates)
-    history: list[dict[str, float]] = []
-    best_weights: dict[str, Tensor] = {}  # of the epoch that is best on the split
-    first, total = 0, torch.zeros((), device=device)  # updates of the epoch that are done, and the sum of their losses
-
-    def state(update: int) -> dict[str, Any]:
-        """All that it needs to go on after that update of the epoch."""
-        weights = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "best": best_weights}
-        return {**weights, "history": history, "update": update, "total": total}
-
-    kept = resume.Kept(store, CHECKPOINT, run, "fine-tuning")
-    if kept.state:
-        model.load_state_dict(kept.state["model"])
-        optimizer.load_state_dict(kept.state["optimizer"])
-        history, best_weights = kept.state["history"], kept.state["best"]
-        first = kept.state["update"]
-        total += kept.state["total"].to(device)
-    resumed = kept.note(resume.done(len(history), first))
-    if progress and resumed:
-        progress(len(history) * updates + first, protocol.epochs * updates, {"note": resumed})
-
-    every = np.arange(len(test_y))
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), kept.training():
-        for epoch in range(len(history), protocol.epochs):
+    checkpoint = Checkpoint(context.store, CHECKPOINT, run, "fine-tuning")
+    training = Training(
+        {"model": model, "optimizer": optimizer},
+        protocol.epochs,
+        updates,
+        sums=torch.zeros((), device=device),
+        kept={"best": {}},  # weights of the epoch that is best on the split
+        checkpoint=checkpoint,
+        progress=context.progress,
+    )
+    every, history = np.arange(len(test.y)), training.history
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), training:
+        for epoch in training.each_epoch():
             model.train()
             order = rows[np.random.default_rng([protocol.seed, epoch]).permutation(len(rows))]
-            for update in range(first, updates):
+            for update in training.each_update():
                 rng = np.random.default_rng([protocol.seed, epoch, update, 1])
                 torch.manual_seed(int(rng.integers(2**62)))  # for dropout inside an encoder
                 chosen = order[update * batch : (update + 1) * batch]
-                x, targets = training_batch(
-                    to_tensor(train_images[chosen]).to(device), train_y[chosen], classes, mean, std, protocol, rng
-                )
-                for group in optimizer.param_groups:
-                    group["lr"] = schedule[epoch * updates + update] * group["factor"]
+                x = to_tensor(train.x[chosen]).to(device)
+                x, targets = training_batch(x, train.y[chosen], data.classes, normalisation, protocol, rng)
+                set_rate(optimizer, schedule[training.done])
                 with autocast(device, protocol.precision):
                     logits = model(x.to(memory_format=memory))
                 loss = F.cross_entropy(logits.float(), targets, label_smoothing=protocol.label_smoothing)
@@ -171,61 +133,75 @@ def evaluate(
                 if protocol.clip_grad:
                     nn.utils.clip_grad_norm_(model.parameters(), protocol.clip_grad)
                 optimizer.step()
-                total += loss.detach()
-                if progress:
-                    progress(epoch * updates + update + 1, protocol.epochs * updates, {"epoch": epoch + 1})
-                kept.keep(state, update + 1)
-            entry = {"epoch": epoch + 1, "loss": float(total) / updates, "lr": schedule[(epoch + 1) * updates - 1]}
+                training.sums += loss.detach()
+            entry = {"epoch": epoch + 1, "loss": float(training.sums) / updates, "lr": schedule[training.done - 1]}
             if not math.isfinite(entry["loss"]):
                 raise ValueError(
                     f"fine-tuning diverged in epoch {epoch + 1} (loss {entry['loss']}): "
                     f"lower finetune.lr (now {protocol.lr:g}) or set finetune.clip_grad = 1.0"
                 )
             if len(held):
-                entry["split_top1"] = percent(ranks_of(train_images, train_y, held) == 0)
+                entry["split_top1"] = percent(ranks_of(train, held) == 0)
                 if entry["split_top1"] >= max((e["split_top1"] for e in history), default=0.0):
-                    best_weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+                    weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+                    training.kept["best"] = weights
             if protocol.test_every and (epoch + 1) % protocol.test_every == 0 and epoch + 1 < protocol.epochs:
-                entry["test_top1"] = percent(ranks_of(test_images, test_y, every) == 0)
+                entry["test_top1"] = percent(ranks_of(test, every) == 0)
             history.append(entry)
-            first, total = 0, torch.zeros_like(total)
-            kept.keep(state, 0, finished=epoch + 1 == protocol.epochs)
 
-    ranks = {"last": ranks_of(test_images, test_y, every)}
+    ranks = {"last": ranks_of(test, every)}
     history[-1]["test_top1"] = percent(ranks["last"] == 0)
     metrics: dict[str, float] = {"top1": 0.0, "top1_last": history[-1]["test_top1"]}
     if len(held):
         best = max(history, key=lambda entry: (entry["split_top1"], entry["epoch"]))
         ranks["selected"] = ranks["last"]
         if best is not history[-1]:
-            model.load_state_dict(best_weights)
-            ranks["selected"] = ranks_of(test_images, test_y, every)
+            model.load_state_dict(training.kept["best"])
+            ranks["selected"] = ranks_of(test, every)
             best["test_top1"] = percent(ranks["selected"] == 0)
         metrics["top1_selected"] = best["test_top1"]
     reported = ranks[protocol.reported]
     metrics["top1"] = percent(reported == 0)
     metrics["top1_best_on_test"] = max(entry["test_top1"] for entry in history if "test_top1" in entry)
     metrics["optimism"] = metrics["top1_best_on_test"] - metrics["top1"]
-    if classes > 5:
+    if data.classes > 5:
         metrics["top5"] = percent(reported < 5)
     details = {
         "history": history,
-        "resumed": resumed,
+        "resumed": checkpoint.note,
         "n_train": len(rows),
         "n_split": len(held),
-        "n_test": len(test_y),
-        "standard_error": standard_error(metrics["top1"], len(test_y)),
+        "n_test": len(test.y),
+        "standard_error": standard_error(metrics["top1"], len(test.y)),
         "correct": pack(reported == 0),
     }
     return {"metrics": metrics, "artifacts": {}, "details": details}
+
+
+def _chosen(labels: Labels, protocol: FinetuneProtocol) -> tuple[Ids, Ids]:
+    """The training pictures to train on, and those held out: indices."""
+    rows = np.arange(len(labels))
+    if protocol.train_pictures:
+        rows, _ = stratified(labels, protocol.train_pictures, protocol.seed)
+    if protocol.train_share < 1:
+        found = shares(labels, protocol.train_share, 1, protocol.seed)
+        if not found:
+            raise ValueError(
+                f"{protocol.train_share:.3g} of the training pictures leaves a class without any;"
+                " choose a larger finetune.train_share or more pictures"
+            )
+        rows = found[0]
+    if not protocol.holdout:
+        return rows, rows[:0]
+    fit, held = holdout(labels[rows], protocol.holdout, protocol.seed)
+    return rows[fit], rows[held]
 
 
 def training_batch(
     x: Tensor,
     y: Labels,
     classes: int,
-    mean: Sequence[float],
-    std: Sequence[float],
+    normalisation: Normalisation,
     protocol: FinetuneProtocol,
     rng: np.random.Generator,
 ) -> tuple[Tensor, Tensor]:
@@ -240,8 +216,8 @@ def training_batch(
     if protocol.hflip:
         x = augment.mirror(x, rng)
     if protocol.randaugment:
-        x = augment.randaugment(x, [255 * m for m in mean], rng)
-    x = normalise(x, mean, std)
+        x = augment.randaugment(x, [255 * m for m in normalisation.mean], rng)
+    x = normalise(x, normalisation.mean, normalisation.std)
     targets = F.one_hot(torch.from_numpy(y).to(x.device), classes).float()
     if protocol.erasing:
         x = augment.erase(x, protocol.erasing, rng)
@@ -262,23 +238,3 @@ def learning_rates(protocol: FinetuneProtocol, updates: int) -> list[float]:
         min_lr=protocol.min_lr,
         milestones=protocol.milestones,
     )
-
-
-def trainable(model: nn.Module, weight_decay: float, head: float = 1.0) -> list[dict[str, Any]]:
-    """Everything trains, in groups with and without weight decay (1-D parameters, position embeddings, class token).
-
-    head: factor of the learning rate of the parameters named "head.*" ("factor" of their groups; 1 of all others).
-    Parts that pre-training froze (MoCo-v3's patch embedding) are thawed; fixed position embeddings stay fixed.
-    """
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {(1.0, weight_decay): [], (1.0, 0.0): []}
-    for name, parameter in model.named_parameters():
-        leaf = name.rpartition(".")[2]
-        if not leaf.startswith("pos"):
-            parameter.requires_grad_(True)
-        if parameter.requires_grad:
-            exempt = parameter.ndim <= 1 or leaf.startswith(("pos", "cls_token", "class_token"))
-            factor = head if name.startswith("head.") else 1.0
-            groups.setdefault((factor, 0.0 if exempt else weight_decay), []).append(parameter)
-    return [
-        {"params": found, "weight_decay": decay, "factor": factor} for (factor, decay), found in groups.items() if found
-    ]

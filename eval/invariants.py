@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from typing import Any
+
+from eval.protocols import KINDS
+from eval.protocols.base import collapse_metrics
 
 _PERCENT = re.compile(r"top[15](_|$)|rank\d+$|mAP|mINP|(coco_)?bbox_|segm_")
 _ORDERED = (  # (larger, smaller), regular expressions with the same groups
@@ -23,21 +27,23 @@ _EQUAL = (("top1_k1", "top1_nearest"),)
 _SLACK = 1e-6  # percentage points: metrics are means in floating point
 # Spread of unit-length features, 1 = over all directions; what we have seen of networks that learnt is 0.07 and more.
 _COLLAPSED = 1e-3
-ON_CROPS = "linear on crops"
-"""What `check_invariants` calls a record of kind "linear" whose encoder saw crops, not cached features."""
 
 
-def _summary(*splits: str) -> tuple[str, ...]:
-    return tuple(f"{split}_{key}" for split in splits for key in ("effective_rank", "feature_std", "norm_mean"))
+def _required(kind: str, schema: int, stated: Mapping[str, Any]) -> tuple[str, ...]:
+    """The metrics that a record must have: those of cached features, or what the protocol of its evaluation says."""
+    if kind == "features":
+        return collapse_metrics("train", "test")
+    if kind in KINDS and schema >= 2:
+        return KINDS[kind].protocol.required(stated)
+    return ()
 
 
-_REQUIRED = {"features": (1, _summary("train", "test"))}  # kind -> (since which schema, metrics)
-_REQUIRED |= {"knn": (2, ("top1_nearest",)), ON_CROPS: (2, _summary("test"))}
-_REQUIRED |= dict.fromkeys(("reid", "reid_finetune"), (2, _summary("query", "gallery")))
-
-
-def check_invariants(metrics: Mapping[str, float], kind: str = "", schema: int = 1) -> list[str]:
+def check_invariants(
+    metrics: Mapping[str, float], kind: str = "", schema: int = 1, stated: Mapping[str, Any] | None = None
+) -> list[str]:
     """One line for each rule that the metrics of a record of that kind break; [] if all is well.
+
+    stated: the values of its protocol.
 
     Finite; shares within 0 and 100 %; top-5 >= top-1; Rank-20 >= Rank-10 >= Rank-5 >= Rank-1; AP50 >= AP and AP75;
     best-on-test >= what is reported; mAP at hits >= mAP of the trapezoid rule (precision falls between hits); k-NN with
@@ -45,8 +51,7 @@ def check_invariants(metrics: Mapping[str, float], kind: str = "", schema: int =
     rank of at least 1 and are not all alike, and a record says so of all features that it rests on and no other record
     is of. What came later is asked of records of schema 2 only.
     """
-    since, required = _REQUIRED.get(kind, (schema, ()))
-    missing = [key for key in required if key not in metrics and schema >= since]
+    missing = [key for key in _required(kind, schema, stated or {}) if key not in metrics]
     if missing:
         return [f"{missing[0]} is missing"]
     broken = [f"{key} is {value}, not a finite number" for key, value in metrics.items() if not math.isfinite(value)]

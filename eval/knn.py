@@ -11,7 +11,6 @@ classes with equal scores the lower comes first; a class without a neighbour is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,9 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from eval.context import PLAIN, Context, Progress, part_of, quiet
+from eval.data import Classification, Features
 from eval.features import check_finite, to_tensor
-from eval.protocols import KnnProtocol
-from eval.scores import Progress, check_labelled, pack, percent, standard_error, true_rank
+from eval.protocols.knn import KnnProtocol
+from eval.scores import pack, percent, standard_error, true_rank
 from eval.splits import holdout
 
 # None of these can change a number.
@@ -31,48 +32,33 @@ ROWS = 512  # at most so many queries at a time: their similarities to a few tho
 _GROUPS, _CROWD = 5, 8  # times k: groups of columns in `nearest`, candidates above which it looks for ties
 
 
-def evaluate(
-    train_x: npt.NDArray[np.float32],
-    train_y: npt.NDArray[np.int64],
-    test_x: npt.NDArray[np.float32],
-    test_y: npt.NDArray[np.int64],
-    classes: int,
-    protocol: KnnProtocol,
-    *,
-    device: str | torch.device = "cpu",
-    progress: Progress | None = None,
-) -> dict[str, Any]:
+def evaluate(data: Classification[Features], protocol: KnnProtocol, context: Context = PLAIN) -> dict[str, Any]:
     """k-NN top-1 for every k, the k of `top1` chosen on a class-balanced split of the training features.
 
-    x: float32 [N, D]; y: int64 [N] in [0, classes). Metrics in percent: top1 (and top5 above five classes) at the
-    chosen k, top1_k1, ..., top1_best_on_test, optimism = best_on_test - top1; top1_nearest, of the one nearest picture,
-    found without votes and weights, which top1_k1 has to equal. ValueError for features or labels that cannot be
-    judged.
+    Metrics in percent: top1 (and top5 above five classes) at the chosen k, top1_k1, ..., top1_best_on_test, optimism =
+    best_on_test - top1; top1_nearest, of the one nearest picture, found without votes and weights, which top1_k1 has to
+    equal. ValueError for features or labels that cannot be judged.
     """
-    for x, y, what in ((train_x, train_y, "training features"), (test_x, test_y, "test features")):
-        check_labelled(x, y, classes, what)
-        check_finite(x)
+    data.check("features")
+    for part in (data.train, data.test):
+        check_finite(part.x)
+    (train_x, train_y), (test_x, test_y) = ((part.x, part.y) for part in (data.train, data.test))
     fit, held = holdout(train_y, protocol.holdout, protocol.seed)
     ks = sorted(k for k in protocol.ks if k <= len(fit))
     if not ks:
         raise ValueError(f"knn.ks are all above the {len(fit)} training pictures; smallest is {min(protocol.ks)}")
 
-    total = len(held) + len(test_x)
+    fixed = data.classes, ks, protocol, context.device
 
-    def report(done: int) -> None:
-        if progress:
-            progress(done, total, {})
+    def told(before: int) -> Progress:
+        return part_of(context.progress, before, len(held) + len(test_x))
 
-    chosen_on = true_ranks(
-        train_x[fit], train_y[fit], train_x[held], train_y[held], classes, ks, protocol, device, report
-    )
+    chosen_on = true_ranks(train_x[fit], train_y[fit], train_x[held], train_y[held], *fixed, told(0))
     on_split = {k: percent(ranks == 0) for k, ranks in zip(ks, chosen_on, strict=True)}
     selected = max(ks, key=lambda k: (on_split[k], -k))
 
     plain = np.empty(len(test_x), bool)
-    tested = true_ranks(
-        train_x, train_y, test_x, test_y, classes, ks, protocol, device, lambda done: report(len(held) + done), plain
-    )
+    tested = true_ranks(train_x, train_y, test_x, test_y, *fixed, told(len(held)), plain)
     on_test = {k: percent(ranks == 0) for k, ranks in zip(ks, tested, strict=True)}
     ranks = tested[ks.index(selected)]
     best = max(on_test.values())
@@ -83,7 +69,7 @@ def evaluate(
         "optimism": best - on_test[selected],
         **{f"top1_k{k}": value for k, value in on_test.items()},
     }
-    if classes > 5:
+    if data.classes > 5:
         metrics["top5"] = percent(ranks < 5)
     details = {
         "k": selected,
@@ -106,7 +92,7 @@ def true_ranks(
     ks: list[int],
     protocol: KnnProtocol,
     device: str | torch.device = "cpu",
-    report: Callable[[int], None] = lambda done: None,
+    progress: Progress = quiet,
     plain: npt.NDArray[np.bool_] | None = None,
 ) -> npt.NDArray[np.int64]:
     """How many classes score above the true one, for every k of `ks` (ascending) from one search: int64 [K, N].
@@ -136,7 +122,7 @@ def true_ranks(
             # Without a neighbour of its class a picture is wrong at any depth.
             ranks[~found.gather(1, truth[:, None])[:, 0]] = classes
             out[i, start : start + chunk] = ranks.cpu().numpy()
-        report(min(start + chunk, len(test_x)))
+        progress(min(start + chunk, len(test_x)), len(test_x), {})
     return out
 
 

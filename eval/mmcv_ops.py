@@ -11,7 +11,9 @@ score last, RoIs `[N, 5]` with the picture's index in the batch first.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import sys
 from collections.abc import Mapping
 from types import ModuleType
@@ -159,3 +161,11 @@ def install() -> bool:
         module.__dict__.update(_OPERATORS)
         sys.modules[module.__name__] = module
     return True
+
+
+def import_mmdet() -> None:
+    """Import mmdet with `install()` done and its registries filled, without its remarks on what it does not find."""
+    install()
+    with contextlib.redirect_stdout(io.StringIO()):
+        import mmdet.datasets
+        import mmdet.models  # noqa: F401

@@ -1,18 +1,26 @@
-"""Drawings that an evaluation leaves beside its metrics."""
+"""Drawings that an evaluation leaves beside its metrics: what a detector found, and how a gallery was ranked."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
+from eval.data import Features, Identified, Ids, Pixels
+
+RGB = tuple[int, int, int]
+Box = tuple[float, float, float, float]  # x, y, width, height
+
+INK, WHITE = (40, 40, 40), (255, 255, 255)
 # Colour-blind safe (Okabe and Ito): what the detector says, what is true.
-FOUND, TRUE = "#d55e00", "#00b0ff"
+FOUND, TRUE = (213, 94, 0), (0, 176, 255)
+RIGHT, WRONG = (0, 140, 70), (200, 40, 40)
 CERTAIN, MOST, UNCERTAIN = 0.3, 8, 3
-DPI = 100
+SIDE, MARGIN, TITLE, LEGEND = 540, 5, 26, 34  # pixels: longest side of a drawn picture, what is round it
 
 
 def draw_detections(
@@ -29,65 +37,168 @@ def draw_detections(
     names: by category id. Shown are at most `MOST` detections, those with a score of `CERTAIN` or more; where there
     are none, the best ones, as many as there are objects but no more than `UNCERTAIN`.
     """
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Rectangle
+    panels = []
+    for file, truth, found in zip(files, truths, detections, strict=True):
+        with Image.open(file) as picture:
+            drawn = _detected(picture.convert("RGB"), truth, found, names)
+        best = max((entry["score"] for entry in found), default=None)
+        best_score = "" if best is None else f", best score {best:.2f}"
+        panels.append((drawn, f"{file.name}: {len(truth)} true, {len(found)} found{best_score}"))
+    wide, tallest = SIDE + 2 * MARGIN, max(drawn.height for drawn, _ in panels)
+    sheet = Image.new("RGB", (wide * len(panels), TITLE + tallest + LEGEND), WHITE)
+    title = ImageFont.load_default(15)
+    for number, (drawn, words) in enumerate(panels):
+        panel = Image.new("RGB", (wide, TITLE + drawn.height), WHITE)  # of its own, so that a long title ends with it
+        panel.paste(drawn, ((wide - drawn.width) // 2, TITLE))
+        draw = ImageDraw.Draw(panel)
+        draw.text((max(MARGIN, (wide - draw.textlength(words, title)) / 2), 3), words, fill=INK, font=title)
+        sheet.paste(panel, (number * wide, (tallest - drawn.height) // 2))
+    _legend(sheet)
+    sheet.save(path)
+
+
+def _detected(
+    picture: Image.Image,
+    truth: Sequence[Mapping[str, Any]],
+    found: Sequence[Mapping[str, Any]],
+    names: Mapping[int, str],
+) -> Image.Image:
+    """The picture, scaled to `SIDE`, with its boxes, masks and labels."""
     from pycocotools import mask as coding
 
-    pictures = []
-    for file in files:
-        with Image.open(file) as picture:
-            pictures.append(picture.convert("RGB"))
-    tallest = min(1.0, max(picture.height / picture.width for picture in pictures))
-    figure = Figure(figsize=(5.5 * len(files), 5.5 * tallest + 0.9), layout="constrained")
-    panels = figure.subplots(1, len(files), squeeze=False)[0]
-    outline: dict[str, Any] = {"fill": False, "color": (0.0, 0.0, 0.0, 0.6), "linewidth": 3.5}
-    dashed: dict[str, Any] = {"fill": False, "color": TRUE, "linewidth": 1.8, "linestyle": (0, (4, 3))}
-    labels: list[tuple[Any, list[Mapping[str, Any]]]] = []
-    for axes, file, image, truth, found in zip(panels, files, pictures, truths, detections, strict=True):
-        axes.imshow(image)
-        best = sorted(found, key=lambda entry: -entry["score"])[:MOST]
-        shown = [entry for entry in best if entry["score"] >= CERTAIN] or best[: min(UNCERTAIN, len(truth))]
-        for entry in truth:
-            x, y, width, height = entry["bbox"]
-            axes.add_patch(Rectangle((x, y), width, height, **outline))
-            axes.add_patch(Rectangle((x, y), width, height, **dashed))
-        for entry in reversed(shown):  # the best on top
-            x, y, width, height = entry["bbox"]
-            if "segmentation" in entry:
-                mask = coding.decode(entry["segmentation"]).astype(bool)
-                tint = np.zeros((*mask.shape, 4))
-                tint[mask] = (*(int(FOUND[i : i + 2], 16) / 255 for i in (1, 3, 5)), 0.4)
-                axes.imshow(tint)
-            axes.add_patch(Rectangle((x, y), width, height, fill=False, color=FOUND, linewidth=1.8))
-        labels.append((axes, shown))
-        best_score = f", best score {best[0]['score']:.2f}" if best else ""
-        axes.set_title(f"{file.name}: {len(truth)} true, {len(found)} found{best_score}", fontsize=11)
-        axes.set_axis_off()
-    lines = [Line2D([], [], color=FOUND, linewidth=2), Line2D([], [], color=TRUE, linewidth=2, linestyle=(0, (4, 3)))]
-    figure.legend(lines, ["detected (score)", "ground truth"], loc="outside lower center", ncols=2, fontsize=12)
-    figure.draw_without_rendering()  # settles where the panels are
-    figure.set_layout_engine("none")
-    for axes, shown in labels:
-        _label(axes, [(f"{names[entry['category_id']]} {entry['score']:.2f}", entry["bbox"]) for entry in shown])
-    figure.savefig(path, dpi=DPI)
+    scale = SIDE / max(picture.size)
+    picture = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(picture, "RGBA")
+    best = sorted(found, key=lambda entry: -entry["score"])[:MOST]
+    shown = [entry for entry in best if entry["score"] >= CERTAIN] or best[: min(UNCERTAIN, len(truth))]
+    for entry in truth:
+        corners = _corners(entry["bbox"], scale)
+        draw.rectangle(corners, outline=(0, 0, 0, 150), width=5)
+        _dashed(draw, corners)
+    for entry in reversed(shown):  # the best on top
+        if "segmentation" in entry:
+            mask = Image.fromarray(coding.decode(entry["segmentation"]) * np.uint8(102))
+            picture.paste(FOUND, (0, 0), mask.resize(picture.size))
+        draw.rectangle(_corners(entry["bbox"], scale), outline=FOUND, width=3)
+    taken: list[Box] = []
+    for entry in shown:
+        x, y, width, height = (scale * value for value in entry["bbox"])
+        words = f"{names[entry['category_id']]} {entry['score']:.2f}"
+        taken.append(_label(draw, words, (x, y, width, height), picture.size, taken))
+    return picture
 
 
-def _label(axes: Any, texts: Sequence[tuple[str, Sequence[float]]]) -> None:
-    """Write labels at corners of their boxes: inside the picture, and where there is room not over each other."""
-    style = {"facecolor": FOUND, "edgecolor": "none", "pad": 1.5}
-    right, bottom = axes.get_xlim()[1], axes.get_ylim()[0]
-    taken: list[tuple[float, float, float, float]] = []
-    for text, (x, y, width, height) in texts:
-        label = axes.text(0, 0, text, color="white", fontsize=10, bbox=style, verticalalignment="top")
-        extent = label.get_window_extent().transformed(axes.transData.inverted())
-        wide, high = extent.width * 1.06, abs(extent.height) * 1.25
-        corners = [(x, y - high), (x, y), (x, y + height - high), (x, y + height), (x + width - wide, y)]
-        spots = [(min(max(a, 0), right - wide), min(max(b, 0), bottom - high)) for a, b in corners]
-        covered = [
-            sum(max(0, wide - abs(a - left)) * max(0, high - abs(b - top)) for left, top, wide, high in taken)
-            for a, b in spots
-        ]
-        left, top = spots[covered.index(min(covered))]
-        taken.append((left, top, wide, high))
-        label.set_position((left, top))
+def _corners(box: Sequence[float], scale: float) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom, in pixels of the drawing."""
+    x, y, width, height = (scale * value for value in box)
+    return x, y, x + width, y + height
+
+
+def _dashed(draw: ImageDraw.ImageDraw, corners: tuple[float, float, float, float], on: int = 10, off: int = 7) -> None:
+    left, top, right, bottom = corners
+    for start in np.arange(left, right, on + off):
+        for y in (top + 1, bottom - 1):
+            draw.line((start, y, min(start + on, right), y), fill=TRUE, width=3)
+    for start in np.arange(top, bottom, on + off):
+        for x in (left + 1, right - 1):
+            draw.line((x, start, x, min(start + on, bottom)), fill=TRUE, width=3)
+
+
+def _label(
+    draw: ImageDraw.ImageDraw, words: str, box: Box, size: tuple[int, int], taken: Sequence[Box]
+) -> tuple[float, float, float, float]:
+    """Write a label at a corner of its box: inside the picture, and where there is room not over those before it.
+
+    Returns the box of the label.
+    """
+    font, pad = ImageFont.load_default(14), 3
+    left, top, right, bottom = draw.textbbox((0, 0), words, font=font)
+    wide, high = right - left + 2 * pad, bottom - top + 2 * pad
+    x, y, width, height = box
+    corners = [(x, y - high), (x, y), (x, y + height - high), (x, y + height), (x + width - wide, y)]
+    spots = [(min(max(a, 0), size[0] - wide), min(max(b, 0), size[1] - high)) for a, b in corners]
+    covered = [
+        sum(max(0, wide - abs(a - other[0])) * max(0, high - abs(b - other[1])) for other in taken) for a, b in spots
+    ]
+    a, b = spots[covered.index(min(covered))]
+    draw.rectangle((a, b, a + wide, b + high), fill=FOUND)
+    draw.text((a + pad - left, b + pad - top), words, fill=WHITE, font=font)
+    return a, b, wide, high
+
+
+def _legend(sheet: Image.Image) -> None:
+    """What the two kinds of boxes mean, in the middle of the foot of the sheet."""
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(17)
+    line, gap, words = 36, 8, ("detected (score)", "ground truth")
+    lengths = [draw.textlength(text, font) for text in words]
+    x, y = (sheet.width - sum(lengths) - 2 * (line + gap) - 3 * gap) / 2, sheet.height - LEGEND / 2
+    draw.line((x, y, x + line, y), fill=FOUND, width=3)
+    draw.text((x + line + gap, y), words[0], fill=INK, font=font, anchor="lm")
+    x += line + lengths[0] + 4 * gap
+    for start in range(0, line, 14):
+        draw.line((x + start, y, x + start + 8, y), fill=TRUE, width=3)
+    draw.text((x + line + gap, y), words[1], fill=INK, font=font, anchor="lm")
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What is shown of one query: `nearest` and `first` (right answer) are gallery indices, junk left out."""
+
+    query: int
+    nearest: Ids
+    first: int
+    rank: int  # of `first`, from 1
+    right: Ids  # gallery indices, all of them
+    similarity: Features  # of `nearest`, then of `first`
+
+
+def draw_rankings(
+    rankings: Sequence[Ranking], query: Identified[Pixels], gallery: Identified[Pixels], path: Path
+) -> None:
+    """Write a PNG: a row a query, with its nearest pictures, and at the end its first right one if that is not there.
+
+    Pictures are drawn as the network gets them. A green frame and + mean the same identity, a red frame and x another;
+    under each picture stands its similarity: cosine, or minus the squared or the re-ranked distance.
+    """
+    wide, gap, text, head, font = 96, 10, 30, 26, ImageFont.load_default(12)
+    high = round(wide * min(max(query.x.shape[2] / query.x.shape[3], 0.5), 2))
+    left, columns = gap + wide + 3 * gap, max(len(ranking.nearest) for ranking in rankings)
+    last = left + columns * (wide + gap) + 2 * gap
+    width = max(last + wide + gap, left + 720)
+    sheet = Image.new("RGB", (width, head + (high + text + gap) * len(rankings) + gap), WHITE)
+    draw = ImageDraw.Draw(sheet)
+
+    def place(pixels: Pixels, x: int, y: int, colour: RGB, caption: str) -> None:
+        picture = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+        scale = min((wide - 8) / picture.width, (high - 8) / picture.height)
+        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+        picture = picture.resize(size, Image.Resampling.BICUBIC)
+        sheet.paste(picture, (x + (wide - picture.width) // 2, y + (high - picture.height) // 2))
+        draw.rectangle((x, y, x + wide - 1, y + high - 1), outline=colour, width=3)
+        draw.text((x, y + high + 1), caption, fill=colour, font=font, spacing=1)
+
+    at = left
+    draw.text((gap, 6), "query", fill=INK, font=font)
+    for words, colour in (
+        ("nearest gallery pictures:", INK),
+        ("green + = same identity", RIGHT),
+        ("red x = another", WRONG),
+        ("(junk and the query's identity by its own camera left out)", INK),
+    ):
+        draw.text((at, 6), words, fill=colour, font=font)
+        at += round(draw.textlength(words, font=font)) + 16
+    if any(ranking.first not in ranking.nearest for ranking in rankings):
+        draw.text((last, 6), "first right one", fill=RIGHT, font=font)
+    for number, ranking in enumerate(rankings):
+        i, y = ranking.query, head + number * (high + text + gap)
+        caption = f"id {query.pid[i]}, cam {query.cam[i]}\nfirst right: rank {ranking.rank}"
+        place(query.x[i], gap, y, INK, caption)
+        for column, (j, similarity) in enumerate(zip(ranking.nearest, ranking.similarity[:-1], strict=True)):
+            colour, sign = (RIGHT, "+") if j in ranking.right else (WRONG, "x")
+            caption = f"{sign} {similarity:.3f}  cam {gallery.cam[j]}"
+            place(gallery.x[j], left + column * (wide + gap), y, colour, caption)
+        if ranking.first not in ranking.nearest:
+            caption = f"+ {ranking.similarity[-1]:.3f}  cam {gallery.cam[ranking.first]}\nrank {ranking.rank}"
+            place(gallery.x[ranking.first], last, y, RIGHT, caption)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)

@@ -21,37 +21,22 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eval import augment, reid, resume
+from eval import augment, reid
+from eval.context import PLAIN, Context
+from eval.data import IMAGENET, Features, Identified, Ids, Normalisation, Pixels
 from eval.features import autocast, extract, normalise, resize, summary, to_tensor
-from eval.finetune import IMAGENET, trainable
-from eval.protocols import ReidFinetuneProtocol, transform, values
+from eval.protocols.reid_finetune import ReidFinetuneProtocol
 from eval.schedules import rates
-from eval.scores import Progress
+from eval.training import Checkpoint, Training, identity, set_rate, trainable
 
 CHECKPOINT = "reid_finetune.pt"
-
-Ids = npt.NDArray[np.int64]
-Pixels = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Split:
-    """images: uint8 [N, 3, H, W], memory maps too; pid, cam: int64 [N]."""
-
-    images: Pixels
-    pid: Ids
-    cam: Ids
 
 
 class Identifier(nn.Module):
@@ -75,26 +60,21 @@ class Identifier(nn.Module):
 
 def evaluate(
     encoder: nn.Module,
-    train: Split,
-    query: Split,
-    gallery: Split,
-    mean: Sequence[float],
-    std: Sequence[float],
+    train: Identified[Pixels],
+    query: Identified[Pixels],
+    gallery: Identified[Pixels],
+    normalisation: Normalisation,
     protocol: ReidFinetuneProtocol,
-    *,
-    device: str | torch.device = "cpu",
-    progress: Progress | None = None,
-    work_dir: Path | None = None,
-    store: resume.Store | None = None,
+    context: Context = PLAIN,
 ) -> dict[str, Any]:
     """Train a copy of the encoder on the identities of `train` (above 0), then the metrics and the strip of reid.py.
 
-    work_dir: where the strip goes; store: where the state is kept, and taken up again if it is this very run's
-    (details["resumed"]). ValueError for fewer than two identities to train on, and for a loss that is no longer finite.
+    details["resumed"] says whether it went on from what the context's store has, or why not. ValueError for fewer than
+    two identities to train on, and for a loss that is no longer finite.
     """
-    device = torch.device(device)
+    device = context.device
     if protocol.normalise == "imagenet":
-        mean, std = IMAGENET
+        normalisation = IMAGENET
     rows = np.flatnonzero(train.pid > 0)
     pids, labels = np.unique(train.pid[rows], return_inverse=True)
     if len(pids) < 2:
@@ -103,7 +83,8 @@ def evaluate(
         )
     model = Identifier(copy.deepcopy(encoder), len(pids), torch.Generator().manual_seed(protocol.seed))
     groups = trainable(model, protocol.weight_decay)
-    run = resume.identity([values(protocol), list(mean), list(std)], model, train.images, train.pid)
+    started = [protocol.values(), list(normalisation.mean), list(normalisation.std)]
+    run = identity(started, model, train.x, train.pid)
     model.to(device)
     optimizer = torch.optim.AdamW(groups, lr=0.0)
     updates = len(batches(labels, protocol.identities, protocol.pictures, np.random.default_rng(0)))
@@ -116,38 +97,26 @@ def evaluate(
         warmup_lr=protocol.warmup_lr,
         milestones=protocol.milestones,
     )
-    history: list[dict[str, float]] = []
-    first, totals = 0, torch.zeros(2, device=device)  # updates of the epoch that are done, and the sums of their losses
-
-    def state(update: int) -> dict[str, Any]:
-        """All that it needs to go on after that update of the epoch."""
-        weights = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-        return {**weights, "history": history, "update": update, "totals": totals}
-
-    kept = resume.Kept(store, CHECKPOINT, run, "fine-tuning")
-    if kept.state:
-        model.load_state_dict(kept.state["model"])
-        optimizer.load_state_dict(kept.state["optimizer"])
-        history, first = kept.state["history"], kept.state["update"]
-        totals += kept.state["totals"].to(device)
-    resumed = kept.note(resume.done(len(history), first))
-    if progress and resumed:
-        progress(len(history) * updates + first, protocol.epochs * updates, {"note": resumed})
-
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), kept.training():
-        for epoch in range(len(history), protocol.epochs):
+    checkpoint = Checkpoint(context.store, CHECKPOINT, run, "fine-tuning")
+    training = Training(
+        {"model": model, "optimizer": optimizer},
+        protocol.epochs,
+        updates,
+        sums=torch.zeros(2, device=device),
+        checkpoint=checkpoint,
+        progress=context.progress,
+    )
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), training:
+        for epoch in training.each_epoch():
             model.train()
-            order = batches(
-                labels, protocol.identities, protocol.pictures, np.random.default_rng([protocol.seed, epoch])
-            )
-            for update, chosen in enumerate(order[first:], first):
-                rng = np.random.default_rng([protocol.seed, epoch, update, 1])
+            draws = np.random.default_rng([protocol.seed, epoch])
+            order = batches(labels, protocol.identities, protocol.pictures, draws)
+            for update in training.each_update():
+                chosen, rng = order[update], np.random.default_rng([protocol.seed, epoch, update, 1])
                 torch.manual_seed(int(rng.integers(2**62)))  # for dropout inside an encoder
-                x = to_tensor(train.images[rows[chosen]]).to(device)
-                x = _augmented(x, mean, std, protocol, rng)
+                x = _augmented(to_tensor(train.x[rows[chosen]]).to(device), normalisation, protocol, rng)
                 y = torch.from_numpy(labels[chosen]).to(device)
-                for group in optimizer.param_groups:
-                    group["lr"] = schedule[epoch * updates + update]
+                set_rate(optimizer, schedule[training.done])
                 with autocast(device, protocol.precision):
                     found = model.encoder.features(x)  # type: ignore[operator]
                 found = found.float()
@@ -161,41 +130,37 @@ def evaluate(
                 optimizer.zero_grad(set_to_none=True)
                 losses.sum().backward()
                 optimizer.step()
-                totals += losses.detach()
-                if progress:
-                    progress(epoch * updates + update + 1, protocol.epochs * updates, {"epoch": epoch + 1})
-                kept.keep(state, update + 1)
-            identity, triplet = (totals / updates).tolist()
-            if not math.isfinite(identity + triplet):
+                training.sums += losses.detach()
+            by_identity, by_triplet = (training.sums / updates).tolist()
+            if not math.isfinite(by_identity + by_triplet):
                 raise ValueError(
-                    f"fine-tuning diverged in epoch {epoch + 1} (loss {identity + triplet}): "
+                    f"fine-tuning diverged in epoch {epoch + 1} (loss {by_identity + by_triplet}): "
                     f"lower reid_finetune.lr (now {protocol.lr:g})"
                 )
-            history.append({"epoch": epoch + 1, "loss_identity": identity, "loss_triplet": triplet})
-            first, totals = 0, torch.zeros_like(totals)
-            kept.keep(state, 0, finished=epoch + 1 == protocol.epochs)
+            training.history.append({"epoch": epoch + 1, "loss_identity": by_identity, "loss_triplet": by_triplet})
 
-    features = [
-        extract(model, split.images, mean, std, **transform(protocol), device=device, progress=progress)
-        for split in (query, gallery)
-    ]
-    result = reid.evaluate(
-        features[0],
-        query.pid,
-        query.cam,
-        features[1],
-        gallery.pid,
-        gallery.cam,
-        protocol,
-        device=device,
-        progress=progress,
-        query_images=query.images,
-        gallery_images=gallery.images,
-        work_dir=work_dir,
-    )
-    trained = {"history": history, "resumed": resumed, "n_train": len(rows), "n_identities": len(pids)}
+    def seen(split: Identified[Pixels]) -> Identified[Features]:
+        x = extract(
+            model,
+            split.x,
+            normalisation.mean,
+            normalisation.std,
+            **protocol.transform(),
+            device=device,
+            progress=context.progress,
+        )
+        return Identified(x, split.pid, split.cam)
+
+    features = seen(query), seen(gallery)
+    result = reid.evaluate(*features, protocol, context, pictures=(query.x, gallery.x))
+    trained = {
+        "history": training.history,
+        "resumed": checkpoint.note,
+        "n_train": len(rows),
+        "n_identities": len(pids),
+    }
     for name, found in zip(("query", "gallery"), features, strict=True):
-        result["metrics"] |= {f"{name}_{key}": value for key, value in summary(found).items()}
+        result["metrics"] |= {f"{name}_{key}": value for key, value in summary(found.x).items()}
     return {**result, "details": {**result["details"], **trained}}
 
 
@@ -237,12 +202,12 @@ def batches(labels: Ids, identities: int, pictures: int, rng: np.random.Generato
 
 
 def _augmented(
-    x: Tensor, mean: Sequence[float], std: Sequence[float], protocol: ReidFinetuneProtocol, rng: np.random.Generator
+    x: Tensor, normalisation: Normalisation, protocol: ReidFinetuneProtocol, rng: np.random.Generator
 ) -> Tensor:
     x = resize(x, protocol.size, protocol.interpolation)
     if protocol.crop_padding:
         x = augment.crop(x, protocol.crop_padding, rng)
     if protocol.hflip:
         x = augment.mirror(x, rng)
-    x = normalise(x, mean, std)
+    x = normalise(x, normalisation.mean, normalisation.std)
     return augment.erase(x, protocol.erasing, rng) if protocol.erasing else x

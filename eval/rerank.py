@@ -23,9 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from eval.context import Progress
 from eval.features import to_tensor
-from eval.protocols import ReidProtocol
-from eval.scores import Progress
+from eval.protocols.reid import ReidProtocol
 
 LIMIT = 100_000  # pictures: every one is compared with every other, and all features are held once more
 CHUNK = 1 << 24  # distances held at a time: 64 MiB, and as much again three times to find the nearest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from eval.protocols import Schedule
+from eval.protocols.base import Schedule
 
 
 def rates(

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
-Progress = Callable[[int, int, dict[str, Any]], None]
-"""(done, total, info): called by every evaluation as it goes on; info is plain JSON."""
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def true_rank(scores: Tensor, labels: Tensor) -> Tensor:
@@ -21,6 +18,8 @@ def true_rank(scores: Tensor, labels: Tensor) -> Tensor:
     scores: float [N, ..., C]; labels: int64 [N]; returns int64 [N, ...]. Right = 0, within the first five = below 5.
     A score that is not a number loses to every other, so a diverged classifier is never right.
     """
+    import torch
+
     index = labels.view(-1, *[1] * (scores.ndim - 1)).expand(*scores.shape[:-1], 1)
     true = scores.gather(-1, index)
     classes = torch.arange(scores.shape[-1], device=scores.device)
@@ -48,7 +47,7 @@ def unpack(bits: str, n: int) -> npt.NDArray[np.bool_]:
     return np.unpackbits(np.frombuffer(base64.b64decode(bits), np.uint8), count=n).astype(bool)
 
 
-def check_labelled(x: npt.NDArray[Any], y: npt.NDArray[np.int64], classes: int, what: str) -> None:
+def check_labelled(x: npt.NDArray[Any] | Tensor, y: npt.NDArray[np.int64], classes: int, what: str) -> None:
     """ValueError of one line unless there is one row a label, at least one, and no label is outside [0, classes)."""
     if len(x) != len(y) or not len(y):
         raise ValueError(

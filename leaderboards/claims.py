@@ -4,14 +4,11 @@ A file is named for its paper and holds `citation`, `[defaults]` (keys that its 
 claim, whose keys are the fields of `Claim`. Anything else in a file is an error, so that a typing slip cannot silence
 a claim. `protocol`, `backbone`, `epochs` and `batch` are each given or named in `unknown`: nothing is left out in
 silence. A default is taken back by the key with "", [] or {}.
-
-Nothing here imports more than the standard library.
 """
 
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -22,10 +19,14 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
+from leaderboards.names import UnknownName
+from leaderboards.suite import Suite
+
 KINDS = ("number", "gain", "direction", "cost_ratio")
 SETTING = ("protocol", "backbone", "epochs", "batch")
 """What a claim says of its setting, or says that no source tells; a cost has no protocol."""
-EVALUATIONS = ("knn", "linear", "finetune", "detection", "segmentation", "reid", "cost")
+COST = "cost"
+"""What a claim names in place of an evaluation when it is of the pre-training's cost."""
 TRACKS = ("embedded", "mini", "cifar", "imagenet100", "imagenet")
 NO_TRACK = "none"  # a data set that none of the tracks runs
 VERIFIED = {
@@ -92,6 +93,18 @@ class Claim:
         return arm_name(self.baseline, self.baseline_variant)
 
     @property
+    def epochs_span(self) -> str:
+        """`200`, `300-400`, or "" where they are not known."""
+        return "-".join(str(edge) for edge in dict.fromkeys(self.epochs or ()))
+
+    def metric_read(self, own: bool) -> str:
+        """Its metric, as it is read from records of its own setting (`own`) or of another.
+
+        Choosing an epoch on the test set is part of some papers' own settings; it is no part of ours.
+        """
+        return self.metric if own else self.metric.removesuffix("_best_on_test")
+
+    @property
     def stated(self) -> str:
         """The stated value, short: `75.9 %`, `+2.4 points over moco_v3`, `above byol`, `0.75 of moco_v3`."""
         value = "" if self.value is None else f"{self.value:g}"
@@ -136,15 +149,15 @@ def arm_name(method: str, variant: str) -> str:
     return f"{method}:{variant}" if variant else method
 
 
-def unknown(what: str, name: object, valid: Iterable[str]) -> str:
-    """`unknown kind 'gian'; did you mean 'gain'?`, or the whole list where nothing is near."""
-    valid = list(valid)
-    near = difflib.get_close_matches(str(name), valid, n=1)
-    return f"unknown {what} '{name}'; " + (f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(valid)}")
+def tested_on(claim: Claim, suite: Suite) -> str:
+    """The kind of record that tests a claim."""
+    return "pretrain" if claim.evaluation == COST else suite.kind_of(claim.evaluation)
 
 
-def load(folder: Path | None = None) -> list[Claim]:
+def load(suite: Suite, folder: Path | None = None) -> list[Claim]:
     """Every claim of `folder` (default: the package's own), by file and then as written.
+
+    suite: the evaluations that a claim may name, beside COST.
 
     Raises:
         ValueError: one line that names file, claim and key: unknown or missing key, wrong type, unknown name, an id
@@ -156,12 +169,12 @@ def load(folder: Path | None = None) -> list[Claim]:
     for item in sorted(source.iterdir(), key=lambda entry: entry.name):
         if not item.name.endswith(".toml"):
             continue
-        for claim in _parse(item.read_text(encoding="utf-8"), item.name):
+        for claim in _parse(item.read_text(encoding="utf-8"), item.name, suite):
             if claim.id in found:
                 raise ValueError(f"{item.name}: claim '{claim.id}': the id is used twice; choose another")
             for row in claim.references:
                 if row not in known:
-                    raise ValueError(f"{item.name}: claim '{claim.id}': references: {unknown('row', row, known)}")
+                    raise ValueError(f"{item.name}: claim '{claim.id}': references: {UnknownName('row', row, known)}")
             found[claim.id] = claim
     return list(found.values())
 
@@ -189,20 +202,20 @@ def select(claims: Iterable[Claim], **wanted: str) -> list[Claim]:
         stand in its id, statement, source, note or citation.
 
     Raises:
-        ValueError: no such filter, or a value that no claim has.
+        UnknownName: no such filter, or a value that no claim has.
     """
     every = list(claims)
     found = every
     for key, value in wanted.items():
         if key not in _FILTERS:
-            raise ValueError(unknown("filter of claims", key, _FILTERS))
+            raise UnknownName("filter of claims", key, _FILTERS)
         has = _FILTERS[key]
         if key == "text":
             found = [claim for claim in found if value.casefold() in " ".join(has(claim)).casefold()]
             continue
         valid = sorted({one for claim in every for one in has(claim) if one})
         if value not in valid:
-            raise ValueError(unknown(f"{key} of a claim", value, valid))
+            raise UnknownName(f"{key} of a claim", value, valid)
         found = [claim for claim in found if value in has(claim)]
     return found
 
@@ -224,18 +237,18 @@ _FILTERS: Mapping[str, Callable[[Claim], tuple[str, ...]]] = {
 }
 
 
-def _parse(text: str, file: str) -> list[Claim]:
+def _parse(text: str, file: str, suite: Suite) -> list[Claim]:
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{file}: not valid TOML ({error})") from None
     for key in raw:
         if key not in ("citation", "defaults", "claim"):
-            raise ValueError(f"{file}: {unknown('key', key, ('citation', 'defaults', 'claim'))}")
+            raise ValueError(f"{file}: {UnknownName('key', key, ('citation', 'defaults', 'claim'))}")
     if not isinstance(raw.get("citation"), str):
         raise ValueError(f"{file}: key 'citation' is missing")
     shared = {"paper": file.removesuffix(".toml"), "citation": raw["citation"], **raw.get("defaults", {})}
-    return [_claim({**shared, **table}, file) for table in raw.get("claim", [])]
+    return [_claim({**shared, **table}, file, suite) for table in raw.get("claim", [])]
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -247,25 +260,25 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 _NAMES: dict[str, Collection[str]] = {
     "kind": KINDS,
-    "evaluation": EVALUATIONS,
     "verified": VERIFIED,
     "track": (*TRACKS, NO_TRACK),
     "better": ("higher", "lower"),
 }
 
 
-def _claim(table: dict[str, Any], file: str) -> Claim:
+def _claim(table: dict[str, Any], file: str, suite: Suite) -> Claim:
     where = f"{file}: claim '{table.get('id', '(no id)')}'"
     names = [f.name for f in fields(Claim)]
+    valid = {**_NAMES, "evaluation": (*suite.evaluations, COST)}
     for key, value in table.items():
         if key not in names:
-            raise ValueError(f"{where}: {unknown('key', key, names)}")
+            raise ValueError(f"{where}: {UnknownName('key', key, names)}")
         types = _TYPES.get(key, (str,))
         if not isinstance(value, types) or isinstance(value, bool):
             kinds = " or ".join(t.__name__ for t in types)
             raise ValueError(f"{where}: {key} = {value!r} must be {kinds}")
-        if key in _NAMES and value not in _NAMES[key]:
-            raise ValueError(f"{where}: {unknown(key, value, _NAMES[key])}")
+        if key in valid and value not in valid[key]:
+            raise ValueError(f"{where}: {UnknownName(key, value, valid[key])}")
     for f in fields(Claim):
         if f.name not in table and f.default is MISSING and f.default_factory is MISSING:
             raise ValueError(f"{where}: key '{f.name}' is missing")
@@ -279,14 +292,14 @@ def _claim(table: dict[str, Any], file: str) -> Claim:
         plain["epochs"] = tuple(span)
     for track, margin in plain.get("proxies", {}).items():
         if track not in TRACKS:
-            raise ValueError(f"{where}: proxies: {unknown('track', track, TRACKS)}")
+            raise ValueError(f"{where}: proxies: {UnknownName('track', track, TRACKS)}")
         if not isinstance(margin, int | float) or isinstance(margin, bool):
             raise ValueError(f"{where}: proxies.{track} = {margin!r} must be a number, the margin there")
     if not all(isinstance(row, str) for row in plain.get("references", [])):
         raise ValueError(f"{where}: references must be a list of row ids, such as ['r001']")
     for key in plain.get("unknown", []):
         if key not in SETTING:
-            raise ValueError(f"{where}: unknown: {unknown('key of a setting', key, SETTING)}")
+            raise ValueError(f"{where}: unknown: {UnknownName('key of a setting', key, SETTING)}")
     for table_name, values in plain.get("changes", {}).items():
         if not isinstance(values, dict):
             raise ValueError(f"{where}: changes.{table_name} = {values!r} must be a table: {{ key = value }}")
@@ -305,11 +318,11 @@ def _check(claim: Claim, where: str) -> None:
         raise ValueError(f"{where}: key 'baseline' is missing; kind '{claim.kind}' compares with one")
     if claim.kind != "direction" and claim.value is None:
         raise ValueError(f"{where}: key 'value' is missing; only kind 'direction' goes without")
-    if (claim.kind == "cost_ratio") and claim.evaluation != "cost":
+    if (claim.kind == "cost_ratio") and claim.evaluation != COST:
         raise ValueError(f"{where}: kind 'cost_ratio' needs evaluation = 'cost'")
     for key in SETTING:
         given, no_source = bool(getattr(claim, key)), key in claim.unknown
-        if key == "protocol" and claim.evaluation == "cost":
+        if key == "protocol" and claim.evaluation == COST:
             if given or no_source:
                 raise ValueError(f"{where}: a cost is of the pre-training and has no protocol; drop it")
         elif given and no_source:

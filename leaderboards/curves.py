@@ -7,13 +7,14 @@ monitor tells training pictures by the nearest of other training pictures. It is
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 from itertools import pairwise
 
-from leaderboards.arms import OURS, Arm, Record, arms, entry, number
+from leaderboards.arms import Arm
 from leaderboards.claims import Claim
-from leaderboards.pairs import apart, fairest, named
+from leaderboards.pairs import apart, comparisons, fairest
+from leaderboards.reading import OURS, Record, entry, number
 
 MONITOR = "k-NN on training pictures (%)"
 """What the monitor's values are called wherever they are shown."""
@@ -66,9 +67,9 @@ def average(curves: Sequence[Curve]) -> list[Look]:
     ]
 
 
-def watched(records: Sequence[Record]) -> list[Arm]:
-    """The pre-trainings that were watched, as arms in a fixed order."""
-    return [arm for arm in arms(records, "pretrain") if by_seed(arm)]
+def watched(found: Iterable[Arm]) -> list[Arm]:
+    """Of arms of pre-trainings those that were watched."""
+    return [arm for arm in found if by_seed(arm)]
 
 
 def at_epoch(curve: Curve, epochs: float) -> Look | None:
@@ -103,17 +104,17 @@ class Reach:
     risen: bool  # whether the baseline ends above where both began; else nothing is there to be reached
 
 
-def reached(claims: Sequence[Claim], records: Sequence[Record]) -> list[Reach]:
+def reached(claims: Sequence[Claim], seen: Iterable[Arm]) -> list[Reach]:
     """Of every method and baseline that a claim names, were they watched on the same pictures.
 
     Only records of our own count, and only pairs that are fair (`pairs.apart`): a schedule decays with its length, so
-    that a part of a longer one is no shorter one.
+    that a part of a longer one is no shorter one.  seen: what `watched` gives.
     """
-    known = [arm for arm in watched(records) if arm.trust == OURS]
+    known = [arm for arm in seen if arm.trust == OURS]
     found = []
     for scope in dict.fromkeys(arm.setting.scope for arm in known):
         here = [arm for arm in known if arm.setting.scope == scope]
-        for ours, theirs in named(claims):
+        for ours, theirs in comparisons(claims):
             pair = fairest([a for a in here if a.name == ours], [a for a in here if a.name == theirs], by_seed)
             if pair is None or apart(*pair):
                 continue

@@ -12,13 +12,16 @@ cannot be told apart. Only legs at the claim's own setting are subtracted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from leaderboards.arms import OURS, Arm, Record, arms, kind_of
-from leaderboards.claims import Claim
-from leaderboards.verdicts import differences, protocol_differences
+from leaderboards.arms import Arm, Arms
+from leaderboards.claims import COST, Claim
+from leaderboards.deviations import deviations, protocol_deviations
+from leaderboards.reading import OURS
+from leaderboards.reasons import Departure
+from leaderboards.suite import Suite
 
 CLAIMED = "claimed"
 LEGS: Mapping[str, str] = {
@@ -35,7 +38,7 @@ class Leg:
     key: str  # of LEGS
     arms: tuple[Arm, ...]  # the method's; for a gain the baseline's too
     values: Mapping[int, float]  # by seed; for a gain, differences on shared seeds
-    apart: tuple[str, ...]  # in what it differs from the claim's setting; empty: it may be subtracted
+    apart: tuple[Departure, ...]  # in what it differs from the claim's setting; empty: it may be subtracted
 
     @property
     def mean(self) -> float:
@@ -56,7 +59,7 @@ def reason(claim: Claim) -> str:
     """Why a claim has no gap, or ""."""
     if claim.value is None:
         return "states no number, so nothing falls short of it"
-    if claim.evaluation == "cost":
+    if claim.evaluation == COST:
         return "is about cost, which no evaluation or protocol changes"
     return ""
 
@@ -73,25 +76,25 @@ def expected(claim: Claim, own: str) -> dict[str, tuple[str, ...]]:
     return found if own == claim.protocol else {**found, "c": ("protocol",)}
 
 
-def legs(claim: Claim, records: Iterable[Record], own: str) -> list[Leg]:
+def legs(claim: Claim, known: Arms, own: str) -> list[Leg]:
     """Everything that is there of every leg, in the order of LEGS; those that may be subtracted and the fullest first.
 
     Args:
-        records: plain dicts of all kinds and tracks. A record of the authors' weights belongs to the claim's method
-            when it is called so: `glnet`, or `truncated_triplet_median` for a variant.
+        known: of all kinds and tracks. An arm of the authors' weights belongs to the claim's method when it is called
+            so: `glnet`, or `truncated_triplet_median` for a variant.
         own: as for `expected`.
     """
-    every = arms(records, kind_of(claim.evaluation))
+    every = known.of(known.suite.kind_of(claim.evaluation))
     found = []
     for key in expected(claim, own):
         protocol = own if key == "c" or not claim.protocol else claim.protocol
         ours = [arm for arm in every if _belongs(arm, claim.method, claim.variant, key)]
         if not claim.baseline:
-            found += [_leg(claim, key, protocol, (arm,)) for arm in ours]
+            found += [_leg(claim, known.suite, key, protocol, (arm,)) for arm in ours]
             continue
         theirs = [arm for arm in every if _belongs(arm, claim.baseline, claim.baseline_variant, key)]
         pairs = [(a, b) for a in ours for b in theirs if a.setting == b.setting]
-        found += [_leg(claim, key, protocol, pair) for pair in pairs]
+        found += [_leg(claim, known.suite, key, protocol, pair) for pair in pairs]
     kept = [leg for leg in found if leg.values and _is_of(leg, claim)]
     order = list(LEGS)
     return sorted(kept, key=lambda leg: (order.index(leg.key), len(leg.apart) > 0, -len(leg.values), _name(leg)))
@@ -103,18 +106,21 @@ def _belongs(arm: Arm, method: str, variant: str, key: str) -> bool:
     return arm.trust == OURS and (arm.method, arm.variant) == (method, variant)
 
 
-def _leg(claim: Claim, key: str, protocol: str, found: tuple[Arm, ...]) -> Leg:
-    metric = claim.metric.removesuffix("_best_on_test") if key == "c" else claim.metric
+def _leg(claim: Claim, suite: Suite, key: str, protocol: str, found: tuple[Arm, ...]) -> Leg:
+    metric = claim.metric_read(own=key != "c")
     values = [arm.values(metric) for arm in found]
     shared = sorted(set.intersection(*(set(each) for each in values)))
     sign = 1.0 if claim.better == "higher" else -1.0
     by_seed = {s: values[0][s] if len(values) == 1 else sign * (values[0][s] - values[1][s]) for s in shared}
     # of a file of weights nobody knows how it was trained; the claim says how its own was
     but = ["protocol", *(("epochs", "batch", "recipe", "data of pre-training") if key == "a" else ())]
-    apart = dict.fromkeys(line for arm in found for line in differences(claim, arm, but))
-    kind = kind_of(claim.evaluation)
-    changes = {} if key == "c" else claim.changes.get(kind, {})
-    apart |= dict.fromkeys(protocol_differences(found[0], kind, protocol, changes, "this leg's"))
+    changes = {} if key == "c" else claim.changes.get(found[0].kind, {})
+    apart = list[Departure]()
+    for departures in (
+        *(deviations(claim, arm, suite, but) for arm in found),
+        protocol_deviations(found[0], suite, protocol, changes, "this leg's"),
+    ):
+        apart += [departure for departure in departures if departure not in apart]
     return Leg(key, found, by_seed, tuple(apart))
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import methodcaller
 from typing import Any
 
-from leaderboards.arms import MAIN_METRICS, OURS, Arm, Record, arms, kind_of, unlike
+from leaderboards.arms import Arm, Arms
 from leaderboards.claims import TRACKS, Claim
+from leaderboards.reading import OURS
+from leaderboards.recipes import unlike
 from leaderboards.statistics import Mean, paired
+
+Pair = tuple[Arm, Arm]
 
 SAME_LOAD = 0.1  # CPU shares of trainings whose times may be compared differ by no more
 
@@ -68,7 +73,7 @@ class Difference:
         return f"{self.mean.value:+.2f} points, 95 % interval {self.interval}"
 
 
-def named(claims: Sequence[Claim]) -> list[tuple[str, str]]:
+def comparisons(claims: Sequence[Claim]) -> list[tuple[str, str]]:
     """(method, baseline) of every comparison that claims make, by the names of arms."""
     return sorted({(claim.arm, claim.baseline_arm) for claim in claims if claim.baseline})
 
@@ -102,9 +107,30 @@ def no_ratio(a: Arm, b: Arm) -> str:
     return f"CPU share {' against '.join(words)}"
 
 
-def fairest(
-    ours: Iterable[Arm], theirs: Iterable[Arm], read: Callable[[Arm], Mapping[int, Any]]
-) -> tuple[Arm, Arm] | None:
+def preferred(pairs: Sequence[Pair], *keys: Callable[[Pair], Any]) -> Pair:
+    """The pair that is largest in the first key; among equals in the second, and so on.
+
+    A key is asked only where those before it leave several: to hold two recipes against each other takes long.
+    """
+    left = list(pairs)
+    for key in keys:
+        if len(left) == 1:
+            break
+        found = [key(pair) for pair in left]
+        most = max(found)
+        left = [pair for pair, value in zip(left, found, strict=True) if value == most]
+    return left[0]
+
+
+ALIKE: tuple[Callable[[Pair], Any], ...] = (
+    lambda pair: -unlike(*pair),
+    lambda pair: pair[0].setting.epochs or 0,
+    lambda pair: min(pair[0].newest, pair[1].newest),
+)
+"""Keys for `preferred`: the likest recipes, the longest schedule, the newest records; never the values."""
+
+
+def fairest(ours: Iterable[Arm], theirs: Iterable[Arm], read: Callable[[Arm], Mapping[int, Any]]) -> Pair | None:
     """The two arms of one table that may best be held against each other, chosen as for a verdict.
 
     Those of one setting, tuned as often and without a flag, before all that there may be more of; then the most seeds
@@ -113,22 +139,31 @@ def fairest(
 
     read: what is to be compared of an arm, by seed.
     """
-    others = list(theirs)
+    ours, theirs = list(ours), list(theirs)
+    seeds = {arm: read(arm).keys() for arm in (*ours, *theirs)}
+    by_scope: dict[Any, list[Arm]] = defaultdict(list)
+    for arm in theirs:
+        by_scope[arm.setting.scope].append(arm)
+    pairs = [
+        (a, b)
+        for a in ours
+        for b in by_scope.get(a.setting.scope, ())
+        if a is not b and not seeds[a].isdisjoint(seeds[b])
+    ]
+    if not pairs:
+        return None
+    return preferred(
+        pairs,
+        lambda pair: pair[0].setting == pair[1].setting,
+        lambda pair: pair[0].trials() == pair[1].trials(),
+        lambda pair: not (pair[0].flag or pair[1].flag),
+        lambda pair: len(seeds[pair[0]] & seeds[pair[1]]),
+        *ALIKE,
+        lambda pair: f"{pair[0].label}{pair[1].label}",
+    )
 
-    def shared(pair: tuple[Arm, Arm]) -> int:
-        return len(read(pair[0]).keys() & read(pair[1]).keys())
 
-    def preference(pair: tuple[Arm, Arm]) -> tuple[bool, bool, bool, int, int, int, str, str]:
-        a, b = pair
-        fair = a.setting == b.setting, a.trials() == b.trials(), not (a.flag or b.flag)
-        longest = a.setting.epochs or 0
-        return *fair, shared(pair), -unlike(a, b), longest, min(a.newest, b.newest), f"{a.label}{b.label}"
-
-    pairs = [(a, b) for a in ours for b in others if a is not b and a.setting.scope == b.setting.scope]
-    return max(filter(shared, pairs), key=preference, default=None)
-
-
-def difference(evaluation: str, metric: str, pair: tuple[Arm, Arm], every: Iterable[Arm]) -> Difference | None:
+def difference(evaluation: str, metric: str, pair: Pair, every: Iterable[Arm]) -> Difference | None:
     """How far the arms of a pair differ; None where they share no seed in this metric.
 
     every: the arms of that evaluation, of which those of the same scope lend their spread (`statistics.paired`).
@@ -146,23 +181,22 @@ def difference(evaluation: str, metric: str, pair: tuple[Arm, Arm], every: Itera
     return Difference(evaluation, metric, a, b, paired(left, right, peers) if len(seeds) > 1 else None)
 
 
-def claimed(claims: Sequence[Claim], records: Sequence[Record]) -> dict[str, list[Difference]]:
+def baseline_differences(claims: Sequence[Claim], known: Arms) -> dict[str, list[Difference]]:
     """By track, every method against the baselines that its claims name, in every evaluation that both have.
 
-    Only records of our own count. A pair may be unlike: `apart`.
+    Only records of our own count; those of an older recipe too, as for verdicts: they may be what makes a pair fair. A
+    pair may be unlike: `apart`.
     """
     found: dict[str, list[Difference]] = {}
     for track in TRACKS:
-        here = [record for record in records if record["track"] == track]
-        known = {
-            evaluation: [arm for arm in arms(here, kind_of(evaluation)) if arm.trust == OURS]
-            for evaluation in MAIN_METRICS
+        every = {
+            name: [arm for arm in known.of(evaluation.kind) if arm.trust == OURS and arm.setting.track == track]
+            for name, evaluation in known.suite.evaluations.items()
         }
-        for ours, theirs in named(claims):
-            for evaluation, metrics in MAIN_METRICS.items():
-                every = known[evaluation]
-                left, right = ([arm for arm in every if arm.name == name] for name in (ours, theirs))
-                pair = fairest(left, right, methodcaller("values", metrics[0]))
-                shown = [difference(evaluation, metric, pair, every) for metric in metrics] if pair else []
+        for ours, theirs in comparisons(claims):
+            for name, evaluation in known.suite.evaluations.items():
+                left, right = ([arm for arm in every[name] if arm.name == side] for side in (ours, theirs))
+                pair = fairest(left, right, methodcaller("values", evaluation.metrics[0]))
+                shown = [difference(name, metric, pair, every[name]) for metric in evaluation.metrics] if pair else []
                 found.setdefault(track, []).extend(item for item in shown if item)
     return {track: items for track, items in found.items() if items}

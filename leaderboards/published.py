@@ -5,74 +5,84 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from leaderboards import claims, report, verdicts
+from leaderboards import claims, record_files, report
+from leaderboards.reading import Record
+from leaderboards.suite import Suite
 
-FOLDER = Path(__file__).parent
-PROTOCOLS = verdicts.PROTOCOLS
-"""File beside the boards: the named protocols as they stand, so that a table can say what its own differs in."""
+FOLDER = record_files.FOLDER.parent
 _AGAIN = "write the boards anew with python -m repro report --published"
 LARGEST = 2_000_000
 """Bytes: a larger report is published without its pictures, one that still is larger not at all."""
 
 
 def load_published(folder: Path = FOLDER) -> list[dict[str, Any]]:
-    """The records under `folder/records`, by file name.
+    """The records of `folder/records`, by file and line.
 
     Raises:
-        ValueError: a file that holds no record, named.
+        ValueError: a line that holds no record, named.
     """
-    return [record for _, record in _read(folder)]
+    found, faults = record_files.read(records_folder(folder))
+    if faults:
+        raise ValueError(str(faults[0]))
+    return [line.record for line in found]
 
 
-def rebuild(folder: Path = FOLDER) -> list[Path]:
+def records_folder(folder: Path) -> Path:
+    """Where the records of boards in `folder` are."""
+    return folder / record_files.FOLDER.name
+
+
+def rebuild(suite: Suite, folder: Path = FOLDER) -> list[Path]:
     """Write the boards of `folder/records` to `folder`; returns the boards that changed."""
-    built = _built(folder)
+    found = load_published(folder)
+    built = _built(suite, folder, found)
     changed = [folder / name for name in built if _text(folder / name) != built[name]]
     for path in changed:
         path.write_text(built[path.name], encoding="utf-8")
-    strangers = _strangers(folder, built)
+    strangers = _strangers(folder, built, found)
     for path in strangers:
         path.unlink()
     return sorted([*changed, *strangers])
 
 
-def drift(folder: Path = FOLDER) -> list[str]:
+def drift(suite: Suite, folder: Path = FOLDER) -> list[str]:
     """One line for every board that is not what the records give; empty when all are."""
-    built = _built(folder)
+    found = load_published(folder)
+    built = _built(suite, folder, found)
     faults = []
     for name, text in built.items():
         if _text(folder / name) is None:
             faults.append(f"{name} is missing; {_AGAIN}")
         elif _text(folder / name) != text:
             faults.append(f"{name} differs from what the records give; {_AGAIN}, never edit it")
-    return faults + [f"{path.name} comes from no record; {_AGAIN}" for path in _strangers(folder, built)]
+    return faults + [f"{path.name} comes from no record; {_AGAIN}" for path in _strangers(folder, built, found)]
 
 
 def _text(path: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
-def _strangers(folder: Path, built: dict[str, str]) -> list[Path]:
+def _strangers(folder: Path, built: dict[str, str], found: Sequence[Record]) -> list[Path]:
     views = [p for p in sorted(folder.glob("*")) if p.suffix in (".md", ".svg", ".html") and p.name not in built]
-    known = {picture(path.name, what) for path in folder.glob("records/*.json") for what in report.CAPTIONS}
-    return views + [p for p in sorted(folder.glob("records/*.webp")) if p.name not in known]
+    place = records_folder(folder)
+    known = {place / picture(record, what) for record in found for what in report.CAPTIONS}
+    return views + [p for p in sorted(place.rglob("*.webp")) if p not in known]
 
 
-def _built(folder: Path) -> dict[str, str]:
-    found = _read(folder)
-    names = {record["fingerprint"]: name for name, record in found}
-    pictures = {record["fingerprint"]: shown for name, record in found if (shown := _pictures(folder, name))}
+def _built(suite: Suite, folder: Path, found: Sequence[Record]) -> dict[str, str]:
+    place = records_folder(folder)
+    pictures = {record["fingerprint"]: shown for record in found if (shown := _pictures(place, record))}
     for kept in [pictures, {}] if pictures else [{}]:
         built = report.everything(
-            [record for _, record in found],
-            claims.load(),
-            lambda record: f"records/{names[record['fingerprint']]}",
+            found,
+            claims.load(suite),
+            lambda record: f"{place.name}/{record_files.address(record)}",
+            suite,
             pictures=kept,
-            protocols=json.loads(_text(folder / PROTOCOLS) or "{}"),
         )
         if len(built[report.FILE].encode()) <= LARGEST:
             return built
@@ -80,25 +90,13 @@ def _built(folder: Path) -> dict[str, str]:
     return built
 
 
-def picture(record_file: str, what: str) -> str:
-    """The name of the file beside a record that holds a picture of it: `what` is "detections" or "ranking"."""
-    return f"{Path(record_file).stem}.{what}.webp"
+def picture(record: Record, what: str) -> str:
+    """The file of a picture of a record, below the folder: `what` is "detections" or "ranking"."""
+    file, _, fingerprint = record_files.address(record).partition("#")
+    return f"{file.removesuffix('.jsonl')}-{fingerprint}.{what}.webp"
 
 
-def _pictures(folder: Path, record_file: str) -> dict[str, str]:
-    """The pictures beside a published record, as data URIs by what they show."""
-    paths = {what: folder / "records" / picture(record_file, what) for what in report.CAPTIONS}
+def _pictures(place: Path, record: Record) -> dict[str, str]:
+    """The pictures of a published record, as data URIs by what they show."""
+    paths = {what: place / picture(record, what) for what in report.CAPTIONS}
     return {what: report.data_uri(path.read_bytes()) for what, path in paths.items() if path.is_file()}
-
-
-def _read(folder: Path) -> list[tuple[str, dict[str, Any]]]:
-    found = []
-    for path in sorted((folder / "records").glob("*.json")):
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path}: not a record ({error}); remove it or publish it again") from None
-        if not isinstance(record, dict) or "fingerprint" not in record:
-            raise ValueError(f"{path}: not a record (no fingerprint); remove it or publish it again")
-        found.append((path.name, record))
-    return found

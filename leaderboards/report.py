@@ -1,47 +1,32 @@
 """The report: one HTML file that needs nothing else, made of what `boards.compose` says and of drawings.
 
-Its page is `report.html.jinja` beside this file. Nothing is computed here that a board also says; sorting in the page
-goes by the cells' own words.
+Its page is `report.html.jinja` beside this file. Nothing is computed here that a board also says.
 """
 
 from __future__ import annotations
 
 import base64
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from leaderboards import plots
-from leaderboards.arms import TRUST, Arm, Protocols, Record, arms, called, entry, named, number
-from leaderboards.boards import (
-    CLAIMS_INTRO,
-    EMPTY,
-    INDEX_INTRO,
-    TITLES,
-    Asserted,
-    Board,
-    Content,
-    Link,
-    Marks,
-    Row,
-    Table,
-    arranged,
-    compose,
-    duration,
-    left_aligned,
-    markdown,
-    outcome,
-    overview,
-    paid,
-    scope,
-    spread,
-    tally,
-)
+from leaderboards.arms import Arm, Arms, called
+from leaderboards.assessments import CLAIMS_INTRO, tally
+from leaderboards.boards import INDEX_INTRO, Board, Content, compose
+from leaderboards.cells import Cell, Link, Row, duration, linked, signed, spread, whole, whole_numbers, words
 from leaderboards.claims import Claim, arm_name
-from leaderboards.curves import ABOUT, watched
-from leaderboards.pairs import Difference, claimed, no_ratio
+from leaderboards.curves import ABOUT
+from leaderboards.drawing import STYLE, Drawing
+from leaderboards.markdown import markdown
+from leaderboards.pairs import Difference, baseline_differences, no_ratio
+from leaderboards.reading import TRUST, Record, entry, number
+from leaderboards.suite import Suite
+from leaderboards.tables import EMPTY, Table, arranged
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 History = Sequence[Mapping[str, Any]]
 Pictures = Mapping[str, str]
@@ -52,8 +37,6 @@ _SPREADS = {
     "std_z": "std_z (1 = uniform)",
     "std_features": "std_features (1 = uniform)",
 }
-_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "MB": 1.0, "GB": 1024.0}
-
 
 FILE = "report.html"
 PICTURE = "efficiency.svg"
@@ -70,128 +53,103 @@ def everything(
     records: Sequence[Record],
     claims: Sequence[Claim],
     link: Link,
+    suite: Suite,
     histories: Mapping[str, History] | None = None,
     pictures: Mapping[str, Pictures] | None = None,
-    protocols: Protocols | None = None,
 ) -> dict[str, str]:
     """Every file of a folder of boards, by name: the Markdown boards, their picture and the report.
 
-    Arguments as `boards.compose` and `page` have them.  protocols: see `arms.named`.
+    Arguments as `Arms`, `boards.compose` and `page` have them.
     """
-    records = named(records, protocols or {})
-    content = compose(records, claims, link)
+    content = compose(Arms(records, suite), claims, link)
     return {
         **markdown(content, picture=PICTURE),
-        PICTURE: plots.efficiency_sheet(records),
-        FILE: page(content, records, claims, histories, pictures),
+        PICTURE: plots.efficiency_sheet(content.paid),
+        FILE: page(content, histories, pictures),
     }
 
 
 def page(
     content: Content,
-    records: Sequence[Record],
-    claims: Sequence[Claim],
     histories: Mapping[str, History] | None = None,
     pictures: Mapping[str, Pictures] | None = None,
 ) -> str:
     """The whole report as HTML.
 
     Args:
-        content: what stands in the boards of these records.
-        records: plain dicts of all kinds.
-        claims: those that `content` was made with.
+        content: what stands in the boards.
         histories: fingerprint -> lines of a training log that the record itself does not hold.
         pictures: fingerprint -> name of an artifact -> data URI.
     """
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    found = [_history(record, (histories or {}).get(record["fingerprint"], ())) for record in records]
-    drawn = _curves(records, [(record, lines) for record, lines in zip(records, found, strict=True) if lines])
-    pairs, groups = claimed(claims, records), paid(records)
-    seen = watched(records)
-    known = sorted({*plots.names(groups), *called(seen)})
+    known, groups, seen = content.known, content.paid, content.watched
+    names = sorted({*plots.names(groups), *called(seen)})
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("leaderboards").joinpath("report.html.jinja").read_text(encoding="utf-8"))
-    days = sorted(day for record in records if (day := str(entry(record, "provenance", "date") or "")))
+    methods = sorted({str(record["method"]) for record in known.records})
+    days = sorted(day for record in known.records if (day := str(entry(record, "provenance", "date") or "")))
     return template.render(
-        style=Markup(plots.STYLE),
-        records=len(records),
+        style=Markup(STYLE),
+        records=len(known.records),
         until=days[-1].replace("T", " ").replace("+00:00", " UTC") if days else "",
         empty=EMPTY,
         intro=INDEX_INTRO,
         claims_intro=CLAIMS_INTRO,
         sources=content.sources,
-        overview=_view(
-            Table(
-                "",
-                [
-                    {
-                        "board": Marks(((board.title, f"#board-{board.name}"),)),
-                        "arms": count,
-                        "records": held,
-                        "tracks": at,
-                    }
-                    for board, count, held, at in overview(content)
-                ],
-            )
-        ),
-        asserted=content.asserted,
+        overview=_view(Table("", [_summary(board) for board in content.evaluations])),
+        assessments=content.assessments,
         efficiency=[
-            (group.title, svgs)
+            (group.title, [_element(drawing) for drawing in drawings])
             for group in groups
-            if (svgs := [Markup(svg) for cost in plots.prices(group) if (svg := plots.efficiency(group, cost, known))])
+            if (drawings := [d for cost in plots.prices(group) if (d := plots.efficiency(group, cost, names))])
         ],
         monitor_about=ABOUT,
-        monitors=_monitors(seen, known),
-        curves={track: [[Markup(svg) for svg in svgs] for svgs in by_arm.values()] for track, by_arm in drawn.items()},
-        differences={track: _differences(track, items) for track, items in pairs.items()},
+        monitors=_monitors(seen, names),
+        curves=_curves(known, histories or {}),
+        differences={
+            track: _differences(track, items) for track, items in baseline_differences(content.claims, known).items()
+        },
         boards=[
             (board, [_view(part) for part in board.tables])
             for board in (*content.evaluations, content.pretext, content.efficiency)
         ],
         papers=content.papers,
         tally=tally,
-        outcome=_outcome,
         trust=[(name, words) for name, words in TRUST.items()],
-        methods=[
-            _method(name, content, records, pictures or {})
-            for name in sorted({str(record["method"]) for record in records})
-        ],
+        methods=[_method(name, content, pictures or {}) for name in methods],
     )
+
+
+def _element(drawing: Drawing) -> Markup:
+    """A drawing as a part of the page."""
+    from markupsafe import Markup
+
+    return Markup(drawing.svg())
 
 
 # --------------------------------------------------------------------------------------------------------------- tables
 
 
 def _view(table: Table) -> dict[str, Any]:
-    """A table for the template: cells with their words, links and what they sort by."""
-    above, heads, cells = arranged(table.rows, table.lifted)
+    """A table for the template."""
+    shown = arranged(table)
+    return {"title": table.title, "under": table.under, "above": shown.above, "heads": shown.heads, "rows": shown.rows}
+
+
+def _summary(board: Board) -> Row:
+    """A board as a row of the overview."""
     return {
-        "title": table.title,
-        "above": above,
-        "under": table.under,
-        "heads": [(head, left_aligned(head)) for head in heads],
-        "rows": [
-            [(cell, () if isinstance(cell, str) else cell.links, sort_key(cell)) for cell in row] for row in cells
-        ],
+        "board": linked([(board.title, f"#board-{board.name}")]),
+        "arms": whole(board.arms),
+        "records": whole(board.records),
+        "tracks": words(board.tracks),
     }
-
-
-def sort_key(cell: str | Marks) -> str:
-    """What a cell sorts by: a number where it begins with one, times in seconds and memory in MB; else its words."""
-    if isinstance(cell, Marks):
-        return " ".join(mark for mark, _ in cell.links)
-    match = re.match(r"([+−-]?[\d,]*\.?\d+)(?: (s|min|h|MB|GB)\b)?", cell)
-    if not match or re.match(r"\d{4}-\d\d", cell):
-        return cell
-    return f"{float(match[1].replace(',', '').replace('−', '-')) * _UNITS.get(match[2] or '', 1.0):.10g}"
 
 
 def _differences(track: str, every: Sequence[Difference]) -> tuple[Any, dict[str, Any] | None, list[str]]:
     """The drawing of one track's differences, the same as a table, and what is not compared, as the arms are unlike."""
-    from markupsafe import Markup
-
     found = [item for item in every if not item.apart]
     unlike = [
         f"{item.ours.name} and {item.theirs.name} in {item.evaluation}: {'; '.join(item.apart)}"
@@ -200,23 +158,24 @@ def _differences(track: str, every: Sequence[Difference]) -> tuple[Any, dict[str
     ]
     if not found:
         return "", None, list(dict.fromkeys(unlike))
-    rows: list[Row] = [
-        {
-            "method": item.ours.name,
-            "baseline": item.theirs.name,
-            "evaluation": f"{item.evaluation} {item.metric}",
-            "network": item.ours.setting.network,
-            "epochs": item.ours.setting.epochs or "-",
-            "trials": item.ours.tuned,
-            "n": len(item.seeds),
-            "difference": f"{item.mean.value if item.mean else next(iter(item.by_seed.values())):+.2f}",
-            "95 % interval": f"{item.low:+.2f} to {item.high:+.2f}" if item.mean else "none: one pair",
-            "spread from": item.mean.how if item.mean else "-",
-        }
-        for item in found
-    ]
-    svg = plots.differences(f"{track}: methods against their claims' baselines", found)
-    return Markup(svg), _view(Table("", rows)), list(dict.fromkeys(unlike))
+    drawing = plots.differences(f"{track}: methods against their claims' baselines", found)
+    return _element(drawing), _view(Table("", [_difference(item) for item in found])), list(dict.fromkeys(unlike))
+
+
+def _difference(item: Difference) -> Row:
+    low, high = (signed(item.low), signed(item.high)) if item.mean else (None, None)
+    return {
+        "method": words(item.ours.name),
+        "baseline": words(item.theirs.name),
+        "evaluation": words(f"{item.evaluation} {item.metric}"),
+        "network": words(item.ours.setting.network),
+        "epochs": whole(item.ours.setting.epochs or None),
+        "trials": whole_numbers(item.ours.trials(), ", "),
+        "n": whole(len(item.seeds)),
+        "difference": signed(item.mean.value if item.mean else next(iter(item.by_seed.values()))),
+        "95 % interval": Cell(f"{low.text} to {high.text}", low.value) if low and high else Cell("none: one pair"),
+        "spread from": words(item.mean.how if item.mean else "-"),
+    }
 
 
 # --------------------------------------------------------------------------------------------------------------- curves
@@ -229,23 +188,21 @@ def _history(record: Record, logged: History) -> History:
     return [line for line in lines if isinstance(line, Mapping) and number(line, "epoch") is not None]
 
 
-def _curves(records: Sequence[Record], found: Sequence[tuple[Record, History]]) -> dict[str, dict[str, list[str]]]:
-    """Drawings by track and arm: loss, spread of what the network puts out, accuracy, as far as the histories go."""
+def _curves(known: Arms, histories: Mapping[str, History]) -> dict[str, list[list[Markup]]]:
+    """Drawings by track, those of an arm together: loss, spread of what the network puts out, accuracy, as far as the
+    histories go.
+    """
     groups: dict[tuple[str, str, str, str], list[tuple[Record, History]]] = defaultdict(list)
-    names: dict[str, tuple[str, str, str]] = {}  # which arm a record belongs to
-    for kind in sorted({str(record["kind"]) for record, _ in found}):
-        known = arms(records, kind)
-        for name, arm in zip(called(known), known, strict=True):
-            names |= {record["fingerprint"]: (name, kind, arm.setting.data) for record in arm.records.values()}
-    for record, lines in found:
-        groups[str(record["track"]), *names[record["fingerprint"]]].append((record, lines))
-    drawn: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for (track, name, kind, data), members in sorted(groups.items()):
-        members = sorted(members, key=lambda member: member[0]["seed"])
-        under = f"{track}: {data}" + (
-            f", {len(members)} seeds" if len(members) > 1 else f", seed {members[0][0]['seed']}"
-        )
-        title = f"{name}: {TITLES.get(kind, 'pre-training').lower() if kind != 'knn' else TITLES[kind]}"
+    for kind in known.kinds:
+        found = known.current(kind)
+        for name, arm in zip(called(found), found, strict=True):
+            for record in arm.records.values():
+                if lines := _history(record, histories.get(record["fingerprint"], ())):
+                    groups[arm.setting.track, name, kind, arm.setting.data].append((record, lines))
+    drawn: dict[str, dict[str, list[Markup]]] = defaultdict(lambda: defaultdict(list))
+    for (track, name, kind, data), members in sorted(groups.items(), key=lambda item: item[0]):
+        members.sort(key=lambda member: (member[0]["seed"], member[0]["fingerprint"]))
+        seeds = f"{len(members)} seeds" if len(members) > 1 else f"seed {members[0][0]['seed']}"
         for label, zero, read in _QUANTITIES:
             found_curves = [
                 plots.Curve(f"seed {record['seed']}", points)
@@ -253,33 +210,36 @@ def _curves(records: Sequence[Record], found: Sequence[tuple[Record, History]]) 
                 if (points := _points(record, history, read))
             ]
             if found_curves:
-                drawn[track][name].append(plots.curves(title, under, label, found_curves, zero))
-    return drawn
+                drawing = plots.curves(
+                    f"{name}: {_job(kind, known.suite)}", f"{track}: {data}, {seeds}", label, found_curves, zero
+                )
+                drawn[track][name].append(_element(drawing))
+    return {track: list(by_arm.values()) for track, by_arm in drawn.items()}
 
 
-def _monitors(seen: Sequence[Arm], known: Sequence[str]) -> list[tuple[str, list[Any]]]:
+def _job(kind: str, suite: Suite) -> str:
+    """A kind of record as it stands inside a sentence: `linear probe`, `k-NN`, `pre-training`."""
+    title = suite.evaluations[kind].title if kind in suite.evaluations else "pre-training"
+    return title if title[1:2].isupper() else title[:1].lower() + title[1:]
+
+
+def _monitors(seen: Sequence[Arm], names: Sequence[str]) -> list[tuple[str, list[Markup]]]:
     """Drawings of the k-NN monitor by track and pictures, one for each thing that it can be held against.
 
     Device time is none of these where the arms had other devices or other parts of one.
     """
-    from markupsafe import Markup
-
-    groups: dict[Any, list[tuple[str, Arm]]] = defaultdict(list)
+    groups: dict[tuple[object, ...], list[tuple[str, Arm]]] = defaultdict(list)
     for name, arm in zip(called(seen), seen, strict=True):
-        groups[arm.setting.scope, scope(arm.setting)].append((name, arm))
-
-    def axes(found: Sequence[tuple[str, Arm]]) -> list[str]:
+        groups[arm.setting.scope].append((name, arm))
+    drawn = []
+    for found in groups.values():
         first = found[0][1]
         timed = not any(no_ratio(first, arm) for _, arm in found)
-        return [axis for axis in plots.MONITOR_AXES if axis != "device_s" or timed]
-
-    return [
-        (
-            where,
-            [Markup(plots.monitor("k-NN monitor, no test score", where, axis, found, known)) for axis in axes(found)],
-        )
-        for (_, where), found in groups.items()
-    ]
+        axes = [axis for axis in plots.MONITOR_AXES if axis != "device_s" or timed]
+        where = first.setting.words
+        panels = [plots.monitor("k-NN monitor, no test score", where, axis, found, names) for axis in axes]
+        drawn.append((where, [_element(panel) for panel in panels]))
+    return drawn
 
 
 def _points(record: Record, history: History, read: Any) -> list[tuple[float, float]]:
@@ -317,28 +277,20 @@ _QUANTITIES: tuple[tuple[str, bool, Any], ...] = (
 # -------------------------------------------------------------------------------------------------------------- methods
 
 
-def _outcome(item: Asserted) -> str:
-    """The outcomes of a claim in a word or two, for a list."""
-    return "; ".join(outcome(verdict) for verdict in item.verdicts)
-
-
-def _method(
-    name: str,
-    content: Content,
-    records: Sequence[Record],
-    pictures: Mapping[str, Pictures],
-) -> dict[str, Any]:
+def _method(name: str, content: Content, pictures: Mapping[str, Pictures]) -> dict[str, Any]:
     """What the section of one method shows."""
-    claimed_of = [item for item in content.asserted if item.claim.method == name]
-    mine = sorted((r for r in records if r["method"] == name), key=lambda r: (r["track"], r["seed"], r["fingerprint"]))
+    claimed_of = [item for item in content.assessments if item.claim.method == name]
+    known = content.known
     shown = []  # the first seed of an arm that has pictures stands for it
-    for kind in sorted({str(record["kind"]) for record in mine}):
-        for arm in arms(mine, kind):
-            shown += [r for _, r in sorted(arm.records.items()) if r["fingerprint"] in pictures][:1]
+    for kind in known.kinds:
+        for arm in known.current(kind):
+            if arm.method == name:
+                shown += [r for _, r in sorted(arm.records.items()) if r["fingerprint"] in pictures][:1]
+    trained = [arm for arm in known.current("pretrain") if arm.method == name]
     return {
         "name": name,
         "papers": list(dict.fromkeys(item.claim.citation for item in claimed_of)),
-        "trainings": _view(Table("", _trainings(mine))),
+        "trainings": _view(Table("", [_training(arm) for arm in trained])),
         "results": _view(Table("", [row for board in content.evaluations for row in _results(name, board)])),
         "claims": claimed_of,
         "pictures": [
@@ -353,46 +305,38 @@ def _method(
     }
 
 
-def _trainings(mine: Sequence[Record]) -> list[Row]:
-    """One row an arm: what was trained, how it ended."""
-    rows: list[Row] = []
-    for arm in arms(mine, "pretrain"):
-        collapsed = [entry(record, "details", "collapsed_at_update") is not None for record in arm.records.values()]
-        first = next(iter(arm.records.values()))
-        size = number(first.get("details"), "encoder_parameters")
-        rows.append(
-            {
-                "method": arm.name,
-                "which": arm.told_apart or "-",
-                "tracks": arm.setting.track,
-                "network": arm.setting.network,
-                "parameters": f"{size / 1e6:.2f} M" if size else "-",
-                "epochs": arm.setting.epochs if arm.setting.epochs is not None else "-",
-                "batch": arm.setting.batch if arm.setting.batch is not None else "-",
-                "seeds": " ".join(map(str, sorted(arm.records))),
-                "last spread": spread(arm.values("final_std_z").values()),
-                "collapsed": f"{sum(collapsed)} of {len(collapsed)}" if any(collapsed) else "-",
-                "device time": duration(arm.costs("device_s").values()),
-            }
-        )
-    return rows
+def _training(arm: Arm) -> Row:
+    """What was trained, how it ended."""
+    collapsed = [entry(record, "details", "collapsed_at_update") is not None for record in arm.records.values()]
+    size = number(next(iter(arm.records.values())).get("details"), "encoder_parameters")
+    millions = f"{size / 1e6:.2f}" if size else ""
+    return {
+        "method": words(arm.name),
+        "which": words(arm.told_apart or "-"),
+        "tracks": words(arm.setting.track),
+        "network": words(arm.setting.network),
+        "parameters": Cell(f"{millions} M", float(millions)) if millions else Cell("-"),
+        "epochs": whole(arm.setting.epochs),
+        "batch": whole(arm.setting.batch),
+        "seeds": whole_numbers(sorted(arm.records)),
+        "last spread": spread(arm.values("final_std_z").values()),
+        "collapsed": Cell(f"{sum(collapsed)} of {len(collapsed)}", sum(collapsed)) if any(collapsed) else Cell("-"),
+        "device time": duration(arm.costs("device_s").values()),
+    }
 
 
 def _results(name: str, board: Board) -> list[Row]:
     """The rows of one method on one board, its numbers as words of one column, so that boards can follow each other."""
-    rows: list[Row] = []
-    for part in board.tables:
-        for row in part.rows:
-            if row["method"] == name:
-                metrics = board.intro.partition(":")[0].split(", ")
-                track, _, where = part.title.partition(": ")
-                rows.append(
-                    {
-                        "board": board.title,
-                        "result": ", ".join(f"{metric} {row[metric]}" for metric in metrics),
-                        "tracks": track,
-                        **{key: row[key] for key in ("variant", "which", "trust", "network", "epochs", "n", "from")},
-                        "where": where,
-                    }
-                )
-    return rows
+    return [
+        {
+            "board": words(board.title),
+            "result": words(", ".join(f"{metric} {row[metric].text}" for metric in board.metrics)),
+            "tracks": words(part.setting.track),
+            **{key: row[key] for key in ("variant", "which", "trust", "network", "epochs", "n", "from")},
+            "where": words(part.setting.place),
+        }
+        for part in board.tables
+        if part.setting
+        for row in part.rows
+        if row["method"].text == name
+    ]

@@ -31,7 +31,7 @@ class Suite:
     preparing: tuple[str, ...] = ("pretrain", "import", "features")  # kinds without a board, as they run
     protocols: Protocols = field(default_factory=dict)
     neutral: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Recipe table -> key -> the value at which the key changes nothing: a recipe without it is the same recipe."""
+    """Recipe table -> key -> the value that changes nothing: a recipe without the key is the same recipe."""
 
     def kind_of(self, evaluation: str) -> str:
         """The kind of record that an evaluation is read from."""

@@ -2,56 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from leaderboards.arms import MAIN_METRICS, Arm, Record, arms, kind_of
-from leaderboards.boards import duration, peak, spread
+from leaderboards.arms import Arm, Arms
+from leaderboards.cells import duration, peak, spread
 from leaderboards.claims import Claim
-from leaderboards.verdicts import differences
+from leaderboards.deviations import deviations
+from leaderboards.reading import Record
+from leaderboards.suite import Evaluation, Suite
+from leaderboards.wording import reason
 
-_BEFORE = ("pretrain", "import", "features")  # jobs without a board of their own
 
-
-def suite_table(records: Iterable[Record], claims: Sequence[Claim]) -> str:
+def suite_table(records: Iterable[Record], claims: Sequence[Claim], suite: Suite) -> str:
     """A plain table, about 110 columns wide.
 
     Args:
         records: those of this run, of all kinds and seeds; several seeds of an arm share a row.
         claims: what `claims.load()` gives.
+        suite: what may be among them, in the order of the rows.
     """
     from tabulate import tabulate
 
-    records = list(records)
-    rows = []
-    for name in (*_BEFORE, *MAIN_METRICS):
-        found = arms(records, kind_of(name))
-        several = len({arm.setting.protocol for arm in found}) > 1
-        for arm in found:
-            shared = name == "segmentation"  # boxes and masks come from one job
-            if shared and not _result(arm, name):
-                continue  # a data set without masks
-            rows.append(
-                [
-                    f"{name} ({arm.setting.protocol})" if several else name,
-                    arm.name + (f" ({arm.label})" if arm.label else ""),
-                    " ".join(map(str, sorted(arm.records))),
-                    _result(arm, name),
-                    "" if name in _BEFORE else held_against(arm, name, claims),
-                    "as above" if shared else duration(arm.costs("wall_s").values()),
-                    "" if shared else peak(arm.costs),
-                ]
-            )
+    known = Arms(records, suite)
+    rows = [_row(kind, known.of(kind), arm, "", "") for kind in suite.preparing for arm in known.of(kind)]
+    for evaluation in suite.evaluations.values():
+        rows += _results(evaluation, known, claims)
     heads = ["job", "method", "seed", "result", "held against", "time", "peak memory"]
     widths = [None, 24, 9, 22, 34, None, None]
     return str(tabulate(rows, headers=heads, tablefmt="simple", disable_numparse=True, maxcolwidths=widths))
 
 
-def _result(arm: Arm, name: str) -> str:
-    shown = [(metric, arm.values(metric).values()) for metric in MAIN_METRICS.get(name, ())]
-    return ", ".join(f"{metric} {spread(values)}" for metric, values in shown if values)
+def _results(evaluation: Evaluation, known: Arms, claims: Sequence[Claim]) -> Iterator[list[str]]:
+    """The rows of one evaluation. What shares its job with an evaluation above has its time and memory there."""
+    first = next(other for other in known.suite.evaluations.values() if other.kind == evaluation.kind)
+    shared = first is not evaluation
+    arms = known.of(evaluation.kind)
+    for arm in arms:
+        values = [(metric, arm.values(metric).values()) for metric in evaluation.metrics]
+        result = ", ".join(f"{metric} {spread(found).text}" for metric, found in values if found)
+        if result or not shared:  # a data set may have no masks
+            against = held_against(arm, evaluation.name, claims, known.suite)
+            yield _row(evaluation.name, arms, arm, result, against, shared=shared)
 
 
-def held_against(arm: Arm, evaluation: str, claims: Sequence[Claim]) -> str:
+def _row(job: str, arms: Sequence[Arm], arm: Arm, result: str, against: str, *, shared: bool = False) -> list[str]:
+    """arms: all of this kind.  shared: whether its job stands further up."""
+    several = len({other.setting.protocol for other in arms}) > 1
+    return [
+        f"{job} ({arm.setting.protocol})" if several else job,
+        arm.name + (f" ({arm.label})" if arm.label else ""),
+        " ".join(map(str, sorted(arm.records))),
+        result,
+        against,
+        "as above" if shared else duration(arm.costs("wall_s").values()).text,
+        "" if shared else peak(arm.costs).text,
+    ]
+
+
+def held_against(arm: Arm, evaluation: str, claims: Sequence[Claim], suite: Suite) -> str:
     """The paper's number that this arm may stand beside, or why there is none."""
     track = arm.setting.track
     if track == "embedded":
@@ -60,15 +68,16 @@ def held_against(arm: Arm, evaluation: str, claims: Sequence[Claim]) -> str:
         return "none: no claim is tested on weights that were not trained here"
     of_method = [claim for claim in claims if claim.arm == arm.name and claim.evaluation == evaluation]
     numbers = [claim for claim in of_method if claim.kind == "number"]
-    exact = [claim for claim in numbers if not differences(claim, arm)]
+    apart = [(claim, deviations(claim, arm, suite)) for claim in numbers]
+    exact = [claim for claim, departures in apart if not departures]
     if exact:
         return "; ".join(f"{claim.metric} {claim.stated} ({claim.id})" for claim in exact)
     tested = [claim for claim in of_method if track in claim.proxies]
     if tested:
         return f"no number; direction at {track}: " + ", ".join(dict.fromkeys(claim.stated for claim in tested))
-    if numbers:
-        nearest = min(numbers, key=lambda claim: len(differences(claim, arm)))
-        return f"none comparable: {differences(nearest, arm)[0]}"
+    if apart:
+        nearest = min((departures for _, departures in apart), key=len)
+        return f"none comparable: {reason(nearest[0])}"
     judged = [claim.method for claim in claims if claim.baseline_arm == arm.name and claim.evaluation == evaluation]
     if judged:
         return f"none comparable: a baseline of {', '.join(dict.fromkeys(judged))}"

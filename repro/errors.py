@@ -8,19 +8,41 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Wrong use or bad input. The command line prints it as one line and exits with status 2."""
+    """Wrong use or bad input. The command line prints it as one line and exits with status 2.
+
+    problem: what is wrong.  mend: what to do, "" where the problem says it.
+    """
+
+    def __init__(self, problem: str, mend: str = "") -> None:
+        self.problem, self.mend = problem, mend
+
+    def __str__(self) -> str:
+        return f"{self.problem}; {self.mend}" if self.mend else self.problem
+
+
+class Unknown(UserError):
+    """A name that is none of the valid ones.
+
+    kind: of what.  nearest: the valid name that is most like it, "" for none.  mend: by default the valid names.
+    """
+
+    def __init__(self, kind: str, name: str, valid: Iterable[str], mend: str = "") -> None:
+        self.kind, self.name, self.valid = kind, name, sorted(valid)
+        self.nearest = next(iter(difflib.get_close_matches(name, self.valid, n=1, cutoff=0.5)), "")
+        super().__init__(f"unknown {kind} '{name}'", mend or f"valid: {', '.join(self.valid)}")
+
+    def __str__(self) -> str:
+        hint = f"; did you mean '{self.nearest}'?" if self.nearest else ";"
+        return f"{self.problem}{hint} {self.mend}"
 
 
 class Stopped(Exception):
     """The process was asked to end (SIGTERM); what it had done is on the disk."""
 
 
-def unknown(kind: str, name: str, valid: Iterable[str]) -> UserError:
-    """An unknown name, with the nearest valid one: `unknown method 'apss'; did you mean 'aps'? (valid: ...)`."""
-    choices = sorted(valid)
-    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
-    hint = f"; did you mean '{near[0]}'?" if near else ";"
-    return UserError(f"unknown {kind} '{name}'{hint} valid: {', '.join(choices)}")
+def unknown(kind: str, name: str, valid: Iterable[str], mend: str = "") -> Unknown:
+    """An unknown name, with the nearest valid one: `unknown method 'apss'; did you mean 'aps'? valid: aps`."""
+    return Unknown(kind, name, valid, mend)
 
 
 _FORBIDDEN = {errno.EACCES, errno.EPERM}  # to read as well as to write

@@ -1,1 +1,1 @@
-"""Runs any graph of jobs on SLURM or on this machine; knows nothing of vision."""
+"""Runs any graph of tasks on SLURM or on this machine; knows nothing of vision. README.md says where to begin."""

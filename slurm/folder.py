@@ -1,41 +1,41 @@
 """What running a graph leaves in its folder, and the one way each part is written and read.
 
-    nodes/KEY-DIGEST.json   a node as it was asked for
+    nodes/KEY-DIGEST.json   a task as it was asked for
     outcomes/KEY.json       how it ended
-    parts/KEY.RANK.json     how one of its several processes ended
+    parts/KEY.RANK.json     how one of its several ranks ended
     progress/KEY.json       its last report (slurm.progress)
     logs/KEY.log            what it printed (on SLURM a link to submitit's file)
-    locks/KEY.lock          held by the process that runs it, so that nobody else does; what it says there is for the
-                            others of a node's several processes (slurm.worker)
+    locks/KEY.lock          held by the process that runs it, so that nobody else does; what rank 0 says there is for
+                            the other ranks (slurm.ranks)
     locks/RUN.run           held by a run of the local executor
-    cancel/KEY              the local executor is asked to end this node
+    cancel/KEY              the local executor is asked to end this task
     journal.jsonl           what was submitted (slurm.journal)
     submitit/               SLURM only: submitit's own files
 
-The folder may be shared by machines (locks are flock, which NFS passes on).
+The folder may be shared by machines (locks are flock, which NFS passes on). These names, and the keys in the files,
+are found in workspaces of older versions, and read by tasks that run with older code: they stay, `nodes` for tasks too.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import uuid
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from slurm import progress
-from slurm.graph import Node
+from slurm.files import try_lock, write_json
+from slurm.graph import Task
 from slurm.progress import Progress
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a node ended.
+    """How a task ended.
 
     Attributes:
-        state: "done"; "failed"; "cancelled"; or "blocked", when a node it waits for was not done.
+        state: "done"; "failed"; "cancelled"; or "blocked", when a task it waits for was not done.
         reason: one line, empty when done.
         value: what the target returned.
         log: file with everything it printed; empty where it never ran.
@@ -73,11 +73,11 @@ class Folder:
         self.journal = self.root / "journal.jsonl"
         self.submitit = self.root / "submitit"
 
-    def node(self, key: str, digest: str) -> Path:
+    def task(self, key: str, digest: str) -> Path:
         return self.root / "nodes" / f"{key}-{digest}.json"
 
     def outcome(self, key: str, rank: int | None = None) -> Path:
-        """Of the node, or of one of its several processes."""
+        """Of the task, or of one of its several ranks."""
         return self.root / "outcomes" / f"{key}.json" if rank is None else self.root / "parts" / f"{key}.{rank}.json"
 
     def progress(self, key: str) -> Path:
@@ -105,15 +105,15 @@ class Folder:
         return lock is None
 
     def read_progress(self, key: str, since: float) -> Progress | None:
-        """The last report of a node, unless it is older than `since` (unix time): an earlier process left that."""
+        """The last report of a task, unless it is older than `since` (unix time): an earlier process left that."""
         report = progress.read(self.progress(key))
         return report if report and report.time >= since else None
 
-    def write_node(self, node: Node) -> Path:
-        path = self.node(node.key, node.digest)
+    def write_task(self, task: Task) -> Path:
+        path = self.task(task.key, task.digest)
         # What is there may wait for others; what is the same need not go to the disk again.
-        if not path.exists() or read_node(path) != node:
-            write_json(path, node.to_json())
+        if not path.exists() or read_task(path) != task:
+            write_json(path, task.to_json())
         return path
 
     def write_outcome(self, outcome: Outcome, rank: int | None = None) -> None:
@@ -125,90 +125,29 @@ class Folder:
         except FileNotFoundError:
             return None
 
-    def forget_parts(self, node: Node) -> None:
-        for rank in range(node.resources.processes):
-            self.outcome(node.key, rank).unlink(missing_ok=True)
+    def finished_since(self, task: Task, start: float) -> Outcome | None:
+        """The outcome of the same work, done by somebody else since `start` (unix time)."""
+        outcome = self.read_outcome(task.key)
+        if outcome and outcome.state == "done" and outcome.digest == task.digest and outcome.ended >= start:
+            return outcome
+        return None
 
-    def first_failure(self, node: Node) -> Outcome | None:
-        """Which of a node's several processes failed first, of those that could say so: the others have followed it."""
-        processes = range(node.resources.processes) if node.resources.processes > 1 else ()
-        parts = {rank: self.read_outcome(node.key, rank) for rank in processes}
-        failed = {rank: part for rank, part in parts.items() if part and part.state == "failed"}
+    def forget_ranks(self, task: Task) -> None:
+        for rank in range(task.resources.ranks):
+            self.outcome(task.key, rank).unlink(missing_ok=True)
+
+    def first_failure(self, task: Task) -> Outcome | None:
+        """Which of a task's several ranks failed first, of those that could say so: the others have followed it."""
+        ranks = range(task.resources.ranks) if task.resources.ranks > 1 else ()
+        ends = {rank: self.read_outcome(task.key, rank) for rank in ranks}
+        failed = {rank: end for rank, end in ends.items() if end and end.state == "failed"}
         if not failed:
             return None
         rank, first = min(failed.items(), key=lambda item: item[1].ended)
-        alike = len({part.reason for part in failed.values()}) == 1 and len(failed) == len(processes)
-        named = "" if alike else f"process {rank} of {len(processes)}: "
+        alike = len({end.reason for end in failed.values()}) == 1 and len(failed) == len(ranks)
+        named = "" if alike else f"rank {rank} of {len(ranks)}: "
         return replace(first, reason=named + first.reason)
 
 
-def read_node(path: Path) -> Node:
-    return Node.from_json(json.loads(path.read_text()))
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Replace `path` by `text`, whole or not at all, whatever dies in between. Raises OSError."""
-    path = path.absolute()  # "." has no name that one beside it could be made of
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Not by the process's number, which is another's on another machine; nor tempfile's, which only we could read.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("x", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def write_json(path: Path, data: Any) -> None:
-    """`write_atomic` of a plain value."""
-    write_atomic(path, json.dumps(data, indent=1))
-
-
-def try_lock(path: Path) -> int | None:
-    """Take the lock and return its file descriptor, or None while somebody else holds it.
-
-    The kernel releases it when the descriptor is closed, by hand or by death. Raises ValueError, in one line, where the
-    file system has no locks.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        if isinstance(error, BlockingIOError):
-            return None
-        raise ValueError(f"cannot lock {path} ({error.strerror}): use a folder whose file system has flock") from None
-    return descriptor
-
-
-def last_line(log: Path, at_most: int = 300) -> str:
-    """The last line of a log that tells something: not empty (a progress bar's carriage return ends a line too), and
-    no remark of srun's except its errors."""
-    told = (
-        line.strip()
-        for line in reversed(_last_lines(log))
-        if not line.startswith("srun: ") or line.startswith("srun: error:")
-    )
-    return next((line[:at_most] for line in told if line), "")
-
-
-def ran_out_of_memory(log: Path) -> bool:
-    """Whether SLURM's own words at the end of a log are that the job took more memory than it had asked for.
-
-    Where memory is watched without control groups, SLURM calls such a job only FAILED.
-    """
-    words = ("exceeded memory limit", "oom-kill", "oom_kill")
-    return any(line.startswith("slurmstepd") and any(word in line for word in words) for line in _last_lines(log))
-
-
-def _last_lines(log: Path) -> list[str]:
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 8192))
-            return file.read().decode(errors="replace").replace("\r", "\n").split("\n")
-    except FileNotFoundError:
-        return []
+def read_task(path: Path) -> Task:
+    return Task.from_json(json.loads(path.read_text()))

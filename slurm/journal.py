@@ -4,6 +4,8 @@ planned      keys of a submission, before anything of it is handed over
 submitting   a batch, before its sbatch        dropped   it did not get in, or was taken back
 submitted    its job numbers, after it
 started      a run of the local executor
+
+Lines of older versions are read too: their keys stay, `nodes` for tasks among them.
 """
 
 from __future__ import annotations
@@ -18,14 +20,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from slurm.folder import Folder
-from slurm.graph import Node
+from slurm.graph import Task
 from slurm.profile import Profile
 from slurm.scheduler import user
 
 
 @dataclass
 class Entry:
-    """The last submission of a node.
+    """The last submission of a task.
 
     Attributes:
         code: folder that its modules come from, empty where that was not fixed.
@@ -57,12 +59,11 @@ class Journal:
                 with contextlib.suppress(json.JSONDecodeError):
                     self._apply(json.loads(line))
 
-    def planned(self, nodes: Iterable[Node], code: str, profile: Profile) -> None:
-        digests = {node.key: node.digest for node in nodes}
-        self._write(event="planned", nodes=digests, code=code, profile=asdict(profile), owner=user())
+    def planned(self, tasks: Iterable[Task], code: str, profile: Profile) -> None:
+        self._write(event="planned", nodes=_digests(tasks), code=code, profile=asdict(profile), owner=user())
 
-    def submitting(self, name: str, nodes: Iterable[Node]) -> None:
-        self._write(event="submitting", name=name, nodes={node.key: node.digest for node in nodes}, owner=user())
+    def submitting(self, name: str, tasks: Iterable[Task]) -> None:
+        self._write(event="submitting", name=name, nodes=_digests(tasks), owner=user())
 
     def submitted(self, name: str, jobs: Mapping[str, str]) -> None:
         self._write(event="submitted", name=name, jobs=jobs)
@@ -73,8 +74,8 @@ class Journal:
     def cancelled(self, keys: Iterable[str]) -> None:
         self._write(event="cancelled", keys=list(keys))
 
-    def started(self, run: str, nodes: Iterable[Node], code: str) -> None:
-        self._write(event="started", run=run, nodes={node.key: node.digest for node in nodes}, code=code)
+    def started(self, run: str, tasks: Iterable[Task], code: str) -> None:
+        self._write(event="started", run=run, nodes=_digests(tasks), code=code)
 
     def _write(self, **entry: Any) -> None:
         entry["time"] = time.time()
@@ -110,3 +111,7 @@ class Journal:
                     self.entries[key].cancelled = True
             case "dropped":
                 self.open.pop(said["name"], None)
+
+
+def _digests(tasks: Iterable[Task]) -> dict[str, str]:
+    return {task.key: task.digest for task in tasks}

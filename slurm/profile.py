@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib.resources
 import tomllib
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from slurm.graph import Resources
+from slurm.nearest import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,7 @@ class Profile:
             folder = importlib.resources.files("slurm") / "profiles"
             names = sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
             if name not in names:
-                near = difflib.get_close_matches(name, names, n=1)
-                hint = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(names)};"
+                hint = did_you_mean(name, names, otherwise=f"there are: {', '.join(names)};")
                 raise ValueError(f"no cluster profile '{name}': {hint} or give a file that ends in .toml")
             text = (folder / f"{name}.toml").read_text(encoding="utf-8")
         try:
@@ -62,8 +61,7 @@ class Profile:
         defaults = {item.name: getattr(cls(), item.name) for item in fields(cls)}
         for key, value in data.items():
             if key not in defaults:
-                near = difflib.get_close_matches(key, defaults, n=1)
-                hint = f"did you mean '{near[0]}'?" if near else f"valid: {', '.join(defaults)}"
+                hint = did_you_mean(key, defaults, otherwise=f"valid: {', '.join(defaults)}")
                 raise ValueError(f"{source}: unknown key '{key}'; {hint} (other sbatch options: [sbatch])")
             if wanted := _wrong(value, defaults[key]):
                 raise ValueError(f"{source}: {key} = {value!r} must be {wanted}")
@@ -78,20 +76,20 @@ class Profile:
         return cls(**{**data, **lines})
 
     def spread(self, wanted: Resources) -> Resources:
-        """The same processes over as few machines as have the GPUs for them, equally many on each.
+        """The same ranks over as few machines as have the GPUs for them, equally many on each.
 
-        Raises ValueError where one process wants more GPUs than the profile says a machine has.
+        Raises ValueError where one rank wants more GPUs than the profile says a machine has.
         """
-        if not self.gpus_per_node or wanted.tasks * wanted.gpus <= self.gpus_per_node:
+        if not self.gpus_per_node or wanted.ranks_per_node * wanted.gpus <= self.gpus_per_node:
             return wanted
         if wanted.gpus > self.gpus_per_node:
             raise ValueError(
-                f"a job wants {wanted.gpus} GPUs of one machine, and the cluster profile says gpus_per_node ="
+                f"a task wants {wanted.gpus} GPUs of one machine, and the cluster profile says gpus_per_node ="
                 f" {self.gpus_per_node}: choose another partition, or correct the profile"
             )
         most = self.gpus_per_node // wanted.gpus
-        tasks = next(count for count in range(most, 0, -1) if wanted.processes % count == 0)
-        return dataclasses.replace(wanted, nodes=wanted.processes // tasks, tasks=tasks)
+        here = next(count for count in range(most, 0, -1) if wanted.ranks % count == 0)
+        return dataclasses.replace(wanted, nodes=wanted.ranks // here, ranks_per_node=here)
 
 
 _OURS = ("array", "dependency", "output", "error", "open-mode", "signal", "job-name", "kill-on-invalid-dep")

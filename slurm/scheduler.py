@@ -1,4 +1,7 @@
-"""What SLURM is asked, and how its answers read: every command that is called but sbatch."""
+"""SLURM's commands, and how its words read: answers, refusals, what it writes into the log of a job it ends.
+
+No other file takes these words apart. (Jobs are queued by submitit's own call of sbatch: slurm.cluster.)
+"""
 
 from __future__ import annotations
 
@@ -11,18 +14,16 @@ import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-RUNNING = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT"}
-ENDED = {
-    "COMPLETED": "finished",
-    "FAILED": "failed",
-    "CANCELLED": "cancelled",
-    "TIMEOUT": "reached its time limit",
-    "OUT_OF_MEMORY": "ran out of memory",
-    "NODE_FAIL": "its machine failed",
-    "PREEMPTED": "was preempted",
-    "BOOT_FAIL": "its machine did not boot",
-    "DEADLINE": "reached its deadline",
-}
+# What sbatch says where a limit on queued jobs is reached or the controller is too busy: the same call may succeed
+# later. After the last two it may even have succeeded.
+_FULL = re.compile(
+    r"\b(Assoc|QOS)\w*Submit\w*Limit\b|temporarily unable to accept job|Slurm job queue full"
+    r"|Unable to create job record|Job creation temporarily disabled|Resource temporarily unavailable"
+)
+_ANSWER_LOST = re.compile(r"Socket timed out|Unable to contact slurm controller")
+_OUT_OF_MEMORY = ("exceeded memory limit", "oom-kill", "oom_kill")
+# submitit's words in a job that reached its limit and may not be queued again; SLURM calls it FAILED.
+_TIMED_OUT_TOO_OFTEN = "not requeued because: timed-out"
 _MAX_ARRAY = 1001  # SLURM's own default
 
 
@@ -33,6 +34,21 @@ class Job:
     word: str
     reason: str
     restarts: int = 0
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why sbatch queued nothing.
+
+    Attributes:
+        reason: one line.
+        for_now: the same call may succeed later.
+        uncertain: its answer was lost, the job may be queued all the same.
+    """
+
+    reason: str
+    for_now: bool = False
+    uncertain: bool = False
 
 
 class NoAnswer(ValueError):
@@ -92,7 +108,7 @@ def jobs(numbers: Iterable[str], owners: Iterable[str] = ()) -> dict[str, Job]:
     for line in ask(["squeue", users, "--array", "--states=all", "--noheader", columns]).splitlines():
         number, word, restarts, *reason = line.split(maxsplit=3)
         known[number] = Job(word, "".join(reason).strip(), int(restarts))
-    forgotten = {number.partition("_")[0] for number in numbers - known.keys()}
+    forgotten = {array_of(number) for number in numbers - known.keys()}
     if forgotten:
         command = [
             "sacct",
@@ -127,6 +143,17 @@ def _accounted(answer: str) -> dict[str, Job]:
     return known
 
 
+def array_of(number: str) -> str:
+    """The array that a job belongs to, by its number: "7" of "7_2"; the job's own number where it is alone."""
+    return number.partition("_")[0]
+
+
+def index_of(number: str) -> int | None:
+    """Which element of its array a job is: 2 of "7_2"; None where it is alone."""
+    index = number.partition("_")[2]
+    return int(index) if index else None
+
+
 def expand(ids: str) -> list[str]:
     """Job numbers as sacct abbreviates them: "7", "7_2", "7_[0-2,5%4]", "7_[2-17:15]"."""
     match = re.fullmatch(r"(\d+)_\[([\d,:-]+)(?:%\d+)?\]", ids)
@@ -150,6 +177,56 @@ def named(names: Iterable[str]) -> set[str]:
     """The numbers of our queued or running jobs of these names."""
     answer = ask(["squeue", "--me", "--noheader", f"--name={','.join(names)}", "--format=%A"])
     return set(answer.split())
+
+
+def node_of(number: str) -> str:
+    """The machine that a job runs on."""
+    return ask(["squeue", f"--jobs={number}", "--noheader", "--format=%N"]).strip()
+
+
+def jobs_on(node: str) -> set[str]:
+    """The numbers of all jobs on a machine, whoever's they are."""
+    return set(ask(["squeue", f"--nodelist={node}", "--noheader", "--format=%A"]).split())
+
+
+def take_down(node: str, reason: str) -> None:
+    """Take a machine out of service: its jobs end, and are queued again where they may be."""
+    ask(["scontrol", "update", f"nodename={node}", "state=down", f"reason={reason}"])
+
+
+def resume(node: str) -> None:
+    """Bring it back."""
+    ask(["scontrol", "update", f"nodename={node}", "state=resume"])
+
+
+def is_down(node: str) -> bool:
+    """Whether SLURM has taken a machine out of service."""
+    return "down" in ask(["sinfo", f"--nodes={node}", "--noheader", "--format=%T"])
+
+
+def why_refused(said: str) -> Refusal:
+    """What sbatch's error text, as submitit hands it on, comes to."""
+    lines = said.strip().splitlines() or ["no message"]
+    uncertain = bool(_ANSWER_LOST.search(said))
+    return Refusal(lines[-1].removeprefix("sbatch: error: "), uncertain or bool(_FULL.search(said)), uncertain)
+
+
+def killed_for_memory(log: Iterable[str]) -> bool:
+    """Whether SLURM's own words among these lines of a log are that the job took more memory than it had asked for.
+
+    Where memory is watched without control groups, SLURM calls such a job only FAILED.
+    """
+    return any(line.startswith("slurmstepd") and any(word in line for word in _OUT_OF_MEMORY) for line in log)
+
+
+def is_remark(line: str) -> bool:
+    """Whether a line of a log is a remark of srun's, and no error."""
+    return line.startswith("srun: ") and not line.startswith("srun: error:")
+
+
+def timed_out_too_often(reason: str) -> bool:
+    """Whether a job failed because it had reached its limit and might not be queued again."""
+    return _TIMED_OUT_TOO_OFTEN in reason
 
 
 def ask(command: list[str]) -> str:

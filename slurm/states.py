@@ -1,42 +1,41 @@
-"""Where every node stands that was ever submitted from a folder, to whichever executor.
+"""The states of SLURM, and where each leaves a task.
 
-All of it follows from the folder, one squeue, and one sacct for what squeue has forgotten.
+A new state of SLURM is a line in RUNNING or ENDED (of any other word a job waits). Where it tells more than that, it is
+a rule: RULES are tried in their order, and the first that fits the facts says where the task stands and why.
+slurm.status gathers the facts.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from slurm import scheduler
-from slurm.folder import Folder, Outcome, last_line, ran_out_of_memory, read_node, try_lock
-from slurm.graph import Graph, Node
-from slurm.journal import Entry, Journal
+from slurm.folder import Outcome
+from slurm.graph import Task
+from slurm.journal import Entry
+from slurm.logs import quoted
 from slurm.progress import Progress
 
-# submitit's words in a job that reached its limit and may not be queued again; SLURM calls it FAILED.
-_TOO_OFTEN = "not requeued because: timed-out"
 State = Literal["unsubmitted", "pending", "running", "done", "failed", "timeout", "cancelled", "interrupted", "blocked"]
 
 
 @dataclass(frozen=True)
-class NodeState:
-    """Where a submitted node stands.
+class TaskState:
+    """Where a submitted task stands.
 
     Attributes:
-        state: "unsubmitted": SLURM does not know this node (yet). "interrupted": the local executor ended before it.
-            "blocked": a node it waits for did not finish.
-        reason: one line: what a pending node waits for, why one did not finish.
+        state: "unsubmitted": SLURM does not know this task (yet). "interrupted": the local executor ended before it.
+            "blocked": a task it waits for did not finish.
+        reason: one line: what a pending task waits for, why one did not finish.
         entry: how it was submitted; `entry.job` is SLURM's number, empty where there is none.
         restarts: how often SLURM queued it again: preemption, a failed machine, its time limit, or by hand.
-        progress: last report of the job, when it runs.
-        outcome: what the node left, when it ended in this submission.
+        progress: its last report, when it runs.
+        outcome: what it left, when it ended in this submission.
     """
 
-    node: Node
+    task: Task
     state: State
     reason: str
     entry: Entry
@@ -47,7 +46,7 @@ class NodeState:
 
     @property
     def key(self) -> str:
-        return self.node.key
+        return self.task.key
 
     @property
     def job(self) -> str:
@@ -63,124 +62,167 @@ class NodeState:
         return not self.live and self.state != "done"
 
 
-def states(folder: Path) -> list[NodeState]:
-    """Every node ever submitted from this folder as it stands now, in the order of submission but for children whose
-    parents were submitted again after them.
+def blocked_by(parent: TaskState | Outcome) -> str:
+    """The reason of a task that waits for one which is not done; a blocked one hands on its own."""
+    return parent.reason if parent.state == "blocked" else f"'{parent.key}' {parent.state}"
 
-    Empty where nothing was submitted. Raises ValueError where something is with SLURM and that does not answer.
+
+# SLURM's words for a job that it runs, and what is said of it.
+RUNNING = {
+    "RUNNING": "",
+    "COMPLETING": "completing",
+    "SUSPENDED": "suspended",
+    "STOPPED": "stopped",
+    "SIGNALING": "signaling",
+    "STAGE_OUT": "stage_out",
+}
+# SLURM's words for a job that has ended, and what is said of it where it left no outcome.
+ENDED = {
+    "COMPLETED": "SLURM calls it COMPLETED, but it left no outcome",
+    "FAILED": "failed",
+    "CANCELLED": "cancelled",
+    "TIMEOUT": "reached its time limit",
+    "OUT_OF_MEMORY": "ran out of memory",
+    "NODE_FAIL": "its machine failed",
+    "PREEMPTED": "was preempted",
+    "BOOT_FAIL": "its machine did not boot",
+    "DEADLINE": "reached its deadline",
+}
+FORGOTTEN = ""  # in place of a word, where neither squeue nor sacct knows the job
+_NEVER_STARTED = ("Dependency", "DependencyNeverSatisfied")  # SLURM's reasons: what the job waited for has failed
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that decides where a task stands which was submitted to SLURM.
+
+    Attributes:
+        queued: it got a job.
+        cancelled: we were asked to cancel it.
+        word: SLURM's word for the state of its job, or FORGOTTEN.
+        why: SLURM's own reason, such as what a pending job waits for.
+        left: the state in the outcome that this job left, "" where it left none.
+        left_reason: the reason in that outcome.
+        timed_out_too_often: by that outcome it reached its time limit, and might not be queued again.
+        lost_parent: the state of a task that it waits for in vain, "" where there is none.
+        blocked: what is said of it where there is one.
+        failed_rank: why the first of its ranks failed that could say so, "" where none did.
+        killed_for_memory: SLURM's words in its log are that it took too much memory.
+        last_line: of its log.
     """
-    place = Folder(folder)
-    return of_journal(Journal(place), place)
+
+    queued: bool = True
+    cancelled: bool = False
+    word: str = FORGOTTEN
+    why: str = ""
+    left: str = ""
+    left_reason: str = ""
+    timed_out_too_often: bool = False
+    lost_parent: str = ""
+    blocked: str = ""
+    failed_rank: str = ""
+    killed_for_memory: bool = False
+    last_line: str = ""
+
+    @property
+    def live(self) -> bool:
+        """SLURM knows the job and has not ended it."""
+        return self.word != FORGOTTEN and self.word not in ENDED
+
+    @property
+    def never_runs(self) -> bool:
+        """A task that it waits for has ended otherwise than done. (One that was not submitted may yet be.)"""
+        return self.lost_parent not in ("", "unsubmitted")
+
+    @property
+    def said(self) -> str:
+        """What is said of a job with this word."""
+        return (RUNNING | ENDED).get(self.word, "")
+
+    @property
+    def log(self) -> str:
+        """What is added to the reason where the task itself gave none."""
+        return quoted(self.last_line)
 
 
-def of_journal(journal: Journal, place: Folder) -> list[NodeState]:
-    """`states`, from a journal that was read already."""
-    with_slurm = [entry for entry in journal.entries.values() if entry.job]
-    owners = {entry.owner or scheduler.user() for entry in with_slurm}
-    known = scheduler.jobs((entry.job for entry in with_slurm), owners)
-    alive = {run: place.run_lives(run) for run in {entry.run for entry in journal.entries.values() if entry.run}}
-    found: dict[str, NodeState] = {}
-    for node in _in_order(journal, place):
-        key, entry = node.key, journal.entries[node.key]
-        parents = [found[parent] for parent in node.after if parent in found]
-        if entry.run:
-            found[key] = _here(node, entry, alive[entry.run], parents, place)
-        else:
-            found[key] = _on_cluster(node, entry, known.get(entry.job), parents, place)
-    return list(found.values())
+@dataclass(frozen=True)
+class Rule:
+    """Where it fits, the task is in this state, for this reason: a text with {0.NAME} for a fact."""
+
+    name: str
+    fits: Callable[[Facts], bool]
+    state: State
+    reason: str = ""
+
+    def words(self, facts: Facts) -> str:
+        """The reason of the task that has these facts."""
+        return self.reason.format(facts)
 
 
-def _in_order(journal: Journal, place: Folder) -> Iterator[Node]:
-    """The nodes as they were last planned, parents before their children: a parent may have been planned again."""
-    nodes = [read_node(place.node(key, entry.digest)) for key, entry in journal.entries.items()]
-    known = {node.key: tuple(parent for parent in node.after if parent in journal.entries) for node in nodes}
-    whole = {node.key: node for node in nodes}
-    for node in Graph(replace(node, after=known[node.key]) for node in nodes):
-        yield whole[node.key]
+RULES = (
+    # It got no job.
+    Rule("blocked before it was queued", lambda it: not it.queued and it.never_runs, "blocked", "{0.blocked}"),
+    Rule(
+        "never queued",
+        lambda it: not it.queued,
+        "unsubmitted",
+        "not queued: if no submission is under way, retry, or give the command again",
+    ),
+    # SLURM has not ended its job.
+    Rule("about to be cancelled", lambda it: it.live and it.cancelled, "cancelled", "on request"),
+    Rule("running", lambda it: it.word in RUNNING, "running", "{0.said}"),
+    Rule("waiting", lambda it: it.live, "pending", "{0.why}"),
+    # The job left an outcome.
+    Rule("done", lambda it: it.left == "done" and it.word in ("COMPLETED", FORGOTTEN), "done"),
+    Rule(
+        "done, whatever SLURM calls it",
+        lambda it: it.left == "done",
+        "done",
+        "its result is whole, though SLURM calls it {0.word}",
+    ),
+    Rule(
+        "no requeue is left",
+        lambda it: it.timed_out_too_often,
+        "timeout",
+        "reached its time limit once more than the profile's requeues allow",
+    ),
+    Rule("failed and said why", lambda it: it.left != "", "failed", "{0.left_reason}"),
+    # The job ended without an outcome.
+    Rule(
+        "ended for want of a parent",
+        lambda it: it.word == "CANCELLED" and it.why in _NEVER_STARTED and it.lost_parent != "",
+        "blocked",
+        "{0.blocked}",
+    ),
+    # Accounting never learns of an element of an array that was cancelled before it began.
+    Rule(
+        "cancelled on request",
+        lambda it: it.cancelled and it.word in ("CANCELLED", FORGOTTEN),
+        "cancelled",
+        "on request",
+    ),
+    Rule("cancelled by others", lambda it: it.word == "CANCELLED", "cancelled", "by hand, or by the cluster"),
+    # srun ended rank 0 before it could speak for the task.
+    Rule(
+        "one rank said why",
+        lambda it: it.failed_rank != "" and it.word in ("FAILED", "COMPLETED", FORGOTTEN),
+        "failed",
+        "{0.failed_rank}",
+    ),
+    # It left nothing, so it never ran.
+    Rule("blocked and forgotten", lambda it: it.word == FORGOTTEN and it.never_runs, "blocked", "{0.blocked}"),
+    Rule("forgotten", lambda it: it.word == FORGOTTEN, "failed", "SLURM no longer knows it{0.log}"),
+    Rule("reached its time limit", lambda it: it.word == "TIMEOUT", "timeout", "{0.said}{0.log}"),
+    Rule(
+        "killed for its memory",
+        lambda it: it.word == "FAILED" and it.killed_for_memory,
+        "failed",
+        ENDED["OUT_OF_MEMORY"] + "{0.log}",
+    ),
+    Rule("ended without a word", lambda it: it.word in ENDED, "failed", "{0.said}{0.log}"),
+)
 
 
-def _here(node: Node, entry: Entry, alive: bool, parents: Sequence[NodeState], place: Folder) -> NodeState:
-    """A node of the local executor: one whose lock is held is running."""
-    outcome = place.read_outcome(node.key)
-    if outcome and (outcome.digest != entry.digest or outcome.ended < entry.time):
-        outcome = None
-
-    def state(name: State, reason: str = "", report: Progress | None = None) -> NodeState:
-        return NodeState(node, name, reason, entry, place.log(node.key), 0, report, outcome)
-
-    if outcome:
-        return state(outcome.state, outcome.reason)
-    lock = try_lock(place.lock(node.key))
-    if lock is None:
-        return state("running", "", place.read_progress(node.key, entry.time))
-    os.close(lock)
-    if alive:
-        waits = [parent.key for parent in parents if parent.live]
-        return state("pending", f"waits for {waits[0]}" if waits else "waits for cores, memory or GPUs")
-    return state("interrupted", "the run that was to do it ended before it: retry, or give its command again")
-
-
-def _on_cluster(
-    node: Node, entry: Entry, job: scheduler.Job | None, parents: Sequence[NodeState], place: Folder
-) -> NodeState:
-    log = place.log(node.key)
-    outcome = place.read_outcome(node.key)
-    if outcome and (outcome.job != entry.job or outcome.digest != entry.digest):
-        outcome = None
-    # The job counts its own restarts too: SLURM forgets, and without accounting soon.
-    restarts = max(job.restarts if job else 0, outcome.restarts if outcome else 0)
-
-    def state(name: State, reason: str = "", report: Progress | None = None) -> NodeState:
-        return NodeState(node, name, reason, entry, log, restarts, report, outcome)
-
-    lost = None if node.always else next((parent for parent in parents if parent.lost), None)
-    blocked = f"'{lost.key}' {lost.state}" if lost and lost.state != "blocked" else lost.reason if lost else ""
-    if not entry.job:
-        if lost and lost.state != "unsubmitted":
-            return state("blocked", blocked)
-        return state("unsubmitted", "not queued: if no submission is under way, retry, or give the command again")
-    word, reason = (job.word, job.reason) if job else ("", "")
-    ended = scheduler.ENDED.get(word)
-    if entry.cancelled and (word in scheduler.RUNNING or (word and not ended)):
-        return state("cancelled", "on request")  # it is about to end
-    if word in scheduler.RUNNING:
-        report = place.read_progress(node.key, entry.time)
-        return state("running", "" if word == "RUNNING" else word.lower(), report)
-    if word and not ended:
-        return state("pending", reason)
-    if outcome and outcome.state == "done":
-        return state("done", "" if word in ("COMPLETED", "") else f"its result is whole, though SLURM calls it {word}")
-    if outcome and _TOO_OFTEN in outcome.reason:
-        return state("timeout", "reached its time limit once more than the profile's requeues allow")
-    if outcome:
-        return state(outcome.state, outcome.reason)
-    if word == "CANCELLED" and reason in ("Dependency", "DependencyNeverSatisfied") and lost:
-        return state("blocked", blocked)
-    if word == "CANCELLED":
-        return state("cancelled", "on request" if entry.cancelled else "by hand, or by the cluster")
-    if entry.cancelled and not word:  # accounting never learns of an array's element that had not begun
-        return state("cancelled", "on request")
-    failure = place.first_failure(node) if word in ("FAILED", "COMPLETED", "") else None
-    if failure and (failure.job, failure.digest) == (entry.job, entry.digest):
-        return state("failed", failure.reason)  # srun ended the node's first process before it could say so
-    if not word and lost and lost.state != "unsubmitted":
-        return state("blocked", blocked)  # it left nothing, so it never ran
-    if not ended:
-        ended = "SLURM no longer knows it"
-    elif word == "FAILED" and ran_out_of_memory(log):
-        ended = scheduler.ENDED["OUT_OF_MEMORY"]
-    elif word == "COMPLETED":
-        ended = "SLURM calls it COMPLETED, but it left no outcome"
-    line = last_line(log)
-    return state(
-        "timeout" if word == "TIMEOUT" else "failed", f"{ended}; last line of its log: {line}" if line else ended
-    )
-
-
-def with_dependants(chosen: Mapping[str, Any], found: Sequence[NodeState]) -> list[NodeState]:
-    """The nodes of these keys and all that wait for them, directly or not, in the order of `found`."""
-    taken = dict.fromkeys(chosen)
-    for state in found:  # parents stand before their children
-        if any(parent in taken for parent in state.node.after):
-            taken[state.key] = None
-    return [state for state in found if state.key in taken]
+def rule_for(facts: Facts) -> Rule:
+    """The first rule that fits."""
+    return next(rule for rule in RULES if rule.fits(facts))

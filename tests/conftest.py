@@ -115,7 +115,7 @@ def pytest_runtest_teardown() -> Generator[None]:
 
 
 class Memory:
-    """Where a training keeps its state (eval.resume.Store), in memory, after every so many updates."""
+    """Where a training keeps its state (eval.context.Store), in memory, after every so many updates."""
 
     def __init__(self, every: int = 1) -> None:
         self.every, self.asked = every, 0

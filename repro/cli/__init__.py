@@ -1,3 +1,2 @@
-"""The command line: its grammar, and one function a command."""
-
-from repro.cli.dispatch import main as main
+"""The command line. `grammar` says what may be typed, `commands` what each command does, `dispatch` leads from one to
+the other, `tables` prints what there is."""

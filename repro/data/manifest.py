@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from repro.data.types import Progress
 from repro.errors import UserError
-from slurm.folder import write_atomic
+from slurm.files import write_atomic
 
 SUMS = "SHA256SUMS"
 T = TypeVar("T")

@@ -1,27 +1,22 @@
-"""Pictures decoded once: folders of uint8 arrays that are memory-mapped ever after.
-
-A folder is built beside its final place and renamed into it whole, so a reader sees all of it or nothing; a lock file
-keeps several jobs from decoding the same pictures at once. Its name carries the source's manifest: changed pictures
-get a new folder.
-"""
+"""Pictures decoded once: folders of uint8 arrays that are memory-mapped ever after (see `cache`)."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import io
 import json
 import os
 import shutil
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from repro.data.decoding import decode
+from repro.data.entries import Entry
 from repro.data.manifest import file_sha256
 from repro.data.types import RGB, Progress
 from repro.errors import UserError
+from repro.store import atomic
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,60 +25,69 @@ VERSION = "1"  # raise it whenever the way from files to splits, pixels and limi
 STATISTICS_OF = 10**8  # mean and std are taken of about so many pixels at most: of evenly spaced training pictures
 
 
-def build(final: Path, fill: Callable[[Path], None]) -> Path:
-    """Make the folder `final` with `fill(temporary folder)` unless it is there. Atomic; concurrent callers are safe.
+@dataclass
+class Pack:
+    """A pack being filled: its folder, the arrays written so far, and how many pictures each split has."""
 
-    Raises UserError where the place cannot be written or the disk is full.
-    """
-    if final.is_dir():
-        return final
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(final) as alone:
-            if final.is_dir():
-                return final
-            if alone:  # what a killed process left half-done
-                for stale in final.parent.glob(f"{final.name}.*.part"):
-                    shutil.rmtree(stale, ignore_errors=True)
-            # Not tempfile's, which only we could read: a group may share the workspace.
-            temporary = final.with_name(f"{final.name}.{uuid.uuid4().hex}.part")
-            temporary.mkdir()
-            try:
-                fill(temporary)
-                with contextlib.suppress(FileExistsError):
-                    _publish(temporary, final)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR):
-            raise UserError(
-                f"cannot write the data cache {final.parent}: {error.strerror}; free space or choose another workspace"
-            ) from error
-        raise
-    return final
+    entry: Entry
+    folder: Path
+    height: int
+    width: int
+    progress: Progress
+    arrays: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
 
+    def pictures(
+        self, split: str, sources: Sequence[tuple[str, Path]] | Sequence[tuple[str, bytes]], *, crop: bool
+    ) -> None:
+        """Decode and store a split."""
+        name = f"{split}.npy"
+        pack_pictures(self.folder / name, sources, self.height, self.width, crop=crop, progress=self.progress)
+        self.arrays.append(name)
+        self.counts[split] = len(sources)
 
-def _publish(temporary: Path, final: Path) -> None:
-    try:
-        temporary.rename(final)
-    except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # somebody was faster, and theirs is as good
-            raise FileExistsError(final) from error
-        raise
+    def decoded(self, split: str, pixels: np.ndarray) -> None:
+        """Store pictures that are arrays already: uint8 [N, 3, H, W], resized if need be."""
+        import numpy as np
 
+        if pixels.shape[2:] != (self.height, self.width):
+            from PIL import Image
 
-@contextlib.contextmanager
-def _lock(final: Path) -> Iterator[bool]:
-    """Hold the builder's lock; yields False on file systems without locks, where the rename alone must do."""
-    import fcntl
+            size = (self.width, self.height)
+            resized = [
+                np.asarray(Image.fromarray(p.transpose(1, 2, 0)).resize(size, Image.Resampling.BICUBIC)) for p in pixels
+            ]
+            pixels = np.stack(resized).transpose(0, 3, 1, 2)
+        self.counts[split] = len(pixels)
+        self.numbers(split, pixels)
 
-    with final.with_name(f".{final.name}.lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError:
-            yield False
-        else:
-            yield True
+    def numbers(self, name: str, values: np.ndarray) -> None:
+        """Store any array."""
+        import numpy as np
+
+        atomic.replace(self.folder / f"{name}.npy", lambda stream: np.save(stream, np.ascontiguousarray(values)))
+        self.arrays.append(f"{name}.npy")
+
+    def finish(self, manifest: str, **description: Any) -> None:
+        """Write `pack.json`: counts, source, mean and std of the training split."""
+        entry = self.entry
+        whole = all(self.counts.get(split) == count for split, count in entry.counts.items())
+        part = ", ".join(f"{count:,} {split}" for split, count in self.counts.items())
+        mean, std = entry.statistics or statistics(open_array(self.folder / "train.npy"))
+        write_pack(
+            self.folder,
+            self.arrays,
+            {
+                "name": entry.name,
+                "source": entry.title if whole else f"{entry.title}, incomplete ({part})",
+                "manifest": manifest,
+                "counts": self.counts,
+                "mean": mean,
+                "std": std,
+                "size": [self.height, self.width],
+                **description,
+            },
+        )
 
 
 def write_pack(folder: Path, arrays: Sequence[str], description: Mapping[str, Any]) -> None:
@@ -120,32 +124,6 @@ def check_pack(folder: Path) -> str | None:
         if file_sha256(path) != expected:
             return f"{path} has changed since it was written; delete its folder, it is made again"
     return None
-
-
-def decode(source: Path | bytes, label: str, height: int, width: int, *, crop: bool) -> np.ndarray:
-    """One picture as uint8 [3, height, width]; bicubic with antialiasing (Pillow).
-
-    crop: the shorter relative side is resized and the middle cut out (aspect ratio kept); otherwise both sides are
-    resized. Raises UserError naming `label` where the picture cannot be decoded.
-    """
-    import numpy as np
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            # JPEGs far larger than needed are decoded at a half, a quarter ... of their size: >= twice what is kept
-            image.draft("RGB", (2 * width, 2 * height))
-            picture = image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"cannot decode {label} ({error}); replace or remove that picture") from error
-    if picture.size != (width, height):
-        box = None
-        if crop:
-            scale = min(picture.width / width, picture.height / height)
-            left, top = (picture.width - width * scale) / 2, (picture.height - height * scale) / 2
-            box = (left, top, left + width * scale, top + height * scale)
-        picture = picture.resize((width, height), Image.Resampling.BICUBIC, box=box)
-    return np.asarray(picture).transpose(2, 0, 1)
 
 
 def pack_pictures(

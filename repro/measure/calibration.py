@@ -29,7 +29,7 @@ from repro.store.provenance import device_name
 from repro.store.workspace import Workspace
 from repro.terminal.counter import counter
 from slurm import progress
-from slurm.graph import Graph, Node, Resources
+from slurm.graph import Graph, Resources, Task
 
 if TYPE_CHECKING:
     from repro.stages.context import JobContext
@@ -68,7 +68,7 @@ def calibrate(planned: Plan, settings: Settings, seconds: float) -> str:
             for (key, _), job in mine.items()
         ]
         with tempfile.TemporaryDirectory(prefix="calibration-", dir=settings.workspace) as folder:
-            node = Node(
+            task = Task(
                 key="calibrate",
                 target="repro.measure.calibration:measure",
                 args={
@@ -82,7 +82,7 @@ def calibrate(planned: Plan, settings: Settings, seconds: float) -> str:
                     cpus=max(need.cpus for need in needs), gpus=gpus, memory_gb=max(need.memory_gb for need in needs)
                 ),
             )
-            value = _run(node, settings, Path(folder))
+            value = _run(task, settings, Path(folder))
         samples += [prices.Sample(**sample) for sample in value["samples"]]
         lines += value["faults"]
     _keep(samples, settings)
@@ -98,7 +98,7 @@ def _chain(job: PlannedJob, known_jobs: Mapping[str, PlannedJob]) -> list[Planne
     return [*(_chain(known_jobs[job.parents[0]], known_jobs) if job.parents else ()), job]
 
 
-def _run(node: Node, settings: Settings, folder: Path) -> dict[str, Any]:
+def _run(task: Task, settings: Settings, folder: Path) -> dict[str, Any]:
     from slurm import local
 
     bar = counter("calibrating")
@@ -108,8 +108,8 @@ def _run(node: Node, settings: Settings, folder: Path) -> dict[str, Any]:
             bar(event.progress.done, event.progress.total, {})
 
     outcome = local.run(
-        Graph([node]), folder=folder, cores=settings.cores, memory_gb=settings.memory_gb, on_event=on_event
-    )[node.key]
+        Graph([task]), folder=folder, cores=settings.cores, memory_gb=settings.memory_gb, on_event=on_event
+    )[task.key]
     if outcome.state != "done":
         raise UserError(f"the calibration ended early: {outcome.reason}")
     value: dict[str, Any] = outcome.value

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from methods.base import DataInfo
-from repro.data import catalogue
+from repro.data import inventory
 from repro.errors import UserError
 from repro.plan import recipes, tracks
 from repro.settings import Settings
@@ -138,7 +138,7 @@ def table(name: str | None, track: str, settings: Settings) -> str:
         info, variant = recipes.find(name)
         arms = [(info, variant)] if variant else [(info, variant) for variant in ("", *info.variants)]
     arms.sort(key=lambda arm: (recipes.ROLES.index(arm[0].role), arm[0].name))
-    pictures = scale.limit or catalogue.train_pictures(scale.classification, settings.where)
+    pictures = scale.limit or inventory.train_pictures(scale.classification, settings.where)
     measured = _peaks(settings, track)
     bar = counter("costs")
     rows, faults = [], []

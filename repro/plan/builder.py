@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from eval import protocols
-from repro.data import catalogue
-from repro.data.entries import entry_of
+from eval.protocols.base import Features, Protocol
+from repro.data import inventory
+from repro.data.entries import entry_of, require_kind
 from repro.data.types import MissingData
 from repro.errors import UserError, unknown
 from repro.plan import kinds, prices, recipes, tracks
@@ -97,7 +98,7 @@ def _data_names(track: tracks.Track, request: Request, stated: Mapping[str, Any]
             raise UserError(f"--set data.{key}={value}: must be {type(keys[key]).__name__}, as {keys[key]!r} is")
         keys[key] = value
     for role in ("classification", "detection", "reid"):
-        catalogue.require_kind(keys[role], role)
+        require_kind(keys[role], role)
     return keys
 
 
@@ -214,23 +215,21 @@ class _Builder:
         """The jobs that judge the encoder, of that network, that the job `parent` leaves."""
         data = self.data["detection"]
         asked = self.request.evaluations
-        if "segmentation" in asked and "detection" not in asked and not catalogue.has_masks(data):
+        if "segmentation" in asked and "detection" not in asked and not inventory.has_masks(data):
             raise UserError(f"data set '{data}' has no masks to judge segmentation by; take --eval detection")
         for kind in self.wanted():
             for protocol in self.protocols_of(kind, network):
                 self.evaluate(arm, parent, network, kind, protocol)
 
-    def evaluate(
-        self, arm: _Arm, parent: str, network: Mapping[str, Any], kind: Kind, protocol: protocols.Protocol
-    ) -> None:
+    def evaluate(self, arm: _Arm, parent: str, network: Mapping[str, Any], kind: Kind, protocol: Protocol) -> None:
         """The job of one evaluation under one protocol, and the features that it needs."""
         assert kind.data is not None
-        values = protocols.values(protocol)
+        values = protocol.values()
         task = kind.task_of(values)
         spec: dict[str, Any] = {"threads": self.track.resources[kind.resources or task].cpus}
         load = Load(
             values=values,
-            usual=protocols.values(protocols.load(kind.name, self.track.protocol(kind.name))),
+            usual=protocols.load(kind.name, self.track.protocol(kind.name)).values(),
             network=network,
             pictures=self.pictures(),
             extraction=kinds.KINDS["features"].seconds_at(self.track.name),
@@ -242,16 +241,16 @@ class _Builder:
         spec["protocol"] = {"name": protocol.name, "values": values}
         self.add(kind.name, arm, spec, load, (parent,))
 
-    def features(self, arm: _Arm, parent: str, protocol: protocols.Protocol) -> str:
+    def features(self, arm: _Arm, parent: str, protocol: Protocol) -> str:
         """The job that extracts what a protocol looks at; those that look at the same share it."""
-        assert isinstance(protocol, protocols.Features)
-        seen = {key: list(v) if isinstance(v, tuple) else v for key, v in protocols.transform(protocol).items()}
+        assert isinstance(protocol, Features)
+        seen = {key: list(v) if isinstance(v, tuple) else v for key, v in protocol.transform().items()}
         threads = self.track.resources[kinds.FROZEN].cpus
         spec = {**self.sizes("classification"), "threads": threads, "transform": seen}
         tests = entry_of(self.data["classification"]).counts.get("test", 0)
         return self.add("features", arm, spec, Load(pictures=self.pictures(), tests=tests), (parent,))
 
-    def protocols_of(self, kind: Kind, network: Mapping[str, Any]) -> list[protocols.Protocol]:
+    def protocols_of(self, kind: Kind, network: Mapping[str, Any]) -> list[Protocol]:
         """The protocols of an evaluation of that network, as overridden.
 
         Those asked for, else the data set's own, else the track's for such networks.
@@ -266,7 +265,7 @@ class _Builder:
             raise UserError(f"--set {error}" if kind.name in self.stated else str(error)) from None
         data = self.data["detection"]
         for protocol in found:
-            if getattr(protocol, "masks", False) and not catalogue.has_masks(data):
+            if getattr(protocol, "masks", False) and not inventory.has_masks(data):
                 raise UserError(
                     f"data set '{data}' has no masks, which detection protocol '{protocol.name}' needs;"
                     f" leave the choice out or take --protocol detection={own}"
@@ -283,14 +282,14 @@ class _Builder:
 
     def pictures(self) -> int:
         """How many pictures are trained on."""
-        return self.data["limit"] or catalogue.train_pictures(self.data["classification"], self.settings.where)
+        return self.data["limit"] or inventory.train_pictures(self.data["classification"], self.settings.where)
 
     def manifest(self, role: str) -> tuple[str, str]:
         """(manifest hash, why it is missing) of the data set in that role."""
         name = self.data[role]
         if name not in self._manifests:
             try:
-                self._manifests[name] = catalogue.manifest_of(name, self.settings.where), ""
+                self._manifests[name] = inventory.manifest_of(name, self.settings.where), ""
             except MissingData as error:
                 self._manifests[name] = "", str(error)
         return self._manifests[name]

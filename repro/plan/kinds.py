@@ -257,6 +257,11 @@ def find(name: str) -> Kind:
     return KINDS[name]
 
 
+def judged() -> tuple[str, ...]:
+    """The kinds that have protocols, in the order of their boards."""
+    return tuple(kind.name for kind in KINDS.values() if kind.judges)
+
+
 def evaluations() -> dict[str, Evaluation]:
     """Every evaluation by its name, in the order of the boards."""
     return {evaluation.name: evaluation for kind in KINDS.values() for evaluation in kind.evaluations}

@@ -25,13 +25,13 @@ from functools import cache
 from typing import Any
 
 from eval import protocols
-from leaderboards.arms import last_attempt_only
+from leaderboards.reading import last_attempt_only
 from repro.plan import kinds
 from repro.plan.planned import CALIBRATION, ELSEWHERE, RECORDS, Plan, PlannedJob, root_of
 from repro.plan.recipes import without_neutral
 from repro.plan.tracks import Track
 from repro.settings import Settings
-from repro.store import records, snapshot
+from repro.store import records
 from repro.store.hashes import digest
 from repro.store.job import Recipe
 from repro.store.provenance import cpu_name
@@ -153,7 +153,7 @@ def _timed(table: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def _published() -> tuple[Sample, ...]:
-    return tuple(_of_records(records.read_all(snapshot.room_folder("leaderboards") / "records")[0]))
+    return tuple(_of_records(records.read_published()[0]))
 
 
 def _of_records(found: Sequence[records.Record]) -> Iterable[Sample]:

@@ -282,21 +282,21 @@ def resolve(info: MethodInfo, variant: str, track: str, overrides: Mapping[str, 
     return recipe
 
 
-def require_parts(info: MethodInfo, variant: str, pretrain: Mapping[str, Any], processes: int) -> None:
-    """UserError where a pre-training by that many processes would be another than by one, or cannot be."""
+def require_parts(info: MethodInfo, variant: str, pretrain: Mapping[str, Any], ranks: int) -> None:
+    """UserError where a pre-training by that many ranks would be another than by one, or cannot be."""
     name = info.name + (f":{variant}" if variant else "")
     rows = pretrain["batch"] // pretrain["accumulate"]
-    if rows % processes:
+    if rows % ranks:
         raise UserError(
-            f"--processes {processes}: {name} has {rows} pictures a micro-batch (pretrain.batch / pretrain.accumulate),"
-            f" which are not {processes} equal parts; choose a divisor of {rows}"
+            f"--processes {ranks}: {name} has {rows} pictures a micro-batch (pretrain.batch / pretrain.accumulate),"
+            f" which are not {ranks} equal parts; choose a divisor of {rows}"
         )
     devices = pretrain["devices"]
-    if negatives(info, variant) == "per_device" and devices % processes:
+    if negatives(info, variant) == "per_device" and devices % ranks:
         raise UserError(
-            f"--processes {processes}: the negatives of {name} are those of one of pretrain.devices = {devices}, and a"
-            f" process holds whole ones; choose a divisor of {devices}, or change what a sample is held against with"
-            f" --set pretrain.devices={processes}"
+            f"--processes {ranks}: the negatives of {name} are those of one of pretrain.devices = {devices}, and a"
+            f" rank holds whole ones; choose a divisor of {devices}, or change what a sample is held against with"
+            f" --set pretrain.devices={ranks}"
         )
 
 

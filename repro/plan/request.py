@@ -46,7 +46,7 @@ class Request:
 
 def parse_overrides(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
     """`["pretrain.epochs=2"]` -> `{"pretrain": {"epochs": 2}}`; a value is read as TOML, else as a bare word."""
-    tables = (*TABLES, *judged(), "data")
+    tables = (*TABLES, *kinds.judged(), "data")
     parsed: dict[str, dict[str, Any]] = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -75,8 +75,8 @@ def parse_protocols(texts: Iterable[str], evaluations: Iterable[str]) -> dict[st
             raise UserError(f"--protocol {text}: write it as KIND=NAME, for example --protocol linear=glnet")
         if shared := _shared(kind):
             raise UserError(f"--protocol {text}: boxes and masks come from one Mask R-CNN; write {shared}={names}")
-        if kind not in judged():
-            raise UserError(f"--protocol {text}: {unknown('evaluation', kind, judged())}")
+        if kind not in kinds.judged():
+            raise UserError(f"--protocol {text}: {unknown('evaluation', kind, kinds.judged())}")
         for name in found:
             if name not in protocols.names(kind):
                 raise UserError(f"--protocol {text}: {unknown(f'{kind} protocol', name, protocols.names(kind))}")
@@ -97,11 +97,6 @@ def ordered(evaluations: Sequence[str]) -> tuple[str, ...]:
         if name not in known:
             raise unknown("evaluation", name, known)
     return tuple(name for name in known if name in evaluations)
-
-
-def judged() -> tuple[str, ...]:
-    """The kinds that have protocols."""
-    return tuple(kind.name for kind in kinds.KINDS.values() if kind.judges)
 
 
 def _shared(name: str) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from repro.plan.kinds import FROZEN
 from repro.plan.planned import Plan, PlannedJob, root_of
 from repro.settings import Settings
-from slurm.graph import Graph, Node, Resources
+from slurm.graph import Graph, Resources, Task
 
 TARGET = "repro.jobs:run"
 """What a task runs, by a name that workspaces keep."""
@@ -32,7 +32,7 @@ def graph_of(plan: Plan, settings: Settings) -> Graph:
         need = plan.resources(jobs[0])
         after = (key_of(known[origin], first),) if stage != first and (origin, first) in groups else ()
         nodes.append(
-            Node(
+            Task(
                 key=key_of(known[origin], task),
                 target=TARGET,
                 args={
@@ -43,7 +43,7 @@ def graph_of(plan: Plan, settings: Settings) -> Graph:
                 resources=Resources(
                     cpus=need.cpus,
                     gpus=need.gpus,
-                    tasks=jobs[0].ranks,
+                    ranks_per_node=jobs[0].ranks,
                     memory_gb=need.memory_gb,
                     minutes=need.minutes,
                 ),

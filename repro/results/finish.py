@@ -8,20 +8,21 @@ from pathlib import Path
 from repro.errors import UserError
 from repro.plan import tracks
 from repro.plan.tracks import Track
-from repro.results.publish import write_boards
-from repro.run import processes
+from repro.results.boards import write_boards
+from repro.results.suite import suite
+from repro.run import states
 from repro.store import records
 from repro.store.workspace import Workspace
 
 
-def collate(workspace: str, track: str, marks: Sequence[str], keys: Sequence[str]) -> dict[str, list[str]]:
-    """Write the boards, print the table and what is not done of these processes; returns their keys by state."""
+def collate(workspace: str, track: str, fingerprints: Sequence[str], keys: Sequence[str]) -> dict[str, list[str]]:
+    """Write the boards, print the table and what is not done of these tasks; returns their keys by state."""
     place = Workspace(Path(workspace))
-    finish(marks, tracks.find(track), place)
-    have = records.marks(place.records)
-    print(f"\n{sum(mark[:12] in have for mark in marks)} of {len(marks)} jobs have their records")
+    finish(fingerprints, tracks.find(track), place)
+    have = records.known_fingerprints(place.records)
+    print(f"\n{sum(known[:12] in have for known in fingerprints)} of {len(fingerprints)} jobs have their records")
     try:
-        found = processes.states(place)
+        found = states.states(place)
     except UserError as error:  # a machine that may run jobs but not ask for them
         print(f"{error}; python -m repro status on a login node says what is not done")
         return {}
@@ -30,21 +31,21 @@ def collate(workspace: str, track: str, marks: Sequence[str], keys: Sequence[str
         if state.key in keys and state.state != "done":
             left.setdefault(state.state, []).append(state.key)
             print(f"{state.state}: {state.key}: {state.reason} (log: {state.log})")
-    print("to do them again: python -m repro retry" if left else f"all {len(keys)} processes are done")
+    print("to do them again: python -m repro retry" if left else f"all {len(keys)} tasks are done")
     return left
 
 
-def finish(marks: Collection[str], track: Track, place: Workspace) -> None:
+def finish(fingerprints: Collection[str], track: Track, place: Workspace) -> None:
     """Write the boards and print the one table of the runs with these fingerprints."""
     from leaderboards import claims
     from leaderboards.summary import suite_table
 
     write_boards(place)
-    wanted = set(marks)
+    wanted = set(fingerprints)
     mine = [record for record in records.read_all(place.records)[0] if record["fingerprint"] in wanted]
     if mine:
         print()
-        print(suite_table(mine, claims.load()))
+        print(suite_table(mine, claims.load(suite()), suite()))
         print(f"\ncomparable with the papers: {track.comparable}")
     print(f"boards:  {place.boards / 'index.md'}, to look at in a browser: {place.boards / 'report.html'}")
     print(f"records: {place.records}")

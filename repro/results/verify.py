@@ -1,20 +1,13 @@
-"""Whether records agree with themselves, with the records before them and with the published boards: `verify`.
-
-Every rule recomputes what a record says from something else that it or another record holds; where either is missing,
-as in numbers from elsewhere, the rule says nothing.
-"""
+"""`repro verify`: whether records and published boards are in order."""
 
 from __future__ import annotations
 
-import datetime
-import re
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
-from eval import protocols, scores
-from leaderboards import published
-from leaderboards.arms import OURS, entry, last_attempt_only, number, trust_of
+from leaderboards import published, record_files
+from repro.results import lookup
+from repro.results.contradictions import contradictions, known_short
+from repro.results.suite import suite
 from repro.settings import Settings
 from repro.store import records
 from repro.store.records import Record
@@ -24,248 +17,34 @@ NOT_RECOMPUTED = (
     "top-5; mAP, mINP and AP within their bounds; accuracy with few labels of a single draw; spread and norm of"
     " features; losses; operations an image; CPU seconds and time within their bounds; memory; code, packages, device"
 )
-_COUNTED = {"knn": "top1", "linear": "top1", "finetune": "top1", "reid": "rank1", "reid_finetune": "rank1"}
-"""Kind of record -> the metric that its packed flags of right answers must give again."""
-_LAST_ATTEMPT_ONLY = frozenset({"ba9289fbf6cc", "996a06bacd1a", "e285eb6877b0", "dfeb36b12f8c"})
-"""Beginnings of fingerprints: trainings recorded before jobs kept the seconds of all their attempts."""
-_EARLIEST = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
-_CLOCKS = datetime.timedelta(hours=1)  # that the clocks of two machines may differ
-_SLACK = 1e-6
-_ROUNDING = 0.0015  # seconds: costs are rounded to thousandths
-_NESTING = 0.02  # of AP50: what is found at a strict threshold is found at a loose one, but for rare ties
 
 
 def verify(settings: Settings) -> tuple[str, int]:
     """Check every record and every published board; returns what to print and how many faults there are."""
     place = Workspace(settings.workspace).records
-    faults, notes, counts = [], [], []
-    for folder, what in ((place, "workspace"), (published.FOLDER / "records", "published")):
-        found, unreadable = records.read_all(folder)
-        faults += unreadable
-        for record, fault in contradictions(found):
-            faults.append(f"{folder / records.file_name(record)}: {fault}")
-        for record in found:
-            path = folder / records.file_name(record)
-            if not path.is_file():
-                faults.append(f"{path}: the file has another name than its record says")
-            if _known_short(record):
-                notes.append(f"note: {path}: wall and CPU seconds are of its last attempt alone")
-        counts.append(f"{len(found)} {what}")
-    faults += published.drift()
-    said = f"{' and '.join(counts)} records: {len(faults) or 'no'} fault{'' if len(faults) == 1 else 's'}"
+    mine, faults = records.read_all(place)
+    theirs, damaged = lookup.published_records()
+    faults += [
+        f"{place / records.file_name(record)}: the file has another name than its record says"
+        for record in mine
+        if not (place / records.file_name(record)).is_file()
+    ]
+    told = [_told(mine, lambda record: f"{place / records.file_name(record)}")]
+    folder = published.records_folder(published.FOLDER)
+    told.append(_told(theirs, lambda record: f"{folder / record_files.address(record)}"))
+    faults += [*damaged, *(fault for found, _ in told for fault in found)]
+    if damaged:
+        faults.append("the boards are not compared with the records, which are damaged")
+    else:
+        faults += published.drift(suite())
+    notes = [note for _, found in told for note in found]
+    counts = f"{len(mine)} workspace and {len(theirs)} published records"
+    said = f"{counts}: {len(faults) or 'no'} fault{'' if len(faults) == 1 else 's'}"
     return "\n".join([*faults, *notes, f"not recomputed: {NOT_RECOMPUTED}", said]), len(faults)
 
 
-@dataclass(frozen=True)
-class _Family:
-    """The records of one folder, by fingerprint, and those that come from each."""
-
-    by_mark: Mapping[str, Record]
-    children: Mapping[str, Sequence[Record]]
-
-
-def contradictions(found: Sequence[Record]) -> Iterator[tuple[Record, str]]:
-    """Each contradiction among records whose metrics are in order: where it is, and in words what it is."""
-    by_mark, children = records.by_fingerprint(found), defaultdict(list)
-    for record in found:
-        for mark in record.get("parents") or ():
-            children[mark].append(record)
-    family = _Family(by_mark, children)
-    for record in found:
-        for rule in _RULES:
-            for fault in rule(record, family):
-                yield record, fault
-
-
-# ---------------------------------------------------------------------------------------------------------------- rules
-
-
-def _ancestry(record: Record, family: _Family) -> Iterator[str]:
-    absent = [mark[:12] for mark in record.get("parents") or () if mark not in family.by_mark]
-    if absent:
-        yield f"the job before it, {', '.join(absent)}, left no record here"
-    for parent in (family.by_mark[mark] for mark in record.get("parents") or () if mark in family.by_mark):
-        for key in ("method", "variant", "track", "seed"):
-            if record[key] != parent[key]:
-                yield f"{key} is {record[key]!r}, but {parent[key]!r} in the job before it"
-        first, then = _date(parent), _date(record)
-        if first and then and then < first - _CLOCKS:
-            yield f"it is of {then:%Y-%m-%d %H:%M}, the job before it of {first:%Y-%m-%d %H:%M}"
-        if parent["kind"] == "features":
-            judged, extracted = (entry(one, "details", "checkpoint") for one in (record, parent))
-            if judged and extracted and judged != extracted:
-                yield "it judged another checkpoint than its features are of"
-            passes = entry(parent, "cost", "image_passes")
-            counts = [entry(record, "details", key) for key in ("n_train", "n_test")]
-            if passes and None not in counts and sum(counts) != passes:
-                yield f"{' + '.join(map(str, counts))} pictures, but features of {passes}"
-
-
-def _date(record: Record) -> datetime.datetime | None:
-    try:
-        found = datetime.datetime.fromisoformat(record["provenance"]["date"])
-    except (KeyError, TypeError, ValueError):
-        return None
-    return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)
-
-
-def _dated(record: Record, _: _Family) -> Iterator[str]:
-    stated, date = entry(record, "provenance", "date"), _date(record)
-    if stated is not None and date is None:
-        yield f"date {stated!r} is none"
-    elif date and not _EARLIEST <= date <= datetime.datetime.now(datetime.UTC) + _CLOCKS:
-        yield f"date {stated} is in the future or before 2020"
-
-
-def _protocol(record: Record, _: _Family) -> Iterator[str]:
-    stated = record.get("protocol") or {}
-    if record["kind"] in protocols.KINDS and stated.get("values") and stated.get("hash"):
-        mark = records.protocol_of(record["kind"], stated.get("name", ""), stated["values"])["hash"]
-        if mark != stated["hash"]:
-            yield f"the protocol's hash is {stated['hash']}, but its values give {mark}"
-
-
-def _trials(record: Record, _: _Family) -> Iterator[str]:
-    trials = entry(record, "provenance", "trials")
-    wanted = entry(record, "details", "recipe", "pretrain", "tuning_trials") if record["kind"] == "pretrain" else 0
-    if trials is not None and trust_of(record) == OURS and trials != (wanted or 0):
-        yield f"trials is {trials}, but its recipe says {wanted or 0}"
-
-
-def _training(record: Record, family: _Family) -> Iterator[str]:
-    """Operations, passes and updates of a pre-training: from its recipe, its curve and the pictures there were."""
-    if record["kind"] != "pretrain":
-        return
-    flops, a_picture, passes, updates, device = (
-        number(record["cost"], key) for key in ("flops", "flops_per_image", "image_passes", "updates", "device_s")
-    )
-    made = None if a_picture is None or passes is None else a_picture * passes
-    if flops is not None and made is not None and abs(flops - made) > 1e-9 * made:
-        yield f"flops is {flops:g}, but {a_picture:g} an image in {passes:g} passes make {made:g}"
-    epochs, batch = (number(entry(record, "details", "recipe", "pretrain"), key) for key in ("epochs", "batch"))
-    if epochs is None or not batch:
-        return
-    if passes:
-        pictures = {
-            entry(judged, "details", "n_train")
-            for features in family.children.get(record["fingerprint"], ())
-            if features["kind"] == "features" and _manifest(features) == _manifest(record)
-            for judged in family.children.get(features["fingerprint"], ())
-        }
-        whole = {epochs * batch * (count // batch) for count in pictures if isinstance(count, int)}
-        if not epochs or passes % (epochs * batch) or (whole and whole != {passes}):
-            yield f"image_passes is {passes:g}, which {epochs:g} epochs in batches of {batch:g} do not make"
-        elif updates and updates % (passes / batch):
-            yield f"updates is {updates:g}, which {passes / batch:g} batches do not make"
-    curve = entry(record, "details", "knn_curve")
-    if curve and len(curve[-1]) == 5:
-        last_epoch, last_update, seconds, operations, _ = curve[-1]
-        ends = (("epochs", epochs, last_epoch), ("updates", updates, last_update), ("flops", flops, operations))
-        for key, stated, last in ends:
-            if stated is not None and abs(stated - last) > 1e-9 * abs(last):
-                yield f"{key} is {stated:g}, but its curve ends after {last:g}"
-        if device is not None and seconds > device / (entry(record, "provenance", "processes") or 1) + _ROUNDING:
-            yield f"device_s is {device:g}, but its curve ends after {seconds:g} s"
-
-
-def _manifest(record: Record) -> object:
-    return entry(record, "provenance", "data", "manifest")
-
-
-def _known_short(record: Record) -> bool:
-    return record["fingerprint"][:12] in _LAST_ATTEMPT_ONLY and last_attempt_only(record)
-
-
-def _seconds(record: Record, _: _Family) -> Iterator[str]:
-    wall, device, cpu = (number(record["cost"], key) for key in ("wall_s", "device_s", "cpu_s"))
-    if wall is None:
-        return
-    processes = entry(record, "provenance", "processes") or 1
-    if device is not None and record["kind"] != "pretrain" and abs(device - wall * processes) > _ROUNDING * processes:
-        yield f"wall_s is {wall:g}, but device_s {device:g}"
-    elif last_attempt_only(record) and not _known_short(record):
-        yield f"wall_s is {wall:g}, less than its device_s of {device:g} on {processes} at a time"
-    cores = re.match(r"CPU \(.*, (\d+) cores\)", str(entry(record, "provenance", "device")))
-    if cpu is not None and cores and cpu > 1.01 * wall * int(cores[1]) + 0.1:
-        yield f"cpu_s is {cpu:g}, more than {cores[1]} cores have in {wall:g} s"
-
-
-def _answers(record: Record, _: _Family) -> Iterator[str]:
-    """Metrics from the packed right answers, and what follows from them."""
-    metrics, details = record["metrics"], record.get("details", {})
-    name = _COUNTED.get(record["kind"])
-    total = details.get("n_query", details.get("n_test"))
-    if name and isinstance(details.get("correct"), str) and isinstance(total, int):
-        counted = scores.percent(scores.unpack(details["correct"], total))
-        if abs(counted - metrics[name]) > _SLACK:
-            yield f"{name} is {metrics[name]:g}, but its right answers count {counted:g}"
-        error = scores.standard_error(metrics[name], total)
-        if abs(details.get("standard_error", error) - error) > _SLACK:
-            yield f"standard_error is {details['standard_error']:g}, but that of {name} is {error:g}"
-    if "optimism" in metrics and abs(metrics["top1_best_on_test"] - metrics["top1"] - metrics["optimism"]) > _SLACK:
-        yield "optimism is not best-on-test less what is reported"
-
-
-def _selection(record: Record, _: _Family) -> Iterator[str]:
-    """What was chosen among k, epochs or draws, from the values that it was chosen among."""
-    metrics, details = record["metrics"], record.get("details", {})
-    by_k = {key: value for key, value in metrics.items() if re.fullmatch(r"top1_k\d+", key)}
-    if record["kind"] == "knn" and by_k and "k" in details:
-        if metrics["top1"] != by_k.get(f"top1_k{details['k']}"):
-            yield f"top1 is {metrics['top1']:g}, not that of the chosen k = {details['k']}"
-        if metrics.get("top1_best_on_test", max(by_k.values())) != max(by_k.values()):
-            yield "top1_best_on_test is not the best of all k"
-        held_out = details.get("split_top1") or {}
-        if held_out and held_out.get(str(details["k"])) != max(held_out.values()):
-            yield f"k = {details['k']} is not the best on the pictures held out"
-    last = details.get("test_top1_last_epoch")
-    if last and metrics.get("top1_best_on_test", max(last)) < max(last) - _SLACK:
-        yield "top1_best_on_test is below what the last epoch gave"
-    for name, draws in (details.get("low_shot") or {}).items():
-        mean = sum(draw["top1"] for draw in draws) / len(draws)
-        if abs(metrics.get(f"top1_{name}", mean) - mean) > _SLACK:
-            yield f"top1_{name} is {metrics[f'top1_{name}']:g}, but its draws have a mean of {mean:g}"
-
-
-def _ranking(record: Record, _: _Family) -> Iterator[str]:
-    """Bounds of mAP.
-
-    At a hit at rank r the trapezoid rule takes away (r - i) / 2 r (r - 1) for the i-th hit: nothing for one at rank 1,
-    at most 1/4 for a first one below it, at most 1/12 for the others. Values in [0, 100] with a mean of m have a
-    standard deviation of at most sqrt(m (100 - m)).
-    """
-    metrics, details = record["metrics"], record.get("details", {})
-    if {"mAP", "mAP_trapezoid", "rank1"} <= metrics.keys():
-        first = metrics["rank1"] / 100
-        most = metrics["mAP_trapezoid"] + 25 * (1 - first) + 25 / 3 * first
-        if metrics["mAP"] > most + _SLACK:
-            yield f"mAP is {metrics['mAP']:g}, above {most:g}, the most that its mAP_trapezoid allows"
-    if {"standard_error_mAP", "n_query"} <= details.keys():
-        most = scores.standard_error(metrics["mAP"], details["n_query"])
-        if details["standard_error_mAP"] > most + _SLACK:
-            yield f"mAP is {metrics['mAP']:g}, too near the edge for its standard error"
-
-
-def _detection(record: Record, _: _Family) -> Iterator[str]:
-    """AP is the mean over ten thresholds, five from that of AP50 on, five from that of AP75 on, each below the last."""
-    metrics = record["metrics"]
-    for of in ("bbox", "segm", "coco_bbox"):
-        if {f"{of}_AP", f"{of}_AP50", f"{of}_AP75"} <= metrics.keys():
-            ap, loose, strict = (metrics[f"{of}_AP{at}"] for at in ("", "50", "75"))
-            low, high = (loose + 5 * strict) / 10, (loose + strict) / 2
-            if not low - _NESTING * loose - _SLACK <= ap <= high + _NESTING * loose + _SLACK:
-                yield f"{of}_AP is {ap:g}, but AP50 and AP75 leave it {low:g} to {high:g}"
-
-
-_RULES: tuple[Callable[[Record, _Family], Iterator[str]], ...] = (
-    _ancestry,
-    _dated,
-    _protocol,
-    _trials,
-    _training,
-    _seconds,
-    _answers,
-    _selection,
-    _ranking,
-    _detection,
-)
+def _told(found: Sequence[Record], where: Callable[[Record], str]) -> tuple[list[str], list[str]]:
+    """The faults of one folder's records, and what else there is to say of them."""
+    faults = [f"{where(record)}: {fault}" for record, fault in contradictions(found)]
+    short = [where(record) for record in found if known_short(record)]
+    return faults, [f"note: {name}: wall and CPU seconds are of its last attempt alone" for name in short]

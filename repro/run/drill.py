@@ -1,7 +1,7 @@
 """`drill`: a short job, interrupted at random in every way there is, must leave what it leaves uninterrupted.
 
 The job is a tiny pre-training, with its k-NN, or the fine-tuning of one, in a workspace of its own for each way;
-slurm.interrupt does the damage. Its processes run on the CPU and differ from those of a run in two things that no
+slurm.interrupt does the damage. Its tasks run on the CPU and differ from those of a run in two things that no
 number depends on: they save a checkpoint after every step (a load of pictures, an update) instead of every 30 seconds,
 and pause there.
 """
@@ -25,16 +25,17 @@ from repro.errors import UserError, unknown
 from repro.plan.builder import make
 from repro.plan.request import Request
 from repro.plan.tasks import graph_of
-from repro.run import execute
+from repro.run import submit
 from repro.run.views import Views
 from repro.settings import Settings, require_writable
 from repro.store import records
 from repro.store.workspace import Workspace
 from repro.terminal import text
-from slurm import interrupt, progress
+from slurm import progress
 from slurm.folder import Folder
-from slurm.graph import Node
-from slurm.interrupt import CLUSTER, LOCAL, NotPermitted, Spell
+from slurm.graph import Task
+from slurm.interrupt import on_machine, on_slurm
+from slurm.interrupt.spells import Spell
 from slurm.profile import Profile
 
 _TINY = (
@@ -55,7 +56,7 @@ STAGES = {  # what is interrupted: the run, and the file that it goes on from
 _PRELOAD = (
     "repro.run.drill",
     *(f"repro.stages.{name}" for name in (*STAGES, "features", "knn")),
-    "repro.run.processes",
+    "repro.run.control",
 )
 _AGAIN = 2  # steps that an interruption may cost: one that was not saved yet, and one whose checkpoint was spoilt
 # Seconds after each step. SLURM is slow to strike, and its shortest limit is a minute.
@@ -65,7 +66,7 @@ _MOST = 10
 
 @dataclass(frozen=True)
 class Score:
-    """How one way went: the update that each process began at, `updates` in all, and what was not as it must be."""
+    """How one way went: the update that each task began at, `updates` in all, and what was not as it must be."""
 
     way: str
     begun: tuple[int, ...]
@@ -101,12 +102,12 @@ def run(settings: Settings, seed: int, times: int, stage: str) -> int:
     print(f"seed {seed}: --seed {seed} strikes at the same steps again", flush=True)
     drill = Drill(folder, seed, stage)
     scores = []
-    for way in LOCAL:
+    for way in on_machine.WAYS:
         scores.append(drill.local(way, times))
         _say(scores[-1])
     if slurm:
         # A limit takes a minute, and a machine that goes down takes all along that run on it.
-        often = {way: 1 if way == "slurm-limit" else times for way in CLUSTER if way != "down"}
+        often = {way: 1 if way == "slurm-limit" else times for way in on_slurm.WAYS if way != "down"}
         scores += drill.together(often, slurm, len(often), _say)
         scores.append(drill.cluster("down", 1, slurm))
         _say(scores[-1])
@@ -130,7 +131,7 @@ def table(scores: Sequence[Score]) -> str:
 
 
 def _slurm(settings: Settings) -> Profile | None:
-    if execute.why_local(settings):
+    if submit.why_local(settings):
         return None
     try:
         return Profile.load(settings.cluster)
@@ -145,14 +146,14 @@ def _say(score: Score) -> None:
 
 
 def work(workspace: str, jobs: Sequence[Mapping[str, Any]], pause: float) -> None:
-    """What a process of the drill runs: the jobs, with a checkpoint, a report and a pause after every step."""
+    """What a task of the drill runs: the jobs, with a checkpoint, a report and a pause after every step."""
     from repro import jobs as stages
     from repro.store import checkpoints
 
     report = progress.report
 
-    def slowly(done: int, total: int, info: dict[str, Any] | None = None) -> None:
-        if "note" not in (info or {}):  # that it goes on is no step
+    def slowly(done: int, total: int, info: Mapping[str, Any]) -> None:
+        if "note" not in info:  # that it goes on is no step
             report(done, total, info)
             time.sleep(pause)
 
@@ -165,9 +166,9 @@ def work(workspace: str, jobs: Sequence[Mapping[str, Any]], pause: float) -> Non
 
 def retry(workspace: str) -> None:
     """`repro retry` in that workspace."""
-    from repro.run import processes
+    from repro.run import control
 
-    processes.retry(Settings(workspace=Path(workspace)), [], Views.none())
+    control.retry(Settings(workspace=Path(workspace)), [], Views.none())
 
 
 class Drill:
@@ -183,7 +184,7 @@ class Drill:
         nodes = self.nodes(self.whole, 0.0)
         self.at = next(i for i, node in enumerate(nodes) if node.args["jobs"][0]["kind"] == stage)
         self.steps = 0
-        interrupt.Local(self.whole.processes, nodes[self.at], **self.about(self.whole, 0.0)).finish(nodes)
+        on_machine.MachineInterrupter(self.whole.processes, nodes[self.at], **self.about(self.whole, 0.0)).finish(nodes)
         found = self._records(self.whole)
         report = progress.read(Folder(self.whole.processes).progress(nodes[self.at].key))
         if len(found) != len(self.planned.jobs) or report is None:
@@ -192,20 +193,20 @@ class Drill:
         self.updates = int(found[self.job]["cost"].get("updates", self.steps))
 
     def local(self, way: str, times: int) -> Score:
-        """Interrupt the job so often in one of the ways of this machine (interrupt.LOCAL)."""
+        """Interrupt the job so often in one of the ways of this machine (on_machine.WAYS)."""
         place = self.place(way)
         nodes = self.nodes(place, _PAUSE)
-        runner = interrupt.Local(place.processes, nodes[self.at], **self.about(place, _PAUSE))
+        runner = on_machine.MachineInterrupter(place.processes, nodes[self.at], **self.about(place, _PAUSE))
         runner.finish(self.nodes(place, 0.0)[: self.at])
         spells = runner.interrupt(way, times, place.job(self.job) / self.newest)
         runner.finish(nodes[self.at + 1 :])
-        return self._score(LOCAL[way], place, spells, runner.faults)
+        return self._score(on_machine.WAYS[way], place, spells, runner.faults)
 
     def cluster(self, way: str, times: int, profile: Profile) -> Score:
-        """Interrupt the job so often in one of the ways of SLURM (interrupt.CLUSTER)."""
+        """Interrupt the job so often in one of the ways of SLURM (on_slurm.WAYS)."""
         place, pause = self.place(way), _PAUSE_OF_A_MINUTE if way == "slurm-limit" else _CLUSTER_PAUSE
         nodes = self.nodes(place, pause)
-        runner = interrupt.Cluster(place.processes, nodes[self.at], **self.about(place, pause))
+        runner = on_slurm.SlurmInterrupter(place.processes, nodes[self.at], **self.about(place, pause))
         runner.finish(self.nodes(place, 0.0)[: self.at])
         # submitit takes every signal in a job as short as this for its time limit; and SLURM, which may strike a minute
         # before a limit, leaves such a job as little as 15 s at a time.
@@ -213,10 +214,10 @@ class Drill:
         profile = dataclasses.replace(profile, requeues=max(profile.requeues, often))
         try:
             spells = runner.interrupt(way, times, profile)
-        except NotPermitted as error:
-            return Score(CLUSTER[way], (), 0, 0, (), str(error))
+        except on_slurm.NotPermitted as error:
+            return Score(on_slurm.WAYS[way], (), 0, 0, (), str(error))
         runner.finish(nodes[self.at + 1 :])
-        return self._score(CLUSTER[way], place, spells, runner.faults)
+        return self._score(on_slurm.WAYS[way], place, spells, runner.faults)
 
     def together(
         self,
@@ -243,8 +244,8 @@ class Drill:
         place.data.symlink_to(self.whole.data)
         return place
 
-    def nodes(self, place: Workspace, pause: float) -> list[Node]:
-        """All processes of the run; only the one at `self.at` is interrupted."""
+    def nodes(self, place: Workspace, pause: float) -> list[Task]:
+        """All tasks of the run; only the one at `self.at` is interrupted."""
         graph = graph_of(self.planned, Settings(workspace=place.root))
         target = f"{__name__}:{work.__name__}"
         wanted = dataclasses.replace(next(iter(graph)).resources, minutes=1 if pause == _PAUSE_OF_A_MINUTE else 10)
@@ -290,12 +291,12 @@ class Drill:
         if sorted(files) != sorted(path.name for path in self.whole.records.glob("*.json")):
             yield f"its records are {', '.join(sorted(files)) or 'none'}"
             return
-        for mark, record in whole.items():
-            if found[mark]["metrics"] != record["metrics"]:
+        for fingerprint, record in whole.items():
+            if found[fingerprint]["metrics"] != record["metrics"]:
                 yield f"the metrics of {record['kind']} differ"
-            if found[mark]["details"].get("history") != record["details"].get("history"):
+            if found[fingerprint]["details"].get("history") != record["details"].get("history"):
                 yield f"the losses of {record['kind']} differ"
-            counts = [one["cost"].get("updates") for one in (found[mark], record)]
+            counts = [one["cost"].get("updates") for one in (found[fingerprint], record)]
             if counts[0] != counts[1]:
                 yield f"{record['kind']} counts {counts[0]} updates, not {counts[1]}"
         encoders = [checkpoints.load(p.encoder(self.pretrain), ENCODER)["weights"] for p in (self.whole, place)]

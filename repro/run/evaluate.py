@@ -22,7 +22,10 @@ from repro.run import execute
 from repro.run.views import Views
 from repro.settings import Settings, require_writable
 from repro.store.hashes import file_digest
-from repro.weights import weights
+from repro.weights import files, fitting, wording
+from repro.weights.architectures import ARCHS
+from repro.weights.files import File
+from repro.weights.matching import Match
 
 NORMALISATIONS = ("imagenet", "data", "file")
 
@@ -43,7 +46,7 @@ def run(
 ) -> int:
     """Evaluate the weights in the file `path` as `request` (which names no method) says; returns the exit status.
 
-    arch: a key of weights.ARCHS; None: as the file says, if it is one of ours.  name: of the arm (default: the file's).
+    arch: a key of ARCHS; None: as the file says, if it is one of ours.  name: of the arm (default: the file's).
     part: prefix of the keys, where the file holds several networks.
     normalise: one of NORMALISATIONS (default: file, else imagenet).  mean, std: in its place, "R,G,B" of pixels in
     [0, 1].  Of a file that does not fit, every name is left in the workspace.
@@ -52,7 +55,7 @@ def run(
         given, lines = checkpoint(
             path, arch, request.overrides, name=name, part=part, normalise=normalise, mean=mean, std=std
         )
-    except weights.Misfit as refusal:
+    except fitting.Misfit as refusal:
         require_writable(settings.workspace)
         names = settings.workspace / f"{path.name}.keys.txt"
         names.write_text("\n".join(refusal.names) + "\n", encoding="utf-8")
@@ -80,10 +83,10 @@ def checkpoint(
     if normalise is not None and normalise not in NORMALISATIONS:
         raise unknown("normalisation", normalise, NORMALISATIONS)
     numbers = _statistics(mean, std, normalise)
-    file = weights.read(path)
+    file = files.read(path)
     network, said = _network(file, arch, overrides)
     try:
-        found = weights.find(file, network, said, part)
+        found = fitting.find(file, network, said, part)
     except ValueError as error:  # sizes that do not fit each other
         raise UserError(f"--set {error}") from None
     stated = (tuple(file.about["mean"]), tuple(file.about["std"])) if file.about else None
@@ -135,7 +138,7 @@ def _numbers(option: str, text: str, least: str) -> tuple[float, ...]:
     return values
 
 
-def _network(file: weights.File, arch: str | None, overrides: Sequence[str]) -> tuple[dict[str, Any], str]:
+def _network(file: File, arch: str | None, overrides: Sequence[str]) -> tuple[dict[str, Any], str]:
     """The table [network], and what to call it."""
     stated = parse_overrides(overrides)
     for table in ("method", "pretrain"):
@@ -143,10 +146,10 @@ def _network(file: weights.File, arch: str | None, overrides: Sequence[str]) -> 
             key = next(iter(stated[table]))
             raise UserError(f"--set {table}.{key}: weights from a file are not trained; set network, data or protocols")
     if arch is None and not file.about:
-        raise UserError(f"{file.name}: say which network it holds with --arch ({', '.join(weights.ARCHS)})")
-    if arch is not None and arch not in weights.ARCHS:
-        raise unknown("--arch", arch, weights.ARCHS)
-    network: dict[str, Any] = copy.deepcopy(dict(file.about["network"] if arch is None else weights.ARCHS[arch]))
+        raise UserError(f"{file.name}: say which network it holds with --arch ({', '.join(ARCHS)})")
+    if arch is not None and arch not in ARCHS:
+        raise unknown("--arch", arch, ARCHS)
+    network: dict[str, Any] = copy.deepcopy(dict(file.about["network"] if arch is None else ARCHS[arch]))
     if network["arch"] not in ("resnet", "vit"):
         raise UserError(f"{file.name}: no weights in it, its encoder ({network['arch']}) is no network")
     if network["arch"] == "vit":
@@ -157,8 +160,8 @@ def _network(file: weights.File, arch: str | None, overrides: Sequence[str]) -> 
     return network, (arch or f"the {network['arch']} that it names") + (f" with {changed}" if changed else "")
 
 
-def _lines(found: weights.Match, given: Checkpoint) -> list[str]:
-    lines = weights.listing(found)
+def _lines(found: Match, given: Checkpoint) -> list[str]:
+    lines = wording.listing(found)
     if given.normalise == "data":
         lines.append("pixels: normalised by mean and deviation of the track's training pictures")
     else:

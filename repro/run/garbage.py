@@ -1,6 +1,6 @@
 """`repro gc`: what of a workspace nobody needs any more, why, and how much it is; it goes only with `--delete`.
 
-Records, boards, logs and pictures stay, whatever happens. So does all that a process which is queued or running, or
+Records, boards, logs and pictures stay, whatever happens. So does all that a task which is queued or running, or
 that `retry` could do again, reads or writes: its own files, its parents' encoders and features, its code. What is taken
 away is either never read again or made anew by the run that needs it.
 """
@@ -18,7 +18,7 @@ from repro.errors import UserError
 from repro.plan import kinds
 from repro.plan.fingerprints import fingerprint_of
 from repro.plan.tasks import TARGET
-from repro.run import processes
+from repro.run import states
 from repro.run.tune import FOLDER as TUNING
 from repro.settings import Settings
 from repro.store import records
@@ -63,8 +63,8 @@ def clean(settings: Settings, delete: bool) -> str:
         lines.append(f"deleted {total}")
     else:
         lines.append(f"{total}; to delete it: the same command with --delete")
-    if unfinished := sum(state.lost for state in processes.states(place)):
-        lines.append(f"kept whole: what {unfinished} processes need that `retry` would do again")
+    if unfinished := sum(state.lost for state in states.states(place)):
+        lines.append(f"kept whole: what {unfinished} tasks need that `retry` would do again")
     if (tuning := place.root / TUNING).is_dir():
         lines.append(
             f"not touched: {tuning}, {text.size(size(tuning))}, the trials of `tune` (a workspace of its own:"
@@ -75,19 +75,19 @@ def clean(settings: Settings, delete: bool) -> str:
 
 def items(place: Workspace) -> list[Item]:
     """All that may go. UserError where SLURM has jobs of this workspace and does not answer."""
-    states = processes.states(place)
-    open_ones = [state for state in states if state.live or state.lost]
+    submitted = states.states(place)
+    open_ones = [state for state in submitted if state.live or state.lost]
     jobs = _known_jobs(place)
     used = set[str]()  # fingerprints
-    todo = [job["fingerprint"] for state in open_ones for job in state.node.args.get("jobs", ())]
+    todo = [job["fingerprint"] for state in open_ones for job in state.task.args.get("jobs", ())]
     while todo:
-        mark = todo.pop()
-        if mark not in used:
-            used.add(mark)
-            todo += jobs[mark].parents if mark in jobs else ()
+        fingerprint = todo.pop()
+        if fingerprint not in used:
+            used.add(fingerprint)
+            todo += jobs[fingerprint].parents if fingerprint in jobs else ()
     found = [
         *_of_jobs(place, jobs, used),
-        *_leftovers(place, any(state.live for state in states)),
+        *_leftovers(place, any(state.live for state in submitted)),
         *_snapshots(place, {Path(state.entry.code).name for state in open_ones}),
     ]
     for path in (path for item in found for path in item.paths):
@@ -96,21 +96,22 @@ def items(place: Workspace) -> list[Item]:
 
 
 def _known_jobs(place: Workspace) -> dict[str, Job]:
-    """Every job that a process of this workspace was ever started for, by fingerprint."""
-    from slurm.folder import read_node
+    """Every job that a task of this workspace was ever started for, by fingerprint."""
+    from slurm.folder import read_task
 
     found: dict[str, Job] = {}
     for path in sorted((place.processes / "nodes").glob("*.json")):
-        node = read_node(path)
+        node = read_task(path)
         if node.target == TARGET:
             found |= {job.fingerprint: job for job in map(Job.from_json, node.args["jobs"])}
     return found
 
 
 def _of_jobs(place: Workspace, jobs: Mapping[str, Job], used: set[str]) -> Iterator[Item]:
-    kept = {mark[:16] for mark in used}
+    kept = {fingerprint[:16] for fingerprint in used}
     done = {record["fingerprint"][:16]: record for record in records.read_all(place.records)[0]}
-    known, marks = {mark[:16]: job for mark, job in jobs.items()}, records.marks(place.records)
+    known = {fingerprint[:16]: job for fingerprint, job in jobs.items()}
+    recorded = records.known_fingerprints(place.records)
     for folder in sorted((place.root / "jobs").glob("*")):
         name = folder.name
         if name in kept or not folder.is_dir():
@@ -118,8 +119,8 @@ def _of_jobs(place: Workspace, jobs: Mapping[str, Job], used: set[str]) -> Itera
         record = done.get(name)
         if record is None:
             paths = _files(folder, *_LARGE)
-            if name not in known and name[:12] not in marks and paths and not any(map(_fresh, paths)):
-                yield Item("unfinished", paths, "no record, and no process of this workspace is to write one")
+            if name not in known and name[:12] not in recorded and paths and not any(map(_fresh, paths)):
+                yield Item("unfinished", paths, "no record, and no task of this workspace is to write one")
             continue
         label = f"{record['kind']} {record['method']}{':' * bool(record['variant'])}{record['variant']}"
         label += f" seed {record['seed']}"
@@ -147,7 +148,7 @@ def _superseded(job: Job) -> bool:
 
 
 def _leftovers(place: Workspace, live: bool) -> Iterator[Item]:
-    """Temporary files and folders of processes that died while they wrote."""
+    """Temporary files and folders of tasks that died while they wrote."""
     if live:  # their names do not tell whose they are
         return
     patterns = (
@@ -162,14 +163,14 @@ def _leftovers(place: Workspace, live: bool) -> Iterator[Item]:
     for folder, globs in patterns:
         paths = tuple(path for path in _files(folder, *globs) if not _fresh(path))
         if paths:
-            why = "not changed for an hour and no process runs: whoever wrote it died"
+            why = "not changed for an hour and no task runs: whoever wrote it died"
             yield Item("temporary files", paths, why)
 
 
 def _snapshots(place: Workspace, used: set[str]) -> Iterator[Item]:
     for folder in sorted(place.code.glob("[0-9a-f]*")):
         if folder.name not in used and not _fresh(folder):
-            yield Item("code", (folder,), "no process that could still run was submitted with it")
+            yield Item("code", (folder,), "no task that could still run was submitted with it")
 
 
 def _files(folder: Path, *patterns: str) -> tuple[Path, ...]:

@@ -10,15 +10,18 @@ from typing import Any, TypeVar
 
 import torch
 
-from eval import protocols
+from eval.context import Context
+from eval.protocols.base import Protocol
+from eval.protocols.finetune import FinetuneProtocol
+from eval.protocols.linear import LinearProtocol
 from repro.data.types import CocoSet, Pictures, Progress, ReidSet
 from repro.settings import Where
-from repro.store import encoders
+from repro.store import checkpoints, encoders
 from repro.store.job import Job
 from repro.store.workspace import Workspace
 
-P = TypeVar("P", bound=protocols.Protocol)
-C = TypeVar("C", protocols.LinearProtocol, protocols.FinetuneProtocol)
+P = TypeVar("P", bound=Protocol)
+C = TypeVar("C", LinearProtocol, FinetuneProtocol)
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,11 @@ class JobContext:
     def protocol(self, kind: type[P]) -> P:
         """The protocol that the plan froze for this job."""
         stated = self.spec["protocol"]
-        protocol = protocols.load(self.job.kind, stated["name"], stated["values"])
-        assert isinstance(protocol, kind)
-        return protocol
+        return kind.build(stated["name"], stated["values"])
+
+    def evaluation(self, workers: int = 0) -> Context:
+        """Where this job's evaluation runs. workers: processes that load pictures."""
+        return Context(device(), self.progress, checkpoints.Store(self.folder), self.folder, workers)
 
 
 Stage = Callable[[JobContext], "Outcome | None"]

@@ -1,9 +1,10 @@
-"""Several processes that train one network together: the group they form, and what they tell each other.
+"""Several ranks that train one network together: the group they form, and what they tell each other.
 
-Who starts the processes says in the environment who they are, as SLURM's srun (SLURM_PROCID, SLURM_NTASKS, ...) or
-torchrun (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) do; how many there must be says the plan. Each holds the whole
-network and a contiguous part of the rows of a batch; gradients are averaged, BatchNorm takes its statistics over all of
-them, and rank 0 alone writes. On GPUs the tensors travel by NCCL, on CPUs, and all that the host decides, by gloo.
+Who starts the ranks, each a process of its own, says in the environment who they are, as SLURM's srun (SLURM_PROCID,
+SLURM_NTASKS, ...) or torchrun (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) do; how many there must be says the plan.
+Each holds the whole network and a contiguous part of the rows of a batch; gradients are averaged, BatchNorm takes its
+statistics over all of them, and rank 0 alone writes. On GPUs the tensors travel by NCCL, on CPUs, and all that the host
+decides, by gloo.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from torch import Tensor
 
 from repro.errors import Stopped, UserError
 
-PATIENCE = datetime.timedelta(minutes=30)  # for a process that does not answer: rank 0 may be writing a checkpoint
+PATIENCE = datetime.timedelta(minutes=30)  # for a rank that does not answer: rank 0 may be writing a checkpoint
 
 
 @dataclass(frozen=True)
 class Group:
-    """The processes of one training, of which this is number `rank` of `size`."""
+    """The ranks of one training, of which this is number `rank` of `size`."""
 
     rank: int = 0
     size: int = 1
@@ -34,16 +35,16 @@ class Group:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes."""
+        """Whether this is the rank that writes."""
         return self.rank == 0
 
     def part(self, rows: slice) -> slice:
-        """This process's share of those rows of the batch."""
+        """This rank's share of those rows of the batch."""
         count = (rows.stop - rows.start) // self.size
         return slice(rows.start + self.rank * count, rows.start + (self.rank + 1) * count)
 
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Replace tensors of one type and device by their means over the processes."""
+        """Replace tensors of one type and device by their means over the ranks."""
         if self.size == 1 or not tensors:
             return
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
@@ -53,7 +54,7 @@ class Group:
             tensor.copy_(mean.view_as(tensor))
 
     def any(self, flag: bool) -> bool:
-        """Whether any process says so; all of them must ask."""
+        """Whether any rank says so; all of them must ask."""
         if self.size == 1:
             return flag
         told = torch.tensor(int(flag))
@@ -62,15 +63,15 @@ class Group:
 
 
 @contextlib.contextmanager
-def group(processes: int, device: torch.device) -> Iterator[Group]:
-    """The group of that many processes; for one process, no group at all.
+def group(ranks: int, device: torch.device) -> Iterator[Group]:
+    """The group of that many ranks; for one, no group at all.
 
-    A process that fails keeps its connections until it ends, so that it has said why before the others notice; one that
+    A rank that fails keeps its connections until it ends, so that it has said why before the others notice; one that
     was asked to stop waits until the first has written its checkpoint.
 
-    Raises UserError where the environment speaks of another number of processes, or of none.
+    Raises UserError where the environment speaks of another number of ranks, or of none.
     """
-    if processes == 1:
+    if ranks == 1:
         yield Group()
         return
     if "SLURM_PROCID" in os.environ and "RANK" not in os.environ:
@@ -79,15 +80,15 @@ def group(processes: int, device: torch.device) -> Iterator[Group]:
         # Which GPUs it sees was settled before CUDA was started (slurm.worker).
         TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
     size = os.environ.get("WORLD_SIZE", "0")
-    if size != str(processes):
+    if size != str(ranks):
         raise UserError(
-            f"this training was planned for {processes} processes, and {size if size != '0' else 'none'} were started"
+            f"this training was planned for {ranks} ranks, and {size if size != '0' else 'none'} were started"
             " together; start it through repro, which asks for as many as it planned"
         )
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     host: Any = dist.new_group(backend="gloo", timeout=PATIENCE)
     try:
-        yield Group(dist.get_rank(), processes, host)
+        yield Group(dist.get_rank(), ranks, host)
     except Stopped:
         dist.barrier(group=host)
         raise

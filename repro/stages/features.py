@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from eval import protocols
+from eval.context import part_of
+from eval.data import Classification, Labelled
 from eval.features import extract, summary
+from eval.protocols.base import Protocol
 from repro.errors import UserError
 from repro.stages.context import JobContext, Outcome, device, source_of
 from repro.stages.pictures import labelled_pictures
@@ -44,11 +46,6 @@ def run(context: JobContext) -> Outcome:
     total, before = sum(len(labels) for _, labels in splits.values()), 0
     metrics: dict[str, float] = {}
     for split, (pictures, labels) in splits.items():
-        shift = before
-
-        def report(done: int, *_: Any, shift: int = shift) -> None:
-            context.progress(shift + done, total, {})
-
         found = extract(
             trained.encoder,
             pictures.pixels,
@@ -56,7 +53,7 @@ def run(context: JobContext) -> Outcome:
             trained.std,
             **context.spec["transform"],
             device=device(),
-            progress=report,
+            progress=part_of(context.progress, before, total),
         )
         before += len(found)
         save_array(context.folder / f"{split}_x.npy", found)
@@ -103,19 +100,11 @@ def cached(context: JobContext) -> Cache:
     return found
 
 
-def judge(context: JobContext, evaluate: Callable[..., dict[str, Any]], kind: type[protocols.Protocol]) -> Outcome:
+def judge(context: JobContext, evaluate: Callable[..., dict[str, Any]], kind: type[Protocol]) -> Outcome:
     """An evaluation of cached features (eval.knn, eval.linear), as the outcome of this job."""
     found = cached(context)
-    result = evaluate(
-        found.train_x,
-        found.train_y,
-        found.test_x,
-        found.test_y,
-        found.classes,
-        context.protocol(kind),
-        device=device(),
-        progress=context.progress,
-    )
+    labelled = Labelled(found.train_x, found.train_y), Labelled(found.test_x, found.test_y)
+    result = evaluate(Classification(*labelled, found.classes), context.protocol(kind), context.evaluation())
     outcome = Outcome.of(result, found.data)
     outcome.details["checkpoint"] = found.checkpoint["sha256"]
     return outcome

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from eval import finetune, protocols
-from repro.stages.context import JobContext, Outcome, device, source_of, with_side
-from repro.stages.pictures import labelled_pictures
-from repro.store import checkpoints
+from eval import finetune
+from eval.protocols.finetune import FinetuneProtocol
+from repro.stages.context import JobContext, Outcome, with_side
+from repro.stages.pictures import classification
 
 
 def run(context: JobContext) -> Outcome:
     """Fine-tune the encoder of the parent job on the labelled pictures."""
     trained = context.encoder()
-    train, train_y = labelled_pictures(context, "train")
-    test, test_y = labelled_pictures(context, "test")
-    result = finetune.evaluate(
-        trained.encoder,
-        train.pixels,
-        train_y,
-        test.pixels,
-        test_y,
-        len(train.classes),
-        trained.mean,
-        trained.std,
-        with_side(context.protocol(protocols.FinetuneProtocol), context),
-        device=device(),
-        progress=context.progress,
-        store=checkpoints.Store(context.folder),
-    )
-    return Outcome.of(result, source_of(train))
+    data, source = classification(context)
+    protocol = with_side(context.protocol(FinetuneProtocol), context)
+    result = finetune.evaluate(trained.encoder, data, trained.normalisation, protocol, context.evaluation())
+    return Outcome.of(result, source)

@@ -7,7 +7,7 @@ from repro.stages.context import JobContext, Outcome, source_of
 from repro.stages.pictures import classification_pictures
 from repro.store import encoders
 from repro.store.hashes import file_digest
-from repro.weights import weights
+from repro.weights import files, fitting
 
 
 def run(context: JobContext) -> Outcome:
@@ -15,10 +15,10 @@ def run(context: JobContext) -> Outcome:
     spec = context.spec
     wanted, network = spec["checkpoint"], spec["network"]
     assert context.job.source is not None
-    file = weights.read(context.job.source)
+    file = files.read(context.job.source)
     if file_digest(context.job.source) != wanted["sha256"]:
         raise UserError(f"{file.name}: the file was changed after this job was planned; give the command again")
-    found = weights.find(file, network, context.job.method, wanted["part"])
+    found = fitting.find(file, network, context.job.method, wanted["part"])
     mean, std, data = spec["mean"], spec["std"], {}
     if spec["normalise"] == "data":
         pictures = classification_pictures(context, "train")
@@ -35,7 +35,7 @@ def run(context: JobContext) -> Outcome:
             "mean": mean,
             "std": std,
             "encoder_parameters": sum(value.numel() for value in found.weights.values()),
-            **weights.sheet(found),
+            **found.sheet(),
         },
         artifacts={"encoder": "encoder.pt"},
         data=data,

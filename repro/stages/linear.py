@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-from eval import linear, protocols
+from eval import linear, linear_crops
+from eval.protocols.linear import LinearProtocol
 from repro.stages import features
-from repro.stages.context import JobContext, Outcome, device, source_of, with_side
-from repro.stages.pictures import labelled_pictures
-from repro.store import checkpoints
+from repro.stages.context import JobContext, Outcome, with_side
+from repro.stages.pictures import classification
 
 
 def run(context: JobContext) -> Outcome:
     """Judge the features of the parent job, or with crops its encoder."""
-    protocol = context.protocol(protocols.LinearProtocol)
+    protocol = context.protocol(LinearProtocol)
     if not protocol.augmented:
-        return features.judge(context, linear.evaluate, protocols.LinearProtocol)
+        return features.judge(context, linear.evaluate, LinearProtocol)
     protocol = with_side(protocol, context)
     trained = context.encoder()
-    train, train_y = labelled_pictures(context, "train")
-    test, test_y = labelled_pictures(context, "test")
-    result = linear.probe(
-        trained.encoder,
-        train.pixels,
-        train_y,
-        test.pixels,
-        test_y,
-        len(train.classes),
-        trained.mean,
-        trained.std,
-        protocol,
-        device=device(),
-        progress=context.progress,
-        store=checkpoints.Store(context.folder),
-    )
-    outcome = Outcome.of(result, source_of(train))
+    data, source = classification(context)
+    result = linear_crops.probe(trained.encoder, data, trained.normalisation, protocol, context.evaluation())
+    outcome = Outcome.of(result, source)
     outcome.details["size"] = list(protocol.size)
     held = outcome.details["n_split"]
-    turns = len(train_y) + (len(train_y) - held if held else 0)
-    outcome.cost["image_passes"] = protocol.epochs * turns + held + len(test_y)
+    turns = len(data.train.y) + (len(data.train.y) - held if held else 0)
+    outcome.cost["image_passes"] = protocol.epochs * turns + held + len(data.test.y)
     return outcome

@@ -21,13 +21,14 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from eval import features, knn
-from eval.protocols import KnnProtocol
+from eval.protocols.knn import KnnProtocol
+from eval.training import Checkpoint, Training
 from methods.base import Batch, Clock, DataInfo, Method, Streams, Views, load_method
 from methods.parts.clipping import clip_adaptive
 from methods.parts.lars import LARS
 from methods.parts.norm import synchronised
 from repro.data.types import Progress
-from repro.errors import Stopped, UserError
+from repro.errors import UserError
 from repro.stages import distributed
 from repro.stages.context import JobContext, Outcome, device, source_of
 from repro.stages.pictures import as_tensor, classification_pictures
@@ -81,6 +82,10 @@ def build_optimizer(method: Method, recipe: Mapping[str, Any]) -> torch.optim.Op
     )
 
 
+# What of the loop an interrupted training goes on with.
+_COUNTERS = ("updates", "seconds", "flops", "losses", "collapsed_at", "widest", "curve")
+
+
 class PretrainLoop:
     """Trains a method on pictures that lie in memory (or a memory map) as uint8 [N, 3, H, W]."""
 
@@ -97,7 +102,7 @@ class PretrainLoop:
         progress: Progress,
         group: distributed.Group | None = None,
     ) -> None:
-        """group: the processes that share every batch; None is this one alone."""
+        """group: the ranks that share every batch; None is this one alone."""
         self.group = group or distributed.Group()
         if self.group.size > 1:
             synchronised(method)
@@ -111,14 +116,15 @@ class PretrainLoop:
         if rows % self.group.size:
             raise UserError(
                 f"{rows} pictures a micro-batch (pretrain.batch / pretrain.accumulate) are not {self.group.size} equal"
-                " parts, one for each process; choose another number of processes"
+                " parts, one for each rank; choose another number with --processes"
             )
         if recipe["epochs"] and self.method.updates_per_load and not self.loads:
             raise UserError(
                 f"pretrain.batch = {recipe['batch']} is more than the {len(images)} pictures there are;"
                 " choose a smaller one with --set pretrain.batch=N"
             )
-        self.epoch = self.load = self.updates = 0
+        self.epoch = self.load = 0  # that it is at
+        self.updates = 0
         self.seconds = 0.0  # of training, over all interruptions
         self.flops = 0.0  # of one load, forward + backward
         self.losses: dict[str, float] = {}
@@ -126,39 +132,17 @@ class PretrainLoop:
         self.widest = 0.0  # spread of the projections so far
         self.curve: list[list[float]] = []  # see `_judge`
         self.notes: list[str] = []
-        self._stop = False
 
     # ------------------------------------------------------------------------------------------ state
 
-    def state(self) -> dict[str, Any]:
-        """All that the run needs to go on."""
-        return {
-            "form": TRAINING,
-            "method": self.method.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "epoch": self.epoch,
-            "load": self.load,
-            "updates": self.updates,
-            "seconds": self.seconds,
-            "flops": self.flops,
-            "losses": self.losses,
-            "collapsed_at": self.collapsed_at,
-            "widest": self.widest,
-            "curve": self.curve,
-        }
+    def state_dict(self) -> dict[str, Any]:
+        """All that the loop needs to go on, beside the method, the optimiser and how far it is."""
+        return {name: getattr(self, name) for name in _COUNTERS}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state()`."""
-        self.method.load_state_dict(state["method"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.epoch, self.load, self.updates = state["epoch"], state["load"], state["updates"]
-        self.seconds, self.flops = state["seconds"], state["flops"]
-        self.losses, self.collapsed_at = dict(state["losses"]), state["collapsed_at"]
-        self.widest, self.curve = state["widest"], [list(point) for point in state["curve"]]
-
-    @property
-    def _checkpoint(self) -> Path:
-        return self.folder / "training.pt"
+    def load_state_dict(self, state: Mapping[str, Any], /) -> None:
+        """Go on from `state_dict()`."""
+        for name in _COUNTERS:
+            setattr(self, name, state[name])
 
     @property
     def _log(self) -> Path:
@@ -182,55 +166,44 @@ class PretrainLoop:
         """As `run`, and between two loads the caller has the word."""
         if not self.method.updates_per_load:
             return
-        state, note = checkpoints.load_latest(self._checkpoint, TRAINING)
-        if note:
-            self.notes.append(f"passed over a checkpoint: {note}")
-        if state is not None:
-            self.restore(state)
+        store = checkpoints.Store(self.folder, TRAINING, self.group)
+        checkpoint = Checkpoint(store, "training.pt", what="pre-training")
+        training = Training(
+            {"method": self.method, "optimizer": self.optimizer, "loop": self},
+            self.recipe["epochs"],
+            self.loads,
+            checkpoint=checkpoint,
+            progress=self.progress,
+        )
+        if checkpoint.damage:
+            self.notes.append(f"passed over a checkpoint: {checkpoint.damage}")
         if self.group.first:
             self._trim_log()
         self.method.train()
-        started, saved, before = time.monotonic(), time.monotonic(), self.seconds
-        with checkpoints.on_sigterm(self._ask_to_stop), contextlib.ExitStack() as stack:
+        started, before = time.monotonic(), self.seconds
+        with training, contextlib.ExitStack() as stack:
             log = stack.enter_context(self._log.open("a", encoding="utf-8")) if self.group.first else None
             points = {round(self.recipe["epochs"] * i / _POINTS) for i in range(_POINTS + 1)}
-            while self.epoch < self.recipe["epochs"]:
+            for self.epoch in training.each_epoch():
                 if not self.curve:
-                    started += self._judge()
+                    started += self._judge(self.epoch)
                 order = self._order(self.epoch)
-                while self.load < self.loads:
+                for self.load in training.each_update():
                     self._one_load(order)
-                    self.load += 1
                     self.seconds = before + time.monotonic() - started
-                    finished = self.load == self.loads
-                    if finished or self.load % _LOG_EVERY == 0:
+                    if (self.load + 1) % _LOG_EVERY == 0 or self.load + 1 == self.loads:
                         self._look(log)
-                    done = self.epoch * self.loads + self.load
-                    self.progress(done, self.recipe["epochs"] * self.loads, {"epoch": self.epoch, **self.losses})
-                    stop = self.group.any(self._stop)
-                    if stop or (time.monotonic() - saved > checkpoints.SAVE_EVERY and not finished):
-                        self._save()
-                        saved = time.monotonic()
-                    if stop:
-                        raise Stopped
+                    training.info = self.losses
                     yield
-                self.epoch, self.load = self.epoch + 1, 0
-                if self.epoch in points:
-                    started += self._judge()
-                if time.monotonic() - saved > checkpoints.SAVE_EVERY or self.epoch == self.recipe["epochs"]:
-                    self._save()
-                    saved = time.monotonic()
-
-    def _save(self) -> None:
-        if self.group.first:  # all processes are in the same state, and go on from the same file
-            checkpoints.save(self._checkpoint, self.state())
+                if self.epoch + 1 in points:
+                    started += self._judge(self.epoch + 1)
 
     def _order(self, epoch: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed_of(self.seed, epoch, "order"))
         return torch.randperm(len(self.images), generator=generator)
 
     def micro_batches(self, order: Tensor) -> list[Iterator[Views]]:
-        """This process's pictures of this load as micro-batches, contiguous parts that step side by side."""
+        """This rank's pictures of this load as micro-batches, contiguous parts that step side by side."""
         size, parts = self.recipe["batch"], self.recipe["accumulate"]
         rows = order[self.load * size : (self.load + 1) * size]
         steps = []
@@ -288,7 +261,7 @@ class PretrainLoop:
         self._last = {name: value for name, value in outputs.items() if not name.startswith("pending_")}
 
     def _look(self, log: Any) -> None:
-        """Bring the last losses to the host, check and log them; log: None in all processes but the first."""
+        """Bring the last losses to the host, check and log them; log: None in all ranks but the first."""
         names = list(self._last)
         values = torch.stack([self._last[name].detach().float() for name in names])
         self.group.average([values])
@@ -315,11 +288,11 @@ class PretrainLoop:
         log.write(json.dumps(line) + "\n")
         log.flush()
 
-    def _judge(self) -> float:
-        """One point of the learning curve; the seconds that took, which are not the training's.
+    def _judge(self, epochs: int) -> float:
+        """One point of the learning curve, after so many epochs; the seconds that took, which are not the training's.
 
-        [epoch, updates, seconds, flops, top-1 in percent]: weighted k-NN of training pictures among others of them, the
-        same for every method and seed. For looking at: the pictures were trained on, and nothing is chosen by it.
+        [epochs, updates, seconds, flops, top-1 in percent]: weighted k-NN of training pictures among others of them,
+        the same for every method and seed. For looking at: the pictures were trained on, and nothing is chosen by it.
         """
         if not self.group.first or self.labels is None:
             return 0.0
@@ -343,16 +316,13 @@ class PretrainLoop:
         k = min(_NEIGHBOURS, len(references))
         ranks = knn.true_ranks(found[0], known, found[1], true, data.classes or 0, [k], kind, self.device)
         right = 100 * float((ranks[0] == 0).mean())
-        done = self.epoch * self.loads
-        self.curve.append([self.epoch, self.updates, round(self.seconds, 3), self.flops * done, right])
+        done = epochs * self.loads
+        self.curve.append([epochs, self.updates, round(self.seconds, 3), self.flops * done, right])
         return time.monotonic() - started
-
-    def _ask_to_stop(self, *_: object) -> None:
-        self._stop = True
 
 
 def run(context: JobContext) -> Outcome | None:
-    """Pre-train one encoder and leave it as `encoder.pt` in the job's folder; None in all processes but the first."""
+    """Pre-train one encoder and leave it as `encoder.pt` in the job's folder; None in all ranks but the first."""
     spec, recipe = context.spec, context.spec["recipe"]
     pictures = classification_pictures(context, "train")
     images = as_tensor(pictures.pixels)

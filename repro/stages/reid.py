@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from eval import protocols, reid
+from eval import reid
+from eval.data import Identified
 from eval.features import extract, summary
+from eval.protocols.reid import ReidProtocol
 from repro.data.entries import IMAGENET_STATISTICS
 from repro.stages.context import JobContext, Outcome, device, source_of
 from repro.stages.features import checkpoint_of, save_array
@@ -15,7 +17,7 @@ from repro.store.hashes import digest
 
 def prepare(context: JobContext) -> int:
     """Decode the pictures, which is done once, before the job is timed; the steps that it reports before it ranks."""
-    pictures = reid_pictures(context, context.protocol(protocols.ReidProtocol))
+    pictures = reid_pictures(context, context.protocol(ReidProtocol))
     return len(pictures.query.pixels) + len(pictures.gallery.pixels)
 
 
@@ -23,10 +25,10 @@ def run(context: JobContext) -> Outcome:
     """Rank the gallery for each query by the features of the encoder of the parent job."""
     checkpoint = checkpoint_of(context)
     trained = context.encoder()
-    protocol = context.protocol(protocols.ReidProtocol)
+    protocol = context.protocol(ReidProtocol)
     pictures = reid_pictures(context, protocol)
     mean, std = IMAGENET_STATISTICS if protocol.normalise == "imagenet" else (trained.mean, trained.std)
-    transform = protocols.transform(protocol)
+    transform = protocol.transform()
     key = digest(
         [checkpoint, pictures.manifest, transform, list(mean), list(std), list(pictures.query.pixels.shape[2:])]
     )
@@ -44,18 +46,11 @@ def run(context: JobContext) -> Outcome:
         found[name] = np.load(path, mmap_mode="r", allow_pickle=False)
     query, gallery = pictures.query, pictures.gallery
     result = reid.evaluate(
-        found["query"],
-        query.pids,
-        query.cams,
-        found["gallery"],
-        gallery.pids,
-        gallery.cams,
+        Identified(found["query"], query.pids, query.cams),
+        Identified(found["gallery"], gallery.pids, gallery.cams),
         protocol,
-        device=device(),
-        progress=context.progress,
-        query_images=query.pixels,
-        gallery_images=gallery.pixels,
-        work_dir=context.folder,
+        context.evaluation(),
+        pictures=(query.pixels, gallery.pixels),
     )
     outcome = Outcome.of(result, source_of(pictures))
     outcome.details["checkpoint"] = checkpoint["sha256"]

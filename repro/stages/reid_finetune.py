@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-from eval import protocols, reid_finetune
-from repro.data.types import ReidSplit
-from repro.stages.context import JobContext, Outcome, device, source_of
-from repro.stages.pictures import reid_pictures
-from repro.store import checkpoints
+from eval import reid_finetune
+from eval.protocols.reid_finetune import ReidFinetuneProtocol
+from repro.stages.context import JobContext, Outcome, source_of
+from repro.stages.pictures import identified, reid_pictures
 
 
 def prepare(context: JobContext) -> int:
     """Decode the pictures, which is done once, before the job is timed; it counts its own steps."""
-    reid_pictures(context, context.protocol(protocols.ReidFinetuneProtocol))
+    reid_pictures(context, context.protocol(ReidFinetuneProtocol))
     return 0
 
 
 def run(context: JobContext) -> Outcome:
     """Fine-tune the encoder of the parent job on the training identities, and rank the gallery."""
     trained = context.encoder()
-    protocol = context.protocol(protocols.ReidFinetuneProtocol)
+    protocol = context.protocol(ReidFinetuneProtocol)
     pictures = reid_pictures(context, protocol)
-
-    def split(found: ReidSplit) -> reid_finetune.Split:
-        return reid_finetune.Split(found.pixels, found.pids, found.cams)
-
     result = reid_finetune.evaluate(
         trained.encoder,
-        split(pictures.train),
-        split(pictures.query),
-        split(pictures.gallery),
-        trained.mean,
-        trained.std,
+        identified(pictures.train),
+        identified(pictures.query),
+        identified(pictures.gallery),
+        trained.normalisation,
         protocol,
-        device=device(),
-        progress=context.progress,
-        work_dir=context.folder,
-        store=checkpoints.Store(context.folder),
+        context.evaluation(),
     )
     return Outcome.of(result, source_of(pictures))

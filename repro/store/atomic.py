@@ -2,7 +2,7 @@
 
 A temporary file, fsync, a rename. In a job's folder the temporary file lies where only the newest attempt at that job
 can write (`attempt`, slurm.fence), so an older one that wakes up replaces nothing. For what a library writes to a
-stream, and for what an older attempt must not touch; other text goes by slurm.folder.write_atomic.
+stream, and for what an older attempt must not touch; other text goes by slurm.files.write_atomic.
 """
 
 from __future__ import annotations

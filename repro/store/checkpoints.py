@@ -13,7 +13,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -21,6 +21,7 @@ from repro.errors import Stopped, UserError
 from repro.store import atomic, elapsed
 
 EVALUATION = "repro-evaluation"
+_DELETE = "delete it and run again"
 SAVE_EVERY = 30.0  # seconds between two checkpoints of a training
 
 
@@ -45,9 +46,9 @@ def load(path: Path, form: str) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
     except Exception:  # a flipped bit in a header may also say "encrypted", or name a compression there is not
-        raise UserError(f"{path}: truncated, or no PyTorch checkpoint; delete it and run again") from None
+        raise UserError(f"{path}: truncated, or no PyTorch checkpoint", _DELETE) from None
     if broken:
-        raise UserError(f"{path}: damaged (part {broken}); delete it and run again")
+        raise UserError(f"{path}: damaged (part {broken})", _DELETE)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises its own and pickle's errors, all meaning: not plain tensors
@@ -71,7 +72,7 @@ def load_latest(path: Path, form: str) -> tuple[dict[str, Any] | None, str]:
         try:
             return load(candidate, form), " and ".join(notes)
         except UserError as error:
-            notes.append(str(error).removesuffix("; delete it and run again"))
+            notes.append(error.problem)
             if atomic.attempted(path.parent):
                 candidate.replace(path.with_name(path.name + ".damaged"))
     return None, " and ".join(notes)
@@ -87,26 +88,50 @@ def on_sigterm(handler: Callable[..., None]) -> Iterator[None]:
         signal.signal(signal.SIGTERM, old)
 
 
-class Store:
-    """Where the trainings of an evaluation keep their state (eval.resume.Store): files in the folder of the job."""
+class Ranks(Protocol):
+    """Those that share a training; each of them is one."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._saved, self._stop = time.monotonic(), False
+    @property
+    def first(self) -> bool:
+        """Whether this is the rank that writes."""
+
+    def any(self, flag: bool) -> bool:
+        """Whether any rank says so; all of them must ask."""
+
+
+class Alone:
+    """A training that nobody shares."""
+
+    first = True
+
+    def any(self, flag: bool) -> bool:
+        return flag
+
+
+class Store:
+    """Where the trainings of a job keep their state (eval.context.Store): files in its folder.
+
+    Several ranks ask and save together: what is due for one is due for all, and the first alone writes.
+    """
+
+    def __init__(self, folder: Path, form: str = EVALUATION, ranks: Ranks | None = None) -> None:
+        self.folder, self.form, self.ranks = folder, form, ranks or Alone()
+        self._saved, self._asked = time.monotonic(), False
 
     def load(self, name: str) -> tuple[dict[str, Any] | None, str]:
         """`load_latest` of the file of that name."""
-        return load_latest(self.folder / name, EVALUATION)
+        return load_latest(self.folder / name, self.form)
 
     def due(self) -> bool:
         """Whether the last `save` was `SAVE_EVERY` seconds ago, or SIGTERM has come."""
-        return self._stop or time.monotonic() - self._saved > SAVE_EVERY
+        return self.ranks.any(self._asked or time.monotonic() - self._saved > SAVE_EVERY)
 
     def save(self, name: str, state: Mapping[str, Any]) -> None:
         """`save` in the file of that name. Raises Stopped after that where SIGTERM has come."""
-        save(self.folder / name, {"form": EVALUATION, **state})
+        if self.ranks.first:
+            save(self.folder / name, {"form": self.form, **state})
         self._saved = time.monotonic()
-        if self._stop:
+        if self.ranks.any(self._asked):
             raise Stopped
 
     @contextlib.contextmanager
@@ -117,4 +142,4 @@ class Store:
             yield
 
     def _ask_to_stop(self, *_: object) -> None:
-        self._stop = True
+        self._asked = True

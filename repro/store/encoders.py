@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from eval.data import Normalisation
 from methods.parts.encoders import frozen_encoder
 from repro.errors import UserError
 from repro.store import checkpoints
@@ -30,6 +31,11 @@ class Trained:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     network: dict[str, Any]
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """What pictures were normalised by."""
+        return Normalisation(self.mean, self.std)
 
 
 def save(

@@ -1,7 +1,8 @@
 """Records: the JSON that a finished job leaves, and the only source of any printed number.
 
-A record is written to a temporary file, flushed to the disk and published with `os.link`, which fails where a record of
-that fingerprint exists: one result counts, whoever ran twice.
+In a workspace a record is a file of its own. It is written to a temporary file, flushed to the disk and published with
+`os.link`, which fails where a record of that fingerprint exists: one result counts, whoever ran twice. Published
+records are lines of other files (leaderboards.record_files) and whole again once they are read.
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from eval import protocols
-from eval.invariants import ON_CROPS, check_invariants
+from eval.invariants import check_invariants
+from leaderboards import record_files
 from repro.errors import UserError
 from repro.store.hashes import digest
-from slurm.folder import write_atomic as write_atomic  # what this room writes goes the same way
+from slurm.files import write_atomic as write_atomic  # what this room writes goes the same way
 
 SCHEMA = 2  # 1: before k-NN had to name its nearest, and before every evaluation had to tell a collapse
 _REQUIRED = ("schema", "fingerprint", "kind", "method", "variant", "track", "seed", "metrics", "cost", "provenance")
+
+_MOVE = "move it away and run again"
 
 Record = dict[str, Any]
 
@@ -29,6 +33,11 @@ Record = dict[str, Any]
 def _unused(folder: Path, prefix: str) -> Path:
     """A name that nobody else takes, on whatever machine. A file of it is as readable as any other: not tempfile's."""
     return folder / f"{prefix}{uuid.uuid4().hex}"
+
+
+def arm_of(record: Record) -> str:
+    """`aps` or `aps:flip_aware`."""
+    return record["method"] + (f":{record['variant']}" if record["variant"] else "")
 
 
 def file_name(record: Record) -> str:
@@ -39,8 +48,7 @@ def file_name(record: Record) -> str:
 
 def write(folder: Path, record: Record) -> tuple[Path, bool]:
     """Publish a record; returns its path and whether it is ours (False: another writer was first, theirs counts)."""
-    faults = problems(record)
-    if faults:
+    if faults := problems(record):
         raise UserError(f"record refused, {'; '.join(faults)}")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / file_name(record)
@@ -73,8 +81,8 @@ def problems(record: Record) -> list[str]:
         for key, value in metrics.items()
         if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value)
     ]
-    on_crops = record["kind"] == "linear" and (record.get("protocol") or {}).get("values", {}).get("crop_scale")
-    return faults or check_invariants(metrics, ON_CROPS if on_crops else record["kind"], record["schema"])
+    stated = (record.get("protocol") or {}).get("values")
+    return faults or check_invariants(metrics, record["kind"], record["schema"], stated)
 
 
 def read(path: Path) -> Record:
@@ -82,17 +90,22 @@ def read(path: Path) -> Record:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as a record ({error}); move it away and run again") from None
+        raise UserError(f"{path}: cannot be read as a record ({error})", _MOVE) from None
     if not isinstance(record, dict):
-        raise UserError(f"{path}: not a record (no JSON object); move it away and run again")
-    if isinstance(record.get("schema"), int) and record["schema"] > SCHEMA:
-        raise UserError(
-            f"{path}: written by a newer repro (schema {record['schema']}, this one reads {SCHEMA}); update repro"
-        )
-    faults = problems(record)
-    if faults:
-        raise UserError(f"{path}: {faults[0]}; move it away and run again")
+        raise UserError(f"{path}: not a record (no JSON object)", _MOVE)
+    if newer(record):
+        raise UserError(f"{path}: {newer(record)}", "update repro")
+    if faults := problems(record):
+        raise UserError(f"{path}: {faults[0]}", _MOVE)
     return record
+
+
+def newer(record: Record) -> str:
+    """What to say of a record that a newer repro has written, or ""."""
+    schema = record.get("schema")
+    if isinstance(schema, int) and schema > SCHEMA:
+        return f"written by a newer repro (schema {schema}, this one reads {SCHEMA})"
+    return ""
 
 
 def read_all(folder: Path) -> tuple[list[Record], list[str]]:
@@ -106,7 +119,19 @@ def read_all(folder: Path) -> tuple[list[Record], list[str]]:
     return found, faults
 
 
-def marks(folder: Path) -> set[str]:
+def read_published(folder: Path = record_files.FOLDER) -> tuple[list[Record], list[str]]:
+    """The published records of a folder, checked, and one line for each of its lines that holds none."""
+    lines, faults = record_files.read(folder)
+    found = []
+    for line in lines:
+        if problem := newer(line.record) or next(iter(problems(line.record)), ""):
+            faults.append(record_files.Fault(line.path, line.line, problem))
+        else:
+            found.append(line.record)
+    return found, [str(fault) for fault in faults]
+
+
+def known_fingerprints(folder: Path) -> set[str]:
     """The first twelve digits of every fingerprint that has a record, from the file names alone."""
     return {path.stem[-12:] for path in folder.glob("*.json")}
 

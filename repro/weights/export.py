@@ -23,7 +23,7 @@ from methods.parts.encoders import build_encoder
 from repro.errors import UserError, unknown
 from repro.store import encoders
 from repro.store.encoders import Trained
-from repro.weights.weights import VIT, Weights
+from repro.weights.layouts import VIT, Weights
 
 TOLERANCE = 1e-5
 _PICTURES = 4

@@ -22,6 +22,8 @@ import torch
 from scipy.stats import beta
 
 from eval import protocols, reid
+from eval.data import Identified
+from eval.protocols.reid import ReidProtocol
 
 
 def generate(path: Path, query_x: np.ndarray, gallery: int) -> None:
@@ -55,7 +57,7 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     protocol = protocols.load("reid", "triplet")
-    assert isinstance(protocol, protocols.ReidProtocol)
+    assert isinstance(protocol, ReidProtocol)
     query_x = np.random.default_rng(0).random((asked.queries, asked.dim), np.float32) - 0.5
     query_pid = np.arange(1, asked.queries + 1)
     gallery_pid = np.zeros(asked.gallery, np.int64)
@@ -68,7 +70,8 @@ def main() -> None:
         before = peak_mb()
         started, used = time.perf_counter(), time.process_time()
         cams = np.ones(asked.queries, np.int64), np.full(asked.gallery, 2)
-        result = reid.evaluate(query_x, query_pid, cams[0], gallery_x, gallery_pid, cams[1], protocol)
+        given = Identified(query_x, query_pid, cams[0]), Identified(gallery_x, gallery_pid, cams[1])
+        result = reid.evaluate(*given, protocol)
         wall, cpu = time.perf_counter() - started, time.process_time() - used
         report = {
             "seconds": round(wall, 1),

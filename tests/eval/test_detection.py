@@ -19,8 +19,16 @@ from mmengine.model import BaseModel
 from PIL import Image
 from torch import Tensor, nn
 
-from eval import detection, protocols
-from eval.detection import CocoFolders, batches, build, coco_metrics, evaluate, rate, voc07_metrics
+from eval import detectors, protocols
+from eval.coco import CocoFolders, CocoPictures, CocoSplit, batches
+from eval.context import Context
+from eval.data import Normalisation
+from eval.detection import evaluate
+from eval.detection_metrics import coco_metrics, voc07_metrics
+from eval.detection_training import Detector, rate
+from eval.detectors import build
+from eval.pictures import FOUND, TRUE
+from eval.protocols.detection import DetectionProtocol
 from methods.parts.encoders import ResNet, ViT
 from repro.errors import Stopped
 from repro.store.checkpoints import Store
@@ -28,7 +36,7 @@ from repro.store.checkpoints import Store
 # pycocotools 2.0 and numpy 2: of no consequence.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
 
-MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+COLOURS = Normalisation((0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
 
 
 class Tokens(nn.Module):
@@ -67,7 +75,7 @@ class Stages(nn.Module):
         return maps
 
 
-def small(**changes) -> protocols.DetectionProtocol:
+def small(**changes) -> DetectionProtocol:
     sizes = {
         "short_side": 64,
         "long_side": 96,
@@ -91,12 +99,8 @@ def small(**changes) -> protocols.DetectionProtocol:
         "max_detections": 5,
     }
     found = protocols.load("detection", "fast", sizes | changes)
-    assert isinstance(found, protocols.DetectionProtocol)
+    assert isinstance(found, DetectionProtocol)
     return found
-
-
-def silent(done: int, total: int, info: dict) -> None:
-    pass
 
 
 CATEGORIES = [{"id": 3, "name": "tall"}, {"id": 9, "name": "flat"}]
@@ -162,12 +166,12 @@ def run(coco: CocoFolders, work: Path, *, encoder: nn.Module | None = None, prot
     if encoder is None:
         torch.manual_seed(0)
         encoder = Stages()
-    given = {"device": "cpu", "seed": 0, "work_dir": work, "progress": silent} | options
-    return evaluate(encoder, coco, MEAN, STD, protocol or small(), **given)
+    seed = options.pop("seed", 0)
+    return evaluate(encoder, coco, COLOURS, protocol or small(), Context(folder=work, **options), seed=seed)
 
 
 def weights(store, name: str = "train") -> dict[str, Tensor]:
-    return store.load(f"{name}.pt")[0]["model"]
+    return store.load(f"{name}.pt")[0]["trainings"][""]["model"]
 
 
 # ------------------------------------------------------------------------------------------------ the network
@@ -180,7 +184,7 @@ def weights(store, name: str = "train") -> dict[str, Tensor]:
 def test_detector_sees_the_encoders_own_maps(encoder, strides, neck):
     encoder = encoder().eval()
     before = copy.deepcopy(encoder.state_dict())
-    model = build(encoder, 5, MEAN, STD, small(strides=strides)).eval()
+    model = build(encoder, 5, COLOURS, small(strides=strides)).eval()
     assert type(model).__module__.startswith("mmdet.")
     assert type(model.neck).__name__ == neck
     pixels = torch.randint(0, 256, (3, 60, 90), dtype=torch.uint8)
@@ -190,7 +194,7 @@ def test_detector_sees_the_encoders_own_maps(encoder, strides, neck):
     inputs = model.data_preprocessor({"inputs": [pixels], "data_samples": [sample]}, False)["inputs"]
     # Padded to a multiple of 32 with the mean colour, normalised as everywhere in the suite.
     assert inputs.shape == (1, 3, 64, 96)
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (COLOURS.mean, COLOURS.std))
     torch.testing.assert_close(inputs[0, :, :60, :90], (pixels / 255 - mean) / std, atol=1e-5, rtol=1e-5)
     assert inputs[0, :, 60:].abs().max() == 0
     seen = model.backbone(inputs)
@@ -205,7 +209,7 @@ def test_detector_sees_the_encoders_own_maps(encoder, strides, neck):
 
 def test_encoder_that_ends_early_gets_coarser_levels_from_its_last_map():
     # A CIFAR stem: strides 1, 2, 4, 8; the detector takes 4 and 8 and subsamples the rest.
-    model = build(Stages(first=1), 5, MEAN, STD, small())
+    model = build(Stages(first=1), 5, COLOURS, small())
     assert model.backbone.used == (2, 3)
     sizes = [level.shape[-1] for level in model.extract_feat(torch.randn(1, 3, 64, 64))]
     assert sizes == [16, 8, 4, 2, 1]
@@ -236,7 +240,7 @@ def test_c4_splits_a_resnet_between_map_and_head(depth, stem):
     with torch.no_grad():  # other statistics than a new network's
         encoder.feature_maps(torch.randn(2, 3, 64, 64))
     before = copy.deepcopy(encoder.state_dict())
-    model = build(encoder, 5, MEAN, STD, small(detector="c4", head_norm=True, mask_convs=0)).eval()
+    model = build(encoder, 5, COLOURS, small(detector="c4", head_norm=True, mask_convs=0)).eval()
     assert type(model).__name__ == "MaskRCNN"
     x = torch.randn(1, 3, 64, 96)
     maps = encoder.feature_maps(x)
@@ -255,7 +259,7 @@ def test_c4_splits_a_resnet_between_map_and_head(depth, stem):
     rois = shared(torch.randn(6, encoder.channels[2], 14, 14))
     assert rois.shape == (6, encoder.channels[3], 7, 7)
     torch.testing.assert_close(rois.mean(dim=(0, 2, 3)), torch.zeros(encoder.channels[3]), atol=1e-4, rtol=0)
-    boxes = build(encoder, 5, MEAN, STD, small(detector="c4", masks=False))
+    boxes = build(encoder, 5, COLOURS, small(detector="c4", masks=False))
     assert type(boxes).__name__ == "FasterRCNN" and not boxes.roi_head.with_mask
 
 
@@ -276,7 +280,7 @@ def test_networks_are_mmdets_own(file, name, changes):
     root = Path(mmdet.__file__).parent / ".mim/configs/_base_/models"
     own = Config.fromfile(str(root / f"{file}.py")).model
     protocol = protocols.load("detection", name, changes)
-    ours = build(ResNet(50, 64, "imagenet", False), 80, MEAN, STD, protocol)
+    ours = build(ResNet(50, 64, "imagenet", False), 80, COLOURS, protocol)
     for part in (own, own.backbone, own.roi_head.get("shared_head", {})):
         part.pop("init_cfg", None)
     theirs = MODELS.build(own | {"_scope_": "mmdet"})
@@ -305,17 +309,17 @@ def test_networks_are_mmdets_own(file, name, changes):
 
 def test_c4_needs_a_last_stage():
     with pytest.raises(ValueError, match=r"'c4' needs a ResNet"):
-        build(Tokens(), 5, MEAN, STD, small(detector="c4"))
+        build(Tokens(), 5, COLOURS, small(detector="c4"))
 
 
 def test_a_detector_with_other_maps_is_refused(monkeypatch):
-    whole = detection.EncoderBackbone.forward
+    whole = detectors.EncoderBackbone.forward
     monkeypatch.setattr(
-        detection.EncoderBackbone, "forward", lambda self, x: tuple(level + 1e-6 for level in whole(self, x))
+        detectors.EncoderBackbone, "forward", lambda self, x: tuple(level + 1e-6 for level in whole(self, x))
     )
     for encoder, changes in ((Tokens(), {}), (Stages(), {}), (Layers(), {"detector": "c4"})):
         with pytest.raises(ValueError, match="does not compute the encoder's own feature maps"):
-            build(encoder, 5, MEAN, STD, small(**changes))
+            build(encoder, 5, COLOURS, small(**changes))
 
 
 def _vit() -> nn.Module:
@@ -334,7 +338,7 @@ def _vit() -> nn.Module:
 def test_an_encoder_that_is_initialised_anew_is_refused(make, changes, monkeypatch):
     encoder = make()
     before = copy.deepcopy(encoder.state_dict())
-    model = build(encoder, 5, MEAN, STD, small(**changes))
+    model = build(encoder, 5, COLOURS, small(**changes))
     assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
 
     def init_weights(self):  # mmdet calls it on every part that has one, here in place: the encoder is changed as well
@@ -342,11 +346,11 @@ def test_an_encoder_that_is_initialised_anew_is_refused(make, changes, monkeypat
 
     monkeypatch.setattr(type(model.backbone), "init_weights", init_weights, raising=False)
     with pytest.raises(ValueError, match="does not compute the encoder's own feature maps"):
-        build(encoder, 5, MEAN, STD, small(**changes))
+        build(encoder, 5, COLOURS, small(**changes))
 
 
 def test_norms_of_the_heads():
-    model = build(Stages(), 5, MEAN, STD, small(head_norm=True, box_head="4conv1fc", mask_convs=2))
+    model = build(Stages(), 5, COLOURS, small(head_norm=True, box_head="4conv1fc", mask_convs=2))
     assert type(model.roi_head.bbox_head).__name__ == "Shared4Conv1FCBBoxHead"
 
     def norms(module: nn.Module) -> int:
@@ -355,17 +359,17 @@ def test_norms_of_the_heads():
     # four laterals and four outputs; four shared convolutions; two; none in the proposal head
     assert [norms(m) for m in (model.neck, model.roi_head.bbox_head, model.roi_head.mask_head)] == [8, 4, 2]
     assert norms(model.rpn_head) == 0
-    plain = build(Stages(), 5, MEAN, STD, small())
+    plain = build(Stages(), 5, COLOURS, small())
     assert norms(plain) == norms(plain.backbone) == 4
 
 
 def test_strides_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match=r"strides \(8, 16, 32, 64\), detection\.strides asks for \(4, 8, 16, 32\)"):
-        build(Stages(first=8), 5, MEAN, STD, small())
+        build(Stages(first=8), 5, COLOURS, small())
 
 
 def test_first_anchors_have_the_protocols_size():
-    model = build(Tokens(), 5, MEAN, STD, small(anchor_size=16))
+    model = build(Tokens(), 5, COLOURS, small(anchor_size=16))
     squares = [anchors[1] for anchors in model.rpn_head.prior_generator.base_anchors]
     assert [float(x2 - x1) for x1, _, x2, _ in squares] == [16, 32, 64, 128, 256]
 
@@ -410,7 +414,7 @@ def test_batches_depend_on_nothing_but_seed_and_update():
 
 
 def test_masks_and_boxes_stay_on_their_object(coco):
-    data = detection._Pictures(detection._Split(coco.train_images, coco.train_json, True), small(), training=True)
+    data = CocoPictures(CocoSplit(coco.train_images, coco.train_json, True), small(), training=True)
     assert data.ids == [1, 2, 4, 5]  # without the picture that has no object
     flipped = 0
     for draw in range(8):
@@ -427,7 +431,7 @@ def test_masks_and_boxes_stay_on_their_object(coco):
             np.testing.assert_allclose(box.numpy(), tight, atol=1.1)
     assert 0 < flipped < 8
     several = small(train_sides=[40, 48, 56], train_long_side=60)
-    data = detection._Pictures(detection._Split(coco.train_images, coco.train_json, True), several, training=True)
+    data = CocoPictures(CocoSplit(coco.train_images, coco.train_json, True), several, training=True)
     shapes = set()
     for draw in range(12):
         item = data[draw, 0]
@@ -436,9 +440,9 @@ def test_masks_and_boxes_stay_on_their_object(coco):
         shapes.add(tuple(item["inputs"].shape[1:]))
     assert shapes == {(40, 50), (48, 60)}  # 56 would be 70 wide
     boxes = small(masks=False)
-    data = detection._Pictures(detection._Split(coco.train_images, coco.train_json, False), boxes, training=False)
+    data = CocoPictures(CocoSplit(coco.train_images, coco.train_json, False), boxes, training=False)
     assert data[0, 0]["inputs"].shape == (3, 64, 80)
-    data = detection._Pictures(detection._Split(coco.train_images, coco.train_json, True), small(), training=True)
+    data = CocoPictures(CocoSplit(coco.train_images, coco.train_json, True), small(), training=True)
     assert [bool(data[draw, 0]["data_samples"].flip) for draw in (4, 4)] in ([True] * 2, [False] * 2)
 
 
@@ -457,12 +461,13 @@ def test_statistics_are_renewed_before_the_judgement(coco):
     """Plain means over three batches by the weights as they end, against means taken with hooks."""
     protocol = small(precise_norm=3, head_norm=True)
     torch.manual_seed(0)
-    split = detection._Split(coco.train_images, coco.train_json, True)
-    detector = detection._Detector(Stages(), split, MEAN, STD, protocol, torch.device("cpu"), 0, "train", None, 0)
+    split = CocoSplit(coco.train_images, coco.train_json, True)
+    told = []
+    context = Context(progress=lambda done, total, info: told.append(done))
+    detector = Detector(Stages(), split, COLOURS, protocol, context, seed=0, name="train")
     layer, seen = detector.model.backbone.encoder.stages[0][1], []
     layer.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].detach().clone()))
-    told = []
-    detector.train(lambda done, info: told.append(done))
+    detector.train()
     assert len(seen) == 2 + 3 and told[-3:] == [3, 4, 5]
     mean = torch.stack([x.mean(dim=(0, 2, 3)) for x in seen[2:]]).mean(dim=0)
     spread = torch.stack([x.transpose(0, 1).flatten(1).var(dim=1) for x in seen[2:]]).mean(dim=0)
@@ -502,7 +507,9 @@ def test_evaluate(coco, tmp_path, memory, encoder):
     assert told == sorted(told)
     assert told[-1] == (3 + 2 + 2 + 2, 9)  # updates and pictures judged, of the check and of the job
     with Image.open(result["artifacts"]["detections"]) as drawing:
-        assert drawing.size == (550, 530)
+        assert drawing.size == (550, 492)  # one picture of 100 x 80, its title and the legend
+        colours = [colour for _, colour in drawing.getcolors(1 << 20)]
+        assert FOUND in colours and TRUE in colours
     # The encoder passed and the global generators are as before; the copy was trained.
     assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
     assert all(p.grad is None and not p.requires_grad for p in encoder.parameters())

@@ -12,12 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from eval import finetune, protocols
+from eval.context import Context
+from eval.data import Classification, Labelled, Normalisation
 from eval.invariants import check_invariants
+from eval.protocols.finetune import FinetuneProtocol
 from eval.scores import unpack
+from eval.training import trainable
 
 pytestmark = pytest.mark.trains
 
-MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+COLOURS = Normalisation((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
 
 class Tiny(nn.Module):
@@ -60,15 +64,16 @@ def pictures() -> list[np.ndarray]:
     return parts
 
 
-def protocol(**changes: object) -> protocols.FinetuneProtocol:
+def protocol(**changes: object) -> FinetuneProtocol:
     quick = {"epochs": 3, "batch": 32, "lr": 0.02, "crop_padding": 1, "hflip": False, "warmup_epochs": 0.5}
     loaded = protocols.load("finetune", "mini", {"train_pictures": 0, "precision": "fp32", **quick, **changes})
-    assert isinstance(loaded, protocols.FinetuneProtocol)
+    assert isinstance(loaded, FinetuneProtocol)
     return loaded
 
 
-def run(encoder: nn.Module, pictures: list[np.ndarray], p: protocols.FinetuneProtocol, **more: Any) -> dict[str, Any]:
-    return finetune.evaluate(encoder, *pictures, 6, MEAN, STD, p, **more)
+def run(encoder: nn.Module, pictures: list[np.ndarray], p: FinetuneProtocol, **more: Any) -> dict[str, Any]:
+    data = Classification(Labelled(*pictures[:2]), Labelled(*pictures[2:]), 6)
+    return finetune.evaluate(encoder, data, COLOURS, p, Context(**more))
 
 
 def test_learns_and_reports(encoder: Tiny, pictures: list[np.ndarray]) -> None:
@@ -123,7 +128,7 @@ def test_weights_of_an_earlier_epoch_are_what_is_judged(
     assert result["details"]["correct"] == whole["details"]["correct"]
 
 
-def everything_on(**more: object) -> protocols.FinetuneProtocol:
+def everything_on(**more: object) -> FinetuneProtocol:
     """All augmentations of the APS recipe."""
     return protocol(
         randaugment=True, erasing=0.25, mixup=0.8, cutmix=1.0, label_smoothing=0.1, hflip=True, clip_grad=1.0, **more
@@ -218,7 +223,7 @@ def test_resized_bf16_channels_last(encoder: Tiny, pictures: list[np.ndarray]) -
 def test_rates_of_the_aps_recipe() -> None:
     """Sheet 7.1: five epochs of warm-up from 1e-6, stepped late: epochs 0 and 1 both run at 1e-6; down to 1e-5."""
     p = protocols.load("finetune", "aps")
-    assert isinstance(p, protocols.FinetuneProtocol)
+    assert isinstance(p, FinetuneProtocol)
     rates = np.array(finetune.learning_rates(p, 7)).reshape(100, 7)
     assert (rates == rates[:, :1]).all()  # constant within an epoch
     epochs = rates[:, 0]
@@ -239,7 +244,7 @@ def test_rates_per_update() -> None:
 
 def test_what_trains_and_what_decays(encoder: Tiny) -> None:
     model = finetune.Classifier(encoder, 6, torch.Generator().manual_seed(0))
-    decayed, others = finetune.trainable(model, 0.05)
+    decayed, others = trainable(model, 0.05)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     assert {names[id(q)] for q in decayed["params"]} == {"encoder.patches.weight", "encoder.mix.weight", "head.weight"}
     inside = ("patches.bias", "mix.bias", "norm.weight", "norm.bias", "cls_token")
@@ -250,7 +255,7 @@ def test_what_trains_and_what_decays(encoder: Tiny) -> None:
 def test_normalised_as_the_protocol_says(pictures: list[np.ndarray]) -> None:
     p = protocol(crop_padding=0)
     x, targets = finetune.training_batch(
-        torch.from_numpy(pictures[0][:8]), pictures[1][:8], 6, MEAN, STD, p, np.random.default_rng(0)
+        torch.from_numpy(pictures[0][:8]), pictures[1][:8], 6, COLOURS, p, np.random.default_rng(0)
     )
     np.testing.assert_allclose(x.numpy(), (pictures[0][:8] / 255 - 0.5) / 0.25, atol=1e-5)
     assert targets.argmax(1).tolist() == pictures[1][:8].tolist()
@@ -258,7 +263,7 @@ def test_normalised_as_the_protocol_says(pictures: list[np.ndarray]) -> None:
 
 def test_crops_share_and_a_rate_of_its_own_for_the_head(encoder: Tiny, pictures: list[np.ndarray]) -> None:
     p = protocols.load("finetune", "glnet_10pct", {"epochs": 3, "batch": 12, "base_batch": 12, "milestones": [2]})
-    assert isinstance(p, protocols.FinetuneProtocol)
+    assert isinstance(p, FinetuneProtocol)
     result = run(encoder, pictures, protocols.dataclasses.replace(p, size=(8, 8), lr=0.02, seed=3))
     assert (result["details"]["n_train"], result["details"]["n_split"]) == (36, 0)
     assert [entry["lr"] for entry in result["details"]["history"]] == pytest.approx([0.02, 0.02, 0.002])
@@ -271,7 +276,7 @@ def test_crops_share_and_a_rate_of_its_own_for_the_head(encoder: Tiny, pictures:
 
 def test_the_head_steps_at_its_own_rate(encoder: Tiny) -> None:
     model = finetune.Classifier(encoder, 6, torch.Generator().manual_seed(0))
-    factors = {id(v): group["factor"] for group in finetune.trainable(model, 0.0, 20.0) for v in group["params"]}
+    factors = {id(v): group["factor"] for group in trainable(model, 0.0, 20.0) for v in group["params"]}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             assert factors[id(parameter)] == (20.0 if name.startswith("head.") else 1.0), name
@@ -280,7 +285,7 @@ def test_the_head_steps_at_its_own_rate(encoder: Tiny) -> None:
 def test_semi_supervised_recipes_are_the_sheets() -> None:
     for name, share, lr, head in (("glnet_1pct", 0.01, 0.02, 5.0), ("glnet_10pct", 0.1, 0.01, 0.2)):
         p = protocols.load("finetune", name)
-        assert isinstance(p, protocols.FinetuneProtocol)
+        assert isinstance(p, FinetuneProtocol)
         assert (p.train_share, p.lr, p.head_lr, p.weight_decay, p.momentum) == (share, lr, head, 0.0, 0.9)
         assert (p.optimizer, p.batch, p.base_batch, p.epochs, p.milestones) == ("sgd", 256, 256, 100, (30, 60, 90))
         assert (p.holdout, p.test_every, p.test_crop, p.crop_scale) == (0.0, 2, 0.875, (0.08, 1.0))

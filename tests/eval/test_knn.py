@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from eval import knn, protocols
+from eval.context import Context
+from eval.data import Classification, Labelled
 from eval.invariants import check_invariants
+from eval.protocols.knn import KnnProtocol
 from eval.scores import unpack
 from eval.splits import holdout
 
 
-def protocol(**changes: object) -> protocols.KnnProtocol:
+def labelled(
+    train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray, classes: int
+) -> Classification[Any]:
+    return Classification(Labelled(train_x, train_y), Labelled(test_x, test_y), classes)
+
+
+def protocol(**changes: object) -> KnnProtocol:
     loaded = protocols.load("knn", "fast", changes)
-    assert isinstance(loaded, protocols.KnnProtocol)
+    assert isinstance(loaded, KnnProtocol)
     return loaded
 
 
@@ -163,7 +173,9 @@ def blobs():
 
 def test_evaluate(blobs) -> None:
     seen = []
-    result = knn.evaluate(*blobs, 8, protocol(), progress=lambda done, total, info: seen.append((done, total)))
+    result = knn.evaluate(
+        labelled(*blobs, 8), protocol(), Context(progress=lambda done, total, info: seen.append((done, total)))
+    )
     metrics, details = result["metrics"], result["details"]
     assert check_invariants(metrics) == []
     assert seen[-1] == (520, 520)
@@ -178,7 +190,7 @@ def test_evaluate(blobs) -> None:
 
 def test_against_scikit_learn(blobs) -> None:
     neighbors = pytest.importorskip("sklearn.neighbors")
-    metrics = knn.evaluate(*blobs, 8, protocol())["metrics"]
+    metrics = knn.evaluate(labelled(*blobs, 8), protocol())["metrics"]
     train_x, train_y, test_x, test_y = blobs
     for k in (1, 20, 200):
         peer = neighbors.KNeighborsClassifier(k, metric="cosine", weights=lambda d: np.exp((1 - d) / 0.07))
@@ -192,13 +204,16 @@ def test_k_of_one_is_the_nearest_neighbour(blobs) -> None:
     distances = ((unit_test[:, None] - unit_train[None]) ** 2).sum(2)
     right = train_y[distances.argmin(1)] == test_y
     for temperature in (0.07, 5.0):  # one voter wins at any weight
-        assert knn.evaluate(*blobs, 8, protocol(temperature=temperature))["metrics"]["top1_k1"] == 100 * right.mean()
+        assert (
+            knn.evaluate(labelled(*blobs, 8), protocol(temperature=temperature))["metrics"]["top1_k1"]
+            == 100 * right.mean()
+        )
 
 
 def test_k_is_chosen_without_the_test_pictures(blobs) -> None:
     train_x, train_y, test_x, test_y = blobs
-    one = knn.evaluate(*blobs, 8, protocol())
-    other = knn.evaluate(train_x, train_y, test_x[::-1], test_y, 8, protocol())
+    one = knn.evaluate(labelled(*blobs, 8), protocol())
+    other = knn.evaluate(labelled(train_x, train_y, test_x[::-1], test_y, 8), protocol())
     assert one["details"]["k"] == other["details"]["k"]
     assert one["details"]["split_top1"] == other["details"]["split_top1"]
     assert one["metrics"]["top1"] != other["metrics"]["top1"]
@@ -217,24 +232,24 @@ def test_k_is_chosen_without_the_test_pictures(blobs) -> None:
 
 def test_few_pictures_leave_out_large_k(blobs) -> None:
     train_x, train_y, test_x, test_y = blobs
-    metrics = knn.evaluate(train_x[:40], train_y[:40], test_x, test_y, 8, protocol())["metrics"]
+    metrics = knn.evaluate(labelled(train_x[:40], train_y[:40], test_x, test_y, 8), protocol())["metrics"]
     assert {key for key in metrics if key.startswith("top1_k")} == {"top1_k1", "top1_k5", "top1_k10", "top1_k20"}
     with pytest.raises(ValueError, match=r"knn\.ks are all above the 32 training pictures"):
-        knn.evaluate(train_x[:40], train_y[:40], test_x, test_y, 8, protocol(ks=[100]))
+        knn.evaluate(labelled(train_x[:40], train_y[:40], test_x, test_y, 8), protocol(ks=[100]))
 
 
 def test_bad_input_is_refused(blobs) -> None:
     train_x, train_y, test_x, test_y = blobs
     with pytest.raises(ValueError, match="outside the 3 classes"):
-        knn.evaluate(train_x, train_y, test_x, test_y, 3, protocol())
+        knn.evaluate(labelled(train_x, train_y, test_x, test_y, 3), protocol())
     spoilt = test_x.copy()
     spoilt[7, 0] = np.nan
     with pytest.raises(ValueError, match="1 of 400 features are not finite"):
-        knn.evaluate(train_x, train_y, spoilt, test_y, 8, protocol())
+        knn.evaluate(labelled(train_x, train_y, spoilt, test_y, 8), protocol())
 
 
 def test_a_tiny_temperature_does_not_overflow(blobs) -> None:
-    metrics = knn.evaluate(*blobs, 8, protocol(temperature=1e-4, ks=[1, 50]))["metrics"]
+    metrics = knn.evaluate(labelled(*blobs, 8), protocol(temperature=1e-4, ks=[1, 50]))["metrics"]
     # All weight on the nearest neighbour: any k is k = 1.
     assert metrics["top1_k50"] == pytest.approx(metrics["top1_k1"], abs=1.0)
 
@@ -247,8 +262,8 @@ def test_the_nearest_neighbour_is_recorded_beside_k_1() -> None:
     for row, label in zip(test_x, test_y, strict=True):
         products = [float(row @ other) for other in train_x]
         right += int(train_y[products.index(max(products))] == label)  # of equals the first
-    metrics = knn.evaluate(train_x, train_y, test_x, test_y, 4, protocol(ks=(1, 5)))["metrics"]
+    metrics = knn.evaluate(labelled(train_x, train_y, test_x, test_y, 4), protocol(ks=(1, 5)))["metrics"]
     assert metrics["top1_nearest"] == metrics["top1_k1"] == pytest.approx(right / 2)
     assert check_invariants(metrics) == []
-    without = knn.evaluate(train_x, train_y, test_x, test_y, 4, protocol(ks=(5,)))["metrics"]
+    without = knn.evaluate(labelled(train_x, train_y, test_x, test_y, 4), protocol(ks=(5,)))["metrics"]
     assert without["top1_nearest"] == metrics["top1_nearest"] and "top1_k1" not in without

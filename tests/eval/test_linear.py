@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from eval import linear, protocols
+from eval import linear, linear_heads, protocols, ridge
+from eval.context import Context
+from eval.data import Classification, Labelled
 from eval.invariants import check_invariants
+from eval.protocols.linear import LinearProtocol
 from eval.scores import unpack
 
 
-def protocol(**changes: object) -> protocols.LinearProtocol:
+def labelled(
+    train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray, classes: int
+) -> Classification[Any]:
+    return Classification(Labelled(train_x, train_y), Labelled(test_x, test_y), classes)
+
+
+def protocol(**changes: object) -> LinearProtocol:
     loaded = protocols.load("linear", "fast", changes)
-    assert isinstance(loaded, protocols.LinearProtocol)
+    assert isinstance(loaded, LinearProtocol)
     return loaded
 
 
@@ -36,7 +47,7 @@ def test_all_heads_at_once_equal_one_at_a_time() -> None:
     p = protocol(epochs=3, batch=64, learning_rates=[0.01, 0.3], weight_decays=[0.0, 0.05], base_batch=128)
     grid = [(rate, decay) for rate in p.learning_rates for decay in p.weight_decays]
     x, y = torch.from_numpy(linear.normalised(train_x, train_x, "standardise")[0]), torch.from_numpy(train_y)
-    *_, (weight, bias) = linear.heads(x, y, 6, grid, p)
+    *_, (weight, bias) = linear_heads.train(x, y, 6, grid, p)
 
     for h, (rate, decay) in enumerate(grid):
         head = nn.Linear(20, 6)
@@ -60,7 +71,7 @@ def test_agrees_with_logistic_regression() -> None:
     peer = pytest.importorskip("sklearn.linear_model")
     parts = blobs(2000, 1500, 8, 30, 0.4)
     train_x, train_y, test_x, test_y = parts
-    result = linear.evaluate(*parts, 8, protocol())
+    result = linear.evaluate(labelled(*parts, 8), protocol())
     metrics, details = result["metrics"], result["details"]
     mean, std = train_x.mean(0), train_x.std(0)
     at = details["grid"].index([details["learning_rate"], details["weight_decay"]])
@@ -82,9 +93,9 @@ def test_agrees_with_logistic_regression() -> None:
 def test_choice_is_made_on_the_split_alone() -> None:
     train_x, train_y, test_x, test_y = blobs(600, 400, 4, 10, 0.4)
     p = protocol(epochs=4, low_shot=[])
-    one = linear.evaluate(train_x, train_y, test_x, test_y, 4, p)["details"]
+    one = linear.evaluate(labelled(train_x, train_y, test_x, test_y, 4), p)["details"]
     rng = np.random.default_rng(0)
-    other = linear.evaluate(train_x, train_y, test_x, rng.permutation(test_y), 4, p)["details"]
+    other = linear.evaluate(labelled(train_x, train_y, test_x, rng.permutation(test_y), 4), p)["details"]
     chosen = ("learning_rate", "weight_decay", "selected", "split_top1_last_epoch")
     assert all(one[key] == other[key] for key in chosen)
     assert one["test_top1_last_epoch"] != other["test_top1_last_epoch"]
@@ -94,10 +105,12 @@ def test_same_seed_same_numbers() -> None:
     parts = blobs(400, 200, 6, 12, 0.4)
     p = protocol(epochs=3)
     seen = []
-    first = linear.evaluate(*parts, 6, p, progress=lambda done, total, info: seen.append((done, total)))
-    assert first == linear.evaluate(*parts, 6, p)
+    first = linear.evaluate(
+        labelled(*parts, 6), p, Context(progress=lambda done, total, info: seen.append((done, total)))
+    )
+    assert first == linear.evaluate(labelled(*parts, 6), p)
     assert seen[-1] == (12, 12)  # updates: two trainings of three epochs, 2 and 2 updates each
-    assert first["metrics"] != linear.evaluate(*parts, 6, protocol(epochs=3, seed=1))["metrics"]
+    assert first["metrics"] != linear.evaluate(labelled(*parts, 6), protocol(epochs=3, seed=1))["metrics"]
 
 
 def test_normalisations() -> None:
@@ -118,7 +131,7 @@ def test_ridge_is_scikit_learns_leave_one_out() -> None:
     for n, dim in ((40, 100), (200, 30)):  # more dimensions than pictures, and fewer
         x, y, test_x, _ = blobs(n, 50, 4, dim, 0.3)
         strengths = (0.001, 0.01, 0.1, 1.0, 10.0)
-        weight, bias, strength = linear.ridge(torch.from_numpy(x), torch.from_numpy(y), 4, strengths)
+        weight, bias, strength = ridge.ridge(torch.from_numpy(x), torch.from_numpy(y), 4, strengths)
         exact = x.astype(np.float64)
         scale = np.mean(np.linalg.svd(exact - exact.mean(0), compute_uv=False) ** 2)
         cv = peer.RidgeCV(alphas=[s * scale for s in strengths], gcv_mode="svd").fit(exact, np.eye(4)[y])
@@ -129,7 +142,7 @@ def test_ridge_is_scikit_learns_leave_one_out() -> None:
 
 def test_low_shot_is_the_mean_over_fixed_splits() -> None:
     parts = blobs(600, 400, 6, 24, 0.5)
-    result = linear.evaluate(*parts, 6, protocol(epochs=1, low_shot=[10, 90, 200]))
+    result = linear.evaluate(labelled(*parts, 6), protocol(epochs=1, low_shot=[10, 90, 200]))
     metrics, low_shot = result["metrics"], result["details"]["low_shot"]
     assert metrics["top1_10_per_class"] == pytest.approx(np.mean([run["top1"] for run in low_shot["10_per_class"]]))
     assert len(low_shot["10_per_class"]) == 5
@@ -141,10 +154,14 @@ def test_low_shot_is_the_mean_over_fixed_splits() -> None:
 
 def test_a_rate_far_too_high_harms_nobody() -> None:
     parts = blobs(300, 200, 6, 12, 0.5)
-    alone = linear.evaluate(*parts, 6, protocol(learning_rates=[0.1], weight_decays=[0.01], epochs=5, low_shot=[]))
+    alone = linear.evaluate(
+        labelled(*parts, 6), protocol(learning_rates=[0.1], weight_decays=[0.01], epochs=5, low_shot=[])
+    )
     # 1e9 times a decay of 0.01 multiplies the weights until they are no numbers any more.
     rates = [0.1, 1e9]
-    beside = linear.evaluate(*parts, 6, protocol(learning_rates=rates, weight_decays=[0.01], epochs=5, low_shot=[]))
+    beside = linear.evaluate(
+        labelled(*parts, 6), protocol(learning_rates=rates, weight_decays=[0.01], epochs=5, low_shot=[])
+    )
     assert beside["details"]["test_top1_last_epoch"][1] == 0
     assert beside["details"]["learning_rate"] == 0.1
     assert beside["metrics"]["top1"] == pytest.approx(alone["metrics"]["top1"], abs=0.6)

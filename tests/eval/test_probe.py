@@ -14,11 +14,15 @@ from torch import Tensor, nn
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import v2 as T
 
-from eval import augment, linear, protocols, schedules
+from eval import augment, linear, linear_crops, linear_heads, protocols, schedules
+from eval.context import Context
+from eval.data import Classification, Labelled, Normalisation
 from eval.features import extract, middle, normalise, summary
-from eval.invariants import ON_CROPS, check_invariants
+from eval.invariants import check_invariants
+from eval.protocols.linear import LinearProtocol
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)
+COLOURS = Normalisation(MEAN, STD)
 PAPERS = ("glnet", "mncl", "triplet", "triplet_long", "swav_rot", "aps")
 
 
@@ -52,9 +56,15 @@ def digits() -> list[np.ndarray]:
     return [x[:1000], y[:1000], x[1000:1400], y[1000:1400]]
 
 
-def protocol(name: str = "glnet", **changes: object) -> protocols.LinearProtocol:
+def labelled(
+    train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray, classes: int
+) -> Classification[Any]:
+    return Classification(Labelled(train_x, train_y), Labelled(test_x, test_y), classes)
+
+
+def protocol(name: str = "glnet", **changes: object) -> LinearProtocol:
     loaded = protocols.load("linear", name, changes)
-    assert isinstance(loaded, protocols.LinearProtocol)
+    assert isinstance(loaded, LinearProtocol)
     return loaded
 
 
@@ -144,9 +154,14 @@ def test_rates_of_papers() -> None:
 # ------------------------------------------------------------------------------------------------------------- training
 
 
-def lars_step(value: Tensor, gradient: Tensor, speed: Tensor, rate: float, trust: float, momentum: float) -> None:
+def lars_step(
+    value: Tensor, gradient: Tensor, speed: Tensor, rate: float, decay: float, trust: float, momentum: float
+) -> None:
     """One parameter of one head, as the released code does it step by step."""
     size, steep = value.norm(), gradient.norm()
+    if decay != 0:
+        gradient = gradient + decay * value
+        steep = steep + decay * size
     local = trust * size / (steep + 1e-8) if size != 0 and steep != 0 else 1.0
     speed.mul_(momentum).add_(gradient)
     value.add_(speed, alpha=-float(rate * local))
@@ -156,10 +171,12 @@ def test_lars_heads_equal_one_at_a_time() -> None:
     rng = np.random.default_rng(0)
     x = torch.from_numpy(rng.normal(size=(90, 12)).astype(np.float32))
     y = torch.from_numpy(rng.integers(0, 5, 90))
-    p = protocol("mncl", epochs=3, batch=32, holdout=0.2, learning_rates=[0.8, 8.0], trust=0.1)
-    grid = [(rate, 0.0) for rate in p.learning_rates]
-    *_, (weight, bias) = linear.heads(x, y, 5, grid, p)
-    for h, (rate, _) in enumerate(grid):
+    p = protocol(
+        "mncl", epochs=3, batch=32, holdout=0.2, learning_rates=[0.8, 8.0], weight_decays=[0.0, 0.05], trust=0.1
+    )
+    grid = [(rate, decay) for rate in p.learning_rates for decay in p.weight_decays]
+    *_, (weight, bias) = linear_heads.train(x, y, 5, grid, p)
+    for h, (rate, decay) in enumerate(grid):
         head = nn.Linear(12, 5)
         start = torch.randn(12, 5, generator=torch.Generator().manual_seed(p.seed)) * 0.01
         head.weight.data.copy_(start.T)
@@ -173,17 +190,42 @@ def test_lars_heads_equal_one_at_a_time() -> None:
                     nn.functional.cross_entropy(head(x[rows]), y[rows]), list(head.parameters())
                 )
                 for value, slope, speed in zip(head.parameters(), slopes, speeds, strict=True):
-                    lars_step(value.data, slope, speed, now, p.trust, p.momentum)
+                    lars_step(value.data, slope, speed, now, decay, p.trust, p.momentum)
         torch.testing.assert_close(weight[:, :, h].T, head.weight.detach(), atol=1e-5, rtol=1e-3)
         torch.testing.assert_close(bias[:, h], head.bias.detach(), atol=1e-5, rtol=1e-3)
 
 
-@pytest.mark.trains
+def test_where_the_gradient_is_zero_the_decay_sets_the_scale_of_lars() -> None:
+    """A dead input gives the weight a gradient of exactly 0, a bias that is sure of the class gives the bias one."""
+    p = protocol("mncl", weight_decays=[0.05, 0.0], holdout=0.2, batch=256)
+    grid = [(rate, decay) for rate in p.learning_rates for decay in p.weight_decays]
+    heads = linear_heads.Heads(6, 3, grid, p, "cpu")
+    heads.bias.view(3, len(grid)).copy_(torch.tensor([200.0, -100.0, -100.0])[:, None])
+    expected = [(w.clone(), torch.zeros_like(w)) for w in heads.result()]
+    for factor in (1.0, 0.7):
+        heads.step(torch.zeros(4, 6), torch.zeros(4, dtype=torch.int64), factor)
+        for h, (rate, decay) in enumerate(grid):
+            for values, speeds in expected:
+                value, speed = values[..., h], speeds[..., h]
+                lars_step(value, torch.zeros_like(value), speed, rate * factor, decay, p.trust, p.momentum)
+    weight, bias = heads.result()
+    torch.testing.assert_close(weight, expected[0][0])
+    torch.testing.assert_close(bias, expected[1][0])
+    assert (weight[..., 0] != weight[..., 1]).all()  # a head without decay stays where it is
+
+    # One update moves a decayed weight by trust * rate of its length, not by decay * rate: 50 times as far.
+    fresh = linear_heads.Heads(6, 3, grid, p, "cpu")
+    before = fresh.result()[0].clone()
+    fresh.step(torch.zeros(4, 6), torch.zeros(4, dtype=torch.int64), 1.0)
+    moved = (fresh.result()[0] - before)[..., 0].norm() / before[..., 0].norm()
+    assert float(moved) == pytest.approx(p.trust * p.learning_rates[0], rel=1e-3)
+
+
 def test_probe_is_the_papers_loop(encoder: Tiny, digits: list[np.ndarray]) -> None:
     """Crops, flips, encoder frozen in eval mode, torch's SGD, a warm-up, cosine by epoch, every epoch tested."""
     train, train_y, test, test_y = digits
     p = protocol("triplet", epochs=4, warmup_epochs=2, batch=96, learning_rates=[3.0], size=[20, 20])
-    result = linear.probe(encoder, train, train_y, test, test_y, 10, MEAN, STD, p)
+    result = linear_crops.probe(encoder, labelled(train, train_y, test, test_y, 10), COLOURS, p)
 
     encoder.eval()
     head = nn.Linear(96, 10)
@@ -213,13 +255,13 @@ def test_probe_is_the_papers_loop(encoder: Tiny, digits: list[np.ndarray]) -> No
     # One of 400 test pictures on the border between two classes is 0.25.
     assert result["metrics"]["top1"] == pytest.approx(seen[-1], abs=0.5)
     assert result["metrics"]["top1_best_on_test"] == pytest.approx(max(seen), abs=0.5)
-    assert check_invariants(result["metrics"], ON_CROPS, 2) == []
+    assert check_invariants(result["metrics"], "linear", 2, p.values()) == []
     with torch.no_grad():
         known = summary(encoder.features(shown).numpy())
     assert {key: result["metrics"][f"test_{key}"] for key in known} == pytest.approx(known, rel=1e-3)
 
 
-def whole_pictures(**changes: object) -> protocols.LinearProtocol:
+def whole_pictures(**changes: object) -> LinearProtocol:
     """A paper's loop whose only crop is the whole picture."""
     whole: dict[str, object] = {"crop_scale": [1.0, 1.0], "crop_ratio": [1.0, 1.0], "hflip": False, "test_crop": 1.0}
     return protocol("glnet", **{**whole, **changes})
@@ -230,10 +272,12 @@ def test_without_augmentation_it_is_the_cached_path(encoder: Tiny, digits: list[
     batches are others. That moves a logit by about 1e-6 and so hardly ever a picture: one of 400 is allowed (0.25)."""
     train, train_y, test, test_y = digits
     grid = {"learning_rates": [0.1, 3.0, 30.0], "epochs": 6, "holdout": 0.2, "batch": 100, "size": []}
-    direct = linear.probe(encoder, train, train_y, test, test_y, 10, MEAN, STD, whole_pictures(**grid))
+    direct = linear_crops.probe(encoder, labelled(train, train_y, test, test_y, 10), COLOURS, whole_pictures(**grid))
     features = [extract(encoder, pictures, MEAN, STD) for pictures in (train, test)]
     no_crops = {"crop_scale": [], "hflip": False, "test_crop": 1.0}
-    cached = linear.evaluate(features[0], train_y, features[1], test_y, 10, protocol("glnet", **{**grid, **no_crops}))
+    cached = linear.evaluate(
+        labelled(features[0], train_y, features[1], test_y, 10), protocol("glnet", **{**grid, **no_crops})
+    )
     assert direct["details"]["learning_rate"] == cached["details"]["learning_rate"]
     for key in ("top1", "top5", "top1_selected", "top1_best_on_test"):
         assert direct["metrics"][key] == pytest.approx(cached["metrics"][key], abs=0.26), key
@@ -249,7 +293,7 @@ def test_the_paper_loop_reaches_logistic_regression(encoder: Tiny, digits: list[
     peer = pytest.importorskip("sklearn.linear_model")
     train, train_y, test, test_y = digits
     p = whole_pictures(learning_rates=[1.0], weight_decays=[0.01], epochs=25, batch=100, base_batch=100, size=[])
-    result = linear.probe(encoder, train, train_y, test, test_y, 10, MEAN, STD, p)
+    result = linear_crops.probe(encoder, labelled(train, train_y, test, test_y, 10), COLOURS, p)
     train_x, test_x = (extract(encoder, pictures, MEAN, STD) for pictures in (train, test))
     best = peer.LogisticRegression(C=0.1, max_iter=1000).fit(train_x, train_y).score(test_x, test_y)
     assert 60 < 100 * best < 97  # neither trivial nor hopeless
@@ -263,7 +307,13 @@ def test_the_encoder_stays_as_it_was(encoder: Tiny, digits: list[np.ndarray]) ->
     state = torch.get_rng_state()
     p = protocol(epochs=1, batch=256, size=[20, 20])
     seen: list[tuple[int, int]] = []
-    linear.probe(encoder, *digits, 10, MEAN, STD, p, progress=lambda done, total, info: seen.append((done, total)))
+    linear_crops.probe(
+        encoder,
+        labelled(*digits, 10),
+        COLOURS,
+        p,
+        Context(progress=lambda done, total, info: seen.append((done, total))),
+    )
     assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
     assert encoder.training and encoder.norm.training and not encoder.patches.training
     assert torch.equal(torch.get_rng_state(), state)
@@ -290,7 +340,7 @@ def test_interrupted_anywhere_is_uninterrupted(
 ) -> None:
     """Two trainings (for the split, and on all) of two epochs each; killed within epochs and at their ends."""
     p = protocol(epochs=2, batch=400, size=[20, 20], holdout=0.2, learning_rates=[0.3, 3.0], optimizer="lars")
-    whole, store = linear.probe(encoder, *digits, 10, MEAN, STD, p), memory(every)
+    whole, store = linear_crops.probe(encoder, labelled(*digits, 10), COLOURS, p), memory(every)
 
     def kill(done: int, total: int, info: dict[str, Any]) -> None:
         assert total == 2 * 2 + 2 * 3
@@ -299,26 +349,26 @@ def test_interrupted_anywhere_is_uninterrupted(
 
     if at <= 10:
         with pytest.raises(Killed):
-            linear.probe(encoder, *digits, 10, MEAN, STD, p, store=store, progress=kill)
+            linear_crops.probe(encoder, labelled(*digits, 10), COLOURS, p, Context(store=store, progress=kill))
     else:  # it had finished
-        linear.probe(encoder, *digits, 10, MEAN, STD, p, store=store)
+        linear_crops.probe(encoder, labelled(*digits, 10), COLOURS, p, Context(store=store))
     torch.manual_seed(at)
-    again = linear.probe(encoder, *digits, 10, MEAN, STD, p, store=store)
+    again = linear_crops.probe(encoder, labelled(*digits, 10), COLOURS, p, Context(store=store))
     assert again["details"].pop("resumed") == said
     assert whole["details"].pop("resumed") == ""
     assert again == whole
-    assert list(store.kept) == [linear.CHECKPOINT]
+    assert list(store.kept) == [linear_crops.CHECKPOINT]
 
 
 def test_what_another_probe_kept_is_not_taken_up(
     encoder: Tiny, digits: list[np.ndarray], memory: Callable[..., Any]
 ) -> None:
     p, store = protocol(epochs=1, batch=500, size=[20, 20]), memory()
-    linear.probe(encoder, *digits, 10, MEAN, STD, p, store=store)
+    linear_crops.probe(encoder, labelled(*digits, 10), COLOURS, p, Context(store=store))
     torch.nn.init.normal_(encoder.patches.weight)
-    other = linear.probe(encoder, *digits, 10, MEAN, STD, p, store=store)
+    other = linear_crops.probe(encoder, labelled(*digits, 10), COLOURS, p, Context(store=store))
     assert other["details"].pop("resumed") == "started afresh: linear.pt is of another linear probe"
-    plain = linear.probe(encoder, *digits, 10, MEAN, STD, p)
+    plain = linear_crops.probe(encoder, labelled(*digits, 10), COLOURS, p)
     assert plain["details"].pop("resumed") == "" and other == plain
 
 
@@ -369,7 +419,7 @@ def test_shares_of_the_labels(digits: list[np.ndarray]) -> None:
     centres = rng.normal(size=(6, 16)) * 0.7
     train_x, test_x = ((centres[y] + rng.normal(size=(len(y), 16))).astype(np.float32) for y in (train_y, test_y))
     p = protocol("fast", epochs=1, low_shot=[], low_shot_shares=[0.003, 0.01, 0.1])
-    result = linear.evaluate(train_x, train_y, test_x, test_y, 6, p)
+    result = linear.evaluate(labelled(train_x, train_y, test_x, test_y, 6), p)
     metrics, low_shot = result["metrics"], result["details"]["low_shot"]
     assert [run["labels"] for run in low_shot["1pct"]] == [15] * 5
     assert [run["labels"] for run in low_shot["10pct"]] == [150] * 5

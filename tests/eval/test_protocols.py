@@ -6,10 +6,20 @@ import dataclasses
 import json
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
 from eval import protocols
+from eval.invariants import check_invariants
+from eval.protocols.base import Counts, Features, Probability, Protocol
+from eval.protocols.detection import DetectionProtocol
+from eval.protocols.finetune import FinetuneProtocol
+from eval.protocols.knn import KnnProtocol
+from eval.protocols.reid import ReidProtocol
 
 ALL = [(evaluation, name) for evaluation in protocols.KINDS for name in protocols.names(evaluation)]
 
@@ -17,7 +27,7 @@ ALL = [(evaluation, name) for evaluation in protocols.KINDS for name in protocol
 @pytest.mark.parametrize(("evaluation", "name"), ALL)
 def test_every_named_protocol_survives_json(evaluation: str, name: str) -> None:
     protocol = protocols.load(evaluation, name)
-    values = protocols.values(protocol)
+    values = protocol.values()
     assert "name" not in values
     # A record holds the values as JSON; read back they must give the same protocol.
     again = protocols.load(evaluation, name, json.loads(json.dumps(values)))
@@ -31,7 +41,7 @@ def test_every_evaluation_has_the_tracks_sets() -> None:
 
 def test_overrides_and_defaults() -> None:
     protocol = protocols.load("knn", "fast", {"ks": [3, 7], "temperature": 1})
-    assert isinstance(protocol, protocols.KnnProtocol)
+    assert isinstance(protocol, KnnProtocol)
     assert protocol.ks == (3, 7)
     assert protocol.temperature == 1.0
     assert isinstance(protocol.temperature, float)
@@ -41,24 +51,24 @@ def test_overrides_and_defaults() -> None:
 
 def test_a_label_is_not_a_constant() -> None:
     one = protocols.load("linear", "mini")
-    assert protocols.values(one) == protocols.values(dataclasses.replace(one, name="other"))
+    assert one.values() == dataclasses.replace(one, name="other").values()
 
 
 def test_a_later_field_leaves_old_hashes_alone() -> None:
-    values = protocols.values(protocols.load("knn", "fast"))
+    values = protocols.load("knn", "fast").values()
     assert values["test_crop"] == 1.0 and values["ks"]
     assert protocols.hashed("knn", values) == {key: value for key, value in values.items() if key != "test_crop"}
-    cut = protocols.values(protocols.load("knn", "fast", {"test_crop": 0.875}))
+    cut = protocols.load("knn", "fast", {"test_crop": 0.875}).values()
     assert protocols.hashed("knn", cut) == cut
     # A probe had the field from the beginning.
-    values = protocols.values(protocols.load("linear", "fast"))
+    values = protocols.load("linear", "fast").values()
     assert protocols.hashed("linear", values) == values and values["test_crop"] == 1.0
 
 
 def test_aps_is_the_sheets_recipe() -> None:
     """The table of section 7.1 of the APS sheet, tiny ViT."""
     p = protocols.load("finetune", "aps")
-    assert isinstance(p, protocols.FinetuneProtocol)
+    assert isinstance(p, FinetuneProtocol)
     assert (p.epochs, p.batch, p.optimizer, p.weight_decay) == (100, 128, "adamw", 0.05)
     assert p.lr * p.batch / p.base_batch == pytest.approx(5e-4)
     assert (p.warmup_epochs, p.warmup_lr, p.min_lr) == (5, 1e-6, 1e-5)
@@ -69,11 +79,11 @@ def test_aps_is_the_sheets_recipe() -> None:
 def test_triplet_is_the_released_script() -> None:
     """Section 6.4 of the sheet of the truncated triplet loss."""
     p = protocols.load("reid", "triplet")
-    assert isinstance(p, protocols.ReidProtocol)
+    assert isinstance(p, ReidProtocol)
     assert (p.size, p.interpolation, p.normalise, p.precision) == ((256, 128), "bicubic", "imagenet", "fp32")
     assert (p.flip, p.metric, p.no_match, p.rerank) == ("triplet", "cosine", "zero", False)
     usual = protocols.load("reid", "sysu")
-    assert isinstance(usual, protocols.ReidProtocol) and usual.flip == "sum"
+    assert isinstance(usual, ReidProtocol) and usual.flip == "sum"
     assert dataclasses.replace(usual, name=p.name, flip=p.flip) == p
 
 
@@ -138,7 +148,7 @@ def test_papers_protocols_are_the_sheets(evaluation: str, name: str, stated: dic
 def test_short_sides_of_voc(name: str) -> None:
     """papers/truncated_triplet.md 6.3: "Short side 480..880", of the stock up to 800 (6.2)."""
     protocol = protocols.load("detection", name)
-    assert isinstance(protocol, protocols.DetectionProtocol)
+    assert isinstance(protocol, DetectionProtocol)
     assert (min(protocol.train_sides), max(protocol.train_sides)) == (480, 800 if name == "voc" else 880)
 
 
@@ -146,7 +156,7 @@ def test_short_sides_of_voc(name: str) -> None:
 def test_statistics_are_set_anew(name: str) -> None:
     """papers/glnet.md 4: "PreciseBN on"; papers/truncated_triplet.md 6.2: "PreciseBN at test"."""
     protocol = protocols.load("detection", name)
-    assert isinstance(protocol, protocols.DetectionProtocol) and protocol.precise_norm > 0
+    assert isinstance(protocol, DetectionProtocol) and protocol.precise_norm > 0
 
 
 @pytest.mark.parametrize(
@@ -182,8 +192,108 @@ def test_transform_is_what_extract_takes() -> None:
     taken = inspect.signature(extract).parameters
     for evaluation in ("knn", "linear", "reid"):
         protocol = protocols.load(evaluation, "fast")
-        assert isinstance(protocol, protocols.Features)
-        assert set(protocols.transform(protocol)) <= set(taken)
+        assert isinstance(protocol, Features)
+        assert set(protocol.transform()) <= set(taken)
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "overrides", "message"),
+    [
+        ("knn", {"ks": []}, "knn.ks must be a list of 1 or more, not []"),
+        ("knn", {"ks": [5, 0]}, "knn.ks must be above 0, not 0"),
+        ("knn", {"ks": [5, 5]}, "knn.ks must be distinct, not (5, 5)"),
+        ("knn", {"holdout": 1.0}, "knn.holdout must be above 0 and below 1, not 1.0"),
+        ("knn", {"temperature": "cold"}, "knn.temperature is float, not str 'cold'"),
+        ("linear", {"learning_rates": [0.1, float("nan")]}, "linear.learning_rates must be above 0, not nan"),
+        ("linear", {"ridge": 1.0}, "linear.ridge is a list of float, not 1.0"),
+        ("linear", {"optimizer": 3}, "linear.optimizer is one of sgd, lars, not 3; there are: sgd, lars"),
+        ("finetune", {"erasing": 1.5}, "finetune.erasing must be 0 or more and at most 1, not 1.5"),
+        ("reid_finetune", {"pictures": 1}, "reid_finetune.pictures must be 2 or more, not 1"),
+        ("detection", {"strides": [4, 9]}, "detection.strides must be a list in which each is twice the one before"),
+    ],
+)
+def test_bounds_are_told_of_the_key_that_breaks_them(evaluation: str, overrides: dict, message: str) -> None:
+    with pytest.raises(ValueError) as refusal:
+        protocols.load(evaluation, "fast", overrides)
+    assert str(refusal.value).startswith(message) and "\n" not in str(refusal.value)
+
+
+def test_a_protocol_is_checked_however_it_is_made() -> None:
+    with pytest.raises(ValueError, match=r"knn\.temperature must be above 0, not -1"):
+        KnnProtocol(name="mine", temperature=-1)
+    with pytest.raises(ValueError, match=r"knn\.seed is int, not float 0\.5"):
+        dataclasses.replace(protocols.load("knn", "fast"), seed=0.5)
+    made = KnnProtocol(name="mine", size=[8, 8], temperature=1)
+    assert made.size == (8, 8) and isinstance(made.temperature, float)
+
+
+@pytest.mark.parametrize(
+    ("kind", "stated", "missing"),
+    [
+        ("knn", {}, "top1_nearest"),
+        ("linear", {"crop_scale": [0.08, 1.0]}, "test_effective_rank"),
+        ("linear", {"crop_scale": []}, ""),
+        ("reid", {}, "query_effective_rank"),
+        ("reid_finetune", {}, "query_effective_rank"),
+        ("finetune", {}, ""),
+        ("detection", {}, ""),
+        ("pretrain", {}, ""),
+    ],
+)
+def test_what_records_of_a_kind_must_have(kind: str, stated: dict, missing: str) -> None:
+    assert check_invariants({"top1": 1.0}, kind, 2, stated) == ([f"{missing} is missing"] if missing else [])
+    assert check_invariants({"top1": 1.0}, kind, 1, stated) == []
+
+
+# ----------------------------------------------------------------------------------------- a further kind of evaluation
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthProtocol(Protocol):
+    kind: ClassVar[str] = "depth"
+    sides: Counts = (64,)
+    cut: Probability = 0.5
+
+    @classmethod
+    def required(cls, stated: Mapping[str, Any]) -> tuple[str, ...]:
+        return ("rmse_cut",) if stated.get("cut") else ("rmse",)
+
+
+@pytest.fixture
+def depth(tmp_path: Path) -> Iterator[protocols.ProtocolTable]:
+    """A made-up kind of evaluation, known as long as the test lasts."""
+    source = tmp_path / "depth.toml"
+    source.write_text("[fast]\nsides = [32, 64]\n[whole]\ncut = 0\n")
+    table = protocols.ProtocolTable(DepthProtocol, source)
+    protocols.KINDS["depth"] = table
+    yield table
+    del protocols.KINDS["depth"]
+
+
+def test_a_further_kind_needs_no_edit_here(depth: protocols.ProtocolTable) -> None:
+    assert protocols.names("depth") == ("fast", "whole")
+    whole = protocols.load("depth", "whole", {"sides": [8]})
+    assert whole == DepthProtocol(name="whole", sides=(8,), cut=0.0)
+    assert protocols.hashed("depth", whole.values()) == {"sides": [8], "cut": 0.0}
+    for name, overrides, message in (
+        ("fsat", {}, "no depth protocol 'fsat'; did you mean 'fast'?"),
+        ("fast", {"sidse": [1]}, "depth protocol has no key 'sidse'; did you mean 'sides'?"),
+        ("fast", {"cut": 2}, "depth.cut must be 0 or more and at most 1, not 2"),
+    ):
+        with pytest.raises(ValueError) as refusal:
+            protocols.load("depth", name, overrides)
+        assert str(refusal.value) == message
+
+
+def test_a_further_kind_says_which_metrics_it_must_have(depth: protocols.ProtocolTable) -> None:
+    assert check_invariants({"rmse": 1.0}, "depth", 2, {"cut": 0.0}) == []
+    assert check_invariants({"rmse": 1.0}, "depth", 2, {"cut": 0.5}) == ["rmse_cut is missing"]
+    assert check_invariants({}, "depth", 1, {"cut": 0.5}) == []
+
+
+def test_every_file_of_protocols_is_of_a_kind() -> None:
+    folder = Path(protocols.__file__).parent
+    assert {path.stem for path in folder.glob("*.toml")} == set(protocols.KINDS)
 
 
 @pytest.mark.processes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -14,13 +15,16 @@ import numpy as np
 import pytest
 
 from eval import protocols, reid
+from eval.context import Context
+from eval.data import Identified
 from eval.invariants import check_invariants
+from eval.protocols.reid import ReidProtocol
 from eval.scores import unpack
 
 
-def protocol(**changes: object) -> protocols.ReidProtocol:
+def protocol(**changes: object) -> ReidProtocol:
     loaded = protocols.load("reid", "fast", changes)
-    assert isinstance(loaded, protocols.ReidProtocol)
+    assert isinstance(loaded, ReidProtocol)
     return loaded
 
 
@@ -70,7 +74,8 @@ def test_equals_the_loop(metric: str, no_match: str, seed: int, monkeypatch: pyt
     query_cam, gallery_cam = rng.integers(1, 4, 30), rng.integers(1, 4, 120)
     monkeypatch.setattr(reid, "CHUNK", 500)  # four queries at a time
     arrays = (query_x, query_pid, query_cam, gallery_x, gallery_pid, gallery_cam)
-    result = reid.evaluate(*arrays, protocol(metric=metric, no_match=no_match))
+    given = Identified(*arrays[:3]), Identified(*arrays[3:])
+    result = reid.evaluate(*given, protocol(metric=metric, no_match=no_match))
     expected, missing = loop(*arrays, metric, no_match)
     assert missing > 0
     assert result["details"]["n_without_match"] == missing
@@ -106,7 +111,8 @@ def test_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reid.F, "normalize", lambda x, dim: rows.append(len(x)) or unit(x, dim=dim))
     monkeypatch.setattr(reid, "CHUNK", 10_000_000)
     tracemalloc.start()
-    reid.evaluate(query, ids[:600], np.zeros(600, int), gallery, ids, np.ones(100_000, int), protocol())
+    queries = Identified(query, ids[:600], np.zeros(600, int))
+    reid.evaluate(queries, Identified(gallery, ids, np.ones(100_000, int)), protocol())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert rows == [100] * 6  # at a time
@@ -123,9 +129,11 @@ def test_memory_maps_are_read_in_blocks(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(reid, "CHUNK", 250_000)
     monkeypatch.setattr(reid, "BLOCK", 250_000)
     mapped = [np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("query", "gallery")]
-    expected = reid.evaluate(query, pid[:20], cam[:20] + 2, gallery, pid, cam, protocol())
+    plain = Identified(query, pid[:20], cam[:20] + 2), Identified(gallery, pid, cam)
+    expected = reid.evaluate(*plain, protocol())
     tracemalloc.start()
-    result = reid.evaluate(mapped[0], pid[:20], cam[:20] + 2, mapped[1], pid, cam, protocol())
+    given = [dataclasses.replace(part, x=x) for part, x in zip(plain, mapped, strict=True)]
+    result = reid.evaluate(*given, protocol())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert result == expected
@@ -144,18 +152,20 @@ def test_a_tenth_of_sysu_30k() -> None:
 
 def test_refusals() -> None:
     x, ids, cams = np.eye(4, dtype=np.float32), np.arange(4), np.ones(4, int)
+    others = Identified(x, ids, cams + 1)
     with pytest.raises(ValueError, match="none of the 4 queries has a picture of its identity by another camera"):
-        reid.evaluate(x, ids, cams, x, ids, cams, protocol())
+        reid.evaluate(Identified(x, ids, cams), Identified(x, ids, cams), protocol())
     with pytest.raises(ValueError, match="query 2 is junk"):
-        reid.evaluate(x, np.array([0, 1, -1, 3]), cams, x, ids, cams + 1, protocol())
+        reid.evaluate(Identified(x, np.array([0, 1, -1, 3]), cams), others, protocol())
     with pytest.raises(ValueError, match="gallery: 4 features, 3 identities and 4 cameras"):
-        reid.evaluate(x, ids, cams, x, ids[:3], cams + 1, protocol())
+        reid.evaluate(Identified(x, ids, cams), dataclasses.replace(others, pid=ids[:3]), protocol())
     with pytest.raises(ValueError, match="1 of 4 features are not finite"):
-        reid.evaluate(x, ids, cams, np.diag([1, 1, 1, np.nan]).astype(np.float32), ids, cams + 1, protocol())
+        spoilt = dataclasses.replace(others, x=np.diag([1, 1, 1, np.nan]).astype(np.float32))
+        reid.evaluate(Identified(x, ids, cams), spoilt, protocol())
 
 
 def vehicles(folder: Path):
-    """[features, pid, camera, pictures] of query and gallery: roots of the colour histograms of four stripes."""
+    """Query and gallery, each features and pictures: roots of the colour histograms of four stripes."""
     from PIL import Image
 
     sets = []
@@ -171,7 +181,8 @@ def vehicles(folder: Path):
             pids.append(int(pid))
             cams.append(int(cam))
             pictures.append(pixels.transpose(2, 0, 1))
-        sets.append((np.array(features, np.float32), np.array(pids), np.array(cams), np.array(pictures)))
+        features = np.array(features, np.float32)
+        sets.append((Identified(features, np.array(pids), np.array(cams)), np.array(pictures)))
     return sets
 
 
@@ -179,10 +190,9 @@ def test_real_vehicles(data_root: Path, tmp_path: Path) -> None:
     """The sanity baseline that the pack's README states: mAP 44.2, Rank-1 33.3, Rank-5 53.7."""
     from PIL import Image
 
-    (qx, qp, qc, q_pictures), (gx, gp, gc, g_pictures) = vehicles(data_root / "vehicle-reid-market")
-    result = reid.evaluate(
-        qx, qp, qc, gx, gp, gc, protocol(), query_images=q_pictures, gallery_images=g_pictures, work_dir=tmp_path
-    )
+    (query, query_pictures), (gallery, gallery_pictures) = vehicles(data_root / "vehicle-reid-market")
+    pictures = query_pictures, gallery_pictures
+    result = reid.evaluate(query, gallery, protocol(), Context(folder=tmp_path), pictures=pictures)
     metrics = result["metrics"]
     assert (round(metrics["rank1"], 1), round(metrics["rank5"], 1)) == (33.3, 53.7)
     assert round(metrics["mAP"], 1) == 44.2

@@ -14,9 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from eval import protocols, reid, reid_finetune
+from eval.context import Context
+from eval.data import Identified, Normalisation
 from eval.features import extract
 from eval.invariants import check_invariants
-from eval.reid_finetune import Identifier, Split, batches, triplet_loss
+from eval.protocols.reid_finetune import ReidFinetuneProtocol
+from eval.reid_finetune import Identifier, batches, triplet_loss
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
@@ -39,25 +42,25 @@ def encoder() -> Tiny:
     return Tiny()
 
 
-def protocol(**changes: object) -> protocols.ReidFinetuneProtocol:
+def protocol(**changes: object) -> ReidFinetuneProtocol:
     quick = {"identities": 8, "epochs": 12, "lr": 0.01, "crop_padding": 1, "precision": "fp32", "hflip": False}
     loaded = protocols.load("reid_finetune", "embedded", {**quick, **changes})
-    assert isinstance(loaded, protocols.ReidFinetuneProtocol)
+    assert isinstance(loaded, ReidFinetuneProtocol)
     return loaded
 
 
-def split(pids: np.ndarray, cams: np.ndarray, seed: int) -> Split:
+def split(pids: np.ndarray, cams: np.ndarray, seed: int) -> Identified:
     """12 x 12 pictures: an identity is its colours in four quarters, a camera is a tint over all of them."""
     rng = np.random.default_rng(seed)
     x = rng.normal(128, 12, (len(pids), 3, 12, 12))
     for i, (pid, cam) in enumerate(zip(pids, cams, strict=True)):
         quarters = np.random.default_rng([7, pid + 1]).normal(0, 25, (3, 2, 2))
         x[i] += np.kron(quarters, np.ones((6, 6))) + np.random.default_rng([8, cam]).normal(0, 40, (3, 1, 1))
-    return Split(x.clip(0, 255).astype(np.uint8), pids, cams)
+    return Identified(x.clip(0, 255).astype(np.uint8), pids, cams)
 
 
 @pytest.fixture(scope="module")
-def pictures() -> tuple[Split, Split, Split]:
+def pictures() -> tuple[Identified, Identified, Identified]:
     """Train (identities 1-24, and one junk picture), query and gallery (31-50, distractors, junk)."""
     train = np.append(np.repeat(np.arange(1, 25), 6), -1)
     test = np.arange(31, 51)
@@ -69,8 +72,9 @@ def pictures() -> tuple[Split, Split, Split]:
     )
 
 
-def run(encoder: nn.Module, pictures: tuple[Split, Split, Split], **more: Any) -> dict[str, Any]:
-    return reid_finetune.evaluate(encoder, *pictures, MEAN, STD, more.pop("p", protocol()), **more)
+def run(encoder: nn.Module, pictures: tuple[Identified, Identified, Identified], **more: Any) -> dict[str, Any]:
+    p = more.pop("p", protocol())
+    return reid_finetune.evaluate(encoder, *pictures, Normalisation(MEAN, STD), p, Context(**more))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -148,13 +152,13 @@ def test_bnneck_is_what_is_ranked(encoder: Tiny) -> None:
 
 
 @pytest.mark.trains
-def test_learns_to_see_through_the_cameras(encoder: Tiny, pictures: tuple[Split, ...], tmp_path: Path) -> None:
+def test_learns_to_see_through_the_cameras(encoder: Tiny, pictures: tuple[Identified, ...], tmp_path: Path) -> None:
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     state, seen = torch.get_rng_state(), []
-    result = run(encoder, pictures, work_dir=tmp_path, progress=lambda done, total, info: seen.append((done, total)))
+    result = run(encoder, pictures, folder=tmp_path, progress=lambda done, total, info: seen.append((done, total)))
     _, query, gallery = pictures
-    frozen = [extract(encoder, part.images, MEAN, STD) for part in (query, gallery)]
-    plain = reid.evaluate(frozen[0], query.pid, query.cam, frozen[1], gallery.pid, gallery.cam, protocol())
+    frozen = [Identified(extract(encoder, part.x, MEAN, STD), part.pid, part.cam) for part in (query, gallery)]
+    plain = reid.evaluate(*frozen, protocol())
     assert result["metrics"]["mAP"] > plain["metrics"]["mAP"] + 20
     assert check_invariants(result["metrics"], "reid_finetune", 2) == []
     details = result["details"]
@@ -185,7 +189,7 @@ class Killed(Exception):
     ],
 )
 def test_interrupted_anywhere_is_uninterrupted(
-    at: int, every: int, said: str, encoder: Tiny, pictures: tuple[Split, ...], memory: Callable[..., Any]
+    at: int, every: int, said: str, encoder: Tiny, pictures: tuple[Identified, ...], memory: Callable[..., Any]
 ) -> None:
     """Six updates an epoch; killed within an epoch, the first too, at its end, and after the last update."""
     p, store = protocol(epochs=3, erasing=0.5, hflip=True), memory(every)
@@ -206,13 +210,13 @@ def test_interrupted_anywhere_is_uninterrupted(
     assert other["details"]["resumed"] == "started afresh: reid_finetune.pt is of another fine-tuning"
 
 
-def test_refusals(encoder: Tiny, pictures: tuple[Split, ...]) -> None:
+def test_refusals(encoder: Tiny, pictures: tuple[Identified, ...]) -> None:
     train, query, gallery = pictures
-    nobody = Split(train.images[:0], train.pid[:0], train.cam[:0])  # as SYSU-30k has it
-    for part in (nobody, Split(train.images[:6], train.pid[:6], train.cam[:6])):
+    nobody = Identified(train.x[:0], train.pid[:0], train.cam[:0])  # as SYSU-30k has it
+    for part in (nobody, Identified(train.x[:6], train.pid[:6], train.cam[:6])):
         with pytest.raises(ValueError, match=r"[01] training identities, and fine-tuning needs two .* --eval reid"):
             run(encoder, (part, query, gallery))
     with pytest.raises(ValueError, match=r"diverged in epoch 1 \(loss nan\): lower reid_finetune\.lr"):
         run(encoder, pictures, p=protocol(lr=1e30, warmup_epochs=0.0))
-    with pytest.raises(ValueError, match=r"reid_finetune\.identities, pictures must be 2 or more, not 1, 4"):
+    with pytest.raises(ValueError, match=r"reid_finetune\.identities must be 2 or more, not 1"):
         protocol(identities=1)

@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 
 from eval import protocols, reid, rerank
+from eval.context import Context
+from eval.data import Identified
+from eval.protocols.reid import ReidProtocol
 
 
-def protocol(**changes: object) -> protocols.ReidProtocol:
+def protocol(**changes: object) -> ReidProtocol:
     loaded = protocols.load("reid", "fast", {"rerank": True, **changes})
-    assert isinstance(loaded, protocols.ReidProtocol)
+    assert isinstance(loaded, ReidProtocol)
     return loaded
 
 
-def loop(query_x, gallery_x, p: protocols.ReidProtocol) -> np.ndarray:
+def loop(query_x, gallery_x, p: ReidProtocol) -> np.ndarray:
     """Sets and dictionaries, one pair of pictures at a time, in Python floats."""
     rows = [*query_x.tolist(), *gallery_x.tolist()]
     if p.metric == "cosine":
@@ -76,11 +79,9 @@ def test_the_metrics_are_those_of_the_reranked_order() -> None:
     gallery_x = (centres[gallery_pid] + 0.8 * rng.normal(size=(80, 8))).astype(np.float32)
     query_cam, gallery_cam = rng.integers(1, 3, 20), rng.integers(1, 3, 80)
     seen = []
-    result = reid.evaluate(
-        *(query_x, query_pid, query_cam, gallery_x, gallery_pid, gallery_cam),
-        protocol(),
-        progress=lambda done, total, info: seen.append((done, total)),
-    )
+    given = Identified(query_x, query_pid, query_cam), Identified(gallery_x, gallery_pid, gallery_cam)
+    told = Context(progress=lambda done, total, info: seen.append((done, total)))
+    result = reid.evaluate(*given, protocol(), told)
     ranks = []
     for pid, cam, row in zip(query_pid, query_cam, loop(query_x, gallery_x, protocol()), strict=True):
         kept = [j for j in np.argsort(row) if gallery_pid[j] != -1 and (gallery_pid[j], gallery_cam[j]) != (pid, cam)]
@@ -88,7 +89,7 @@ def test_the_metrics_are_those_of_the_reranked_order() -> None:
     assert result["metrics"]["rank1"] == 100 * np.mean(np.array(ranks) == 1)
     assert result["metrics"]["rank5"] == 100 * np.mean(np.array(ranks) <= 5)
     assert seen == sorted(seen) and seen[-1] == (120, 120)
-    plain = reid.evaluate(query_x, query_pid, query_cam, gallery_x, gallery_pid, gallery_cam, protocol(rerank=False))
+    plain = reid.evaluate(*given, protocol(rerank=False))
     assert result["metrics"]["mAP"] > plain["metrics"]["mAP"]  # clusters are what it is made for
 
 

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import itertools
-import json
 import random
 import re
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from leaderboards import boards, claims, published, report
-from leaderboards.arms import MAIN_METRICS, arms, network_name
+from leaderboards import assessments, boards, claims, published, record_files, report
+from leaderboards.arms import Arm, Arms
+from leaderboards.cells import Link
+from leaderboards.markdown import markdown
+from leaderboards.recipes import unlike
+from leaderboards.setting import network_name
+from leaderboards.suite import Evaluation
 from leaderboards.summary import suite_table
+from repro.results.suite import suite
 
 Record = dict[str, Any]
 Make = Callable[..., list[Record]]
@@ -23,8 +29,12 @@ Make = Callable[..., list[Record]]
 GOLDEN = Path(__file__).parent / "golden"
 
 
-def build(records: list[Record], known: list[claims.Claim], link: boards.Link, picture: str = "") -> dict[str, str]:
-    return boards.markdown(boards.compose(records, known, link), picture)
+def build(records: list[Record], known: list[claims.Claim], link: Link, picture: str = "") -> dict[str, str]:
+    return markdown(boards.compose(Arms(records, suite()), known, link), picture)
+
+
+def arms(records: list[Record], kind: str) -> list[Arm]:
+    return Arms(records, suite()).of(kind)
 
 
 def link(record: Record) -> str:
@@ -61,12 +71,12 @@ def test_boards_are_what_they_were(make: Make, name: str) -> None:
 
 
 def test_index_and_claims_name_what_is_there(make: Make) -> None:
-    built = build(sample(make), claims.load(), link)
+    built = build(sample(make), claims.load(suite()), link)
     index, judged = built["index.md"], built["claims.md"]
-    assert set(built) == {f"{n}.md" for n in (*MAIN_METRICS, "efficiency", "pretext", "claims", "index")}
+    assert set(built) == {f"{n}.md" for n in (*suite().evaluations, "efficiency", "pretext", "claims", "index")}
     for name in built:
         assert name == "index.md" or f"({name})" in index
-    for claim in claims.load():
+    for claim in claims.load(suite()):
         assert f"`{claim.id}`" in judged
         assert claim.statement in judged
         assert claim.source in judged
@@ -75,9 +85,7 @@ def test_index_and_claims_name_what_is_there(make: Make) -> None:
 
 
 def test_a_recalled_number_says_so(make: Make) -> None:
-    from dataclasses import replace
-
-    recalled = [replace(claims.load()[0], verified="recalled")]
+    recalled = [replace(claims.load(suite())[0], verified="recalled")]
     assert "source (recalled, unverified):" in build([], recalled, link)["claims.md"]
 
 
@@ -86,7 +94,7 @@ def test_verdicts_lead_their_claim(make: Make) -> None:
     for seed in range(3):
         records += make("aps", "finetune", {"top1": 50.0 + 4 + 0.1 * seed}, seed=seed)
         records += make("moco_v3", "finetune", {"top1": 50.0}, seed=seed)
-    text = build(records, claims.load(), link)["claims.md"]
+    text = build(records, claims.load(suite()), link)["claims.md"]
     (line,) = [line for line in text.splitlines() if line.startswith("- **holds")]
     assert line.startswith("- **holds at mini (n = 3 pairs, no headline): aps 4.10 points above moco_v3 in finetune")
     row = next(row for row in text.splitlines() if row.startswith("| aps-cifar100-finetune-gain "))
@@ -97,12 +105,16 @@ def test_verdicts_lead_their_claim(make: Make) -> None:
         "holds at mini, equal compute (n = 3)",
         "not run at cifar",
     ]
-    found = next(a for a in boards.asserted(claims.load(), records) if a.claim.id == "aps-cifar100-finetune-gain")
+    found = next(
+        a
+        for a in assessments.assess(claims.load(suite()), Arms(records, suite()))
+        if a.claim.id == "aps-cifar100-finetune-gain"
+    )
     bases = "holds at mini (n = 3); holds at mini, equal compute (n = 3); not run at cifar"
-    assert report._outcome(found) == bases
+    assert found.outcomes == bases
     assert "test: margin 1 in its own setting; of its direction 1.2 at mini, 1 at cifar; n = 3" in text
     assert "**not run at cifar: no record of aps.**" in line  # the paper's own setting is still open
-    table = boards.claims_table(boards.asserted(claims.load(), records))
+    table = assessments.claims_table(assessments.assess(claims.load(suite()), Arms(records, suite())))
     (row,) = [line for line in table.splitlines() if line.startswith("aps-cifar100-finetune-gain ")]
     assert "holds at mini (n = 3); holds at mini, equal" in row and "+2.5 points over moco_v3" in row
 
@@ -110,6 +122,7 @@ def test_verdicts_lead_their_claim(make: Make) -> None:
 def test_the_records_that_a_verdict_links_give_its_difference() -> None:
     """From the published text alone: follow the links, average, compare with the sentence."""
     lines = (published.FOLDER / "claims.md").read_text().splitlines()
+    linked = {f"records/{record_files.address(record)}": record for record in published.load_published()}
     checked = 0
     for i, line in enumerate(lines):
         if not line.startswith("- **"):
@@ -128,8 +141,7 @@ def test_the_records_that_a_verdict_links_give_its_difference() -> None:
                     continue
                 metric, gap = said[match[1]]
                 left, right = (
-                    [json.loads((published.FOLDER / file).read_text()) for file in re.findall(r"\]\(([^)]+)\)", side)]
-                    for side in match.groups()[1:]
+                    [linked[address] for address in re.findall(r"\]\(([^)]+)\)", side)] for side in match.groups()[1:]
                 )
                 assert [r["seed"] for r in left] == [r["seed"] for r in right]
                 if metric in left[0]["cost"]:
@@ -145,22 +157,22 @@ def test_the_records_that_a_verdict_links_give_its_difference() -> None:
 
 
 def test_no_records_gives_whole_boards_that_say_so() -> None:
-    built = build([], claims.load(), link)
-    for name in (*MAIN_METRICS, "efficiency"):
+    built = build([], claims.load(suite()), link)
+    for name in (*suite().evaluations, "efficiency"):
         assert "No records yet." in built[f"{name}.md"]
         assert "|" not in built[f"{name}.md"]
 
 
 def test_order_of_records_changes_no_byte(make: Make) -> None:
     records = sample(make)
-    first = build(records, claims.load(), link)
+    first = build(records, claims.load(suite()), link)
     for seed in range(3):
         random.Random(seed).shuffle(records)
-        assert build(records, claims.load(), link) == first
+        assert build(records, claims.load(suite()), link) == first
 
 
 def test_every_board_is_aligned_and_says_that_it_is_generated(make: Make) -> None:
-    for text in build(sample(make), claims.load(), link).values():
+    for text in build(sample(make), claims.load(suite()), link).values():
         assert text.splitlines()[0].startswith("<!-- generated")
         assert "do not edit" in text.splitlines()[0]
         blocks = re.findall(r"(?:^\|.*\n?)+", text, flags=re.M)
@@ -287,25 +299,25 @@ def test_an_import_stands_apart_from_what_was_trained_here(make: Make) -> None:
     for seed in range(3):
         for method, top1 in (("aps", 40.0), ("moco_v3", 30.0)):
             records += make(method, "knn", {"top1": top1 + seed}, seed=seed)
-    plain = build(records, claims.load(), link)
+    plain = build(records, claims.load(suite()), link)
     given, judged = make("aps", "knn", {"top1": 99.0}, variant="imported")
     given |= {
         "kind": "import",
         "details": {"file": "theirs.pth", "recipe": {"network": given["details"]["recipe"]["network"]}},
     }
-    built = build([*records, given, judged], claims.load(), link)
+    built = build([*records, given, judged], claims.load(suite()), link)
     (arm,) = [arm for arm in arms([*records, given, judged], "knn") if arm.imported]
     assert (arm.name, arm.flag) == ("aps:imported", "not trained here: weights of theirs.pth")
     assert (arm.setting.epochs, arm.training("wall_s"), arm.trials()) == (None, {}, [])
     rows = [line for line in built["knn.md"].splitlines() if "imported" in line]
     assert len(rows) == 1 and "99.00" in rows[0] and "theirs.pth" in rows[0]
     assert built["efficiency.md"] == plain["efficiency.md"] and built["claims.md"] == plain["claims.md"]
-    table = suite_table([given, judged], claims.load())
+    table = suite_table([given, judged], claims.load(suite()), suite())
     assert re.search(r"import +aps:imported", table) and "no claim is tested on" in table
 
     judged = {**judged, "variant": ""}  # should a name ever be that of a method: still no claim is tested on it
     given = {**given, "variant": ""}
-    again = build([*records, given, judged], claims.load(), link)
+    again = build([*records, given, judged], claims.load(suite()), link)
     assert again["claims.md"] == plain["claims.md"]
     assert "99.00" in next(line for line in again["knn.md"].splitlines() if "theirs.pth" in line)
 
@@ -335,7 +347,7 @@ def test_a_changed_protocol_says_what_differs_from_its_name(make: Make) -> None:
     before = {key: value for key, value in values.items() if key != "hflip"}  # there was no such key
     trained, judged = make("glnet", "linear", {"top1": 40.0}, seed=3, protocol="glnet", protocol_hash="dddddddddddd")
     records += [trained, {**judged, "protocol": {**judged["protocol"], "values": before}}]
-    built = report.everything(records, [], lambda record: "x", protocols=stands)
+    built = report.everything(records, [], lambda record: "x", replace(suite(), protocols=stands))
     titles = [line.partition(", protocol ")[2] for line in built["linear.md"].splitlines() if line.startswith("## ")]
     assert titles == [
         "glnet (aaaaaaaa)",
@@ -344,29 +356,87 @@ def test_a_changed_protocol_says_what_differs_from_its_name(make: Make) -> None:
         "glnet (dddddddd; changed: recorded before 1 of today's keys)",
     ]
     assert "changed: init_std 0.02" in built["efficiency.md"] and "changed: init_std 0.02" in built[report.FILE]
-    assert "changed" not in report.everything(records, [], lambda record: "x")["linear.md"]
+    assert (
+        "changed" not in report.everything(records, [], lambda record: "x", replace(suite(), protocols={}))["linear.md"]
+    )
 
 
-def test_differing_keys_stand_under_a_table_and_what_is_superseded_last(make: Make) -> None:
-    """The older of two recipes of one setting is the better one, and last all the same; other epochs are no matter."""
+def retrained(make: Make) -> list[Record]:
+    """Of two recipes of one setting the older one is the better one; other epochs are another setting."""
     records = []
-    for day, lr, top1, epochs in (("01", 0.5, 60.0, 8), ("02", 0.25, 40.0, 8), ("03", 0.25, 50.0, 4)):
+    for day, lr, top1, epochs in (("01", 0.5, 61.37, 8), ("02", 0.25, 40.0, 8), ("03", 0.5, 50.0, 4)):
         made = make("aps", "knn", {"top1": top1}, salt=day, epochs=epochs)
         made[0]["details"]["recipe"]["pretrain"]["lr"] = lr
+        made[0]["details"]["knn_curve"] = [[0, 0, 1.0, 1e12, 10.0], [epochs, 624, 9.0, 9e12, top1]]
+        made[0]["details"]["history"] = [{"epoch": 1, "loss": 1.0}]
+        made[0]["metrics"]["final_rotation_accuracy"] = top1
         made[0]["provenance"]["date"] = f"2026-12-{day}T00:00:00+00:00"
         records += made
     for epochs in (4, 8):
         records += make("byol", "knn", {"top1": 30.0 + epochs}, epochs=epochs)
-    for name in ("knn", "efficiency"):
-        text = build(records, [], link)[f"{name}.md"]
-        rows = re.findall(r"^\| (aps|byol) .*$", text, re.MULTILINE)
-        assert rows == ["aps", "aps", "byol", "byol", "aps"]
-        (line,) = re.findall(r"^Recipes of .*$", text, re.MULTILINE)
-        keys = r"(\w{6})( \(superseded\))?: pretrain.epochs (\d), pretrain.lr ([\d.]+)"
-        found = re.fullmatch(rf"Recipes of aps, the newest first: {keys}; {keys}; {keys}\.", line)
-        assert found and found.groups()[1:4] == (None, "4", "0.25")
-        assert found.groups()[5:8] == (None, "8", "0.25") and found.groups()[9:] == (" (superseded)", "8", "0.5")
-        assert f"recipe {found[9]}, superseded" in text
+    return records
+
+
+def test_what_a_newer_recipe_superseded_leaves_every_board_and_says_so(make: Make) -> None:
+    known = Arms(retrained(make), suite())
+    (old,) = known.superseded("knn")
+    assert old.values("top1") == {0: 61.37} and len(known.of("knn")) == 5
+    assert [arm.label for arm in known.current("knn")] == [""] * 4  # nothing is left to be told from
+    built = report.everything(known.records, [], link, suite())
+    line = f"1 arm of an older recipe is left out: aps@{old.recipe[:6]}. `compare` still takes it by that name"
+    for name in ("knn", "efficiency", "pretext"):
+        rows = re.findall(r"^\| (aps|byol) .*$", built[f"{name}.md"], re.MULTILINE)
+        assert rows == (["aps"] * 2 if name == "pretext" else ["aps", "aps", "byol", "byol"])
+        assert line in built[f"{name}.md"] and not re.search(r"61\.(37|4)", built[f"{name}.md"])
+    assert re.search(r"k-NN\]\(knn.md\) +\| +4 \| +4 ", built["index.md"])
+    for name in (report.PICTURE, report.FILE):
+        assert "61.37" not in built[name] and "aps" in built[name]
+    assert built[report.FILE].count('role="img" aria-label="aps') == 2  # a curve of its loss for each arm that stays
+
+
+def test_differing_keys_stand_under_a_table(make: Make) -> None:
+    """Of the recipes that stand in it; other epochs are no matter."""
+    text = build(retrained(make), [], link)["knn.md"]
+    (line,) = re.findall(r"^Recipes of .*$", text, re.MULTILINE)
+    keys = r"(\w{6}): pretrain.epochs (\d), pretrain.lr ([\d.]+)"
+    found = re.fullmatch(rf"Recipes of aps, the newest first: {keys}; {keys}\.", line)
+    assert found and found.groups()[1:3] == ("4", "0.5") and found.groups()[4:] == ("8", "0.25")
+
+
+def test_recipes_that_differ_in_neutral_keys_alone_are_one(make: Make) -> None:
+    """A key that came later, at the value at which it changes nothing, makes no other arm; at another value it does."""
+    records = []
+    for seed, later in enumerate(({}, {"clip_adaptive": 0.0}, {"clip_adaptive": 0.01})):
+        made = make("aps", "knn", {"top1": 40.0 + seed}, seed=seed)
+        made[0]["details"]["recipe"]["pretrain"] |= later
+        made[0]["details"]["recipe"]["method"] |= {"mean": [], "one_forward": False} if seed == 1 else {}
+        records += made
+    for kind in ("pretrain", "knn"):
+        found = sorted(arms(records, kind), key=lambda arm: len(arm.records))
+        assert [sorted(arm.records) for arm in found] == [[2], [0, 1]]
+        assert unlike(*found) == 1
+    with_neutral, without = (Arms(records[:4], replace(suite(), neutral=neutral)) for neutral in (suite().neutral, {}))
+    assert (len(with_neutral.of("knn")), len(without.of("knn"))) == (1, 2)
+    (arm,), (plain, _) = with_neutral.of("knn"), sorted(without.of("knn"), key=lambda arm: sorted(arm.records))
+    assert arm.recipe == plain.recipe  # the hash of the recipe that was recorded before there was the key
+
+
+def test_a_made_up_evaluation_gets_its_board_row_place_and_line(make: Make) -> None:
+    """From one row of the suite, without an edit in this room."""
+    depth = Evaluation("depth", "depth", "Depth", ("delta1",), "percent within 25 %", ("delta2",), "Depth Estimation")
+    wider = replace(suite(), evaluations={**suite().evaluations, "depth": depth})
+    records = []
+    for seed in range(2):
+        records += make("aps", "depth", {"delta1": 30.0 + seed, "delta2": 50.0}, seed=seed)
+        records += make("byol", "depth", {"delta1": 20.0 + seed, "delta2": 50.0}, seed=seed)
+    built = report.everything(records, claims.load(suite()), link, wider)
+    assert "# Depth\n\ndelta1: percent within 25 %. Mean" in built["depth.md"]
+    assert "30.50 ± 0.71 | 50.00 ± 0.00" in built["depth.md"]
+    assert re.search(r"\[Depth\]\(depth.md\) +\| +2 \| +4 \| mini", built["index.md"])
+    assert "## Depth, mini: CIFAR-10" in built["efficiency.md"] and "Depth: depth delta1" in built[report.PICTURE]
+    page = built[report.FILE]
+    assert 'id="board-depth"' in page and "Depth: depth delta1" in page and "delta1 30.50 ± 0.71" in page
+    assert re.search(r"depth +aps +0 1 +delta1 30.50 ± 0.71 ", suite_table(records, claims.load(suite()), wider))
 
 
 def test_top5_of_fewer_than_five_neighbours_says_nothing(make: Make) -> None:
@@ -407,7 +477,7 @@ def test_the_answers_of_pretext_tasks_have_a_board(make: Make) -> None:
 
 def test_reported_numbers_have_value_and_source() -> None:
     rows = {row.id: row for row in claims.references()}
-    found = [item for item in boards.asserted(claims.load(), []) if item.claim.references]
+    found = [item for item in assessments.assess(claims.load(suite()), Arms([], suite())) if item.claim.references]
     assert found
     for item in found:
         for mark in item.claim.references:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from leaderboards import claims
+from repro.results.suite import suite
 
 GOOD = {
     "id": '"x-gain"',
@@ -44,7 +45,7 @@ def write(folder: Path, *tables: dict[str, str], name: str = "x.toml") -> Path:
 
 
 def test_the_claims_of_the_abstracts_are_there() -> None:
-    found = {claim.id: claim for claim in claims.load()}
+    found = {claim.id: claim for claim in claims.load(suite())}
 
     gain = found["glnet-imagenet-gain"]
     assert (gain.kind, gain.value, gain.baseline, gain.data) == ("gain", 2.4, "moco_v3", "imagenet")
@@ -89,15 +90,15 @@ def test_every_number_of_the_five_papers_is_a_claim() -> None:
         for row in claims.references()
         if not row.baseline and row.method in ("glnet", "multi_network", "truncated_triplet", "aps")
     }
-    claimed = {row for claim in claims.load() if claim.kind == "number" for row in claim.references}
+    claimed = {row for claim in claims.load(suite()) if claim.kind == "number" for row in claim.references}
     assert own - set(left_out) == claimed
-    gains = {row for claim in claims.load() if claim.kind != "number" for row in claim.references}
+    gains = {row for claim in claims.load(suite()) if claim.kind != "number" for row in claim.references}
     assert {"r002", "r003", "r004", "r033"} <= gains
 
 
 def test_numbers_are_those_of_the_reference_table() -> None:
     rows = {row.id: row for row in claims.references()}
-    for claim in claims.load():
+    for claim in claims.load(suite()):
         named = [rows[row] for row in claim.references]
         if claim.kind == "number":
             (row,) = named
@@ -224,7 +225,7 @@ def test_reference_table_holds_every_collected_row_and_no_other(collected: list[
 
 def test_every_collected_number_of_the_five_papers_is_claimed(collected: list[Row]) -> None:
     table = claims.references()
-    claimed = {row for claim in claims.load() for row in claim.references}
+    claimed = {row for claim in claims.load(suite()) for row in claim.references}
     own = [row for row in collected if row["is_baseline"] == "0" and place_of(row)[0] in FIVE]
     left = [row for row in own if not claimed & {one.id for one in rows_of(row, table)}]
     assert len(own) > 30
@@ -235,7 +236,8 @@ def test_every_collected_number_of_the_five_papers_is_claimed(collected: list[Ro
 @pytest.mark.processes
 def test_first_import_is_light() -> None:
     code = (
-        "import sys; from leaderboards import arms, boards, claims, plots, published, summary, verdicts; claims.load();"
+        "import sys; from leaderboards import arms, boards, claims, plots, published, summary, verdicts;"
+        "from repro.results.suite import suite; claims.load(suite());"
         "heavy = {'torch', 'pandas', 'scipy', 'numpy', 'matplotlib', 'tabulate', 'statsmodels'} & set(sys.modules);"
         "assert not heavy, heavy"
     )
@@ -245,7 +247,7 @@ def test_first_import_is_light() -> None:
 def test_a_good_claim_loads(tmp_path: Path) -> None:
     more = {"epochs": "[7, 9]", "unknown": '["protocol", "backbone", "batch"]', "changes": "{ linear = { lr = 0.1 } }"}
     write(tmp_path, {**GOOD, **more, "proxies": "{ mini = 1.0 }", "references": '["r001"]'})
-    (claim,) = claims.load(tmp_path)
+    (claim,) = claims.load(suite(), tmp_path)
     assert claim.changes == {"linear": {"lr": 0.1}} and claim.unknown == ("protocol", "backbone", "batch")
     assert claim.epochs == (7, 9)
     assert claim.proxies == {"mini": 1.0}
@@ -286,7 +288,7 @@ def test_a_good_claim_loads(tmp_path: Path) -> None:
 def test_a_fault_is_one_line_that_names_file_claim_and_key(tmp_path: Path, change: dict[str, str], says: str) -> None:
     write(tmp_path, {**GOOD, **change}, name="paper_x.toml")
     with pytest.raises(ValueError, match=r"paper_x\.toml: claim 'x-gain': ") as caught:
-        claims.load(tmp_path)
+        claims.load(suite(), tmp_path)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -294,19 +296,19 @@ def test_a_fault_is_one_line_that_names_file_claim_and_key(tmp_path: Path, chang
 def test_missing_keys_double_ids_and_broken_files_are_named(tmp_path: Path) -> None:
     lacking = {key: value for key, value in GOOD.items() if key != "family"}
     with pytest.raises(ValueError, match=r"x\.toml: claim 'x-gain': key 'family' is missing"):
-        claims.load(write(tmp_path, lacking))
+        claims.load(suite(), write(tmp_path, lacking))
     with pytest.raises(ValueError, match=r"x\.toml: claim 'x-gain': the id is used twice"):
-        claims.load(write(tmp_path, GOOD, GOOD))
+        claims.load(suite(), write(tmp_path, GOOD, GOOD))
     (tmp_path / "x.toml").write_text("citation = [")
     with pytest.raises(ValueError, match=r"x\.toml: not valid TOML"):
-        claims.load(tmp_path)
+        claims.load(suite(), tmp_path)
     (tmp_path / "x.toml").write_text('citatoin = "X"')
     with pytest.raises(ValueError, match=r"x\.toml: unknown key 'citatoin'; did you mean 'citation'\?"):
-        claims.load(tmp_path)
+        claims.load(suite(), tmp_path)
 
 
 def test_select_filters_by_field_and_suggests_names() -> None:
-    every = claims.load()
+    every = claims.load(suite())
     found = claims.select(every, method="aps", evaluation="finetune", data="cifar10")
     assert len(found) == 6
     assert {c.baseline for c in claims.select(every, method="byol")} == {"byol"}

@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 
 from leaderboards import boards, claims, curves, plots, report
-from leaderboards.arms import arms
+from leaderboards.arms import Arm, Arms
+from leaderboards.efficiency import paid
+from leaderboards.markdown import markdown
 from leaderboards.pairs import no_ratio
+from repro.results.suite import suite
 
 Record = dict[str, Any]
 Make = Callable[..., list[Record]]
@@ -32,6 +35,10 @@ def watched(make: Make, method: str, seed: int, tops: list[float], **more: Any) 
         [u / 100, int(u), float(u), u / 100 * 5e12, top1] for u, top1 in zip(at, tops, strict=True)
     ]
     return records
+
+
+def seen(records: list[Record]) -> list[Arm]:
+    return curves.watched(Arms(records, suite()).of("pretrain"))
 
 
 def test_looks_are_read_in_order_and_damage_is_passed_over(make: Make) -> None:
@@ -74,11 +81,11 @@ def test_the_time_to_a_baselines_end_is_that_of_the_mean_curves(make: Make) -> N
         records += watched(make, "aps", seed, [10.0 + shift, 22.0 + shift, 34.0 + shift])
         records += watched(make, "moco_v3", seed, [10.0, 16.0, 22.0 + shift])
     records += watched(make, "aps", 7, [0.0, 0.0, 0.0])  # a seed that only one of them has does not count
-    known = claims.load()
-    (item,) = curves.reached(known, records)
+    known = claims.load(suite())
+    (item,) = curves.reached(known, seen(records))
     assert item.there and item.seeds == [0, 1, 2] and item.risen
     assert (item.there.epochs, item.there.device_s, item.there.flops) == pytest.approx((2.0, 200.0, 1e13))
-    text = boards.markdown(boards.compose(records, known, link))["efficiency.md"]
+    text = markdown(boards.compose(Arms(records, suite()), known, link))["efficiency.md"]
     (row,) = [line for line in text.splitlines() if re.match(r"\| aps +\| moco_v3", line)]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[2:12] == ["4", "0", "3", "22.00", "34.00", "2.0 epochs", "3.3 min", "50 %", "10.0", "50 %"]
@@ -87,13 +94,13 @@ def test_the_time_to_a_baselines_end_is_that_of_the_mean_curves(make: Make) -> N
     slower = [r for r in records if r["method"] != "moco_v3"]
     for seed in range(3):
         slower += watched(make, "moco_v3", seed, [10.0, 40.0, 50.0], device="GPU")
-    (item,) = curves.reached(known, slower)
+    (item,) = curves.reached(known, seen(slower))
     assert item.there is None and item.risen
-    text = boards.markdown(boards.compose(slower, known, link))["efficiency.md"]
+    text = markdown(boards.compose(Arms(slower, suite()), known, link))["efficiency.md"]
     assert re.search(r"\| aps +\| moco_v3 .* never \|.*trained on CPU \(x86_64, 2 cores\) and GPU", text)
     for record in slower:
         record["provenance"]["trust"] = "self-reported"
-    assert curves.reached(known, slower) == []
+    assert curves.reached(known, seen(slower)) == []
 
 
 def test_where_there_is_nothing_to_reach_nobody_is_as_good(make: Make) -> None:
@@ -102,15 +109,15 @@ def test_where_there_is_nothing_to_reach_nobody_is_as_good(make: Make) -> None:
     for seed in range(2):
         records += watched(make, "aps", seed, [23.0, 30.0, 34.0])
         records += watched(make, "moco_v3", seed, [10.0, 16.0, 22.0])
-    known = claims.load()
-    (item,) = curves.reached(known, records)
+    known = claims.load(suite())
+    (item,) = curves.reached(known, seen(records))
     assert not item.risen and item.there is None
-    text = boards.markdown(boards.compose(records, known, link))["efficiency.md"]
+    text = markdown(boards.compose(Arms(records, suite()), known, link))["efficiency.md"]
     assert re.search(r"\| aps +\| moco_v3 .* no race \|.*one began as good as the baseline ends", text)
 
     unlike = records[:2]
     unlike += watched(make, "moco_v3", 0, [10.0, 16.0, 50.0], trials=3)
-    assert curves.reached(known, unlike) == []
+    assert curves.reached(known, seen(unlike)) == []
 
 
 def test_times_under_other_loads_make_no_ratio(make: Make) -> None:
@@ -121,19 +128,19 @@ def test_times_under_other_loads_make_no_ratio(make: Make) -> None:
             made = watched(make, method, seed, [10.0, 16.0, top1])
             made[0]["cost"] |= {"wall_s": wall, "device_s": wall, "cpu_s": 380.0}
             records += made
-    found = {arm.method: arm for arm in curves.watched(records)}
+    found = {arm.method: arm for arm in seen(records)}
     assert {name: arm.cpu_time()[0] for name, arm in found.items()} == pytest.approx({"aps": 380.0, "moco_v3": 380.0})
     assert no_ratio(found["aps"], found["moco_v3"]) == "CPU share 95 % against 48 %"
-    text = boards.markdown(boards.compose(records, claims.load(), link))["efficiency.md"]
+    text = markdown(boards.compose(Arms(records, suite()), claims.load(suite()), link))["efficiency.md"]
     (row,) = [line for line in text.splitlines() if re.match(r"\| aps +\| moco_v3", line)]
     assert row.count("%") == 3 and "CPU share 95 % against 48 %" in row  # of the operations there is a ratio
-    sheet = plots.efficiency_sheet(records)
+    sheet = plots.efficiency_sheet(paid(Arms(records, suite())))
     assert "CPU time of pre-training (minutes)" in sheet and "device time" not in sheet
     assert sheet.count(" at 6.33 of CPU time") == 2
 
     went_on = make("aps", "pretrain", {})[0]  # of two attempts, and times but the device's of the last alone
     went_on["cost"] |= {"wall_s": 50.0, "device_s": 400.0, "cpu_s": 40.0}
-    (arm,) = arms([went_on], "pretrain")
+    (arm,) = Arms([went_on], suite()).of("pretrain")
     assert arm.cpu_time() == {}
 
 
@@ -145,8 +152,8 @@ def test_curves_are_drawn_by_epochs_time_and_operations(make: Make) -> None:
     for epochs in (4, 8):  # two arms of one name
         records += make("simclr", "knn", {"top1": 30.0}, epochs=epochs)
         records[-2]["details"]["knn_curve"] = [[epochs / 2, 312, 9.0, 9e12, 11.0], [epochs, 624, 19.0, 19e12, 21.0]]
-    known = claims.load()
-    text = report.page(boards.compose(records, known, link), records, known)
+    known = claims.load(suite())
+    text = report.page(boards.compose(Arms(records, suite()), known, link))
     part = text.partition('id="curves"')[2].partition('id="differences"')[0]
     assert "not a test score" in part
     drawings = [ElementTree.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", part, flags=re.S)]

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from leaderboards import claims, gap, published, verdicts
+from leaderboards import claims, gap
+from leaderboards.arms import Arm, Arms
+from leaderboards.deviations import deviations
+from leaderboards.missing import Missing, missing
+from leaderboards.wording import reason
+from repro.results.suite import suite
 
 Record = dict[str, Any]
 Make = Callable[..., list[Record]]
 
 R50 = {"arch": "resnet", "depth": 50, "width": 64}
 OWN = {"track": "imagenet", "data": "imagenet", "network": R50, "epochs": 200, "batch": 256}
-NUMBER = next(claim for claim in claims.load() if claim.id == "glnet-imagenet-r50")
-GAIN = next(claim for claim in claims.load() if claim.id == "glnet-imagenet-gain")
+NUMBER = next(claim for claim in claims.load(suite()) if claim.id == "glnet-imagenet-r50")
+GAIN = next(claim for claim in claims.load(suite()) if claim.id == "glnet-imagenet-gain")
 WEIGHTS = {"network": R50}
-PROTOCOLS = json.loads((published.FOLDER / published.PROTOCOLS).read_text())["linear"]
+PROTOCOLS = suite().protocols["linear"]
 
 
 def imported(make: Make, method: str, top1: float, protocol: str = "glnet", **more: Any) -> list[Record]:
@@ -35,10 +39,22 @@ def trained(make: Make, method: str, values: dict[int, float], protocol: str, **
     return [record for pair in made for record in pair]
 
 
+def legs(claim: claims.Claim, records: list[Record], own: str) -> list[gap.Leg]:
+    return gap.legs(claim, Arms(records, suite()), own)
+
+
+def lacks(claim: claims.Claim, records: list[Record], track: str, own: bool) -> list[Missing]:
+    return missing(claim, Arms(records, suite()), track, own)
+
+
+def apart(claim: claims.Claim, arm: Arm) -> list[str]:
+    return list(map(reason, deviations(claim, arm, suite())))
+
+
 def test_adjacent_legs_are_subtracted_and_add_up(make: Make) -> None:
     records = imported(make, "glnet", 70.1)
     records += trained(make, "glnet", {0: 69.0, 1: 69.4}, "glnet") + trained(make, "glnet", {0: 68.0, 1: 68.6}, "fast")
-    found = gap.legs(NUMBER, records, "fast")
+    found = legs(NUMBER, records, "fast")
     assert [(leg.key, leg.apart, sorted(leg.values)) for leg in found] == [
         ("a", (), [0]),
         ("b", (), [0, 1]),
@@ -69,7 +85,7 @@ def test_what_lies_on_both_sides_of_a_missing_leg_is_not_told_apart(make: Make, 
         "c": trained(make, "glnet", {0: 68.3}, "fast"),
     }
     records = [record for key in there for record in parts[key]]
-    made = gap.steps(NUMBER, gap.legs(NUMBER, records, "fast"), "fast")
+    made = gap.steps(NUMBER, legs(NUMBER, records, "fast"), "fast")
     assert [(s.start, s.end, s.due, pytest.approx(s.points)) for s in made] == expected
 
 
@@ -83,8 +99,8 @@ def test_what_lies_on_both_sides_of_a_missing_leg_is_not_told_apart(make: Make, 
     ],
 )
 def test_another_setting_is_shown_and_never_subtracted(make: Make, change: dict[str, Any], says: str) -> None:
-    found = gap.legs(NUMBER, trained(make, "glnet", {0: 69.0}, "glnet", **change), "fast")
-    assert [says in leg.apart for leg in found] == [True]
+    found = legs(NUMBER, trained(make, "glnet", {0: 69.0}, "glnet", **change), "fast")
+    assert [says in map(reason, leg.apart) for leg in found] == [True]
     assert gap.steps(NUMBER, found, "fast") == [] and gap.taken(found) == {}
 
 
@@ -93,14 +109,14 @@ def test_self_reported_numbers_and_other_methods_are_no_leg(make: Make) -> None:
     for record in foreign:
         record["provenance"]["trust"] = "self-reported"
     others = trained(make, "byol", {0: 60.0}, "glnet") + imported(make, "byol", 1.0)
-    assert gap.legs(NUMBER, foreign + others, "fast") == []
+    assert legs(NUMBER, foreign + others, "fast") == []
 
 
 def test_legs_of_a_gain_are_differences_on_shared_seeds(make: Make) -> None:
     records = trained(make, "glnet", {0: 69.0, 1: 69.4, 2: 99.0}, "glnet")
     records += trained(make, "moco_v3", {0: 67.0, 1: 68.4}, "glnet", variant="resnet")
     records += imported(make, "glnet", 70.1) + imported(make, "moco_v3_resnet", 68.0)
-    a, b = gap.legs(GAIN, records, "fast")
+    a, b = legs(GAIN, records, "fast")
     assert (a.key, dict(a.values), len(a.arms)) == ("a", {0: pytest.approx(2.1)}, 2)
     assert dict(b.values) == {0: pytest.approx(2.0), 1: pytest.approx(1.0)}
     assert [s.points for s in gap.steps(GAIN, [a, b], "fast")] == pytest.approx([2.4 - 2.1, 2.1 - 1.5])
@@ -110,7 +126,7 @@ def test_legs_where_the_papers_protocol_is_ours_or_not_known(make: Make) -> None
     assert list(gap.expected(NUMBER, "glnet")) == ["a", "b"]
     hidden = replace(NUMBER, protocol="", unknown=("protocol",))
     assert gap.expected(hidden, "fast") == {"a": ("evaluation", "protocol"), "c": ("pre-training",)}
-    found = gap.legs(hidden, imported(make, "glnet", 70.1, "fast") + trained(make, "glnet", {0: 69.0}, "fast"), "fast")
+    found = legs(hidden, imported(make, "glnet", 70.1, "fast") + trained(make, "glnet", {0: 69.0}, "fast"), "fast")
     assert [leg.key for leg in found] == ["a", "c"]
 
 
@@ -128,11 +144,11 @@ def test_best_on_test_is_the_papers_choice_only(make: Make) -> None:
             **OWN,
         )
     ]
-    assert [(leg.key, leg.mean) for leg in gap.legs(best, records, "fast")] == [("b", 69.5), ("c", 69.0)]
+    assert [(leg.key, leg.mean) for leg in legs(best, records, "fast")] == [("b", 69.5), ("c", 69.0)]
 
 
 def test_what_has_no_gap() -> None:
-    reasons = {claim.kind: gap.reason(claim) for claim in claims.load()}
+    reasons = {claim.kind: gap.reason(claim) for claim in claims.load(suite())}
     assert reasons["number"] == reasons["gain"] == "" and "about cost" in reasons["cost_ratio"]
 
 
@@ -142,16 +158,16 @@ def test_what_has_no_gap() -> None:
 def test_missing_seeds_are_those_of_each_arm(make: Make) -> None:
     records = trained(make, "glnet", {0: 1.0, 1: 2.0, 5: 3.0}, "glnet")
     records += trained(make, "moco_v3", {5: 1.0}, "glnet", variant="resnet")
-    (lack,) = verdicts.missing(GAIN, records, "imagenet", own=True)
+    (lack,) = lacks(GAIN, records, "imagenet", own=True)
     assert (lack.arm, lack.seeds) == (
         "moco_v3:resnet",
         (0, 1),
     )  # seed 5 is paired: two more make three
     assert lack.like is not None and sorted(lack.like.records) == [5]
     more = trained(make, "moco_v3", {0: 1.0, 1: 1.0}, "glnet", variant="resnet", salt=1)
-    assert verdicts.missing(GAIN, records + more, "imagenet", own=True) == []
+    assert lacks(GAIN, records + more, "imagenet", own=True) == []
     for own, track in ((True, "imagenet"), (False, "mini")):
-        nothing = verdicts.missing(GAIN, [], track, own)
+        nothing = lacks(GAIN, [], track, own)
         assert [(m.arm, m.seeds, m.like, m.beside) for m in nothing] == [
             ("glnet", (0, 1, 2), None, None),
             ("moco_v3:resnet", (0, 1, 2), None, None),
@@ -162,27 +178,25 @@ def test_a_direction_is_completed_where_there_is_most(make: Make) -> None:
     mini: dict[str, Any] = {"track": "mini", "data": "cifar10-jpeg", "network": None, "batch": 128}
     records = trained(make, "glnet", {0: 1.0, 1: 2.0, 2: 3.0}, "mini", **mini | {"epochs": 4})
     records += trained(make, "glnet", {0: 1.0}, "mini", **mini | {"epochs": 9})
-    (lack,) = verdicts.missing(GAIN, records, "mini", own=False)
+    (lack,) = lacks(GAIN, records, "mini", own=False)
     assert (lack.arm, lack.seeds, lack.like) == ("moco_v3:resnet", (0, 1, 2), None)
     assert lack.beside is not None and lack.beside.setting.epochs == 4
 
 
 def test_changes_and_data_of_pretraining_are_part_of_the_setting(make: Make) -> None:
-    from leaderboards.arms import arms
-
     stands = PROTOCOLS["glnet"]
     own = {"protocol": "glnet", "protocol_hash": stands["hash"], **OWN}
     trained_here, judged = make("glnet", "linear", {"top1": 69.0}, **own)
     judged["protocol"]["values"] = stands["values"]
-    (arm,) = arms([trained_here, judged], "linear")
-    assert verdicts.differences(NUMBER, arm) == []
+    (arm,) = Arms([trained_here, judged], suite()).of("linear")
+    assert apart(NUMBER, arm) == []
     enlarged = replace(NUMBER, changes={"linear": {"size": [224, 224]}, "pretrain": {"epochs": 200}})
-    assert verdicts.differences(enlarged, arm) == ["linear.size [], the claim's is [224, 224]"]
+    assert apart(enlarged, arm) == ["linear.size [], the claim's is [224, 224]"]
     judged["protocol"] |= {"values": {**stands["values"], "size": [224, 224]}, "hash": "0123456789ab"}
-    (large,) = arms([trained_here, judged], "linear")
-    assert verdicts.differences(enlarged, large) == []
-    assert verdicts.differences(NUMBER, large) == ["protocol glnet with other values (01234567)"]
+    (large,) = Arms([trained_here, judged], suite()).of("linear")
+    assert apart(enlarged, large) == []
+    assert apart(NUMBER, large) == ["protocol glnet with other values (01234567; changed: size 224 224)"]
     viewed = replace(NUMBER, changes={"method": {"view_size": 224}})
-    assert verdicts.differences(viewed, arm) == ["method.view_size not recorded, the claim's is 224"]
+    assert apart(viewed, arm) == ["method.view_size not recorded, the claim's is 224"]
     elsewhere = replace(NUMBER, pretrain_data="sysu30k")
-    assert verdicts.differences(elsewhere, arm) == ["data of pre-training imagenet, the claim's is sysu30k"]
+    assert apart(elsewhere, arm) == ["data of pre-training imagenet, the claim's is sysu30k"]

@@ -17,9 +17,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from leaderboards import boards, claims, plots, published, report
-from leaderboards.boards import paid
-from leaderboards.pairs import claimed
+from leaderboards import boards, cells, claims, plots, published, report
+from leaderboards.arms import Arms
+from leaderboards.efficiency import Paid
+from leaderboards.efficiency import paid as paid_of
+from leaderboards.pairs import Difference, baseline_differences
+from repro.results.suite import suite
 
 Record = dict[str, Any]
 Make = Callable[..., list[Record]]
@@ -46,8 +49,15 @@ def sample(make: Make) -> list[Record]:
 
 
 def page(records: list[Record], **more: Any) -> str:
-    known = claims.load()
-    return report.page(boards.compose(records, known, link), records, known, **more)
+    return report.page(boards.compose(Arms(records, suite()), claims.load(suite()), link), **more)
+
+
+def paid(records: list[Record]) -> list[Paid]:
+    return paid_of(Arms(records, suite()))
+
+
+def differences(records: list[Record]) -> dict[str, list[Difference]]:
+    return baseline_differences(claims.load(suite()), Arms(records, suite()))
 
 
 class Tables(HTMLParser):
@@ -79,7 +89,7 @@ def test_every_row_of_the_boards_stands_in_the_report() -> None:
     """Of the published ones, whose files are checked against their records elsewhere."""
     rows = {tuple(cell.strip() for cell in row) for row in Tables((published.FOLDER / report.FILE).read_text()).rows}
     compared = 0
-    for name in (*boards.MAIN_METRICS, "efficiency"):
+    for name in (*suite().evaluations, "efficiency"):
         for line in (published.FOLDER / f"{name}.md").read_text().splitlines():
             if line.startswith("|") and not set(line) <= set("|:- "):
                 cells = tuple(re.sub(r"\[(s\d+)\]\[\d+\]", r"\1", cell.strip()) for cell in line.strip("|").split("|"))
@@ -90,7 +100,7 @@ def test_every_row_of_the_boards_stands_in_the_report() -> None:
 
 def test_claims_lead_with_their_verdict(make: Make) -> None:
     text = page(sample(make))
-    for claim in claims.load():
+    for claim in claims.load(suite()):
         part = text.partition(f'id="claim-{claim.id}"')[2].partition('<div class="claim"')[0]
         assert 'class="verdict"' in part and part.index('class="verdict"') < part.index("<details>")
     assert "holds at mini (n = 3 pairs, no headline): aps 3.00 points above moco_v3 in finetune top1" in text
@@ -129,13 +139,16 @@ def test_controls_are_drawn_but_no_part_of_the_front(make: Make) -> None:
     records = make("random", "knn", {"top1": 60.0}, epochs=0, **free) + make("supervised", "knn", {"top1": 90.0})
     records += make("aps", "knn", {"top1": 40.0}) + make("moco_v3", "knn", {"top1": 50.0}, epochs=8)
     (group,) = paid(records)
-    drawn = plots.efficiency(group, "flops", plots.names([group]))
+    panel = plots.efficiency(group, "flops", plots.names([group]))
+    assert panel
+    drawn = panel.svg()
     assert drawn.count("<title>") == 4 and 'class="line front" d="M' in drawn  # the key of the legend
     assert len(re.findall(r'class="line front"', drawn)) == 1  # both methods cost the same: the front is one point
     cheaper = {"cost": {"wall_s": 1.0, "device_s": 1.0, "flops": 1e12}}
     records = records[:4] + make("aps", "knn", {"top1": 40.0}, **cheaper) + records[6:]
     (group,) = paid(records)
-    assert len(re.findall(r'class="line front"', plots.efficiency(group, "flops", plots.names([group])))) == 2
+    panel = plots.efficiency(group, "flops", plots.names([group]))
+    assert panel and panel.svg().count('class="line front"') == 2
 
 
 def test_differences_are_the_paired_t_interval(make: Make) -> None:
@@ -146,14 +159,14 @@ def test_differences_are_the_paired_t_interval(make: Make) -> None:
     for seed in range(3):
         records += make("aps", "knn", {"top1": float(ours[seed])}, seed=seed)
         records += make("moco_v3", "knn", {"top1": float(theirs[seed])}, seed=seed)
-    (item,) = claimed(claims.load(), records)["mini"]
+    (item,) = differences(records)["mini"]
     want = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
     assert (item.low, item.high) == pytest.approx((want.low, want.high))
     text = page(records)
     assert f"{want.low:+.2f} to {want.high:+.2f}" in text
 
     one = [record for record in records if record["seed"] == 0]
-    assert claimed(claims.load(), one)["mini"][0].mean is None
+    assert differences(one)["mini"][0].mean is None
     assert "none: one pair" in page(one)
 
 
@@ -164,29 +177,29 @@ def test_fair_pairs_come_before_full_ones_and_unlike_ones_are_only_named(make: M
         records += make("aps", "knn", {"top1": 40.0 + seed}, seed=seed, epochs=4, trials=3)
         records += make("moco_v3", "knn", {"top1": 30.0}, seed=seed, epochs=8, trials=3)
         records += make("moco_v3", "knn", {"top1": 31.0}, seed=seed, epochs=4, trials=7)
-    (unlike,) = claimed(claims.load(), records)["mini"]
+    (unlike,) = differences(records)["mini"]
     assert unlike.apart == ["trials 3 against 7"]
     text = page(records)
     assert "aps and moco_v3 in knn: trials 3 against 7" in text and "Paired differences at mini" not in text
 
     for seed in range(2):
         records += make("moco_v3", "knn", {"top1": 35.0}, seed=seed, epochs=4, trials=3)
-    (item,) = claimed(claims.load(), records)["mini"]
+    (item,) = differences(records)["mini"]
     assert not item.apart and item.by_seed == {0: 5.0, 1: 6.0}
     text = page(records)
     assert "Paired differences at mini" in text and "in knn: " not in text
 
     again = make("moco_v3", "knn", {"top1": 90.0}, seed=0, epochs=4, trials=3, code="0ther")
-    (item,) = claimed(claims.load(), [*records, *again])["mini"]
+    (item,) = differences([*records, *again])["mini"]
     assert item.apart  # of two records of one seed neither is the arm's
 
 
 def test_imported_records_are_compared_with_nothing(make: Make) -> None:
     records = make("aps", "knn", {"top1": 90.0}) + make("moco_v3", "knn", {"top1": 38.0})
-    assert claimed(claims.load(), records)
+    assert differences(records)
     for record in records[:2]:
         record["provenance"]["trust"] = "self-reported"
-    assert not claimed(claims.load(), records)
+    assert not differences(records)
     assert "self-reported" in page(records)
 
 
@@ -214,23 +227,27 @@ def test_words_of_records_stay_words(make: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    "cell, key",
+    "cell, text, key",
     [
-        ("71.25 ± 0.31", "71.25"),
-        ("79,872", "79872"),
-        ("8.4 s", "8.4"),
-        ("12.5 min", "750"),
-        ("5.2 h", "18720"),
-        ("3.1 GB GPU", "3174.4"),
-        ("+0.50", "0.5"),
-        ("-0.50", "-0.5"),
-        ("2026-11-20..22", "2026-11-20..22"),
-        ("-", "-"),
-        ("aps", "aps"),
+        (cells.spread([71.0, 71.5]), "71.25 ± 0.35", "71.25"),
+        (cells.count([79_872.0]), "79,872", "79872"),
+        (cells.duration([8.4]), "8.4 s", "8.4"),
+        (cells.duration([750.0]), "12.5 min", "750"),
+        (cells.duration([18_720.0]), "5.2 h", "18720"),
+        (cells.peak({"peak_device_memory_mb": {0: 3174.4, 1: 12.0}}.__getitem__), "3.1 GB GPU", "3174.4"),
+        (cells.memory([1023.6]), "1024 MB", "1024"),
+        (cells.signed(0.5), "+0.50", "0.5"),
+        (cells.signed(-0.5), "-0.50", "-0.5"),
+        (cells.percent(0.404), "40 %", "40"),
+        (cells.whole_numbers([3, 7], ", "), "3, 7", "3"),
+        (cells.words("2026-11-20..22"), "2026-11-20..22", "2026-11-20..22"),
+        (cells.spread([]), "-", "-"),
+        (cells.words("57 pictures,\n517 objects"), "57 pictures, 517 objects", "57 pictures, 517 objects"),
+        (cells.linked([("s0", "a"), ("s1", "b")]), "s0 s1", "s0 s1"),
     ],
 )
-def test_cells_sort_by_what_they_mean(cell: str, key: str) -> None:
-    assert report.sort_key(cell) == key
+def test_cells_say_and_sort_by_what_they_mean(cell: cells.Cell, text: str, key: str) -> None:
+    assert (cell.text, cell.key) == (text, key)
 
 
 PROBE = """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable
@@ -14,16 +13,23 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from scipy import stats
+from statsmodels.api import OLS
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
 
-from leaderboards import published, verdicts
-from leaderboards.arms import arms, unlike
+from leaderboards import verdicts
+from leaderboards.arms import Arms
 from leaderboards.claims import Claim
+from leaderboards.pairing import COMPUTE, most_alike
 from leaderboards.pairs import fairest
-from leaderboards.statistics import Mean, block_model, holm, own, paired
-from leaderboards.verdicts import COMPUTE, both, judge, verdict
+from leaderboards.recipes import unlike
+from leaderboards.statistics import Mean, block_model, holm, own, paired, power
+from leaderboards.verdicts import Evidence, Verdict
+from leaderboards.wording import brief, outcome, place, sentence
+from repro.results.suite import suite
 
 Make = Callable[..., list[dict[str, Any]]]
-PROTOCOLS = json.loads((published.FOLDER / published.PROTOCOLS).read_text())
+PROTOCOLS = suite().protocols
 
 DIRECTION = Claim(
     id="d",
@@ -49,6 +55,23 @@ DIRECTION = Claim(
     proxies={"mini": 1.5},
 )
 NUMBER = replace(DIRECTION, id="n", kind="number", baseline="", proxies={}, value=83.4, unit="%")
+
+
+def verdict(claim: Claim, records: list[dict[str, Any]], track: str) -> Verdict:
+    return verdicts.verdict(claim, Arms(records, suite()), track)
+
+
+def judge(claims: list[Claim], records: list[dict[str, Any]], track: str) -> list[Verdict]:
+    return verdicts.judge(claims, Arms(records, suite()), track)
+
+
+def both(claims: list[Claim], records: list[dict[str, Any]], track: str) -> dict[str, list[Verdict]]:
+    return verdicts.both(claims, Arms(records, suite()), track)
+
+
+def evidence(found: Verdict) -> Evidence:
+    assert found.evidence is not None
+    return found.evidence
 
 
 def p_two(t: float) -> float:
@@ -102,6 +125,32 @@ def test_the_block_model_is_the_two_way_table() -> None:
     assert df == 8
     assert variance == pytest.approx((centred**2).sum() / 8, rel=1e-9)
     np.testing.assert_allclose(np.array(residuals), centred, atol=1e-9)
+
+
+def test_the_block_model_is_that_of_statsmodels_where_arms_lack_seeds_too() -> None:
+    rng = np.random.default_rng(7)
+    for size in (3, 5, 40):
+        seen = [rng.permutation(6)[: rng.integers(2, 7)].tolist() for _ in range(size)]
+        table = [{seed: float(rng.normal(40, 2)) for seed in each} for each in seen]
+        rows = [(arm, seed, value) for arm, found in enumerate(table) for seed, value in sorted(found.items())]
+        arms = np.array([[arm == one for one in range(size)] for arm, *_ in rows], dtype=float)
+        seeds = np.array([[seed == one for one in range(1, 6)] for _, seed, _ in rows], dtype=float)
+        fit = OLS([value for *_, value in rows], np.hstack([arms, seeds])).fit()
+        residuals, variance, df = block_model(table)
+        np.testing.assert_allclose([value for part in residuals for value in part], fit.resid, rtol=0, atol=1e-12)
+        assert [len(part) for part in residuals] == [len(found) for found in table]
+        assert df == fit.df_resid and (df == 0 or variance == pytest.approx(fit.mse_resid, rel=1e-12))
+
+
+def test_tests_and_intervals_are_those_of_scipy_stats() -> None:
+    for mean in (Mean(1.3, 0.7, 3, 2, ""), Mean(-0.2, 2.5, 4, 24, ""), Mean(0.9, 1e-3, 10, 9, "")):
+        t = stats.t(mean.df, loc=mean.value, scale=mean.error)
+        assert mean.above(0.5) == pytest.approx(stats.t.sf((mean.value - 0.5) / mean.error, mean.df), rel=1e-12)
+        assert mean.interval == pytest.approx(t.interval(0.95), rel=1e-12)
+        assert mean.resolvable(0.01) == pytest.approx(stats.t.ppf(0.99, mean.df) * mean.error, rel=1e-12)
+    for size, n, df in ((1.3, 3, 2), (0.4, 30, 29), (2.0, 4, 36)):
+        theirs = TTestPower().power(size, n, 0.01, df=df, alternative="larger")
+        assert power(size, n, 0.01, df) == pytest.approx(theirs, rel=1e-9)
 
 
 def test_two_arms_alone_are_scipy_s_paired_t_test() -> None:
@@ -184,6 +233,10 @@ def test_holm_by_hand() -> None:
     assert holm([0.04, 0.01, 0.03, 0.015]) == [False, True, False, True]
     assert holm([0.04]) == [True]
     assert holm([]) == []
+    rng = np.random.default_rng(6)
+    for _ in range(200):
+        p = (rng.uniform(0, 1, rng.integers(1, 9)) ** 4).tolist()
+        assert holm(p) == multipletests(p, alpha=0.05, method="holm")[0].tolist()
 
 
 @pytest.mark.parametrize("n", [3, 5, 10])
@@ -225,7 +278,7 @@ def test_a_family_of_nulls_has_one_false_verdict_in_twenty_at_most(make: Make) -
 def test_embedded_gives_no_verdict_whatever_the_numbers(make: Make) -> None:
     found = verdict(DIRECTION, pairs(make, [9.0, 9.1, 9.2], track="embedded"), "embedded")
     assert found.outcome == "no verdict"
-    assert "no verdicts at this track" in found.sentence
+    assert "no verdicts at this track" in sentence(found)
 
 
 def test_direction_holds_with_its_numbers(make: Make) -> None:
@@ -233,13 +286,13 @@ def test_direction_holds_with_its_numbers(make: Make) -> None:
     assert found.outcome == "holds"
     assert found.n == 3
     assert found.gap == pytest.approx(3.0)
-    assert found.p == pytest.approx(p_two(3 * math.sqrt(3)), rel=1e-6)
-    assert found.resolvable == pytest.approx(quantile_two(0.95) / math.sqrt(3), rel=1e-6)
-    assert found.sentence.startswith(
+    assert evidence(found).p == pytest.approx(p_two(3 * math.sqrt(3)), rel=1e-6)
+    assert evidence(found).resolvable == pytest.approx(quantile_two(0.95) / math.sqrt(3), rel=1e-6)
+    assert sentence(found).startswith(
         "holds at mini (n = 3 pairs, no headline): aps 3.00 points above moco_v3 in linear top1; "
     )
-    assert "1.69 points could be resolved" in found.sentence
-    assert "CIFAR-10 (JPEG copy), ViT 128x6/4, 16 epochs, protocol mini" in found.sentence
+    assert "1.69 points could be resolved" in sentence(found)
+    assert "CIFAR-10 (JPEG copy), ViT 128x6/4, 16 epochs, protocol mini" in sentence(found)
 
 
 def test_the_other_outcomes_of_a_direction(make: Make) -> None:
@@ -249,31 +302,32 @@ def test_the_other_outcomes_of_a_direction(make: Make) -> None:
     assert outcome([-2.0, -3.0, -4.0]) == "opposite"
     assert outcome([-0.1, 0.0, 0.1]) == "no difference"
     same = verdict(DIRECTION, pairs(make, [-0.1, 0.0, 0.1]), "mini")
-    assert f"TOST within 1.5 points, p = {p_two(15 * math.sqrt(3)):.2g}" in same.sentence
+    assert f"TOST within 1.5 points, p = {p_two(15 * math.sqrt(3)):.2g}" in sentence(same)
     wide = verdict(DIRECTION, pairs(make, [-3.0, 1.0, 4.0]), "mini")
     t = (2 / 3) / (np.std([-3, 1, 4], ddof=1) / math.sqrt(3))
-    assert wide.outcome == "underpowered" and f"one-sided t, p = {p_two(t):.2g}, and TOST within" in wide.sentence
-    assert "headline" not in wide.sentence
+    assert wide.outcome == "underpowered" and f"one-sided t, p = {p_two(t):.2g}, and TOST within" in sentence(wide)
+    assert "headline" not in sentence(wide)
     # shown to be above zero, but by less than what counts: both are said
     small = verdict(DIRECTION, pairs(make, [0.30, 0.31, 0.32]), "mini")
     assert small.outcome == "holds"
-    assert "less than the 1.5 points that count as a difference" in small.sentence
+    assert "less than the 1.5 points that count as a difference" in sentence(small)
 
 
 def test_too_few_seeds_are_no_verdict(make: Make) -> None:
     one = verdict(DIRECTION, pairs(make, [5.0]), "mini")
     assert (one.outcome, one.n) == ("no verdict", 1)
-    assert one.sentence.startswith("n = 1, no verdict at mini: aps 5.00 points above moco_v3")
+    assert sentence(one).startswith("n = 1, no verdict at mini: aps 5.00 points above moco_v3")
     two = verdict(DIRECTION, pairs(make, [5.0, 6.0]), "mini")
     assert (two.outcome, two.n) == ("no verdict", 2)
-    assert "n = 2 of the 3 pairs that this claim froze" in two.sentence
+    assert "n = 2 of the 3 pairs that this claim froze" in sentence(two)
 
 
 def test_seeds_beyond_the_frozen_n_change_nothing(make: Make) -> None:
     three = verdict(DIRECTION, pairs(make, [2.0, 3.0, 4.0]), "mini")
     five = verdict(DIRECTION, pairs(make, [2.0, 3.0, 4.0, -9.0, -9.0]), "mini")
-    assert (five.outcome, five.n, five.gap, five.p) == (three.outcome, three.n, three.gap, three.p)
-    assert "2 further seeds not used" in five.sentence
+    assert (five.outcome, five.n, five.gap) == (three.outcome, three.n, three.gap)
+    assert evidence(five).p == evidence(three).p
+    assert "2 further seeds not used" in sentence(five)
 
 
 def test_only_pairs_of_the_same_setting_count(make: Make) -> None:
@@ -287,7 +341,7 @@ def test_only_pairs_of_the_same_setting_count(make: Make) -> None:
         theirs = [r for seed in range(3) for r in make("moco_v3", "linear", {"top1": 40.0}, seed=seed, **change)]
         found = verdict(DIRECTION, ours + theirs, "mini")
         assert found.outcome == "incomparable"
-        assert word in found.sentence
+        assert word in sentence(found)
     apart = [r for seed in range(3, 6) for r in make("moco_v3", "linear", {"top1": 40.0}, seed=seed)]
     assert verdict(DIRECTION, ours + apart, "mini").n == 0  # no seed in common
 
@@ -297,11 +351,11 @@ def test_unequal_tuning_is_incomparable(make: Make) -> None:
     records += [r for s in range(3) for r in make("moco_v3", "linear", {"top1": 40.0 + s}, seed=s, trials=1)]
     found = verdict(DIRECTION, records, "mini")
     assert found.outcome == "incomparable"
-    assert "tuning trials differ, 4 against 1" in found.sentence
+    assert "tuning trials differ, 4 against 1" in sentence(found)
     for record in records:
         del record["provenance"]["trials"]
     unknown = verdict(DIRECTION, records, "mini")
-    assert unknown.sentence == "incomparable at mini: tuning trials not recorded"
+    assert sentence(unknown) == "incomparable at mini: tuning trials not recorded"
 
 
 def test_the_trials_that_stand_in_the_way_are_named_with_the_epochs(make: Make) -> None:
@@ -309,15 +363,15 @@ def test_the_trials_that_stand_in_the_way_are_named_with_the_epochs(make: Make) 
     for epochs in (15, 6, 11):
         records += make("moco_v3", "linear", {"top1": 40.0}, epochs=epochs, trials=7, cost={"flops": 9e13})
     epochs, compute = both([DIRECTION], records, "mini")["d"]
-    assert epochs.sentence.endswith("epochs 4 against 6, 11, 15; tuning trials differ, 3 against 7")
-    assert compute.outcome == "not run" and compute.sentence.endswith("; tuning trials differ, 3 against 7")
+    assert sentence(epochs).endswith("epochs 4 against 6, 11, 15; tuning trials differ, 3 against 7")
+    assert compute.outcome == "not run" and sentence(compute).endswith("; tuning trials differ, 3 against 7")
 
 
 def test_an_arm_whose_seeds_ran_twice_decides_nothing(make: Make) -> None:
     records = pairs(make, [2.0, 3.0, 4.0])
     records += make("aps", "linear", {"top1": 60.0}, seed=0, code="changed")
     found = verdict(DIRECTION, records, "mini")
-    assert found.sentence == "incomparable at mini: aps: seed 0 run more than once: not averaged"
+    assert sentence(found) == "incomparable at mini: aps: seed 0 run more than once: not averaged"
 
 
 def test_of_several_recipes_those_tuned_alike_are_compared(make: Make) -> None:
@@ -332,9 +386,9 @@ def test_of_several_recipes_those_tuned_alike_are_compared(make: Make) -> None:
 
 
 def test_not_run_until_both_arms_are_there(make: Make) -> None:
-    assert verdict(DIRECTION, [], "mini").sentence == "not run at mini: no record of aps"
+    assert sentence(verdict(DIRECTION, [], "mini")) == "not run at mini: no record of aps"
     ours = make("aps", "linear", {"top1": 50.0})
-    assert verdict(DIRECTION, ours, "mini").sentence == "not run at mini: no record of the baseline moco_v3"
+    assert sentence(verdict(DIRECTION, ours, "mini")) == "not run at mini: no record of the baseline moco_v3"
     assert verdict(DIRECTION, ours, "imagenet").outcome == "incomparable"  # no track of this claim
     assert verdict(replace(DIRECTION, track="none", proxies={}), ours, "mini").outcome == "not run"
 
@@ -347,7 +401,7 @@ def test_test_sets_that_are_too_small_never_decide(make: Make) -> None:
         records += make("moco_v3", "reid", {"rank1": 30.0}, seed=seed)
     found = verdict(claim, records, "mini")
     assert (found.outcome, found.n) == ("underpowered", 3)
-    assert found.sentence.startswith("underpowered at mini (n = 3 pairs): no test, as its test set is too small")
+    assert sentence(found).startswith("underpowered at mini (n = 3 pairs): no test, as its test set is too small")
 
 
 OWN: dict[str, Any] = {
@@ -370,7 +424,7 @@ def test_a_number_is_reproduced_below_or_above_only_in_its_own_setting(make: Mak
     same = of([83.40, 83.45, 83.50])
     assert (same.outcome, same.n) == ("reproduced", 3)
     # TOST by hand: mean 83.45, sd 0.05; the nearer edge of 83.4 +- 0.5 is 83.9
-    assert same.p == pytest.approx(p_two((83.9 - 83.45) * math.sqrt(3) / 0.05), rel=1e-6)
+    assert evidence(same).p == pytest.approx(p_two((83.9 - 83.45) * math.sqrt(3) / 0.05), rel=1e-6)
     assert of([80.0, 80.1, 80.2]).outcome == "below"
     assert of([86.0, 86.1, 86.2]).outcome == "above"
     assert of([81.0, 83.0, 85.5]).outcome == "underpowered"
@@ -383,12 +437,12 @@ def test_a_number_is_reproduced_below_or_above_only_in_its_own_setting(make: Mak
     ):
         other = of([83.40, 83.45, 83.50], **change)
         assert other.outcome == "not run"
-        assert word in other.sentence
+        assert word in sentence(other)
     for key in ("backbone", "epochs", "batch"):  # what no source tells cannot be shown to be the same
         hidden = replace(NUMBER, **{key: "" if key == "backbone" else None}, unknown=(key,))
         records = [r for s in range(3) for r in make("aps", "linear", {"top1": 83.4 + 0.05 * s}, seed=s, **OWN)]
         found = verdict(hidden, records, "cifar")
-        assert found.outcome == "not run" and "the claim's is not known" in found.sentence
+        assert found.outcome == "not run" and "the claim's is not known" in sentence(found)
 
 
 def test_a_gain_is_tested_for_its_size_at_home_and_for_its_sign_elsewhere(make: Make) -> None:
@@ -404,9 +458,9 @@ def test_a_gain_is_tested_for_its_size_at_home_and_for_its_sign_elsewhere(make: 
     assert verdict(gain, pairs(make, [2.45, 2.50, 2.55], **other), "cifar").outcome == "not run"
     allowed = replace(gain, proxies={"cifar": 1.0})
     there, own = both([allowed], pairs(make, [2.45, 2.50, 2.55], **other), "cifar")["d"][::2]
-    assert there.sentence.startswith("holds for the direction at cifar (n = 3 pairs, no headline): aps 2.50 points")
-    assert own.sentence == "not run at cifar, own setting: protocol fast, the claim's is aps"
-    assert (there.place, own.place) == ("direction at cifar", "cifar")
+    assert sentence(there).startswith("holds for the direction at cifar (n = 3 pairs, no headline): aps 2.50 points")
+    assert sentence(own) == "not run at cifar, own setting: protocol fast, the claim's is aps"
+    assert (place(there), place(own)) == ("direction at cifar", "cifar")
     short = {**OWN, "epochs": 2}
     assert verdict(allowed, pairs(make, [2.45, 2.50, 2.55], **short), "cifar").outcome == "holds"
     assert not verdict(gain, pairs(make, [2.45, 2.50, 2.55], **OWN), "cifar").lacks
@@ -440,7 +494,7 @@ def test_costs_are_compared_as_ratios(make: Make) -> None:
     assert found.gap == pytest.approx((0.74 * 0.75 * 0.76) ** (1 / 3))
     logs = np.log([0.74, 0.75, 0.76])
     t = (math.log(1.1) - abs(logs.mean() - math.log(0.75))) / (logs.std(ddof=1) / math.sqrt(3))
-    assert found.p == pytest.approx(p_two(t), rel=1e-6)
+    assert evidence(found).p == pytest.approx(p_two(t), rel=1e-6)
     assert verdict(ratio, costly(make, [0.99, 1.0, 1.01], "device_s"), "mini").outcome == "above"
     assert verdict(ratio, costly(make, [0.49, 0.50, 0.51], "device_s"), "mini").outcome == "below"
     assert verdict(ratio, costly(make, [0.5, 0.8, 1.2], "device_s"), "mini").outcome == "underpowered"
@@ -449,14 +503,14 @@ def test_costs_are_compared_as_ratios(make: Make) -> None:
     less = verdict(fewer, costly(make, [0.4, 0.4, 0.4], "flops"), "mini")  # operations have no spread
     assert less.outcome == "holds"
     assert less.gap == pytest.approx(0.4)
-    assert "aps takes 0.40 times the flops of moco_v3" in less.sentence
+    assert "aps takes 0.40 times the flops of moco_v3" in sentence(less)
     assert verdict(fewer, costly(make, [1.4, 1.4, 1.4], "flops"), "mini").outcome == "opposite"
     assert verdict(fewer, costly(make, [1.05, 0.95, 1.0], "flops"), "mini").outcome == "no difference"
     trifle = verdict(fewer, costly(make, [0.99, 0.99, 0.99], "flops"), "mini")
-    assert trifle.outcome == "no difference" and "TOST within 10 %: the seeds do not differ" in trifle.sentence
+    assert trifle.outcome == "no difference" and "TOST within 10 %: the seeds do not differ" in sentence(trifle)
     # 0.93 on average, but not shown to lie within 10 %: the inverse of 1.1 is 0.909
     near = verdict(fewer, costly(make, [0.90, 0.93, 0.96], "flops"), "mini")
-    assert near.outcome == "holds" and "but less than the 10 % that count as a difference" in near.sentence
+    assert near.outcome == "holds" and "but less than the 10 % that count as a difference" in sentence(near)
 
 
 def test_a_cost_of_nothing_is_no_measurement(make: Make) -> None:
@@ -472,7 +526,7 @@ def test_costs_of_different_machines_are_not_compared(make: Make) -> None:
         records += make("moco_v3", "pretrain", {}, seed=seed, device="B")
     found = verdict(claim, records, "mini")
     assert found.outcome == "incomparable"
-    assert "measured on A, 1 threads and B, 1 threads" in found.sentence
+    assert "measured on A, 1 threads and B, 1 threads" in sentence(found)
 
 
 def test_a_family_shares_one_error_rate(make: Make) -> None:
@@ -482,16 +536,18 @@ def test_a_family_shares_one_error_rate(make: Make) -> None:
     family = [DIRECTION, *(replace(DIRECTION, id=f"d{i}", baseline=f"base{i}") for i in range(3))]
     short = judge(family, records, "mini")[0]
     assert short.outcome == "underpowered"
-    assert short.resolvable == pytest.approx(quantile_two(1 - 0.05 / 4) / math.sqrt(3), rel=1e-6)
-    assert short.resolvable > 3.0 and "3.58 points could be resolved after Holm over 4 claims" in short.sentence
-    assert re.search(r"one-sided t, p = 0\.\d+ where 0\.013 is asked for, and TOST", short.sentence), "0.05 / 4"
+    assert evidence(short).resolvable == pytest.approx(quantile_two(1 - 0.05 / 4) / math.sqrt(3), rel=1e-6)
+    assert evidence(short).resolvable > 3.0 and "3.58 points could be resolved after Holm over 4 claims" in sentence(
+        short
+    )
+    assert re.search(r"one-sided t, p = 0\.\d+ where 0\.013 is asked for, and TOST", sentence(short)), "0.05 / 4"
     # one of which another has been shown leaves three open
     family[1] = replace(family[1], baseline="base0")
     shown = records + [r for s in range(3) for r in make("base0", "linear", {"top1": 10.0 + 0.1 * s}, seed=s)]
     rest = judge(family, shown, "mini")
     assert [v.outcome for v in rest[:2]] == ["underpowered", "holds"]
-    assert rest[0].resolvable == pytest.approx(quantile_two(1 - 0.05 / 3) / math.sqrt(3), rel=1e-6)
-    assert " where 0.017 is asked for, " in rest[0].sentence
+    assert evidence(rest[0]).resolvable == pytest.approx(quantile_two(1 - 0.05 / 3) / math.sqrt(3), rel=1e-6)
+    assert " where 0.017 is asked for, " in sentence(rest[0])
     strangers = [DIRECTION, *(replace(c, family="other") for c in family[1:])]
     assert judge(strangers, records, "mini")[0].outcome == "holds"
 
@@ -499,9 +555,9 @@ def test_a_family_shares_one_error_rate(make: Make) -> None:
 def test_the_pairs_that_are_needed_are_for_the_claimed_effect(make: Make) -> None:
     claim = replace(DIRECTION, value=6.0)
     found = verdict(claim, pairs(make, [-3.0, 1.0, 4.0]), "mini")
-    assert found.needed == Mean(0.0, float(np.std([-3, 1, 4], ddof=1)), 3, 2, "").needed(6.0)
-    assert f"{found.needed} pairs show the claimed 6 points four times in five" in found.sentence
-    assert found.needed < (verdict(DIRECTION, pairs(make, [-3.0, 1.0, 4.0]), "mini").needed or 0)
+    assert evidence(found).needed == Mean(0.0, float(np.std([-3, 1, 4], ddof=1)), 3, 2, "").needed(6.0)
+    assert f"{evidence(found).needed} pairs show the claimed 6 points four times in five" in sentence(found)
+    assert evidence(found).needed < (evidence(verdict(DIRECTION, pairs(make, [-3.0, 1.0, 4.0]), "mini")).needed or 0)
 
 
 # ----------------------------------------------------------------------------------------------------- equal compute
@@ -522,16 +578,22 @@ def test_a_claim_that_holds_only_at_equal_epochs_says_so(make: Make) -> None:
     records += trained(make, "moco_v3", [40.0, 40.5, 41.2], 16, 1.0e13)
     alone = both([DIRECTION], records, "mini")["d"]
     assert [v.outcome for v in alone] == ["holds", "not run"]
-    assert "no two trainings of as many operations within 10%" in alone[1].sentence
-    assert "aps 1.75e+13 in 16 epochs and moco_v3 1e+13 in 16 epochs" in alone[1].sentence
-    assert "only at equal epochs" not in alone[0].sentence
+    assert "no two trainings of as many operations within 10%" in sentence(alone[1])
+    assert "aps 1.75e+13 in 16 epochs and moco_v3 1e+13 in 16 epochs" in sentence(alone[1])
+    assert "only at equal epochs" not in sentence(alone[0])
 
     records += trained(make, "moco_v3", [43.1, 43.5, 44.1], 28, 1.75e13)
     epochs, compute = both([DIRECTION], records, "mini")["d"]
+    assert epochs.at_equal_compute == "no difference" and not compute.at_equal_compute
+    assert brief(epochs) == (
+        "holds at mini (n = 3 pairs, no headline): aps 3.00 points above moco_v3 in linear top1;"
+        " only at equal epochs: at equal compute no difference"
+    )
+    assert outcome(compute) == "no difference at mini, equal compute (n = 3)"
     assert (epochs.outcome, epochs.basis) == ("holds", "equal epochs")
     assert (compute.outcome, compute.basis) == ("no difference", COMPUTE)
-    assert epochs.sentence.endswith("; only at equal epochs: at equal compute no difference")
-    assert compute.sentence.startswith("no difference at mini, equal compute (n = 3 pairs, no headline): aps")
+    assert sentence(epochs).endswith("; only at equal epochs: at equal compute no difference")
+    assert sentence(compute).startswith("no difference at mini, equal compute (n = 3 pairs, no headline): aps")
     assert compute.gap == pytest.approx(0.0)
 
 
@@ -551,13 +613,13 @@ def test_of_several_recipes_those_are_compared_that_share_most_and_then_the_newe
                 for record in made:
                     record["provenance"]["date"] = f"2026-12-{day}T00:00:00+00:00"
                 records += made
-    found = arms(records, "linear")
+    found = Arms(records, suite()).of("linear")
     assert len(found) == 4
     assert sorted(unlike(a, b) for a in found for b in found if a.name < b.name) == [0, 0, 1, 1]
     read = methodcaller("values", "top1")
-    for chosen in (max, lambda pairs, key: max(reversed(pairs), key=key)):
-        pairs = [(a, b) for a in found for b in found if (a.name, b.name) == ("rotation_aux", "byol")]
-        a, b = chosen(pairs, key=lambda pair: verdicts._preference(pair, read))
+    pairs = [(a, b) for a in found for b in found if (a.name, b.name) == ("rotation_aux", "byol")]
+    for ordered in (pairs, pairs[::-1]):
+        a, b = most_alike(ordered, read)
         assert (read(a)[0], read(b)[0]) == (54.0, 40.0)
     best = fairest([a for a in found if a.name == "rotation_aux"], [a for a in found if a.name == "byol"], read)
     assert best and (read(best[0])[0], read(best[1])[0]) == (54.0, 40.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,19 +10,24 @@ from xml.etree import ElementTree
 
 import pytest
 
-from leaderboards import claims, plots, published, report, summary
+from leaderboards import claims, plots, published, record_files, report, summary
+from leaderboards.arms import Arms
+from leaderboards.efficiency import paid
+from repro.results.suite import suite
 
 Record = dict[str, Any]
 Make = Callable[..., list[Record]]
 
-PROTOCOLS = json.loads((published.FOLDER / published.PROTOCOLS).read_text())
+
+def sheet(records: list[Record]) -> str:
+    return plots.efficiency_sheet(paid(Arms(records, suite())))
 
 
 def test_suite_table_names_every_evaluation_and_why_nothing_compares(make: Make) -> None:
     digits: dict[str, Any] = {"track": "embedded", "protocol": "embedded", "data": "digits"}
     records = make("aps", "knn", {"top1": 91.5}, **digits) + make("aps", "reid", {"rank1": 60.0, "mAP": 50.0}, **digits)
     records += make("aps", "detection", {"bbox_AP": 12.0, "segm_AP": 11.0}, **digits)
-    text = summary.suite_table(records, claims.load())
+    text = summary.suite_table(records, claims.load(suite()), suite())
     lines = text.splitlines()
     assert [line.split()[0] for line in lines[2:] if line[0] != " "] == [
         "pretrain",
@@ -47,15 +51,15 @@ def test_suite_table_holds_a_run_against_the_number_of_its_own_setting(make: Mak
         "track": "cifar",
         "data": "cifar100",
         "protocol": "aps",
-        "protocol_hash": PROTOCOLS["finetune"]["aps"]["hash"],
+        "protocol_hash": suite().protocols["finetune"]["aps"]["hash"],
         "epochs": 1600,
         "batch": 512,
         "network": {"arch": "vit", "dim": 192, "depth": 12, "heads": 3, "patch": 2},
     }
-    known = claims.load()
+    known = claims.load(suite())
 
     def said(records: list[Record]) -> str:
-        return " ".join(summary.suite_table(records, known).split())
+        return " ".join(summary.suite_table(records, known, suite()).split())
 
     assert "83.4 %" in said(make("aps", "finetune", {"top1": 83.0}, **own))
     # no number without its setting, but the direction may be tested there
@@ -71,59 +75,58 @@ def test_picture_has_labels_units_and_every_arm(make: Make) -> None:
     for seed in range(2):
         records += make("aps", "knn", {"top1": 40.0 + seed}, seed=seed)
         records += make("moco_v3", "knn", {"top1": 38.0 + seed}, seed=seed)
-    text = plots.efficiency_sheet(records)
+    text = sheet(records)
     ElementTree.fromstring(text)
     for words in ("device time of pre-training (minutes)", "knn top1 (%)", ">aps<", ">moco_v3<", "mini: CIFAR-10"):
         assert words in text
-    assert plots.efficiency_sheet(list(reversed(records))) == text
-    assert "No records yet." in plots.efficiency_sheet([])
+    assert sheet(list(reversed(records))) == text
+    assert "No records yet." in sheet([])
 
 
 def test_the_published_boards_are_what_their_records_give() -> None:
-    assert published.drift() == []
+    assert published.drift(suite()) == []
 
 
 def test_rebuild_drift_and_hand_edits(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "records").mkdir()
-    for number, record in enumerate(make("aps", "knn", {"top1": 40.0})):
-        (tmp_path / "records" / f"{number}.json").write_text(json.dumps(record))
+    trained, judged = make("aps", "knn", {"top1": 40.0})
+    record_files.write(tmp_path / "records", [trained, judged])
     again = "write the boards anew with python -m repro report --published"
-    assert len(published.drift(tmp_path)) == 13
-    assert len(published.rebuild(tmp_path)) == 13
-    assert published.drift(tmp_path) == []
-    assert published.rebuild(tmp_path) == []
+    assert len(published.drift(suite(), tmp_path)) == 13
+    assert len(published.rebuild(suite(), tmp_path)) == 13
+    assert published.drift(suite(), tmp_path) == []
+    assert published.rebuild(suite(), tmp_path) == []
     board = tmp_path / "knn.md"
-    assert "records/1.json" in board.read_text()
+    assert f"records/mini/aps.jsonl#{judged['fingerprint'][:12]}" in board.read_text()
     assert (tmp_path / report.PICTURE).is_file() and (tmp_path / report.FILE).is_file()
 
     board.write_text(board.read_text().replace("40.00", "41.00"))
     (tmp_path / "own.md").write_text("mine")
-    assert [line.split()[0] for line in published.drift(tmp_path)] == ["knn.md", "own.md"]
-    assert [path.name for path in published.rebuild(tmp_path)] == ["knn.md", "own.md"]
-    assert published.drift(tmp_path) == []
+    assert [line.split()[0] for line in published.drift(suite(), tmp_path)] == ["knn.md", "own.md"]
+    assert [path.name for path in published.rebuild(suite(), tmp_path)] == ["knn.md", "own.md"]
+    assert published.drift(suite(), tmp_path) == []
     page = tmp_path / report.FILE
     page.write_text(page.read_text().replace("40.00", "41.00"))
-    assert [line.split()[0] for line in published.drift(tmp_path)] == [report.FILE]
-    assert published.rebuild(tmp_path) == [page]
-    picture = tmp_path / "records" / published.picture("1.json", "ranking")
+    assert [line.split()[0] for line in published.drift(suite(), tmp_path)] == [report.FILE]
+    assert published.rebuild(suite(), tmp_path) == [page]
+    picture = tmp_path / "records" / published.picture(judged, "ranking")
     picture.write_bytes(bytes(50_000))  # of this record, so the report shows it
-    assert published.rebuild(tmp_path) == [page] and "data:image/webp;base64,AAAA" in page.read_text()
+    assert published.rebuild(suite(), tmp_path) == [page] and "data:image/webp;base64,AAAA" in page.read_text()
     monkeypatch.setattr(published, "LARGEST", len(page.read_bytes()) - 1)  # without it the report is small enough
-    assert published.rebuild(tmp_path) == [page] and "data:image" not in page.read_text()
-    stranger = picture.rename(picture.with_name("2.ranking.webp"))
-    assert published.drift(tmp_path) == [f"2.ranking.webp comes from no record; {again}"]
-    assert published.rebuild(tmp_path) == [stranger] and not stranger.exists()
+    assert published.rebuild(suite(), tmp_path) == [page] and "data:image" not in page.read_text()
+    stranger = picture.rename(picture.with_name("aps-0123456789ab.ranking.webp"))
+    assert published.drift(suite(), tmp_path) == [f"aps-0123456789ab.ranking.webp comes from no record; {again}"]
+    assert published.rebuild(suite(), tmp_path) == [stranger] and not stranger.exists()
     page.write_text(page.read_text().replace("40.00", "41.00"))
     monkeypatch.setattr(published, "LARGEST", 10)  # too large to be published: the old one goes
-    assert [path.name for path in published.rebuild(tmp_path)] == [report.FILE]
-    assert not page.exists() and published.drift(tmp_path) == []
+    assert [path.name for path in published.rebuild(suite(), tmp_path)] == [report.FILE]
+    assert not page.exists() and published.drift(suite(), tmp_path) == []
 
-    (tmp_path / "records" / "bad.json").write_text("{")
-    with pytest.raises(ValueError, match=r"bad\.json: not a record"):
+    (tmp_path / "records" / "mini" / "bad.jsonl").write_text("{")
+    with pytest.raises(ValueError, match=r"bad\.jsonl:1: not a record"):
         published.load_published(tmp_path)
 
 
 def test_claims_of_kind_number_on_no_track_are_never_held_against_anything(make: Make) -> None:
-    claim = replace(next(c for c in claims.load() if c.id == "triplet-voc-ap"), data="cifar10-jpeg", backbone="")
-    text = summary.suite_table(make("truncated_triplet", "detection", {"bbox_AP": 50.0}), [claim])
+    claim = replace(next(c for c in claims.load(suite()) if c.id == "triplet-voc-ap"), data="cifar10-jpeg", backbone="")
+    text = summary.suite_table(make("truncated_triplet", "detection", {"bbox_AP": 50.0}), [claim], suite())
     assert "56.9" not in text

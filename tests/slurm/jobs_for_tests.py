@@ -1,4 +1,4 @@
-"""Targets that the tests' nodes call, and (as a program) an executor to be interrupted from outside:
+"""Targets that the tests' tasks call, and (as a program) an executor to be interrupted from outside:
 
 python jobs_for_tests.py FOLDER GRAPH.json [GRACE]
 """
@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from slurm import local, progress
-from slurm.graph import Graph, Node
+from slurm.graph import Graph, Task
 
 
 def add(a, b):
@@ -55,7 +55,7 @@ def surroundings():
 
 
 def who(folder):
-    """What each of several processes is told, in a file of its own."""
+    """What each of several ranks is told, in a file of its own."""
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "CUDA_VISIBLE_DEVICES")
     told = {name: os.environ.get(name) for name in (*names, "OMP_NUM_THREADS")}
     told |= {"reports": bool(os.environ.get(progress.VARIABLE)), "port": os.environ.get("MASTER_PORT")}
@@ -65,7 +65,7 @@ def who(folder):
 
 
 def one_of_them(marks, deaths):
-    """Each of several processes leaves its number and waits; `deaths` says how that of a rank ends before that."""
+    """Each of several ranks leaves the number of its process and waits; `deaths` says how some end before that."""
     rank = os.environ.get("RANK", os.environ.get("SLURM_PROCID"))
     mark = Path(marks, rank)
     mark.with_suffix(".tmp").write_text(str(os.getpid()))
@@ -128,10 +128,10 @@ def eat(megabytes):
 
 
 if __name__ == "__main__":
-    nodes = [Node.from_json(node) for node in json.loads(Path(sys.argv[2]).read_text())]
+    tasks = [Task.from_json(task) for task in json.loads(Path(sys.argv[2]).read_text())]
     grace = float(sys.argv[3]) if len(sys.argv) > 3 else 10.0
     outcomes = local.run(
-        Graph(nodes),
+        Graph(tasks),
         folder=Path(sys.argv[1]),
         cores=4,
         memory_gb=8,

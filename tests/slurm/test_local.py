@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from slurm import local
-from slurm.folder import Folder, last_line
-from slurm.graph import Graph, Node, Resources
+from slurm.folder import Folder
+from slurm.graph import Graph, Resources, Task
 from slurm.local import Event
 
 pytestmark = pytest.mark.processes
@@ -22,12 +22,12 @@ pytestmark = pytest.mark.processes
 HELPER = Path(__file__).parent / "jobs_for_tests.py"
 
 
-def node(key: str, function: str, *after: str, resources: Resources | None = None, **args: Any) -> Node:
-    return Node(key, f"jobs_for_tests:{function}", args, resources or Resources(memory_gb=0.1), after)
+def task(key: str, function: str, *after: str, resources: Resources | None = None, **args: Any) -> Task:
+    return Task(key, f"jobs_for_tests:{function}", args, resources or Resources(memory_gb=0.1), after)
 
 
-def run(folder: Path, *nodes: Node, **more: Any) -> dict[str, Any]:
-    return local.run(Graph(nodes), folder=folder, **{"cores": 4, "memory_gb": 4.0, **more})
+def run(folder: Path, *tasks: Task, **more: Any) -> dict[str, Any]:
+    return local.run(Graph(tasks), folder=folder, **{"cores": 4, "memory_gb": 4.0, **more})
 
 
 def most_at_once(notes: Path) -> int:
@@ -50,17 +50,18 @@ def alive(pid: int) -> bool:
         return False
 
 
-def drive(folder: Path, *nodes: Node, grace: float = 10.0) -> subprocess.Popen[str]:
+def drive(folder: Path, *tasks: Task, grace: float = 10.0) -> subprocess.Popen[str]:
     """An executor in a process of its own."""
     folder.mkdir(exist_ok=True)
-    (folder / "graph.json").write_text(json.dumps([item.to_json() for item in nodes]))
+    (folder / "graph.json").write_text(json.dumps([item.to_json() for item in tasks]))
     command = [sys.executable, str(HELPER), str(folder), str(folder / "graph.json"), str(grace)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_values_logs_costs_and_order(tmp_path: Path) -> None:
     events: list[Event] = []
-    outcomes = run(tmp_path, node("sum", "add", "a", a=1, b=2), node("a", "add", a=[1], b=[2]), on_event=events.append)
+    start = time.monotonic()
+    outcomes = run(tmp_path, task("sum", "add", "a", a=1, b=2), task("a", "add", a=[1], b=[2]), on_event=events.append)
     assert {key: outcome.value for key, outcome in outcomes.items()} == {"a": [1, 2], "sum": 3}
     assert [(event.kind, event.key) for event in events] == [
         ("started", "a"),
@@ -70,27 +71,27 @@ def test_values_logs_costs_and_order(tmp_path: Path) -> None:
     ]
     assert Path(outcomes["sum"].log).read_text() == "adding 1 and 2\n"
     assert 5 < outcomes["sum"].peak_memory_mb < 300
-    assert 0 <= outcomes["sum"].seconds < 10
+    assert 0 <= outcomes["sum"].seconds <= time.monotonic() - start
 
 
 def test_as_many_at_once_as_there_are_cores(tmp_path: Path) -> None:
     notes = tmp_path / "notes"
-    run(tmp_path, *(node(f"n{i}", "nap", seconds=1.2, notes=str(notes)) for i in range(4)), cores=2)
+    run(tmp_path, *(task(f"n{i}", "nap", seconds=1.2, notes=str(notes)) for i in range(4)), cores=2)
     assert most_at_once(notes) == 2
 
 
 def test_as_many_at_once_as_memory_holds(tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     wants = Resources(memory_gb=1.0)
-    naps = (node(f"n{i}", "nap", resources=wants, seconds=1.2, notes=str(notes)) for i in range(3))
+    naps = (task(f"n{i}", "nap", resources=wants, seconds=1.2, notes=str(notes)) for i in range(3))
     run(tmp_path, *naps, memory_gb=2.5)
     assert most_at_once(notes) == 2
 
 
 def test_a_job_larger_than_the_machine_has_it_for_itself(tmp_path: Path) -> None:
     notes = tmp_path / "notes"
-    small = [node(f"n{i}", "nap", seconds=0.5, notes=str(notes)) for i in range(2)]
-    large = node("large", "nap", resources=Resources(memory_gb=500), seconds=0.5, notes=str(notes))
+    small = [task(f"n{i}", "nap", seconds=0.5, notes=str(notes)) for i in range(2)]
+    large = task("large", "nap", resources=Resources(memory_gb=500), seconds=0.5, notes=str(notes))
     outcomes = run(tmp_path, small[0], large, small[1])
     assert {outcome.state for outcome in outcomes.values()} == {"done"}
     spans = sorted(json.loads(line) for line in notes.read_text().splitlines())
@@ -105,8 +106,8 @@ def test_threads_gpus_and_import_path_are_set_for_each_job(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path / "here")
     outcomes = run(
         tmp_path / "run",
-        node("two", "surroundings", resources=Resources(cpus=2, gpus=1, memory_gb=0.1)),
-        node("many", "surroundings", resources=Resources(cpus=64, memory_gb=0.1)),
+        task("two", "surroundings", resources=Resources(cpus=2, gpus=1, memory_gb=0.1)),
+        task("many", "surroundings", resources=Resources(cpus=64, memory_gb=0.1)),
         gpus=["3", "5"],
     )
     same = {"cwd_on_path": False, "directory": str(tmp_path / "here")}
@@ -117,10 +118,10 @@ def test_threads_gpus_and_import_path_are_set_for_each_job(tmp_path: Path, monke
 def test_a_failure_blocks_its_descendants_only(tmp_path: Path) -> None:
     outcomes = run(
         tmp_path,
-        node("bad", "fail", message="no such picture"),
-        node("child", "add", "bad", a=1, b=1),
-        node("grandchild", "add", "child", "good", a=1, b=1),
-        node("good", "add", a=1, b=1),
+        task("bad", "fail", message="no such picture"),
+        task("child", "add", "bad", a=1, b=1),
+        task("grandchild", "add", "child", "good", a=1, b=1),
+        task("good", "add", a=1, b=1),
     )
     assert [(o.key, o.state) for o in sorted(outcomes.values(), key=lambda o: o.key)] == [
         ("bad", "failed"),
@@ -135,14 +136,14 @@ def test_a_failure_blocks_its_descendants_only(tmp_path: Path) -> None:
 
 def test_deaths_without_a_word_are_told_apart(tmp_path: Path) -> None:
     # An outcome of an earlier life must not be taken for one of this.
-    run(tmp_path, node("dead", "add", a=1, b=1))
+    run(tmp_path, task("dead", "add", a=1, b=1))
     outcomes = run(
         tmp_path,
-        node("dead", "die"),
-        node("mute", "quit_without_a_word"),
-        node("odd", "not_json"),
-        node("lost", "no_such_function"),
-        node("gone", "add", a=1, b=1, c=2),
+        task("dead", "die"),
+        task("mute", "quit_without_a_word"),
+        task("odd", "not_json"),
+        task("lost", "no_such_function"),
+        task("gone", "add", a=1, b=1, c=2),
     )
     assert {outcome.state for outcome in outcomes.values()} == {"failed"}
     reasons = {key: outcome.reason for key, outcome in outcomes.items()}
@@ -157,7 +158,7 @@ def test_progress_reaches_the_caller(tmp_path: Path) -> None:
     events: list[Event] = []
     for _ in range(2):  # the second run must not show what the first one left
         events.clear()
-        run(tmp_path, node("counter", "count", total=4), on_event=events.append)
+        run(tmp_path, task("counter", "count", total=4), on_event=events.append)
         reports = [event.progress for event in events if event.progress]
         steps = [report.done for report in reports]
         assert steps == sorted(steps)
@@ -165,15 +166,15 @@ def test_progress_reaches_the_caller(tmp_path: Path) -> None:
         assert (steps[-1], reports[-1].total, reports[-1].info) == (4, 4, {"loss": 1.0})
 
 
-def test_a_node_that_runs_longer_than_its_limit_is_ended_and_has_failed(tmp_path: Path) -> None:
+def test_a_task_that_runs_longer_than_its_limit_is_ended_and_has_failed(tmp_path: Path) -> None:
     pids, limits = tmp_path / "pids", {}
 
     def heed(event: Event) -> None:
         if event.kind == "started" and event.key == "long":
             limits["long"] = 1.5
 
-    nodes = [node("long", "wait_with_child", pids=str(pids)), node("child", "add", "long", a=1, b=1)]
-    outcomes = run(tmp_path, *nodes, node("other", "count", total=10), limits=limits, on_event=heed)
+    tasks = [task("long", "wait_with_child", pids=str(pids)), task("child", "add", "long", a=1, b=1)]
+    outcomes = run(tmp_path, *tasks, task("other", "count", total=10), limits=limits, on_event=heed)
     assert (outcomes["long"].state, outcomes["child"].state, outcomes["other"].state) == ("failed", "blocked", "done")
     assert outcomes["long"].reason.startswith("reached its time limit of 2 s")
     assert not pids.exists() or Path(f"{pids}.farewell").exists(), "it was asked to end"
@@ -190,7 +191,7 @@ def test_kill_9_of_a_child_leaves_the_others_and_none_of_its_own(tmp_path: Path)
             os.kill(killed[0], signal.SIGKILL)
 
     outcomes = run(
-        tmp_path, node("victim", "wait_with_child", pids=str(pids)), node("other", "count", total=8), on_event=kill
+        tmp_path, task("victim", "wait_with_child", pids=str(pids)), task("other", "count", total=8), on_event=kill
     )
     assert outcomes["victim"].reason.startswith("killed by signal 9")
     assert outcomes["other"].state == "done"
@@ -201,22 +202,22 @@ def test_kill_9_of_a_child_leaves_the_others_and_none_of_its_own(tmp_path: Path)
 def test_ctrl_c_ends_the_children_and_is_raised_again(tmp_path: Path, polite: bool) -> None:
     pids = tmp_path / "pids"
     executor = drive(
-        tmp_path / "run", node("waiting", "wait_with_child", pids=str(pids), polite=polite), grace=8 if polite else 1
+        tmp_path / "run", task("waiting", "wait_with_child", pids=str(pids), polite=polite), grace=60 if polite else 1
     )
     wait_until(pids.exists)
     start = time.monotonic()
     executor.send_signal(signal.SIGINT)
-    _, errors = executor.communicate(timeout=20)
+    _, errors = executor.communicate(timeout=90)
     assert "KeyboardInterrupt" in errors
     assert executor.returncode == -signal.SIGINT
-    assert (time.monotonic() - start < 6) if polite else (time.monotonic() - start > 1)
+    assert (time.monotonic() - start < 50) if polite else (time.monotonic() - start > 1)
     assert Path(f"{pids}.farewell").exists() == polite
     wait_until(lambda: not any(alive(int(pid)) for pid in pids.read_text().split()))
 
 
 def test_kill_9_of_the_executor_takes_everything_along(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
-    executor = drive(tmp_path / "run", node("waiting", "wait_with_child", pids=str(pids), polite=False))
+    executor = drive(tmp_path / "run", task("waiting", "wait_with_child", pids=str(pids), polite=False))
     wait_until(pids.exists)
     assert all(alive(int(pid)) for pid in pids.read_text().split())
     executor.kill()
@@ -224,10 +225,10 @@ def test_kill_9_of_the_executor_takes_everything_along(tmp_path: Path) -> None:
     wait_until(lambda: not any(alive(int(pid)) for pid in pids.read_text().split()), 5)
 
 
-def test_two_executors_on_one_folder_run_a_node_once_and_share_its_result(tmp_path: Path) -> None:
+def test_two_executors_on_one_folder_run_a_task_once_and_share_its_result(tmp_path: Path) -> None:
     notes = tmp_path / "notes"
-    nodes = [node("shared", "nap", seconds=2.5, notes=str(notes)), node("next", "add", "shared", a=1, b=2)]
-    executors = [drive(tmp_path / "run", *nodes) for _ in range(2)]
+    tasks = [task("shared", "nap", seconds=2.5, notes=str(notes)), task("next", "add", "shared", a=1, b=2)]
+    executors = [drive(tmp_path / "run", *tasks) for _ in range(2)]
     outputs = [executor.communicate(timeout=30)[0].splitlines() for executor in executors]
     assert len(notes.read_text().splitlines()) == 1
     assert [json.loads(lines[-1]) for lines in outputs] == [{"shared": None, "next": 3}] * 2
@@ -236,18 +237,18 @@ def test_two_executors_on_one_folder_run_a_node_once_and_share_its_result(tmp_pa
 
 def test_other_work_under_the_same_key_waits_for_its_turn(tmp_path: Path) -> None:
     notes = tmp_path / "notes"
-    executor = drive(tmp_path / "run", node("same", "nap", seconds=1.5, notes=str(notes)))
+    executor = drive(tmp_path / "run", task("same", "nap", seconds=1.5, notes=str(notes)))
     assert executor.stdout is not None
     assert executor.stdout.readline() == "started\n"
     lock = Folder(tmp_path / "run").lock("same")
     wait_until(lock.exists)
     time.sleep(0.2)
-    outcomes = run(tmp_path / "run", node("same", "nap", seconds=0.1, notes=str(notes)))
+    outcomes = run(tmp_path / "run", task("same", "nap", seconds=0.1, notes=str(notes)))
     executor.communicate(timeout=20)
     assert outcomes["same"].state == "done"
     first, second = [json.loads(line) for line in notes.read_text().splitlines()]
     assert second[0] >= first[1]
-    assert second[1] - second[0] < 1
+    assert second[1] - second[0] < first[1] - first[0], "it slept the shorter time"
 
 
 def test_what_the_caller_raises_ends_the_run(tmp_path: Path) -> None:
@@ -257,13 +258,13 @@ def test_what_the_caller_raises_ends_the_run(tmp_path: Path) -> None:
         raise RuntimeError("enough")
 
     with pytest.raises(RuntimeError, match="enough"):
-        run(tmp_path, node("waiting", "wait_with_child", pids=str(pids)), on_event=stop, grace=2)
+        run(tmp_path, task("waiting", "wait_with_child", pids=str(pids)), on_event=stop, grace=2)
     assert not pids.exists() or not any(alive(int(pid)) for pid in pids.read_text().split())
 
 
-def test_a_nodes_several_processes_are_told_who_they_are(tmp_path: Path) -> None:
-    wants = Resources(cpus=2, gpus=1, nodes=2, tasks=1, memory_gb=0.1)
-    outcomes = run(tmp_path, node("two", "who", resources=wants, folder=str(tmp_path)), gpus=["3", "5", "6"])
+def test_a_tasks_several_ranks_are_told_who_they_are(tmp_path: Path) -> None:
+    wants = Resources(cpus=2, gpus=1, nodes=2, ranks_per_node=1, memory_gb=0.1)
+    outcomes = run(tmp_path, task("two", "who", resources=wants, folder=str(tmp_path)), gpus=["3", "5", "6"])
     assert (outcomes["two"].state, outcomes["two"].value) == ("done", "0")
     told = [json.loads((tmp_path / str(rank)).read_text()) for rank in (0, 1)]
     assert told[0].pop("port") == told[1].pop("port") != ""
@@ -272,28 +273,30 @@ def test_a_nodes_several_processes_are_told_who_they_are(tmp_path: Path) -> None
         {**same, "RANK": rank, "LOCAL_RANK": rank, "CUDA_VISIBLE_DEVICES": gpu, "reports": rank == "0"}
         for rank, gpu in (("0", "3"), ("1", "5"))
     ]
-    with pytest.raises(ValueError, match="2 processes want 1 of the GPUs each, and this machine has 1: ask for fewer"):
-        run(tmp_path, node("two", "who", resources=wants, folder=str(tmp_path)), gpus=["3"])
+    with pytest.raises(ValueError, match="2 ranks want 1 of the GPUs each, and this machine has 1: ask for fewer"):
+        run(tmp_path, task("two", "who", resources=wants, folder=str(tmp_path)), gpus=["3"])
 
 
 @pytest.mark.parametrize(
     ("how", "reason"),
-    [("no luck", "process 1 of 2: ValueError: no luck"), ("kill", "process 1 of 2 killed by signal 9: out of memory?")],
+    [("no luck", "rank 1 of 2: ValueError: no luck"), ("kill", "rank 1 of 2 killed by signal 9: out of memory?")],
 )
-def test_one_of_several_processes_that_dies_ends_the_job(tmp_path: Path, how: str, reason: str) -> None:
-    wants = Resources(tasks=2, memory_gb=0.1)
+def test_one_of_several_ranks_that_dies_ends_the_task(tmp_path: Path, how: str, reason: str) -> None:
+    wants = Resources(ranks_per_node=2, memory_gb=0.1)
     outcomes = run(
-        tmp_path / "run", node("a", "one_of_them", resources=wants, marks=str(tmp_path), deaths={"1": [0, how]})
+        tmp_path / "run", task("a", "one_of_them", resources=wants, marks=str(tmp_path), deaths={"1": [0, how]})
     )
     assert (outcomes["a"].state, outcomes["a"].reason) == ("failed", reason)
     assert not any(alive(int((tmp_path / rank).read_text())) for rank in "01")
 
 
 @pytest.mark.parametrize("how", ["cancel", "kill -9"])
-def test_what_ends_a_job_reaches_all_its_processes(tmp_path: Path, how: str) -> None:
+def test_what_ends_a_task_reaches_all_its_ranks(tmp_path: Path, how: str) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
-    waiting = node("a", "one_of_them", resources=Resources(tasks=2, memory_gb=0.1), marks=str(marks), deaths={})
+    waiting = task(
+        "a", "one_of_them", resources=Resources(ranks_per_node=2, memory_gb=0.1), marks=str(marks), deaths={}
+    )
     executor = drive(tmp_path / "run", waiting)
     wait_until(lambda: (marks / "0").exists() and (marks / "1").exists())
     if how == "cancel":
@@ -306,12 +309,3 @@ def test_what_ends_a_job_reaches_all_its_processes(tmp_path: Path, how: str) -> 
         executor.kill()
         executor.communicate()
     wait_until(lambda: not any(alive(int((marks / rank).read_text())) for rank in "01"), 5)
-
-
-def test_last_line_sees_through_progress_bars(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    assert last_line(log) == ""
-    log.write_text("x" * 20_000 + "\n10 %\r 20 %\r\n\n")
-    assert last_line(log) == "20 %"
-    log.write_text("mine\nsrun: error: vm: task 0: Killed\nsrun: Force Terminated StepId=30.0\n")
-    assert last_line(log) == "srun: error: vm: task 0: Killed"

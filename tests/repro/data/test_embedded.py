@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from repro.data import catalogue, embedded
+from repro.data import embedded, loading, preparing
 from repro.data.manifest import SUMS
 from repro.data.types import ReidSet
 from repro.settings import Where
@@ -24,7 +24,7 @@ def where(tmp_path_factory: pytest.TempPathFactory) -> Where:
 
 @pytest.fixture(scope="module")
 def cameras(where: Where) -> ReidSet:
-    return catalogue.reid_set("digit-cameras", where, size=(32, 32))
+    return loading.reid_set("digit-cameras", where, size=(32, 32))
 
 
 def test_digits_are_mlxtends_padded_and_split_without_overlap(where: Where) -> None:
@@ -34,7 +34,7 @@ def test_digits_are_mlxtends_padded_and_split_without_overlap(where: Where) -> N
     known = {row.tobytes(): int(label) for row, label in zip(theirs.astype(np.uint8), labels, strict=True)}
     seen = []
     for split, per_class in (("train", 400), ("test", 100)):
-        ours = catalogue.load_classification("digits", split, where, size=32)
+        ours = loading.load_classification("digits", split, where, size=32)
         assert ours.labels is not None
         assert ours.pixels.shape == (10 * per_class, 3, 32, 32) and ours.pixels.dtype == np.uint8
         assert np.bincount(ours.labels).tolist() == [per_class] * 10
@@ -49,7 +49,7 @@ def test_scenes_scored_against_themselves_are_perfect(where: Where) -> None:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    scenes = catalogue.coco_set("digit-scenes", where)
+    scenes = loading.coco_set("digit-scenes", where)
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(scenes.val_json))
         found = [
@@ -68,7 +68,7 @@ def test_scenes_scored_against_themselves_are_perfect(where: Where) -> None:
 def test_scene_masks_are_disjoint_tight_and_not_hidden(where: Where) -> None:
     from pycocotools import mask as coco_mask
 
-    scenes = catalogue.coco_set("digit-scenes", where)
+    scenes = loading.coco_set("digit-scenes", where)
     labels = set()
     for folder, path, count in ((scenes.train_images, scenes.train_json, 64), (scenes.val_images, scenes.val_json, 40)):
         content = json.loads(path.read_text())
@@ -99,8 +99,8 @@ def test_digits_stand_out_from_their_background() -> None:
 
 def test_the_same_bytes_every_time(where: Where, tmp_path: Path) -> None:
     for name in ("digit-scenes", "digit-cameras"):
-        again = catalogue.prepare(name, Where(None, tmp_path), size=32)
-        assert again.name == catalogue.prepare(name, where, size=32).name
+        again = preparing.prepare(name, Where(None, tmp_path), size=32)
+        assert again.name == preparing.prepare(name, where, size=32).name
     for first in sorted((where.cache / "generated").glob(f"*/{SUMS}")):
         assert first.read_text() == (tmp_path / "generated" / first.parent.name / SUMS).read_text()
 

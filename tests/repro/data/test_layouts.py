@@ -6,14 +6,20 @@ import io
 import json
 import pickle
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from repro.data import catalogue, layouts
+from repro.data import entries, inventory, loading, verifying
+from repro.data.archives import OFFICIAL_CIFAR
+from repro.data.layouts import table
+from repro.data.layouts.class_folders import image_folder
+from repro.data.layouts.layout import ClassificationLayout, PictureSplit
+from repro.data.layouts.reid_names import sysu_files
+from repro.data.origins import ORIGINS
 from repro.data.types import MissingData
 from repro.errors import UserError
 from repro.settings import Where
@@ -38,13 +44,13 @@ def root_of(where: Where) -> Path:
 
 def test_imagenet(miniature: Miniature, where: Where) -> None:
     miniature("imagenet", root_of(where))
-    train = catalogue.load_classification("imagenet", "train", where, size=24)
-    test = catalogue.load_classification("imagenet", "test", where, size=24)
+    train = loading.load_classification("imagenet", "train", where, size=24)
+    test = loading.load_classification("imagenet", "test", where, size=24)
     assert train.pixels.shape == (24, 3, 24, 24) and test.pixels.shape == (12, 3, 24, 24)
     assert train.classes == test.classes and train.classes[0] == "n01440764"
     assert train.mean == (0.485, 0.456, 0.406)
     assert train.source == "ImageNet-1k, incomplete (24 train, 12 test)"  # never passes for the whole
-    status = {s.name: s for s in catalogue.statuses(where)}["imagenet"]
+    status = {s.name: s for s in inventory.statuses(where)}["imagenet"]
     assert status.found and "24 of 1,281,167 train" in status.note
 
 
@@ -53,14 +59,14 @@ def test_imagenet100_takes_the_listed_classes_only(miniature: Miniature, where: 
     folder.rename(root_of(where) / "imagenet")  # the whole of ImageNet serves as well
     for split in ("train", "val"):
         (root_of(where) / "imagenet" / split / "n00000001").mkdir()
-    train = catalogue.load_classification("imagenet100", "train", where, size=16)
+    train = loading.load_classification("imagenet100", "train", where, size=16)
     assert len(train.classes) == 100 == len(set(train.classes)) and "n02869837" in train.classes
     assert list(train.classes) == sorted(train.classes) and "n00000001" not in train.classes
     victim = root_of(where) / "imagenet" / "val" / train.classes[7]
     next(victim.iterdir()).unlink()
     victim.rmdir()
     with pytest.raises(UserError, match=f"lacks 1 of 100 class folders, the first is {victim.name}"):
-        catalogue.load_classification("imagenet100", "train", where, size=16)
+        loading.load_classification("imagenet100", "train", where, size=16)
 
 
 def test_pictures_are_resized_by_the_shorter_side_and_cut_in_the_middle(tmp_path: Path, where: Where) -> None:
@@ -72,39 +78,39 @@ def test_pictures_are_resized_by_the_shorter_side_and_cut_in_the_middle(tmp_path
     for name in ("a", "b"):
         (tmp_path / "own" / name).mkdir(parents=True)
         Image.fromarray(picture).save(tmp_path / "own" / name / "1.png")
-    kept = catalogue.load_classification(own(tmp_path / "own"), "train", where, size=20).pixels[0]
+    kept = loading.load_classification(own(tmp_path / "own"), "train", where, size=20).pixels[0]
     assert kept[0, :, 2:-2].max() == 0
     assert (kept[1, :, 2:8] == 255).all() and (kept[2, :, 12:18] == 255).all()
 
 
 def test_own_pictures_with_and_without_splits_and_classes(miniature: Miniature, tmp_path: Path, where: Where) -> None:
     folder = miniature("folder", tmp_path, classes=("cat", "dog"), train=10, test=3, splits=("train", "test"))
-    assert len(catalogue.load_classification(own(folder), "test", where, size=16).pixels) == 6
+    assert len(loading.load_classification(own(folder), "test", where, size=16).pixels) == 6
     alone = folder / "train"  # FOLDER/CLASS/*: one fifth is held out, always the same
-    train, test = (catalogue.load_classification(own(alone), split, where, size=16) for split in ("train", "test"))
+    train, test = (loading.load_classification(own(alone), split, where, size=16) for split in ("train", "test"))
     assert train.labels is not None and test.labels is not None
     assert np.bincount(train.labels).tolist() == [8, 8] and np.bincount(test.labels).tolist() == [2, 2]
     assert not {p.tobytes() for p in train.pixels} & {p.tobytes() for p in test.pixels}
-    split = layouts.image_folder(alone)
+    split = image_folder(alone)
     moved = miniature("folder", tmp_path / "elsewhere", classes=("cat", "dog"), train=10, test=3) / "train"
-    assert [p.name for p in layouts.image_folder(moved)["test"].files] == [p.name for p in split["test"].files]
-    flat = catalogue.load_classification(own(alone / "cat"), "train", where, size=16)  # FOLDER/*: no labels
+    assert [p.name for p in image_folder(moved)["test"].files] == [p.name for p in split["test"].files]
+    flat = loading.load_classification(own(alone / "cat"), "train", where, size=16)  # FOLDER/*: no labels
     assert flat.labels is None and flat.classes == () and len(flat.pixels) == 10
-    assert len(catalogue.load_classification(own(alone / "cat"), "train", where, size=16, limit=4).pixels) == 4
+    assert len(loading.load_classification(own(alone / "cat"), "train", where, size=16, limit=4).pixels) == 4
     with pytest.raises(UserError, match="has no classes, so there is no test split"):
-        catalogue.load_classification(own(alone / "cat"), "test", where, size=16)
-    assert catalogue.train_pictures(own(alone), where) == 16
+        loading.load_classification(own(alone / "cat"), "test", where, size=16)
+    assert inventory.train_pictures(own(alone), where) == 16
 
 
 def test_changed_pictures_do_not_meet_the_old_pack(miniature: Miniature, tmp_path: Path, where: Where) -> None:
     folder = miniature("folder", tmp_path, classes=("cat", "dog"), train=2, test=1)
-    before = catalogue.load_classification(own(folder), "train", where, size=16)
+    before = loading.load_classification(own(folder), "train", where, size=16)
     Image.new("RGB", (16, 16), (9, 9, 9)).save(folder / "train" / "cat" / "cat_train_0.JPEG")
-    after = catalogue.load_classification(own(folder), "train", where, size=16)
+    after = loading.load_classification(own(folder), "train", where, size=16)
     assert before.manifest != after.manifest
     assert (after.pixels[0] == 9).all() and not (before.pixels[0] == 9).all()
     (folder / "README.txt").write_text("no picture")  # no part of the content
-    assert catalogue.manifest_of(own(folder), where) == after.manifest
+    assert inventory.manifest_of(own(folder), where) == after.manifest
 
 
 def test_a_corrupt_picture_is_named_and_leaves_nothing_behind(
@@ -116,13 +122,13 @@ def test_a_corrupt_picture_is_named_and_leaves_nothing_behind(
     for content in (whole[: len(whole) // 2], b"", b"no picture at all"):
         victim.write_bytes(content)
         with pytest.raises(UserError, match=f"cannot decode {victim}"):
-            catalogue.load_classification(own(folder), "train", where, size=16)
+            loading.load_classification(own(folder), "train", where, size=16)
         assert [p for p in (where.cache / "packed").iterdir() if p.is_dir()] == []
-    assert str(victim) in str(catalogue.verify(str(folder), where).problem)
+    assert str(victim) in str(verifying.verify(str(folder), where).problem)
     victim.write_bytes(whole)
-    assert catalogue.verify(str(folder), where).ok  # writes the list down
+    assert verifying.verify(str(folder), where).ok  # writes the list down
     victim.write_bytes(whole[:-1] + b"x")
-    assert f"{victim} is not what it was" in str(catalogue.verify(str(folder), where).problem)
+    assert f"{victim} is not what it was" in str(verifying.verify(str(folder), where).problem)
 
 
 @pytest.mark.parametrize(
@@ -139,30 +145,30 @@ def test_wrong_folders(
     folder = miniature("folder", tmp_path, classes=("cat", "dog"), train=3, test=2)
     spoil(folder)
     with pytest.raises(UserError, match=message):
-        catalogue.load_classification(own(folder), "train", where, size=8)
+        loading.load_classification(own(folder), "train", where, size=8)
 
 
 def test_no_pictures_no_folder_no_root(tmp_path: Path, where: Where) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no pictures below"):
-        catalogue.load_classification(own(tmp_path / "empty"), "train", where, size=8)
+        loading.load_classification(own(tmp_path / "empty"), "train", where, size=8)
     with pytest.raises(MissingData, match="no folder"):
-        catalogue.manifest_of(own(tmp_path / "nowhere"), where)
+        inventory.manifest_of(own(tmp_path / "nowhere"), where)
     with pytest.raises(MissingData, match=r"looked for .*imagenet; to get it: ILSVRC"):
-        catalogue.load_classification("imagenet", "train", where, size=8)
+        loading.load_classification("imagenet", "train", where, size=8)
     with pytest.raises(MissingData, match="set REPRO_DATA or --data-root"):
-        catalogue.coco_set("coco-mini", Where(None, where.cache))
+        loading.coco_set("coco-mini", Where(None, where.cache))
     with pytest.raises(UserError, match="did you mean 'imagenet'"):
-        catalogue.manifest_of("imagnet", where)
+        inventory.manifest_of("imagnet", where)
     with pytest.raises(UserError, match="'digits' is for classification, not reid"):
-        catalogue.reid_set("digits", where, size=(8, 8))
+        loading.reid_set("digits", where, size=(8, 8))
 
 
 def test_coco(miniature: Miniature, where: Where) -> None:
     from pycocotools.coco import COCO
 
     folder = miniature("coco2017", root_of(where))
-    coco = catalogue.coco_set("coco2017", where)
+    coco = loading.coco_set("coco2017", where)
     assert coco.classes == ("person", "car", "cat") and coco.source == "COCO 2017, incomplete (6 train, 4 val)"
     truth = COCO(str(coco.val_json))
     for annotation in truth.anns.values():
@@ -178,19 +184,19 @@ def test_coco(miniature: Miniature, where: Where) -> None:
     ):
         path.write_text(text)
         with pytest.raises(UserError, match=message):
-            catalogue.coco_set("coco2017", where)
+            loading.coco_set("coco2017", where)
     path.write_text(whole)
-    before = catalogue.manifest_of("coco2017", where)
+    before = inventory.manifest_of("coco2017", where)
     path.write_text(whole.replace('"iscrowd": 1', '"iscrowd": 0'))  # as long as before, and not a new file
-    assert catalogue.manifest_of("coco2017", where) != before
+    assert inventory.manifest_of("coco2017", where) != before
     path.unlink()
     with pytest.raises(MissingData, match=r"lacks annotations/instances_val2017\.json"):
-        catalogue.coco_set("coco2017", where)
+        loading.coco_set("coco2017", where)
 
 
 def test_voc(miniature: Miniature, where: Where) -> None:
     miniature("voc0712", root_of(where))
-    voc = catalogue.coco_set("voc0712", where)
+    voc = loading.coco_set("voc0712", where)
     assert len(voc.classes) == 20 and voc.source == "PASCAL VOC 2007 + 2012, incomplete (6 train, 2 val)"
     train, val = (json.loads(path.read_text()) for path in (voc.train_json, voc.val_json))
     assert [image["file_name"] for image in train["images"]] == [
@@ -217,9 +223,9 @@ def test_voc(miniature: Miniature, where: Where) -> None:
                 assert pixels[10:50, 5:25].mean() > 150 > 60 > pixels[55:].mean()
             else:
                 assert [x, y, w, h] == [29, 0, 51, 20]
-    (line,) = (line for line in catalogue.statuses(where) if line.name == "voc0712")
+    (line,) = (line for line in inventory.statuses(where) if line.name == "voc0712")
     assert line.found and line.counts == {"train": 6, "val": 2} and "6 of 16,551 train" in line.note
-    assert not catalogue.has_masks("voc0712") and catalogue.has_masks("coco2017")
+    assert not inventory.has_masks("voc0712") and inventory.has_masks("coco2017")
 
 
 @pytest.mark.parametrize(
@@ -244,13 +250,13 @@ def test_damaged_voc(
     else:
         path.write_text(change(path.read_text()))
     with pytest.raises(UserError, match=message) as caught:
-        catalogue.coco_set("voc0712", where)
+        loading.coco_set("voc0712", where)
     assert "\n" not in str(caught.value)
 
 
 def test_market(miniature: Miniature, where: Where) -> None:
     folder = miniature("market1501", root_of(where))
-    market = catalogue.reid_set("market1501", where, size=(32, 16))
+    market = loading.reid_set("market1501", where, size=(32, 16))
     assert market.train.pixels.shape == (16, 3, 32, 16)
     assert sorted(set(market.gallery.pids.tolist())) == [-1, 0, 5, 6, 7]
     assert market.gallery.cams[market.gallery.pids == 0].tolist() == [3]
@@ -258,10 +264,10 @@ def test_market(miniature: Miniature, where: Where) -> None:
     stray = folder / "query" / "portrait.jpg"
     Image.new("RGB", (8, 8)).save(stray)
     with pytest.raises(UserError, match=f"{stray} tells neither identity nor camera"):
-        catalogue.reid_set("market1501", where, size=(32, 16))
+        loading.reid_set("market1501", where, size=(32, 16))
     stray.rename(folder / "query" / "0001_c1s1_000001_00.jpg")
     with pytest.raises(UserError, match="identity 1 is in the training and in the test pictures"):
-        catalogue.reid_set("market1501", where, size=(32, 16))
+        loading.reid_set("market1501", where, size=(32, 16))
 
 
 @pytest.mark.parametrize("place", ["sysu30k", "SYSU-30k-released/imagenet"])  # the latter as its authors unpack it
@@ -269,7 +275,7 @@ def test_sysu(place: str, miniature: Miniature, where: Where) -> None:
     folder = miniature("sysu30k", root_of(where))
     (root_of(where) / place).parent.mkdir(exist_ok=True)
     folder.rename(root_of(where) / place)
-    sysu = catalogue.reid_set("sysu30k", where, size=(32, 16))
+    sysu = loading.reid_set("sysu30k", where, size=(32, 16))
     assert len(sysu.train.pixels) == 0 and sysu.train.pixels.shape[1:] == (3, 32, 16)
     assert sysu.query.pids.tolist() == [28311, 28312, 28313] and set(sysu.query.cams) == {2}
     assert sysu.gallery.pids.tolist() == [28311, 28312, 28313, 0, 0, 0, 0] and set(sysu.gallery.cams) == {1}
@@ -281,7 +287,7 @@ def test_names_are_read_as_the_released_script_reads_them(tmp_path: Path) -> Non
     for name in names:
         Image.new("RGB", (8, 8)).save(tmp_path / name)
     expected = {name: (name.split("_")[0], int(name.split("c")[1][0])) for name in names}
-    found = layouts.sysu_files(tmp_path)
+    found = sysu_files(tmp_path)
     for path, pid, cam in zip(found.files, found.pids, found.cams, strict=True):
         label, camera = expected[path.name]
         assert (pid, cam) == (0 if label == "0000others" else int(label), camera)
@@ -308,8 +314,8 @@ def test_a_planted_cifar_pickle_is_refused_unread(tmp_path: Path, where: Where) 
         (folder / name).write_bytes(payload)
     (folder / "batches.meta").write_bytes(payload)
     with pytest.raises(UserError, match="data_batch_1 has not the published md5"):
-        catalogue.load_classification("cifar10", "train", where, size=32)
-    assert "data_batch_1" in str(catalogue.verify("cifar10", where).problem)
+        loading.load_classification("cifar10", "train", where, size=32)
+    assert "data_batch_1" in str(verifying.verify("cifar10", where).problem)
     from torchvision.datasets import CIFAR10
 
     with pytest.raises(RuntimeError, match="corrupted"):  # our check is the first of two
@@ -319,7 +325,7 @@ def test_a_planted_cifar_pickle_is_refused_unread(tmp_path: Path, where: Where) 
         member.size = len(payload)
         archive.addfile(member, io.BytesIO(payload))
     with pytest.raises(UserError, match=r"cifar-100-python\.tar\.gz has not the published md5"):
-        catalogue.load_classification("cifar100", "train", where, size=32)
+        loading.load_classification("cifar100", "train", where, size=32)
     assert not marker.exists()
     pickle.loads(payload)  # the payload does what it says
     assert marker.exists()
@@ -328,7 +334,7 @@ def test_a_planted_cifar_pickle_is_refused_unread(tmp_path: Path, where: Where) 
 def test_our_md5_sums_are_torchvisions() -> None:
     from torchvision import datasets
 
-    for official in layouts.OFFICIAL_CIFAR.values():
+    for official in OFFICIAL_CIFAR.values():
         theirs = getattr(datasets, official.dataset)
         listed = [*theirs.train_list, *theirs.test_list, [theirs.meta["filename"], theirs.meta["md5"]]]
         assert sorted(map(list, official.md5)) == sorted(listed)
@@ -347,15 +353,54 @@ def test_no_network_says_where_to_put_the_archive(where: Where, monkeypatch: pyt
     with pytest.raises(
         MissingData, match=r"cannot download .*no route.*put cifar-10-python\.tar\.gz into .*root/cifar10"
     ):
-        catalogue.load_classification("cifar10", "train", where, size=32)
+        loading.load_classification("cifar10", "train", where, size=32)
 
 
 def test_the_catalogue_covers_every_track_and_says_how_to_get_it() -> None:
     import tomllib
     from importlib import resources
 
-    tracks = tomllib.loads(resources.files("repro").joinpath("tracks.toml").read_text())
-    for track, table in tracks.items():
+    tracks = tomllib.loads(resources.files("repro.plan").joinpath("tracks.toml").read_text())
+    for track, keys in tracks.items():
         for kind in ("classification", "detection", "reid"):
-            assert track in catalogue.require_kind(table[kind], kind).tracks
-    assert json.dumps([entry.how for entry in catalogue.CATALOGUE.values()]).isascii()
+            assert track in entries.require_kind(keys[kind], kind).tracks
+    assert json.dumps([entry.how for entry in entries.CATALOGUE.values()]).isascii()
+
+
+def test_every_data_set_has_a_layout_of_its_kind_and_an_origin() -> None:
+    tables = {"classification": {*table.CLASSIFICATION}, "detection": {*table.DETECTION}, "reid": {*table.REID}}
+    for entry in entries.CATALOGUE.values():
+        assert entry.layout in tables[entry.kind] and entry.origin in ORIGINS
+    assert set(table.LAYOUTS) == set[str]().union(*tables.values())
+
+
+class _InNames(ClassificationLayout):
+    """A made-up layout: the class is what stands before the - in a file's name, test pictures lie in `held`."""
+
+    def splits(self, entry: entries.Entry, root: Path) -> Iterator[PictureSplit]:
+        for split, folder in (("train", "shown"), ("test", "held")):
+            files = sorted((root / folder).iterdir())
+            labels = ["ab".index(file.name[0]) for file in files]
+            yield PictureSplit(split, labels, ("a", "b"), files=[(str(file), file) for file in files])
+
+
+def test_a_new_layout_is_a_row_and_a_new_data_set_an_entry(where: Where, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder, names in (("shown", ("a-1", "a-2", "b-1")), ("held", ("b-2",))):
+        (root_of(where) / "named" / folder).mkdir(parents=True)
+        for name in names:
+            Image.new("RGB", (8, 8), (9, 9, 9)).save(root_of(where) / "named" / folder / f"{name}.png")
+    entry = entries.Entry(
+        *("named", "Named pictures", "classification", "in names", (), "ours", "draw them", {"train": 3, "test": 1}),
+        folders=("named",),
+        parts=("shown", "held"),
+    )
+    monkeypatch.setitem(entries.CATALOGUE, "named", entry)
+    for known in (table.CLASSIFICATION, table.LAYOUTS):
+        monkeypatch.setitem(known, "in names", _InNames())
+    train = loading.load_classification("named", "train", where, size=8)
+    assert train.labels is not None and train.labels.tolist() == [0, 0, 1] and train.source == "Named pictures"
+    assert inventory.statuses(where)[-1].counts == {"train": 3, "test": 1}
+    assert verifying.verify("named", where).ok
+    victim = root_of(where) / "named" / "held" / "b-2.png"
+    victim.write_bytes(victim.read_bytes() + b"x")
+    assert f"{victim} is not what it was" in str(verifying.verify("named", where).problem)

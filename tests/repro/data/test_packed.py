@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from repro.data import catalogue, packed
+from repro.data import cache, loading, packed, preparing, verifying
 from repro.data.manifest import Tree, check, files, manifest, read_sums, write_sums
 from repro.data.types import quiet
 from repro.errors import UserError
@@ -37,7 +37,7 @@ def _slow(folder: Path) -> None:
 
 
 def _build(final: Path) -> None:
-    packed.build(final, _slow)
+    cache.build(final, _slow)
 
 
 @pytest.mark.processes
@@ -73,7 +73,7 @@ def test_a_failing_builder_cleans_up(tmp_path: Path) -> None:
         raise UserError("bad picture")
 
     with pytest.raises(UserError, match="bad picture"):
-        packed.build(tmp_path / "pack", fail)
+        cache.build(tmp_path / "pack", fail)
     assert [p.name for p in tmp_path.iterdir()] == [".pack.lock"]
 
 
@@ -82,7 +82,7 @@ def test_a_pack_is_as_open_to_others_as_its_maker_wants(tmp_path: Path, umask: i
     """A group that shares a workspace (umask 002) reads it and deletes it; tempfile's folders are nobody else's."""
     before = os.umask(umask)
     try:
-        packed.build(tmp_path / "pack", lambda folder: (folder / "one.npy").touch())
+        cache.build(tmp_path / "pack", lambda folder: (folder / "one.npy").touch())
     finally:
         os.umask(before)
     assert (tmp_path / "pack").stat().st_mode & 0o777 == 0o777 & ~umask
@@ -91,25 +91,25 @@ def test_a_pack_is_as_open_to_others_as_its_maker_wants(tmp_path: Path, umask: i
 def test_an_unwritable_cache_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write the data cache"):
-        catalogue.prepare("digits", Where(None, tmp_path / "file" / "cache"), size=32)
+        preparing.prepare("digits", Where(None, tmp_path / "file" / "cache"), size=32)
 
 
 def test_a_damaged_pack_is_named(tmp_path: Path) -> None:
     where = Where(None, tmp_path)
-    folder = catalogue.prepare("digits", where, size=32)
+    folder = preparing.prepare("digits", where, size=32)
     with (folder / "test.npy").open("r+b") as handle:
         handle.seek(5_000)
         handle.write(b"\xff")
-    assert f"{folder / 'test.npy'} has changed" in str(catalogue.verify("digits", where).problem)
+    assert f"{folder / 'test.npy'} has changed" in str(verifying.verify("digits", where).problem)
     (folder / "test.npy").write_bytes((folder / "test.npy").read_bytes()[:10_000])
     with pytest.raises(UserError, match=r"damaged pack file .*test\.npy"):
-        catalogue.load_classification("digits", "test", where, size=32)
+        loading.load_classification("digits", "test", where, size=32)
 
 
 def test_other_sizes_are_resized(tmp_path: Path) -> None:
-    digits = catalogue.load_classification("digits", "test", Where(None, tmp_path), size=16)
+    digits = loading.load_classification("digits", "test", Where(None, tmp_path), size=16)
     assert digits.pixels.shape == (1_000, 3, 16, 16)
-    large = catalogue.load_classification("digits", "test", Where(None, tmp_path), size=32)
+    large = loading.load_classification("digits", "test", Where(None, tmp_path), size=32)
     blocks = np.asarray(large.pixels, float).reshape(1_000, 3, 16, 2, 16, 2).mean((3, 5))
     assert np.abs(blocks - digits.pixels).mean() < 4
 

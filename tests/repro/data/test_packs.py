@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from repro.data import catalogue
+from repro.data import entries, inventory, loading, verifying
 from repro.data.types import MissingData
 from repro.errors import UserError
 from repro.settings import Where
@@ -23,7 +23,7 @@ def where(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Where:
 
 
 def test_cifar_jpeg_is_decoded_whole_and_once(where: Where) -> None:
-    train = catalogue.load_classification("cifar10-jpeg", "train", where, size=32)
+    train = loading.load_classification("cifar10-jpeg", "train", where, size=32)
     assert train.labels is not None and train.pixels.shape == (50_000, 3, 32, 32)
     assert np.bincount(train.labels).tolist() == [5_000] * 10
     # the figures of the pack's README
@@ -35,34 +35,34 @@ def test_cifar_jpeg_is_decoded_whole_and_once(where: Where) -> None:
             picture = Image.open(io.BytesIO(raw[offset[i] : offset[i + 1]])).convert("RGB")
             assert (np.asarray(picture).transpose(2, 0, 1) == train.pixels[i]).all()
             assert pack["train_label"][i] == train.labels[i]
-    test = catalogue.load_classification("cifar10-jpeg", "test", where, size=32)
+    test = loading.load_classification("cifar10-jpeg", "test", where, size=32)
     assert test.source == "CIFAR-10 (JPEG copy)" and test.mean == train.mean and len(test.pixels) == 10_000
     assert test.classes[3] == "cat"
 
 
 def test_limits_are_balanced_nested_and_repeatable(where: Where) -> None:
-    whole = catalogue.load_classification("cifar10-jpeg", "test", where, size=32)
+    whole = loading.load_classification("cifar10-jpeg", "test", where, size=32)
     rows = {picture.tobytes() for picture in whole.pixels}
     previous: set[bytes] = set()
     for limit in (10, 95, 1_000, 9_990):
-        some = catalogue.load_classification("cifar10-jpeg", "test", where, size=32, limit=limit)
-        again = catalogue.load_classification("cifar10-jpeg", "test", where, size=32, limit=limit)
+        some = loading.load_classification("cifar10-jpeg", "test", where, size=32, limit=limit)
+        again = loading.load_classification("cifar10-jpeg", "test", where, size=32, limit=limit)
         assert (some.pixels == again.pixels).all() and some.labels is not None and len(some.labels) == limit
         counts = np.bincount(some.labels, minlength=10)
         assert counts.max() - counts.min() <= 1
         mine = {picture.tobytes() for picture in some.pixels}
         assert previous <= mine <= rows
         previous = mine
-    assert len(catalogue.load_classification("cifar10-jpeg", "test", where, size=32, limit=10**6).pixels) == 10_000
+    assert len(loading.load_classification("cifar10-jpeg", "test", where, size=32, limit=10**6).pixels) == 10_000
     with pytest.raises(UserError, match="limit of 9 pictures is less than the 10 classes"):
-        catalogue.load_classification("cifar10-jpeg", "test", where, size=32, limit=9)
+        loading.load_classification("cifar10-jpeg", "test", where, size=32, limit=9)
 
 
 @pytest.mark.parametrize("name", ["cifar10-jpeg", "coco-mini", "vehicle-reid-market"])
 def test_packs_are_what_their_sums_say(name: str, where: Where) -> None:
     seen = []
-    report = catalogue.verify(name, where, lambda done, total, info: seen.append((done, total)))
-    assert report.ok and report.counts == catalogue.entry_of(name).counts
+    report = verifying.verify(name, where, lambda done, total, info: seen.append((done, total)))
+    assert report.ok and report.counts == entries.entry_of(name).counts
     assert seen[-1] == (report.files, report.files)
 
 
@@ -70,31 +70,31 @@ def test_a_flipped_byte_is_named_and_changes_the_manifest(where: Where, tmp_path
     assert where.data_root is not None
     shutil.copytree(where.data_root / "coco-mini", tmp_path / "coco-mini")
     mine = Where(tmp_path, where.cache)
-    before = catalogue.manifest_of("coco-mini", mine)
-    assert before == catalogue.manifest_of("coco-mini", where)  # the same content, elsewhere
+    before = inventory.manifest_of("coco-mini", mine)
+    assert before == inventory.manifest_of("coco-mini", where)  # the same content, elsewhere
     victim = sorted((tmp_path / "coco-mini" / "images" / "val").iterdir())[7]
     victim.parent.chmod(0o755)
     victim.chmod(0o644)
     content = bytearray(victim.read_bytes())
     content[len(content) // 2] ^= 1
     victim.write_bytes(content)
-    report = catalogue.verify("coco-mini", mine)
+    report = verifying.verify("coco-mini", mine)
     assert not report.ok and str(victim) in str(report.problem)
-    assert catalogue.manifest_of("coco-mini", mine) != before
+    assert inventory.manifest_of("coco-mini", mine) != before
     victim.unlink()
-    assert f"{victim} is missing" in str(catalogue.verify("coco-mini", mine).problem)
+    assert f"{victim} is missing" in str(verifying.verify("coco-mini", mine).problem)
     with pytest.raises(UserError, match=f"{victim.name} is missing"):
-        catalogue.coco_set("coco-mini", mine)
+        loading.coco_set("coco-mini", mine)
 
 
 def test_coco_mini(where: Where) -> None:
-    coco = catalogue.coco_set("coco-mini", where)
+    coco = loading.coco_set("coco-mini", where)
     assert len(coco.classes) == 80 and coco.classes[0] == "person"
     assert "incomplete" not in coco.source
 
 
 def test_vehicles(where: Where) -> None:
-    vehicles = catalogue.reid_set("vehicle-reid-market", where, size=(48, 64))
+    vehicles = loading.reid_set("vehicle-reid-market", where, size=(48, 64))
     assert vehicles.query.pixels.shape == (162, 3, 48, 64)
     assert set(vehicles.query.pids) == set(vehicles.gallery.pids) and set(vehicles.query.cams) == {1}
     assert where.data_root is not None
@@ -111,10 +111,10 @@ def test_a_truncated_pack_is_named(where: Where, tmp_path: Path) -> None:
     short.write_bytes(source.read_bytes()[:100_000])
     mine = Where(tmp_path, tmp_path / "cache")
     with pytest.raises(UserError, match=r"cifar10_jpeg\.npz is damaged"):
-        catalogue.load_classification("cifar10-jpeg", "train", mine, size=32)
+        loading.load_classification("cifar10-jpeg", "train", mine, size=32)
     short.unlink()
     with pytest.raises(MissingData, match=r"lacks cifar10_jpeg\.npz"):
-        catalogue.manifest_of("cifar10-jpeg", mine)
+        inventory.manifest_of("cifar10-jpeg", mine)
 
 
 @pytest.mark.processes
@@ -127,13 +127,13 @@ def test_manifests_and_statuses_are_cheap_and_need_no_arrays(
     code = f"""
 import sys, time
 from pathlib import Path
-from repro.data import catalogue
+from repro.data import inventory
 from repro.settings import Where
 where = Where(Path({str(data_root)!r}), Path({str(tmp_path)!r}))
 start = time.process_time()
-states = {{status.name: status for status in catalogue.statuses(where)}}
+states = {{status.name: status for status in inventory.statuses(where)}}
 for name in ("digits", "digit-scenes", "digit-cameras", "cifar10-jpeg", "coco-mini", "vehicle-reid-market"):
-    catalogue.manifest_of(name, where)
+    inventory.manifest_of(name, where)
     assert states[name].found, name
 assert not states["imagenet"].found
 assert not {{"numpy", "torch", "PIL", "mlxtend"}} & set(sys.modules)

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from eval import detection
+from eval.detection_metrics import coco_metrics
 from methods.base import DataInfo
 from repro.cli.dispatch import main
-from repro.measure import bench, bench_eval
+from repro.measure import bench_evaluations, bench_pretraining, lightly_peer, timing
+from repro.measure.bench_evaluations import Contest
 from repro.plan import recipes
 from repro.stages.pretrain import PretrainLoop, build_method
 
@@ -37,16 +38,16 @@ def test_a_row_a_method_and_precision(capsys: pytest.CaptureFixture[str]) -> Non
     for _, _, loop, ready, ratio, peer in rows:
         assert min(float(text.replace(",", "")) for text in (loop, ready, ratio)) > 0 and peer == "-"
     assert "not measured: random: it makes no update" in out
-    assert ("lightly is not installed" in out) is not bench.lightly_here()
+    assert ("lightly is not installed" in out) is not lightly_peer.installed()
 
 
 def test_the_peer_stands_beside_the_methods_that_it_has(capsys: pytest.CaptureFixture[str]) -> None:
-    if not bench.lightly_here():
+    if not lightly_peer.installed():
         pytest.skip("lightly is not installed: the extra 'bench'")
-    line = ["bench", "pretrain", "--method", *bench.PEERS, "--precision", "fp32", *TINY]
+    line = ["bench", "pretrain", "--method", *lightly_peer.PEERS, "--precision", "fp32", *TINY]
     assert main(line) == 0
     out = capsys.readouterr().out
-    for name in bench.PEERS:
+    for name in lightly_peer.PEERS:
         assert re.search(rf"^{name} +fp32 .* [\d,]+ +\d+\.\d\d$", out, re.M), out
 
 
@@ -74,7 +75,7 @@ def test_wrong_use(capsys: pytest.CaptureFixture[str], words: str, said: str) ->
 
 
 @pytest.fixture
-def tiny_contests(monkeypatch: pytest.MonkeyPatch) -> list[bench_eval.Contest]:
+def tiny_contests(monkeypatch: pytest.MonkeyPatch) -> list[Contest]:
     """Every contest of `bench eval`, on little."""
     small = {
         "_linear": {"pictures": 300, "dim": 8, "epochs": 1},
@@ -83,24 +84,27 @@ def tiny_contests(monkeypatch: pytest.MonkeyPatch) -> list[bench_eval.Contest]:
         "_cache": {"pictures": 20},
         "_coco": {"pictures": 2, "objects": 3, "detections": 4},
     }
-    kept: list[bench_eval.Contest] = []
+    kept: list[Contest] = []
     for name, sizes in small.items():
-        real = getattr(bench_eval, name)
+        real = getattr(bench_evaluations, name)
 
         def shrunk(
-            *folder: Path, real: Callable[..., bench_eval.Contest] = real, sizes: dict[str, int] = sizes, **asked: int
+            *folder: Path,
+            real: Callable[..., Contest] = real,
+            sizes: dict[str, int] = sizes,
+            **asked: int,
         ):
-            assert asked == bench_eval.SIZES["peers"].get(real.__name__[1:], {}) or not asked
+            assert asked == bench_evaluations.SIZES["peers"].get(real.__name__[1:], {}) or not asked
             assert asked.keys() <= sizes.keys()
             kept.append(real(*folder, **sizes))
             return kept[-1]
 
-        monkeypatch.setattr(bench_eval, name, shrunk)
+        monkeypatch.setattr(bench_evaluations, name, shrunk)
     return kept
 
 
 @pytest.mark.trains
-def test_eval_has_a_row_a_rival(capsys: pytest.CaptureFixture[str], tiny_contests: list[bench_eval.Contest]) -> None:
+def test_eval_has_a_row_a_rival(capsys: pytest.CaptureFixture[str], tiny_contests: list[Contest]) -> None:
     assert main("bench eval --seconds 0.01 --threads 1 --sizes peers".split()) == 0
     out = capsys.readouterr().out
     rivals = [(contest, rival) for contest in tiny_contests for rival in contest.rivals]
@@ -116,25 +120,25 @@ def test_eval_has_a_row_a_rival(capsys: pytest.CaptureFixture[str], tiny_contest
             assert figures[1:] == ["-", "not", "installed"]
 
 
-def test_rankings_are_judged_alike(tiny_contests: list[bench_eval.Contest]) -> None:
+def test_rankings_are_judged_alike(tiny_contests: list[Contest]) -> None:
     """All sides of the re-ID row do the same: their mAP is one."""
-    contest = bench_eval._reid()
+    contest = bench_evaluations._reid()
     answers = [rival.call() for rival in contest.rivals if rival.call]
     assert len(answers) >= 1 and answers == pytest.approx([contest.ours()] * len(answers), abs=1e-3)
     assert 1 < answers[0] < 99
 
 
 def test_peers_are_of_the_sizes_at_which_others_were_measured() -> None:
-    assert bench_eval.SIZES["peers"]["knn"] == {"train": 10_000, "test": 10_000, "dim": 512}
-    assert bench_eval.SIZES["peers"]["reid"] == {"queries": 1000, "gallery": 20_000}
-    assert bench_eval.SIZES["peers"]["coco"]["pictures"] == 2052
+    assert bench_evaluations.SIZES["peers"]["knn"] == {"train": 10_000, "test": 10_000, "dim": 512}
+    assert bench_evaluations.SIZES["peers"]["reid"] == {"queries": 1000, "gallery": 20_000}
+    assert bench_evaluations.SIZES["peers"]["coco"]["pictures"] == 2052
 
 
 @pytest.mark.trains
 def test_a_missing_library_is_said(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tiny_contests: list[bench_eval.Contest]
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tiny_contests: list[Contest]
 ) -> None:
-    monkeypatch.setattr(bench_eval, "find_spec", lambda name: None)
+    monkeypatch.setattr(bench_evaluations, "find_spec", lambda name: None)
     assert main("bench eval --seconds 0.01 --threads 1".split()) == 0
     out = capsys.readouterr().out
     assert len(re.findall(r"scikit-learn .* - +not installed", out)) == 3
@@ -143,9 +147,9 @@ def test_a_missing_library_is_said(
 
 def test_generated_detections_are_judged_alike(capsys: pytest.CaptureFixture[str]) -> None:
     """Neither all right nor all wrong, and repeatable: what the COCO row times is a real evaluation."""
-    first = bench_eval.generated_results(6, 4, 8)
-    assert first == bench_eval.generated_results(6, 4, 8)
-    metrics = detection.coco_metrics(*first)
+    first = bench_evaluations.generated_results(6, 4, 8)
+    assert first == bench_evaluations.generated_results(6, 4, 8)
+    metrics = coco_metrics(*first)
     assert 1 < metrics["bbox_AP"] < 90 and 1 < metrics["segm_AP"] < 90
 
 
@@ -158,7 +162,7 @@ def test_sides_take_turns_and_samples_are_of_one_step() -> None:
             time.sleep(others if number else first)
             yield
 
-    slow, quick = bench.interleaved(
+    slow, quick = timing.interleaved(
         [side("a", 0.3, 0.02), side("b", 0.01, 0.01)], seconds=0.2, here=torch.device("cpu")
     )
     assert len(slow) == len(quick) >= 3
@@ -191,7 +195,7 @@ def test_ready_makes_the_updates_of_a_load_on_one_set_of_views(
         folder=tmp_path,
         progress=lambda *_: None,
     )
-    side = bench._ready(loop)
+    side = bench_pretraining._ready(loop)
     for _ in range(3):
         next(side)
     each = built.updates_per_load

@@ -264,7 +264,7 @@ def test_the_big_tracks_have_a_whole_graph_with_estimates(settings: Settings, tr
 @pytest.mark.processes
 def test_looking_imports_no_torch(tmp_path: Path) -> None:
     code = (
-        "import sys; from repro import cli;"
+        "import sys; from repro.cli import dispatch as cli;"
         "[cli.main(line.split()) for line in ('plan --method all --track imagenet', 'methods', 'methods aps', 'data',"
         " 'protocols', 'status', 'plan --method aps')];"
         "heavy = {'torch', 'mmengine', 'mmdet', 'pandas', 'scipy', 'matplotlib', 'torchvision'} & set(sys.modules);"
@@ -276,7 +276,7 @@ def test_looking_imports_no_torch(tmp_path: Path) -> None:
 def test_several_processes_are_asked_for_where_something_is_trained(settings: Settings) -> None:
     methods = ("aps", "random:vit")
     one, two = (make(Request(methods, evaluations=("knn",), processes=count), settings) for count in (1, 2))
-    assert [job.processes for job in two.jobs if job.kind == "pretrain"] == [2, 1]
+    assert [job.ranks for job in two.jobs if job.kind == "pretrain"] == [2, 1]
     # Another number of processes is another pre-training, and what it is not asked of stays what it was.
     marks = [{job.arm: job.fingerprint for job in made.jobs if job.kind == "pretrain"} for made in (one, two)]
     assert marks[0]["aps"] != marks[1]["aps"] and marks[0]["random:vit"] == marks[1]["random:vit"]
@@ -292,7 +292,7 @@ def test_several_processes_are_asked_for_where_something_is_trained(settings: Se
     assert "2 x 1 CPU" in shown and "2 x 2 GB" in shown
     spread = ("pretrain.devices=4",)
     triplet = Request(("truncated_triplet",), evaluations=("knn",), overrides=spread, processes=2)
-    assert make(triplet, settings).jobs[0].processes == 2
+    assert make(triplet, settings).jobs[0].ranks == 2
     over = Request(("rotation_aux:truncated_triplet",), evaluations=("knn",), processes=2)
     with pytest.raises(UserError, match=r"negatives of rotation_aux:\w+ are those of one of pretrain.devices = 1"):
         make(over, settings)

@@ -88,7 +88,7 @@ def test_several_processes_share_the_time_and_their_records_price_their_like(set
     one, four = (make(dataclasses.replace(REQUEST, processes=n), settings).jobs[0] for n in (1, 4))
     assert one.kind == four.kind == "pretrain"
     assert four.seconds - 10 == pytest.approx((one.seconds - 10) / 4)
-    passes = int(prices.amount_of(four, settings))
+    passes = int(four.amount)
     left = record_of(four, 20.0, trained=4 * 16.0, image_passes=passes)  # device time is that of all four
     left["provenance"]["processes"] = 4
     records.write(Workspace(settings.workspace).records, left)
@@ -100,7 +100,7 @@ def test_several_processes_share_the_time_and_their_records_price_their_like(set
 
 def test_a_wall_time_of_the_last_attempt_alone_teaches_nothing(settings: Settings) -> None:
     job = make(REQUEST, settings).jobs[0]
-    place, passes = Workspace(settings.workspace).records, int(prices.amount_of(job, settings))
+    place, passes = Workspace(settings.workspace).records, int(job.amount)
     records.write(place, record_of(job, 20.0, trained=60.0, image_passes=passes))
     assert by_kind(make(REQUEST, settings))["pretrain"][1] == "constants"
     other = dataclasses.replace(job, fingerprint="0" * 64)

@@ -135,3 +135,13 @@ def test_another_architecture_brings_the_tracks_network_of_it() -> None:
     }
     with pytest.raises(UserError, match=r"network\.arch"):
         recipes.resolve(info, "", "mini", {"network": {"arch": "mlp"}})
+
+
+def test_neutral_keys_are_keys_that_recipes_have() -> None:
+    """One that no recipe has, or of another type than there, would be a slip and take nothing out of a hash."""
+    whole = [recipes.resolve(info, "", "mini", {}) for info in recipes.methods().values()]
+    for table, values in recipes.neutral().items():
+        for key, value in values.items():
+            held = [recipe[table][key] for recipe in whole if key in recipe[table]]
+            assert held and {type(one) for one in held} == {type(value)}, f"{table}.{key}"
+            assert value in held  # what is neutral is what most do

@@ -49,7 +49,7 @@ def test_every_stage_runs(
     made = make(request, settings)
     assert not [job.missing for job in made.jobs if job.missing]
     monkeypatch.setattr(jobs, "settle", lambda count: None)
-    jobs.run(str(settings.workspace), [job.to_json() for job in made.jobs])
+    jobs.run(str(settings.workspace), [job.to_json() for job in made.jobs], str(settings.data_root))
     again = make(request, settings)
     assert all(job.cached for job in again.jobs)
     left = {r["kind"]: r for r in map(json.loads, (p.read_text() for p in (tmp_path / "work/records").glob("*.json")))}
@@ -74,7 +74,7 @@ def test_voc_evaluates(miniature: Callable[..., Path], tmp_path: Path, monkeypat
     made = make(
         Request(("random",), "imagenet", ("detection",), overrides=(*tiny, *few, "data.detection=voc0712")), settings
     )
-    jobs.run(str(settings.workspace), [job.to_json() for job in made.jobs])
+    jobs.run(str(settings.workspace), [job.to_json() for job in made.jobs], str(settings.data_root))
     assert all(job.cached for job in make(made.request, settings).jobs)
     left = map(json.loads, (p.read_text() for p in (tmp_path / "work/records").glob("*.json")))
     (record,) = (record for record in left if record["kind"] == "detection")
@@ -97,7 +97,7 @@ def test_sysu_30k_as_the_released_script_judges_it(
     made = make(
         Request(("random:vit",), "imagenet", ("reid",), overrides=overrides, protocols=("reid=triplet",)), settings
     )
-    jobs.run(str(settings.workspace), [job.to_json() for job in made.jobs])
+    jobs.run(str(settings.workspace), [job.to_json() for job in made.jobs], str(settings.data_root))
     assert all(job.cached for job in make(made.request, settings).jobs)
     (record,) = (
         found

@@ -5,35 +5,31 @@ from __future__ import annotations
 import re
 import shlex
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from eval import protocols
 from leaderboards import claims as asserted
-from leaderboards.arms import kind_of, network_name
+from leaderboards.arms import Arms
 from leaderboards.claims import NO_TRACK, Claim
+from leaderboards.setting import network_name
 from repro.cli import dispatch as cli
 from repro.cli.dispatch import main
 from repro.plan import recipes
 from repro.plan.builder import make
 from repro.plan.planned import Plan
-from repro.results import claims, trace
+from repro.results import claim_commands, lookup
+from repro.results.suite import suite
 from repro.settings import Settings
 
-CLAIMS = asserted.load()
+CLAIMS = asserted.load(suite())
 OF_EACH = {
     (claim.paper, claim.kind, claim.evaluation, claim.data, claim.variant): claim
     for claim in CLAIMS
-    if claim.track != NO_TRACK and not claims._impossible(claim)  # else nothing that can be run counts as its setting
+    if claim.track != NO_TRACK
+    and not claim_commands.impossible(claim)  # else nothing that can be run counts as its setting
 }
-
-
-@pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("REPRO_DATA", raising=False)
 
 
 @cache
@@ -47,16 +43,16 @@ def planned(line: str) -> Plan:
 def test_names_in_claims_are_ours(claim: Claim) -> None:
     for arm in filter(None, (claim.arm, claim.baseline_arm)):
         recipes.find(arm)
-    kind = kind_of(claim.evaluation)
     if claim.protocol:
+        kind = suite().kind_of(claim.evaluation)
         assert claim.protocol in protocols.names(kind)
-        known = protocols.values(protocols.load(kind, claim.protocol))
+        known = protocols.load(kind, claim.protocol).values()
         assert set(claim.changes.get(kind, {})) <= set(known)
 
 
 @pytest.mark.parametrize("claim", OF_EACH.values(), ids=lambda claim: claim.id)
 def test_commands_for_the_own_setting_plan_it(claim: Claim) -> None:
-    (line,) = [words.strip() for words in claims._wanting(claim, [], claim.track, own=True)[1:]]
+    (line,) = [words.strip() for words in claim_commands.wanting(claim, Arms([], suite()), claim.track, own=True)[1:]]
     made = planned(line)
     trained = [job for job in made.jobs if job.kind == "pretrain"]
     assert {(job.arm, job.seed) for job in trained} == {
@@ -70,7 +66,7 @@ def test_commands_for_the_own_setting_plan_it(claim: Claim) -> None:
     if claim.evaluation == "cost":
         assert {job.spec["data"]["name"] for job in trained} == {claim.data}
         return
-    judged = [job for job in made.jobs if job.kind == kind_of(claim.evaluation)]
+    judged = [job for job in made.jobs if job.kind == suite().kind_of(claim.evaluation)]
     assert {(job.protocol["name"], job.spec["data"]["name"]) for job in judged if "data" in job.spec} <= {
         (claim.protocol, claim.data)
     }
@@ -81,7 +77,7 @@ def test_commands_for_the_own_setting_plan_it(claim: Claim) -> None:
 
 def test_arms_of_a_direction_are_told_to_train_alike() -> None:
     claim = next(claim for claim in CLAIMS if claim.id == "glnet-imagenet-gain")
-    (line,) = [words.strip() for words in claims._wanting(claim, [], "cifar", own=False)[1:]]
+    (line,) = [words.strip() for words in claim_commands.wanting(claim, Arms([], suite()), "cifar", own=False)[1:]]
     jobs = [job for job in planned(line).jobs if job.kind == "pretrain"]
     settings = {(job.spec["recipe"]["pretrain"]["epochs"], job.spec["recipe"]["pretrain"]["batch"]) for job in jobs}
     assert len(jobs) == 6 and len(settings) == 1
@@ -100,9 +96,9 @@ def test_list_filters_and_names_its_claims(capsys: pytest.CaptureFixture[str]) -
 def test_a_claim_is_explained_with_what_would_complete_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found, _ = trace.everything(Settings())
+    found, _ = lookup.everything(Settings())
     three = [record for record in found if record["seed"] < 3]
-    monkeypatch.setattr(trace, "everything", lambda settings: (three, []))
+    monkeypatch.setattr(lookup, "everything", lambda settings: (three, []))
     assert main(["claims", "rotation_aux-byol-few-epochs"]) == 0
     out = capsys.readouterr().out
     for words in (
@@ -148,7 +144,7 @@ def test_gap_prints_what_is_there_and_the_commands_for_the_rest(
 
 def test_an_authors_vit_is_asked_for_as_the_recipe_has_it() -> None:
     claim = next(claim for claim in CLAIMS if claim.id == "aps-cifar10-s2-1600")
-    line = claims._weights(claim, claim.method, claim.variant)
+    line = claim_commands.weights(claim, claim.method, claim.variant)
     for words in (
         "--arch vit_small",
         "--name aps_small",

@@ -1,164 +1,122 @@
-"""The workspace's boards and report: written while a run goes on, with curves and pictures of its jobs."""
+"""`publish`: what it adds to a repository's records, and the boards that are made of those."""
 
 from __future__ import annotations
 
-import json
-import re
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from leaderboards import published
-from repro import jobs
+from leaderboards import published, record_files
+from repro.cli.dispatch import main
 from repro.results import publish
-from repro.run import execute
+from repro.results.suite import suite
 from repro.settings import Settings
 from repro.store import records
 from repro.store.workspace import Workspace
-from slurm.folder import Outcome
-from slurm.graph import Graph, Node, Resources
-from slurm.local import Event
 
-PUBLISHED = published.FOLDER / "records"
+Record = dict[str, Any]
+Kin = Callable[[Record, list[Record]], list[Record]]
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Workspace:
-    """A workspace with one method's records, one training log and one picture of detections."""
-    place = Workspace(tmp_path / "work")
-    place.records.mkdir(parents=True)
-    _, *more = sorted(PUBLISHED.glob("detection-aps-mini-s0-*.json"))
-    for path in PUBLISHED.glob("*-aps-mini-s0-*.json"):
-        if path not in more:
-            shutil.copy(path, place.records)
-    found, _ = records.read_all(place.records)
-    for record in found:
-        job = place.job(record["fingerprint"])
-        job.mkdir(parents=True, exist_ok=True)
-        if record["kind"] == "pretrain":
-            lines = [{"epoch": 0, "updates": 10 * i, "loss_a": 9.0 - i, "std_z": 0.9} for i in range(1, 4)]
-            lines.append({"epoch": 0, "updates": 30, "seconds": 2.0, "knn_top1": 77.25})  # a look of the monitor
-            (job / "log.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"epoch": 0, "upd')  # killed there
-        if record["kind"] == "detection":
-            noise = np.random.default_rng(0).integers(0, 255, (900, 2400, 3), dtype=np.uint8)
-            Image.fromarray(noise).save(job / "detections.png")
-    return place
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the boards of an empty repository."""
+    folder = tmp_path / "clone" / "leaderboards"
+    folder.mkdir(parents=True)
+    (folder.parent / ".git").mkdir()
+    monkeypatch.setattr(published, "FOLDER", folder)
+    return folder
 
 
-def test_curves_and_pictures_of_jobs_are_in_the_workspaces_report(place: Workspace) -> None:
-    assert publish.write_boards(place) == []
-    text = (place.boards / "report.html").read_text()
-    assert "77.25" not in text  # of a look the record tells, not the log
-    assert "training loss" in text and "std_z (1 = uniform)" in text
-    (picture,) = re.findall(r'<img src="data:image/webp;base64,([^"]+)" alt="([^"]+)"', text)
-    assert picture[1] == "Detections over ground truth: aps, mini, seed 0; COCO 2017, 130 pictures under free licences"
-    assert "../records/knn-aps-mini-s0-" in text and "http://" not in text.replace("http://www.w3.org/2000/svg", "")
+def lines(folder: Path) -> set[tuple[str, str]]:
+    """(file, line) of all records and shared parts."""
+    return {
+        (str(path.relative_to(folder)), line)
+        for path in (folder / "records").rglob("*.jsonl")
+        for line in path.read_text().splitlines()
+    }
 
 
-def test_artifacts_outside_the_workspace_are_not_read(place: Workspace, tmp_path: Path) -> None:
-    Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
-    (path,) = place.records.glob("detection-*.json")
-    record = json.loads(path.read_text())
-    for file in ("../secret.png", str(tmp_path / "secret.png"), "jobs/absent.png"):
-        path.write_text(json.dumps({**record, "artifacts": {"detections": file}}))
-        publish.write_boards(place)
-        assert "data:image" not in (place.boards / "report.html").read_text()
+def test_one_more_seed_is_a_few_more_lines(every: list[Record], first: Callable[..., Record], clone: Path) -> None:
+    """Each record once, whoever publishes it again; nothing that was there changes."""
+    place = Workspace(Path("work"))
+    arm = {"method": "glnet", "variant": "", "track": "mini"}
+    recipe = first(kind="pretrain", **arm)["details"]["recipe"]
+    roots = [r for r in every if r["kind"] == "pretrain" and r["details"]["recipe"] == recipe]
+    counts, before = [], set[tuple[str, str]]()
+    for seed in range(2):
+        known = {root["fingerprint"] for root in roots if root["seed"] == seed}
+        mine = [r for r in every if r["fingerprint"] in known or known & set(r["parents"])]
+        for record in mine:
+            records.write(place.records, record)
+        said = publish.publish(Settings(workspace=place.root), ["glnet"], "mini")
+        assert f"{len(mine)} records published, {sum(counts)} were there" in said
+        counts.append(len(mine))
+        now = lines(clone)
+        assert before <= now
+        assert seed == 0 or len(now - before) <= len(mine) + 4  # nearly all that it shares is there
+        before = now
+        assert published.drift(suite(), clone) == []
+    assert "0 records published" in publish.publish(Settings(workspace=place.root), None, None)
+    assert lines(clone) == before
+    found = records.by_fingerprint(published.load_published(clone))
+    assert found == records.by_fingerprint(records.read_all(place.records)[0])
 
 
-def test_a_picture_that_cannot_be_read_costs_only_itself(place: Workspace) -> None:
-    (path,) = place.root.glob("jobs/*/detections.png")
-    path.write_bytes(b"no picture")
-    publish.write_boards(place)
-    assert "data:image" not in (place.boards / "report.html").read_text()
+def test_nothing_is_published_over_a_damaged_line(first: Callable[..., Record], clone: Path) -> None:
+    """Writing the files anew would lose it."""
+    record_files.write(clone / "records", [first(kind="features")])
+    records.write(Path("repro-work/records"), first(kind="features", seed=1))
+    (path,) = (clone / "records").glob("*/*.jsonl")
+    text = path.read_text() + "{half a line\n"
+    path.write_text(text)
+    assert main(["publish"]) == 2 and path.read_text() == text
+    assert main(["report", "--published"]) == 2 and not (clone / "index.md").exists()
 
 
 def test_only_pictures_of_our_own_data_are_published(
-    place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    every: list[Record], first: Callable[..., Record], kin: Kin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Photographs stay in the workspace; what is made of digits stands beside its record and in the report."""
-    (path,) = place.records.glob("detection-*.json")
-    record = json.loads(path.read_text())
-    assert record["provenance"]["data"]["name"] == "coco-mini"
+    place = Workspace(tmp_path / "work")
+    judged = first(kind="detection", method="aps", variant="", track="mini", seed=0)
+    assert judged["provenance"]["data"]["name"] == "coco-mini"
+    chosen = kin(judged, every)
+    place.job(judged["fingerprint"]).mkdir(parents=True)
+    Image.new("RGB", (900, 2400)).save(place.job(judged["fingerprint"]) / "detections.png")
     for name, taken in (("coco-mini", 0), ("digit-scenes", 1)):
-        record["provenance"]["data"]["name"] = name
-        path.write_text(json.dumps(record))
+        judged["provenance"]["data"]["name"] = name
+        (place.records / records.file_name(judged)).unlink(missing_ok=True)
+        for record in chosen:
+            records.write(place.records, record)
         folder = tmp_path / name / "leaderboards"
-        (folder / "records").mkdir(parents=True)
-        (folder.parent / ".git").mkdir()
+        (folder.parent / ".git").mkdir(parents=True)
         monkeypatch.setattr(published, "FOLDER", folder)
         said = publish.publish(Settings(workspace=place.root), None, None)
-        assert f"{len(list(place.records.glob('*.json')))} records published" in said
-        assert [p.stem for p in folder.glob("records/*.webp")] == [f"{path.stem}.detections"] * taken
+        assert f"{len(chosen)} records published" in said
+        names = [path.name for path in folder.glob("records/mini/*.webp")]
+        assert names == [f"aps-{judged['fingerprint'][:12]}.detections.webp"] * taken
         assert (folder / "report.html").read_text().count("data:image/webp") == taken
-        assert published.drift(folder) == []
+        assert published.drift(suite(), folder) == []
 
 
-def test_boards_are_fresh_while_a_run_goes_on(
-    place: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_report_published_is_what_mends_drift(
+    tmp_path: Path, first: Callable[..., Record], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each ended process brings them up to date, but never more than a twentieth of the time goes into it."""
-    clock, written = [100.0], []
-
-    def write(_: Workspace) -> list[str]:
-        written.append(clock[0])
-        clock[0] += 2.0  # a slow machine
-        return []
-
-    monkeypatch.setattr(execute.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(publish, "write_boards", write)
-    fresh = execute.Fresh(place)
-    for _ in range(100):
-        fresh()
-        clock[0] += 1.0
-    assert written[:2] == [100.0, 140.0]  # 2 seconds of work, 38 of rest
-    assert len(written) * 2.0 / (clock[0] - 100.0) <= 0.06
-
-    def fail(_: Workspace) -> list[str]:
-        raise OSError("disk full")
-
-    monkeypatch.setattr(publish, "write_boards", fail)
-    clock[0] += 1000
-    fresh()
-    assert "disk full" in capsys.readouterr().err
-
-
-def test_every_ended_process_asks_for_fresh_boards(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from slurm import local
-
-    ended: Any = Outcome
-
-    def run(graph: Graph, *, on_event: Any, **_: Any) -> dict[str, Any]:
-        on_event(Event("started", "a"))
-        assert not asked
-        on_event(Event("done", "a", outcome=ended("a", "done", seconds=1.0)))
-        assert len(asked) == 1
-        on_event(Event("failed", "b", outcome=ended("b", "failed", reason="why")))
-        return {}
-
-    asked: list[int] = []
-    monkeypatch.setattr(local, "run", run)
-    nodes = [Node(key, "json:dumps", {}, Resources()) for key in ("a", "b")]
-    execute.run_here(Graph(nodes), Settings(), Workspace(tmp_path), None, lambda: asked.append(1))
-    assert len(asked) == 2
-
-
-def test_the_published_boards_know_the_protocols_as_they_stand() -> None:
-    held = json.loads((published.FOLDER / published.PROTOCOLS).read_text(encoding="utf-8"))
-    assert held == publish.named_protocols(), 'python -c "from repro.results import publish; publish.rebuild()"'
-
-
-def test_published_records_have_the_hashes_of_today() -> None:
-    """What came to protocols later has left the hash of every published record alone."""
-    found, faults = records.read_all(PUBLISHED)
-    judged = [record for record in found if (record.get("protocol") or {}).get("values")]
-    assert len(judged) > 100 and not faults
-    for record in judged:
-        stated = record["protocol"]
-        assert jobs.protocol_of(record["kind"], stated["name"], stated["values"])["hash"] == stated["hash"]
-    now = publish.named_protocols()
-    latest = {(r["kind"], r["track"]) for r in judged if now[r["kind"]][r["track"]]["hash"] == r["protocol"]["hash"]}
-    assert {("knn", "mini"), ("knn", "embedded"), ("linear", "mini"), ("reid", "embedded")} <= latest
+    """In a repository of one record: the command brings back what was edited, and drift names the command."""
+    folder = tmp_path / "clone" / "leaderboards"
+    record_files.write(folder / "records", [first(kind="knn", track="embedded", method="random")])
+    monkeypatch.setattr(published, "FOLDER", folder)
+    assert main(["report", "--published"]) == 2
+    assert "run it in a clone" in capsys.readouterr().err and not (folder / "knn.md").exists()
+    (tmp_path / "clone" / ".git").mkdir()
+    assert main(["report", "--published"]) == 0
+    assert "knn.md" in capsys.readouterr().out and published.drift(suite(), folder) == []
+    (folder / "knn.md").write_text("mine")
+    (line,) = published.drift(suite(), folder)
+    assert "python -m repro report --published" in line
+    assert main(["report", "--published"]) == 0
+    assert "changed: knn.md" in capsys.readouterr().out and published.drift(suite(), folder) == []

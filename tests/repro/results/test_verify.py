@@ -6,50 +6,36 @@ import copy
 import datetime
 import json
 import re
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from leaderboards import published
+from leaderboards import published, record_files
 from repro.cli.dispatch import main
-from repro.results import verify
+from repro.results.contradictions import contradictions, known_short
+from repro.results.suite import suite
 from repro.store import records
 from repro.store.records import Record
 
-PUBLISHED = published.FOLDER / "records"
+Kin = Callable[[Record, list[Record]], list[Record]]
 
 
 @pytest.fixture(scope="module")
 def every() -> list[Record]:
-    found, faults = records.read_all(PUBLISHED)
-    assert found and not faults
-    return found
+    """Read once: nothing here changes them but copies."""
+    return published.load_published()
 
 
-def chain(record: Record, every: list[Record]) -> list[Record]:
-    """A record with all that it comes from and that comes from it."""
-    by_mark = {one["fingerprint"]: one for one in every}
-    root = record
-    while root["parents"]:
-        root = by_mark[root["parents"][0]]
-    marks, found = {root["fingerprint"]}, [root]
-    for _ in range(2):
-        below = [one for one in every if marks & set(one["parents"]) and one["fingerprint"] not in marks]
-        found, marks = found + below, marks | {one["fingerprint"] for one in below}
-    return found
-
-
-def told(record: Record, kin: list[Record]) -> list[str]:
+def told(record: Record, family: list[Record]) -> list[str]:
     """What is said of a changed copy of one of them."""
-    kin = [record if one["fingerprint"] == record["fingerprint"] else one for one in kin]
-    return [fault for where, fault in verify.contradictions(kin) if where is record]
+    family = [record if one["fingerprint"] == record["fingerprint"] else one for one in family]
+    return [fault for where, fault in contradictions(family) if where is record]
 
 
 def test_published_records_contradict_nothing(every: list[Record]) -> None:
-    assert list(verify.contradictions(every)) == []
+    assert list(contradictions(every)) == []
 
 
 def future(_: str) -> str:
@@ -100,7 +86,7 @@ TAMPERED: Mapping[str, tuple[str, tuple[str, ...], Callable[[Any], Any], str]] =
 
 
 @pytest.mark.parametrize("what", TAMPERED)
-def test_what_was_changed_is_found(what: str, every: list[Record]) -> None:
+def test_what_was_changed_is_found(what: str, every: list[Record], kin: Kin) -> None:
     kind, way, change, word = TAMPERED[what]
     able = [one for one in every if one["kind"] == kind and one["track"] == "mini" and holds(one, way)]
     if what == "few labels":  # the draws of the oldest records are under another name
@@ -117,7 +103,7 @@ def test_what_was_changed_is_found(what: str, every: list[Record]) -> None:
             inner = inner[key]
         inner[way[-1]] = record["metrics"]["bbox_AP50"] if what == "AP" else change(inner[way[-1]])
         assert not records.problems(record), "else reading it would have told"
-        found = told(record, chain(original, every))
+        found = told(record, kin(original, every))
         assert any(word in fault and "\n" not in fault for fault in found), (records.file_name(original), found)
 
 
@@ -128,32 +114,27 @@ def holds(record: Record, way: tuple[str, ...]) -> bool:
         if not isinstance(inner, dict) or key not in inner:
             return False
         inner = inner[key]
-    return not verify._known_short(record) and (
-        record["kind"] != "pretrain" or bool(record["details"].get("knn_curve"))
-    )
+    return not known_short(record) and (record["kind"] != "pretrain" or bool(record["details"].get("knn_curve")))
 
 
 def test_the_command_counts_names_and_says_what_it_did_not_do(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, every: list[Record]
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, every: list[Record], kin: Kin
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("REPRO_DATA", raising=False)
     assert main(["verify"]) == 0
     out = capsys.readouterr().out
     assert out.rstrip().endswith("no faults") and "not recomputed: top-5;" in out
-    notes = re.findall(r"^note: .*/pretrain-(\S+)\.json: wall and CPU seconds are of its last attempt", out, re.M)
+    notes = re.findall(r"^note: .*/records/(\S+): wall and CPU seconds are of its last attempt", out, re.M)
     assert sorted(notes) == [
-        "moco_v3-mini-s0-e285eb6877b0",
-        "moco_v3-mini-s1-ba9289fbf6cc",
-        "moco_v3-mini-s2-996a06bacd1a",
-        "rotation_aux-mini-s2-dfeb36b12f8c",
+        "mini/moco_v3.jsonl#996a06bacd1a",
+        "mini/moco_v3.jsonl#ba9289fbf6cc",
+        "mini/moco_v3.jsonl#e285eb6877b0",
+        "mini/rotation_aux.jsonl#dfeb36b12f8c",
     ]
-    monkeypatch.setattr(published, "drift", list)
+    monkeypatch.setattr(published, "drift", lambda suite: [])
     knn = next(one for one in every if one["kind"] == "knn" and one["metrics"]["top1"] > 1)
-    folder = tmp_path / "repro-work" / "records"
-    folder.mkdir(parents=True)
-    for one in chain(knn, every):
-        shutil.copy(PUBLISHED / records.file_name(one), folder)
+    folder = Path("repro-work/records")
+    for one in kin(knn, every):
+        records.write(folder, one)
     assert main(["verify"]) == 0
     capsys.readouterr()
 
@@ -166,3 +147,48 @@ def test_the_command_counts_names_and_says_what_it_did_not_do(
     (folder / records.file_name(knn)).rename(folder / "knn-other.json")
     assert main(["verify"]) == 1
     assert "the file has another name than its record says" in capsys.readouterr().out
+
+
+def test_damaged_lines_of_published_records_are_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, every: list[Record], kin: Kin
+) -> None:
+    boards = tmp_path / "leaderboards"
+    monkeypatch.setattr(published, "FOLDER", boards)
+    family = kin(next(one for one in every if one["kind"] == "knn"), every)
+    record_files.write(boards / "records", family)
+    published.rebuild(suite(), boards)
+    assert main(["verify"]) == 0
+    capsys.readouterr()
+    (path,) = (boards / "records").glob("*/*.jsonl")
+    first, *others = path.read_text().splitlines()
+    shared = boards / "records" / record_files.SHARED
+    parts = shared.read_text().splitlines()
+    row = next(i for i, part in enumerate(parts) if '"part":"recipe"' in part)
+    changed = [
+        *parts[:row],
+        parts[row].replace('"seed":0', '"seed":1').replace('"epochs":', '"epochs":1'),
+        *parts[row + 1 :],
+    ]
+    impossible = json.loads(first) | {"metrics": {"top1": 90.0, "top5": 10.0}}
+    for lines, shared_lines, where, words in (
+        ([first, *others, "{"], parts, f"{path}:{len(family) + 1}", "not a record (Expecting"),
+        ([first, *others, "[]"], parts, f"{path}:{len(family) + 1}", "no JSON object"),
+        ([first, *others, first], parts, f"{path}:{len(family) + 1}", "the record of line 1 once more"),
+        ([first.replace('"seed"', '"sead"'), *others], parts, f"{path}:1", "no seed"),
+        ([first.replace('"track":"', '"track":"x'), *others], parts, f"{path}:1", "a record of x"),
+        ([json.dumps(impossible), *others], parts, f"{path}:1", "top5"),
+        ([json.dumps({**json.loads(first), "schema": 99}), *others], parts, f"{path}:1", "newer repro"),
+        ([first, *others], changed, f"{shared}:{row + 1}", "but its content gives"),
+        ([first, *others], parts[1:], f"{path}:", f"in {record_files.SHARED}"),
+        ([first, *others], ["", *parts], f"{shared}:1", "not a shared part"),
+    ):
+        path.write_text("\n".join(lines) + "\n")
+        shared.write_text("\n".join(shared_lines) + "\n")
+        assert main(["verify"]) == 1
+        faults = [line for line in capsys.readouterr().out.splitlines() if line.startswith(where)]
+        assert faults and all(words in fault for fault in faults), (words, faults)
+    path.write_text("\n".join([first, *others]) + "\n")
+    shared.write_text("\n".join(parts) + "\n")
+    (boards / "records" / "knn-aps-mini-s0-0123456789ab.json").write_text("{}")
+    assert main(["verify"]) == 1
+    assert "0123456789ab.json: a record in a file of its own" in capsys.readouterr().out

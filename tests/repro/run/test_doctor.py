@@ -15,8 +15,8 @@ import pytest
 
 from repro.cli.dispatch import main
 from repro.plan import tracks
-from repro.run import doctor
-from repro.run.doctor import Finding
+from repro.run import cluster_checks, doctor, workspace_checks
+from repro.run.findings import Finding
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def test_a_laptop_is_looked_at_as_far_as_it_goes(capsys: pytest.CaptureFixture[s
 def test_what_is_missing_for_a_track_is_a_fault_with_its_fix(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: SimpleNamespace(free=2**30))
+    monkeypatch.setattr(workspace_checks.shutil, "disk_usage", lambda path: SimpleNamespace(free=2**30))
     assert main(["doctor", "--executor", "local", "--track", "imagenet", "--method", "aps", "--seed", "0", "1"]) == 1
     out = capsys.readouterr().out
     assert "ok       GPUs: asked for 1" in out
@@ -82,7 +82,7 @@ def test_a_profile_that_was_named_must_be_of_use(
 def test_a_room_from_elsewhere_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "eval").mkdir()
     (tmp_path / "eval" / "__init__.py").touch()
-    program = "from repro.run import doctor; print(doctor._rooms())"
+    program = "from repro.run import machine_checks; print(machine_checks.rooms())"
     path = f"{tmp_path}{os.pathsep}{Path(doctor.__file__).parents[2]}"
     command = [sys.executable, "-c", program]
     said = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True)
@@ -114,8 +114,8 @@ def test_a_small_job_that_does_not_come_back(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(doctor, "_WAIT", 0.2)
-    monkeypatch.setattr(doctor, "_TICK", 0.05)
+    monkeypatch.setattr(cluster_checks, "_WAIT", 0.2)
+    monkeypatch.setattr(cluster_checks, "_TICK", 0.05)
     (fake_slurm / "squeue.answer").write_text(queue + "\n")
     storage = "accounting_storage/slurmdbd" if sacct else "accounting_storage/none"
     (fake_slurm / "scontrol.answer").write_text(
@@ -133,7 +133,7 @@ def test_a_small_job_that_does_not_come_back(
 def test_what_the_partition_would_not_take_is_said_before_anything_is_queued(
     fake_slurm: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "_WAIT", 0.0)
+    monkeypatch.setattr(cluster_checks, "_WAIT", 0.0)
     (fake_slurm / "scontrol.answer").write_text("MaxArraySize            = 1001\n")
     (fake_slurm / "squeue.answer").write_text("101 PENDING 0 Resources\n")
     Path("mine.toml").write_text('partition = "short"\ntime_scale = 2\n[sbatch]\nconstraint = "a100"\n')
@@ -166,7 +166,7 @@ def test_a_file_system_without_locks_or_links_is_a_fault_here_and_on_the_node(
     said = "cannot lock " if broken == "flock" else "no hard links in "
     assert re.search(rf"^fault +file system: {said}.*\(?Operation not supported", capsys.readouterr().out, re.M)
     (tmp_path / "from-here").write_text("token")
-    found = doctor.on_node(str(tmp_path), "token", 0, None)["findings"]
+    found = cluster_checks.on_node(str(tmp_path), "token", 0, None)["findings"]
     assert [item["level"] for item in found if item["what"] == "file system"] == ["fault"]
     assert not list(tmp_path.glob(".probe*"))
 
@@ -176,7 +176,7 @@ def test_a_node_that_cannot_write_or_lacks_commands(
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setenv("TMPDIR", str(tmp_path / "absent"))
-    found = doctor.on_node(str(tmp_path / "unseen"), "token", 2, str(tmp_path / "data"))["findings"]
+    found = cluster_checks.on_node(str(tmp_path / "unseen"), "token", 2, str(tmp_path / "data"))["findings"]
     lines = [str(Finding(**item)) for item in found]
     assert any(
         re.match(r"fault +shared directory: cannot write to .*unseen .*; choose a --workspace", line) for line in lines
@@ -190,6 +190,6 @@ def test_a_node_that_cannot_write_or_lacks_commands(
     # Another folder of that name: writable, but not what the login node wrote.
     folder = tmp_path / "other"
     folder.mkdir()
-    assert doctor.on_node(str(folder), "token", 0, None)["findings"][0]["level"] == "fault"
+    assert cluster_checks.on_node(str(folder), "token", 0, None)["findings"][0]["level"] == "fault"
     (folder / "from-here").write_text("token")
-    assert doctor.on_node(str(folder), "token", 0, None)["findings"][0]["level"] == "ok"
+    assert cluster_checks.on_node(str(folder), "token", 0, None)["findings"][0]["level"] == "ok"

@@ -16,9 +16,9 @@ from repro.run.drill import Drill, Score
 from repro.store import checkpoints
 from repro.store.encoders import ENCODER
 from repro.store.workspace import Workspace
-from slurm import cluster, interrupt, scheduler
-from slurm.graph import Node
-from slurm.interrupt import CLUSTER, LOCAL, Spell
+from slurm import scheduler
+from slurm.interrupt import on_machine, on_slurm
+from slurm.interrupt.spells import Spell
 from slurm.profile import Profile
 
 pytestmark = [pytest.mark.processes, pytest.mark.trains]
@@ -34,7 +34,9 @@ def drilled(tmp_path_factory: pytest.TempPathFactory) -> Drill:
     return Drill(tmp_path_factory.mktemp("drill"), seed=7)
 
 
-@pytest.mark.parametrize("way", [pytest.param(way, marks=pytest.mark.slow) if way in SLOW else way for way in LOCAL])
+@pytest.mark.parametrize(
+    "way", [pytest.param(way, marks=pytest.mark.slow) if way in SLOW else way for way in on_machine.WAYS]
+)
 def test_what_is_interrupted_leaves_what_is_not(drilled: Drill, way: str) -> None:
     score = drilled.local(way, TIMES[way])
     assert score.faults == ()
@@ -55,7 +57,7 @@ def test_a_fine_tuning_that_is_interrupted_leaves_what_it_leaves_alone(tmp_path:
 def test_the_drill_sees_what_differs(drilled: Drill) -> None:
     place = drilled.place("spoilt")
     nodes = drilled.nodes(place, 0.0)
-    interrupt.Local(place.processes, nodes[0], **drilled.about(place, 0.0)).finish(nodes)
+    on_machine.MachineInterrupter(place.processes, nodes[0], **drilled.about(place, 0.0)).finish(nodes)
     assert list(drilled.differences(place)) == []
     (record,) = place.records.glob("knn-*")
     told = json.loads(record.read_text())
@@ -93,7 +95,7 @@ def test_the_table_and_the_exit_status(
             assert (seed, stage) == (5, "pretrain") and folder.parent == tmp_path
 
         def local(self, way: str, times: int) -> Score:
-            return Score(LOCAL[way], (0, 20, 76), 120, 3, self.faults if way == "kill" else ())
+            return Score(on_machine.WAYS[way], (0, 20, 76), 120, 3, self.faults if way == "kill" else ())
 
     monkeypatch.setattr(drill, "Drill", Fake)
     line = ["drill", "--executor", "local", "--seed", "5", "--workspace", str(tmp_path)]
@@ -124,39 +126,18 @@ def test_as_often_as_it_is_interrupted_slurm_may_queue_it_again(
 
         def interrupt(self, way: str, times: int, profile: Profile) -> list[Spell]:
             used.append(profile.requeues)
-            raise interrupt.NotPermitted("enough")
+            raise on_slurm.NotPermitted("enough")
 
-    monkeypatch.setattr(interrupt, "Cluster", Fake)
+    monkeypatch.setattr(on_slurm, "SlurmInterrupter", Fake)
     monkeypatch.setattr(drilled, "place", lambda way: Workspace(tmp_path))
     for times in (2, 7):
         drilled.cluster("preempt", times, Profile())
     assert used == [3, 7]
 
 
-def test_a_node_is_brought_back_whatever_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[list[str]] = []
-    answers = {"squeue": "7", "sinfo": "idle", "scontrol": ""}
-
-    def ask(command: list[str]) -> str:
-        asked.append(command)
-        return answers[command[0]]
-
-    def interrupted(seconds: float) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(interrupt.scheduler, "ask", ask)
-    monkeypatch.setattr(interrupt.time, "sleep", interrupted)
-    runner = interrupt.Cluster(
-        tmp_path, Node("job", "math:sqrt"), total=10, pause=0.0, seed="", again=(print, ()), preload=()
-    )
-    with pytest.raises(KeyboardInterrupt):
-        runner._down("7")
-    assert [command[-1] for command in asked if command[0] == "scontrol"] == ["reason=drill", "state=resume"]
-
-
 @pytest.fixture
 def real_slurm() -> None:
-    if reason := cluster.available():
+    if reason := scheduler.available():
         pytest.skip(f"{reason} (tests/slurm/cluster.sh starts one)")
 
 
@@ -165,7 +146,7 @@ def real_slurm() -> None:
 def test_six_interruptions_on_slurm(drilled: Drill) -> None:
     times = {"requeue": 1, "preempt": 1, "scancel": 2, "slurm-kill": 2}
     scores = drilled.together(times, Profile(), at_once=2)  # others test beside us, on the same four slots
-    assert [(score.way, score.faults) for score in scores] == [(CLUSTER[way], ()) for way in times]
+    assert [(score.way, score.faults) for score in scores] == [(on_slurm.WAYS[way], ()) for way in times]
     assert [score.interruptions for score in scores] == list(times.values())
     assert all(score.begun[1] > 0 and score.records == 3 for score in scores)
 
@@ -197,8 +178,8 @@ def test_a_job_that_slurm_preempts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     if "PartitionName=lent" not in scheduler.ask(["scontrol", "show", "partitions"]):
         pytest.skip("needs a partition `lent` whose jobs make room, as tests/slurm/cluster.sh has it")
     urgent = ["sbatch", "--parsable", "--partition=main", "--exclusive", "--output=/dev/null", "--wrap=true"]
-    monkeypatch.setattr(interrupt.Cluster, "_strike", lambda self, way: scheduler.ask(urgent))
-    monkeypatch.setattr(interrupt.Cluster, "steps", lambda self, times: [3])
+    monkeypatch.setattr(on_slurm.SlurmInterrupter, "_strike", lambda self, way: scheduler.ask(urgent))
+    monkeypatch.setattr(on_slurm.SlurmInterrupter, "steps", lambda self, times: [3])
     monkeypatch.setattr(drill, "_CLUSTER_PAUSE", 1.5)  # it takes SLURM a quarter of a minute
     score = Drill(tmp_path, seed=7).cluster("preempt", 1, Profile(partition="lent"))
     assert (score.faults, score.interruptions, score.records) == ((), 1, 3)

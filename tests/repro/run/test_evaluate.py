@@ -15,19 +15,21 @@ import torchvision
 from torch import nn
 
 from eval.features import extract
+from methods.parts.encoders import build_encoder
 from repro import jobs, settings
 from repro.cli.dispatch import main
-from repro.data import catalogue
+from repro.data import loading
 from repro.plan.builder import make
 from repro.plan.request import Checkpoint, Request
 from repro.plan.tasks import graph_of
 from repro.run import evaluate
-from repro.stages import frozen
+from repro.stages.context import JobContext
 from repro.store import checkpoints
 from repro.store.encoders import ENCODER, Trained
 from repro.store.encoders import load as load_encoder
 from repro.store.workspace import Workspace
-from repro.weights import export, weights
+from repro.weights import export, layouts
+from repro.weights.architectures import ARCHS
 
 pytestmark = pytest.mark.processes
 
@@ -72,7 +74,7 @@ def test_torchvisions_resnet_to_the_boards(capsys: pytest.CaptureFixture[str]) -
     assert len(about["recipe"]["checkpoint"]["sha256"]) == 64 and str(Path.cwd()) not in json.dumps(left)
     assert all(record["variant"] == "imported" for record in left.values())
 
-    pictures = catalogue.load_classification("digits", "test", settings.load({}).where, size=32, limit=None)
+    pictures = loading.load_classification("digits", "test", settings.load({}).where, size=32, limit=None)
     model.fc = nn.Identity()
     x = (torch.from_numpy(np.array(pictures.pixels[:32])).float() / 255 - torch.tensor(about["mean"]).view(3, 1, 1)) / (
         torch.tensor(about["std"]).view(3, 1, 1)
@@ -99,7 +101,7 @@ def in_this_process(request: Request) -> Path:
     here = settings.load({})
     todo = make(request, here).jobs
     threads = torch.get_num_threads()
-    jobs.run(str(here.workspace), [job.to_json() for job in todo])
+    jobs.run(str(here.workspace), [job.to_json() for job in todo], str(here.data_root) if here.data_root else None)
     torch.set_num_threads(threads)
     return Workspace(here.workspace).encoder(todo[0].fingerprint)
 
@@ -116,7 +118,7 @@ def test_our_own_encoder_there_and_back(library: str) -> None:
     network = {"arch": "resnet", "depth": 18, "width": 64, "stem": "imagenet", "zero_init_residual": False}
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        encoder = export.build_encoder(network)
+        encoder = build_encoder(network)
     state = {"form": ENCODER, "network": network, "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.25]}
     checkpoints.save(Path("encoder.pt"), {**state, "weights": encoder.state_dict()})
     out = "net.safetensors" if library == "safetensors" else "net.pth"
@@ -158,29 +160,30 @@ def test_what_the_fingerprint_covers(capsys: pytest.CaptureFixture[str]) -> None
         imported(given)
     given, lines = evaluate.checkpoint(Path("a.pth"), "resnet18", name="it", normalise="data")
     assert "training pictures" in lines[-1]
-    pictures = catalogue.load_classification("digits", "train", here.where, size=32, limit=100)
+    pictures = loading.load_classification("digits", "train", here.where, size=32, limit=100)
     assert load_encoder(imported(given, "data.limit=100")).mean == tuple(pictures.mean)
 
 
 @pytest.mark.parametrize("normalise", ["imagenet", "data"])
 def test_a_probe_on_crops_normalises_as_its_encoder(normalise: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    network = {**weights.ARCHS["vit_tiny"], "size": 32, "patch": 8, "dim": 24, "depth": 1}
-    torch.save(weights.VIT["timm"].theirs(export.build_encoder(network).state_dict()), "vit.pth")
+    network = {**ARCHS["vit_tiny"], "size": 32, "patch": 8, "dim": 24, "depth": 1}
+    torch.save(layouts.VIT["timm"].theirs(build_encoder(network).state_dict()), "vit.pth")
     given, _ = evaluate.checkpoint(Path("vit.pth"), "vit_tiny", VIT, normalise=normalise)
     darkest = []
+    encoder_of = JobContext.encoder
 
-    def load(path: Path) -> Trained:
-        trained = load_encoder(path)
+    def load(context: JobContext) -> Trained:
+        trained = encoder_of(context)
         patches = trained.encoder.patches
         patches.register_forward_pre_hook(lambda _, inputs: darkest.append(inputs[0].amin(dim=(0, 2, 3))))
         return trained
 
-    monkeypatch.setattr(frozen, "load_encoder", load)
+    monkeypatch.setattr(JobContext, "encoder", load)
     here = settings.load({})
     few = ("data.limit=100", "linear.epochs=1")
     request = Request((), evaluations=("linear",), overrides=few, protocols=("linear=glnet",), checkpoint=given)
     in_this_process(request)
-    pictures = catalogue.load_classification("digits", "train", here.where, size=32, limit=100)
+    pictures = loading.load_classification("digits", "train", here.where, size=32, limit=100)
     assert pictures.pixels.min() == 0
     mean, std = (pictures.mean, pictures.std) if normalise == "data" else (given.mean, given.std)
     black = -torch.tensor(mean) / torch.tensor(std)
@@ -190,8 +193,8 @@ def test_a_probe_on_crops_normalises_as_its_encoder(normalise: str, monkeypatch:
 
 
 def test_a_vit_sees_pictures_of_its_own_size(capsys: pytest.CaptureFixture[str]) -> None:
-    network = {**weights.ARCHS["vit_tiny"], "size": 32, "patch": 8, "dim": 24, "depth": 1}
-    torch.save(weights.VIT["timm"].theirs(export.build_encoder(network).state_dict()), "vit.pth")
+    network = {**ARCHS["vit_tiny"], "size": 32, "patch": 8, "dim": 24, "depth": 1}
+    torch.save(layouts.VIT["timm"].theirs(build_encoder(network).state_dict()), "vit.pth")
     given, lines = evaluate.checkpoint(Path("vit.pth"), "vit_tiny", VIT)
     assert "heads 3, eps 1e-06, features by the class token" in lines[-1]
     here = settings.load({})

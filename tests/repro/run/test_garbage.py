@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from repro.cli.dispatch import main
+from repro.plan import fingerprints
 from repro.plan.builder import make
 from repro.plan.planned import Plan, PlannedJob
 from repro.plan.request import Request
 from repro.plan.tasks import graph_of
 from repro.run import garbage
 from repro.settings import Settings
-from repro.store import fingerprint, records
+from repro.store import records
 from repro.store.hashes import file_digest
 from repro.store.source import source_hash
 from repro.store.workspace import Workspace
@@ -91,7 +92,7 @@ def submitted(settings: Settings, made: Plan, state: str = "") -> None:
     write(code / "repro" / "cli.py", 3000)
     old(code)
     for node in nodes:
-        folder.write_node(node)
+        folder.write_task(node)
     Journal(folder).started("run", nodes, str(code))
     for node in nodes:
         if state:
@@ -173,7 +174,7 @@ def test_encoders_of_other_code_go_and_those_of_todays_stay(
     encoder = f"jobs/{finished.jobs[0].fingerprint[:16]}/encoder.pt"
     assert encoder not in names(settings)
     hashed = source_hash
-    monkeypatch.setattr(fingerprint, "source_hash", lambda *modules, **_: hashed(*modules) + "edited" * bool(modules))
+    monkeypatch.setattr(fingerprints, "source_hash", lambda *modules, **_: hashed(*modules) + "edited" * bool(modules))
     assert encoder in names(settings)
     assert "trains another" in next(
         i.why for i in garbage.items(Workspace(settings.workspace)) if "encoder of" in i.what
@@ -181,7 +182,7 @@ def test_encoders_of_other_code_go_and_those_of_todays_stay(
     main(["gc", "--workspace", str(settings.workspace), "--delete"])
     assert [job.kind for job in make(REQUEST, settings).to_do()] == ["pretrain", "features", "knn", "finetune"]
     # A method that is not to be found here cannot be judged, so its encoder stays.
-    monkeypatch.setattr(fingerprint, "source_hash", lambda *modules, **_: "")
+    monkeypatch.setattr(fingerprints, "source_hash", lambda *modules, **_: "")
     write(Workspace(settings.workspace).encoder(finished.jobs[0].fingerprint))
     assert not any("changed" in item.why for item in garbage.items(Workspace(settings.workspace)))
 

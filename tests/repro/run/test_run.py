@@ -19,12 +19,12 @@ from repro.cli.dispatch import main
 from repro.errors import Stopped
 from repro.plan.builder import make
 from repro.plan.request import Request
-from repro.run import execute
+from repro.results.finish import finish
 from repro.settings import Settings
 from repro.store import checkpoints
 from repro.store.encoders import ENCODER
 from repro.store.workspace import Workspace
-from slurm import cluster
+from slurm import scheduler
 
 pytestmark = [pytest.mark.processes, pytest.mark.trains]
 
@@ -84,7 +84,7 @@ def test_two_protocols_of_one_evaluation_leave_a_record_each(
     made = make(request, settings)
     monkeypatch.setattr(jobs, "settle", lambda count: None)
     jobs.run("repro-work", [job.to_json() for job in made.jobs])
-    execute.finish([job.fingerprint for job in made.jobs], made.track, Workspace(settings.workspace))
+    finish([job.fingerprint for job in made.jobs], made.track, Workspace(settings.workspace))
     out = capsys.readouterr().out
     assert re.search(r"linear \(embedded\) +random:vit", out) and re.search(r"linear \(swav_rot\) +random:vit", out)
     found = [json.loads(path.read_text()) for path in Path("repro-work/records").glob("*.json")]
@@ -181,14 +181,14 @@ def test_ctrl_c_says_what_is_kept_and_how_to_go_on() -> None:
 
 @pytest.mark.slurm
 def test_the_same_graph_on_slurm(capsys: pytest.CaptureFixture[str]) -> None:
-    if reason := cluster.available():
+    if reason := scheduler.available():
         pytest.skip(f"{reason} (tests/slurm/cluster.sh starts one)")
     line = ["run", "--method", "random:vit", "--suite", "quick", *SMALL]
     line[line.index("local")] = "slurm"
     started = time.monotonic()
     assert main(line) == 0
     out = capsys.readouterr().out
-    assert re.search(r"submitted 3 processes to SLURM in 3 calls", out) and time.monotonic() - started < 30
+    assert re.search(r"submitted 3 tasks to SLURM in 3 calls", out) and time.monotonic() - started < 30
     deadline = time.monotonic() + 180
     while "linear random 0" not in records() and time.monotonic() < deadline:
         time.sleep(1)
@@ -203,7 +203,7 @@ def test_the_same_graph_on_slurm(capsys: pytest.CaptureFixture[str]) -> None:
     assert collate is not None
     assert main(["logs", collate[1]]) == 0
     told = capsys.readouterr().out
-    assert "knn" in told and "4 of 4 jobs have their records" in told and "all 2 processes are done" in told
+    assert "knn" in told and "4 of 4 jobs have their records" in told and "all 2 tasks are done" in told
     assert Path("repro-work/boards/knn.md").is_file()
     assert main(line) == 0
     assert "everything was cached" in capsys.readouterr().out

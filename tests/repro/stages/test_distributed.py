@@ -20,14 +20,14 @@ from repro.cli.dispatch import main
 from repro.errors import UserError
 from repro.plan.builder import make
 from repro.plan.request import Request
-from repro.results import trace
+from repro.results.explain import explain
 from repro.settings import Settings
 from repro.stages import distributed
 from repro.store import checkpoints
 from repro.store.encoders import ENCODER
 from repro.store.workspace import Workspace
-from slurm import cluster
-from slurm.states import states
+from slurm import scheduler
+from slurm.status import of_folder
 
 pytestmark = [pytest.mark.processes, pytest.mark.trains]
 
@@ -150,7 +150,7 @@ def test_a_run_of_two_processes_here(tmp_path: Path, monkeypatch: pytest.MonkeyP
     require_equal(trained_by_one(tmp_path / "one", monkeypatch), two)
     assert record["provenance"]["processes"] == 2 and record["cost"]["updates"] == 1
     assert len(list(Path("repro-work/records").glob("knn-*.json"))) == 1
-    said = trace.explain(record["fingerprint"], Settings(workspace=Path("repro-work")))
+    said = explain(record["fingerprint"], Settings(workspace=Path("repro-work")))
     assert "--method mae --seed 0 --processes 2 " in said
     assert load("mae", overrides=LINE[5:], processes=2).pretrained
     assert not load("mae", overrides=LINE[5:]).pretrained
@@ -184,17 +184,17 @@ def test_two_processes_that_were_interrupted_go_on_bit_for_bit(tmp_path: Path, m
 
 @pytest.mark.slurm
 def test_a_run_of_two_processes_on_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if reason := cluster.available():
+    if reason := scheduler.available():
         pytest.skip(f"{reason} (tests/slurm/cluster.sh starts one)")
     monkeypatch.chdir(tmp_path)
     assert main(["run", *LINE[:4], "--processes", "2", "--executor", "slurm", *LINE[4:]]) == 0
     place, end = Workspace(Path("repro-work")).processes, time.monotonic() + 240
-    while any(state.live for state in states(place)) and time.monotonic() < end:
+    while any(state.live for state in of_folder(place)) and time.monotonic() < end:
         time.sleep(1)
-    found = states(place)
+    found = of_folder(place)
     assert {state.state for state in found} == {"done"}, [(state.key, state.reason) for state in found]
-    (pretrain,) = [state for state in found if state.node.stage == "pretrain"]
-    assert pretrain.node.resources.tasks == 2
+    (pretrain,) = [state for state in found if state.task.stage == "pretrain"]
+    assert pretrain.task.resources.ranks_per_node == 2
     two, record = encoder_and_record()
     require_equal(trained_by_one(tmp_path / "one", monkeypatch), two)
     assert record["provenance"]["slurm"]["SLURM_JOB_ID"] == pretrain.job
@@ -204,7 +204,7 @@ def test_processes_that_were_not_started_together_are_named(monkeypatch: pytest.
     for name in ("RANK", "WORLD_SIZE", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)
     with (
-        pytest.raises(UserError, match="planned for 2 processes, and none were started together"),
+        pytest.raises(UserError, match="planned for 2 ranks, and none were started together"),
         distributed.group(2, torch.device("cpu")),
     ):
         pass

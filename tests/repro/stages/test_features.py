@@ -18,8 +18,7 @@ from repro.plan.planned import Plan
 from repro.plan.request import Request
 from repro.plan.tasks import graph_of
 from repro.settings import Settings
-from repro.stages import frozen
-from repro.store import checkpoints, records
+from repro.store import checkpoints, encoders, records
 from repro.store.encoders import ENCODER
 from repro.store.workspace import Workspace
 
@@ -48,10 +47,10 @@ def settings(tmp_path: Path) -> Settings:
 def seen(monkeypatch: pytest.MonkeyPatch) -> collections.Counter[bytes]:
     """How often each normalised picture went through a frozen encoder's `features`."""
     counted: collections.Counter[bytes] = collections.Counter()
-    real = frozen.load_encoder
+    real = encoders.load
 
-    def load(path: Path) -> Any:
-        trained = real(path)
+    def load(path: Path, device: torch.device) -> Any:
+        trained = real(path, device)
         inner = trained.encoder.features
 
         def features(x: torch.Tensor) -> torch.Tensor:
@@ -61,7 +60,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> collections.Counter[bytes]:
         trained.encoder.features = features  # type: ignore[assignment]
         return trained
 
-    monkeypatch.setattr(frozen, "load_encoder", load)
+    monkeypatch.setattr(encoders, "load", load)
     return counted
 
 

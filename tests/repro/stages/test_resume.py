@@ -17,7 +17,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from eval import finetune, linear, protocols, reid_finetune
+from eval import finetune, linear_crops, protocols, reid_finetune
+from eval.context import Context
+from eval.data import Classification, Identified, Labelled, Normalisation
 from repro.errors import Stopped
 from repro.store import atomic, checkpoints
 from repro.store.checkpoints import Store
@@ -45,21 +47,28 @@ def _protocol(kind: str, name: str, **changes: Any) -> Any:
     return protocols.load(kind, name, {"epochs": EPOCHS, "precision": "fp32", **changes})
 
 
+def within(evaluate: Evaluate) -> Evaluate:
+    """The evaluation in a context of these fields."""
+    return lambda **fields: evaluate(Context(**fields))
+
+
 def made(name: str) -> Evaluate:
     """An evaluation on random pictures that takes `store` and `progress`."""
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 256, (48, 3, 8, 8), dtype=np.uint8), np.arange(48) % 4
     torch.manual_seed(0)
     encoder = Tiny()
+    data = Classification(Labelled(x, y), Labelled(x, y), 4)
     if name == "finetune":
         p = _protocol("finetune", "mini", batch=8, holdout=0, train_pictures=0, crop_padding=1, size=[8, 8])
-        return partial(finetune.evaluate, encoder, x, y, x, y, 4, MEAN, STD, p)
+        return within(partial(finetune.evaluate, encoder, data, Normalisation(MEAN, STD), p))
     if name == "linear":
         p = _protocol("linear", "glnet", batch=8, size=[8, 8])
-        return partial(linear.probe, encoder, x, y, x, y, 4, MEAN, STD, p)
+        return within(partial(linear_crops.probe, encoder, data, Normalisation(MEAN, STD), p))
     p = _protocol("reid_finetune", "mini", identities=4, pictures=2, erasing=0.5)
-    split = reid_finetune.Split(x, y + 1, np.arange(48) // 24)
-    return partial(reid_finetune.evaluate, encoder, split, split, split, MEAN, STD, dataclasses.replace(p, size=(8, 8)))
+    given = [Identified(x, y + 1, np.arange(48) // 24)] * 3
+    p = dataclasses.replace(p, size=(8, 8))
+    return within(partial(reid_finetune.evaluate, encoder, *given, Normalisation(MEAN, STD), p))
 
 
 @pytest.fixture(params=["finetune", "linear", "reid_finetune"])

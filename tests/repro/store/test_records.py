@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from repro import jobs
 from repro.errors import UserError
+from repro.stages.context import JobContext
 from repro.store import records
+from repro.store.job import Job
 
 
-def record(mark: str = "ab" * 32, **metrics: float) -> records.Record:
+def record(fingerprint: str = "ab" * 32, **metrics: float) -> records.Record:
     return {
         "schema": 1,
-        "fingerprint": mark,
+        "fingerprint": fingerprint,
         "kind": "knn",
         "method": "aps",
         "variant": "",
@@ -100,13 +103,13 @@ def test_every_record_is_checked_where_it_is_written(tmp_path: Path) -> None:
 def test_a_job_whose_record_is_refused_fails_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def one(place: object, job: dict[str, object]) -> tuple[records.Record, tuple[str, ...]]:
-        top5 = 10.0 if job["seed"] == 0 else 99.0
-        return {**record(str(job["fingerprint"]), top1=50.0, top5=top5), "seed": job["seed"]}, ()
+    def one(context: JobContext) -> records.Record:
+        job = context.job
+        return {**record(job.fingerprint, top1=50.0, top5=10.0 if job.seed == 0 else 99.0), "seed": job.seed}
 
     monkeypatch.setattr(jobs, "_one", one)
-    same = {"kind": "knn", "method": "aps", "variant": "", "parents": []}
+    same = Job("knn", "aps", "", "", "embedded", 0, {}, ())
     with pytest.raises(SystemExit, match="knn aps seed 0: record refused, top1 = 50 is above top5 = 10"):
-        jobs.run(str(tmp_path), [{**same, "seed": seed, "fingerprint": f"{seed}" * 64} for seed in (0, 1)])
+        jobs.run(str(tmp_path), [replace(same, seed=seed, fingerprint=f"{seed}" * 64).to_json() for seed in (0, 1)])
     assert "knn aps seed 1: wrote" in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "records").iterdir()] == [f"knn-aps-embedded-s1-{'1' * 12}.json"]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from repro.store import fingerprint, hashes, source
+from repro.store import hashes, source
+
+BASE = "x = 1\ndef f():\n    '''Doc.'''\n    return x\n"
 
 
 def test_digest_ignores_key_order_only() -> None:
@@ -14,20 +17,83 @@ def test_digest_ignores_key_order_only() -> None:
     assert hashes.digest({"b": [1, 2]}) != hashes.digest({"b": [2, 1]})
 
 
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder in which `room` and `other` are the rooms that make numbers."""
+
+    def forget() -> None:
+        source._read.cache_clear()
+        source._hashes.cache_clear()
+
+    monkeypatch.setattr(source, "_file_of", lambda name: _file(tmp_path, name))
+    monkeypatch.setattr(source, "REACHES", ("room", "other"))
+    forget()
+    yield tmp_path
+    forget()
+
+
+def _file(root: Path, module: str) -> Path | None:
+    path = root / f"{module.replace('.', '/')}.py"
+    return path if path.is_file() else None
+
+
+def built(root: Path, files: dict[str, str], *modules: str, rooms: tuple[str, ...] = ("room", "other")) -> str:
+    """The hash of these modules in a house of these files alone."""
+    for old in root.rglob("*.py"):
+        old.unlink()
+    for name, text in files.items():
+        path = root / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    source._read.cache_clear()
+    source._hashes.cache_clear()
+    return source.source_hash(*modules, rooms=rooms)
+
+
 @pytest.mark.parametrize(
     "change, same",
     [
         ("x = 1  # why\n\ndef f():\n    '''Doc.'''\n    return x\n", True),
         ("x = 1\ndef f():\n    '''Other words.'''\n\n    return x\n", True),
+        ("def f():\n    return x\nx = 1\n", True),
+        ("from typing import TYPE_CHECKING\nimport os\nif TYPE_CHECKING:\n    import sys\n" + BASE, True),
         ("x = 2\ndef f():\n    '''Doc.'''\n    return x\n", False),
+        ("x = 1\ndef f():\n    return x + 1\n", False),
+        (BASE + "y = 1\n", False),
     ],
 )
-def test_comments_and_docstrings_do_not_count_but_constants_do(tmp_path: Path, change: str, same: bool) -> None:
-    base = tmp_path / "a.py"
-    base.write_text("x = 1\ndef f():\n    '''Doc.'''\n    return x\n")
-    other = tmp_path / "b.py"
-    other.write_text(change)
-    assert (fingerprint._read(base)[0] == fingerprint._read(other)[0]) is same
+def test_what_is_said_counts_not_how(house: Path, change: str, same: bool) -> None:
+    assert (built(house, {"a": BASE}, "a") == built(house, {"a": change}, "a")) is same
+
+
+def test_where_a_module_stands_and_the_order_of_imports_change_nothing(house: Path) -> None:
+    f, g = "A = 1\ndef f():\n    return A\n", "import math\ndef g():\n    return math.pi\n"
+    whole = {"a": "from room.big import f, g\ndef run():\n    return f() + g()\n", "room/big": f + g}
+    first = built(house, whole, "a")
+    moved = {"a": "from room.deep.large import g, f\ndef run():\n    return f() + g()\n", "room/deep/large": f + g}
+    assert built(house, moved, "a") == first
+    cut = {
+        "a": "from room.second import g\nfrom room.first import f\ndef run():\n    return f() + g()\n",
+        "room/first": f,
+        "room/second": g,
+    }
+    assert built(house, cut, "a") == first
+    assert built(house, {**cut, "room/first": f.replace("A = 1", "A = 2")}, "a") != first
+
+
+def test_a_name_that_comes_from_elsewhere_changes_the_hash(house: Path) -> None:
+    files = {"room/one": "def f():\n    return 1\n", "room/two": "def f():\n    return 2\n"}
+    stage = "from room.{0} import f\nfrom room.{1} import f as spare\ndef run():\n    return f()\n"
+    hashed = [built(house, {**files, "a": stage.format(*order)}, "a") for order in (("one", "two"), ("two", "one"))]
+    assert hashed[0] != hashed[1]
+    through_module = "from room import {0} as used, {1} as spare\ndef run():\n    return used.f()\n"
+    hashed = [
+        built(house, {**files, "a": through_module.format(*order)}, "a") for order in (("one", "two"), ("two", "one"))
+    ]
+    assert hashed[0] != hashed[1]
+    foreign = ["from math import floor as f\n", "from math import ceil as f\n"]
+    hashed = [built(house, {"a": line + "def run():\n    return f(1.5)\n"}, "a") for line in foreign]
+    assert hashed[0] != hashed[1]
 
 
 def test_a_stage_reaches_its_evaluation_but_not_another_method() -> None:
@@ -35,33 +101,22 @@ def test_a_stage_reaches_its_evaluation_but_not_another_method() -> None:
         todo, seen = list(modules), set()
         while todo:
             name = todo.pop()
-            path = fingerprint._file_of(name)
+            path = source._file_of(name)
             if name in seen or path is None:
                 continue
             seen.add(name)
-            todo += fingerprint._read(path)[1]
+            todo += [found for found in source._read(path).modules if source._within(found, source.REACHES)]
         return seen
 
     pretrain = reached("repro.stages.pretrain", "methods.aps")
     assert {"methods.base", "methods.parts.views", "methods.parts.losses"} <= pretrain
     assert "methods.moco_v3" not in pretrain and "eval.detection" not in pretrain
-    assert "eval.scores" in reached("eval.knn")
+    assert "eval.scores" in reached("repro.stages.knn") and "eval.reid" not in reached("repro.stages.knn")
 
 
-def test_rooms_can_be_left_out_of_the_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rooms_can_be_left_out_of_the_hash(house: Path) -> None:
     """As the plan leaves the evaluations out of the hash of a pre-training."""
-    for name, text in {"a": "import room.b\nimport other.c", "room/b": "B = 1", "other/c": "C = 1"}.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / f"{name}.py").write_text(text)
-    monkeypatch.setattr(fingerprint, "_file_of", lambda module: tmp_path / f"{module.replace('.', '/')}.py")
-    monkeypatch.setattr(fingerprint, "REACHES", ("room", "other"))
-
-    def hashes() -> list[str]:
-        fingerprint._read.cache_clear()
-        return [source.source_hash("a", rooms=rooms) for rooms in (("room", "other"), ("room",))]
-
-    before = hashes()
-    (tmp_path / "other" / "c.py").write_text("C = 2")
-    after = hashes()
-    assert before[0] != after[0] and before[1] == after[1]
-    fingerprint._read.cache_clear()
+    files = {"a": "import room.b\nimport other.c", "room/b": "B = 1", "other/c": "C = 1"}
+    changed = {**files, "other/c": "C = 2"}
+    assert built(house, files, "a") != built(house, changed, "a")
+    assert built(house, files, "a", rooms=("room",)) == built(house, changed, "a", rooms=("room",))

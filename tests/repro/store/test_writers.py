@@ -24,7 +24,7 @@ from repro.plan.request import Request
 from repro.settings import Settings
 from repro.store import checkpoints, records
 from slurm.folder import Folder, Outcome
-from slurm.graph import Node
+from slurm.graph import Task
 from slurm.journal import Journal
 
 pytestmark = pytest.mark.processes
@@ -46,12 +46,12 @@ import hashlib, json, os, sys, threading, time
 from pathlib import Path
 from repro import records
 from slurm.folder import Folder, Outcome
-from slurm.graph import Node
+from slurm.graph import Task
 from slurm.journal import Journal
 
 root, number, record = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.stdin.read())
 place, won = Folder(root / "processes"), []
-nodes = [Node(f"n{{i}}-{{'x' * 150}}", "a:b") for i in range(100)]  # a line of the journal longer than any buffer
+nodes = [Task(f"n{{i}}-{{'x' * 150}}", "a:b") for i in range(100)]  # a line of the journal longer than any buffer
 
 def finish(me):
     mark = hashlib.sha256(str(me).encode()).hexdigest()
@@ -138,7 +138,7 @@ def test_a_full_disk_damages_nothing_that_was_there(tmp_path: Path, monkeypatch:
     records.write(tmp_path / "records", {**RECORD, "fingerprint": mark})
     records.write_atomic(tmp_path / "board.md", "whole")
     checkpoints.save(tmp_path / "training.pt", {"form": "test", "step": 1})
-    place, node = Folder(tmp_path / "processes"), Node("a", "b:c")
+    place, node = Folder(tmp_path / "processes"), Task("a", "b:c")
     place.write_outcome(Outcome("a", "done", value=1))
     Journal(place).started("first", [node], "")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}

@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from methods.parts.encoders import build_encoder
 from repro.errors import UserError
 from repro.store.encoders import Trained
-from repro.weights import export, weights
+from repro.weights import export, files, fitting, layouts, wording
+from repro.weights.architectures import ARCHS
+from repro.weights.matching import Match
 
-RESNET18 = dict(weights.ARCHS["resnet18"])
-VIT = {**weights.ARCHS["vit_tiny"], "size": 32, "patch": 8, "dim": 24, "depth": 2, "heads": 3}
+RESNET18 = dict(ARCHS["resnet18"])
+VIT = {**ARCHS["vit_tiny"], "size": 32, "patch": 8, "dim": 24, "depth": 2, "heads": 3}
 
 
 def shaken(model: nn.Module) -> nn.Module:
@@ -34,7 +36,7 @@ def shaken(model: nn.Module) -> nn.Module:
     return model
 
 
-def features(found: weights.Match, network: Mapping[str, Any], x: Tensor) -> Tensor:
+def features(found: Match, network: Mapping[str, Any], x: Tensor) -> Tensor:
     encoder = build_encoder(network)
     encoder.load_state_dict(found.weights)
     with torch.inference_mode():
@@ -45,9 +47,9 @@ def noise(side: int) -> Tensor:
     return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
-def saved(state: Any, path: Path) -> weights.File:
+def saved(state: Any, path: Path) -> files.File:
     torch.save(state, path)
-    return weights.read(path)
+    return files.read(path)
 
 
 def below(prefix: str, state: Mapping[str, Any], shift: float = 0.0) -> dict[str, Any]:
@@ -105,23 +107,23 @@ def resnet18() -> nn.Module:
 def test_a_resnet_however_it_is_wrapped(name: str, resnet18: Any, tmp_path: Path) -> None:
     wrap, part, heads = WRAPPED[name]
     state = resnet18.state_dict()
-    found = weights.find(saved(wrap(state), tmp_path / "x.pth"), RESNET18, "resnet18")
+    found = fitting.find(saved(wrap(state), tmp_path / "x.pth"), RESNET18, "resnet18")
     assert (found.part, found.matched, len(found.heads)) == (part, 120, heads)
     assert all(torch.equal(value, state[key]) for key, value in found.weights.items()) and len(found.weights) == 120
     every = {*found.heads, *found.others}
-    assert len(every) + 120 == len(weights.read(tmp_path / "x.pth").tensors), "nothing is dropped in silence"
-    said = "\n".join(weights.listing(found))
+    assert len(every) + 120 == len(files.read(tmp_path / "x.pth").tensors), "nothing is dropped in silence"
+    said = "\n".join(wording.listing(found))
     assert "120 weights matched" in said and f"heads and classifiers: {heads} tensors" in said
 
 
 @pytest.mark.parametrize("depth", [18, 50])
 def test_torchvisions_features(depth: int, tmp_path: Path) -> None:
     model: Any = shaken(getattr(torchvision.models, f"resnet{depth}")())
-    network = weights.ARCHS[f"resnet{depth}"]
-    found = weights.find(saved(model.state_dict(), tmp_path / "x.pth"), network, "it")
+    network = ARCHS[f"resnet{depth}"]
+    found = fitting.find(saved(model.state_dict(), tmp_path / "x.pth"), network, "it")
     assert found.heads == ("fc.weight", "fc.bias") and not found.others
     children = nn.Sequential(*list(model.children())[:-1])
-    by_number = weights.find(saved(children.state_dict(), tmp_path / "y.pth"), network, "it")
+    by_number = fitting.find(saved(children.state_dict(), tmp_path / "y.pth"), network, "it")
     assert by_number.layout == "children"
     model.fc = nn.Identity()
     with torch.inference_mode():
@@ -138,7 +140,7 @@ def test_mmpretrains_features(tmp_path: Path) -> None:
 
     model = shaken(MODELS.build({"type": "ResNet", "depth": 18}))
     state = {**below("backbone.", model.state_dict()), "head.fc.weight": torch.zeros(2, 512)}
-    found = weights.find(saved({"state_dict": state}, tmp_path / "x.pth"), RESNET18, "resnet18")
+    found = fitting.find(saved({"state_dict": state}, tmp_path / "x.pth"), RESNET18, "resnet18")
     assert found.heads == ("state_dict.head.fc.weight",)
     with torch.inference_mode():
         want = model(noise(64))[0].mean(dim=(2, 3))
@@ -152,8 +154,8 @@ def test_timms_features(tmp_path: Path) -> None:
     with torch.inference_mode():
         patches = model.forward_features(noise(224))
     for pool, want in (("class", patches[:, 0]), ("mean", patches[:, 1:].mean(1))):
-        network = {**weights.ARCHS["vit_tiny"], "pool": pool}
-        found = weights.find(file, network, "vit_tiny")
+        network = {**ARCHS["vit_tiny"], "pool": pool}
+        found = fitting.find(file, network, "vit_tiny")
         assert found.heads == ("model.head.weight", "model.head.bias") and found.layout == "timm"
         torch.testing.assert_close(features(found, network, noise(224)), want, atol=1e-5, rtol=1e-5)
 
@@ -175,7 +177,7 @@ def timm_keys(bias: bool = True) -> dict[str, Tensor]:
 
 def test_timms_keys(tmp_path: Path) -> None:
     state = timm_keys()
-    found = weights.find(saved(state, tmp_path / "x.pth"), VIT, "vit")
+    found = fitting.find(saved(state, tmp_path / "x.pth"), VIT, "vit")
     assert found.matched == len(state) - 1 and found.heads == ("head.weight",)
     ours = found.weights
     torch.testing.assert_close(ours["class_token"][0, 0], state["cls_token"][0, 0] + state["pos_embed"][0, 0])
@@ -195,19 +197,19 @@ def test_aps_as_released(tmp_path: Path) -> None:
     shaken(model)
     heads = {"base_encoder.fc.0.weight": torch.zeros(8, 24), "predictor.0.weight": torch.zeros(8, 8)}
     file = saved({**below("base_encoder.", model.state_dict()), **heads}, tmp_path / "x.pth")
-    network = {**weights.ARCHS["vit_tiny"], "size": 16, "patch": 2, "dim": 24, "depth": 2, "heads": 3}
+    network = {**ARCHS["vit_tiny"], "size": 16, "patch": 2, "dim": 24, "depth": 2, "heads": 3}
     network |= {"qkv_bias": False, "eps": 1e-5}
-    found = weights.find(file, network, "it")
+    found = fitting.find(file, network, "it")
     assert (found.layout, found.part, set(found.heads)) == ("aps", "base_encoder.", set(heads)) and not found.others
     with torch.inference_mode():
         tokens = patches(noise(16)).flatten(2).permute(2, 0, 1) + model.pos_embedding  # [64, B, D]
         tokens = torch.cat([model.cls_token.expand(-1, 2, -1), tokens])
         want = model["layer_norm"](blocks(tokens.transpose(0, 1)))[:, 0]
     torch.testing.assert_close(features(found, network, noise(16)), want, atol=1e-5, rtol=1e-5)
-    again = weights.VIT["aps"].theirs(found.weights)
+    again = layouts.VIT["aps"].theirs(found.weights)
     assert all(torch.equal(value, again[key]) for key, value in model.state_dict().items())
     with pytest.raises(UserError, match=r"8 x 8 grid of .*--set network.size=16 network.patch=2"):
-        weights.find(file, {**network, "size": 224, "patch": 16}, "it")
+        fitting.find(file, {**network, "size": 224, "patch": 16}, "it")
 
 
 @pytest.mark.parametrize("name", ["resnet", "vit"])
@@ -217,7 +219,7 @@ def test_there_and_back(library: str, name: str, tmp_path: Path) -> None:
     network = VIT if name == "vit" else RESNET18
     encoder: Any = shaken(build_encoder(network))
     target = export.TARGETS[library](Trained(encoder, (0.5,) * 3, (0.2,) * 3, dict(network)))
-    found = weights.find(saved(target.weights, tmp_path / "x.pth"), network, name)
+    found = fitting.find(saved(target.weights, tmp_path / "x.pth"), network, name)
     assert found.fits and not found.heads and not found.others
     with torch.inference_mode():
         assert torch.equal(features(found, network, noise(32)), encoder.features(noise(32)))
@@ -226,8 +228,8 @@ def test_there_and_back(library: str, name: str, tmp_path: Path) -> None:
 def test_halves_and_old_files_and_lost_counters(resnet18: Any, tmp_path: Path) -> None:
     state = {k: v.half() for k, v in resnet18.state_dict().items() if not k.endswith("num_batches_tracked")}
     torch.save(state, tmp_path / "x.pth", _use_new_zipfile_serialization=False)
-    found = weights.find(weights.read(tmp_path / "x.pth"), RESNET18, "resnet18")
-    assert len(found.filled) == 20 and found.matched == 100 and "20 counters" in "\n".join(weights.listing(found))
+    found = fitting.find(files.read(tmp_path / "x.pth"), RESNET18, "resnet18")
+    assert len(found.filled) == 20 and found.matched == 100 and "20 counters" in "\n".join(wording.listing(found))
     assert {value.dtype for value in found.weights.values()} == {torch.float32, torch.int64}
     assert torch.equal(found.weights["conv1.weight"], state["conv1.weight"].float())
 
@@ -236,18 +238,26 @@ def test_the_user_says_which_of_several(resnet18: Any, tmp_path: Path) -> None:
     state = resnet18.state_dict()
     file = saved({**below("left.", state), **below("right.", state, 1.0)}, tmp_path / "x.pth")
     with pytest.raises(UserError, match=r"several such networks, below left, right; choose one with --part") as caught:
-        weights.find(file, RESNET18, "resnet18")
+        fitting.find(file, RESNET18, "resnet18")
     assert "\n" not in str(caught.value)
     for part in ("right", "right."):
-        found = weights.find(file, RESNET18, "resnet18", part)
+        found = fitting.find(file, RESNET18, "resnet18", part)
         assert torch.equal(found.weights["conv1.weight"], state["conv1.weight"] + 1) and len(found.others) == 122
     with pytest.raises(UserError, match="--part middle: no such weights there, but below left"):
-        weights.find(file, RESNET18, "resnet18", "middle")
+        fitting.find(file, RESNET18, "resnet18", "middle")
+
+
+def test_what_fits_is_looked_for_in_the_chosen_part(resnet18: Any, tmp_path: Path) -> None:
+    """Not below another: a ViT beside the part that was asked for is no network that this part fits."""
+    vit = build_encoder(ARCHS["vit_tiny"]).state_dict()
+    file = saved({**below("a.", vit), **below("b.", resnet18.state_dict())}, tmp_path / "x.pth")
+    with pytest.raises(UserError, match=r"it fits --arch resnet18$"):
+        fitting.find(file, ARCHS["resnet34"], "resnet34", "b")
 
 
 def test_tensors_in_lists_have_names_too(resnet18: Any, tmp_path: Path) -> None:
     state = {"nets": [resnet18.state_dict()], "more": ({"a": torch.zeros(1)}, torch.zeros(2), 3)}
-    found = weights.find(saved(state, tmp_path / "x.pth"), RESNET18, "resnet18")
+    found = fitting.find(saved(state, tmp_path / "x.pth"), RESNET18, "resnet18")
     assert found.part == "nets.0." and found.others == ("more.0.a", "more.1")
 
 
@@ -268,10 +278,10 @@ def without(state: dict[str, Tensor], *names: str) -> dict[str, Tensor]:
             RESNET18,
             r"1 of its weights are missing \(layer2.0.conv1.weight",
         ),
-        (lambda s: s, weights.ARCHS["resnet34"], r"missing \(layer1.2.conv1.weight.*it fits --arch resnet18"),
+        (lambda s: s, ARCHS["resnet34"], r"missing \(layer1.2.conv1.weight.*it fits --arch resnet18"),
         (
             lambda s: s,
-            weights.ARCHS["resnet18-cifar"],
+            ARCHS["resnet18-cifar"],
             r"1 are of another shape \(conv1.weight is 64x3x7x7, not 64x3x3x3",
         ),
         (lambda s: {**s, "layer4.2.conv1.weight": torch.zeros(3)}, RESNET18, r"1 .* no place in it \(layer4.2.conv1"),
@@ -293,7 +303,7 @@ def test_what_is_not_wholly_that_network_is_refused(
 ) -> None:
     file = saved(change(dict(resnet18.state_dict())), tmp_path / "x.pth")
     with pytest.raises(UserError, match=words) as caught:
-        weights.find(file, network, "it")
+        fitting.find(file, network, "it")
     assert str(caught.value).startswith("x.pth: ") and "\n" not in str(caught.value)
 
 
@@ -333,5 +343,5 @@ def test_what_cannot_be_read_is_refused(name: str, write: Any, words: str, tmp_p
         pytest.importorskip("safetensors", reason="safetensors is not installed (extra 'export')")
     write(tmp_path / name)
     with pytest.raises(UserError, match=words) as caught:
-        weights.read(tmp_path / name)
+        files.read(tmp_path / name)
     assert re.search(name, str(caught.value)) and "\n" not in str(caught.value)

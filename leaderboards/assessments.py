@@ -1,0 +1,146 @@
+"""Claims with the verdicts on them: what the records say of each claim so far, and the words of both views."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from leaderboards.arms import Arms
+from leaderboards.claims import NO_TRACK, TRACKS, VERIFIED, Claim, references, tracks_of
+from leaderboards.pairing import COMPUTE, EPOCHS
+from leaderboards.reasons import NoTrack
+from leaderboards.verdicts import HEADLINE, Verdict, both
+from leaderboards.wording import brief, outcome, sentence
+
+CLAIMS_INTRO = (
+    "A verdict holds at the track that it names, and nowhere else. A paper's own claim stays `not run` until"
+    " records of its own network, epochs, data and protocol exist; until then its direction alone may have been tested."
+    " A claim has one verdict a track, or two: at equal epochs and at equal compute. So there are more verdicts than"
+    f" claims. With fewer than {HEADLINE} pairs, mini and cifar give no headline: such a verdict is not to be quoted"
+    " without its n. No verdict is given at embedded."
+)
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """A claim, what the records say of it, and the words that both views print."""
+
+    claim: Claim
+    verdicts: list[Verdict]
+    about: str
+    source: str
+    test: str
+
+    @property
+    def answered(self) -> list[Verdict]:
+        """The verdicts that rest on records."""
+        return [verdict for verdict in self.verdicts if verdict.outcome != "not run"]
+
+    @property
+    def sentences(self) -> list[str]:
+        """What each verdict says."""
+        return [sentence(verdict) for verdict in self.verdicts]
+
+    @property
+    def brief(self) -> list[str]:
+        """What those that rest on records say, without the statistics."""
+        return [brief(verdict) for verdict in self.answered]
+
+    @property
+    def outcomes(self) -> str:
+        """Each verdict in a few words."""
+        return "; ".join(map(outcome, self.verdicts))
+
+
+def _verdicts(claims: Sequence[Claim], known: Arms, track: str) -> dict[str, list[Verdict]]:
+    """Verdicts by claim at one track, for the claims that the track can test."""
+    return both([claim for claim in claims if track in tracks_of(claim)], known, track)
+
+
+def _said(claim: Claim, verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> list[Verdict]:
+    """What there is to say of a claim: at its own track always, elsewhere where it was run."""
+    found = [verdict for track in tracks_of(claim) for verdict in verdicts[track][claim.id]]
+    said = [
+        verdict
+        for verdict in found
+        if verdict.track == claim.track or verdict.outcome != "not run" or verdict.basis == COMPUTE
+    ]
+    if claim.track == NO_TRACK and not said:
+        return [Verdict(claim, NO_TRACK, "not run", reasons=(NoTrack(claim.data),))]
+    return said
+
+
+def assess(claims: Sequence[Claim], known: Arms) -> list[Assessment]:
+    """Each claim with its verdicts, in their order.
+
+    claims: all of them, as Holm's correction runs over families; choose afterwards.
+    """
+    verdicts = {track: _verdicts(claims, known, track) for track in TRACKS}
+    return [_assessment(claim, verdicts) for claim in claims]
+
+
+def claims_table(found: Sequence[Assessment]) -> str:
+    """Claims as a plain table for the terminal: what is stated, and the outcomes so far."""
+    from tabulate import tabulate
+
+    rows = [
+        [
+            item.claim.id,
+            item.claim.stated,
+            f"{item.claim.evaluation} on {item.claim.data}",
+            item.claim.verified,
+            item.outcomes,
+        ]
+        for item in found
+    ]
+    heads = ["claim", "stated", "where", "verified", "verdicts"]
+    return str(tabulate(rows, heads, tablefmt="simple", disable_numparse=True, maxcolwidths=[None] * 4 + [48]))
+
+
+def outcomes_by_basis(item: Assessment) -> dict[str, str]:
+    """A claim in one row: what it states, and the outcomes at equal epochs, at equal compute and in its own setting."""
+    columns: dict[str, list[str]] = {EPOCHS: [], COMPUTE: [], "own setting": []}
+    for verdict in item.verdicts:
+        at_home = verdict.track in (item.claim.track, NO_TRACK) and not verdict.lacks
+        columns["own setting" if at_home else verdict.basis or EPOCHS].append(outcome(verdict))
+    claim = item.claim
+    return {"claim": claim.id, "stated": claim.stated, **{name: "; ".join(said) for name, said in columns.items()}}
+
+
+def _assessment(claim: Claim, verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> Assessment:
+    known = {row.id: row for row in references()}
+    told = [row.words for mark in claim.references if (row := known.get(mark))]
+    reported = f"; reported: {'; '.join(told)}" if told else ""
+    directions = ", ".join(f"{claim.proxies[track]:g} at {track}" for track in TRACKS if track in claim.proxies)
+    also = f"; of its direction {directions}" if directions else ""
+    return Assessment(
+        claim,
+        _said(claim, verdicts),
+        about=f"{claim.kind.replace('_', ' ')}: {claim.stated};"
+        f" {claim.evaluation} {claim.metric} on {claim.data}{_setting_words(claim)}",
+        source=f"source ({VERIFIED[claim.verified]}): {claim.source}{reported}",
+        test=f"test: margin {claim.margin:g} in its own setting{also}; n = {claim.n}, family {claim.family}",
+    )
+
+
+def tally(found: Iterable[Assessment]) -> str:
+    """How often each outcome was reached: `holds 2, not run 11`."""
+    said = [verdict for item in found for verdict in item.verdicts]
+    outcomes = Counter(v.outcome + (f" ({COMPUTE})" if v.basis == COMPUTE else "") for v in said)
+    return ", ".join(f"{outcome} {number}" for outcome, number in sorted(outcomes.items())) or "none"
+
+
+def _setting_words(claim: Claim) -> str:
+    words = [f"pre-trained on {claim.pretrain_data}" if claim.pretrain_data else "", claim.backbone]
+    if claim.epochs:
+        words.append(f"{claim.epochs_span} epochs")
+    if claim.batch:
+        words.append(f"batch {claim.batch}")
+    if claim.protocol:
+        words.append(f"protocol {claim.protocol}")
+    words += [f"{table}.{key} = {value}" for table, values in claim.changes.items() for key, value in values.items()]
+    if claim.unknown:
+        words.append(f"not known: {', '.join(claim.unknown)}")
+    said = ", ".join(word for word in words if word)
+    return f", {said}" if said else ""

@@ -1,0 +1,74 @@
+"""In what an arm differs from the setting that a claim states for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from leaderboards.arms import Arm
+from leaderboards.claims import COST, Claim
+from leaderboards.reading import entry
+from leaderboards.reasons import CLAIMS, Departure, Deviation, OtherValues
+from leaderboards.suite import Suite
+
+_NOT_KNOWN = "not known"
+
+
+def deviations(claim: Claim, arm: Arm, suite: Suite, but: Collection[str] = ()) -> list[Departure]:
+    """In what an arm differs from the claim's own setting; what no source or record tells differs.
+
+    but: what is passed over: "protocol", "epochs", "batch", "recipe", "data of pre-training".
+    """
+    setting = arm.setting
+    found: list[Departure] = []
+
+    def differ(what: str, run: object, stated: object) -> None:
+        if what not in but:
+            found.append(Deviation(what, run, stated))
+
+    if setting.track != claim.track:
+        differ("track", setting.track, claim.track)
+    if setting.data != claim.data:
+        differ("data", setting.data, claim.data)
+    if not claim.backbone or setting.network != claim.backbone:
+        differ("network", setting.network, claim.backbone or _NOT_KNOWN)
+    if not claim.epochs or not claim.epochs[0] <= (setting.epochs or 0) <= claim.epochs[1]:
+        differ("epochs", setting.epochs, claim.epochs_span or _NOT_KNOWN)
+    if not claim.batch or setting.batch != claim.batch:
+        differ("batch", setting.batch, claim.batch or _NOT_KNOWN)
+    if claim.evaluation != COST and "protocol" not in but:
+        found += protocol_deviations(arm, suite, claim.protocol, claim.changes.get(arm.kind, {}))
+    trained = frozenset(entry(origin, "provenance", "data", "name") for origin in arm.origins.values())
+    if claim.pretrain_data and trained != {claim.pretrain_data}:
+        differ("data of pre-training", trained, claim.pretrain_data)
+    origin = next(iter(arm.origins.values()), {})
+    for table, values in claim.changes.items() if "recipe" not in but else ():
+        for key, stated in values.items() if table != arm.kind else ():
+            run = entry(origin, "details", "recipe", table, key)
+            if run != stated:
+                differ(f"{table}.{key}", _recorded(run), stated)
+    return found
+
+
+def protocol_deviations(
+    arm: Arm, suite: Suite, name: str, changes: Mapping[str, object], whose: str = CLAIMS
+) -> list[Departure]:
+    """In what an arm was judged otherwise than under the named protocol as it stands, with these values changed."""
+    setting = arm.setting
+    if setting.protocol != name:
+        return [Deviation("protocol", setting.protocol, name or _NOT_KNOWN, whose)]
+    known = suite.protocols.get(arm.kind, {}).get(name, {})
+    if not changes and setting.protocol_hash != known.get("hash"):
+        return [OtherValues(name, setting.protocol_hash, setting.changed)]
+    if not changes:
+        return []
+    stated = {**known.get("values", {}), **changes}
+    judged = entry(next(iter(arm.records.values())), "protocol", "values") or {}
+    return [
+        Deviation(f"{arm.kind}.{key}", _recorded(judged.get(key)), value, whose)
+        for key, value in stated.items()
+        if judged.get(key) != value
+    ]
+
+
+def _recorded(value: object) -> object:
+    return "not recorded" if value is None else value

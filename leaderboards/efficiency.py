@@ -1,0 +1,174 @@
+"""Accuracy against the cost of pre-training: which arms' costs may be compared, and the tables that say them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from leaderboards.arms import Arm, Arms
+from leaderboards.cells import (
+    NOTHING,
+    Cell,
+    Link,
+    Row,
+    count,
+    dates,
+    duration,
+    peak,
+    percent,
+    sources,
+    spread,
+    whole,
+    whole_numbers,
+    words,
+)
+from leaderboards.curves import Look, Reach
+from leaderboards.pairs import no_ratio
+from leaderboards.setting import Setting
+from leaderboards.suite import Evaluation
+from leaderboards.tables import Table, best_first, by_scope, identity, lines_under, note
+
+INTRO = (
+    "Costs are means a pre-training; memory is the largest peak. Image passes count each picture of each epoch"
+    " once; TFLOP are of the whole pre-training. Wall time, CPU time and CPU share leave out trainings that were"
+    " resumed and have them of the last attempt alone. A table holds one device. Where the"
+    " CPU share is below 100 %, other work had the rest of the cores, and device and wall time are longer for it;"
+    " CPU time is without that, and is the time to compare. Trials:"
+    " tuning runs spent on the arm, which the costs do not hold."
+)
+RACES_INTRO = (
+    "The last tables say what a method needs to get as far as its claims' baselines end,"
+    " both of as many epochs and tuning trials."
+)
+
+
+@dataclass(frozen=True)
+class Paid:
+    """Arms of one scope whose pre-trainings ran on one device, so that their costs may be compared."""
+
+    evaluation: Evaluation
+    device: str
+    arms: list[Arm]  # the best first
+    superseded: list[Arm]  # what has left
+
+    @property
+    def metric(self) -> str:
+        return self.evaluation.metrics[0]
+
+    @property
+    def setting(self) -> Setting:
+        """Of which all arms share the scope."""
+        return self.arms[0].setting
+
+    @property
+    def title(self) -> str:
+        return f"{self.evaluation.title}, {self.setting.words}, trained on {self.device}"
+
+
+def paid(known: Arms) -> list[Paid]:
+    """What accuracy and cost of pre-training are known of, by evaluation, scope and device; the best arm first."""
+    found = []
+    for evaluation in known.suite.evaluations.values():
+        metric = evaluation.metrics[0]
+
+        def counts(arm: Arm, metric: str = metric) -> bool:
+            return bool(arm.values(metric) and arm.origins and not arm.imported)
+
+        for group in by_scope(filter(counts, known.current(evaluation.kind))):
+            old = [arm for arm in known.superseded(evaluation.kind) if arm.setting.scope == group[0].setting.scope]
+            by_device: dict[str, list[Arm]] = defaultdict(list)
+            for arm in group:
+                by_device[arm.devices].append(arm)
+            for device, same in sorted(by_device.items()):
+                same.sort(key=lambda arm, metric=metric: best_first(arm, metric))  # type: ignore[misc]
+                found.append(Paid(evaluation, device, same, [a for a in old if counts(a) and a.devices == device]))
+    return found
+
+
+def cost_tables(groups: Sequence[Paid], link: Link) -> list[Table]:
+    """A table of each group."""
+    return [
+        Table(
+            group.title,
+            [_costs(arm, group, link) for arm in group.arms],
+            ("trials", "date"),
+            lines_under(group.arms, group.superseded),
+            group.setting,
+        )
+        for group in groups
+    ]
+
+
+def _costs(arm: Arm, group: Paid, link: Link) -> Row:
+    values = arm.values(group.metric)
+    return {
+        **identity(arm),
+        "n": whole(len(values)),
+        f"{group.evaluation.name} {group.metric}": spread(values.values()),
+        "device time": duration(arm.training("device_s").values()),
+        "wall time": duration(arm.training("wall_s").values()),
+        "CPU time": duration(arm.cpu_time().values()),
+        "CPU share": percent(arm.cpu_share),
+        "updates": count(arm.training("updates").values()),
+        "image passes": count(arm.training("image_passes").values()),
+        "TFLOP": count(arm.training("flops").values(), unit=1e12, digits=1),
+        "peak memory": peak(arm.training),
+        "trials": whole_numbers(arm.trials(), ", "),
+        "date": dates(arm.origins),
+        "from": sources(arm.origins, link),
+        "note": note(arm),
+    }
+
+
+def races(found: Sequence[Reach], link: Link) -> list[Table]:
+    """By track and data, the time and operations after which a method is as good as its baselines end."""
+    groups: dict[tuple[object, ...], list[Reach]] = defaultdict(list)
+    for item in found:
+        groups[item.ours.setting.scope].append(item)
+    return [
+        Table(
+            f"As good as the baseline in k-NN on training pictures, {items[0].ours.setting.words}",
+            [_race(item, link) for item in items],
+            setting=items[0].ours.setting,
+        )
+        for items in groups.values()
+    ]
+
+
+def _race(item: Reach, link: Link) -> Row:
+    there, hindered = item.there, no_ratio(item.ours, item.theirs)
+    remarks = ["" if item.risen else "one began as good as the baseline ends", hindered]
+    return {
+        "method": words(item.ours.name),
+        "baseline": words(item.theirs.name),
+        "epochs": whole(item.ours.setting.epochs or None),
+        "trials": whole_numbers(item.ours.trials(), ", "),
+        "n": whole(len(item.seeds)),
+        "baseline ends at": spread([item.target.top1]),
+        "method ends at": spread([item.last.top1]),
+        **_where(item, there, hindered),
+        "from": sources({seed: item.ours.records[seed] for seed in item.seeds}, link),
+        "against": sources({seed: item.theirs.records[seed] for seed in item.seeds}, link),
+        "note": words("; ".join(filter(None, remarks)) or "-"),
+    }
+
+
+def _where(item: Reach, there: Look | None, hindered: str) -> Row:
+    """Where the method is as good as the baseline's end, and which part of the baseline's cost that is."""
+    columns = "as good after", "device time", "of the baseline's time", "TFLOP", "of the baseline's TFLOP"
+    if there is None:
+        return {**dict.fromkeys(columns, NOTHING), columns[0]: Cell("never" if item.risen else "no race")}
+    epochs = f"{there.epochs:.1f}"
+    cells = (
+        Cell(f"{epochs} epochs", float(epochs)),
+        duration([there.device_s]),
+        NOTHING if hindered else _part(there.device_s, item.target.device_s),
+        count([there.flops], unit=1e12, digits=1),
+        _part(there.flops, item.target.flops),
+    )
+    return dict(zip(columns, cells, strict=True))
+
+
+def _part(part: float, whole: float) -> Cell:
+    return percent(part / whole if whole else None)

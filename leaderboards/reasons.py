@@ -1,0 +1,130 @@
+"""Why a claim was not put to the test, as facts; `wording.py` says them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CLAIMS = "the claim's"
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """One thing that an arm has otherwise than stated: than in the claim's own setting, or in a leg of a gap."""
+
+    what: str  # "epochs", or a key of a recipe or protocol: "linear.size"
+    run: object  # what the arm has
+    stated: object
+    whose: str = CLAIMS  # who states it
+
+
+@dataclass(frozen=True)
+class OtherValues:
+    """An arm was judged under a protocol of the stated name, but with other values than it has today."""
+
+    protocol: str
+    hash: str
+    changed: str  # as a setting's
+
+
+Departure = Deviation | OtherValues
+"""In what an arm is not as stated."""
+
+
+@dataclass(frozen=True)
+class NoTrack:
+    """No track runs the claim's data set."""
+
+    data: str
+
+
+@dataclass(frozen=True)
+class OtherTracks:
+    """The claim can be tested at these tracks alone."""
+
+    tracks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NoRecord:
+    """Of an arm of the claim nothing is there."""
+
+    arm: str  # registry name
+    baseline: bool
+
+
+@dataclass(frozen=True)
+class Flagged:
+    """All records of an arm have a flag, so that they decide nothing."""
+
+    arm: str
+    flag: str
+
+
+@dataclass(frozen=True)
+class SettingsApart:
+    """The two arms share no setting."""
+
+    arm: str
+    baseline: str
+    key: str  # the first one in which they never agree; "" where they agree in each, but never in all
+    ours: frozenset[object] = frozenset()
+    theirs: frozenset[object] = frozenset()
+
+
+@dataclass(frozen=True)
+class Training:
+    """How much an arm's pre-training took."""
+
+    arm: str
+    flops: float | None  # None: not recorded
+    epochs: int | None
+
+
+@dataclass(frozen=True)
+class OperationsApart:
+    """No two trainings took as many operations; these two come nearest to it."""
+
+    nearest: tuple[Training, Training]
+    tolerance: float  # a fraction
+
+
+@dataclass(frozen=True)
+class TrialsApart:
+    """The arms were not tuned alike: the counts of trials of each side, empty where none is recorded."""
+
+    ours: tuple[int, ...]
+    theirs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class MachinesApart:
+    """Costs were measured on different machines."""
+
+    machines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SmallTestSet:
+    """A test set that is too small for any number of seeds."""
+
+    metric: str
+
+
+@dataclass(frozen=True)
+class NoVerdicts:
+    """A track at which no verdict is given."""
+
+
+Reason = (
+    Departure
+    | NoTrack
+    | OtherTracks
+    | NoRecord
+    | Flagged
+    | SettingsApart
+    | OperationsApart
+    | TrialsApart
+    | MachinesApart
+    | SmallTestSet
+    | NoVerdicts
+)

@@ -1,0 +1,56 @@
+"""Recipes of arms: in what two differ, and what a table says of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from leaderboards.arms import Arm
+from leaderboards.setting import value_words
+
+
+def unlike(a: Arm, b: Arm) -> int:
+    """In how many keys that both recipes have they differ: what two arms should share, beside their setting."""
+    return sum(a.options[key] != b.options[key] for key in a.options.keys() & b.options.keys())
+
+
+def recipes_apart(found: Sequence[Arm]) -> list[str]:
+    """A line for every name under which recipes stand in a table that differ in more than the epochs of its column.
+
+    `Recipes of byol, the newest first: f9fbd8: pretrain.lr 0.3, ...; 718553: pretrain.lr 0.5, ...`
+    """
+    groups: dict[tuple[str, str], dict[str, Arm]] = defaultdict(dict)
+    for arm in found:
+        groups[arm.name, arm.trust].setdefault(arm.recipe, arm)
+    lines = []
+    for (name, _), by_recipe in sorted(groups.items()):
+        if len(by_recipe) == 1:
+            continue
+        several = sorted(by_recipe.values(), key=lambda arm: (arm.trained, arm.recipe), reverse=True)
+        keys = dict.fromkeys(key for arm in several for key in arm.options)
+        said = {key: [_said(arm, key) for arm in several] for key in keys}
+        differing = [key for key, words in said.items() if len(set(words)) > 1]
+        if set(differing) - {"pretrain.epochs"}:
+            parts = [
+                f"{arm.recipe[:6] or '-'}: {', '.join(f'{key} {said[key][place]}' for key in differing)}"
+                for place, arm in enumerate(several)
+            ]
+            lines.append(f"Recipes of {name}, the newest first: {'; '.join(parts)}.")
+    return lines
+
+
+def _said(arm: Arm, key: str) -> str:
+    value = arm.options.get(key)
+    return "-" if value is None else value_words(value)
+
+
+def left_out(superseded: Sequence[Arm]) -> list[str]:
+    """The line under a table that says which arms do not stand in it any more, and how to reach them; none for none."""
+    if not superseded:
+        return []
+    names = ", ".join(sorted(f"{arm.name}@{arm.recipe[:6]}" for arm in superseded))
+    several = len(superseded) > 1
+    return [
+        f"{len(superseded)} {'arms' if several else 'arm'} of an older recipe {'are' if several else 'is'} left out:"
+        f" {names}. `compare` still takes {'them' if several else 'it'} by that name, and `explain` their records."
+    ]

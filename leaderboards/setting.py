@@ -1,0 +1,110 @@
+"""Settings: what two numbers must share before they may be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from leaderboards.claims import TRACKS
+from leaderboards.reading import Record, entry
+from leaderboards.suite import Protocols
+
+_VIT = {(192, 12): "T", (384, 12): "S", (768, 12): "B", (1024, 24): "L", (1280, 32): "H"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What two numbers must share before they may be compared. Numbers of different scopes never share a table."""
+
+    track: str
+    data: str
+    source: str  # the data set in words
+    manifest: str
+    protocol: str
+    protocol_hash: str
+    network: str
+    epochs: int | None
+    batch: int | None
+    changed: str = field(default="", compare=False, repr=False)  # against the protocol of that name; the hash decides
+
+    @property
+    def place(self) -> str:
+        """What all numbers of a table share, beside the track: `CIFAR-10 (JPEG copy), protocol mini (08c879d4)`."""
+        changed = f"; changed: {self.changed}" if self.changed else ""
+        protocol = f", protocol {self.protocol} ({self.protocol_hash[:8]}{changed})"
+        return (self.source if self.source != "-" else self.data) + (protocol if self.protocol != "-" else "")
+
+    @property
+    def words(self) -> str:
+        """Track and place: `mini: CIFAR-10 (JPEG copy), protocol mini (08c879d4)`."""
+        return f"{self.track}: {self.place}"
+
+    @cached_property
+    def scope(self) -> tuple[int, str, str, str, str, str, str]:
+        """The part that a whole table shares: track (smallest first), data and protocol."""
+        order = TRACKS.index(self.track) if self.track in TRACKS else len(TRACKS)
+        return (order, self.track, self.data, self.source, self.manifest, self.protocol, self.protocol_hash)
+
+
+def network_name(network: object) -> str:
+    """A network as papers name it where they do: `ViT-S/16`, `ResNet-18`; else `ViT 128x6/4`; "-" for none."""
+    if not isinstance(network, Mapping):
+        return "-"
+    depth = network.get("depth")
+    if network.get("arch") == "resnet":
+        width = network.get("width", 64)
+        return f"ResNet-{depth}" + ("" if width == 64 else f" w{width}")
+    if network.get("arch") == "vit":
+        letter = _VIT.get((network.get("dim", 0), depth or 0))
+        return (
+            f"ViT-{letter}/{network.get('patch')}"
+            if letter
+            else f"ViT {network.get('dim')}x{depth}/{network.get('patch')}"
+        )
+    return str(network.get("arch", "-"))
+
+
+def setting_of(record: Record, recipe: object, protocols: Protocols) -> Setting:
+    """The setting of a record whose pre-training had this recipe.
+
+    protocols: those that have a name today; in what the record's differs from the one of its name, `changed` says.
+    """
+    data = {key: str(entry(record, "provenance", "data", key) or "-") for key in ("name", "source", "manifest")}
+    tables = recipe if isinstance(recipe, Mapping) else {}
+    epochs, batch = (entry(tables, "pretrain", key) for key in ("epochs", "batch"))
+    return Setting(
+        track=str(record["track"]),
+        data=data["name"],
+        source=data["source"],
+        manifest=data["manifest"],
+        protocol=str(entry(record, "protocol", "name") or "-"),
+        protocol_hash=str(entry(record, "protocol", "hash") or "-"),
+        network=network_name(tables.get("network")),
+        epochs=epochs if isinstance(epochs, int) else None,
+        batch=batch if isinstance(batch, int) else None,
+        changed=_changed(record, protocols),
+    )
+
+
+def _changed(record: Record, protocols: Protocols) -> str:
+    """`epochs 20, crop_scale none`, or ""."""
+    known = protocols.get(record["kind"], {}).get(str(entry(record, "protocol", "name")))
+    then = entry(record, "protocol", "values")
+    if not known or not then or entry(record, "protocol", "hash") == known["hash"]:
+        return ""
+    now = known["values"]
+    words = [f"{key} {value_words(value)}" for key, value in then.items() if key not in now or now[key] != value]
+    if missing := len(now.keys() - then.keys()):
+        words.append(f"recorded before {missing} of today's keys")
+    return ", ".join(words)
+
+
+def value_words(value: Any) -> str:
+    """A value of a protocol or recipe as people read it: `on`, `0.08 1`, `none` for an empty list."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return " ".join(map(value_words, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,86 @@
+"""Tables: rows whose numbers may stand beside each other, and what every view of one shows."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from leaderboards.arms import Arm
+from leaderboards.cells import Cell, Row, whole, words
+from leaderboards.reading import OURS, entry
+from leaderboards.recipes import left_out, recipes_apart
+from leaderboards.setting import Setting
+
+EMPTY = "No records yet."
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows whose numbers may stand beside each other, the best first."""
+
+    title: str
+    rows: Sequence[Row]
+    lifted: tuple[str, ...] = ()  # columns that become a line above the table where all rows agree
+    under: Sequence[str] = ()  # lines below the table
+    setting: Setting | None = None  # of which all rows share the scope
+
+
+@dataclass(frozen=True)
+class Arranged:
+    """A table as every view of it shows it."""
+
+    above: str  # a line above it, or ""
+    heads: list[tuple[str, bool]]  # of each column, and whether it holds words
+    rows: list[list[Cell]]
+
+
+def arranged(table: Table) -> Arranged:
+    """Without the columns in which no row has anything to say, and without those that become the line above."""
+    columns = dict.fromkeys(column for row in table.rows for column in row)
+    found = {column: [row.get(column, Cell("-")) for row in table.rows] for column in columns}
+    found = {column: cells for column, cells in found.items() if not all(cell.empty for cell in cells)}
+    common = [column for column in table.lifted if column in found and len({cell.text for cell in found[column]}) == 1]
+    above = "All rows: " + "; ".join(f"{column} {found[column][0].text}" for column in common) + "." if common else ""
+    shown = {column: cells for column, cells in found.items() if column not in common}
+    heads = [(column, any(cell.words for cell in cells)) for column, cells in shown.items()]
+    return Arranged(above, heads, [list(cells) for cells in zip(*shown.values(), strict=True)])
+
+
+def by_scope(found: Iterable[Arm]) -> list[list[Arm]]:
+    """Arms whose numbers may share a table, the smallest track first."""
+    groups: dict[tuple[object, ...], list[Arm]] = defaultdict(list)
+    for arm in found:
+        groups[arm.setting.scope].append(arm)
+    return [groups[scope] for scope in sorted(groups)]
+
+
+def identity(arm: Arm) -> dict[str, Cell]:
+    """The columns that say which arm a row is."""
+    return {
+        "method": words(arm.method),
+        "variant": words(arm.variant or "-"),
+        "which": words(arm.label or "-"),
+        "trust": words("-" if arm.trust == OURS else arm.trust),
+        "network": words(arm.setting.network),
+        "epochs": whole(arm.setting.epochs),
+    }
+
+
+def note(arm: Arm) -> Cell:
+    """What a reader must know of an arm."""
+    dirty = any(entry(record, "provenance", "dirty") for record in (*arm.records.values(), *arm.origins.values()))
+    return words("; ".join(part for part in (arm.flag, "uncommitted code" if dirty else "") if part) or "-")
+
+
+def best_first(arm: Arm, metric: str) -> tuple[float, str, str]:
+    """To sort by: the best first, then by name."""
+    values = arm.values(metric).values()
+    return (-statistics.fmean(values) if values else 1.0, arm.name, str(arm.setting) + arm.label)
+
+
+def lines_under(found: Sequence[Arm], superseded: Iterable[Arm]) -> list[str]:
+    """What stands below a table: how recipes of one name differ in it, and which of its scope have left it."""
+    scope = found[0].setting.scope
+    return recipes_apart(found) + left_out([arm for arm in superseded if arm.setting.scope == scope])

@@ -1,0 +1,343 @@
+"""What each command does: take the options, call one function of a room, print. Each imports what it needs, when asked.
+
+Every function takes the parsed options and returns the exit status.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from repro.cli.grammar import CLAIM_FILTERS
+from repro.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from repro.plan.request import Request
+    from repro.run.views import Views
+    from repro.settings import Settings
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    from repro import settings
+
+    keys = ("workspace", "data_root", "executor", "cluster", "cores", "memory_gb")
+    return settings.load({key: getattr(options, key, None) for key in keys})
+
+
+def _request(options: argparse.Namespace, evaluations: Sequence[str] = ()) -> Request:
+    from repro.plan.kinds import suites
+    from repro.plan.request import Request
+
+    if not evaluations and options.suite not in suites():
+        raise unknown("suite", options.suite, suites())
+    return Request(
+        methods=tuple(getattr(options, "method", ())),
+        track=options.track,
+        evaluations=tuple(evaluations or options.eval or suites()[options.suite]),
+        seeds=tuple(getattr(options, "seed", (0,))),
+        data=options.data,
+        overrides=tuple(options.set),
+        protocols=tuple(options.protocol),
+        processes=getattr(options, "processes", 1),
+    )
+
+
+def _views() -> Views:
+    from repro.results.boards import write_boards
+    from repro.results.finish import finish
+    from repro.run.views import Views
+
+    return Views(write_boards, finish)
+
+
+# ------------------------------------------------------------------------------------------------------ plan and run
+
+
+def run(options: argparse.Namespace) -> int:
+    from repro.run import execute
+
+    request, settings = _request(options), _settings(options)
+    return execute.run(request, settings, options.words, _views(), options.budget, options.trim)
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    from repro.run import evaluate
+
+    return evaluate.run(
+        _request(options),
+        Path(options.checkpoint),
+        _settings(options),
+        options.words,
+        _views(),
+        arch=options.arch,
+        name=options.name,
+        part=options.part,
+        normalise=options.normalise,
+        mean=options.mean,
+        std=options.std,
+    )
+
+
+def plan(options: argparse.Namespace) -> int:
+    from repro.cli import tables
+    from repro.plan import budget
+    from repro.plan.builder import make
+
+    request, settings = _request(options), _settings(options)
+    if options.calibrate is not None:
+        from repro.measure import calibration
+
+        print(calibration.calibrate(make(request, settings), settings, options.calibrate) + "\n")
+    print(tables.plan_table(budget.within(request, settings, options.budget, options.trim), settings))
+    return 0
+
+
+def tune(options: argparse.Namespace) -> int:
+    from repro.run import tune
+
+    return tune.tune(_request(options, tune.EVALUATIONS), options.trials, _settings(options), options.words)
+
+
+def status(options: argparse.Namespace) -> int:
+    from repro.run import status
+
+    if options.watch:
+        status.watch(_settings(options))
+    else:
+        print(status.status(_settings(options)))
+    return 0
+
+
+def logs(options: argparse.Namespace) -> int:
+    from repro.run import logs
+
+    if options.follow:
+        logs.follow(_settings(options), options.task)
+    else:
+        print(logs.logs(_settings(options), options.task))
+    return 0
+
+
+def cancel(options: argparse.Namespace) -> int:
+    from repro.run import control
+
+    print(control.cancel(_settings(options), options.task))
+    return 0
+
+
+def retry(options: argparse.Namespace) -> int:
+    from repro.run import control
+
+    return control.retry(_settings(options), options.task, _views())
+
+
+def collect_garbage(options: argparse.Namespace) -> int:
+    from repro.run import garbage
+
+    print(garbage.clean(_settings(options), options.delete))
+    return 0
+
+
+def doctor(options: argparse.Namespace) -> int:
+    from repro.run import doctor
+
+    def tell(finding: object) -> None:
+        print(finding, flush=True)
+
+    return 1 if doctor.examine(_settings(options), options.track, options.method, options.seed, tell) else 0
+
+
+def drill(options: argparse.Namespace) -> int:
+    from repro.run import drill
+
+    return drill.run(_settings(options), options.seed, options.times, options.stage)
+
+
+# ---------------------------------------------------------------------------------------- what there is, how fast it is
+
+
+def methods(options: argparse.Namespace) -> int:
+    if options.cost:
+        from repro.measure import cost
+
+        print(cost.table(options.name, options.track or "embedded", _settings(options)))
+        return 0
+    from repro.cli import tables
+
+    if options.track:
+        raise UserError("--track goes with --cost; a recipe is shown on all tracks")
+    print(tables.method_recipe(options.name) if options.name else tables.methods_table())
+    return 0
+
+
+def protocols(options: argparse.Namespace) -> int:
+    from repro.cli import tables
+
+    print(tables.protocols_table(options.which))
+    return 0
+
+
+def bench(options: argparse.Namespace) -> int:
+    what, sizes, seconds, threads = options.what, options.sizes, options.seconds, options.threads
+    if what not in ("pretrain", "eval"):
+        raise unknown("thing to bench", what, ("pretrain", "eval"))
+    if seconds <= 0 or (threads is not None and threads < 1):
+        raise UserError("--seconds and --threads must be positive")
+    if what == "pretrain" and sizes is not None:
+        raise UserError("bench pretrain: --sizes is of bench eval; leave it out")
+    if what == "eval" and (options.method or options.track or options.precision or options.set):
+        raise UserError("bench eval: --method, --track, --precision and --set are of bench pretrain; leave them out")
+    import torch
+
+    from repro.jobs import settle
+
+    settle(threads or torch.get_num_threads())
+    if what == "pretrain":
+        from repro.measure import bench_pretraining
+
+        track = options.track or "mini"
+        print(bench_pretraining.table(options.method, track, options.precision, seconds, options.set))
+    else:
+        from repro.measure import bench_evaluations
+
+        print(bench_evaluations.table(seconds, sizes or "small"))
+    return 0
+
+
+def data(options: argparse.Namespace) -> int:
+    from repro.data import inventory, preparing, verifying
+    from repro.terminal.counter import counter
+
+    where = _settings(options).where
+    actions = ("list", "verify", "prepare")
+    if options.action not in actions:
+        raise unknown("action of data", options.action, actions)
+    if options.action == "list":
+        from repro.cli import tables
+
+        print(tables.data_table(inventory.statuses(where), where))
+        return 0
+    if options.name is None:
+        raise UserError(f"name what to {options.action}: python -m repro data {options.action} NAME")
+    bar = counter(f"{options.action} {options.name}")
+    if options.action == "verify":
+        report = verifying.verify(options.name, where, bar)
+        counts = ", ".join(f"{count:,} {split}" for split, count in report.counts.items())
+        well = f"{report.name}: {report.files:,} files as they should be ({counts}) {report.note}".rstrip()
+        print(report.problem or well)
+        return 0 if report.ok else 1
+    path = preparing.prepare(options.name, where, size=options.size, progress=bar)
+    print(f"decoded to {_short(path)}")
+    return 0
+
+
+def _short(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def export(options: argparse.Namespace) -> int:
+    from repro.weights import export
+
+    if (options.method is None) == (options.checkpoint is None):
+        raise UserError("say what to export: either --method NAME or --checkpoint FILE")
+    source = Path(options.checkpoint) if options.checkpoint is not None else _trained(options)
+    print(export.write(source, options.to, Path(options.out)))
+    return 0
+
+
+def _trained(options: argparse.Namespace) -> Path:
+    """The encoder that the workspace has of that pre-training; UserError with the command that makes it."""
+    from repro.plan.trained import pretraining
+
+    method, track, seed, settings = options.method, options.track, options.seed, _settings(options)
+    _, path = pretraining(method, track, seed, options.set, settings, options.processes)
+    if not path.is_file():
+        change = f" --processes {options.processes}" if options.processes > 1 else ""
+        change += f" --set {' '.join(options.set)}" if options.set else ""
+        raise UserError(
+            f"{settings.workspace} has no encoder of {method} on {track} with seed {seed} by this recipe and code;"
+            f" make it with: python -m repro run --method {method} --track {track} --seed {seed} --suite quick{change}"
+        )
+    return path
+
+
+# -------------------------------------------------------------------------------------------------------------- results
+
+
+def claims(options: argparse.Namespace) -> int:
+    from repro.results import claim_listing, claim_page
+
+    wanted = {name: getattr(options, name) for name in CLAIM_FILTERS if getattr(options, name) is not None}
+    if options.claim is None:
+        outcome = wanted.pop("outcome", None)
+        print(claim_listing.listing(_settings(options), wanted, outcome))
+        return 0
+    if wanted:
+        raise UserError(f"{options.claim} is one claim; leave out --{next(iter(wanted))}, or the claim")
+    print(claim_page.explain(_settings(options), options.claim))
+    return 0
+
+
+def gap(options: argparse.Namespace) -> int:
+    from repro.results import gap
+
+    print(gap.shortfall(_settings(options), options.claim))
+    return 0
+
+
+def explain(options: argparse.Namespace) -> int:
+    from repro.results.explain import explain
+
+    print(explain(options.cell, _settings(options)))
+    return 0
+
+
+def compare(options: argparse.Namespace) -> int:
+    from repro.results.compare import compare
+
+    print(compare(options.arms[0], options.arms[1], options.track, _settings(options), options.trust))
+    return 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    from repro.results.verify import verify
+
+    text, faults = verify(_settings(options))
+    print(text)
+    return 1 if faults else 0
+
+
+def report(options: argparse.Namespace) -> int:
+    from repro.results import boards, publish
+
+    print(publish.report_published() if options.published else boards.report(_settings(options)))
+    return 0
+
+
+def records(options: argparse.Namespace) -> int:
+    from repro.results import export, import_records
+
+    if options.action == "import":
+        if options.file is None or options.trust is None:
+            raise UserError("say what and how far to trust it: python -m repro records import FILE --trust NAME")
+        print(import_records.bring_in(Path(options.file), options.trust, _settings(options)))
+        return 0
+    if options.action != "export":
+        raise unknown("action of records", options.action, ("export", "import"))
+    if options.to is None or options.out is None:
+        raise UserError("say what to write and where: python -m repro records --to NAME --out FILE")
+    out = Path(options.out)
+    print(export.export(options.to, out, options.method, options.track, options.published, _settings(options)))
+    return 0
+
+
+def publish(options: argparse.Namespace) -> int:
+    from repro.results import publish
+
+    print(publish.publish(_settings(options), options.method, options.track))
+    return 0

@@ -1,0 +1,100 @@
+"""What a layout is: how a data set lies below its folder, and what is read of it.
+
+One class of layouts for each kind of data set. A layout overrides what is other with it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from repro.data.decoding import is_picture
+from repro.data.entries import Entry
+from repro.data.manifest import Tree
+from repro.data.types import Progress
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Layout:
+    """How a data set lies below its root, the folder that its origin gives. Readers raise UserError."""
+
+    has_files: ClassVar[bool] = True  # False: it is made in memory
+
+    def tree(self, entry: Entry, root: Path) -> Tree:
+        """The files that make it up: their content is what its manifest stands for."""
+        return Tree(root, entry.parts, entry.huge)
+
+    def folders(self, entry: Entry) -> tuple[str, ...]:
+        """Below the root, those of the pictures, in the order of the entry's counts."""
+        return entry.parts
+
+    def counts(self, entry: Entry, root: Path) -> dict[str, int]:
+        """Pictures by split, by listing folders."""
+        places = zip(entry.counts, self.folders(entry), strict=True)
+        return {split: sum(map(is_picture, (root / folder).rglob("*"))) for split, folder in places}
+
+
+@dataclass(frozen=True)
+class PictureSplit:
+    """A split of a classification data set: pictures to decode, or pixels that are decoded already.
+
+    labels: [N], indices into `classes`; None for pictures without classes.
+    files: (what messages call it, file or its bytes).  pixels: uint8 [N, 3, H, W].
+    """
+
+    name: str
+    labels: Sequence[int] | np.ndarray | None
+    classes: tuple[str, ...]
+    files: Sequence[tuple[str, Path]] | Sequence[tuple[str, bytes]] = ()
+    pixels: np.ndarray | None = None
+
+
+class ClassificationLayout(Layout, ABC):
+    """Of pictures with or without classes."""
+
+    @abstractmethod
+    def splits(self, entry: Entry, root: Path) -> Iterable[PictureSplit]:
+        """Its splits, one after another; all have the same classes."""
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """Folders of pictures and annotation files in COCO's format, by split, and how many pictures the latter list."""
+
+    images: dict[str, Path]
+    jsons: dict[str, Path]
+    classes: tuple[str, ...]
+    counts: dict[str, int]
+
+
+class DetectionLayout(Layout, ABC):
+    """Of pictures with boxes, and masks where it has them."""
+
+    masks: ClassVar[bool] = True
+
+    @abstractmethod
+    def annotated(self, entry: Entry, root: Path, cache: Path, manifest: str, progress: Progress) -> Annotated:
+        """Its files, checked against each other; what must be written first goes to the cache, by its manifest."""
+
+
+@dataclass(frozen=True)
+class ReidFiles:
+    """A split of a re-ID data set: files at or below `folder`, sorted, and what their names tell."""
+
+    folder: Path
+    files: list[Path]
+    pids: list[int]
+    cams: list[int]
+
+
+class ReidLayout(Layout, ABC):
+    """Of identities seen by cameras."""
+
+    @abstractmethod
+    def splits(self, entry: Entry, root: Path) -> dict[str, ReidFiles]:
+        """train (may be empty), query and gallery."""

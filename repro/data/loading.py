@@ -1,0 +1,106 @@
+"""Data sets as stages use them: decoded pictures, or folders and annotation files. Prepared on first use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import get_args
+
+from repro.data import packed
+from repro.data.entries import Entry, require_kind
+from repro.data.inventory import manifest_of
+from repro.data.layouts.table import DETECTION
+from repro.data.origins import ORIGINS
+from repro.data.preparing import prepare
+from repro.data.types import RGB, CocoSet, Pictures, Progress, ReidSet, ReidSplit, Split, quiet
+from repro.errors import UserError, unknown
+from repro.settings import Where
+
+
+def load_classification(
+    name: str, split: Split, where: Where, *, size: int, limit: int | None = None, progress: Progress = quiet
+) -> Pictures:
+    """One split of a classification data set as uint8 [N, 3, size, size]; decoded on first use.
+
+    Pictures of another shape are resized (bicubic, antialiased; the shorter side to `size`) and cut out in the middle.
+    limit: at most so many pictures, classes balanced, always the same ones (`packed.balanced`).
+    Raises MissingData, or UserError naming the file that cannot be read.
+    """
+    import numpy as np
+
+    entry = require_kind(name, "classification")
+    if split not in get_args(Split):
+        raise unknown("split", split, get_args(Split))
+    folder = prepare(name, where, size=size, progress=progress)
+    content = packed.read_pack(folder)
+    if split not in content["counts"]:
+        raise UserError(
+            f"{entry.title} has no classes, so there is no {split} split; sort pictures into one folder a class"
+        )
+    pixels = packed.open_array(folder / f"{split}.npy")
+    classes = tuple(content["classes"])
+    labels = np.array(packed.open_array(folder / f"{split}_labels.npy")) if classes else None
+    if limit is not None and limit < len(pixels):
+        if limit < max(1, len(classes)):
+            raise UserError(f"a limit of {limit} pictures is less than the {len(classes)} classes of {entry.title}")
+        chosen = packed.balanced(labels, len(pixels), limit)
+        pixels, labels = np.asarray(pixels[chosen]), labels[chosen] if labels is not None else None
+    mean, std = _rgb(content["mean"]), _rgb(content["std"])
+    return Pictures(pixels, labels, classes, mean, std, name, content["source"], content["manifest"])
+
+
+def _rgb(values: list[float]) -> RGB:
+    red, green, blue = values
+    return float(red), float(green), float(blue)
+
+
+def coco_set(name: str, where: Where, *, progress: Progress = quiet) -> CocoSet:
+    """A detection data set as folders and annotation files, checked against each other.
+
+    Raises MissingData, or UserError naming the annotation or the picture that does not fit.
+    """
+    entry = require_kind(name, "detection")
+    root = ORIGINS[entry.origin].obtain(entry, where)
+    value = manifest_of(name, where)
+    found = DETECTION[entry.layout].annotated(entry, root, where.cache, value, progress)
+    return CocoSet(
+        train_images=found.images["train"],
+        train_json=found.jsons["train"],
+        val_images=found.images["val"],
+        val_json=found.jsons["val"],
+        classes=found.classes,
+        name=name,
+        source=_detection_source(entry, found.counts),
+        manifest=value,
+    )
+
+
+def _detection_source(entry: Entry, counts: Mapping[str, int]) -> str:
+    short = "" if counts == dict(entry.counts) else f", incomplete ({counts['train']:,} train, {counts['val']:,} val)"
+    return entry.title + short
+
+
+def reid_set(name: str, where: Where, *, size: tuple[int, int], progress: Progress = quiet) -> ReidSet:
+    """A re-identification data set, every picture resized (bicubic, antialiased, not cut) to size = (height, width).
+
+    Raises MissingData, or UserError naming the file that cannot be read.
+    """
+    import numpy as np
+
+    require_kind(name, "reid")
+    folder = prepare(name, where, size=size, progress=progress)
+    content = packed.read_pack(folder)
+
+    def split(part: str) -> ReidSplit:
+        pids, cams = (np.array(packed.open_array(folder / f"{part}_{what}.npy")) for what in ("pids", "cams"))
+        return ReidSplit(packed.open_array(folder / f"{part}.npy"), pids, cams, content["files"][part])
+
+    return ReidSet(
+        train=split("train"),
+        query=split("query"),
+        gallery=split("gallery"),
+        mean=_rgb(content["mean"]),
+        std=_rgb(content["std"]),
+        name=name,
+        source=content["source"],
+        manifest=content["manifest"],
+    )

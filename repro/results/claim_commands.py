@@ -1,0 +1,170 @@
+"""The commands that make what a claim still lacks."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+
+from eval import protocols
+from leaderboards import claims
+from leaderboards.arms import Arm, Arms
+from leaderboards.claims import COST, Claim
+from leaderboards.missing import Missing, missing
+from leaderboards.setting import network_name
+from repro.data.entries import entry_of
+from repro.plan import kinds, recipes, tracks
+from repro.plan.request import parse_overrides
+from repro.results import rerun
+from repro.results.overrides import nearest_arch
+
+
+def wanting(claim: Claim, known: Arms, track: str, own: bool) -> list[str]:
+    """What one test lacks, and the commands that make it."""
+    lacking = missing(claim, known, track, own)
+    if not lacking:
+        return []
+    lines = [f"{track}, {'its own setting' if own else 'its direction'}"]
+    if own and (why := impossible(claim)):
+        return [f"{lines[0]}: {why}"]
+    by_seeds: dict[tuple[int, ...], list[str]] = {}
+    for item in lacking:
+        if not own and item.like is not None:
+            lines.append(f"  {_more(item.like, item.seeds)}")
+        elif not own and item.beside is not None:
+            lines.append(f"  {_like(claim, item)}")
+        else:
+            by_seeds.setdefault(item.seeds, []).append(item.arm)
+    for seeds, names in by_seeds.items():
+        lines.append("  " + shlex.join(_run(names, seeds, _conditions(claim, track, names, own=own))))
+    return lines
+
+
+def impossible(claim: Claim, papers: bool = True) -> str:
+    """Why nothing that we can run counts as the claim's own setting, or "".
+
+    papers: under the paper's protocol; else under ours.
+    """
+    if claim.pretrain_data:
+        return f"no track pre-trains on {claim.pretrain_data}"
+    if unknown := [key for key in claim.unknown if papers or key != "protocol"]:
+        return f"not known: {', '.join(unknown)}; so that nothing counts as it"
+    for name in filter(None, (claim.arm, claim.baseline_arm)):
+        recipe = recipes.resolve(*recipes.find(name), claim.track, {})
+        for table in claim.changes.keys() & recipe.keys():
+            if lacking := sorted(claim.changes[table].keys() - recipe[table].keys()):
+                return f"the recipe of {name} has no {table}.{lacking[0]}"
+    return ""
+
+
+def for_leg(claim: Claim, key: str) -> list[str]:
+    """What makes a leg of the gap (leaderboards.gap.LEGS), or why nothing does."""
+    sides = [(claim.method, claim.variant), *([(claim.baseline, claim.baseline_variant)] if claim.baseline else [])]
+    if key == "a":
+        return [weights(claim, *side) for side in sides]
+    if why := impossible(claim, papers=key == "b"):
+        return [why]
+    names = [claims.arm_name(*side) for side in sides]
+    conditions = _conditions(claim, claim.track, names, own=True, papers=key == "b")
+    return [shlex.join(_run(names, range(claim.n), conditions))]
+
+
+def weights(claim: Claim, method: str, variant: str) -> str:
+    """The command that puts an author's weights through our evaluation."""
+    from repro.weights.architectures import ARCHS
+
+    arm = claims.arm_name(method, variant)
+    info, kept = recipes.find(arm)
+    overrides = parse_overrides(_trained(claim, claim.track, [arm], own=True))
+    network = recipes.resolve(info, kept, claim.track, overrides)["network"]
+    known = next(table for table in ARCHS.values() if table["arch"] == network["arch"])
+    nearest, changes = nearest_arch({key: network[key] for key in known})
+    words = ["python", "-m", "repro", "eval", "--checkpoint", "FILE", "--arch", nearest]
+    words += ["--name", f"{method}_{variant}" if variant else method]
+    words += _conditions(claim, claim.track, (), own=True, trains=False)
+    if changes:
+        words += [*(() if "--set" in words else ("--set",)), *changes]
+    return shlex.join(words)
+
+
+def _more(arm: Arm, seeds: Sequence[int]) -> str:
+    """More seeds of an arm that is there."""
+    first = next(iter(arm.records.values()))
+    record = dict(first)
+    origin = next((dict(arm.origins[seed]) for seed in arm.records if seed in arm.origins), record)
+    words, problem = rerun.words(record, origin, seeds)
+    return shlex.join(words) + (f"   ({problem})" if problem else "")
+
+
+def _like(claim: Claim, item: Missing) -> str:
+    """An arm of which nothing is there, at the setting of the one that it is compared with."""
+    assert item.beside is not None
+    setting = item.beside.setting
+    info, variant = recipes.find(item.arm)
+    pretrain = recipes.resolve(info, variant, setting.track, {})["pretrain"]
+    shared = {"epochs": setting.epochs, "batch": setting.batch}
+    changes = [f"pretrain.{key}={value}" for key, value in shared.items() if value and pretrain[key] != value]
+    words = _run([item.arm], item.seeds, _conditions(claim, setting.track, [item.arm], own=False))
+    return shlex.join(words + (["--set", *changes] if changes else []))
+
+
+def _run(names: Sequence[str], seeds: Sequence[int], conditions: Sequence[str]) -> list[str]:
+    return ["python", "-m", "repro", "run", "--method", *names, "--seed", *map(str, seeds), *conditions]
+
+
+def _kind(claim: Claim) -> str:
+    """The evaluation that gives the records of a claim; a pre-training gives its cost with any."""
+    return rerun.ANY if claim.evaluation == COST else kinds.evaluations()[claim.evaluation].kind
+
+
+def own_protocol(claim: Claim, track: str) -> str:
+    """The protocol of a claim's evaluation on a track where none is asked for."""
+    kind = _kind(claim)
+    if kinds.find(kind).data != "classification" and (own := entry_of(claim.data).protocol) in protocols.names(kind):
+        return own
+    network = recipes.resolve(*recipes.find(claims.arm_name(claim.method, claim.variant)), track, {})["network"]
+    return tracks.find(track).protocol(kind, network["arch"])
+
+
+def _conditions(
+    claim: Claim, track: str, names: Sequence[str], *, own: bool, papers: bool = True, trains: bool = True
+) -> list[str]:
+    """The options of `run` (or, where nothing is trained, of `eval`) that put arms under the setting of a claim.
+
+    own: its own setting; else the track's.  papers: under the paper's protocol, where it is known.
+    """
+    kind = _kind(claim)
+    words = ["--track", track, "--eval", rerun.ANY if claim.evaluation == COST else claim.evaluation]
+    changes = _trained(claim, track, names, own) if trains else []
+    if not own:
+        return words + (["--set", *changes] if changes else [])
+    role = kinds.find(kind).data or "classification"
+    if claim.data != getattr(tracks.find(track), role):
+        if role == "classification":
+            words += ["--data", claim.data]
+        else:
+            changes.append(f"data.{role}={claim.data}")
+    if papers and claim.protocol not in ("", own_protocol(claim, track)):
+        words += ["--protocol", f"{kind}={claim.protocol}"]
+    for table, values in claim.changes.items():
+        if (table in recipes.TABLES and trains) or (table == kind and papers):
+            changes += [f"{table}.{key}={json.dumps(value)}" for key, value in values.items()]
+    return words + (["--set", *changes] if changes else [])
+
+
+def _trained(claim: Claim, track: str, names: Sequence[str], own: bool) -> list[str]:
+    """What `--set` must change so that these arms train as the claim says, and else all as the first one does."""
+    found = [recipes.resolve(*recipes.find(name), track, {}) for name in names]
+    networks = {network_name(recipe["network"]) for recipe in found}
+    changes = []
+    if own and claim.backbone.startswith("ResNet-") and networks != {claim.backbone}:
+        changes.append(f"network.depth={claim.backbone.removeprefix('ResNet-')}")
+    for key in ("epochs", "batch"):
+        runs = [recipe["pretrain"][key] for recipe in found]
+        stated = getattr(claim, key) if own else None
+        first, last = stated if isinstance(stated, tuple) else (stated, stated)
+        if stated is None:
+            first = last = runs[0]
+        if not all(first <= run <= last for run in runs):
+            changes.append(f"pretrain.{key}={last}")
+    return changes

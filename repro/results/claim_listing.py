@@ -1,0 +1,48 @@
+"""`repro claims`: what the papers assert, with the verdicts so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from leaderboards import assessments, claims
+from leaderboards.arms import Arms
+from leaderboards.names import UnknownName
+from leaderboards.verdicts import Verdict
+from repro.errors import UserError, unknown
+from repro.results import lookup
+from repro.results.suite import suite
+from repro.settings import Settings
+
+
+def listing(settings: Settings, wanted: Mapping[str, str], outcome: str | None = None) -> str:
+    """The claims that fit, with their verdicts so far, from the workspace's records and the published ones.
+
+    wanted: as for `leaderboards.claims.select`.  outcome: of a verdict; with a track, of one at that track.
+    """
+    every = claims.load(suite())
+    try:
+        chosen = {claim.id for claim in claims.select(every, **wanted)}
+    except UnknownName as error:
+        raise UserError(str(error)) from None
+    found, faults = lookup.everything(settings)
+    items = assessments.assess(every, Arms(found, suite()))
+    if outcome is not None:
+        reached = {verdict.outcome for item in items for verdict in item.verdicts}
+        if outcome not in reached:
+            raise unknown("outcome, among those reached,", outcome, reached)
+    shown = [
+        item
+        for item in items
+        if item.claim.id in chosen
+        and (outcome is None or any(v.outcome == outcome for v in item.verdicts if _at(v, wanted.get("track"))))
+    ]
+    lines = [f"passed over: {fault}" for fault in faults]
+    lines += [assessments.claims_table(shown)] if shown else []
+    lines += ["", f"{len(shown)} of {len(every)} claims; python -m repro claims ID explains one"]
+    if any(record["track"] == "embedded" for record in found):
+        lines.append("embedded: no verdicts at this track, whatever its records say")
+    return "\n".join(lines)
+
+
+def _at(verdict: Verdict, track: str | None) -> bool:
+    return track is None or verdict.track == track

@@ -1,0 +1,78 @@
+"""`repro claims ID`: one claim, our test of it, the verdicts so far, and what would complete them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from leaderboards import assessments, claims
+from leaderboards.arms import Arms
+from leaderboards.claims import COST, NO_TRACK, VERIFIED, Claim
+from repro.results import lookup
+from repro.results.claim_commands import wanting
+from repro.results.suite import suite
+from repro.settings import Settings
+
+
+def explain(settings: Settings, name: str) -> str:
+    """One claim: what it says and where, our test of it, the verdicts so far, and what would complete them."""
+    claim = lookup.find_claim(name)
+    found, faults = lookup.everything(settings)
+    known = Arms(found, suite())
+    (item,) = (item for item in assessments.assess(claims.load(suite()), known) if item.claim.id == name)
+    spread = f"{claim.spread:g} over {claim.spread_n} runs" if claim.spread is not None else "none stated"
+    conditions = [
+        ["paper", claim.citation],
+        ["source", f"{claim.source} ({VERIFIED[claim.verified]})"],
+        ["kind", f"{claim.kind}: {claim.stated}"],
+        ["spread", spread],
+        ["evaluation", f"{claim.evaluation} {claim.metric} on {claim.data}"],
+        *([key, _said(claim, key)] for key in claims.SETTING if key != "protocol" or claim.evaluation != COST),
+        *([f"{table}.{key}", value] for table, values in claim.changes.items() for key, value in values.items()),
+        *([["pre-trained on", claim.pretrain_data]] if claim.pretrain_data else []),
+        *([["note", claim.note]] if claim.note else []),
+    ]
+    lines = [f"passed over: {fault}" for fault in faults]
+    lines += [f"{claim.id}: {claim.statement}", "", *_listed(conditions)]
+    rows = {row.id: row for row in claims.references()}
+    reported = [row for row in rows.values() if row.id in claim.references]
+    if reported:
+        lines += ["", "reported numbers"]
+        for row in reported:
+            lines.append(f"  {row.words}")
+            lines += [f"    reported otherwise: {rows[other].words}" for other in row.conflicts]
+    against = f" and {claim.baseline_arm}" if claim.baseline else ""
+    what = "pre-trainings" if claim.kind == "number" else "pairs of pre-trainings with the same seed"
+    unit = "of the ratio" if claim.evaluation == COST else "points"
+    lines += [
+        "",
+        f"test: {claim.arm}{against}, {claim.n} {what}; Holm over family {claim.family}",
+        *(
+            f"  {track}, {'its own setting' if own else 'its direction'}: margin {margin:g} {unit}"
+            for track, own, margin in _tests(claim)
+        ),
+        "",
+        "verdicts so far",
+        *(f"  {sentence}" for sentence in item.sentences),
+    ]
+    lacking = [line for track, own, _ in _tests(claim) for line in wanting(claim, known, track, own)]
+    if claim.track == NO_TRACK:
+        lacking.insert(0, f"its own setting: no track runs {claim.data}")
+    return "\n".join([*lines, "", "missing", *(f"  {line}" for line in lacking or ["nothing: the frozen n is there"])])
+
+
+def _said(claim: Claim, key: str) -> str:
+    value = getattr(claim, key)
+    if key == "epochs":
+        value = claim.epochs_span
+    return str(value) if value else "not known"
+
+
+def _listed(rows: Sequence[Sequence[object]]) -> list[str]:
+    width = max(len(str(row[0])) for row in rows)
+    return [f"  {row[0]!s:{width}}  {row[1]}" for row in rows]
+
+
+def _tests(claim: Claim) -> list[tuple[str, bool, float]]:
+    """(track, whether it is the claim's own setting, margin) of every test of a claim, the smallest track first."""
+    own = [(claim.track, True, claim.margin)] if claim.track != NO_TRACK else []
+    return [(track, False, claim.proxies[track]) for track in claims.TRACKS if track in claim.proxies] + own

@@ -1,0 +1,197 @@
+"""`repro compare`: two arms seed by seed, over the workspace's records and the published ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import methodcaller
+
+from leaderboards.arms import Arm, Arms
+from leaderboards.curves import Curve, at_epoch, by_seed, watched
+from leaderboards.pairs import Difference, apart, difference, fairest, no_ratio
+from leaderboards.reading import OURS, TRUST
+from leaderboards.statistics import paired
+from repro.errors import UserError, unknown
+from repro.results import lookup
+from repro.results.suite import suite
+from repro.settings import Settings
+from repro.terminal import text
+
+_CHOICE = "after @ stands a number of epochs, or a recipe's hash from its sixth letter on"
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """An arm as people name it: `byol`, `byol@15` (epochs), `byol@f9fbd8` (recipe)."""
+
+    words: str
+    name: str
+    epochs: int | None = None
+    recipe: str = ""
+
+    @staticmethod
+    def of(words: str) -> _Choice:
+        name, at, which = words.partition("@")
+        if at and len(which) >= 6:
+            return _Choice(words, name, recipe=which)
+        if at and not which.isdecimal():
+            raise UserError(f"{words}: {_CHOICE}")
+        return _Choice(words, name, epochs=int(which) if at else None)
+
+    def fits(self, arm: Arm) -> bool:
+        return (
+            arm.name == self.name and self.epochs in (None, arm.setting.epochs) and arm.recipe.startswith(self.recipe)
+        )
+
+    def require(self, known: Sequence[Arm], track: str) -> None:
+        """Raises UserError where no arm fits."""
+        if self.name not in {arm.name for arm in known}:
+            raise unknown(
+                f"arm with records at {track}:", self.name, {arm.name for arm in known} or ["(there is none)"]
+            )
+        if not any(map(self.fits, known)):
+            there = {f"{arm.name}@{arm.setting.epochs}" for arm in known if arm.name == self.name}
+            there |= {f"{arm.name}@{arm.recipe[:6]}" for arm in known if arm.name == self.name}
+            raise unknown(f"arm with records at {track}:", self.words, there)
+
+
+def compare(first: str, second: str, track: str, settings: Settings, trust: Sequence[str] = ()) -> str:
+    """Two arms seed by seed in every evaluation that both have, with the mean difference and its 95 % interval.
+
+    first, second: `NAME[:VARIANT]`, with `@EPOCHS` or `@RECIPE` where there are several; else those that may best be
+    held against each other.  trust: of which records too, beside our own.
+    """
+    if first == second:
+        raise UserError(f"{first} and {first} are one arm; say which two: NAME@EPOCHS or NAME@RECIPE, of {first}")
+    choices = _Choice.of(first), _Choice.of(second)
+    for name in trust:
+        if name not in TRUST:
+            raise unknown("trust", name, TRUST)
+    evaluations = suite().evaluations
+    found = Arms((record for record in lookup.everything(settings)[0] if record["track"] == track), suite())
+
+    def trusted(every: Sequence[Arm]) -> list[Arm]:
+        return [arm for arm in every if arm.trust in (OURS, *trust)]
+
+    known = {name: trusted(found.of(evaluation.kind)) for name, evaluation in evaluations.items()}
+    seen = trusted(watched(found.of("pretrain")))
+    for choice in choices:
+        choice.require([*seen, *(arm for every in known.values() for arm in every)], track)
+    left, right = choices
+    rows: dict[tuple[str, ...], list[list[str]]] = {}  # by what the two arms are
+    costs: dict[tuple[str, ...], list[list[str]]] = {}
+    different: list[str] = []
+    for name, evaluation in evaluations.items():
+        every = known[name]
+        sides = [arm for arm in every if left.fits(arm)], [arm for arm in every if right.fits(arm)]
+        pair = fairest(*sides, methodcaller("values", evaluation.metrics[0]))
+        if pair is None:
+            if all(sides):
+                different.append(name)
+            continue
+        heading = _heading(*pair)
+        costs.setdefault(heading, _cost_rows(*pair))
+        for metric in evaluation.metrics:
+            item = difference(name, metric, pair, every)
+            rows.setdefault(heading, []).extend(_rows(item) if item else [])
+    looked = fairest(filter(left.fits, seen), filter(right.fits, seen), by_seed)
+    if not rows and not looked:
+        raise UserError(f"{first} and {second} share no evaluation at {track} with the same data, protocol and seed")
+    head = ["at " + track, "seed", first, second, "difference", "95 % interval; spread from"]
+    parts = {heading: [text.table(rows[heading] + costs[heading], head)] for heading in rows}
+    if looked:
+        parts.setdefault(_heading(*looked), []).append(_curves(first, second, *looked))
+    texts = ["\n\n".join(["\n".join(heading), *part]) for heading, part in parts.items()]
+    why = "both have records, but under different protocols or data, or of other seeds"
+    return "\n\n".join([*texts, *(f"{evaluation}: {why}" for evaluation in different)])
+
+
+def _heading(a: Arm, b: Arm) -> tuple[str, ...]:
+    """What two arms are, a line each, and a line that says in what they are unlike."""
+    lines = [
+        f"{arm.name}: {arm.setting.network}, epochs {arm.setting.epochs or '-'}, batch {arm.setting.batch or '-'},"
+        f" recipe {arm.recipe[:6] or '-'}, trials {arm.tuned}, {arm.trust}"
+        for arm in (a, b)
+    ]
+    unequal = apart(a, b)
+    told = f"unlike, so that a difference is not the methods' alone: {'; '.join(unequal)}"
+    return (*lines, told) if unequal else tuple(lines)
+
+
+def _curves(first: str, second: str, a: Arm, b: Arm) -> str:
+    """The k-NN monitor of two arms' pre-trainings: each seed's course, and their differences at the same epochs.
+
+    No differences where the trainings are of other lengths: the middle of a long one's schedule is no short one's end.
+    """
+    left, right = by_seed(a), by_seed(b)
+    seeds = sorted(left.keys() & right.keys())
+    values = [look.top1 for side in (left, right) for seed in seeds for look in side[seed]]
+    courses = [
+        [
+            name,
+            str(seed),
+            text.sparkline([look.top1 for look in curve], min(values), max(values)),
+            f"{curve[0].top1:.2f} to {curve[-1].top1:.2f}",
+            f"{curve[0].epochs:.3g} to {curve[-1].epochs:.3g}",
+            text.duration(curve[-1].device_s),
+            f"{curve[-1].flops / 1e12:.4g}",
+        ]
+        for name, side in ((first, left), (second, right))
+        for seed in seeds
+        for curve in [side[seed]]
+    ]
+    head = ["k-NN on training pictures", "seed", "course", "percent", "epochs", "device time", "TFLOP"]
+    lines = [text.table(courses, head)]
+    about = "k-NN on training pictures: a monitor, not a test score; between two looks on a straight line"
+    if a.setting.epochs != b.setting.epochs:
+        return "\n".join([*lines, f"{about}; epoch by epoch not compared, as the schedules end at different epochs"])
+    rows = [
+        row
+        for epochs in sorted({look.epochs for seed in seeds for look in left[seed]})
+        if (row := _at(epochs, {seed: left[seed] for seed in seeds}, {seed: right[seed] for seed in seeds}))
+    ]
+    if rows:
+        lines += ["", text.table(rows, ["after epochs", first, second, "difference", "95 % interval of paired t"])]
+    return "\n".join([*lines, about])
+
+
+def _at(epochs: float, left: Mapping[int, Curve], right: Mapping[int, Curve]) -> list[str] | None:
+    """Both sides' means and their difference after so many epochs; None where a curve does not go there."""
+    found = [{seed: at_epoch(curve, epochs) for seed, curve in side.items()} for side in (left, right)]
+    ours, theirs = ({seed: look.top1 for seed, look in side.items() if look} for side in found)
+    if not len(ours) == len(theirs) == len(left):
+        return None
+    means = [sum(side.values()) / len(side) for side in (ours, theirs)]
+    gap = paired(ours, theirs)
+    sure = "{:+.2f} to {:+.2f}".format(*gap.interval) if gap.n > 1 else ""
+    return [f"{epochs:.3g}", *(f"{mean:.2f}" for mean in means), f"{gap.value:+.2f}", sure]
+
+
+def _cost_rows(a: Arm, b: Arm) -> list[list[str]]:
+    """Operations and time of the two arms' pre-trainings, and their ratio where it may be one of the methods."""
+    shown = [
+        ("training TFLOP", 1e12, a.training("flops"), b.training("flops"), ""),
+        ("training CPU seconds", 1.0, a.cpu_time(), b.cpu_time(), ""),
+        ("training seconds", 1.0, a.training("device_s"), b.training("device_s"), no_ratio(a, b)),
+    ]
+    rows = []
+    for label, unit, ours, theirs, hindered in shown:
+        if ours and theirs:
+            means = [sum(cost.values()) / len(cost) / unit for cost in (ours, theirs)]
+            ratio = f"{means[0] / means[1]:.2f} times" if means[1] and not hindered else "-"
+            why = f"no ratio: {hindered}" if hindered else ""
+            rows.append([label, "mean", *(f"{mean:.4g}" for mean in means), ratio, why])
+    return rows
+
+
+def _rows(item: Difference) -> list[list[str]]:
+    what, seeds = f"{item.evaluation} {item.metric}", item.seeds
+    left, right = item.ours.values(item.metric), item.theirs.values(item.metric)
+    rows = [
+        [what, str(seed), f"{left[seed]:.2f}", f"{right[seed]:.2f}", f"{left[seed] - right[seed]:+.2f}", ""]
+        for seed in seeds
+    ]
+    if item.mean:
+        values = [sum(side[seed] for seed in seeds) / len(seeds) for side in (left, right)]
+        rows.append([what, "mean", *(f"{value:.2f}" for value in values), f"{item.mean.value:+.2f}", item.interval])
+    return rows

@@ -1,0 +1,90 @@
+"""`repro explain`: from a printed number back to what made it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from leaderboards.reading import ORIGINS, OURS, TRUST, cost_of, origin_of, trust_of
+from repro.plan import kinds
+from repro.results import lookup, rerun
+from repro.settings import Settings
+from repro.store import records
+from repro.store.records import Record
+from repro.terminal import text
+
+
+def explain(cell: str, settings: Settings) -> str:
+    """What a cell of a board is made of, and the commands that give it again.
+
+    cell: see `lookup.find`.
+    """
+    found, _ = lookup.everything(settings)
+    record = lookup.find(cell, found)
+    known = records.by_fingerprint(found)
+    chain = _chain(record, known)
+    origin = known[(origin_of(record, known) or record)["fingerprint"]]
+    about = record["provenance"]
+    lines = [
+        f"{record['kind']} of {records.arm_of(record)}, track {record['track']}, seed {record['seed']}",
+        "  " + ", ".join(f"{key} {value:.4g}" for key, value in record["metrics"].items()),
+        "",
+        "made by",
+        text.table(
+            [[r["kind"], r["fingerprint"][:12], _date(r), _time(r), _machine(r)] for r in chain],
+            ["job", "fingerprint", "date", "time", "on"],
+        ),
+        "",
+        f"pictures: {about['data']['source']} ({about['data']['name']}, manifest {about['data']['manifest'][:12]})",
+        f"code:     {_code(about)}",
+        "packages: " + ", ".join(f"{package} {version}" for package, version in about["packages"].items()),
+    ]
+    trust = trust_of(record, origin)
+    if trust != OURS:
+        lines.append(f"trust:    {trust}, {TRUST.get(trust, 'unknown')}; no verdict rests on it")
+    protocol = record.get("protocol") or {}
+    if protocol.get("name"):
+        lines.append(f"protocol: {protocol['name']} ({protocol['hash']})")
+    shown = kinds.KINDS[record["kind"]].evaluations if record["kind"] in kinds.KINDS else ()
+    if len(shown) > 1:
+        lines.append(f"{' and '.join(evaluation.name for evaluation in shown)} come from this one record")
+    if record is not origin and origin["kind"] not in ORIGINS:
+        lines.append("the pre-training behind it is not at hand")
+    lines += ["", "to do it again (with the code of then: the first line too)"]
+    if about.get("commit", "unknown") != "unknown":
+        lines.append(f"  git checkout {about['commit'][:12]} && pip install -e .")
+    words, problem = rerun.words(record, origin)
+    if words:
+        lines.append("  " + shlex.join(words))
+    if problem:
+        lines.append(f"  {problem}")
+    return "\n".join(lines)
+
+
+def _chain(record: Record, known: Mapping[str, Record]) -> list[Record]:
+    """The record's ancestors that are at hand and itself, the oldest first."""
+    parents = [known[parent] for parent in record.get("parents") or () if parent in known]
+    return [ancestor for parent in parents for ancestor in _chain(parent, known)] + [record]
+
+
+def _date(record: Record) -> str:
+    return str(record["provenance"].get("date", "-"))[:16].replace("T", " ")
+
+
+def _time(record: Record) -> str:
+    wall = cost_of(record, "wall_s")
+    return "-" if wall is None else text.duration(wall)
+
+
+def _machine(record: Record) -> str:
+    about = record["provenance"]
+    times = f"{about['processes']} x " if "processes" in about else ""
+    return f"{times}{about.get('device', '-')}, {about.get('threads', '-')} threads"
+
+
+def _code(about: Mapping[str, Any]) -> str:
+    commit = str(about.get("commit", "unknown"))
+    if commit == "unknown":
+        return f"no commit known; source {about.get('source_hash', '-')}"
+    return f"commit {commit[:12]}" + (", with changes that no commit holds" if about.get("dirty") else "")

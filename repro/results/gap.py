@@ -1,0 +1,88 @@
+"""`repro gap`: what lies between a claimed number and ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from leaderboards import gap
+from leaderboards.arms import Arms
+from leaderboards.cells import spread
+from leaderboards.claims import NO_TRACK
+from leaderboards.wording import reasons_why
+from repro.errors import UserError
+from repro.results import lookup
+from repro.results.claim_commands import for_leg, own_protocol
+from repro.results.suite import suite
+from repro.settings import Settings
+from repro.store import records
+from repro.terminal import text
+
+_TABLE = 12  # rows of further legs that are shown
+
+
+def shortfall(settings: Settings, name: str) -> str:
+    """The legs between a claimed number and ours, their differences and what each is due to, and what is missing."""
+    claim = lookup.find_claim(name)
+    if why := gap.reason(claim):
+        raise UserError(f"claim {name} {why}; see python -m repro claims {name}")
+    found, faults = lookup.everything(settings)
+    lines = [f"passed over: {fault}" for fault in faults]
+    lines += [f"{claim.id}: {claim.statement}", ""]
+    if claim.track == NO_TRACK:
+        return "\n".join([*lines, f"claimed {claim.stated}; no track runs {claim.data}, so there is no leg to compare"])
+    own = own_protocol(claim, claim.track)
+    legs = gap.legs(claim, Arms(found, suite()), own)
+    here = gap.taken(legs)
+    rows: list[list[Any]] = [["claimed", f"{claim.value:g} {claim.unit}", "-", claim.data, claim.source]]
+    for key in gap.expected(claim, own):
+        rows.append(_row(here[key]) if key in here else [f"{key}: {gap.LEGS[key]}", "missing", "-", "-", "-"])
+    lines.append(text.table(rows, ["leg", "value", "n", "where", "from"]))
+    if "b" in gap.expected(claim, own) and "c" not in gap.expected(claim, own):
+        lines.append(f"no leg c: the paper's protocol, {own}, is the track's own")
+    if not claim.protocol:
+        lines.append(f"no leg b: the paper's protocol is not known; ours is {own}")
+    if claim.metric.endswith("_best_on_test"):
+        lines.append("claimed, a and b: the best epoch on the test pictures, as the paper reports; c: the last one")
+    made = gap.steps(claim, legs, own)
+    if made:
+        due = [[f"{step.start} - {step.end}", f"{step.points:+.2f}", _due(step)] for step in made]
+        total = ["claimed - " + made[-1].end, f"{sum(step.points for step in made):+.2f}", "all of it"]
+        lines += ["", text.table([*due, *([total] if len(due) > 1 else [])], ["difference", "points", "due to"])]
+    else:
+        lines += ["", "no leg at the claim's own setting: nothing to subtract"]
+    others = [leg for leg in legs if leg.apart]
+    if others:
+        lines += ["", "not comparable, so never subtracted"]
+        lines.append(text.table([[*_row(leg), reasons_why(leg.apart)] for leg in others[:_TABLE]], _APART))
+        if len(others) > _TABLE:
+            lines.append(f"and {len(others) - _TABLE} more")
+    absent = [key for key in gap.expected(claim, own) if key not in here]
+    if absent:
+        lines += [
+            "",
+            "to make what is missing",
+            *(f"  {key}: {line}" for key in absent for line in for_leg(claim, key)),
+        ]
+    return "\n".join(lines)
+
+
+_APART = ["leg", "value", "n", "where", "from", "because"]
+
+
+def _row(leg: gap.Leg) -> list[Any]:
+    setting = leg.arms[0].setting
+    files = [records.file_name(dict(record)) for arm in leg.arms for record in arm.records.values()]
+    where = f"{setting.track}, {setting.data}, {setting.protocol}"
+    return [
+        f"{leg.key}: {gap.LEGS[leg.key]}",
+        spread(leg.values.values()).text,
+        len(leg.values),
+        where,
+        "\n".join(files),
+    ]
+
+
+def _due(step: gap.Step) -> str:
+    if len(step.due) == 1:
+        return step.due[0]
+    return " and ".join(step.due) + ", which cannot be told apart"

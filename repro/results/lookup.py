@@ -1,0 +1,96 @@
+"""Where records are looked up: those of the workspace and the published ones, by what a cell links to, by method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePath
+
+from leaderboards import claims, published, record_files
+from leaderboards.claims import Claim
+from repro.errors import UserError, unknown
+from repro.plan import recipes
+from repro.plan.tracks import tracks
+from repro.results.suite import suite
+from repro.settings import Settings
+from repro.store import records
+from repro.store.records import Record
+from repro.store.workspace import Workspace
+
+_SHORTEST = 6  # digits of a fingerprint that may be told from a name
+
+
+def everything(settings: Settings) -> tuple[list[Record], list[str]]:
+    """The records of the workspace and the published ones, each once; and a line for whatever holds none."""
+    found, faults = records.read_all(Workspace(settings.workspace).records)
+    others, damaged = published_records()
+    here = records.by_fingerprint(found)
+    return found + [record for record in others if record["fingerprint"] not in here], faults + damaged
+
+
+def published_records() -> tuple[list[Record], list[str]]:
+    """The repository's records, and a line for each of its lines that holds none."""
+    return records.read_published(published.records_folder(published.FOLDER))
+
+
+def find(cell: str, found: Sequence[Record]) -> Record:
+    """The record that a cell is made of.
+
+    cell: what it links to (a file of the workspace, or a published file and a fingerprint after #), its file's name in
+    a workspace, or the beginning of its fingerprint.
+
+    Raises:
+        UserError: none of them, or several.
+    """
+    name = PurePath(cell).name
+    start = name.partition("#")[2] or cell
+    matching = [
+        record
+        for record in found
+        if records.file_name(record) == name or (len(start) >= _SHORTEST and record["fingerprint"].startswith(start))
+    ]
+    if not matching:
+        known = [PurePath(record_files.address(r)).name if "#" in name else records.file_name(r) for r in found]
+        mend = "give what a cell of a board links to, or a fingerprint"
+        raise unknown("record", name, known or ["(there is none)"], mend)
+    if len(matching) > 1:
+        raise UserError(f"{cell} is the beginning of {len(matching)} fingerprints", "give more of it")
+    return matching[0]
+
+
+def choose(found: Sequence[Record], methods: Sequence[str] | None, track: str | None) -> list[Record]:
+    """The records of these methods (NAME, NAME:VARIANT or NAME:imported) and of this track; None for all of them."""
+    if track is not None and track not in tracks():
+        raise unknown("track", track, tracks())
+    imported = {f"{r['method']}:{r['variant']}": (r["method"], r["variant"]) for r in found if r["kind"] == "import"}
+    wanted = {imported[name] if name in imported else _named(name) for name in methods or []}
+    return [
+        record
+        for record in found
+        if (not wanted or (record["method"], record["variant"]) in wanted) and track in (None, record["track"])
+    ]
+
+
+def _named(name: str) -> tuple[str, str]:
+    info, variant = recipes.find(name)
+    return info.name, variant
+
+
+def with_ancestors(chosen: Sequence[Record], every: Sequence[Record]) -> list[Record]:
+    """The chosen records and the pre-trainings that they come from."""
+    by_fingerprint = records.by_fingerprint(every)
+    found = {record["fingerprint"]: record for record in chosen}
+    todo = list(chosen)
+    while todo:
+        for parent in todo.pop().get("parents") or ():
+            if parent in by_fingerprint and parent not in found:
+                found[parent] = by_fingerprint[parent]
+                todo.append(by_fingerprint[parent])
+    return list(found.values())
+
+
+def find_claim(name: str) -> Claim:
+    """The claim of that id; UserError with the nearest one."""
+    known = {claim.id: claim for claim in claims.load(suite())}
+    if name not in known:
+        raise unknown("claim", name, known, "python -m repro claims lists them")
+    return known[name]

@@ -1,0 +1,78 @@
+"""The command that makes a record again with this checkout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from eval import protocols
+from leaderboards.reading import entry
+from repro.errors import UserError
+from repro.plan import kinds, recipes, tracks
+from repro.results.overrides import differing, nearest_arch
+from repro.store import records
+from repro.store.records import Record
+
+ANY = "knn"  # the evaluation that is asked for where a pre-training is all that is wanted: the cheapest
+
+
+def words(record: Record, origin: Record, seeds: Sequence[int] = ()) -> tuple[list[str], str]:
+    """The command that makes a record again with this checkout, and what stands in the way, or "".
+
+    origin: the pre-training or import behind it.  seeds: others in place of its own.
+    """
+    kind = kinds.KINDS.get(record["kind"])
+    if kind is None:
+        return [], f"this checkout cannot: it knows no kind '{record['kind']}'"
+    changes, problem = _changes(record, origin)
+    track = tracks.find(record["track"])
+    data = record["provenance"]["data"]["name"]
+    role = kind.data or "classification"
+    if data != getattr(track, role):
+        changes.append(f"data.{role}={json.dumps(data)}")
+    evaluation = kind.evaluations[0].name if kind.judges else ANY
+    what = _what(record, origin, seeds or (record["seed"],))
+    command = ["python", "-m", "repro", *what, "--track", record["track"], "--eval", evaluation]
+    protocol = record.get("protocol") or {}
+    network = str(entry(origin, "details", "recipe", "network", "arch") or "")
+    usual = track.protocol(record["kind"], network) if network and record["kind"] in track.protocols else ""
+    if protocol.get("name") and protocol["name"] != usual:
+        command += ["--protocol", f"{record['kind']}={protocol['name']}"]
+    return command + (["--set", *changes] if changes else []), problem
+
+
+def _what(record: Record, origin: Record, seeds: Sequence[int]) -> list[str]:
+    """The verb and what it is done with."""
+    if origin["kind"] != "import":
+        processes = origin["provenance"].get("processes", 1)
+        together = ["--processes", str(processes)] if processes > 1 else []
+        return ["run", "--method", records.arm_of(record), "--seed", *map(str, seeds), *together]
+    details = origin["details"]
+    network, _ = nearest_arch(details["recipe"]["network"])
+    words = ["eval", "--checkpoint", details["file"], "--arch", network, "--name", record["method"]]
+    if details["normalise"] == "given":
+        mean, std = (",".join(map(str, details[key])) for key in ("mean", "std"))
+        return [*words, "--mean", mean, "--std", std]
+    return [*words, "--normalise", details["normalise"]]
+
+
+def _changes(record: Record, origin: Record) -> tuple[list[str], str]:
+    """`table.key=value` wherever recipe or protocol differ from this checkout's, and what stands in the way."""
+    changes = nearest_arch(origin["details"]["recipe"]["network"])[1] if origin["kind"] == "import" else []
+    then = origin["details"].get("recipe") if origin["kind"] == "pretrain" else None
+    if then:
+        try:
+            info, variant = recipes.find(records.arm_of(record))
+            now = recipes.resolve(info, variant, record["track"], {})
+        except UserError as error:
+            return [], f"this checkout cannot: {error}"
+        for table in recipes.TABLES:
+            changes += differing(table, then.get(table, {}), now[table])
+    protocol = record.get("protocol") or {}
+    if protocol.get("name") and kinds.find(record["kind"]).judges:
+        try:
+            values = protocols.load(record["kind"], protocol["name"]).values()
+        except ValueError as error:
+            return changes, f"this checkout cannot: {error}"
+        changes += differing(record["kind"], protocol["values"], values)
+    return changes, ""

@@ -1,0 +1,33 @@
+"""What the leaderboards are told: the evaluations and how each is shown, protocols and neutral keys as they stand."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from eval import protocols
+from leaderboards.suite import Suite
+from repro.plan import kinds, recipes
+from repro.store import records
+
+
+@cache
+def suite() -> Suite:
+    """The evaluations in the order of their boards, and what is needed to compare old records with new ones."""
+    return Suite(
+        evaluations=kinds.evaluations(),
+        preparing=tuple(kind.name for kind in kinds.KINDS.values() if not kind.judges),
+        protocols=_named_protocols(),
+        neutral=recipes.neutral(),
+    )
+
+
+def _named_protocols() -> dict[str, dict[str, dict[str, Any]]]:
+    """Evaluation -> name -> hash and values, as records hold them."""
+    found: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in kinds.judged()}
+    for kind, named in found.items():
+        for name in protocols.names(kind):
+            values = protocols.load(kind, name).values()
+            stated = records.protocol_of(kind, name, values)
+            named[name] = {key: value for key, value in stated.items() if key != "name"}
+    return found

@@ -1,0 +1,145 @@
+"""What `doctor` looks at on any machine that runs jobs: this one, and a node of the cluster."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import shutil
+import sys
+import uuid
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Literal
+
+from repro.run.findings import Finding
+from repro.store import snapshot
+from repro.store.source import PACKAGES
+
+_PROJECT = "repro-ssl"
+_HEAVY = ("torch", "torchvision", "mmengine", "mmcv", "mmdet", "mmpretrain")
+
+
+def on_machine(gpus: int) -> Iterator[Finding]:
+    """What can be said of the machine that this process runs on. gpus: how many a job of the track asks for."""
+    yield Finding("ok", "python", f"{platform.python_version()} ({sys.executable})")
+    yield rooms()
+    yield from _packages()
+    yield _operators()
+    yield _gpus(gpus)
+
+
+def rooms() -> Finding:
+    home = Path(__file__).resolve().parents[2]
+    for room in PACKAGES:
+        try:
+            found = snapshot.room_folder(room).resolve().parent
+        except ModuleNotFoundError as error:
+            return Finding("fault", "rooms", str(error), "install the project again (pip install -e .)")
+        if found != home:
+            fix = "another package of that name comes first: leave its folder, or set PYTHONSAFEPATH=1"
+            return Finding("fault", "rooms", f"'{room}' is imported from {found}, the others from {home}", fix)
+    return Finding("ok", "rooms", f"{', '.join(PACKAGES)} from {home}")
+
+
+def _packages() -> Iterator[Finding]:
+    from packaging.requirements import Requirement
+
+    try:
+        wanted = [Requirement(line) for line in requires(_PROJECT) or ()]
+    except PackageNotFoundError:
+        wanted = []
+        yield Finding(
+            "warning", "packages", f"{_PROJECT} is not installed, so its ranges are not known", "pip install -e ."
+        )
+    for need in wanted:
+        if need.marker is not None and not need.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            have = version(need.name)
+        except PackageNotFoundError:
+            yield Finding("fault", "packages", f"{need.name} is missing", f"pip install '{need}'")
+            continue
+        if not need.specifier.contains(have, prereleases=True):
+            yield Finding("fault", "packages", f"{need.name} {have} is not {need.specifier}", f"pip install '{need}'")
+    said = []
+    for name in _HEAVY:
+        try:
+            said.append(f"{name} {importlib.import_module(name).__version__}")
+        except Exception as error:
+            line = f"import {name} failed ({type(error).__name__}: {(str(error).splitlines() or [''])[0]})"
+            yield Finding("fault", "packages", line, "install the project again in a fresh environment")
+    yield Finding("ok", "packages", ", ".join(said))
+
+
+def _operators() -> Finding:
+    """The operators that detection needs: torchvision's compiled ones, and mmcv's by whatever way they come."""
+    try:
+        import torch
+        from torchvision.ops import nms, roi_align
+
+        boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 9.0], [20.0, 20.0, 30.0, 30.0]])
+        kept = nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5).tolist()
+        pooled = roi_align(torch.ones(1, 1, 8, 8), [torch.tensor([[0.0, 0.0, 4.0, 4.0]])], 2)
+        if kept != [0, 2] or not torch.allclose(pooled, torch.ones(1, 1, 2, 2)):
+            return Finding("fault", "operators", "torchvision's nms or roi_align gives wrong results", "reinstall it")
+        from eval import mmcv_ops
+
+        mmcv_ops.install()
+        importlib.import_module("mmdet.models")
+    except Exception as error:
+        line = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        return Finding("fault", "operators", line, "install torch and torchvision of one release, and mmdet's packages")
+    return Finding("ok", "operators", "nms and roi_align of torchvision compute, mmdet's models import")
+
+
+def _gpus(wanted: int) -> Finding:
+    try:
+        import torch
+    except ImportError:
+        return Finding("warning", "GPUs", "not looked for: torch is missing")
+    have = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if have < wanted:
+        built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is built without CUDA"
+        fix = "check the driver (nvidia-smi), the partition and gpus_per_node of the profile"
+        return Finding("fault", "GPUs", f"{have} of the {wanted} that a job of this track asks for; {built}", fix)
+    names = sorted({torch.cuda.get_device_name(number) for number in range(have)})
+    told = f"{have} ({', '.join(names)}), CUDA {torch.version.cuda}" if have else "none, and none is asked for"
+    return Finding("ok", "GPUs", told)
+
+
+def file_system(folder: Path) -> Finding:
+    """Locks keep two processes off one job, and a link is how one record of a fingerprint wins."""
+    from slurm.files import try_lock
+
+    probe = folder / f".probe-{uuid.uuid4().hex}"
+    other = probe.with_name(f"{probe.name}-link")
+    fix = "choose a --workspace on a file system with flock and hard links"
+    try:
+        lock = try_lock(probe)
+        other.hardlink_to(probe)
+    except ValueError as error:
+        return Finding("fault", "file system", str(error), fix)
+    except OSError as error:
+        return Finding("fault", "file system", f"no hard links in {folder} ({error.strerror})", fix)
+    finally:
+        other.unlink(missing_ok=True)
+        probe.unlink(missing_ok=True)
+    if lock is not None:
+        os.close(lock)
+    return Finding("ok", "file system", "locks and hard links")
+
+
+def commands(where: str, *, sacct: Literal["fault", "warning"]) -> Iterator[Finding]:
+    absent = [name for name in ("sbatch", "squeue", "scancel", "srun", "scontrol", "sacct") if not shutil.which(name)]
+    if "scontrol" in absent:
+        fix = "a job that reaches its time limit cannot queue itself again: ask who runs the cluster, or use retry"
+        yield Finding("warning", "commands", f"no scontrol on {where}", fix)
+    if "sacct" in absent:
+        yield Finding(sacct, "commands", f"no sacct on {where}", "status forgets jobs soon; install SLURM's clients")
+    others = [name for name in absent if name not in ("scontrol", "sacct")]
+    if others:
+        yield Finding("warning", "commands", f"no {', '.join(others)} on {where}")
+    if not absent:
+        yield Finding("ok", "commands", f"sbatch, squeue, scancel, srun, scontrol and sacct on {where}")

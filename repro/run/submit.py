@@ -1,0 +1,109 @@
+"""Whether jobs go to SLURM or stay on this machine, and how a graph is queued beside what is queued already."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from repro.errors import UserError
+from repro.plan.tasks import TARGET
+from repro.settings import Settings
+from repro.store.hashes import digest
+from repro.store.workspace import Workspace
+from slurm.graph import Graph, Task
+
+if TYPE_CHECKING:
+    from slurm.environment import Code
+
+
+def why_local(settings: Settings) -> str | None:
+    """Why jobs run on this machine, None where they go to SLURM. UserError where it was asked for and is not there."""
+    if settings.executor == "local":
+        return "--executor local"
+
+    from slurm import scheduler
+
+    reason = scheduler.available()
+    if reason and (settings.executor == "slurm" or settings.cluster != Settings.cluster):
+        raise UserError(f"{reason} (--executor local)")
+    return reason
+
+
+def unanswered(settings: Settings, reason: str | None) -> bool:
+    """Whether SLURM is installed where jobs run on this machine (`why_local`) without anybody having said so: a login
+    node is a poor place to train on while its controller is down for a minute."""
+    return reason is not None and settings.executor == "auto" and bool(shutil.which("sbatch"))
+
+
+def beside_live(graph: Graph, place: Workspace) -> Graph:
+    """The graph beside what is queued or running on SLURM: a job that a live task has is left to that task, as it
+    was submitted, whatever has been done of it since. The others of a task whose name is taken get one of their own,
+    which waits for the live ones whose output it needs. UserError where SLURM does not answer.
+    """
+    from slurm import status
+
+    try:
+        found = [
+            state.task for state in status.of_folder(place.processes) if state.live and state.task.target == TARGET
+        ]
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    owners = {job["fingerprint"]: node for node in reversed(found) for job in node.args["jobs"]}
+    live, made = {node.key: node for node in found}, dict[str, Task]()
+    instead: dict[str, list[str]] = {}  # what stands for a task of the graph
+    for node in graph:
+        jobs = node.args["jobs"]
+        theirs = {job["fingerprint"]: owners[job["fingerprint"]] for job in jobs if job["fingerprint"] in owners}
+        mine = [job for job in jobs if job["fingerprint"] not in theirs]
+        after = [key for parent in node.after for key in instead[parent]]
+        for owner in theirs.values():
+            made.setdefault(owner.key, dataclasses.replace(owner, after=tuple(after)))
+        instead[node.key] = list(dict.fromkeys(owner.key for owner in theirs.values()))
+        if mine:
+            fingerprints = [job["fingerprint"] for job in mine]
+            key = f"{node.key}-{digest(fingerprints)[:8]}" if node.key in live else node.key
+            needed = [theirs[parent].key for job in mine for parent in job["parents"] if parent in theirs]
+            after = list(dict.fromkeys([*after, *needed]))
+            made[key] = dataclasses.replace(node, key=key, args={**node.args, "jobs": mine}, after=tuple(after))
+            instead[node.key].append(key)
+    return Graph(made.values())
+
+
+def submit(
+    graph: Graph, settings: Settings, place: Workspace, code: Code, recorded: Mapping[str, Any] | None = None
+) -> None:
+    """Queue a graph on the cluster and say so. `recorded`: the profile's values, where they are not to be read anew."""
+    from slurm import cluster
+    from slurm.profile import Profile
+
+    def wait(queued: int, total: int) -> None:
+        print(
+            f"SLURM takes no more jobs for now: {queued} of {total} tasks are queued, the others follow as soon as"
+            " there is room. Ctrl-C leaves those that are queued; the same command goes on then.",
+            flush=True,
+        )
+
+    def trouble(line: str) -> None:
+        print(f"{line}; asking again", file=sys.stderr, flush=True)
+
+    try:
+        profile = Profile.from_json(recorded, "journal") if recorded else Profile.load(settings.cluster)
+        submission = cluster.submit(
+            graph, folder=place.processes, profile=profile, code=code, on_full=wait, on_trouble=trouble
+        )
+    except (ValueError, OSError) as error:
+        raise UserError(str(error)) from None
+    numbers = sorted({job.partition("_")[0] for job in submission.jobs.values()})
+    print(f"submitted {len(submission.jobs)} tasks to SLURM in {submission.calls} calls: jobs {', '.join(numbers)}")
+    if submission.kept:
+        print(f"already queued or running, left alone: {', '.join(submission.kept)}")
+    if submission.settled:
+        print(f"ended before the queue had room for all: {', '.join(submission.settled)}")
+    at = "" if settings.workspace == Settings.workspace else f" --workspace {settings.workspace}"
+    print(f"where they stand:     python -m repro status{at}   (--watch: until all have ended)")
+    collates = [node.key for node in graph if node.stage == "collate"]
+    if collates:
+        print(f"table, when done:     python -m repro logs {collates[0]}{at}")

@@ -1,0 +1,60 @@
+"""What `doctor` looks at before anything is queued: the workspace, the data of a track, the disk."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+
+from repro.errors import UserError
+from repro.plan.builder import make
+from repro.plan.request import Request
+from repro.plan.tracks import Track
+from repro.run.findings import Finding
+from repro.run.machine_checks import file_system
+from repro.settings import Settings, require_writable
+
+
+def workspace(settings: Settings) -> Iterator[Finding]:
+    try:
+        require_writable(settings.workspace)
+    except UserError as error:
+        yield Finding("fault", "workspace", str(error))
+        return
+    yield Finding("ok", "workspace", f"{settings.workspace.resolve()} is writable")
+    yield file_system(settings.workspace.resolve())
+
+
+def data(track: Track, settings: Settings) -> Iterator[Finding]:
+    from repro.data import inventory
+    from repro.data.types import MissingData
+
+    for name in dict.fromkeys((track.classification, track.detection, track.reid)):
+        try:
+            yield Finding("ok", "data", f"{name} (manifest {inventory.manifest_of(name, settings.where)[:12]})")
+        except (MissingData, UserError) as error:
+            yield Finding("fault", "data", str(error))
+
+
+def disk(track: Track, methods: Sequence[str], seeds: Sequence[int], settings: Settings) -> Iterator[Finding]:
+    from repro.data import inventory
+
+    request = Request(tuple(methods), track.name, seeds=tuple(seeds))
+    where = next(
+        path for path in (settings.workspace.resolve(), *settings.workspace.resolve().parents) if path.exists()
+    )
+    try:
+        planned = make(request, settings)
+    except UserError as error:
+        yield Finding("fault", "plan", str(error))
+        return
+    runs = sum(job.kind == "pretrain" for job in planned.to_do())
+    pictures = track.limit or inventory.train_pictures(track.classification, settings.where)
+    need = runs * track.disk_gb + pictures * 3 * (track.stored or track.size) ** 2 / 2**30
+    free = shutil.disk_usage(where).free / 2**30
+    said = f"{free:.1f} GB free, {runs} runs to do on track {track.name} leave about {need:.1f} GB"
+    if free < need:
+        yield Finding("fault", "disk", said, f"make room in {where}, or choose another --workspace")
+    elif free < 2 * need:
+        yield Finding("warning", "disk", said, "more than half of what is free")
+    else:
+        yield Finding("ok", "disk", said)

@@ -1,0 +1,147 @@
+"""What a match of a file with a network is in words: what is used, what is left out, why it is refused."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from repro.weights.files import File
+from repro.weights.layouts import LAYOUTS
+from repro.weights.matching import Elsewhere, Match, Misshapen, Several
+
+_SHOWN = 3
+
+
+def several(file: File, found: Several) -> str:
+    """Of a choice that only the user can make."""
+    parts = _few([part.rstrip(".") for part in found.parts], 9)
+    return f"{file.name}: it holds several such networks, below {parts}; choose one with --part PREFIX"
+
+
+def elsewhere(file: File, found: Elsewhere, part: str) -> str:
+    """Of a part that there is not."""
+    places = list(dict.fromkeys(place.rstrip(".") or "''" for place in found.parts))
+    return f"{file.name}: --part {part.rstrip('.')}: no such weights there, but below {_few(places)}"
+
+
+def infinite(file: File, found: Match) -> str:
+    """Of weights that are no numbers."""
+    return f"{file.name}: {found.infinite[0]} holds values that are not finite"
+
+
+def no_weight(file: File, said: str, fitting: Sequence[str]) -> str:
+    """Of a file without any weight of the network `said`. fitting: the architectures that it does hold."""
+    biggest = sorted(file.tensors, key=lambda name: -file.tensors[name].numel())
+    return (
+        f"{file.name}: none of its {len(biggest)} tensors is a weight of {said}"
+        f" (it has {_counted(biggest)}){_fits(fitting)}"
+    )
+
+
+def names_of_no_weight(file: File) -> list[str]:
+    """A line for each tensor of such a file."""
+    return [f"no weight of it: {name}" for name in file.tensors]
+
+
+@dataclass(frozen=True)
+class _Fault:
+    """Keys without counterpart. lines: each key with what is wrong with it."""
+
+    why: str
+    what: str
+    keys: Sequence[str]
+    lines: Sequence[str]
+
+
+def _faults(found: Match) -> list[_Fault]:
+    left_out = found.heads + found.others
+    return [
+        _Fault("missing", "of its weights are missing", found.missing, found.missing),
+        _Fault(
+            "of another shape",
+            "are of another shape",
+            [weight.key for weight in found.misshapen],
+            [_shapes(weight) for weight in found.misshapen],
+        ),
+        _Fault("no place in it", "of the file's encoder have no place in it", found.inside, found.inside),
+        _Fault("left out", "of the file are no part of it", left_out, left_out),
+    ]
+
+
+def not_whole(file: File, said: str, network: Mapping[str, Any], found: Match, fitting: Sequence[str]) -> str:
+    """Of a file with some of the weights of the network `said`. fitting: the architectures that it holds wholly."""
+    faults = [
+        f"{len(fault.keys)} {fault.what} ({_counted(fault.keys, found.part, fault.lines)})"
+        for fault in _faults(found)
+        if fault.keys
+    ]
+    return (
+        f"{file.name}: not a whole {said}, {found.matched} weights fit but {'; '.join(faults)}"
+        f"{_settings(found, network)}{_fits(fitting)}"
+    )
+
+
+def names(found: Match) -> list[str]:
+    """A line for each key without counterpart."""
+    return [f"{fault.why}: {line}" for fault in _faults(found) for line in fault.lines]
+
+
+def _settings(found: Match, network: Mapping[str, Any]) -> str:
+    """What to do about positions of another grid, and about the biases that ViTs have or lack."""
+    if network["arch"] != "vit":
+        return ""
+    text = ""
+    if grid := found.grid:
+        patch = grid.patch or network["patch"]
+        side = network["size"] // network["patch"]
+        text += (
+            f"; its positions are those of a {grid.side} x {grid.side} grid of patches, size {network['size']} with"
+            f" patch {network['patch']} has {side} x {side}: they are not interpolated, say"
+            f" --set network.size={grid.side * patch}" + (f" network.patch={patch}" if grid.patch else "")
+        )
+    layout = LAYOUTS["vit"][found.layout]
+    for keys, value in ((found.missing, "false"), (found.inside, "true")):
+        if keys and all(map(layout.is_qkv_bias, keys)):
+            text += f"; say --set network.qkv_bias={value}"
+    return text
+
+
+def _fits(architectures: Sequence[str]) -> str:
+    return f"; it fits --arch {' or '.join(architectures)}" if architectures else ""
+
+
+def _shapes(weight: Misshapen) -> str:
+    return f"{weight.key} is {_size(weight.shape)}, not {_size(weight.wanted)}"
+
+
+def _size(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape)) or "a number"
+
+
+def _few(names: Sequence[str], count: int = _SHOWN) -> str:
+    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
+
+
+def _counted(keys: Sequence[str], part: str = "", lines: Sequence[str] = ()) -> str:
+    """The first keys, or their lines; of many also how many each table has, by the first word behind `part`."""
+    tables = Counter(key.removeprefix(part).split(".")[0] for key in keys)
+    counts = [f"{name} {count}" for name, count in tables.most_common()]
+    return _few(lines or keys) + (f"; by table: {_few(counts, 9)}" if len(keys) > _SHOWN else "")
+
+
+def listing(found: Match) -> list[str]:
+    """Lines that say what of a file is used and what is not."""
+    below = f" below {found.part.rstrip('.')}" if found.part else ""
+    lines = [f"{found.matched} weights matched: keys of {found.layout}{below}"]
+    if len(found.parts) > 1:
+        others = [part.rstrip(".") for part in found.parts if part != found.part]
+        lines.append(f"also there, not taken: {_few(others, 9)} (choose with --part)")
+    if found.heads:
+        lines.append(f"left out, heads and classifiers: {len(found.heads)} tensors ({_few(found.heads)})")
+    if found.others:
+        lines.append(f"left out, others: {len(found.others)} tensors ({_counted(found.others)})")
+    if found.filled:
+        lines.append(f"not in the file: {len(found.filled)} counters of BatchNorm, set to 0 (no result uses them)")
+    return lines

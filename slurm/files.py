@@ -1,0 +1,49 @@
+"""Files that several processes share: written whole or not at all, and locked."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Replace `path` by `text`, whole or not at all, whatever dies in between. Raises OSError."""
+    path = path.absolute()  # "." has no name that one beside it could be made of
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Not by the process's number, which is another's on another machine; nor tempfile's, which only we could read.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, data: Any) -> None:
+    """`write_atomic` of a plain value."""
+    write_atomic(path, json.dumps(data, indent=1))
+
+
+def try_lock(path: Path) -> int | None:
+    """Take the lock and return its file descriptor, or None while somebody else holds it.
+
+    The kernel releases it when the descriptor is closed, by hand or by death. Raises ValueError, in one line, where the
+    file system has no locks.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            return None
+        raise ValueError(f"cannot lock {path} ({error.strerror}): use a folder whose file system has flock") from None
+    return descriptor

@@ -1,0 +1,63 @@
+"""Processes of the operating system: how one ends, takes its children along, and what it used."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+
+def ended(process: subprocess.Popen[bytes]) -> bool:
+    """Has the leader of a process group died? Then whatever it left running in its group dies too, and it is reaped."""
+    if not os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        return False
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return True
+
+
+def death(status: int) -> str:
+    """What can be said of a process that died without a word."""
+    if status == -signal.SIGKILL:
+        return "killed by signal 9: out of memory?"
+    if status < 0:
+        return f"killed by signal {-status} ({signal.Signals(-status).name})"
+    return f"ended with status {status} and no outcome"
+
+
+def die_with_parent(pipe: int) -> None:
+    """Kill this process group (we lead one) as soon as the pipe's writing end, held by the executor alone, is closed.
+
+    So even kill -9 of the executor leaves nothing running. Unlike PR_SET_PDEATHSIG it takes our own children along,
+    and has no window between fork and the call.
+    """
+
+    def watch() -> None:
+        os.read(pipe, 1)
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def cpu_seconds() -> float:
+    """Of this process and of its children that have ended."""
+    return sum(usage.ru_utime + usage.ru_stime for usage in _usages())
+
+
+def peak_memory_mb() -> float:
+    """The peak of this process, that of its largest child added."""
+    # Not ru_maxrss for ourselves: it starts at what the process that forked us had.
+    own = 0
+    with contextlib.suppress(FileNotFoundError):
+        status = Path("/proc/self/status").read_text()
+        own = next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")), 0)
+    itself, children = _usages()
+    return ((own or itself.ru_maxrss) + children.ru_maxrss) / 1024
+
+
+def _usages() -> tuple[resource.struct_rusage, resource.struct_rusage]:
+    return resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)

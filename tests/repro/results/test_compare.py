@@ -1,0 +1,96 @@
+"""Two arms seed by seed: on the published records, and on changed copies of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from repro.cli.dispatch import main
+from repro.store import records
+
+Record = dict[str, Any]
+
+
+def test_compare_is_the_paired_difference(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "glnet", "random", "--track", "mini"]) == 0
+    out = capsys.readouterr().out
+    rows = re.findall(r"^linear top1 +(\d) +([\d.]+) +([\d.]+) +([+-][\d.]+)", out, re.MULTILINE)
+    assert len(rows) >= 3
+    mean = re.search(
+        r"^linear top1 +mean +[\d.]+ +[\d.]+ +([+-][\d.]+) +([+-][\d.]+) to ([+-][\d.]+)", out, re.MULTILINE
+    )
+    assert mean
+    value, low, high = map(float, mean.groups())
+    differences = np.array([float(row[3]) for row in rows])
+    assert value == pytest.approx(differences.mean(), abs=0.011)
+    assert low < value < high and (low + high) / 2 == pytest.approx(value, abs=0.011)
+    if "paired t" in mean.group(0):  # else the spread is the whole table's
+        assert high - value == pytest.approx(stats.t.ppf(0.975, len(rows) - 1) * stats.sem(differences), abs=0.02)
+    assert main(["compare", "glnet", "randon", "--track", "mini"]) == 2
+    assert "did you mean 'random'" in capsys.readouterr().err
+
+
+def test_compare_holds_the_monitors_curves_against_each_other(
+    first: Callable[..., Record], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On published records that are given made-up looks, at other epochs for either arm."""
+    tops = {"glnet": (20.0, 26.0, 32.0), "multi_network": (18.0, 22.0)}
+    for method, course in tops.items():
+        for seed in range(3):
+            found = first(kind="pretrain", method=method, variant="", track="mini", seed=seed)
+            found["details"]["knn_curve"] = [
+                [4 * (i + 1) / len(course), i, 60.0 * i, 1e12 * i, top1 + seed * (method == "glnet")]
+                for i, top1 in enumerate(course)
+            ]
+            records.write(Path("repro-work/records"), found)
+    assert main(["compare", "glnet", "multi_network", "--track", "mini"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("▁") and "not a test score" in out and "linear top1" in out
+    assert re.search(r"^glnet +2 +\S+ +22.00 to 34.00 +1.33 to 4 ", out, re.MULTILINE)
+    interval = stats.ttest_1samp([10.0, 11.0, 12.0], 0).confidence_interval(0.95)
+    row = re.search(r"^4 +33.00 +22.00 +(\S+) +(\S+) to (\S+)$", out, re.MULTILINE)
+    assert row
+    assert [float(value) for value in row.groups()] == pytest.approx((11.0, interval.low, interval.high), abs=0.006)
+    assert not re.search(r"^1.33 ", out, re.MULTILINE)  # before the other one's first look
+    at = re.search(r"^2.67 +27.00 +(\S+) ", out, re.MULTILINE)  # between two looks of the other one
+    assert at and float(at[1]) == pytest.approx(np.interp(8 / 3, [2, 4], [18, 22]), abs=0.006)
+
+
+def test_compare_says_what_is_unlike_and_takes_the_arms_that_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "byol@8", "byol@15", "--track", "mini"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^byol: .*epochs 8, .*trials 7, ours$", out, re.MULTILINE)
+    assert "the methods' alone: epochs 8 against 15\n" in out
+    assert "after epochs" not in out and "epoch by epoch not compared" in out
+    recipes = set(re.findall(r"recipe (\w{6})", out))
+    for name in ("byol@9", "byol@8x", "byol@000000"):
+        assert main(["compare", name, "byol@15", "--track", "mini"]) == 2
+    assert "valid: byol@" in (err := capsys.readouterr().err) and all(f"byol@{recipe}" in err for recipe in recipes)
+    for recipe in recipes:
+        assert main(["compare", f"byol@{recipe}", "random", "--track", "mini"]) == 0
+        assert set(re.findall(r"^byol: .*recipe (\w{6})", capsys.readouterr().out, re.MULTILINE)) == {recipe}
+    assert main(["compare", "glnet", "glnet", "--track", "mini"]) == 2
+    assert "are one arm" in capsys.readouterr().err
+
+
+def test_compare_leaves_out_what_is_not_ours_unless_asked(
+    first: Callable[..., Record], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in range(2):
+        found = first(kind="knn", method="random", variant="", track="mini", seed=seed)
+        found |= {"method": "theirs", "fingerprint": found["fingerprint"][::-1]}
+        found["provenance"]["trust"] = "self-reported"
+        records.write(Path("repro-work/records"), found)
+    assert main(["compare", "theirs", "random", "--track", "mini"]) == 2
+    assert "unknown arm" in capsys.readouterr().err
+    assert main(["compare", "theirs", "random", "--track", "mini", "--trust", "self-reported"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^theirs: .*self-reported$", out, re.MULTILINE) and re.search(
+        r"^knn top1 +mean", out, re.MULTILINE
+    )

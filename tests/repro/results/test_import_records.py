@@ -1,0 +1,202 @@
+"""Records from elsewhere: what they are, and what they never touch."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from leaderboards import claims, published, verdicts
+from leaderboards.arms import Arms
+from repro.cli.dispatch import main
+from repro.plan.builder import make
+from repro.plan.request import Request
+from repro.results.suite import suite
+from repro.settings import Settings
+from repro.store import records
+
+Record = dict[str, Any]
+
+REPORTED: Record = {
+    "kind": "linear",
+    "method": "glnet",
+    "track": "cifar",
+    "seed": 0,
+    "metrics": {"top1": 91.0, "top5": 99.0},
+    "provenance": {"data": {"name": "cifar10"}},
+}
+
+
+def bring_in(given: object, trust: str = "self-reported") -> int:
+    Path("given.json").write_text(json.dumps(given))
+    return main(["records", "import", "given.json", "--trust", trust])
+
+
+def imported() -> list[Record]:
+    found, faults = records.read_all(Path("repro-work/records"))
+    assert not faults
+    return found
+
+
+def test_a_number_by_hand_is_a_record_that_boards_mark(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bring_in(REPORTED) == 0
+    (record,) = imported()
+    assert record["metrics"] == REPORTED["metrics"] and record["provenance"]["trust"] == "self-reported"
+    assert bring_in([REPORTED]) == 0
+    assert "0 records imported as self-reported, 1 were there" in capsys.readouterr().out
+    assert main(["report"]) == 0
+    board = Path("repro-work/boards/linear.md").read_text()
+    (head,) = [line for line in board.splitlines() if line.startswith("| method")]
+    (row,) = [line for line in board.splitlines() if line.startswith("| glnet")]
+    cells = dict(zip((c.strip() for c in head.split("|")), (c.strip() for c in row.split("|")), strict=True))
+    assert cells["trust"] == "self-reported" and cells["top1"] == "91.00"
+    assert "self-reported" in Path("repro-work/boards/report.html").read_text()
+    assert main(["explain", record["fingerprint"][:12]]) == 0
+    assert "no verdict rests on it" in capsys.readouterr().out
+    assert main(["verify"]) == 0
+
+
+def test_every_export_says_whose_weights_they_are() -> None:
+    import pandas as pd
+    import yaml
+
+    network = {"arch": "resnet", "depth": 50, "width": 64}
+    weights = {**REPORTED, "kind": "import", "fingerprint": "w", "metrics": {}}
+    weights["details"] = {"file": "theirs.pth", "recipe": {"network": network}}
+    assert bring_in([weights, {**REPORTED, "fingerprint": "l", "parents": ["w"]}], "author") == 0
+    for to in ("csv", "latex", "model-index"):
+        assert main(["records", "--to", to, "--out", to]) == 0
+    frame = pd.read_csv("csv")
+    assert set(frame.trust) == {"author"} and set(frame.network) == {"ResNet-50"}
+    (row,) = [line for line in Path("latex").read_text().splitlines() if line.strip().startswith("glnet")]
+    assert "author" in row and "91.00" in row
+    (model,) = yaml.safe_load(Path("model-index").read_text())["Models"]
+    assert model["Metadata"] == {"Seeds": [0], "Trust": "author"} and "Config" not in model
+    assert model["Results"][0]["Metrics"] == {"Top 1 Accuracy": 91.0, "Top 5 Accuracy": 99.0}
+
+
+def test_our_own_boards_show_no_trust() -> None:
+    assert "trust" not in (published.FOLDER / "linear.md").read_text()
+
+
+def glnet_on_mini() -> list[Record]:
+    found = published.load_published()
+    return [r for r in found if (r["method"], r["variant"], r["track"]) == ("glnet", "", "mini")]
+
+
+def chain() -> list[Record]:
+    """The records of one of our runs, as somebody else would send them."""
+    found = [r for r in glnet_on_mini() if r["seed"] == 1]
+    assert {record["kind"] for record in found} == {"pretrain", "features", "knn", "linear"}
+    return found
+
+
+def test_imported_records_stand_in_for_no_job(tmp_path: Path) -> None:
+    given = chain()
+    assert bring_in(given, "author") == 0
+    found = imported()
+    assert not {r["fingerprint"] for r in found} & {r["fingerprint"] for r in given}
+    marks = {r["fingerprint"] for r in found}
+    assert all(parent in marks for r in found for parent in r["parents"])
+    (arm,) = Arms(found, suite()).of("knn")
+    assert arm.trust == "author" and arm.setting.epochs == 4 and arm.setting.network == "ResNet-18 w16"
+
+    request = Request(("glnet",), "embedded", ("knn",), (0,))
+    job = make(request, Settings()).jobs[0]
+    mine = {**REPORTED, "kind": "pretrain", "fingerprint": job.fingerprint, "track": "embedded"}
+    assert bring_in(mine) == 0
+    assert not any(other.cached for other in make(request, Settings()).jobs)
+
+
+def test_ours_and_foreign_seeds_are_never_one_arm() -> None:
+    ours = glnet_on_mini()
+    given = chain()
+    for record in given:
+        record["seed"] = 7
+    assert bring_in(given) == 0
+    found = Arms([*ours, *imported()], suite()).of("knn")
+    assert sorted((arm.trust, sorted(arm.records)) for arm in found) == [("ours", [0, 1, 2]), ("self-reported", [7])]
+
+
+def test_verdicts_rest_on_ours_alone() -> None:
+    """A claim that our records settle stays settled as it was, whatever is imported; and imports settle nothing."""
+    claim = next(c for c in claims.load(suite()) if c.baseline and c.evaluation == "linear" and "mini" in c.proxies)
+    found = []
+    for seed in range(5):
+        for method, variant, top1 in (
+            (claim.method, claim.variant, 45.0 + seed % 2),
+            (claim.baseline, claim.baseline_variant, 40.0 + 0.1 * seed),
+        ):
+            plain = {"track": "mini", "seed": seed, "method": method, "variant": variant}
+            about = {"data": {"name": "cifar10-jpeg"}, "device": "CPU", "trials": 0}
+            recipe = {"network": {"arch": "resnet", "depth": 18}, "pretrain": {"epochs": 4, "batch": 128}}
+            mark = f"{method}{variant}{seed}"
+            found.append(
+                {**plain, "fingerprint": mark, "kind": "pretrain", "metrics": {}, "provenance": about}
+                | {"details": {"recipe": recipe}}
+            )
+            found.append(
+                {**plain, "fingerprint": mark + "l", "kind": "linear", "parents": [mark], "provenance": about}
+                | {"metrics": {"top1": top1}}
+            )
+    full = [{"schema": 1, "parents": [], "cost": {}, "protocol": {"name": "mini", "hash": "x"}, **r} for r in found]
+    assert verdicts.verdict(claim, Arms(full, suite()), "mini").outcome == "holds"
+
+    Path("given.json").write_text(json.dumps(full))
+    assert bring_in(full, "author") == 0
+    foreign = imported()
+    assert len(foreign) == len(full)
+    assert verdicts.verdict(claim, Arms(foreign, suite()), "mini").outcome == "not run"
+
+    worse = [{**r, "metrics": {"top1": 1.0}} if r["kind"] == "linear" else r for r in full]
+    shutil.rmtree("repro-work")
+    assert bring_in(worse) == 0
+    for basis in (verdicts.EPOCHS, verdicts.COMPUTE):
+        both, alone = (Arms(found, suite()) for found in ([*full, *imported()], full))
+        assert verdicts.verdict(claim, both, "mini", basis) == verdicts.verdict(claim, alone, "mini", basis)
+    # an evaluation of ours that rests on foreign weights is foreign as well
+    mixed = [
+        {**r, "provenance": {**r["provenance"], "trust": "author"}} if r["kind"] == "pretrain" else r for r in full
+    ]
+    assert verdicts.verdict(claim, Arms(mixed, suite()), "mini").outcome == "not run"
+    assert {arm.trust for arm in Arms(mixed, suite()).of("linear")} == {"author"}
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"kind": "lineal"}, "did you mean 'linear'"),
+        ({"track": "mnii"}, "did you mean 'mini'"),
+        ({"method": "../../up"}, "small letters"),
+        ({"variant": "a/b"}, "small letters"),
+        ({"seed": True}, "seed = True must be int"),
+        ({"seed": -1}, "below 0"),
+        ({"seed": "0"}, "must be int"),
+        ({"metrics": {"top1": "91"}}, "not a finite number"),
+        ({"metrics": {"top1": math.nan}}, "no finite number"),
+        ({"metrics": {"top1": 99.0, "top5": 91.0}}, "top5"),
+        ({"metrics": None}, "must be dict"),
+        ({"provenance": {}}, "provenance.data.name is missing"),
+        ({"schema": 99}, "schema 99"),
+        ({"artefacts": {}}, "did you mean 'artifacts'"),
+    ],
+)
+def test_damaged_imports_are_refused_whole(
+    capsys: pytest.CaptureFixture[str], change: dict[str, Any], words: str
+) -> None:
+    assert bring_in([{**REPORTED, "seed": 3}, {**REPORTED, **change}]) == 2
+    err = capsys.readouterr().err
+    assert words in err and err.count("\n") == 1 and "given.json" in err
+    assert not Path("repro-work/records").exists()
+
+
+def test_ancestors_that_go_in_a_ring_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = {**REPORTED, "fingerprint": "a", "parents": ["b"]}, {**REPORTED, "fingerprint": "b", "parents": ["a"]}
+    assert bring_in([a, b]) == 2
+    assert "its own ancestor" in capsys.readouterr().err
+    assert bring_in([a, a]) == 2
+    assert "used twice" in capsys.readouterr().err
