@@ -230,6 +230,7 @@ def test_how_many_pairs_an_effect_needs() -> None:
     assert Mean(0.0, 0.0, 3, 2, "").needed(1.0) is None
 
 
+@pytest.mark.processes
 def test_no_library_of_statistics_is_imported_whole() -> None:
     """They take longer to import than the boards of a thousand records take."""
     code = (

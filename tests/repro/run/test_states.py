@@ -26,6 +26,7 @@ from repro.run.views import Views
 from repro.settings import Settings
 from repro.store import records, snapshot
 from repro.store.hashes import file_digest
+from repro.store.source import PACKAGES
 from repro.store.workspace import Workspace
 from slurm.folder import Folder, Outcome
 from slurm.graph import Graph, Task
@@ -353,6 +354,7 @@ def test_a_grid_of_700_is_planned_in_two_seconds_and_submitted_with_a_call_a_sta
     assert spent < 22 * yardstick()
 
 
+@pytest.mark.processes
 def test_the_same_verbs_serve_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
     """A process that fails the first time, one that waits for it; retried from another call, as another day."""
     Path("targets.py").write_text(
@@ -381,11 +383,12 @@ def test_the_same_verbs_serve_this_machine(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out.rstrip().endswith("b-x: done")
 
 
+@pytest.mark.processes
 def test_a_snapshot_is_the_code_as_it_was(tmp_path: Path) -> None:
     place = Workspace(tmp_path / "work")
     taken = snapshot.take(place)
     assert taken == snapshot.take(place) and [path.resolve() for path in place.code.iterdir()] == [taken]  # once
-    for room in snapshot.ROOMS:
+    for room in PACKAGES:
         assert (taken / room / "__init__.py").read_bytes() == (snapshot.room_folder(room) / "__init__.py").read_bytes()
     assert (taken / "methods/recipes/aps.toml").is_file() and not list(taken.rglob("__pycache__"))
     program = (
@@ -400,6 +403,7 @@ def test_a_snapshot_is_the_code_as_it_was(tmp_path: Path) -> None:
     assert code == {**snapshot.code(), "snapshot": taken.name}  # commit and hash of the tree that it was made of
 
 
+@pytest.mark.processes
 def test_another_tree_is_another_snapshot(tmp_path: Path) -> None:
     place = Workspace(tmp_path / "work")
     copy = tmp_path / "tree"
