@@ -221,6 +221,7 @@ def test_where_the_gradient_is_zero_the_decay_sets_the_scale_of_lars() -> None:
     assert float(moved) == pytest.approx(p.trust * p.learning_rates[0], rel=1e-3)
 
 
+@pytest.mark.trains
 def test_probe_is_the_papers_loop(encoder: Tiny, digits: list[np.ndarray]) -> None:
     """Crops, flips, encoder frozen in eval mode, torch's SGD, a warm-up, cosine by epoch, every epoch tested."""
     train, train_y, test, test_y = digits

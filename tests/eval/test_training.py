@@ -55,6 +55,7 @@ def trained(store: Any = None, kill: tuple[int, int] = (-1, -1), run: str = "thi
     }
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("at", [(0, 1), (1, 0), (1, 2), (2, 3)])
 @pytest.mark.parametrize("every", [1, 2, 3])
 def test_broken_off_anywhere_it_ends_the_same(at: tuple[int, int], every: int, memory: Callable[..., Any]) -> None:
@@ -68,6 +69,7 @@ def test_broken_off_anywhere_it_ends_the_same(at: tuple[int, int], every: int, m
     assert trained(store)["note"] == "resumed after epoch 3"  # nothing is left to do
 
 
+@pytest.mark.trains
 def test_each_run_takes_up_its_own_alone(memory: Callable[..., Any]) -> None:
     store = memory()
     trained(store)
@@ -100,6 +102,7 @@ def test_without_epochs_updates_are_what_is_said(updates: int, said: str, memory
     assert Checkpoint(store, "one.pt").note == f"resumed after {said}"
 
 
+@pytest.mark.trains
 def test_what_is_told(memory: Callable[..., Any]) -> None:
     told: list[tuple[int, int, Mapping[str, Any]]] = []
 

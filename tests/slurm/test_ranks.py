@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from slurm.files import try_lock
 from slurm.folder import Folder, Outcome
 from slurm.graph import Resources, Task
@@ -28,6 +30,7 @@ def started(spec: Path, rank: int) -> subprocess.Popen[bytes]:
     return process
 
 
+@pytest.mark.processes
 def test_of_several_ranks_the_first_records_and_the_others_wait_for_it(folder: Folder) -> None:
     task = Task("a", "jobs_for_tests:who", {"folder": str(folder.root)}, Resources(ranks_per_node=2, gpus=2))
     spec = folder.write_task(task)
@@ -44,6 +47,7 @@ def test_of_several_ranks_the_first_records_and_the_others_wait_for_it(folder: F
     assert (outcome.value, outcome.job, outcome.restarts) == ("0", "7", 1)
 
 
+@pytest.mark.processes
 def test_where_another_job_has_just_done_the_same_none_of_the_ranks_does_it_again(folder: Folder) -> None:
     task = Task("a", "jobs_for_tests:fail", {"message": "must not run"}, Resources(ranks_per_node=2))
     spec = folder.write_task(task)
@@ -56,6 +60,7 @@ def test_where_another_job_has_just_done_the_same_none_of_the_ranks_does_it_agai
     assert [process.wait(20) for process in both] == [0, 0]
 
 
+@pytest.mark.processes
 def test_the_reason_is_that_of_the_rank_that_failed_first(folder: Folder) -> None:
     deaths = {"0": (0.5, "lost the others"), "1": (0, "no luck")}
     task = Task("a", "jobs_for_tests:one_of_them", {"marks": str(folder.root), "deaths": deaths}, Resources(nodes=2))

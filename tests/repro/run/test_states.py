@@ -353,6 +353,7 @@ def test_a_grid_of_700_is_planned_in_two_seconds_and_submitted_with_a_call_a_sta
     assert spent < 22 * yardstick()
 
 
+@pytest.mark.processes
 def test_the_same_verbs_serve_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
     """A process that fails the first time, one that waits for it; retried from another call, as another day."""
     Path("targets.py").write_text(
@@ -400,6 +401,7 @@ def test_a_snapshot_is_the_code_as_it_was(tmp_path: Path) -> None:
     assert code == {**snapshot.code(), "snapshot": taken.name}  # commit and hash of the tree that it was made of
 
 
+@pytest.mark.processes
 def test_another_tree_is_another_snapshot(tmp_path: Path) -> None:
     place = Workspace(tmp_path / "work")
     copy = tmp_path / "tree"
