@@ -7,14 +7,16 @@ monitor tells training pictures by the nearest of other training pictures. It is
 from __future__ import annotations
 
 import statistics
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any, NamedTuple
 
 from leaderboards.arms import Arm
 from leaderboards.claims import Claim
 from leaderboards.pairs import apart, comparisons, fairest
-from leaderboards.reading import OURS, Record, entry, number
+from leaderboards.reading import OURS, Record, entry, finite
 
 MONITOR = "k-NN on training pictures (%)"
 """What the monitor's values are called wherever they are shown."""
@@ -24,8 +26,7 @@ ABOUT = (
 )
 
 
-@dataclass(frozen=True)
-class Look:
+class Look(NamedTuple):
     """One look of the monitor at a training, or the mean of several seeds'."""
 
     epochs: float  # done; between two looks, in parts
@@ -35,7 +36,7 @@ class Look:
 
     def towards(self, other: Look, share: float) -> Look:
         """The point at `share` of the straight way to another look: 0 is here, 1 there."""
-        return Look(*(a + share * (b - a) for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return Look(*(a + share * (b - a) for a, b in zip(self, other, strict=True)))
 
 
 Curve = Sequence[Look]
@@ -47,10 +48,10 @@ def looks(record: Record) -> list[Look]:
     found = []
     for row in rows if isinstance(rows, list) else ():
         if isinstance(row, list) and len(row) == 5:
-            epoch, _, seconds, flops, top1 = (number({"it": value}, "it") for value in row)
+            epoch, _, seconds, flops, top1 = map(finite, row)
             if epoch is not None and top1 is not None:
                 found.append(Look(epoch, seconds or 0.0, flops or 0.0, top1))
-    return sorted(found, key=astuple)
+    return sorted(found)
 
 
 def by_seed(arm: Arm) -> dict[int, list[Look]]:
@@ -62,9 +63,7 @@ def average(curves: Sequence[Curve]) -> list[Look]:
     """The mean over seeds at the epochs at which every one was looked at."""
     at = [{round(look.epochs, 6): look for look in curve} for curve in curves]
     common = sorted(set.intersection(*map(set, at))) if at else []
-    return [
-        Look(*map(statistics.fmean, zip(*(astuple(found[epoch]) for found in at), strict=True))) for epoch in common
-    ]
+    return [Look(*map(statistics.fmean, zip(*(found[epoch] for found in at), strict=True))) for epoch in common]
 
 
 def watched(found: Iterable[Arm]) -> list[Arm]:
@@ -110,15 +109,17 @@ def reached(claims: Sequence[Claim], seen: Iterable[Arm]) -> list[Reach]:
     Only records of our own count, and only pairs that are fair (`pairs.apart`): a schedule decays with its length, so
     that a part of a longer one is no shorter one.  seen: what `watched` gives.
     """
-    known = [arm for arm in seen if arm.trust == OURS]
+    known = {arm: by_seed(arm) for arm in seen if arm.trust == OURS}
+    by_scope: dict[Any, dict[str, list[Arm]]] = defaultdict(lambda: defaultdict(list))
+    for arm in known:
+        by_scope[arm.setting.scope][arm.name].append(arm)
     found = []
-    for scope in dict.fromkeys(arm.setting.scope for arm in known):
-        here = [arm for arm in known if arm.setting.scope == scope]
+    for here in by_scope.values():
         for ours, theirs in comparisons(claims):
-            pair = fairest([a for a in here if a.name == ours], [a for a in here if a.name == theirs], by_seed)
+            pair = fairest(here.get(ours, ()), here.get(theirs, ()), known.__getitem__)
             if pair is None or apart(*pair):
                 continue
-            left, right = (by_seed(arm) for arm in pair)
+            left, right = (known[arm] for arm in pair)
             seeds = sorted(left.keys() & right.keys())
             own, other = (average([curves[seed] for seed in seeds]) for curves in (left, right))
             if own and other:

@@ -173,10 +173,11 @@ def difference(evaluation: str, metric: str, pair: Pair, every: Iterable[Arm]) -
     seeds = left.keys() & right.keys()
     if not seeds:
         return None
+    scope = a.setting.scope
     peers = [
         arm.values(metric)
         for arm in every
-        if arm.setting.scope == a.setting.scope and arm not in pair and not arm.flag and arm.trust == OURS
+        if not arm.flag and arm.trust == OURS and arm.setting.scope == scope and arm not in pair
     ]
     return Difference(evaluation, metric, a, b, paired(left, right, peers) if len(seeds) > 1 else None)
 
@@ -189,14 +190,16 @@ def baseline_differences(claims: Sequence[Claim], known: Arms) -> dict[str, list
     """
     found: dict[str, list[Difference]] = {}
     for track in TRACKS:
-        every = {
-            name: [arm for arm in known.of(evaluation.kind) if arm.trust == OURS and arm.setting.track == track]
-            for name, evaluation in known.suite.evaluations.items()
-        }
+        by_name: dict[tuple[str, str], list[Arm]] = defaultdict(list)  # of an evaluation and an arm
+        for evaluation in known.suite.evaluations.values():
+            for arm in known.of(evaluation.kind):
+                if arm.trust == OURS and arm.setting.track == track:
+                    by_name[evaluation.name, arm.name].append(arm)
         for ours, theirs in comparisons(claims):
             for name, evaluation in known.suite.evaluations.items():
-                left, right = ([arm for arm in every[name] if arm.name == side] for side in (ours, theirs))
-                pair = fairest(left, right, methodcaller("values", evaluation.metrics[0]))
-                shown = [difference(name, metric, pair, every[name]) for metric in evaluation.metrics] if pair else []
+                sides = by_name.get((name, ours), ()), by_name.get((name, theirs), ())
+                pair = fairest(*sides, methodcaller("values", evaluation.metrics[0]))
+                every = known.of(evaluation.kind) if pair else ()
+                shown = [difference(name, metric, pair, every) for metric in evaluation.metrics] if pair else []
                 found.setdefault(track, []).extend(item for item in shown if item)
     return {track: items for track, items in found.items() if items}

@@ -33,7 +33,11 @@ _TABLES = (dict, Mapping)  # what most tables are first: the test for the abstra
 
 def number(table: object, key: str) -> float | None:
     """A finite number of a table, or None."""
-    value = table.get(key) if isinstance(table, _TABLES) else None
+    return finite(table.get(key)) if isinstance(table, _TABLES) else None
+
+
+def finite(value: object) -> float | None:
+    """A finite number, or None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)

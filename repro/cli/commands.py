@@ -26,7 +26,8 @@ def _settings(options: argparse.Namespace) -> Settings:
     return settings.load({key: getattr(options, key, None) for key in keys})
 
 
-def _request(options: argparse.Namespace, evaluations: Sequence[str] = ()) -> Request:
+def request_of(options: argparse.Namespace, evaluations: Sequence[str] = ()) -> Request:
+    """What a command line asks for."""
     from repro.plan.kinds import suites
     from repro.plan.request import Request
 
@@ -58,7 +59,7 @@ def _views() -> Views:
 def run(options: argparse.Namespace) -> int:
     from repro.run import execute
 
-    request, settings = _request(options), _settings(options)
+    request, settings = request_of(options), _settings(options)
     return execute.run(request, settings, options.words, _views(), options.budget, options.trim)
 
 
@@ -66,7 +67,7 @@ def evaluate(options: argparse.Namespace) -> int:
     from repro.run import evaluate
 
     return evaluate.run(
-        _request(options),
+        request_of(options),
         Path(options.checkpoint),
         _settings(options),
         options.words,
@@ -85,7 +86,7 @@ def plan(options: argparse.Namespace) -> int:
     from repro.plan import budget
     from repro.plan.builder import make
 
-    request, settings = _request(options), _settings(options)
+    request, settings = request_of(options), _settings(options)
     if options.calibrate is not None:
         from repro.measure import calibration
 
@@ -97,7 +98,7 @@ def plan(options: argparse.Namespace) -> int:
 def tune(options: argparse.Namespace) -> int:
     from repro.run import tune
 
-    return tune.tune(_request(options, tune.EVALUATIONS), options.trials, _settings(options), options.words)
+    return tune.tune(request_of(options, tune.EVALUATIONS), options.trials, _settings(options), options.words)
 
 
 def status(options: argparse.Namespace) -> int:

@@ -238,7 +238,7 @@ def build_parser() -> argparse.ArgumentParser:
     _workspace_options(verb)
 
     verb = verbs.add_parser("explain", help="walk from a cell of a board to what made it and how to do it again")
-    verb.add_argument("cell", metavar="RECORD", help="the file that the cell links to, or a fingerprint's beginning")
+    verb.add_argument("cell", metavar="RECORD", help="what the cell links to, or a fingerprint's beginning")
     _workspace_options(verb)
 
     verb = verbs.add_parser("compare", help="two arms seed by seed, with mean differences and their intervals")

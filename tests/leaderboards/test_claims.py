@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from leaderboards import claims
+from leaderboards.names import UnknownName
+from leaderboards.suite import Evaluation, Suite
 from repro.results.suite import suite
 
 GOOD = {
@@ -291,6 +293,25 @@ def test_a_fault_is_one_line_that_names_file_claim_and_key(tmp_path: Path, chang
         claims.load(suite(), tmp_path)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_suite_says_which_evaluations_there_are(tmp_path: Path) -> None:
+    """A claim of an evaluation that this program does not have, once it has it."""
+    write(tmp_path, {**GOOD, "evaluation": '"depth"'})
+    with pytest.raises(ValueError, match="unknown evaluation 'depth'"):
+        claims.load(suite(), tmp_path)
+    depth = Evaluation("depth", "depth", "Depth", ("top1",), "percent")
+    (claim,) = claims.load(Suite({"depth": depth}), tmp_path)
+    assert claims.tested_on(claim, Suite({"depth": depth})) == "depth"
+
+
+def test_an_unknown_name_keeps_its_parts() -> None:
+    near = UnknownName("claim", "aps-memry", ["aps-memory", "aps-compute"])
+    assert (near.name, near.nearest, near.valid) == ("aps-memry", "aps-memory", ["aps-memory", "aps-compute"])
+    assert near.brief == str(near) == "unknown claim 'aps-memry'; did you mean 'aps-memory'?"
+    far = UnknownName("claim", "zzz", ["aps-memory", "aps-compute"])
+    assert (far.nearest, far.brief) == ("", "unknown claim 'zzz'")
+    assert str(far) == "unknown claim 'zzz'; choose from aps-memory, aps-compute"
 
 
 def test_missing_keys_double_ids_and_broken_files_are_named(tmp_path: Path) -> None:

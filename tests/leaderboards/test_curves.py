@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 from xml.etree import ElementTree
@@ -101,6 +102,17 @@ def test_the_time_to_a_baselines_end_is_that_of_the_mean_curves(make: Make) -> N
     for record in slower:
         record["provenance"]["trust"] = "self-reported"
     assert curves.reached(known, seen(slower)) == []
+
+
+def test_the_looks_of_a_training_are_read_once_however_many_claims_name_it(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = [r for m in ("aps", "moco_v3", "byol") for r in watched(make, m, 0, [10.0, 20.0])]
+    arms, read = seen(records), Counter[str]()
+    looks = curves.looks
+    monkeypatch.setattr(curves, "looks", lambda record: (read.update([record["fingerprint"]]), looks(record))[1])
+    curves.reached(claims.load(suite()), arms)
+    assert len(read) == 3 and set(read.values()) == {1}
 
 
 def test_where_there_is_nothing_to_reach_nobody_is_as_good(make: Make) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from operator import methodcaller
@@ -226,6 +228,18 @@ def test_how_many_pairs_an_effect_needs() -> None:
             power.append(np.mean(t > stats.t.isf(alpha, dfs(size))))
         assert power[0] < 0.8 < power[1]
     assert Mean(0.0, 0.0, 3, 2, "").needed(1.0) is None
+
+
+def test_no_library_of_statistics_is_imported_whole() -> None:
+    """They take longer to import than the boards of a thousand records take."""
+    code = (
+        "import sys; from leaderboards.statistics import Mean, block_model, holm, paired;"
+        "arms = [{0: 1.0, 1: 2.5}, {0: 2.0, 1: 3.0}, {0: 0.0, 1: 4.0}, {0: 0.5, 1: 0.7}];"
+        "mean = paired(arms[0], arms[1], arms[2:]); mean.interval, mean.within(0.0, 1.0), mean.next_value();"
+        "Mean(0.0, 1.0, 3, 2, '').needed(1.0); holm([0.001, 0.2]); block_model(arms);"
+        "heavy = {'statsmodels', 'pandas', 'scipy.stats'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_holm_by_hand() -> None:

@@ -116,6 +116,6 @@ def test_every_ended_process_asks_for_fresh_boards(monkeypatch: pytest.MonkeyPat
 
     asked: list[int] = []
     monkeypatch.setattr(local, "run", run)
-    nodes = [Task(key, "json:dumps", {}, Resources()) for key in ("a", "b")]
-    execute.run_here(Graph(nodes), Settings(), Workspace(tmp_path), None, lambda: asked.append(1))
+    tasks = [Task(key, "json:dumps", {}, Resources()) for key in ("a", "b")]
+    execute.run_here(Graph(tasks), Settings(), Workspace(tmp_path), None, lambda: asked.append(1))
     assert len(asked) == 2

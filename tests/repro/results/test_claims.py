@@ -14,8 +14,9 @@ from leaderboards import claims as asserted
 from leaderboards.arms import Arms
 from leaderboards.claims import NO_TRACK, Claim
 from leaderboards.setting import network_name
-from repro.cli import dispatch as cli
+from repro.cli.commands import request_of
 from repro.cli.dispatch import main
+from repro.cli.grammar import build_parser
 from repro.plan import recipes
 from repro.plan.builder import make
 from repro.plan.planned import Plan
@@ -36,7 +37,7 @@ OF_EACH = {
 def planned(line: str) -> Plan:
     words = shlex.split(line)
     assert words[:3] == ["python", "-m", "repro"]
-    return make(cli._request(cli.build_parser().parse_args(words[3:])), Settings())
+    return make(request_of(build_parser().parse_args(words[3:])), Settings())
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
@@ -158,12 +159,12 @@ def test_an_authors_vit_is_asked_for_as_the_recipe_has_it() -> None:
 
 def test_reported_conflicts_have_value_and_source(capsys: pytest.CaptureFixture[str]) -> None:
     rows = {row.id: row for row in asserted.references()}
-    claim = next(claim for claim in CLAIMS if any(rows[mark].conflicts for mark in claim.references))
-    assert cli.main(["claims", claim.id]) == 0
+    claim = next(claim for claim in CLAIMS if any(rows[row_id].conflicts for row_id in claim.references))
+    assert main(["claims", claim.id]) == 0
     out = capsys.readouterr().out
-    for mark in claim.references:
-        assert f"  {rows[mark].words}\n" in out
-        for other in rows[mark].conflicts:
+    for row_id in claim.references:
+        assert f"  {rows[row_id].words}\n" in out
+        for other in rows[row_id].conflicts:
             row = rows[other]
             assert (
                 f"reported otherwise: {other} {row.method} " in out

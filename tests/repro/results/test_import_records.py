@@ -100,8 +100,8 @@ def test_imported_records_stand_in_for_no_job(tmp_path: Path) -> None:
     assert bring_in(given, "author") == 0
     found = imported()
     assert not {r["fingerprint"] for r in found} & {r["fingerprint"] for r in given}
-    marks = {r["fingerprint"] for r in found}
-    assert all(parent in marks for r in found for parent in r["parents"])
+    known = {r["fingerprint"] for r in found}
+    assert all(parent in known for r in found for parent in r["parents"])
     (arm,) = Arms(found, suite()).of("knn")
     assert arm.trust == "author" and arm.setting.epochs == 4 and arm.setting.network == "ResNet-18 w16"
 
@@ -134,13 +134,13 @@ def test_verdicts_rest_on_ours_alone() -> None:
             plain = {"track": "mini", "seed": seed, "method": method, "variant": variant}
             about = {"data": {"name": "cifar10-jpeg"}, "device": "CPU", "trials": 0}
             recipe = {"network": {"arch": "resnet", "depth": 18}, "pretrain": {"epochs": 4, "batch": 128}}
-            mark = f"{method}{variant}{seed}"
+            name = f"{method}{variant}{seed}"
             found.append(
-                {**plain, "fingerprint": mark, "kind": "pretrain", "metrics": {}, "provenance": about}
+                {**plain, "fingerprint": name, "kind": "pretrain", "metrics": {}, "provenance": about}
                 | {"details": {"recipe": recipe}}
             )
             found.append(
-                {**plain, "fingerprint": mark + "l", "kind": "linear", "parents": [mark], "provenance": about}
+                {**plain, "fingerprint": name + "l", "kind": "linear", "parents": [name], "provenance": about}
                 | {"metrics": {"top1": top1}}
             )
     full = [{"schema": 1, "parents": [], "cost": {}, "protocol": {"name": "mini", "hash": "x"}, **r} for r in found]
