@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from slurm.files import try_lock
 from slurm.folder import Folder, Outcome
 from slurm.graph import Resources, Task

@@ -36,6 +36,7 @@ def start(tmp_path: Path, *tasks: Task) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, text=True)
 
 
+@pytest.mark.processes
 def test_a_run_seen_from_another_process(tmp_path: Path, states_when: Callable[..., dict[str, TaskState]]) -> None:
     pids = str(tmp_path / "pids")
     first = task("first", "wait_with_child", pids=pids)
@@ -63,6 +64,7 @@ def test_a_run_seen_from_another_process(tmp_path: Path, states_when: Callable[.
     assert local.run(Graph([task("first", "add", a=1, b=1)]), folder=tmp_path / "run")["first"].state == "done"
 
 
+@pytest.mark.processes
 def test_what_a_killed_executor_leaves_is_interrupted(
     tmp_path: Path, states_when: Callable[..., dict[str, TaskState]]
 ) -> None:
@@ -75,6 +77,7 @@ def test_what_a_killed_executor_leaves_is_interrupted(
     assert not any(state.live for state in found.values())
 
 
+@pytest.mark.processes
 def test_a_task_that_always_runs_comes_last_and_comes_anyway(tmp_path: Path) -> None:
     tasks = [task("good", "add", a=1, b=2), task("bad", "fail", message="no"), task("child", "add", "bad", a=1, b=2)]
     last = task("last", "add", "good", "bad", "child", always=True, a=3, b=4)
@@ -86,6 +89,7 @@ def test_a_task_that_always_runs_comes_last_and_comes_anyway(tmp_path: Path) -> 
     assert outcomes["last"].ended >= max(outcome.ended for outcome in outcomes.values())
 
 
+@pytest.mark.processes
 def test_a_task_imports_the_code_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("then", "now"):
         (tmp_path / name).mkdir()
