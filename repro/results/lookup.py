@@ -8,7 +8,7 @@ from pathlib import PurePath
 from leaderboards import claims, published, record_files
 from leaderboards.claims import Claim
 from repro.errors import UserError, unknown
-from repro.plan import recipes
+from repro.plan import registry
 from repro.plan.tracks import tracks
 from repro.results.suite import suite
 from repro.settings import Settings
@@ -71,7 +71,7 @@ def choose(found: Sequence[Record], methods: Sequence[str] | None, track: str | 
 
 
 def _named(name: str) -> tuple[str, str]:
-    info, variant = recipes.find(name)
+    info, variant = registry.find(name)
     return info.name, variant
 
 

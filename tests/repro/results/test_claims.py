@@ -17,7 +17,7 @@ from leaderboards.setting import network_name
 from repro.cli.commands import request_of
 from repro.cli.dispatch import main
 from repro.cli.grammar import build_parser
-from repro.plan import recipes
+from repro.plan import registry
 from repro.plan.builder import make
 from repro.plan.planned import Plan
 from repro.results import claim_commands, lookup
@@ -43,7 +43,7 @@ def planned(line: str) -> Plan:
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
 def test_names_in_claims_are_ours(claim: Claim) -> None:
     for arm in filter(None, (claim.arm, claim.baseline_arm)):
-        recipes.find(arm)
+        registry.find(arm)
     if claim.protocol:
         kind = suite().kind_of(claim.evaluation)
         assert claim.protocol in protocols.names(kind)
