@@ -48,9 +48,8 @@ class Claim:
     paper: Text  # short: the name of its file
     citation: Text
     statement: Text  # in our own words
-    kind: (
-        Text  # number | gain (over the baseline) | direction (better than the baseline) | cost_ratio (to the baseline)
-    )
+    # number | gain (over the baseline) | direction (better than the baseline) | cost_ratio (to the baseline)
+    kind: Text
     method: Text  # registry names
     evaluation: Text
     metric: Text  # as records name it; for evaluation "cost" a key of a record's cost

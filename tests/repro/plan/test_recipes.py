@@ -1,8 +1,6 @@
-"""The registry: recipe files, variants, overrides, and lines that name the fix."""
+"""Whole recipes: layers, variants, overrides, and lines that name the fix."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 
@@ -20,13 +18,6 @@ def test_every_recipe_resolves_on_every_track_and_variant(name: str) -> None:
             assert {"epochs", "batch", "optimizer", "lr", "base_batch", "weight_decay", "precision"} <= set(
                 recipe["pretrain"]
             )
-
-
-def test_a_wrong_name_gets_the_nearest() -> None:
-    with pytest.raises(UserError, match="did you mean 'aps'"):
-        registry.find("apss")
-    with pytest.raises(UserError, match="did you mean 'flip_aware'"):
-        registry.find("aps:flip_awar")
 
 
 @pytest.mark.parametrize(
@@ -55,21 +46,6 @@ def test_overrides_come_last_and_touch_nothing_else() -> None:
     changed = recipes.resolve(info, "", "embedded", {"pretrain": {"epochs": 99, "lr": 1}})
     assert changed["pretrain"] == {**plain["pretrain"], "epochs": 99, "lr": 1.0}
     assert plain == recipes.resolve(info, "", "embedded", {})  # the registry itself is untouched
-
-
-def test_a_recipe_file_of_ones_own(tmp_path: Path) -> None:
-    path = tmp_path / "mine.toml"
-    text = 'name = "mine"\nmodule = "mine:Mine"\nrole = "method"\ntitle = "t"\npaper = "p"\nnegatives = "none"\n'
-    path.write_text(text + "[defaults.pretrain]\nepochs = 3\n")
-    info, variant = registry.find(str(path))
-    assert (info.name, variant, info.defaults["pretrain"]["epochs"]) == ("mine", "", 3)
-    path.write_text(text + "[defaults.pretrian]\nepochs = 3\n")
-    path.write_text(text.replace("role", "rolle"))
-    with pytest.raises(UserError, match="did you mean 'role'"):
-        registry.find(str(path))
-    path.write_text(text.replace('"mine"\nmodule', '"aps"\nmodule') + "[defaults.pretrain]\n")
-    with pytest.raises(UserError, match="taken"):
-        registry.find(str(path))
 
 
 @pytest.mark.parametrize(
@@ -110,12 +86,6 @@ def test_a_task_over_a_base_has_the_bases_recipe() -> None:
             assert added and all(key.startswith(("rotation_", "shuffled_")) for key in added)
         assert registry.negatives(info, variant) == other.negatives
         assert registry.relative_cost(info, variant) > registry.relative_cost(other, its_variant)
-
-
-def test_the_default_base_has_a_name_too() -> None:
-    assert registry.find("rotation_aux:byol") == registry.find("rotation_aux")
-    with pytest.raises(UserError, match="unknown variant of rotation_aux 'byo'"):
-        registry.find("rotation_aux:byo")
 
 
 @pytest.mark.parametrize("values", [[0.5, 0.5], [0.5]])
