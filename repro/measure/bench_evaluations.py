@@ -32,7 +32,7 @@ from eval.protocols.reid import ReidProtocol
 from methods.parts.encoders import build_encoder
 from repro.errors import unknown
 from repro.measure import timing
-from repro.plan import recipes
+from repro.plan import recipes, registry
 from repro.stages.context import device
 from repro.terminal import text
 
@@ -264,7 +264,7 @@ def _reid(queries: int = 200, gallery: int = 20_000, dim: int = 128) -> Contest:
 
 def _cache(folder: Path, pictures: int = 256) -> Contest:
     """A second evaluation of an encoder, on the features that the first one left and without them."""
-    recipe = recipes.resolve(*recipes.find("random"), "mini", {})
+    recipe = recipes.resolve(*registry.find("random"), "mini", {})
     protocol = protocols.load("knn", "mini", {"ks": [1, 5, 10, 20]})
     assert isinstance(protocol, KnnProtocol)
     with torch.random.fork_rng(devices=[]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from leaderboards import claims
+from leaderboards import claim_files
 from leaderboards import report as page
 from repro.results import artifacts
 from repro.results.suite import suite
@@ -18,7 +18,7 @@ def write_boards(place: Workspace) -> list[str]:
     found, faults = records.read_all(place.records)
     built = page.everything(
         found,
-        claims.load(suite()),
+        claim_files.load(suite()),
         lambda record: f"../records/{records.file_name(dict(record))}",
         suite(),
         {r["fingerprint"]: artifacts.log(path) for r, path in artifacts.of(place, found, ("log",))},

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from leaderboards import boards, claims
+from leaderboards import boards, claim_files
 from leaderboards.arms import Arms
 from leaderboards.tables import arranged
 from repro.results.lookup import with_ancestors
@@ -21,7 +21,7 @@ def write_latex(chosen: Sequence[Record], every: Sequence[Record], out: Path) ->
     """The tables of the boards, each in an environment of its own."""
     from tabulate import tabulate
 
-    content = boards.compose(Arms(with_ancestors(chosen, every), suite()), claims.load(suite()), lambda record: "")
+    content = boards.compose(Arms(with_ancestors(chosen, every), suite()), claim_files.load(suite()), lambda record: "")
     lines = ["% generated from records by `python -m repro records --to latex`; needs \\usepackage{booktabs}"]
     count = 0
     for board in (*content.evaluations, content.pretext, content.efficiency):

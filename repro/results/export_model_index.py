@@ -10,7 +10,7 @@ from typing import Any
 from leaderboards.arms import Arm, Arms
 from leaderboards.reading import ORIGINS, OURS
 from leaderboards.suite import Evaluation
-from repro.plan import recipes
+from repro.plan import registry
 from repro.results.lookup import with_ancestors
 from repro.results.suite import suite
 from repro.store import records
@@ -35,7 +35,7 @@ def write_model_index(chosen: Sequence[Record], every: Sequence[Record], out: Pa
     every_arm = Arms(found, suite())
     trained = [arm for kind in ORIGINS for arm in every_arm.of(kind) if (arm.method, arm.variant) in wanted]
     judged = [(shown, arm) for shown in suite().evaluations.values() for arm in every_arm.of(shown.kind)]
-    known = recipes.methods()
+    known = registry.methods()
     collections, models = [], []
     for method in sorted({arm.method for arm in trained}):
         mine = [arm for arm in trained if arm.method == method]
@@ -94,5 +94,5 @@ def _model(arm: Arm, judged: Sequence[tuple[Evaluation, Arm]]) -> dict[str, Any]
         "Metadata": {key: value for key, value in metadata.items() if value is not None},
         "Results": results or None,
     }
-    ours = arm.method in recipes.methods() and not arm.imported
+    ours = arm.method in registry.methods() and not arm.imported
     return model | ({"Config": f"methods/recipes/{arm.method}.toml"} if ours else {})

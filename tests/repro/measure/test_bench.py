@@ -15,7 +15,7 @@ from methods.base import DataInfo
 from repro.cli.dispatch import main
 from repro.measure import bench_evaluations, bench_pretraining, lightly_peer, timing
 from repro.measure.bench_evaluations import Contest
-from repro.plan import recipes
+from repro.plan import recipes, registry
 from repro.stages.pretrain import PretrainLoop, build_method
 
 TINY = "--track embedded --threads 1 --seconds 0.05 --set network.width=8 pretrain.batch=8".split()
@@ -177,7 +177,7 @@ def test_sides_take_turns_and_samples_are_of_one_step() -> None:
 def test_ready_makes_the_updates_of_a_load_on_one_set_of_views(
     tmp_path: Path, shrunk: Callable[..., recipes.Recipe], method: str
 ) -> None:
-    info, variant = recipes.find(method)
+    info, variant = registry.find(method)
     tables = shrunk(info.name, variant)
     tables["pretrain"] |= {"epochs": 10}
     images = torch.randint(0, 256, (64, 3, 32, 32)).byte()

@@ -13,7 +13,7 @@ from torch import nn
 
 from repro.cli.dispatch import main
 from repro.measure import cost
-from repro.plan import recipes
+from repro.plan import recipes, registry
 from repro.store import records
 
 Shrunk = Callable[..., recipes.Recipe]
@@ -25,7 +25,7 @@ def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def measured(shrunk: Shrunk, name: str, rows: int = 16) -> cost.Cost:
-    info, variant = recipes.find(name)
+    info, variant = registry.find(name)
     return cost._measure(info.module, shrunk(info.name, variant), 32, rows)
 
 
@@ -75,7 +75,7 @@ def test_the_table_of_one_method_and_its_variants(capsys: pytest.CaptureFixture[
 def test_moco_v3_is_one_and_a_method_that_cannot_be_measured_is_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = {name: recipes.methods()[name] for name in ("moco_v3", "simsiam", "supervised")}
+    known = {name: registry.methods()[name] for name in ("moco_v3", "simsiam", "supervised")}
     monkeypatch.setattr(recipes, "methods", lambda: known)
     original = cost.measure
 
@@ -94,7 +94,7 @@ def test_moco_v3_is_one_and_a_method_that_cannot_be_measured_is_named(
 
 
 def test_rows_are_raised_for_a_method_that_needs_more(shrunk: Shrunk, monkeypatch: pytest.MonkeyPatch) -> None:
-    info, _ = recipes.find("simsiam")
+    info, _ = registry.find("simsiam")
     tried = []
     original = cost._measure
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from leaderboards import claims, published, verdicts
+from leaderboards import claim_files, published, verdicts
 from leaderboards.arms import Arms
 from repro.cli.dispatch import main
 from repro.plan.builder import make
@@ -124,7 +124,9 @@ def test_ours_and_foreign_seeds_are_never_one_arm() -> None:
 
 def test_verdicts_rest_on_ours_alone() -> None:
     """A claim that our records settle stays settled as it was, whatever is imported; and imports settle nothing."""
-    claim = next(c for c in claims.load(suite()) if c.baseline and c.evaluation == "linear" and "mini" in c.proxies)
+    claim = next(
+        c for c in claim_files.load(suite()) if c.baseline and c.evaluation == "linear" and "mini" in c.proxies
+    )
     found = []
     for seed in range(5):
         for method, variant, top1 in (
