@@ -115,8 +115,7 @@ def _features(generator: np.random.Generator, labels: npt.NDArray[np.int64], dim
 
 def _linear(pictures: int = 4000, dim: int = 128, epochs: int = 5) -> Contest:
     """A grid of learning rates, and scikit-learn's solver with as many strengths of regularisation."""
-    protocol = protocols.load("linear", "fast", {"epochs": epochs})
-    assert isinstance(protocol, LinearProtocol)
+    protocol = protocols.load_as(LinearProtocol, "fast", {"epochs": epochs})
     generator = np.random.default_rng(0)
     labels = generator.integers(0, CLASSES, pictures)
     features = _features(generator, labels, dim)
@@ -167,8 +166,7 @@ def _linear(pictures: int = 4000, dim: int = 128, epochs: int = 5) -> Contest:
 
 def _knn(train: int = 5000, test: int = 1000, dim: int = 256) -> Contest:
     """All k of the protocol from one search; the others answer one k."""
-    protocol = protocols.load("knn", "fast")
-    assert isinstance(protocol, KnnProtocol)
+    protocol = protocols.load_as(KnnProtocol, "fast")
     generator = np.random.default_rng(1)
     labels = generator.integers(0, CLASSES, train + test)
     features = _features(generator, labels, dim)
@@ -211,8 +209,7 @@ def _knn(train: int = 5000, test: int = 1000, dim: int = 256) -> Contest:
 
 
 def _reid(queries: int = 200, gallery: int = 20_000, dim: int = 128) -> Contest:
-    protocol = protocols.load("reid", "fast")
-    assert isinstance(protocol, ReidProtocol)
+    protocol = protocols.load_as(ReidProtocol, "fast")
     generator = np.random.default_rng(2)
     pid, cam = generator.integers(0, gallery // 20, queries + gallery), generator.integers(0, 6, queries + gallery)
     x = _features(generator, pid, dim)
@@ -262,8 +259,7 @@ def _reid(queries: int = 200, gallery: int = 20_000, dim: int = 128) -> Contest:
 def _cache(folder: Path, pictures: int = 256) -> Contest:
     """A second evaluation of an encoder, on the features that the first one left and without them."""
     recipe = recipes.resolve(*recipes.find("random"), "mini", {})
-    protocol = protocols.load("knn", "mini", {"ks": [1, 5, 10, 20]})
-    assert isinstance(protocol, KnnProtocol)
+    protocol = protocols.load_as(KnnProtocol, "mini", {"ks": [1, 5, 10, 20]})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         encoder = build_encoder(recipe["network"])
