@@ -159,7 +159,7 @@ def _linear(pictures: int = 4000, dim: int = 128, epochs: int = 5) -> Contest:
         (
             Rival("one rate at a time, same code", one_by_one),
             Rival("nn.Linear and torch.optim.SGD, likewise", torch_loop),
-            Rival(f"scikit-learn LogisticRegression, {len(rates)} values of C", _if_installed("sklearn", logistic)),
+            Rival(f"scikit-learn LogisticRegression, {len(rates)} values of C", _with_sklearn(logistic)),
         ),
     )
 
@@ -203,7 +203,7 @@ def _knn(train: int = 5000, test: int = 1000, dim: int = 256) -> Contest:
         ours,
         (
             Rival(f"a loop over the queries, k = {K}", loop),
-            Rival(f"scikit-learn KNeighborsClassifier, k = {K}", _if_installed("sklearn", scikit_learn)),
+            Rival(f"scikit-learn KNeighborsClassifier, k = {K}", _with_sklearn(scikit_learn)),
         ),
     )
 
@@ -251,7 +251,7 @@ def _reid(queries: int = 200, gallery: int = 20_000, dim: int = 128) -> Contest:
         ours,
         (
             Rival("the gallery sorted for each query", loop),
-            Rival("scikit-learn NearestNeighbors, whole ranking", _if_installed("sklearn", scikit_learn)),
+            Rival("scikit-learn NearestNeighbors, whole ranking", _with_sklearn(scikit_learn)),
         ),
     )
 
@@ -363,7 +363,8 @@ def generated_results(
     return images, annotations, [{"id": c, "name": str(c)} for c in range(1, categories + 1)], results
 
 
-def _if_installed(package: str, call: Call) -> Call | None:
+def _with_sklearn(call: Call) -> Call | None:
+    """The call, or None where scikit-learn is not installed."""
     with contextlib.suppress(ImportError, ValueError):
-        return call if find_spec(package) else None
+        return call if find_spec("sklearn") else None
     return None
