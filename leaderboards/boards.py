@@ -96,7 +96,7 @@ def compose(known: Arms, claims: Sequence[Claim], link: Link) -> Content:
 
     Args:
         known: records of all kinds, as arms.
-        claims: what `claims.load()` gives.
+        claims: what `claim_files.load()` gives.
         link: record -> address of its file, relative to the boards.
     """
     papers: dict[str, list[Assessment]] = defaultdict(list)

@@ -36,7 +36,6 @@ from repro.terminal.counter import counter
 REFERENCE = "moco_v3"
 _ROWS = (8, 16, 32, 64, 128, 256)  # tried in turn: some methods need more than a few rows
 _SMALL = 64  # pixels up to which more rows cost nothing worth saving
-_MB = 2**20
 
 
 @dataclass(frozen=True)

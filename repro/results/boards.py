@@ -11,6 +11,7 @@ from repro.results.suite import suite
 from repro.settings import Settings, require_writable
 from repro.store import records
 from repro.store.workspace import Workspace
+from slurm.files import write_atomic
 
 
 def write_boards(place: Workspace) -> list[str]:
@@ -25,7 +26,7 @@ def write_boards(place: Workspace) -> list[str]:
         _pictures(place, found),
     )
     for name, text in built.items():
-        records.write_atomic(place.boards / name, text)
+        write_atomic(place.boards / name, text)
     return faults
 
 

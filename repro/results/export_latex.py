@@ -11,8 +11,8 @@ from leaderboards.arms import Arms
 from leaderboards.tables import arranged
 from repro.results.lookup import with_ancestors
 from repro.results.suite import suite
-from repro.store import records
 from repro.store.records import Record
+from slurm.files import write_atomic
 
 _NOT_ON_PAPER = ("optimism", "wall time", "peak memory", "device", "date", "from", "note", "updates", "image passes")
 
@@ -48,7 +48,7 @@ def write_latex(chosen: Sequence[Record], every: Sequence[Record], out: Path) ->
                 "\\end{table}",
             ]
             count += 1
-    records.write_atomic(out, "\n".join(lines) + "\n")
+    write_atomic(out, "\n".join(lines) + "\n")
     return f"{count} tables"
 
 

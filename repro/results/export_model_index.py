@@ -13,8 +13,8 @@ from leaderboards.suite import Evaluation
 from repro.plan import registry
 from repro.results.lookup import with_ancestors
 from repro.results.suite import suite
-from repro.store import records
 from repro.store.records import Record
+from slurm.files import write_atomic
 
 _METRICS = {
     "top1": "Top 1 Accuracy",
@@ -55,7 +55,7 @@ def write_model_index(chosen: Sequence[Record], every: Sequence[Record], out: Pa
         collections.append(collection)
         models += [_model(arm, [pair for pair in judged if _comes_from(pair[1], arm)]) for arm in mine]
     text = yaml.safe_dump({"Collections": collections, "Models": models}, sort_keys=False, allow_unicode=True)
-    records.write_atomic(out, text)
+    write_atomic(out, text)
     return f"{len(collections)} collections, {len(models)} models"
 
 

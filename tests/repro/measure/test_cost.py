@@ -18,10 +18,7 @@ from repro.store import records
 
 Shrunk = Callable[..., recipes.Recipe]
 
-
-@pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 def measured(shrunk: Shrunk, name: str, rows: int = 16) -> cost.Cost:
@@ -120,6 +117,5 @@ def test_rows_are_raised_for_a_method_that_needs_more(shrunk: Shrunk, monkeypatc
         ("methods apss --cost", "aps"),
     ],
 )
-def test_wrong_use(capsys: pytest.CaptureFixture[str], words: str, said: str) -> None:
-    assert main(words.split()) == 2
-    assert said in capsys.readouterr().err
+def test_wrong_use(refused: Callable[[str], str], words: str, said: str) -> None:
+    assert said in refused(words)
