@@ -30,6 +30,7 @@ from eval.protocols.knn import KnnProtocol
 from eval.protocols.linear import LinearProtocol
 from eval.protocols.reid import ReidProtocol
 from methods.parts.encoders import build_encoder
+from repro.errors import unknown
 from repro.measure import timing
 from repro.plan import recipes
 from repro.stages.context import device
@@ -70,6 +71,8 @@ class Contest:
 
 def table(seconds: float, sizes: str = "small") -> str:
     """The rows; seconds: of each side of each row, more where three calls of a side take longer. sizes: of SIZES."""
+    if sizes not in SIZES:
+        raise unknown("--sizes", sizes, SIZES)
     here, size = device(), SIZES[sizes]
     rows = []
     with tempfile.TemporaryDirectory() as folder:

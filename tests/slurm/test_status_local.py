@@ -19,6 +19,8 @@ from slurm.graph import Graph, Resources, Task
 from slurm.states import TaskState
 from slurm.status import of_folder, with_dependants
 
+pytestmark = pytest.mark.processes
+
 ALL_CORES = Resources(cpus=4, memory_gb=0.1)
 
 

@@ -36,7 +36,7 @@ LAYOUTS = {
 }
 
 
-@pytest.mark.processes
+@pytest.mark.trains
 @pytest.mark.parametrize("method", ["aps", "moco_v3"])
 @pytest.mark.parametrize("track", LAYOUTS)
 def test_every_stage_runs(
@@ -65,7 +65,7 @@ def test_every_stage_runs(
             assert (settings.workspace / file).is_file()
 
 
-@pytest.mark.processes
+@pytest.mark.trains
 def test_voc_evaluates(miniature: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     miniature("imagenet", tmp_path / "data")
     miniature("voc0712", tmp_path / "data")

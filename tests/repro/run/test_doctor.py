@@ -28,7 +28,8 @@ def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.fixture
 def light(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the imports of a machine's own findings, which take seconds."""
-    monkeypatch.setattr(doctor, "on_machine", lambda gpus: iter([Finding("ok", "GPUs", f"asked for {gpus}")]))
+    for module in (doctor, cluster_checks):
+        monkeypatch.setattr(module, "on_machine", lambda gpus: iter([Finding("ok", "GPUs", f"asked for {gpus}")]))
 
 
 def test_a_laptop_is_looked_at_as_far_as_it_goes(capsys: pytest.CaptureFixture[str]) -> None:

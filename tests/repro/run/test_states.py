@@ -26,6 +26,7 @@ from repro.run.views import Views
 from repro.settings import Settings
 from repro.store import records, snapshot
 from repro.store.hashes import file_digest
+from repro.store.source import PACKAGES
 from repro.store.workspace import Workspace
 from slurm.folder import Folder, Outcome
 from slurm.graph import Graph, Task
@@ -382,11 +383,12 @@ def test_the_same_verbs_serve_this_machine(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out.rstrip().endswith("b-x: done")
 
 
+@pytest.mark.processes
 def test_a_snapshot_is_the_code_as_it_was(tmp_path: Path) -> None:
     place = Workspace(tmp_path / "work")
     taken = snapshot.take(place)
     assert taken == snapshot.take(place) and [path.resolve() for path in place.code.iterdir()] == [taken]  # once
-    for room in snapshot.ROOMS:
+    for room in PACKAGES:
         assert (taken / room / "__init__.py").read_bytes() == (snapshot.room_folder(room) / "__init__.py").read_bytes()
     assert (taken / "methods/recipes/aps.toml").is_file() and not list(taken.rglob("__pycache__"))
     program = (
