@@ -268,6 +268,7 @@ def whole_pictures(**changes: object) -> LinearProtocol:
     return protocol("glnet", **{**whole, **changes})
 
 
+@pytest.mark.trains
 def test_without_augmentation_it_is_the_cached_path(encoder: Tiny, digits: list[np.ndarray]) -> None:
     """The same pictures in the same order through the same heads: all that may differ is rounding in the encoder, whose
     batches are others. That moves a logit by about 1e-6 and so hardly ever a picture: one of 400 is allowed (0.25)."""
@@ -287,6 +288,7 @@ def test_without_augmentation_it_is_the_cached_path(encoder: Tiny, digits: list[
     assert cached["metrics"]["top1"] > 50
 
 
+@pytest.mark.trains
 def test_the_paper_loop_reaches_logistic_regression(encoder: Tiny, digits: list[np.ndarray]) -> None:
     """With a decay of 1 / (C N) it is scikit-learn's own objective, which is convex: there is one answer to find.
 
@@ -325,6 +327,7 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     ("at", "every", "said"),
     [
