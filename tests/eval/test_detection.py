@@ -175,6 +175,7 @@ def weights(store, name: str = "train") -> dict[str, Tensor]:
 # ------------------------------------------------------------------------------------------------ the network
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     ("encoder", "strides", "neck"),
     [(Tokens, (4, 8, 16, 32), "SimpleFeaturePyramid"), (Stages, (4, 8, 16, 32), "FPN"), (Stages, (4, 8), "FPN")],
@@ -230,6 +231,7 @@ class Layers(nn.Module):
         return maps
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("depth", [18, 50])
 @pytest.mark.parametrize("stem", ["imagenet", "cifar"])
 def test_c4_splits_a_resnet_between_map_and_head(depth, stem):
@@ -261,6 +263,7 @@ def test_c4_splits_a_resnet_between_map_and_head(depth, stem):
     assert type(boxes).__name__ == "FasterRCNN" and not boxes.roi_head.with_mask
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     ("file", "name", "changes"),
     [
@@ -372,6 +375,7 @@ def test_first_anchors_have_the_protocols_size():
     assert [float(x2 - x1) for x1, _, x2, _ in squares] == [16, 32, 64, 128, 256]
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("norm", ["trained", "frozen"])
 def test_statistics_of_batch_norm(coco, tmp_path, memory, norm):
     torch.manual_seed(0)
@@ -411,6 +415,7 @@ def test_batches_depend_on_nothing_but_seed_and_update():
     assert len(set(draws)) == len(draws)
 
 
+@pytest.mark.trains
 def test_masks_and_boxes_stay_on_their_object(coco):
     data = CocoPictures(CocoSplit(coco.train_images, coco.train_json, True), small(), training=True)
     assert data.ids == [1, 2, 4, 5]  # without the picture that has no object
@@ -455,6 +460,7 @@ def test_schedule():
     assert (rates[2], rates[10], rates[20]) == pytest.approx((0.5 * (1 + np.cos(np.pi / 10)), 1.0, 0.0))
 
 
+@pytest.mark.trains
 def test_statistics_are_renewed_before_the_judgement(coco):
     """Plain means over three batches by the weights as they end, against means taken with hooks."""
     protocol = small(precise_norm=3, head_norm=True)
@@ -477,6 +483,7 @@ def test_statistics_are_renewed_before_the_judgement(coco):
 # ------------------------------------------------------------------------------------------------ the whole
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("encoder", [Tokens, Stages])
 def test_evaluate(coco, tmp_path, memory, encoder):
     torch.manual_seed(0)
@@ -517,6 +524,7 @@ def test_evaluate(coco, tmp_path, memory, encoder):
     assert all(not torch.equal(trained[f"backbone.encoder.{key}"], before[key]) for key in before if "weight" in key)
 
 
+@pytest.mark.trains
 def test_boxes_alone_by_vocs_rule(coco, tmp_path):
     for file in (coco.train_json, coco.val_json):
         edit(file, lambda content: [entry.pop("segmentation") for entry in content["annotations"]])
@@ -859,6 +867,7 @@ def edit(file: Path, change) -> None:
     file.write_text(json.dumps(content))
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -908,6 +917,7 @@ def test_check_on_pictures_that_are_not_there(coco, tmp_path):
         run(coco, tmp_path / "work", protocol=small(overfit_pictures=[1, 44], overfit_iterations=1))
 
 
+@pytest.mark.trains
 def test_loss_that_is_not_finite(coco, tmp_path):
     with pytest.raises(ValueError, match=r"loss is (nan|inf) after .* updates; lower detection\.lr"):
         run(coco, tmp_path / "work", protocol=small(lr=1e30, iterations=4, warmup=0))

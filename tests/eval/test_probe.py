@@ -262,6 +262,7 @@ def whole_pictures(**changes: object) -> LinearProtocol:
     return protocol("glnet", **{**whole, **changes})
 
 
+@pytest.mark.trains
 def test_without_augmentation_it_is_the_cached_path(
     encoder: Tiny, digits: list[np.ndarray], labelled: Callable[..., Classification[Any]]
 ) -> None:
@@ -283,6 +284,7 @@ def test_without_augmentation_it_is_the_cached_path(
     assert cached["metrics"]["top1"] > 50
 
 
+@pytest.mark.trains
 def test_the_paper_loop_reaches_logistic_regression(
     encoder: Tiny, digits: list[np.ndarray], labelled: Callable[..., Classification[Any]]
 ) -> None:
@@ -321,6 +323,7 @@ def test_the_encoder_stays_as_it_was(
     assert seen == [(i + 1, 4) for i in range(4)]
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(
     ("at", "every", "said"),
     [

@@ -65,6 +65,7 @@ def train(method: Method, updates: int) -> Iterator[dict[str, Tensor]]:
         load += 1
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(("name", "variant"), LEARNING)
 class TestLearning:
     def test_losses_are_finite_and_metrics_detached(self, build: Build, name: str, variant: str) -> None:
@@ -79,7 +80,6 @@ class TestLearning:
                 assert value.requires_grad == key.startswith("loss_"), key
             assert {"std_z", "std_features"} & outputs.keys(), "nothing tells a collapse"
 
-    @pytest.mark.trains
     def test_gradient_reaches_the_encoder_and_nothing_frozen(self, build: Build, name: str, variant: str) -> None:
         method = build(name, variant)
         listed = {id(p) for group in method.param_groups(0.1) for p in group["params"]}

@@ -34,6 +34,7 @@ def test_bytes_kept_for_the_backward_pass_are_those_of_the_layers() -> None:
     assert sum(kept.values()) == 4 * 11 * (7 + 5)  # both inputs of linear layers; the second is ReLU's output as well
 
 
+@pytest.mark.trains
 def test_operations_of_a_picture_do_not_depend_on_the_rows(shrunk: Shrunk) -> None:
     few, many = (measured(shrunk, "simsiam", rows) for rows in (8, 32))
     assert few.flops == many.flops > 0
@@ -41,6 +42,7 @@ def test_operations_of_a_picture_do_not_depend_on_the_rows(shrunk: Shrunk) -> No
     assert (few.parameters, few.encoder, few.state) == (many.parameters, many.encoder, many.state)
 
 
+@pytest.mark.trains
 def test_passes_of_the_backbone_are_counted(shrunk: Shrunk) -> None:
     """One view forward and backward is 1, a view forward alone a third: 2 for SimSiam, 2 2/3 for BYOL."""
     one, two, more = (measured(shrunk, name).flops for name in ("supervised", "simsiam", "byol"))
@@ -69,6 +71,7 @@ def test_the_table_of_one_method_and_its_variants(capsys: pytest.CaptureFixture[
     assert re.search(r"^random:vit +vit 96x6/4 +0 +0\.00 +0 .* 2\.00 GB$", out, re.M), out
 
 
+@pytest.mark.trains
 def test_moco_v3_is_one_and_a_method_that_cannot_be_measured_is_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,6 +93,7 @@ def test_moco_v3_is_one_and_a_method_that_cannot_be_measured_is_named(
     assert "not measured: supervised: no labels here\n" in out
 
 
+@pytest.mark.trains
 def test_rows_are_raised_for_a_method_that_needs_more(shrunk: Shrunk, monkeypatch: pytest.MonkeyPatch) -> None:
     info, _ = registry.find("simsiam")
     tried = []

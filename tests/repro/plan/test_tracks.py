@@ -87,6 +87,7 @@ def test_voc_evaluates(miniature: Callable[..., Path], tmp_path: Path, monkeypat
     assert record["provenance"]["data"]["source"] == "PASCAL VOC 2007 + 2012, incomplete (6 train, 2 val)"
 
 
+@pytest.mark.trains
 def test_sysu_30k_as_the_released_script_judges_it(
     miniature: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
