@@ -282,7 +282,7 @@ def test_several_processes_are_asked_for_where_something_is_trained(settings: Se
     assert marks[0]["aps"] != marks[1]["aps"] and marks[0]["random:vit"] == marks[1]["random:vit"]
     assert not any("processes" in job.spec for job in one.jobs)
     wanted = {node.key.rsplit("-", 3)[0]: node.resources for node in graph_of(two, settings)}
-    assert {key: each.processes for key, each in wanted.items()} == {
+    assert {key: each.ranks for key, each in wanted.items()} == {
         "pretrain-aps": 2,
         "pretrain-random-vit": 1,
         "frozen-aps": 1,
