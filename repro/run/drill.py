@@ -73,8 +73,8 @@ STAGES = {  # of all that trains, by kind
     "pretrain": Stage("knn", ("knn.ks=[1]",), "training.pt"),
     "linear": Stage("linear", ("linear.epochs=12", "linear.batch=25"), "linear.pt", protocol="swav_rot"),
     "finetune": Stage("finetune", ("finetune.epochs=12",), "finetune.pt"),
-    "detection": Stage("detection", ("detection.iterations=24", "detection.warmup=2"), "detection.pt", training=24),
-    "reid_finetune": Stage("reid_finetune", ("reid_finetune.epochs=12",), "reid_finetune.pt"),
+    "detection": Stage("detection", ("detection.iterations=24", "detection.warmup=2"), "detection.pt"),
+    "reid_finetune": Stage("reid_finetune", ("reid_finetune.epochs=3",), "reid_finetune.pt"),
 }
 _PRELOAD = (
     "repro.run.drill",
@@ -176,8 +176,9 @@ def work(workspace: str, jobs: Sequence[Mapping[str, Any]], pause: float, data_r
     report = progress.report
 
     def slowly(done: int, total: int, info: Mapping[str, Any]) -> None:
-        if "note" not in info:  # that it goes on is no step
+        if "epoch" in info:  # only the steps of a training have checkpoints
             report(done, total, info)
+        if "note" not in info:  # that it goes on is no step
             time.sleep(pause)
 
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # bits are promised on CPUs
@@ -200,7 +201,7 @@ class Drill:
     def __init__(self, folder: Path, seed: int, stage: str = "pretrain") -> None:
         self.folder, self.seed = folder, seed
         self.whole = Workspace(folder / "whole")
-        self.newest, training = STAGES[stage].checkpoint, STAGES[stage].training
+        self.newest = STAGES[stage].checkpoint
         self.planned = make(STAGES[stage].request, Settings(workspace=self.whole.root))
         self.pretrain = self.planned.jobs[0].fingerprint
         self.job = next(job.fingerprint for job in self.planned.jobs if job.kind == stage)
@@ -212,7 +213,7 @@ class Drill:
         report = progress.read(Folder(self.whole.processes).progress(nodes[self.at].key))
         if len(found) != len(self.planned.jobs) or report is None:
             raise UserError(f"the job fails without any interruption; see {self.whole.processes / 'drill.log'}")
-        self.steps = training or report.total
+        self.steps = report.done
         self.updates = int(found[self.job]["cost"].get("updates", self.steps))
 
     def local(self, way: str, times: int) -> Score:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from repro.cli.dispatch import main
+from repro.plan.kinds import KINDS
 from repro.run import drill
 from repro.run.drill import Drill, Score
 from repro.store import checkpoints
@@ -45,13 +46,27 @@ def test_what_is_interrupted_leaves_what_is_not(drilled: Drill, way: str) -> Non
     assert list(score.begun) == sorted(score.begun)
 
 
-def test_a_fine_tuning_that_is_interrupted_leaves_what_it_leaves_alone(tmp_path: Path) -> None:
-    drill = Drill(tmp_path, seed=7, stage="finetune")
+@pytest.mark.parametrize(
+    ("stage", "updates"),
+    [
+        ("finetune", 24),
+        *(
+            pytest.param(stage, updates, marks=pytest.mark.slow)
+            for stage, updates in {"linear": 24, "detection": 24, "reid_finetune": 36}.items()
+        ),
+    ],
+)
+def test_an_evaluation_that_trains_and_is_interrupted_leaves_the_same(tmp_path: Path, stage: str, updates: int) -> None:
+    drill = Drill(tmp_path, seed=7, stage=stage)
     for way in ("sigterm", "truncated", "woken"):
         score = drill.local(way, 2)
         assert score.faults == ()
         assert (score.interruptions, score.records) == (2, 2)
-        assert 0 < score.begun[1] < score.begun[2] < score.updates == 24
+        assert 0 < score.begun[1] < score.begun[2] < score.updates == updates
+
+
+def test_every_kind_that_keeps_a_checkpoint_of_a_training_can_be_drilled() -> None:
+    assert list(drill.STAGES) == [name for name, kind in KINDS.items() if kind.scratch]
 
 
 def test_the_drill_sees_what_differs(drilled: Drill) -> None:
