@@ -11,13 +11,14 @@ import copy
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from eval import mmcv_ops
 from eval.data import Normalisation
+from eval.features import autocast
 from eval.protocols.detection import DetectionProtocol
 from eval.pyramid import SimpleFeaturePyramid
 
@@ -85,7 +86,7 @@ def _same_maps(encoder: Any, model: Any, side: int) -> None:
     parameter = next(encoder.parameters(), torch.empty(0))
     noise = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0)).to(parameter.device)
     backbone = model.backbone
-    with torch.autocast(noise.device.type, torch.bfloat16, enabled=backbone.bf16):
+    with autocast(noise.device, backbone.precision):
         maps = encoder.feature_maps(noise)
     seen, expected = list(backbone(noise)), [maps[i] for i in backbone.used]
     if model.roi_head.with_shared_head:
@@ -97,68 +98,72 @@ def _same_maps(encoder: Any, model: Any, side: int) -> None:
         module.training = training
 
 
-class EncoderBackbone(nn.Module):
-    """An encoder as mmdet's backbone: float `[B, 3, H, W]`, normalised -> the maps that the detector uses, float32.
+class EncoderPart(nn.Module):
+    """A part of the encoder within a detector, which trains as the protocol says.
 
     With `protocol.norm == "frozen"` BatchNorm layers keep their running statistics while training (their scale and
     shift are trained, as in mmdet's `norm_eval`); with "trained" they use and update those of the batch.
     `protocol.precision == "bf16"` runs the encoder, and only it, under autocast: boxes need float32.
     """
 
-    def __init__(self, encoder: nn.Module, used: Sequence[int], protocol: DetectionProtocol) -> None:
+    def __init__(self, protocol: DetectionProtocol) -> None:
         super().__init__()
-        self.encoder = encoder
-        self.used = tuple(used)
         self.freeze_norm = protocol.norm == "frozen"
-        self.bf16 = protocol.precision == "bf16"
+        self.precision = protocol.precision
 
-    def train(self, mode: bool = True) -> EncoderBackbone:
+    def pretrained(self) -> nn.Module:
+        """What of it comes from pre-training."""
+        raise NotImplementedError
+
+    def train(self, mode: bool = True) -> Self:
         super().train(mode)
         if self.freeze_norm:
-            _hold_statistics(self.encoder)
+            for layer in self.pretrained().modules():
+                if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                    layer.eval()
         return self
 
+
+class EncoderBackbone(EncoderPart):
+    """An encoder as mmdet's backbone: float `[B, 3, H, W]`, normalised -> the maps that the detector uses, float32."""
+
+    def __init__(self, encoder: nn.Module, used: Sequence[int], protocol: DetectionProtocol) -> None:
+        super().__init__(protocol)
+        self.encoder = encoder
+        self.used = tuple(used)
+
+    def pretrained(self) -> nn.Module:
+        return self.encoder
+
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
+        with autocast(x.device, self.precision):
             maps = self.encoder.feature_maps(x)  # type: ignore[operator]
         return tuple(maps[i].float() for i in self.used)
 
 
-class LastStage(nn.Module):
+class LastStage(EncoderPart):
     """The encoder's last stage as mmdet's shared head: float32 `[N, C, 14, 14]` of N RoIs -> `[N, D, 7, 7]`.
 
     `head_norm` puts a new BatchNorm behind it (MoCo's "extra norm after res5": the stage ends in a sum without one).
-    Statistics and precision are the protocol's for the encoder, of which it is a part.
     """
 
     def __init__(self, stage: nn.Module, channels: int, protocol: DetectionProtocol) -> None:
-        super().__init__()
+        super().__init__(protocol)
         self.stage = stage
         self.norm = nn.BatchNorm2d(channels) if protocol.head_norm else nn.Identity()
-        self.freeze_norm = protocol.norm == "frozen"
-        self.bf16 = protocol.precision == "bf16"
 
-    def train(self, mode: bool = True) -> LastStage:
-        super().train(mode)
-        if self.freeze_norm:
-            _hold_statistics(self.stage)
-        return self
+    def pretrained(self) -> nn.Module:
+        return self.stage
 
     def last(self, x: Tensor) -> Tensor:
         """The stage alone."""
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
+        with autocast(x.device, self.precision):
             x = self.stage(x)
         return x.float()
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.norm(self.last(x))
         return y
-
-
-def _hold_statistics(module: nn.Module) -> None:
-    for layer in module.modules():
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-            layer.eval()
 
 
 def _cross_entropy(**kind: bool) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from leaderboards.arms import Arms
-from leaderboards.claims import NO_TRACK, TRACKS, VERIFIED, Claim, references, tracks_of
+from leaderboards.claims import NO_TRACK, TRACKS, VERIFIED, Claim, tracks_of
 from leaderboards.pairing import COMPUTE, EPOCHS
 from leaderboards.reasons import NoTrack
+from leaderboards.references import references
 from leaderboards.verdicts import HEADLINE, Verdict, both
 from leaderboards.wording import brief, outcome, sentence
 

@@ -8,28 +8,20 @@ end. What a newer recipe has superseded has no row.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from leaderboards import efficiency
+from leaderboards import columns, efficiency
 from leaderboards.arms import Arm, Arms
 from leaderboards.assessments import Assessment, assess
-from leaderboards.cells import Cell, Link, Row, dates, duration, peak, sources, spread, whole, whole_numbers, words
+from leaderboards.cells import Cell, Link, sources
 from leaderboards.claims import TRACKS, Claim
 from leaderboards.curves import ABOUT, reached, watched
 from leaderboards.efficiency import Paid
-from leaderboards.reading import entry, number
 from leaderboards.suite import Evaluation
-from leaderboards.tables import Table, best_first, by_scope, identity, lines_under, note
+from leaderboards.tables import Table, best_first, by_scope, lines_under
 from leaderboards.wording import place
 
-PRETEXT: Mapping[str, str] = {
-    "final_location_accuracy": "location",
-    "final_location_up_down": "up or down",
-    "final_location_left_right": "left or right",
-    "final_rotation_accuracy": "rotation",
-}
-"""Metrics of pre-trainings that count right answers, and what a board calls them."""
 LEGEND = (
     "Mean ± sample standard deviation over seeds; n counts pre-trainings. Wall time and memory are those of the"
     " evaluation alone. Optimism: what choosing on the test set would have added, in points. Trials: tuning runs spent"
@@ -104,7 +96,7 @@ def compose(known: Arms, claims: Sequence[Claim], link: Link) -> Content:
 
     Args:
         known: records of all kinds, as arms.
-        claims: what `claims.load()` gives.
+        claims: what `claim_files.load()` gives.
         link: record -> address of its file, relative to the boards.
     """
     papers: dict[str, list[Assessment]] = defaultdict(list)
@@ -132,7 +124,10 @@ def _evaluation(evaluation: Evaluation, known: Arms, link: Link) -> Board:
     tables = [
         Table(
             group[0].setting.words,
-            [_judged(arm, evaluation, link) for arm in sorted(group, key=lambda arm: best_first(arm, first))],
+            [
+                columns.of_evaluation(arm, evaluation, link)
+                for arm in sorted(group, key=lambda arm: best_first(arm, first))
+            ],
             ("test set", "device", "trials", "date"),
             lines_under(group, superseded),
             group[0].setting,
@@ -143,75 +138,18 @@ def _evaluation(evaluation: Evaluation, known: Arms, link: Link) -> Board:
     return Board(evaluation.name, evaluation.title, intro, tables, evaluation.metrics)
 
 
-def _judged(arm: Arm, evaluation: Evaluation, link: Link) -> Row:
-    first = evaluation.metrics[0]
-    best, chosen = arm.values(f"{first}_best_on_test"), arm.values(first)
-    return {
-        **identity(arm),
-        "n": whole(len(chosen)),
-        **{metric: spread(_told(arm, metric)) for metric in (*evaluation.metrics, *evaluation.further)},
-        "optimism": spread([best[seed] - chosen[seed] for seed in chosen if seed in best]),
-        "trials": whole_numbers(arm.trials(), ", "),
-        "wall time": duration(arm.costs("wall_s").values()),
-        "peak memory": peak(arm.costs),
-        "device": words(_devices(arm)),
-        "test set": words(_test_set(arm)),
-        "date": dates(arm.records),
-        "from": sources(arm.records, link),
-        "note": note(arm),
-    }
-
-
-def _devices(arm: Arm) -> str:
-    return ", ".join(sorted({str(entry(record, "provenance", "device") or "-") for record in arm.records.values()}))
-
-
-def _told(arm: Arm, metric: str) -> list[float]:
-    """The values of a metric that say something: fewer than five neighbours name fewer than five classes."""
-    nearest = (number(record.get("details"), "k") for record in arm.records.values())
-    if metric == "top5" and any(k is not None and k < 5 for k in nearest):
-        return []
-    return list(arm.values(metric).values())
-
-
-_TEST_SETS = (  # where the details of a record say how large its test set was
-    (("val", "pictures"), "pictures"),
-    (("val", "instances"), "objects"),
-    (("n_query",), "queries"),
-    (("n_gallery",), "gallery pictures"),
-    (("n_test",), "pictures"),
-)
-
-
-def _test_set(arm: Arm) -> str:
-    """How much a number of this arm was measured on: `57 pictures, 517 objects`."""
-    sizes = {
-        ", ".join(f"{size:,} {what}" for path, what in _TEST_SETS if (size := entry(record, "details", *path)))
-        for record in arm.records.values()
-    }
-    return " or ".join(sorted(sizes - {""})) or "-"
-
-
 def _pretext(known: Arms, link: Link) -> Board:
     """What the networks learnt of the tasks that their methods made up, where a task has right answers."""
 
     def answers(arm: Arm) -> bool:
-        return any(arm.values(metric) for metric in PRETEXT)
+        return any(arm.values(metric) for metric in columns.PRETEXT)
 
     superseded = list(filter(answers, known.superseded("pretrain")))
     tables = [
         Table(
             group[0].setting.words,
             [
-                {
-                    **identity(arm),
-                    "n": whole(len(arm.records)),
-                    **{task: spread(arm.values(metric).values(), 1) for metric, task in PRETEXT.items()},
-                    "trials": whole_numbers(arm.trials(), ", "),
-                    "date": dates(arm.records),
-                    "from": sources(arm.records, link),
-                    "note": note(arm),
-                }
+                columns.of_pretext_tasks(arm, link)
                 for arm in sorted(group, key=lambda arm: (arm.name, str(arm.setting), arm.label))
             ],
             ("trials", "date"),

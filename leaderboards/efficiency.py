@@ -6,28 +6,15 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from leaderboards import columns
 from leaderboards.arms import Arm, Arms
 from leaderboards.cells import (
-    NOTHING,
-    Cell,
     Link,
-    Row,
-    count,
-    dates,
-    duration,
-    peak,
-    percent,
-    sources,
-    spread,
-    whole,
-    whole_numbers,
-    words,
 )
-from leaderboards.curves import Look, Reach
-from leaderboards.pairs import no_ratio
+from leaderboards.curves import Reach
 from leaderboards.setting import Setting
 from leaderboards.suite import Evaluation
-from leaderboards.tables import Table, best_first, by_scope, identity, lines_under, note
+from leaderboards.tables import Table, best_first, by_scope, lines_under
 
 INTRO = (
     "Costs are means a pre-training; memory is the largest peak. Image passes count each picture of each epoch"
@@ -91,34 +78,13 @@ def cost_tables(groups: Sequence[Paid], link: Link) -> list[Table]:
     return [
         Table(
             group.title,
-            [_costs(arm, group, link) for arm in group.arms],
+            [columns.of_costs(arm, group.evaluation, link) for arm in group.arms],
             ("trials", "date"),
             lines_under(group.arms, group.superseded),
             group.setting,
         )
         for group in groups
     ]
-
-
-def _costs(arm: Arm, group: Paid, link: Link) -> Row:
-    values = arm.values(group.metric)
-    return {
-        **identity(arm),
-        "n": whole(len(values)),
-        f"{group.evaluation.name} {group.metric}": spread(values.values()),
-        "device time": duration(arm.training("device_s").values()),
-        "wall time": duration(arm.training("wall_s").values()),
-        "CPU time": duration(arm.cpu_time().values()),
-        "CPU share": percent(arm.cpu_share),
-        "updates": count(arm.training("updates").values()),
-        "image passes": count(arm.training("image_passes").values()),
-        "TFLOP": count(arm.training("flops").values(), unit=1e12, digits=1),
-        "peak memory": peak(arm.training),
-        "trials": whole_numbers(arm.trials(), ", "),
-        "date": dates(arm.origins),
-        "from": sources(arm.origins, link),
-        "note": note(arm),
-    }
 
 
 def races(found: Sequence[Reach], link: Link) -> list[Table]:
@@ -129,46 +95,8 @@ def races(found: Sequence[Reach], link: Link) -> list[Table]:
     return [
         Table(
             f"As good as the baseline in k-NN on training pictures, {items[0].ours.setting.words}",
-            [_race(item, link) for item in items],
+            [columns.of_race(item, link) for item in items],
             setting=items[0].ours.setting,
         )
         for items in groups.values()
     ]
-
-
-def _race(item: Reach, link: Link) -> Row:
-    there, hindered = item.there, no_ratio(item.ours, item.theirs)
-    remarks = ["" if item.risen else "one began as good as the baseline ends", hindered]
-    return {
-        "method": words(item.ours.name),
-        "baseline": words(item.theirs.name),
-        "epochs": whole(item.ours.setting.epochs or None),
-        "trials": whole_numbers(item.ours.trials(), ", "),
-        "n": whole(len(item.seeds)),
-        "baseline ends at": spread([item.target.top1]),
-        "method ends at": spread([item.last.top1]),
-        **_where(item, there, hindered),
-        "from": sources({seed: item.ours.records[seed] for seed in item.seeds}, link),
-        "against": sources({seed: item.theirs.records[seed] for seed in item.seeds}, link),
-        "note": words("; ".join(filter(None, remarks)) or "-"),
-    }
-
-
-def _where(item: Reach, there: Look | None, hindered: str) -> Row:
-    """Where the method is as good as the baseline's end, and which part of the baseline's cost that is."""
-    columns = "as good after", "device time", "of the baseline's time", "TFLOP", "of the baseline's TFLOP"
-    if there is None:
-        return {**dict.fromkeys(columns, NOTHING), columns[0]: Cell("never" if item.risen else "no race")}
-    epochs = f"{there.epochs:.1f}"
-    cells = (
-        Cell(f"{epochs} epochs", float(epochs)),
-        duration([there.device_s]),
-        NOTHING if hindered else _part(there.device_s, item.target.device_s),
-        count([there.flops], unit=1e12, digits=1),
-        _part(there.flops, item.target.flops),
-    )
-    return dict(zip(columns, cells, strict=True))
-
-
-def _part(part: float, whole: float) -> Cell:
-    return percent(part / whole if whole else None)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from leaderboards import claims, record_files, report
+from leaderboards import claim_files, record_files, report
 from leaderboards.reading import Record
 from leaderboards.suite import Suite
 
@@ -79,7 +79,7 @@ def _built(suite: Suite, folder: Path, found: Sequence[Record]) -> dict[str, str
     for kept in [pictures, {}] if pictures else [{}]:
         built = report.everything(
             found,
-            claims.load(suite),
+            claim_files.load(suite),
             lambda record: f"{place.name}/{record_files.address(record)}",
             suite,
             pictures=kept,

@@ -18,7 +18,7 @@ def suite_table(records: Iterable[Record], claims: Sequence[Claim], suite: Suite
 
     Args:
         records: those of this run, of all kinds and seeds; several seeds of an arm share a row.
-        claims: what `claims.load()` gives.
+        claims: what `claim_files.load()` gives.
         suite: what may be among them, in the order of the rows.
     """
     from tabulate import tabulate

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from leaderboards.arms import Arm
-from leaderboards.cells import Cell, Row, whole, words
-from leaderboards.reading import OURS, entry
+from leaderboards.cells import Cell, Row
 from leaderboards.recipes import left_out, recipes_apart
 from leaderboards.setting import Setting
 
@@ -54,24 +53,6 @@ def by_scope(found: Iterable[Arm]) -> list[list[Arm]]:
     for arm in found:
         groups[arm.setting.scope].append(arm)
     return [groups[scope] for scope in sorted(groups)]
-
-
-def identity(arm: Arm) -> dict[str, Cell]:
-    """The columns that say which arm a row is."""
-    return {
-        "method": words(arm.method),
-        "variant": words(arm.variant or "-"),
-        "which": words(arm.label or "-"),
-        "trust": words("-" if arm.trust == OURS else arm.trust),
-        "network": words(arm.setting.network),
-        "epochs": whole(arm.setting.epochs),
-    }
-
-
-def note(arm: Arm) -> Cell:
-    """What a reader must know of an arm."""
-    dirty = any(entry(record, "provenance", "dirty") for record in (*arm.records.values(), *arm.origins.values()))
-    return words("; ".join(part for part in (arm.flag, "uncommitted code" if dirty else "") if part) or "-")
 
 
 def best_first(arm: Arm, metric: str) -> tuple[float, str, str]:

@@ -106,11 +106,6 @@ class _Tested:
     p: Mapping[str, float]
 
 
-def verdict(claim: Claim, known: Arms, track: str, basis: str = EPOCHS) -> Verdict:
-    """The verdict on one claim at one track, tested alone."""
-    return judge([claim], known, track, basis)[0]
-
-
 def two_bases(claim: Claim) -> bool:
     """Whether the claim compares accuracies, which training for as long or for as much may change."""
     return bool(claim.baseline) and claim.evaluation != COST

@@ -40,7 +40,6 @@ class Submission:
     one that did: they have no number.
     """
 
-    folder: Path
     jobs: dict[str, str]
     calls: int
     kept: tuple[str, ...]
@@ -133,7 +132,7 @@ class _Submitter:
 
     def submission(self) -> Submission:
         jobs = {task.key: self.jobs[task.key] for task in self.graph if task.key in self.jobs}
-        return Submission(self.place.root, jobs, self.calls, self.kept, tuple(sorted(self.settled)))
+        return Submission(jobs, self.calls, self.kept, tuple(sorted(self.settled)))
 
     def _keep_live(self) -> tuple[str, ...]:
         """Take over what is queued or running, but for tasks that wait for all and would miss what is new."""

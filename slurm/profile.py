@@ -6,31 +6,41 @@ import dataclasses
 import importlib.resources
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_type_hints
+
+import msgspec
+from msgspec import Meta
 
 from slurm.graph import Resources
 from slurm.nearest import did_you_mean
+
+# The description says in words what a value must be.
+Text = Annotated[str, Meta(description="a text")]
+Whole = Annotated[int, Meta(ge=0, description="a whole number from 0")]
+Factor = Annotated[float, Meta(gt=0, description="a number above 0")]
+Lines = Annotated[tuple[str, ...], Meta(description="a list of texts")]
+Option = Annotated[str | int | float | bool, Meta(description="a text, a number or true")]
 
 
 @dataclass(frozen=True)
 class Profile:
     """What a cluster wants to be told; 0 and "" leave a thing to SLURM."""
 
-    partition: str = ""
-    account: str = ""
-    qos: str = ""
-    gpus_per_node: int = 0
-    max_minutes: int = 0
-    time_scale: float = 1.0
-    parallel: int = 256
-    requeues: int = 3
-    scratch: str = ""
-    setup: tuple[str, ...] = ()
-    srun: tuple[str, ...] = ()
-    python: str = ""
-    sbatch: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    partition: Text = ""
+    account: Text = ""
+    qos: Text = ""
+    gpus_per_node: Whole = 0
+    max_minutes: Whole = 0
+    time_scale: Factor = 1.0
+    parallel: Whole = 256
+    requeues: Whole = 3
+    scratch: Text = ""
+    setup: Lines = ()
+    srun: Lines = ()
+    python: Text = ""
+    sbatch: Annotated[Mapping[str, Any], Meta(description="a table")] = field(default_factory=dict)
 
     @classmethod
     def load(cls, name: str) -> Profile:
@@ -58,22 +68,19 @@ class Profile:
     @classmethod
     def from_json(cls, data: Mapping[str, Any], source: str) -> Profile:
         """A profile from plain values, each checked; `source` begins the message of the ValueError."""
-        defaults = {item.name: getattr(cls(), item.name) for item in fields(cls)}
-        for key, value in data.items():
-            if key not in defaults:
-                hint = did_you_mean(key, defaults, otherwise=f"valid: {', '.join(defaults)}")
+        types = get_type_hints(cls, include_extras=True)
+        for key in data:
+            if key not in types:
+                hint = did_you_mean(key, types, otherwise=f"valid: {', '.join(types)}")
                 raise ValueError(f"{source}: unknown key '{key}'; {hint} (other sbatch options: [sbatch])")
-            if wanted := _wrong(value, defaults[key]):
-                raise ValueError(f"{source}: {key} = {value!r} must be {wanted}")
-        for key, value in data.get("sbatch", {}).items():
-            if not isinstance(value, str | int | float):
-                raise ValueError(f"{source}: sbatch.{key} = {value!r} must be a text, a number or true")
-            if key.replace("-", "_") in defaults:
+        profile = cls(**{key: _converted(value, types[key], f"{source}: {key}") for key, value in data.items()})
+        for key, value in profile.sbatch.items():
+            _converted(value, Option, f"{source}: sbatch.{key}")
+            if key.replace("-", "_") in types:
                 raise ValueError(f"{source}: sbatch.{key}: write {key.replace('-', '_')} above [sbatch] instead")
             if key in _OURS:
                 raise ValueError(f"{source}: sbatch.{key}: this option is set for every job; leave it out")
-        lines = {key: tuple(data[key]) for key in ("setup", "srun") if key in data}
-        return cls(**{**data, **lines})
+        return profile
 
     def spread(self, wanted: Resources) -> Resources:
         """The same ranks over as few machines as have the GPUs for them, equally many on each.
@@ -95,17 +102,9 @@ class Profile:
 _OURS = ("array", "dependency", "output", "error", "open-mode", "signal", "job-name", "kill-on-invalid-dep")
 
 
-def _wrong(value: Any, default: Any) -> str:
-    """What a value should have been, empty where it is right."""
-    match default:
-        case tuple():
-            fits, wanted = isinstance(value, list) and all(isinstance(line, str) for line in value), "a list of texts"
-        case float():
-            fits, wanted = type(value) in (int, float) and value > 0, "a number above 0"
-        case int():
-            fits, wanted = type(value) is int and value >= 0, "a whole number from 0"
-        case str():
-            fits, wanted = isinstance(value, str), "a text"
-        case _:
-            fits, wanted = isinstance(value, dict), "a table"
-    return "" if fits else wanted
+def _converted(value: Any, hint: Any, where: str) -> Any:
+    """The value as that type, or a ValueError that says what it should have been."""
+    try:
+        return msgspec.convert(value, hint)
+    except msgspec.ValidationError:
+        raise ValueError(f"{where} = {value!r} must be {hint.__metadata__[0].description}") from None

@@ -191,10 +191,10 @@ def miniature() -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def shrunk() -> Callable[..., dict[str, dict[str, Any]]]:
     """`shrunk(name, variant, batch)`: a recipe with tiny networks, heads and memories; the algorithm stays as it is."""
-    from repro.plan import recipes
+    from repro.plan import recipes, registry
 
     def shrink(name: str, variant: str = "", batch: int = 16) -> dict[str, dict[str, Any]]:
-        tables = recipes.resolve(recipes.find(name)[0], variant, "embedded", {})
+        tables = recipes.resolve(registry.find(name)[0], variant, "embedded", {})
         slim: dict[str, Any] = {"depth": 18, "width": 8, "stem": "cifar"}
         vit: dict[str, Any] = {"dim": 24, "depth": 1, "heads": 2, "patch": 8}
         tables["network"] |= {"size": 32} | (slim if tables["network"]["arch"] == "resnet" else vit)

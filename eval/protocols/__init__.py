@@ -23,10 +23,12 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any
+from typing import Any, TypeVar
 
 from eval.protocols.base import Protocol
 from eval.tables import nearest
+
+P = TypeVar("P", bound=Protocol)
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,13 @@ def load(evaluation: str, name: str, overrides: Mapping[str, Any] | None = None)
     if name not in table.named:
         raise ValueError(f"no {evaluation} protocol {name!r}{nearest(name, table.named)}")
     return table.protocol.build(name, {**table.named[name], **(overrides or {})})
+
+
+def load_as(kind: type[P], name: str, overrides: Mapping[str, Any] | None = None) -> P:
+    """`load` of the evaluation whose protocols are of this class."""
+    loaded = load(kind.kind, name, overrides)
+    assert isinstance(loaded, kind)
+    return loaded
 
 
 def hashed(evaluation: str, stated: Mapping[str, Any]) -> dict[str, Any]:

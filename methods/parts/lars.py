@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-FORMS = ("moco_v3", "solo", "openselfsup")
 Form = Literal["moco_v3", "solo", "openselfsup"]
 
 

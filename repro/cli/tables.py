@@ -9,7 +9,7 @@ from typing import Any
 from eval import protocols
 from repro.data.types import Status
 from repro.errors import unknown
-from repro.plan import kinds, recipes, tracks
+from repro.plan import kinds, recipes, registry, tracks
 from repro.plan.planned import CONSTANTS, PRICED_BY, Plan
 from repro.settings import Settings, Where
 from repro.terminal.text import duration, table
@@ -108,8 +108,8 @@ def methods_table() -> str:
     """Every method of the registry."""
     width = max(40, shutil.get_terminal_size((120, 24)).columns - 74)
     rows = []
-    for info in sorted(recipes.methods().values(), key=lambda m: (recipes.ROLES.index(m.role), m.name)):
-        stated = recipes.find(info.base)[0].tracks if info.base else info.tracks  # an auxiliary task has its base's
+    for info in sorted(registry.methods().values(), key=lambda m: (registry.ROLES.index(m.role), m.name)):
+        stated = registry.find(info.base)[0].tracks if info.base else info.tracks  # an auxiliary task has its base's
         paper = info.paper if len(info.paper) <= width else info.paper[: width - 1] + "…"
         rows.append(
             [
@@ -125,14 +125,14 @@ def methods_table() -> str:
 
 def method_recipe(name: str) -> str:
     """One method: what it is and its recipe on each track."""
-    info, variant = recipes.find(name)
+    info, variant = registry.find(name)
     lines = [f"{info.name}: {info.title}", info.paper + (f" (arXiv:{info.arxiv})" if info.arxiv else ""), ""]
     for other, change in info.variants.items():
-        lines.append(f"variant {info.name}:{other}: {change.get('summary', '')}")
+        lines.append(f"variant {info.name}:{other}: {change.summary}")
     columns = [recipes.resolve(info, variant, track, {}) for track in tracks.tracks()]
     rows = [
         [f"{key}.{item}", *(column[key][item] for column in columns)]
-        for key in recipes.TABLES
+        for key in registry.TABLES
         for item in columns[0][key]
     ]
     return "\n".join([*lines, "", table(rows, ["key", *tracks.tracks()])])

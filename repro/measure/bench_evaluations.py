@@ -32,7 +32,7 @@ from eval.protocols.reid import ReidProtocol
 from methods.parts.encoders import build_encoder
 from repro.errors import unknown
 from repro.measure import timing
-from repro.plan import recipes
+from repro.plan import recipes, registry
 from repro.stages.context import device
 from repro.terminal import text
 
@@ -118,8 +118,7 @@ def _features(generator: np.random.Generator, labels: npt.NDArray[np.int64], dim
 
 def _linear(pictures: int = 4000, dim: int = 128, epochs: int = 5) -> Contest:
     """A grid of learning rates, and scikit-learn's solver with as many strengths of regularisation."""
-    protocol = protocols.load("linear", "fast", {"epochs": epochs})
-    assert isinstance(protocol, LinearProtocol)
+    protocol = protocols.load_as(LinearProtocol, "fast", {"epochs": epochs})
     generator = np.random.default_rng(0)
     labels = generator.integers(0, CLASSES, pictures)
     features = _features(generator, labels, dim)
@@ -160,7 +159,7 @@ def _linear(pictures: int = 4000, dim: int = 128, epochs: int = 5) -> Contest:
         (
             Rival("one rate at a time, same code", one_by_one),
             Rival("nn.Linear and torch.optim.SGD, likewise", torch_loop),
-            Rival(f"scikit-learn LogisticRegression, {len(rates)} values of C", _if_installed("sklearn", logistic)),
+            Rival(f"scikit-learn LogisticRegression, {len(rates)} values of C", _with_sklearn(logistic)),
         ),
     )
 
@@ -170,8 +169,7 @@ def _linear(pictures: int = 4000, dim: int = 128, epochs: int = 5) -> Contest:
 
 def _knn(train: int = 5000, test: int = 1000, dim: int = 256) -> Contest:
     """All k of the protocol from one search; the others answer one k."""
-    protocol = protocols.load("knn", "fast")
-    assert isinstance(protocol, KnnProtocol)
+    protocol = protocols.load_as(KnnProtocol, "fast")
     generator = np.random.default_rng(1)
     labels = generator.integers(0, CLASSES, train + test)
     features = _features(generator, labels, dim)
@@ -205,7 +203,7 @@ def _knn(train: int = 5000, test: int = 1000, dim: int = 256) -> Contest:
         ours,
         (
             Rival(f"a loop over the queries, k = {K}", loop),
-            Rival(f"scikit-learn KNeighborsClassifier, k = {K}", _if_installed("sklearn", scikit_learn)),
+            Rival(f"scikit-learn KNeighborsClassifier, k = {K}", _with_sklearn(scikit_learn)),
         ),
     )
 
@@ -214,8 +212,7 @@ def _knn(train: int = 5000, test: int = 1000, dim: int = 256) -> Contest:
 
 
 def _reid(queries: int = 200, gallery: int = 20_000, dim: int = 128) -> Contest:
-    protocol = protocols.load("reid", "fast")
-    assert isinstance(protocol, ReidProtocol)
+    protocol = protocols.load_as(ReidProtocol, "fast")
     generator = np.random.default_rng(2)
     pid, cam = generator.integers(0, gallery // 20, queries + gallery), generator.integers(0, 6, queries + gallery)
     x = _features(generator, pid, dim)
@@ -254,7 +251,7 @@ def _reid(queries: int = 200, gallery: int = 20_000, dim: int = 128) -> Contest:
         ours,
         (
             Rival("the gallery sorted for each query", loop),
-            Rival("scikit-learn NearestNeighbors, whole ranking", _if_installed("sklearn", scikit_learn)),
+            Rival("scikit-learn NearestNeighbors, whole ranking", _with_sklearn(scikit_learn)),
         ),
     )
 
@@ -264,9 +261,8 @@ def _reid(queries: int = 200, gallery: int = 20_000, dim: int = 128) -> Contest:
 
 def _cache(folder: Path, pictures: int = 256) -> Contest:
     """A second evaluation of an encoder, on the features that the first one left and without them."""
-    recipe = recipes.resolve(*recipes.find("random"), "mini", {})
-    protocol = protocols.load("knn", "mini", {"ks": [1, 5, 10, 20]})
-    assert isinstance(protocol, KnnProtocol)
+    recipe = recipes.resolve(*registry.find("random"), "mini", {})
+    protocol = protocols.load_as(KnnProtocol, "mini", {"ks": [1, 5, 10, 20]})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         encoder = build_encoder(recipe["network"])
@@ -367,7 +363,8 @@ def generated_results(
     return images, annotations, [{"id": c, "name": str(c)} for c in range(1, categories + 1)], results
 
 
-def _if_installed(package: str, call: Call) -> Call | None:
+def _with_sklearn(call: Call) -> Call | None:
+    """The call, or None where scikit-learn is not installed."""
     with contextlib.suppress(ImportError, ValueError):
-        return call if find_spec(package) else None
+        return call if find_spec("sklearn") else None
     return None

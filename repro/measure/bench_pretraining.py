@@ -21,7 +21,7 @@ import torch
 from methods.base import DataInfo
 from repro.errors import Stopped, UserError, unknown
 from repro.measure import lightly_peer, timing
-from repro.plan import recipes, tracks
+from repro.plan import recipes, registry, tracks
 from repro.plan.request import parse_overrides
 from repro.stages.context import device
 from repro.stages.pretrain import PretrainLoop, build_method
@@ -43,8 +43,8 @@ def table(
             raise unknown("precision", precision, recipes.PRECISIONS)
     scale, stated = tracks.find(track), parse_overrides(overrides)
     rows, passed_over = [], []
-    for name in [name for name in methods if name != "all"] or sorted(recipes.methods()):
-        info, variant = recipes.find(name)
+    for name in [name for name in methods if name != "all"] or sorted(registry.methods()):
+        info, variant = registry.find(name)
         for precision in precisions or recipes.PRECISIONS:
             changes = {**stated, "pretrain": {**stated.get("pretrain", {}), "precision": precision}}
             recipe = recipes.resolve(info, variant, scale.name, changes)
@@ -68,7 +68,7 @@ def table(
     return "\n".join(lines)
 
 
-def _row(info: recipes.MethodInfo, recipe: Recipe, scale: tracks.Track, seconds: float) -> list[str]:
+def _row(info: registry.MethodInfo, recipe: Recipe, scale: tracks.Track, seconds: float) -> list[str]:
     settings = {**recipe["pretrain"], "epochs": 10**6}  # no end in sight
     batch, here = settings["batch"], device()
     generator = torch.Generator().manual_seed(0)

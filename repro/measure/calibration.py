@@ -22,13 +22,13 @@ from repro.errors import UserError
 from repro.plan import kinds, prices
 from repro.plan.planned import RECORDS, Plan, PlannedJob
 from repro.settings import Settings, Where, require_writable
-from repro.store import records
 from repro.store.hashes import file_digest
 from repro.store.job import Job
 from repro.store.provenance import device_name
 from repro.store.workspace import Workspace
 from repro.terminal.counter import counter
 from slurm import progress
+from slurm.files import write_atomic
 from slurm.graph import Graph, Resources, Task
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _run(task: Task, settings: Settings, folder: Path) -> dict[str, Any]:
 def _keep(samples: Sequence[prices.Sample], settings: Settings) -> None:
     known = {(s.key, s.device, s.threads): s for s in (*prices.calibrations(settings), *samples)}
     text = json.dumps([dataclasses.asdict(sample) for sample in known.values()], indent=1)
-    records.write_atomic(Workspace(settings.workspace).calibration, text)
+    write_atomic(Workspace(settings.workspace).calibration, text)
 
 
 # ------------------------------------------------------------------------------------------------ in the process

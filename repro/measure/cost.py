@@ -23,7 +23,7 @@ from torch import Tensor
 from methods.base import DataInfo
 from repro.data import inventory
 from repro.errors import UserError
-from repro.plan import recipes, tracks
+from repro.plan import recipes, registry, tracks
 from repro.settings import Settings
 from repro.stages.context import device
 from repro.stages.pretrain import PretrainLoop, build_method
@@ -36,7 +36,6 @@ from repro.terminal.counter import counter
 REFERENCE = "moco_v3"
 _ROWS = (8, 16, 32, 64, 128, 256)  # tried in turn: some methods need more than a few rows
 _SMALL = 64  # pixels up to which more rows cost nothing worth saving
-_MB = 2**20
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def _saved(method: torch.nn.Module) -> Iterator[dict[tuple[int, int], int]]:
 @cache
 def _reference(track: str, network: tuple[tuple[str, Any], ...], size: int) -> float:
     """Operations of MoCo-v3 for a picture, on that network (of the keys that its own has)."""
-    info, _ = recipes.find(REFERENCE)
+    info, _ = registry.find(REFERENCE)
     variant = "resnet" if dict(network)["arch"] == "resnet" else ""
     recipe = recipes.resolve(info, variant, track, {})
     own = recipe["network"]
@@ -133,11 +132,11 @@ def table(name: str | None, track: str, settings: Settings) -> str:
     """The costs of every method on a track, or of one method and its variants."""
     scale = tracks.find(track)
     if name is None:
-        arms = [(info, "") for info in recipes.methods().values()]
+        arms = [(info, "") for info in registry.methods().values()]
     else:
-        info, variant = recipes.find(name)
+        info, variant = registry.find(name)
         arms = [(info, variant)] if variant else [(info, variant) for variant in ("", *info.variants)]
-    arms.sort(key=lambda arm: (recipes.ROLES.index(arm[0].role), arm[0].name))
+    arms.sort(key=lambda arm: (registry.ROLES.index(arm[0].role), arm[0].name))
     pictures = scale.limit or inventory.train_pictures(scale.classification, settings.where)
     measured = _peaks(settings, track)
     bar = counter("costs")

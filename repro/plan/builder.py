@@ -22,7 +22,7 @@ from repro.data import inventory
 from repro.data.entries import entry_of, require_kind
 from repro.data.types import MissingData
 from repro.errors import UserError, unknown
-from repro.plan import kinds, prices, recipes, tracks
+from repro.plan import kinds, prices, recipes, registry, tracks
 from repro.plan.fingerprints import fingerprint_of
 from repro.plan.kinds import Kind
 from repro.plan.planned import Plan, PlannedJob
@@ -42,7 +42,7 @@ def make(request: Request, settings: Settings) -> Plan:
     stated = parse_overrides(request.overrides)
     names = [name for name in request.methods if name != "all"]
     if "all" in request.methods:
-        names = [*names, *(name for name in recipes.methods() if name not in names)]
+        names = [*names, *(name for name in registry.methods() if name not in names)]
     if not names and request.checkpoint is None:
         raise UserError("name at least one method, for example --method aps (python -m repro methods lists them)")
     if request.processes < 1:
@@ -63,9 +63,9 @@ def make(request: Request, settings: Settings) -> Plan:
     )
     resolved: dict[str, Recipe] = {}
     for name in names:
-        info, variant = recipes.find(name)
+        info, variant = registry.find(name)
         resolved[name] = recipes.resolve(info, variant, track.name, stated)
-        if stated.keys() & set(recipes.TABLES):
+        if stated.keys() & set(registry.TABLES):
             _require_buildable(name, info, resolved[name], track)
         for seed in dict.fromkeys(request.seeds):
             builder.run(info, variant, seed, resolved[name])
@@ -102,7 +102,7 @@ def _data_names(track: tracks.Track, request: Request, stated: Mapping[str, Any]
     return keys
 
 
-def _require_buildable(name: str, info: recipes.MethodInfo, recipe: Recipe, track: tracks.Track) -> None:
+def _require_buildable(name: str, info: registry.MethodInfo, recipe: Recipe, track: tracks.Track) -> None:
     """UserError for values of --set that the method refuses. The registered recipes are known to build."""
     import torch  # takes seconds, and most plans need none of it
 
@@ -157,7 +157,7 @@ class _Builder:
 
     # ------------------------------------------------------------------------------------------------ where it begins
 
-    def run(self, info: recipes.MethodInfo, variant: str, seed: int, recipe: Recipe) -> None:
+    def run(self, info: registry.MethodInfo, variant: str, seed: int, recipe: Recipe) -> None:
         """The jobs of one run: one method, variant and seed with its evaluations."""
         spec = {**self.sizes("classification"), "recipe": recipe, "threads": self.track.resources["pretrain"].cpus}
         # Of what is not trained one rank is enough.
@@ -165,7 +165,7 @@ class _Builder:
         if ranks > 1:
             recipes.require_parts(info, variant, recipe["pretrain"], ranks)
             spec["processes"] = ranks
-        cost = recipes.relative_cost(info, variant)
+        cost = registry.relative_cost(info, variant)
         load = Load(recipe=recipe, pictures=self.pictures(), relative_cost=cost, ranks=ranks)
         arm = _Arm(info.name, variant, info.module, seed)
         self.evaluations(arm, self.add("pretrain", arm, spec, load), recipe["network"])

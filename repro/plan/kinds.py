@@ -82,7 +82,6 @@ class Kind:
         return (place.job(fingerprint) / self.output).is_file()
 
 
-_ON_FEATURES = {"needs": "features", "task": FROZEN}
 _TRAINED = ("[!.]*.pt*",)
 _PERCENT = "percent"
 _AP = "COCO average precision, 0 to 100"

@@ -11,7 +11,7 @@ from typing import Any
 from eval import protocols
 from repro.errors import UserError, unknown
 from repro.plan import kinds
-from repro.plan.recipes import TABLES
+from repro.plan.registry import TABLES
 
 
 @dataclass(frozen=True)

@@ -7,42 +7,46 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
+from typing import Annotated
+
+from msgspec import Meta
 
 from eval import protocols
 from repro.errors import unknown
+from repro.plan.tables import Number, Text, Whole, typed
 
 
 @dataclass(frozen=True)
 class Resources:
     """What one task asks for."""
 
-    cpus: int
-    gpus: int
-    memory_gb: float
-    minutes: int
+    cpus: Whole
+    gpus: Whole
+    memory_gb: Number
+    minutes: Whole
 
 
 @dataclass(frozen=True)
 class Track:
     """One table of tracks.toml, whose head explains the keys."""
 
-    name: str
-    summary: str
-    classification: str
-    detection: str
-    reid: str
-    size: int
-    stored: int
-    reid_size: tuple[int, int]
-    limit: int
-    device: str
-    disk_gb: float
-    units_per_second: float
-    comparable: str
-    usual_protocol: str
+    name: Text
+    summary: Text
+    classification: Text
+    detection: Text
+    reid: Text
+    size: Whole
+    stored: Whole
+    reid_size: Annotated[tuple[int, int], Meta(description="[height, width]")]
+    limit: Whole
+    device: Text
+    disk_gb: Number
+    units_per_second: Number
+    comparable: Text
+    usual_protocol: Text
     resources: Mapping[str, Resources]
-    protocols: Mapping[str, str] = field(default_factory=dict)
-    protocols_of: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    protocols: Mapping[str, Text] = field(default_factory=dict)
+    protocols_of: Mapping[str, Mapping[str, Text]] = field(default_factory=dict)
 
     def protocol(self, kind: str, arch: str = "") -> str:
         """The protocol of an evaluation of such networks ("resnet", "vit") where none is asked for."""
@@ -55,17 +59,7 @@ class Track:
 def tracks() -> dict[str, Track]:
     """Every track by name, smallest first."""
     raw = tomllib.loads(files("repro.plan").joinpath("tracks.toml").read_text(encoding="utf-8"))
-    return {
-        name: Track(
-            name=name,
-            **{
-                **table,
-                "reid_size": tuple(table["reid_size"]),
-                "resources": {key: Resources(**value) for key, value in table["resources"].items()},
-            },
-        )
-        for name, table in raw.items()
-    }
+    return {name: typed(Track, table, f"tracks.toml: {name}", name=name) for name, table in raw.items()}
 
 
 def find(name: str) -> Track:

@@ -14,7 +14,7 @@ from repro.store.workspace import Workspace
 
 
 def pretraining(
-    method: str, track: str, seed: int, overrides: Sequence[str], settings: Settings, ranks: int = 1
+    method: str, track: str, seed: int, overrides: Sequence[str], settings: Settings, ranks: int
 ) -> tuple[Recipe, Path]:
     """The recipe of one pre-training and the file of its encoder, whether that is there or not.
 

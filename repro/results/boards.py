@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from leaderboards import claims
+from leaderboards import claim_files
 from leaderboards import report as page
 from repro.results import artifacts
 from repro.results.suite import suite
 from repro.settings import Settings, require_writable
 from repro.store import records
 from repro.store.workspace import Workspace
+from slurm.files import write_atomic
 
 
 def write_boards(place: Workspace) -> list[str]:
@@ -18,14 +19,14 @@ def write_boards(place: Workspace) -> list[str]:
     found, faults = records.read_all(place.records)
     built = page.everything(
         found,
-        claims.load(suite()),
+        claim_files.load(suite()),
         lambda record: f"../records/{records.file_name(dict(record))}",
         suite(),
         {r["fingerprint"]: artifacts.log(path) for r, path in artifacts.of(place, found, ("log",))},
         _pictures(place, found),
     )
     for name, text in built.items():
-        records.write_atomic(place.boards / name, text)
+        write_atomic(place.boards / name, text)
     return faults
 
 

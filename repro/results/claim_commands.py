@@ -13,7 +13,7 @@ from leaderboards.claims import COST, Claim
 from leaderboards.missing import Missing, missing
 from leaderboards.setting import network_name
 from repro.data.entries import entry_of
-from repro.plan import kinds, recipes, tracks
+from repro.plan import kinds, recipes, registry, tracks
 from repro.plan.request import parse_overrides
 from repro.results import rerun
 from repro.results.overrides import nearest_arch
@@ -50,7 +50,7 @@ def impossible(claim: Claim, papers: bool = True) -> str:
     if unknown := [key for key in claim.unknown if papers or key != "protocol"]:
         return f"not known: {', '.join(unknown)}; so that nothing counts as it"
     for name in filter(None, (claim.arm, claim.baseline_arm)):
-        recipe = recipes.resolve(*recipes.find(name), claim.track, {})
+        recipe = recipes.resolve(*registry.find(name), claim.track, {})
         for table in claim.changes.keys() & recipe.keys():
             if lacking := sorted(claim.changes[table].keys() - recipe[table].keys()):
                 return f"the recipe of {name} has no {table}.{lacking[0]}"
@@ -74,7 +74,7 @@ def weights(claim: Claim, method: str, variant: str) -> str:
     from repro.weights.architectures import ARCHS
 
     arm = claims.arm_name(method, variant)
-    info, kept = recipes.find(arm)
+    info, kept = registry.find(arm)
     overrides = parse_overrides(_trained(claim, claim.track, [arm], own=True))
     network = recipes.resolve(info, kept, claim.track, overrides)["network"]
     known = next(table for table in ARCHS.values() if table["arch"] == network["arch"])
@@ -100,7 +100,7 @@ def _like(claim: Claim, item: Missing) -> str:
     """An arm of which nothing is there, at the setting of the one that it is compared with."""
     assert item.beside is not None
     setting = item.beside.setting
-    info, variant = recipes.find(item.arm)
+    info, variant = registry.find(item.arm)
     pretrain = recipes.resolve(info, variant, setting.track, {})["pretrain"]
     shared = {"epochs": setting.epochs, "batch": setting.batch}
     changes = [f"pretrain.{key}={value}" for key, value in shared.items() if value and pretrain[key] != value]
@@ -122,7 +122,7 @@ def own_protocol(claim: Claim, track: str) -> str:
     kind = _kind(claim)
     if kinds.find(kind).data != "classification" and (own := entry_of(claim.data).protocol) in protocols.names(kind):
         return own
-    network = recipes.resolve(*recipes.find(claims.arm_name(claim.method, claim.variant)), track, {})["network"]
+    network = recipes.resolve(*registry.find(claims.arm_name(claim.method, claim.variant)), track, {})["network"]
     return tracks.find(track).protocol(kind, network["arch"])
 
 
@@ -147,14 +147,14 @@ def _conditions(
     if papers and claim.protocol not in ("", own_protocol(claim, track)):
         words += ["--protocol", f"{kind}={claim.protocol}"]
     for table, values in claim.changes.items():
-        if (table in recipes.TABLES and trains) or (table == kind and papers):
+        if (table in registry.TABLES and trains) or (table == kind and papers):
             changes += [f"{table}.{key}={json.dumps(value)}" for key, value in values.items()]
     return words + (["--set", *changes] if changes else [])
 
 
 def _trained(claim: Claim, track: str, names: Sequence[str], own: bool) -> list[str]:
     """What `--set` must change so that these arms train as the claim says, and else all as the first one does."""
-    found = [recipes.resolve(*recipes.find(name), track, {}) for name in names]
+    found = [recipes.resolve(*registry.find(name), track, {}) for name in names]
     networks = {network_name(recipe["network"]) for recipe in found}
     changes = []
     if own and claim.backbone.startswith("ResNet-") and networks != {claim.backbone}:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from leaderboards import assessments, claims
+from leaderboards import assessments, claim_files, claims
 from leaderboards.arms import Arms
 from leaderboards.claims import COST, NO_TRACK, VERIFIED, Claim
+from leaderboards.references import references
 from repro.results import lookup
 from repro.results.claim_commands import wanting
 from repro.results.suite import suite
@@ -18,7 +19,7 @@ def explain(settings: Settings, name: str) -> str:
     claim = lookup.find_claim(name)
     found, faults = lookup.everything(settings)
     known = Arms(found, suite())
-    (item,) = (item for item in assessments.assess(claims.load(suite()), known) if item.claim.id == name)
+    (item,) = (item for item in assessments.assess(claim_files.load(suite()), known) if item.claim.id == name)
     spread = f"{claim.spread:g} over {claim.spread_n} runs" if claim.spread is not None else "none stated"
     conditions = [
         ["paper", claim.citation],
@@ -33,7 +34,7 @@ def explain(settings: Settings, name: str) -> str:
     ]
     lines = [f"passed over: {fault}" for fault in faults]
     lines += [f"{claim.id}: {claim.statement}", "", *_listed(conditions)]
-    rows = {row.id: row for row in claims.references()}
+    rows = {row.id: row for row in references()}
     reported = [row for row in rows.values() if row.id in claim.references]
     if reported:
         lines += ["", "reported numbers"]

@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from leaderboards import boards, claims
+from leaderboards import boards, claim_files
 from leaderboards.arms import Arms
 from leaderboards.tables import arranged
 from repro.results.lookup import with_ancestors
 from repro.results.suite import suite
-from repro.store import records
 from repro.store.records import Record
+from slurm.files import write_atomic
 
 _NOT_ON_PAPER = ("optimism", "wall time", "peak memory", "device", "date", "from", "note", "updates", "image passes")
 
@@ -21,7 +21,7 @@ def write_latex(chosen: Sequence[Record], every: Sequence[Record], out: Path) ->
     """The tables of the boards, each in an environment of its own."""
     from tabulate import tabulate
 
-    content = boards.compose(Arms(with_ancestors(chosen, every), suite()), claims.load(suite()), lambda record: "")
+    content = boards.compose(Arms(with_ancestors(chosen, every), suite()), claim_files.load(suite()), lambda record: "")
     lines = ["% generated from records by `python -m repro records --to latex`; needs \\usepackage{booktabs}"]
     count = 0
     for board in (*content.evaluations, content.pretext, content.efficiency):
@@ -48,7 +48,7 @@ def write_latex(chosen: Sequence[Record], every: Sequence[Record], out: Path) ->
                 "\\end{table}",
             ]
             count += 1
-    records.write_atomic(out, "\n".join(lines) + "\n")
+    write_atomic(out, "\n".join(lines) + "\n")
     return f"{count} tables"
 
 

@@ -10,11 +10,11 @@ from typing import Any
 from leaderboards.arms import Arm, Arms
 from leaderboards.reading import ORIGINS, OURS
 from leaderboards.suite import Evaluation
-from repro.plan import recipes
+from repro.plan import registry
 from repro.results.lookup import with_ancestors
 from repro.results.suite import suite
-from repro.store import records
 from repro.store.records import Record
+from slurm.files import write_atomic
 
 _METRICS = {
     "top1": "Top 1 Accuracy",
@@ -35,7 +35,7 @@ def write_model_index(chosen: Sequence[Record], every: Sequence[Record], out: Pa
     every_arm = Arms(found, suite())
     trained = [arm for kind in ORIGINS for arm in every_arm.of(kind) if (arm.method, arm.variant) in wanted]
     judged = [(shown, arm) for shown in suite().evaluations.values() for arm in every_arm.of(shown.kind)]
-    known = recipes.methods()
+    known = registry.methods()
     collections, models = [], []
     for method in sorted({arm.method for arm in trained}):
         mine = [arm for arm in trained if arm.method == method]
@@ -55,7 +55,7 @@ def write_model_index(chosen: Sequence[Record], every: Sequence[Record], out: Pa
         collections.append(collection)
         models += [_model(arm, [pair for pair in judged if _comes_from(pair[1], arm)]) for arm in mine]
     text = yaml.safe_dump({"Collections": collections, "Models": models}, sort_keys=False, allow_unicode=True)
-    records.write_atomic(out, text)
+    write_atomic(out, text)
     return f"{len(collections)} collections, {len(models)} models"
 
 
@@ -94,5 +94,5 @@ def _model(arm: Arm, judged: Sequence[tuple[Evaluation, Arm]]) -> dict[str, Any]
         "Metadata": {key: value for key, value in metadata.items() if value is not None},
         "Results": results or None,
     }
-    ours = arm.method in recipes.methods() and not arm.imported
+    ours = arm.method in registry.methods() and not arm.imported
     return model | ({"Config": f"methods/recipes/{arm.method}.toml"} if ours else {})

@@ -13,6 +13,7 @@ from leaderboards.setting import network_name
 from repro.errors import UserError
 from repro.store import records
 from repro.store.records import Record
+from slurm.files import write_atomic
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +24,7 @@ _PROVENANCE = ("commit", "dirty", "source_hash", "python", "device", "threads", 
 def write_csv(chosen: Sequence[Record], every: Sequence[Record], out: Path) -> str:
     """Write the chosen records to `out`; returns how large the table is."""
     frame = _frame(chosen, every)
-    records.write_atomic(out, frame.to_csv(index=False))
+    write_atomic(out, frame.to_csv(index=False))
     return f"{len(frame)} records, {len(frame.columns)} columns"
 
 

@@ -37,7 +37,7 @@ def collate(workspace: str, track: str, fingerprints: Sequence[str], keys: Seque
 
 def finish(fingerprints: Collection[str], track: Track, place: Workspace) -> None:
     """Write the boards and print the one table of the runs with these fingerprints."""
-    from leaderboards import claims
+    from leaderboards import claim_files
     from leaderboards.summary import suite_table
 
     write_boards(place)
@@ -45,7 +45,7 @@ def finish(fingerprints: Collection[str], track: Track, place: Workspace) -> Non
     mine = [record for record in records.read_all(place.records)[0] if record["fingerprint"] in wanted]
     if mine:
         print()
-        print(suite_table(mine, claims.load(suite()), suite()))
+        print(suite_table(mine, claim_files.load(suite()), suite()))
         print(f"\ncomparable with the papers: {track.comparable}")
     print(f"boards:  {place.boards / 'index.md'}, to look at in a browser: {place.boards / 'report.html'}")
     print(f"records: {place.records}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from leaderboards import claims, published, record_files
+from leaderboards import claim_files, published, record_files
 from leaderboards.claims import Claim
 from repro.errors import UserError, unknown
-from repro.plan import recipes
+from repro.plan import registry
 from repro.plan.tracks import tracks
 from repro.results.suite import suite
 from repro.settings import Settings
@@ -71,7 +71,7 @@ def choose(found: Sequence[Record], methods: Sequence[str] | None, track: str | 
 
 
 def _named(name: str) -> tuple[str, str]:
-    info, variant = recipes.find(name)
+    info, variant = registry.find(name)
     return info.name, variant
 
 
@@ -90,7 +90,7 @@ def with_ancestors(chosen: Sequence[Record], every: Sequence[Record]) -> list[Re
 
 def find_claim(name: str) -> Claim:
     """The claim of that id; UserError with the nearest one."""
-    known = {claim.id: claim for claim in claims.load(suite())}
+    known = {claim.id: claim for claim in claim_files.load(suite())}
     if name not in known:
         raise unknown("claim", name, known, "python -m repro claims lists them")
     return known[name]

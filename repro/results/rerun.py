@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from eval import protocols
 from leaderboards.reading import entry
 from repro.errors import UserError
-from repro.plan import kinds, recipes, tracks
+from repro.plan import kinds, recipes, registry, tracks
 from repro.results.overrides import differing, nearest_arch
 from repro.store import records
 from repro.store.records import Record
@@ -62,11 +62,11 @@ def _changes(record: Record, origin: Record) -> tuple[list[str], str]:
     then = origin["details"].get("recipe") if origin["kind"] == "pretrain" else None
     if then:
         try:
-            info, variant = recipes.find(records.arm_of(record))
+            info, variant = registry.find(records.arm_of(record))
             now = recipes.resolve(info, variant, record["track"], {})
         except UserError as error:
             return [], f"this checkout cannot: {error}"
-        for table in recipes.TABLES:
+        for table in registry.TABLES:
             changes += differing(table, then.get(table, {}), now[table])
     protocol = record.get("protocol") or {}
     if protocol.get("name") and kinds.find(record["kind"]).judges:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from repro.errors import UserError
-from repro.plan import recipes
+from repro.plan import registry
 from repro.plan.builder import make
 from repro.plan.planned import Plan, merge
 from repro.plan.request import Request
@@ -36,7 +36,7 @@ def tune(request: Request, changes: Sequence[Sequence[str]], settings: Settings,
     changes: each a list of "table.key=value", on top of the request's own.
     """
     for change in (change for changed in changes for change in changed):
-        if change.partition(".")[0] not in recipes.TABLES:
+        if change.partition(".")[0] not in registry.TABLES:
             raise UserError(
                 f"--try {change}: a trial changes a recipe; write it as pretrain.lr=0.5 or method.key=value"
             )
@@ -75,7 +75,7 @@ def _report(trials: Mapping[str, Plan], workspace: Path) -> str:
         "",
     ]
     for name in request.methods:
-        info, variant = recipes.find(name)
+        info, variant = registry.find(name)
         tried = {
             json.dumps(record["details"]["recipe"], sort_keys=True)
             for record in found.values()

@@ -25,7 +25,7 @@ from repro.stages.context import JobContext, Outcome, device, source_of
 from repro.stages.pictures import labelled_pictures
 from repro.store import atomic
 from repro.store.hashes import file_digest
-from repro.store.records import write_atomic
+from slurm.files import write_atomic
 
 
 def save_array(path: Path, array: npt.NDArray[Any]) -> None:

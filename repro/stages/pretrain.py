@@ -35,7 +35,7 @@ from repro.stages.pictures import as_tensor, classification_pictures
 from repro.stages.schedules import factor
 from repro.store import checkpoints, encoders
 from repro.store.job import Recipe
-from repro.store.records import write_atomic
+from slurm.files import write_atomic
 
 TRAINING = "repro-training"
 _LOG_EVERY = 20  # updates between two looks at the losses: each look waits for the device

@@ -20,7 +20,6 @@ from eval.invariants import check_invariants
 from leaderboards import record_files
 from repro.errors import UserError
 from repro.store.hashes import digest
-from slurm.files import write_atomic as write_atomic  # what this room writes goes the same way
 
 SCHEMA = 2  # 1: before k-NN had to name its nearest, and before every evaluation had to tell a collapse
 _REQUIRED = ("schema", "fingerprint", "kind", "method", "variant", "track", "seed", "metrics", "cost", "provenance")

@@ -52,7 +52,7 @@ class Grid:
 class Match:
     """How a file fits a network; names are the file's own.
 
-    weights: complete, under our keys, float32; empty unless `fits`.
+    weights: complete, under our keys, float32; empty unless `whole` and finite.
     missing, misshapen, inside: of the encoder, not in the file; of another shape; in the file alone.
     filled: counters of BatchNorm that old files lack, set to 0: no result depends on them.
     heads: classifiers, projectors and the like beside the encoder.  others: everything else in the file.
@@ -76,11 +76,6 @@ class Match:
     def whole(self) -> bool:
         """Whether the encoder is all there, and wholly used."""
         return not (self.missing or self.misshapen or self.inside)
-
-    @property
-    def fits(self) -> bool:
-        """Whether it is whole and its values are numbers."""
-        return self.whole and not self.infinite
 
     @property
     def grid(self) -> Grid | None:

@@ -14,11 +14,10 @@ PATIENCE = 300.0  # seconds until something that should happen is given up
 
 @dataclass
 class Spell:
-    """What one process did of a task: it went on when `begun` steps were done, and got to `reached` of `total`."""
+    """What one process did of a task: it went on when `begun` steps were done, and got to `reached`."""
 
     begun: int
     reached: int
-    total: int
 
 
 class Watch:
@@ -34,7 +33,7 @@ class Watch:
 
     def look(self) -> None:
         if report := progress.read(self.file):
-            self._found[report.since] = Spell(report.first - 1, report.done, report.total)
+            self._found[report.since] = Spell(report.first - 1, report.done)
 
     def until(self, step: int, lives: Callable[[], bool], before: int, tick: float) -> bool:
         """Wait for the spell after the first `before` to get to a step; False where the process ended without."""

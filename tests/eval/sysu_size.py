@@ -56,8 +56,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=value)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
-    protocol = protocols.load("reid", "triplet")
-    assert isinstance(protocol, ReidProtocol)
+    protocol = protocols.load_as(ReidProtocol, "triplet")
     query_x = np.random.default_rng(0).random((asked.queries, asked.dim), np.float32) - 0.5
     query_pid = np.arange(1, asked.queries + 1)
     gallery_pid = np.zeros(asked.gallery, np.int64)

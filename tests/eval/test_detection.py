@@ -98,9 +98,7 @@ def small(**changes) -> DetectionProtocol:
         "score_threshold": 0.0,
         "max_detections": 5,
     }
-    found = protocols.load("detection", "fast", sizes | changes)
-    assert isinstance(found, DetectionProtocol)
-    return found
+    return protocols.load_as(DetectionProtocol, "fast", sizes | changes)
 
 
 CATEGORIES = [{"id": 3, "name": "tall"}, {"id": 9, "name": "flat"}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -66,9 +67,7 @@ def pictures() -> list[np.ndarray]:
 
 def protocol(**changes: object) -> FinetuneProtocol:
     quick = {"epochs": 3, "batch": 32, "lr": 0.02, "crop_padding": 1, "hflip": False, "warmup_epochs": 0.5}
-    loaded = protocols.load("finetune", "mini", {"train_pictures": 0, "precision": "fp32", **quick, **changes})
-    assert isinstance(loaded, FinetuneProtocol)
-    return loaded
+    return protocols.load_as(FinetuneProtocol, "mini", {"train_pictures": 0, "precision": "fp32", **quick, **changes})
 
 
 def run(encoder: nn.Module, pictures: list[np.ndarray], p: FinetuneProtocol, **more: Any) -> dict[str, Any]:
@@ -135,10 +134,6 @@ def everything_on(**more: object) -> FinetuneProtocol:
     )
 
 
-class Killed(Exception):
-    pass
-
-
 @pytest.mark.parametrize(
     ("at", "every", "said"),
     [
@@ -152,24 +147,17 @@ class Killed(Exception):
     ],
 )
 def test_interrupted_anywhere_is_uninterrupted(
-    at: int, every: int, said: str, encoder: Tiny, pictures: list[np.ndarray], memory: Callable[..., Any]
+    at: int,
+    every: int,
+    said: str,
+    encoder: Tiny,
+    pictures: list[np.ndarray],
+    interrupted: Callable[..., Any],
 ) -> None:
     """Ten updates an epoch; killed in the middle of an epoch, the first too, at its end, and at the very end."""
-    p, store = everything_on(), memory(every)
-    whole = run(encoder, pictures, p)
-
-    def kill(done: int, total: int, info: dict[str, Any]) -> None:
-        if done == at:
-            raise Killed
-
-    with pytest.raises(Killed):
-        run(encoder, pictures, p, store=store, progress=kill)
-    torch.manual_seed(at)  # whatever state the process is in
-    again = run(encoder, pictures, p, store=store)
-    assert again["details"].pop("resumed") == said
-    assert whole["details"].pop("resumed") == ""
-    assert again == whole  # every digit of every metric and loss
-    assert list(store.kept) == [finetune.CHECKPOINT]
+    p = everything_on()
+    found, whole, store = interrupted(functools.partial(run, encoder, pictures, p), at, 30, every)
+    assert found == said and list(store.kept) == [finetune.CHECKPOINT]
 
     seen: list[tuple[int, dict[str, Any]]] = []
     finished = run(encoder, pictures, p, store=store, progress=lambda done, total, info: seen.append((done, info)))
@@ -222,8 +210,7 @@ def test_resized_bf16_channels_last(encoder: Tiny, pictures: list[np.ndarray]) -
 
 def test_rates_of_the_aps_recipe() -> None:
     """Sheet 7.1: five epochs of warm-up from 1e-6, stepped late: epochs 0 and 1 both run at 1e-6; down to 1e-5."""
-    p = protocols.load("finetune", "aps")
-    assert isinstance(p, FinetuneProtocol)
+    p = protocols.load_as(FinetuneProtocol, "aps")
     rates = np.array(finetune.learning_rates(p, 7)).reshape(100, 7)
     assert (rates == rates[:, :1]).all()  # constant within an epoch
     epochs = rates[:, 0]
@@ -262,8 +249,9 @@ def test_normalised_as_the_protocol_says(pictures: list[np.ndarray]) -> None:
 
 
 def test_crops_share_and_a_rate_of_its_own_for_the_head(encoder: Tiny, pictures: list[np.ndarray]) -> None:
-    p = protocols.load("finetune", "glnet_10pct", {"epochs": 3, "batch": 12, "base_batch": 12, "milestones": [2]})
-    assert isinstance(p, FinetuneProtocol)
+    p = protocols.load_as(
+        FinetuneProtocol, "glnet_10pct", {"epochs": 3, "batch": 12, "base_batch": 12, "milestones": [2]}
+    )
     result = run(encoder, pictures, protocols.dataclasses.replace(p, size=(8, 8), lr=0.02, seed=3))
     assert (result["details"]["n_train"], result["details"]["n_split"]) == (36, 0)
     assert [entry["lr"] for entry in result["details"]["history"]] == pytest.approx([0.02, 0.02, 0.002])
@@ -284,8 +272,7 @@ def test_the_head_steps_at_its_own_rate(encoder: Tiny) -> None:
 
 def test_semi_supervised_recipes_are_the_sheets() -> None:
     for name, share, lr, head in (("glnet_1pct", 0.01, 0.02, 5.0), ("glnet_10pct", 0.1, 0.01, 0.2)):
-        p = protocols.load("finetune", name)
-        assert isinstance(p, FinetuneProtocol)
+        p = protocols.load_as(FinetuneProtocol, name)
         assert (p.train_share, p.lr, p.head_lr, p.weight_decay, p.momentum) == (share, lr, head, 0.0, 0.9)
         assert (p.optimizer, p.batch, p.base_batch, p.epochs, p.milestones) == ("sgd", 256, 256, 100, (30, 60, 90))
         assert (p.holdout, p.test_every, p.test_crop, p.crop_scale) == (0.0, 2, 0.875, (0.08, 1.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,23 +12,15 @@ import torch
 
 from eval import knn, protocols
 from eval.context import Context
-from eval.data import Classification, Labelled
+from eval.data import Classification
 from eval.invariants import check_invariants
 from eval.protocols.knn import KnnProtocol
 from eval.scores import unpack
 from eval.splits import holdout
 
 
-def labelled(
-    train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray, classes: int
-) -> Classification[Any]:
-    return Classification(Labelled(train_x, train_y), Labelled(test_x, test_y), classes)
-
-
 def protocol(**changes: object) -> KnnProtocol:
-    loaded = protocols.load("knn", "fast", changes)
-    assert isinstance(loaded, KnnProtocol)
-    return loaded
+    return protocols.load_as(KnnProtocol, "fast", changes)
 
 
 def brute_ranks(train_x, train_y, test_x, test_y, classes, k, temperature):
@@ -171,7 +164,7 @@ def blobs():
     ]
 
 
-def test_evaluate(blobs) -> None:
+def test_evaluate(blobs, labelled: Callable[..., Classification[Any]]) -> None:
     seen = []
     result = knn.evaluate(
         labelled(*blobs, 8), protocol(), Context(progress=lambda done, total, info: seen.append((done, total)))
@@ -188,7 +181,7 @@ def test_evaluate(blobs) -> None:
     assert {key for key in metrics if key.startswith("top1_k")} == {f"top1_k{k}" for k in (1, 5, 10, 20, 50, 100, 200)}
 
 
-def test_against_scikit_learn(blobs) -> None:
+def test_against_scikit_learn(blobs, labelled: Callable[..., Classification[Any]]) -> None:
     neighbors = pytest.importorskip("sklearn.neighbors")
     metrics = knn.evaluate(labelled(*blobs, 8), protocol())["metrics"]
     train_x, train_y, test_x, test_y = blobs
@@ -197,7 +190,7 @@ def test_against_scikit_learn(blobs) -> None:
         assert metrics[f"top1_k{k}"] == pytest.approx(100 * peer.fit(train_x, train_y).score(test_x, test_y), abs=1e-6)
 
 
-def test_k_of_one_is_the_nearest_neighbour(blobs) -> None:
+def test_k_of_one_is_the_nearest_neighbour(blobs, labelled: Callable[..., Classification[Any]]) -> None:
     train_x, train_y, test_x, test_y = blobs
     unit_train, unit_test = (x.astype(np.float64) / np.linalg.norm(x, axis=1, keepdims=True) for x in (train_x, test_x))
     # Of unit length the nearest in angle is the nearest in space.
@@ -210,7 +203,7 @@ def test_k_of_one_is_the_nearest_neighbour(blobs) -> None:
         )
 
 
-def test_k_is_chosen_without_the_test_pictures(blobs) -> None:
+def test_k_is_chosen_without_the_test_pictures(blobs, labelled: Callable[..., Classification[Any]]) -> None:
     train_x, train_y, test_x, test_y = blobs
     one = knn.evaluate(labelled(*blobs, 8), protocol())
     other = knn.evaluate(labelled(train_x, train_y, test_x[::-1], test_y, 8), protocol())
@@ -230,7 +223,7 @@ def test_k_is_chosen_without_the_test_pictures(blobs) -> None:
     assert sorted(map(int, one["details"]["split_top1"])) == ks
 
 
-def test_few_pictures_leave_out_large_k(blobs) -> None:
+def test_few_pictures_leave_out_large_k(blobs, labelled: Callable[..., Classification[Any]]) -> None:
     train_x, train_y, test_x, test_y = blobs
     metrics = knn.evaluate(labelled(train_x[:40], train_y[:40], test_x, test_y, 8), protocol())["metrics"]
     assert {key for key in metrics if key.startswith("top1_k")} == {"top1_k1", "top1_k5", "top1_k10", "top1_k20"}
@@ -238,7 +231,7 @@ def test_few_pictures_leave_out_large_k(blobs) -> None:
         knn.evaluate(labelled(train_x[:40], train_y[:40], test_x, test_y, 8), protocol(ks=[100]))
 
 
-def test_bad_input_is_refused(blobs) -> None:
+def test_bad_input_is_refused(blobs, labelled: Callable[..., Classification[Any]]) -> None:
     train_x, train_y, test_x, test_y = blobs
     with pytest.raises(ValueError, match="outside the 3 classes"):
         knn.evaluate(labelled(train_x, train_y, test_x, test_y, 3), protocol())
@@ -248,13 +241,13 @@ def test_bad_input_is_refused(blobs) -> None:
         knn.evaluate(labelled(train_x, train_y, spoilt, test_y, 8), protocol())
 
 
-def test_a_tiny_temperature_does_not_overflow(blobs) -> None:
+def test_a_tiny_temperature_does_not_overflow(blobs, labelled: Callable[..., Classification[Any]]) -> None:
     metrics = knn.evaluate(labelled(*blobs, 8), protocol(temperature=1e-4, ks=[1, 50]))["metrics"]
     # All weight on the nearest neighbour: any k is k = 1.
     assert metrics["top1_k50"] == pytest.approx(metrics["top1_k1"], abs=1.0)
 
 
-def test_the_nearest_neighbour_is_recorded_beside_k_1() -> None:
+def test_the_nearest_neighbour_is_recorded_beside_k_1(labelled: Callable[..., Classification[Any]]) -> None:
     rng = np.random.default_rng(3)
     train_x, test_x = (rng.choice([-1.0, 1.0], (n, 16)).astype(np.float32) for n in (300, 200))  # many exact ties
     train_y, test_y = rng.integers(0, 4, 300), rng.integers(0, 4, 200)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,22 +12,14 @@ from torch import nn
 
 from eval import linear, linear_heads, protocols, ridge
 from eval.context import Context
-from eval.data import Classification, Labelled
+from eval.data import Classification
 from eval.invariants import check_invariants
 from eval.protocols.linear import LinearProtocol
 from eval.scores import unpack
 
 
-def labelled(
-    train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray, classes: int
-) -> Classification[Any]:
-    return Classification(Labelled(train_x, train_y), Labelled(test_x, test_y), classes)
-
-
 def protocol(**changes: object) -> LinearProtocol:
-    loaded = protocols.load("linear", "fast", changes)
-    assert isinstance(loaded, LinearProtocol)
-    return loaded
+    return protocols.load_as(LinearProtocol, "fast", changes)
 
 
 def blobs(n_train: int, n_test: int, classes: int, dim: int, spread: float):
@@ -67,7 +60,7 @@ def test_all_heads_at_once_equal_one_at_a_time() -> None:
         torch.testing.assert_close(bias[:, h], head.bias.detach(), atol=1e-5, rtol=1e-4)
 
 
-def test_agrees_with_logistic_regression() -> None:
+def test_agrees_with_logistic_regression(labelled: Callable[..., Classification[Any]]) -> None:
     peer = pytest.importorskip("sklearn.linear_model")
     parts = blobs(2000, 1500, 8, 30, 0.4)
     train_x, train_y, test_x, test_y = parts
@@ -90,7 +83,7 @@ def test_agrees_with_logistic_regression() -> None:
     assert 100 * unpack(details["correct"], 1500).mean() == pytest.approx(metrics["top1"])
 
 
-def test_choice_is_made_on_the_split_alone() -> None:
+def test_choice_is_made_on_the_split_alone(labelled: Callable[..., Classification[Any]]) -> None:
     train_x, train_y, test_x, test_y = blobs(600, 400, 4, 10, 0.4)
     p = protocol(epochs=4, low_shot=[])
     one = linear.evaluate(labelled(train_x, train_y, test_x, test_y, 4), p)["details"]
@@ -101,7 +94,7 @@ def test_choice_is_made_on_the_split_alone() -> None:
     assert one["test_top1_last_epoch"] != other["test_top1_last_epoch"]
 
 
-def test_same_seed_same_numbers() -> None:
+def test_same_seed_same_numbers(labelled: Callable[..., Classification[Any]]) -> None:
     parts = blobs(400, 200, 6, 12, 0.4)
     p = protocol(epochs=3)
     seen = []
@@ -140,7 +133,7 @@ def test_ridge_is_scikit_learns_leave_one_out() -> None:
         np.testing.assert_allclose(ours, cv.predict(test_x.astype(np.float64)), atol=1e-4)
 
 
-def test_low_shot_is_the_mean_over_fixed_splits() -> None:
+def test_low_shot_is_the_mean_over_fixed_splits(labelled: Callable[..., Classification[Any]]) -> None:
     parts = blobs(600, 400, 6, 24, 0.5)
     result = linear.evaluate(labelled(*parts, 6), protocol(epochs=1, low_shot=[10, 90, 200]))
     metrics, low_shot = result["metrics"], result["details"]["low_shot"]
@@ -152,7 +145,7 @@ def test_low_shot_is_the_mean_over_fixed_splits() -> None:
     assert "fewer than 200" in low_shot["200_per_class"]
 
 
-def test_a_rate_far_too_high_harms_nobody() -> None:
+def test_a_rate_far_too_high_harms_nobody(labelled: Callable[..., Classification[Any]]) -> None:
     parts = blobs(300, 200, 6, 12, 0.5)
     alone = linear.evaluate(
         labelled(*parts, 6), protocol(learning_rates=[0.1], weight_decays=[0.01], epochs=5, low_shot=[])

@@ -16,7 +16,7 @@ from torchvision.transforms import v2 as T
 
 from eval import augment, linear, linear_crops, linear_heads, protocols, schedules
 from eval.context import Context
-from eval.data import Classification, Labelled, Normalisation
+from eval.data import Classification, Normalisation
 from eval.features import extract, middle, normalise, summary
 from eval.invariants import check_invariants
 from eval.protocols.linear import LinearProtocol
@@ -56,16 +56,8 @@ def digits() -> list[np.ndarray]:
     return [x[:1000], y[:1000], x[1000:1400], y[1000:1400]]
 
 
-def labelled(
-    train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray, classes: int
-) -> Classification[Any]:
-    return Classification(Labelled(train_x, train_y), Labelled(test_x, test_y), classes)
-
-
 def protocol(name: str = "glnet", **changes: object) -> LinearProtocol:
-    loaded = protocols.load("linear", name, changes)
-    assert isinstance(loaded, LinearProtocol)
-    return loaded
+    return protocols.load_as(LinearProtocol, name, changes)
 
 
 # ------------------------------------------------------------------------------------------------------------ the views
@@ -222,7 +214,9 @@ def test_where_the_gradient_is_zero_the_decay_sets_the_scale_of_lars() -> None:
 
 
 @pytest.mark.trains
-def test_probe_is_the_papers_loop(encoder: Tiny, digits: list[np.ndarray]) -> None:
+def test_probe_is_the_papers_loop(
+    encoder: Tiny, digits: list[np.ndarray], labelled: Callable[..., Classification[Any]]
+) -> None:
     """Crops, flips, encoder frozen in eval mode, torch's SGD, a warm-up, cosine by epoch, every epoch tested."""
     train, train_y, test, test_y = digits
     p = protocol("triplet", epochs=4, warmup_epochs=2, batch=96, learning_rates=[3.0], size=[20, 20])
@@ -269,7 +263,9 @@ def whole_pictures(**changes: object) -> LinearProtocol:
 
 
 @pytest.mark.trains
-def test_without_augmentation_it_is_the_cached_path(encoder: Tiny, digits: list[np.ndarray]) -> None:
+def test_without_augmentation_it_is_the_cached_path(
+    encoder: Tiny, digits: list[np.ndarray], labelled: Callable[..., Classification[Any]]
+) -> None:
     """The same pictures in the same order through the same heads: all that may differ is rounding in the encoder, whose
     batches are others. That moves a logit by about 1e-6 and so hardly ever a picture: one of 400 is allowed (0.25)."""
     train, train_y, test, test_y = digits
@@ -289,7 +285,9 @@ def test_without_augmentation_it_is_the_cached_path(encoder: Tiny, digits: list[
 
 
 @pytest.mark.trains
-def test_the_paper_loop_reaches_logistic_regression(encoder: Tiny, digits: list[np.ndarray]) -> None:
+def test_the_paper_loop_reaches_logistic_regression(
+    encoder: Tiny, digits: list[np.ndarray], labelled: Callable[..., Classification[Any]]
+) -> None:
     """With a decay of 1 / (C N) it is scikit-learn's own objective, which is convex: there is one answer to find.
 
     A rate that falls to 0 leaves next to no noise of the batches: two of 400 test pictures (0.5) are allowed."""
@@ -303,7 +301,9 @@ def test_the_paper_loop_reaches_logistic_regression(encoder: Tiny, digits: list[
     assert result["metrics"]["top1"] == pytest.approx(100 * best, abs=0.51)
 
 
-def test_the_encoder_stays_as_it_was(encoder: Tiny, digits: list[np.ndarray]) -> None:
+def test_the_encoder_stays_as_it_was(
+    encoder: Tiny, digits: list[np.ndarray], labelled: Callable[..., Classification[Any]]
+) -> None:
     encoder.train()
     encoder.patches.eval()
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
@@ -323,10 +323,6 @@ def test_the_encoder_stays_as_it_was(encoder: Tiny, digits: list[np.ndarray]) ->
     assert seen == [(i + 1, 4) for i in range(4)]
 
 
-class Killed(Exception):
-    pass
-
-
 @pytest.mark.trains
 @pytest.mark.parametrize(
     ("at", "every", "said"),
@@ -340,32 +336,26 @@ class Killed(Exception):
     ],
 )
 def test_interrupted_anywhere_is_uninterrupted(
-    at: int, every: int, said: str, encoder: Tiny, digits: list[np.ndarray], memory: Callable[..., Any]
+    at: int,
+    every: int,
+    said: str,
+    encoder: Tiny,
+    digits: list[np.ndarray],
+    labelled: Callable[..., Classification[Any]],
+    interrupted: Callable[..., Any],
 ) -> None:
     """Two trainings (for the split, and on all) of two epochs each; killed within epochs and at their ends."""
     p = protocol(epochs=2, batch=400, size=[20, 20], holdout=0.2, learning_rates=[0.3, 3.0], optimizer="lars")
-    whole, store = linear_crops.probe(encoder, labelled(*digits, 10), COLOURS, p), memory(every)
 
-    def kill(done: int, total: int, info: dict[str, Any]) -> None:
-        assert total == 2 * 2 + 2 * 3
-        if done == at:
-            raise Killed
+    def run(**more: Any) -> dict[str, Any]:
+        return linear_crops.probe(encoder, labelled(*digits, 10), COLOURS, p, Context(**more))
 
-    if at <= 10:
-        with pytest.raises(Killed):
-            linear_crops.probe(encoder, labelled(*digits, 10), COLOURS, p, Context(store=store, progress=kill))
-    else:  # it had finished
-        linear_crops.probe(encoder, labelled(*digits, 10), COLOURS, p, Context(store=store))
-    torch.manual_seed(at)
-    again = linear_crops.probe(encoder, labelled(*digits, 10), COLOURS, p, Context(store=store))
-    assert again["details"].pop("resumed") == said
-    assert whole["details"].pop("resumed") == ""
-    assert again == whole
-    assert list(store.kept) == [linear_crops.CHECKPOINT]
+    found, _, store = interrupted(run, at, 2 * 2 + 2 * 3, every)
+    assert found == said and list(store.kept) == [linear_crops.CHECKPOINT]
 
 
 def test_what_another_probe_kept_is_not_taken_up(
-    encoder: Tiny, digits: list[np.ndarray], memory: Callable[..., Any]
+    encoder: Tiny, digits: list[np.ndarray], memory: Callable[..., Any], labelled: Callable[..., Classification[Any]]
 ) -> None:
     p, store = protocol(epochs=1, batch=500, size=[20, 20]), memory()
     linear_crops.probe(encoder, labelled(*digits, 10), COLOURS, p, Context(store=store))
@@ -417,7 +407,7 @@ def test_refusals(changes: dict[str, object], words: str) -> None:
     assert words in str(refusal.value) and "\n" not in str(refusal.value)
 
 
-def test_shares_of_the_labels(digits: list[np.ndarray]) -> None:
+def test_shares_of_the_labels(digits: list[np.ndarray], labelled: Callable[..., Classification[Any]]) -> None:
     rng = np.random.default_rng(0)
     train_y, test_y = np.arange(1500) % 6, np.arange(600) % 6
     centres = rng.normal(size=(6, 16)) * 0.7

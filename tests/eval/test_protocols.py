@@ -40,8 +40,7 @@ def test_every_evaluation_has_the_tracks_sets() -> None:
 
 
 def test_overrides_and_defaults() -> None:
-    protocol = protocols.load("knn", "fast", {"ks": [3, 7], "temperature": 1})
-    assert isinstance(protocol, KnnProtocol)
+    protocol = protocols.load_as(KnnProtocol, "fast", {"ks": [3, 7], "temperature": 1})
     assert protocol.ks == (3, 7)
     assert protocol.temperature == 1.0
     assert isinstance(protocol.temperature, float)
@@ -67,8 +66,7 @@ def test_a_later_field_leaves_old_hashes_alone() -> None:
 
 def test_aps_is_the_sheets_recipe() -> None:
     """The table of section 7.1 of the APS sheet, tiny ViT."""
-    p = protocols.load("finetune", "aps")
-    assert isinstance(p, FinetuneProtocol)
+    p = protocols.load_as(FinetuneProtocol, "aps")
     assert (p.epochs, p.batch, p.optimizer, p.weight_decay) == (100, 128, "adamw", 0.05)
     assert p.lr * p.batch / p.base_batch == pytest.approx(5e-4)
     assert (p.warmup_epochs, p.warmup_lr, p.min_lr) == (5, 1e-6, 1e-5)
@@ -78,8 +76,7 @@ def test_aps_is_the_sheets_recipe() -> None:
 
 def test_triplet_is_the_released_script() -> None:
     """Section 6.4 of the sheet of the truncated triplet loss."""
-    p = protocols.load("reid", "triplet")
-    assert isinstance(p, ReidProtocol)
+    p = protocols.load_as(ReidProtocol, "triplet")
     assert (p.size, p.interpolation, p.normalise, p.precision) == ((256, 128), "bicubic", "imagenet", "fp32")
     assert (p.flip, p.metric, p.no_match, p.rerank) == ("triplet", "cosine", "zero", False)
     usual = protocols.load("reid", "sysu")
@@ -147,8 +144,7 @@ def test_papers_protocols_are_the_sheets(evaluation: str, name: str, stated: dic
 @pytest.mark.parametrize("name", ["voc", "triplet_voc"])
 def test_short_sides_of_voc(name: str) -> None:
     """papers/truncated_triplet.md 6.3: "Short side 480..880", of the stock up to 800 (6.2)."""
-    protocol = protocols.load("detection", name)
-    assert isinstance(protocol, DetectionProtocol)
+    protocol = protocols.load_as(DetectionProtocol, name)
     assert (min(protocol.train_sides), max(protocol.train_sides)) == (480, 800 if name == "voc" else 880)
 
 

@@ -23,9 +23,7 @@ from eval.scores import unpack
 
 
 def protocol(**changes: object) -> ReidProtocol:
-    loaded = protocols.load("reid", "fast", changes)
-    assert isinstance(loaded, ReidProtocol)
-    return loaded
+    return protocols.load_as(ReidProtocol, "fast", changes)
 
 
 def loop(query_x, query_pid, query_cam, gallery_x, gallery_pid, gallery_cam, metric, no_match):

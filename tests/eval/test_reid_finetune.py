@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -44,9 +45,7 @@ def encoder() -> Tiny:
 
 def protocol(**changes: object) -> ReidFinetuneProtocol:
     quick = {"identities": 8, "epochs": 12, "lr": 0.01, "crop_padding": 1, "precision": "fp32", "hflip": False}
-    loaded = protocols.load("reid_finetune", "embedded", {**quick, **changes})
-    assert isinstance(loaded, ReidFinetuneProtocol)
-    return loaded
+    return protocols.load_as(ReidFinetuneProtocol, "embedded", {**quick, **changes})
 
 
 def split(pids: np.ndarray, cams: np.ndarray, seed: int) -> Identified:
@@ -174,10 +173,6 @@ def test_learns_to_see_through_the_cameras(encoder: Tiny, pictures: tuple[Identi
     assert torch.equal(torch.get_rng_state(), state)
 
 
-class Killed(Exception):
-    pass
-
-
 @pytest.mark.trains
 @pytest.mark.parametrize(
     ("at", "every", "said"),
@@ -189,23 +184,17 @@ class Killed(Exception):
     ],
 )
 def test_interrupted_anywhere_is_uninterrupted(
-    at: int, every: int, said: str, encoder: Tiny, pictures: tuple[Identified, ...], memory: Callable[..., Any]
+    at: int,
+    every: int,
+    said: str,
+    encoder: Tiny,
+    pictures: tuple[Identified, ...],
+    interrupted: Callable[..., Any],
 ) -> None:
     """Six updates an epoch; killed within an epoch, the first too, at its end, and after the last update."""
-    p, store = protocol(epochs=3, erasing=0.5, hflip=True), memory(every)
-    whole = run(encoder, pictures, p=p)
-
-    def kill(done: int, total: int, info: dict[str, Any]) -> None:
-        if done == at:
-            raise Killed
-
-    with pytest.raises(Killed):
-        run(encoder, pictures, p=p, store=store, progress=kill)
-    torch.manual_seed(at)  # whatever state the process is in
-    again = run(encoder, pictures, p=p, store=store)
-    assert again["details"].pop("resumed") == said
-    assert whole["details"].pop("resumed") == ""
-    assert (again["metrics"], again["details"]) == (whole["metrics"], whole["details"])
+    p = protocol(epochs=3, erasing=0.5, hflip=True)
+    found, _, store = interrupted(functools.partial(run, encoder, pictures, p=p), at, 18, every)
+    assert found == said
     other = run(encoder, pictures, p=protocol(epochs=1), store=store)
     assert other["details"]["resumed"] == "started afresh: reid_finetune.pt is of another fine-tuning"
 

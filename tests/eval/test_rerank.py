@@ -14,9 +14,7 @@ from eval.protocols.reid import ReidProtocol
 
 
 def protocol(**changes: object) -> ReidProtocol:
-    loaded = protocols.load("reid", "fast", {"rerank": True, **changes})
-    assert isinstance(loaded, ReidProtocol)
-    return loaded
+    return protocols.load_as(ReidProtocol, "fast", {"rerank": True, **changes})
 
 
 def loop(query_x, gallery_x, p: ReidProtocol) -> np.ndarray:

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from leaderboards import assessments, boards, claims, published, record_files, report
+from leaderboards import assessments, boards, claim_files, claims, published, record_files, report
 from leaderboards.arms import Arm, Arms
 from leaderboards.cells import Link
 from leaderboards.markdown import markdown
 from leaderboards.recipes import unlike
+from leaderboards.references import references
 from leaderboards.setting import network_name
 from leaderboards.suite import Evaluation
 from leaderboards.summary import suite_table
@@ -71,12 +72,12 @@ def test_boards_are_what_they_were(make: Make, name: str) -> None:
 
 
 def test_index_and_claims_name_what_is_there(make: Make) -> None:
-    built = build(sample(make), claims.load(suite()), link)
+    built = build(sample(make), claim_files.load(suite()), link)
     index, judged = built["index.md"], built["claims.md"]
     assert set(built) == {f"{n}.md" for n in (*suite().evaluations, "efficiency", "pretext", "claims", "index")}
     for name in built:
         assert name == "index.md" or f"({name})" in index
-    for claim in claims.load(suite()):
+    for claim in claim_files.load(suite()):
         assert f"`{claim.id}`" in judged
         assert claim.statement in judged
         assert claim.source in judged
@@ -85,7 +86,7 @@ def test_index_and_claims_name_what_is_there(make: Make) -> None:
 
 
 def test_a_recalled_number_says_so(make: Make) -> None:
-    recalled = [replace(claims.load(suite())[0], verified="recalled")]
+    recalled = [replace(claim_files.load(suite())[0], verified="recalled")]
     assert "source (recalled, unverified):" in build([], recalled, link)["claims.md"]
 
 
@@ -94,7 +95,7 @@ def test_verdicts_lead_their_claim(make: Make) -> None:
     for seed in range(3):
         records += make("aps", "finetune", {"top1": 50.0 + 4 + 0.1 * seed}, seed=seed)
         records += make("moco_v3", "finetune", {"top1": 50.0}, seed=seed)
-    text = build(records, claims.load(suite()), link)["claims.md"]
+    text = build(records, claim_files.load(suite()), link)["claims.md"]
     (line,) = [line for line in text.splitlines() if line.startswith("- **holds")]
     assert line.startswith("- **holds at mini (n = 3 pairs, no headline): aps 4.10 points above moco_v3 in finetune")
     row = next(row for row in text.splitlines() if row.startswith("| aps-cifar100-finetune-gain "))
@@ -107,14 +108,14 @@ def test_verdicts_lead_their_claim(make: Make) -> None:
     ]
     found = next(
         a
-        for a in assessments.assess(claims.load(suite()), Arms(records, suite()))
+        for a in assessments.assess(claim_files.load(suite()), Arms(records, suite()))
         if a.claim.id == "aps-cifar100-finetune-gain"
     )
     bases = "holds at mini (n = 3); holds at mini, equal compute (n = 3); not run at cifar"
     assert found.outcomes == bases
     assert "test: margin 1 in its own setting; of its direction 1.2 at mini, 1 at cifar; n = 3" in text
     assert "**not run at cifar: no record of aps.**" in line  # the paper's own setting is still open
-    table = assessments.claims_table(assessments.assess(claims.load(suite()), Arms(records, suite())))
+    table = assessments.claims_table(assessments.assess(claim_files.load(suite()), Arms(records, suite())))
     (row,) = [line for line in table.splitlines() if line.startswith("aps-cifar100-finetune-gain ")]
     assert "holds at mini (n = 3); holds at mini, equal" in row and "+2.5 points over moco_v3" in row
 
@@ -157,7 +158,7 @@ def test_the_records_that_a_verdict_links_give_its_difference() -> None:
 
 
 def test_no_records_gives_whole_boards_that_say_so() -> None:
-    built = build([], claims.load(suite()), link)
+    built = build([], claim_files.load(suite()), link)
     for name in (*suite().evaluations, "efficiency"):
         assert "No records yet." in built[f"{name}.md"]
         assert "|" not in built[f"{name}.md"]
@@ -165,14 +166,14 @@ def test_no_records_gives_whole_boards_that_say_so() -> None:
 
 def test_order_of_records_changes_no_byte(make: Make) -> None:
     records = sample(make)
-    first = build(records, claims.load(suite()), link)
+    first = build(records, claim_files.load(suite()), link)
     for seed in range(3):
         random.Random(seed).shuffle(records)
-        assert build(records, claims.load(suite()), link) == first
+        assert build(records, claim_files.load(suite()), link) == first
 
 
 def test_every_board_is_aligned_and_says_that_it_is_generated(make: Make) -> None:
-    for text in build(sample(make), claims.load(suite()), link).values():
+    for text in build(sample(make), claim_files.load(suite()), link).values():
         assert text.splitlines()[0].startswith("<!-- generated")
         assert "do not edit" in text.splitlines()[0]
         blocks = re.findall(r"(?:^\|.*\n?)+", text, flags=re.M)
@@ -299,25 +300,25 @@ def test_an_import_stands_apart_from_what_was_trained_here(make: Make) -> None:
     for seed in range(3):
         for method, top1 in (("aps", 40.0), ("moco_v3", 30.0)):
             records += make(method, "knn", {"top1": top1 + seed}, seed=seed)
-    plain = build(records, claims.load(suite()), link)
+    plain = build(records, claim_files.load(suite()), link)
     given, judged = make("aps", "knn", {"top1": 99.0}, variant="imported")
     given |= {
         "kind": "import",
         "details": {"file": "theirs.pth", "recipe": {"network": given["details"]["recipe"]["network"]}},
     }
-    built = build([*records, given, judged], claims.load(suite()), link)
+    built = build([*records, given, judged], claim_files.load(suite()), link)
     (arm,) = [arm for arm in arms([*records, given, judged], "knn") if arm.imported]
     assert (arm.name, arm.flag) == ("aps:imported", "not trained here: weights of theirs.pth")
     assert (arm.setting.epochs, arm.training("wall_s"), arm.trials()) == (None, {}, [])
     rows = [line for line in built["knn.md"].splitlines() if "imported" in line]
     assert len(rows) == 1 and "99.00" in rows[0] and "theirs.pth" in rows[0]
     assert built["efficiency.md"] == plain["efficiency.md"] and built["claims.md"] == plain["claims.md"]
-    table = suite_table([given, judged], claims.load(suite()), suite())
+    table = suite_table([given, judged], claim_files.load(suite()), suite())
     assert re.search(r"import +aps:imported", table) and "no claim is tested on" in table
 
     judged = {**judged, "variant": ""}  # should a name ever be that of a method: still no claim is tested on it
     given = {**given, "variant": ""}
-    again = build([*records, given, judged], claims.load(suite()), link)
+    again = build([*records, given, judged], claim_files.load(suite()), link)
     assert again["claims.md"] == plain["claims.md"]
     assert "99.00" in next(line for line in again["knn.md"].splitlines() if "theirs.pth" in line)
 
@@ -429,14 +430,14 @@ def test_a_made_up_evaluation_gets_its_board_row_place_and_line(make: Make) -> N
     for seed in range(2):
         records += make("aps", "depth", {"delta1": 30.0 + seed, "delta2": 50.0}, seed=seed)
         records += make("byol", "depth", {"delta1": 20.0 + seed, "delta2": 50.0}, seed=seed)
-    built = report.everything(records, claims.load(suite()), link, wider)
+    built = report.everything(records, claim_files.load(suite()), link, wider)
     assert "# Depth\n\ndelta1: percent within 25 %. Mean" in built["depth.md"]
     assert "30.50 ± 0.71 | 50.00 ± 0.00" in built["depth.md"]
     assert re.search(r"\[Depth\]\(depth.md\) +\| +2 \| +4 \| mini", built["index.md"])
     assert "## Depth, mini: CIFAR-10" in built["efficiency.md"] and "Depth: depth delta1" in built[report.PICTURE]
     page = built[report.FILE]
     assert 'id="board-depth"' in page and "Depth: depth delta1" in page and "delta1 30.50 ± 0.71" in page
-    assert re.search(r"depth +aps +0 1 +delta1 30.50 ± 0.71 ", suite_table(records, claims.load(suite()), wider))
+    assert re.search(r"depth +aps +0 1 +delta1 30.50 ± 0.71 ", suite_table(records, claim_files.load(suite()), wider))
 
 
 def test_top5_of_fewer_than_five_neighbours_says_nothing(make: Make) -> None:
@@ -476,8 +477,8 @@ def test_the_answers_of_pretext_tasks_have_a_board(make: Make) -> None:
 
 
 def test_reported_numbers_have_value_and_source() -> None:
-    rows = {row.id: row for row in claims.references()}
-    found = [item for item in assessments.assess(claims.load(suite()), Arms([], suite())) if item.claim.references]
+    rows = {row.id: row for row in references()}
+    found = [item for item in assessments.assess(claim_files.load(suite()), Arms([], suite())) if item.claim.references]
     assert found
     for item in found:
         for mark in item.claim.references:

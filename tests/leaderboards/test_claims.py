@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from leaderboards import claims
+from leaderboards import claim_files, claims
 from leaderboards.names import UnknownName
+from leaderboards.references import Reference, references
 from leaderboards.suite import Evaluation, Suite
 from repro.results.suite import suite
 
@@ -47,7 +48,7 @@ def write(folder: Path, *tables: dict[str, str], name: str = "x.toml") -> Path:
 
 
 def test_the_claims_of_the_abstracts_are_there() -> None:
-    found = {claim.id: claim for claim in claims.load(suite())}
+    found = {claim.id: claim for claim in claim_files.load(suite())}
 
     gain = found["glnet-imagenet-gain"]
     assert (gain.kind, gain.value, gain.baseline, gain.data) == ("gain", 2.4, "moco_v3", "imagenet")
@@ -89,18 +90,18 @@ def test_every_number_of_the_five_papers_is_a_claim() -> None:
     }
     own = {
         row.id
-        for row in claims.references()
+        for row in references()
         if not row.baseline and row.method in ("glnet", "multi_network", "truncated_triplet", "aps")
     }
-    claimed = {row for claim in claims.load(suite()) if claim.kind == "number" for row in claim.references}
+    claimed = {row for claim in claim_files.load(suite()) if claim.kind == "number" for row in claim.references}
     assert own - set(left_out) == claimed
-    gains = {row for claim in claims.load(suite()) if claim.kind != "number" for row in claim.references}
+    gains = {row for claim in claim_files.load(suite()) if claim.kind != "number" for row in claim.references}
     assert {"r002", "r003", "r004", "r033"} <= gains
 
 
 def test_numbers_are_those_of_the_reference_table() -> None:
-    rows = {row.id: row for row in claims.references()}
-    for claim in claims.load(suite()):
+    rows = {row.id: row for row in references()}
+    for claim in claim_files.load(suite()):
         named = [rows[row] for row in claim.references]
         if claim.kind == "number":
             (row,) = named
@@ -118,7 +119,7 @@ def test_numbers_are_those_of_the_reference_table() -> None:
 
 
 def test_reference_table_is_merged_and_marks_conflicts() -> None:
-    rows = claims.references()
+    rows = references()
     by_id = {row.id: row for row in rows}
     assert len(by_id) == len(rows) > 600
     place = ("method", "setting", "backbone", "pretrain_data", "epochs", "batch", "evaluation", "data", "metric")
@@ -196,7 +197,7 @@ def sources_of(text: str) -> set[str]:
     return set(re.findall(r"[\w-]+/[\w-]+(?= )|\d{4}\.\d{5}|10\.1109|from memory", text + " "))
 
 
-def rows_of(row: Row, table: list[claims.Reference]) -> list[claims.Reference]:
+def rows_of(row: Row, table: list[Reference]) -> list[Reference]:
     """The rows of references.csv in which a collected row is found again: same place, value, schedule and source."""
     exact = 1e-9 if row["variant"] == "approximate" else 0.05 + 1e-9  # sources round, and duplicates are merged
     found = []
@@ -218,7 +219,7 @@ def rows_of(row: Row, table: list[claims.Reference]) -> list[claims.Reference]:
 
 
 def test_reference_table_holds_every_collected_row_and_no_other(collected: list[Row]) -> None:
-    table = claims.references()
+    table = references()
     found = [rows_of(row, table) for row in collected]
     assert len(collected) > 700
     assert [row for row, rows in zip(collected, found, strict=True) if not rows] == []
@@ -226,8 +227,8 @@ def test_reference_table_holds_every_collected_row_and_no_other(collected: list[
 
 
 def test_every_collected_number_of_the_five_papers_is_claimed(collected: list[Row]) -> None:
-    table = claims.references()
-    claimed = {row for claim in claims.load(suite()) for row in claim.references}
+    table = references()
+    claimed = {row for claim in claim_files.load(suite()) for row in claim.references}
     own = [row for row in collected if row["is_baseline"] == "0" and place_of(row)[0] in FIVE]
     left = [row for row in own if not claimed & {one.id for one in rows_of(row, table)}]
     assert len(own) > 30
@@ -238,8 +239,8 @@ def test_every_collected_number_of_the_five_papers_is_claimed(collected: list[Ro
 @pytest.mark.processes
 def test_first_import_is_light() -> None:
     code = (
-        "import sys; from leaderboards import arms, boards, claims, plots, published, summary, verdicts;"
-        "from repro.results.suite import suite; claims.load(suite());"
+        "import sys; from leaderboards import arms, boards, claim_files, plots, published, summary, verdicts;"
+        "from repro.results.suite import suite; claim_files.load(suite());"
         "heavy = {'torch', 'pandas', 'scipy', 'numpy', 'matplotlib', 'tabulate', 'statsmodels'} & set(sys.modules);"
         "assert not heavy, heavy"
     )
@@ -249,7 +250,7 @@ def test_first_import_is_light() -> None:
 def test_a_good_claim_loads(tmp_path: Path) -> None:
     more = {"epochs": "[7, 9]", "unknown": '["protocol", "backbone", "batch"]', "changes": "{ linear = { lr = 0.1 } }"}
     write(tmp_path, {**GOOD, **more, "proxies": "{ mini = 1.0 }", "references": '["r001"]'})
-    (claim,) = claims.load(suite(), tmp_path)
+    (claim,) = claim_files.load(suite(), tmp_path)
     assert claim.changes == {"linear": {"lr": 0.1}} and claim.unknown == ("protocol", "backbone", "batch")
     assert claim.epochs == (7, 9)
     assert claim.proxies == {"mini": 1.0}
@@ -265,17 +266,19 @@ def test_a_good_claim_loads(tmp_path: Path) -> None:
         ({"evaluation": '"liner"'}, "unknown evaluation 'liner'; did you mean 'linear'?"),
         ({"track": '"cifra"'}, "unknown track 'cifra'; did you mean 'cifar'?"),
         ({"verified": '"red"'}, "unknown verified 'red'; did you mean 'read'?"),
-        ({"value": '"2.0"'}, "value = '2.0' must be int or float"),
-        ({"n": "3.0"}, "n = 3.0 must be int"),
-        ({"n": "true"}, "n = True must be int"),
-        ({"n": "2"}, "n = 2; no test is made of fewer than 3"),
+        ({"value": '"2.0"'}, "value = '2.0' must be a number"),
+        ({"n": "3.0"}, "n = 3.0 must be a whole number"),
+        ({"n": "true"}, "n = True must be a whole number"),
+        ({"n": "2"}, "n = 2 must be a whole number from 3: no test is made of fewer"),
         ({"margin": "1.5"}, "margin 1.5 at cifar is more than half of the claimed 2"),
-        ({"margin": "0"}, "margin 0 at cifar must be above 0"),
+        ({"margin": "0"}, "margin = 0 must be a number above 0"),
+        ({"proxies": "{ mini = 0 }"}, "proxies.mini = 0 must be a number above 0"),
+        ({"proxies": "{ mini = true }"}, "proxies.mini = True must be a number above 0"),
         ({"proxies": "{ mini = 1.5 }"}, "margin 1.5 at mini is more than half of the claimed 2"),
         ({"proxies": "{ mnii = 0.5 }"}, "unknown track 'mnii'; did you mean 'mini'?"),
         ({"epochs": "[9, 7]"}, "epochs = [9, 7] must be a whole number or [first, last]"),
         ({"references": '["r999999"]'}, "unknown row 'r999999'"),
-        ({"references": "[1]"}, "references must be a list of row ids"),
+        ({"references": "[1]"}, "references = [1] must be a list of names"),
         ({"kind": '"number"'}, "a number stands alone"),
         ({"kind": '"cost_ratio"'}, "needs evaluation = 'cost'"),
         ({"baseline": '""'}, "key 'baseline' is missing"),
@@ -290,7 +293,7 @@ def test_a_good_claim_loads(tmp_path: Path) -> None:
 def test_a_fault_is_one_line_that_names_file_claim_and_key(tmp_path: Path, change: dict[str, str], says: str) -> None:
     write(tmp_path, {**GOOD, **change}, name="paper_x.toml")
     with pytest.raises(ValueError, match=r"paper_x\.toml: claim 'x-gain': ") as caught:
-        claims.load(suite(), tmp_path)
+        claim_files.load(suite(), tmp_path)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -299,9 +302,9 @@ def test_the_suite_says_which_evaluations_there_are(tmp_path: Path) -> None:
     """A claim of an evaluation that this program does not have, once it has it."""
     write(tmp_path, {**GOOD, "evaluation": '"depth"'})
     with pytest.raises(ValueError, match="unknown evaluation 'depth'"):
-        claims.load(suite(), tmp_path)
+        claim_files.load(suite(), tmp_path)
     depth = Evaluation("depth", "depth", "Depth", ("top1",), "percent")
-    (claim,) = claims.load(Suite({"depth": depth}), tmp_path)
+    (claim,) = claim_files.load(Suite({"depth": depth}), tmp_path)
     assert claims.tested_on(claim, Suite({"depth": depth})) == "depth"
 
 
@@ -317,19 +320,19 @@ def test_an_unknown_name_keeps_its_parts() -> None:
 def test_missing_keys_double_ids_and_broken_files_are_named(tmp_path: Path) -> None:
     lacking = {key: value for key, value in GOOD.items() if key != "family"}
     with pytest.raises(ValueError, match=r"x\.toml: claim 'x-gain': key 'family' is missing"):
-        claims.load(suite(), write(tmp_path, lacking))
+        claim_files.load(suite(), write(tmp_path, lacking))
     with pytest.raises(ValueError, match=r"x\.toml: claim 'x-gain': the id is used twice"):
-        claims.load(suite(), write(tmp_path, GOOD, GOOD))
+        claim_files.load(suite(), write(tmp_path, GOOD, GOOD))
     (tmp_path / "x.toml").write_text("citation = [")
     with pytest.raises(ValueError, match=r"x\.toml: not valid TOML"):
-        claims.load(suite(), tmp_path)
+        claim_files.load(suite(), tmp_path)
     (tmp_path / "x.toml").write_text('citatoin = "X"')
     with pytest.raises(ValueError, match=r"x\.toml: unknown key 'citatoin'; did you mean 'citation'\?"):
-        claims.load(suite(), tmp_path)
+        claim_files.load(suite(), tmp_path)
 
 
 def test_select_filters_by_field_and_suggests_names() -> None:
-    every = claims.load(suite())
+    every = claim_files.load(suite())
     found = claims.select(every, method="aps", evaluation="finetune", data="cifar10")
     assert len(found) == 6
     assert {c.baseline for c in claims.select(every, method="byol")} == {"byol"}

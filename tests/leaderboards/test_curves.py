@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from leaderboards import boards, claims, curves, plots, report
+from leaderboards import boards, claim_files, curves, plots, report
 from leaderboards.arms import Arm, Arms
 from leaderboards.efficiency import paid
 from leaderboards.markdown import markdown
@@ -82,7 +82,7 @@ def test_the_time_to_a_baselines_end_is_that_of_the_mean_curves(make: Make) -> N
         records += watched(make, "aps", seed, [10.0 + shift, 22.0 + shift, 34.0 + shift])
         records += watched(make, "moco_v3", seed, [10.0, 16.0, 22.0 + shift])
     records += watched(make, "aps", 7, [0.0, 0.0, 0.0])  # a seed that only one of them has does not count
-    known = claims.load(suite())
+    known = claim_files.load(suite())
     (item,) = curves.reached(known, seen(records))
     assert item.there and item.seeds == [0, 1, 2] and item.risen
     assert (item.there.epochs, item.there.device_s, item.there.flops) == pytest.approx((2.0, 200.0, 1e13))
@@ -111,7 +111,7 @@ def test_the_looks_of_a_training_are_read_once_however_many_claims_name_it(
     arms, read = seen(records), Counter[str]()
     looks = curves.looks
     monkeypatch.setattr(curves, "looks", lambda record: (read.update([record["fingerprint"]]), looks(record))[1])
-    curves.reached(claims.load(suite()), arms)
+    curves.reached(claim_files.load(suite()), arms)
     assert len(read) == 3 and set(read.values()) == {1}
 
 
@@ -121,7 +121,7 @@ def test_where_there_is_nothing_to_reach_nobody_is_as_good(make: Make) -> None:
     for seed in range(2):
         records += watched(make, "aps", seed, [23.0, 30.0, 34.0])
         records += watched(make, "moco_v3", seed, [10.0, 16.0, 22.0])
-    known = claims.load(suite())
+    known = claim_files.load(suite())
     (item,) = curves.reached(known, seen(records))
     assert not item.risen and item.there is None
     text = markdown(boards.compose(Arms(records, suite()), known, link))["efficiency.md"]
@@ -143,7 +143,7 @@ def test_times_under_other_loads_make_no_ratio(make: Make) -> None:
     found = {arm.method: arm for arm in seen(records)}
     assert {name: arm.cpu_time()[0] for name, arm in found.items()} == pytest.approx({"aps": 380.0, "moco_v3": 380.0})
     assert no_ratio(found["aps"], found["moco_v3"]) == "CPU share 95 % against 48 %"
-    text = markdown(boards.compose(Arms(records, suite()), claims.load(suite()), link))["efficiency.md"]
+    text = markdown(boards.compose(Arms(records, suite()), claim_files.load(suite()), link))["efficiency.md"]
     (row,) = [line for line in text.splitlines() if re.match(r"\| aps +\| moco_v3", line)]
     assert row.count("%") == 3 and "CPU share 95 % against 48 %" in row  # of the operations there is a ratio
     sheet = plots.efficiency_sheet(paid(Arms(records, suite())))
@@ -164,7 +164,7 @@ def test_curves_are_drawn_by_epochs_time_and_operations(make: Make) -> None:
     for epochs in (4, 8):  # two arms of one name
         records += make("simclr", "knn", {"top1": 30.0}, epochs=epochs)
         records[-2]["details"]["knn_curve"] = [[epochs / 2, 312, 9.0, 9e12, 11.0], [epochs, 624, 19.0, 19e12, 21.0]]
-    known = claims.load(suite())
+    known = claim_files.load(suite())
     text = report.page(boards.compose(Arms(records, suite()), known, link))
     part = text.partition('id="curves"')[2].partition('id="differences"')[0]
     assert "not a test score" in part

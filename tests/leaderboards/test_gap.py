@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from leaderboards import claims, gap
+from leaderboards import claim_files, claims, gap
 from leaderboards.arms import Arm, Arms
 from leaderboards.deviations import deviations
 from leaderboards.missing import Missing, missing
@@ -20,8 +20,8 @@ Make = Callable[..., list[Record]]
 
 R50 = {"arch": "resnet", "depth": 50, "width": 64}
 OWN = {"track": "imagenet", "data": "imagenet", "network": R50, "epochs": 200, "batch": 256}
-NUMBER = next(claim for claim in claims.load(suite()) if claim.id == "glnet-imagenet-r50")
-GAIN = next(claim for claim in claims.load(suite()) if claim.id == "glnet-imagenet-gain")
+NUMBER = next(claim for claim in claim_files.load(suite()) if claim.id == "glnet-imagenet-r50")
+GAIN = next(claim for claim in claim_files.load(suite()) if claim.id == "glnet-imagenet-gain")
 WEIGHTS = {"network": R50}
 PROTOCOLS = suite().protocols["linear"]
 
@@ -148,7 +148,7 @@ def test_best_on_test_is_the_papers_choice_only(make: Make) -> None:
 
 
 def test_what_has_no_gap() -> None:
-    reasons = {claim.kind: gap.reason(claim) for claim in claims.load(suite())}
+    reasons = {claim.kind: gap.reason(claim) for claim in claim_files.load(suite())}
     assert reasons["number"] == reasons["gain"] == "" and "about cost" in reasons["cost_ratio"]
 
 

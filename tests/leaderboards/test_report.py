@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from leaderboards import boards, cells, claims, plots, published, report
+from leaderboards import boards, cells, claim_files, plots, published, report
 from leaderboards.arms import Arms
 from leaderboards.efficiency import Paid
 from leaderboards.efficiency import paid as paid_of
@@ -49,7 +49,7 @@ def sample(make: Make) -> list[Record]:
 
 
 def page(records: list[Record], **more: Any) -> str:
-    return report.page(boards.compose(Arms(records, suite()), claims.load(suite()), link), **more)
+    return report.page(boards.compose(Arms(records, suite()), claim_files.load(suite()), link), **more)
 
 
 def paid(records: list[Record]) -> list[Paid]:
@@ -57,7 +57,7 @@ def paid(records: list[Record]) -> list[Paid]:
 
 
 def differences(records: list[Record]) -> dict[str, list[Difference]]:
-    return baseline_differences(claims.load(suite()), Arms(records, suite()))
+    return baseline_differences(claim_files.load(suite()), Arms(records, suite()))
 
 
 class Tables(HTMLParser):
@@ -100,7 +100,7 @@ def test_every_row_of_the_boards_stands_in_the_report() -> None:
 
 def test_claims_lead_with_their_verdict(make: Make) -> None:
     text = page(sample(make))
-    for claim in claims.load(suite()):
+    for claim in claim_files.load(suite()):
         part = text.partition(f'id="claim-{claim.id}"')[2].partition('<div class="claim"')[0]
         assert 'class="verdict"' in part and part.index('class="verdict"') < part.index("<details>")
     assert "holds at mini (n = 3 pairs, no headline): aps 3.00 points above moco_v3 in finetune top1" in text

@@ -60,7 +60,7 @@ NUMBER = replace(DIRECTION, id="n", kind="number", baseline="", proxies={}, valu
 
 
 def verdict(claim: Claim, records: list[dict[str, Any]], track: str) -> Verdict:
-    return verdicts.verdict(claim, Arms(records, suite()), track)
+    return verdicts.judge([claim], Arms(records, suite()), track)[0]
 
 
 def judge(claims: list[Claim], records: list[dict[str, Any]], track: str) -> list[Verdict]:

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from leaderboards import claims, plots, published, record_files, report, summary
+from leaderboards import claim_files, plots, published, record_files, report, summary
 from leaderboards.arms import Arms
 from leaderboards.efficiency import paid
 from repro.results.suite import suite
@@ -27,7 +27,7 @@ def test_suite_table_names_every_evaluation_and_why_nothing_compares(make: Make)
     digits: dict[str, Any] = {"track": "embedded", "protocol": "embedded", "data": "digits"}
     records = make("aps", "knn", {"top1": 91.5}, **digits) + make("aps", "reid", {"rank1": 60.0, "mAP": 50.0}, **digits)
     records += make("aps", "detection", {"bbox_AP": 12.0, "segm_AP": 11.0}, **digits)
-    text = summary.suite_table(records, claims.load(suite()), suite())
+    text = summary.suite_table(records, claim_files.load(suite()), suite())
     lines = text.splitlines()
     assert [line.split()[0] for line in lines[2:] if line[0] != " "] == [
         "pretrain",
@@ -56,7 +56,7 @@ def test_suite_table_holds_a_run_against_the_number_of_its_own_setting(make: Mak
         "batch": 512,
         "network": {"arch": "vit", "dim": 192, "depth": 12, "heads": 3, "patch": 2},
     }
-    known = claims.load(suite())
+    known = claim_files.load(suite())
 
     def said(records: list[Record]) -> str:
         return " ".join(summary.suite_table(records, known, suite()).split())
@@ -127,6 +127,7 @@ def test_rebuild_drift_and_hand_edits(make: Make, tmp_path: Path, monkeypatch: p
 
 
 def test_claims_of_kind_number_on_no_track_are_never_held_against_anything(make: Make) -> None:
-    claim = replace(next(c for c in claims.load(suite()) if c.id == "triplet-voc-ap"), data="cifar10-jpeg", backbone="")
+    claim = next(c for c in claim_files.load(suite()) if c.id == "triplet-voc-ap")
+    claim = replace(claim, data="cifar10-jpeg", backbone="")
     text = summary.suite_table(make("truncated_triplet", "detection", {"bbox_AP": 50.0}), [claim], suite())
     assert "56.9" not in text

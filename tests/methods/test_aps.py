@@ -14,12 +14,12 @@ from torch import Tensor
 from methods import aps
 from methods.base import Batch
 from methods.parts.views import Boxes
-from repro.plan import recipes
+from repro.plan import recipes, registry
 from small import built, pictures, streams
 
 
 def recipe(**method: Any) -> dict[str, dict[str, Any]]:
-    tables = recipes.resolve(recipes.methods()["aps"], "", "cifar", {})
+    tables = recipes.resolve(registry.methods()["aps"], "", "cifar", {})
     tables["network"] |= {"dim": 24, "depth": 2, "heads": 2, "patch": 4}
     tables["method"] |= method
     return tables

@@ -10,7 +10,7 @@ import torch
 
 from methods.base import Clock
 from methods.byol import BYOL, distance
-from repro.plan import recipes
+from repro.plan import recipes, registry
 from repro.stages import schedules
 from small import (
     SLIM,
@@ -24,7 +24,7 @@ from small import (
 
 
 def recipe(track: str = "cifar", variant: str = "", network: dict[str, Any] = SLIM, **method: Any) -> recipes.Recipe:
-    tables = recipes.resolve(recipes.methods()["byol"], variant, track, {})
+    tables = recipes.resolve(registry.methods()["byol"], variant, track, {})
     tables["network"] |= network
     tables["method"] |= {"projector_hidden": 32, "predictor_hidden": 24, "head_dim": 16} | method
     return tables

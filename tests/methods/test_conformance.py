@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from methods.base import Batch, Clock, Method, load_method
-from repro.plan import recipes
+from repro.plan import recipes, registry
 from small import DATA, LABELLED, built, pictures, streams
 
 ROWS = 16
 
-RECIPES = recipes.methods()
+RECIPES = registry.methods()
 TRACKS = ("embedded", "mini", "cifar", "imagenet100", "imagenet")
 CASES = [(name, variant) for name, info in sorted(RECIPES.items()) for variant in ("", *info.variants)]
 
@@ -139,7 +139,7 @@ def test_every_track_has_a_recipe_that_builds(
     with torch.device("meta"):
         method = load_method(RECIPES[name].module)(tables, replace(LABELLED, size=size))
     pretrain = tables["pretrain"]
-    assert method.negatives == recipes.negatives(RECIPES[name], variant)
+    assert method.negatives == registry.negatives(RECIPES[name], variant)
     assert pretrain["warmup_epochs"] <= pretrain["epochs"] and (pretrain["lr"] > 0) is (pretrain["epochs"] > 0)
 
 

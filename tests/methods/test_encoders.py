@@ -11,11 +11,11 @@ import torchvision
 from torch import Tensor
 
 from methods.parts import encoders
-from repro.plan import recipes
+from repro.plan import recipes, registry
 
 
 def network(recipe: str = "aps", **changes: Any) -> dict[str, Any]:
-    table = recipes.resolve(recipes.methods()[recipe], "", "imagenet", {})["network"]
+    table = recipes.resolve(registry.methods()[recipe], "", "imagenet", {})["network"]
     return table | {"size": 32, "dim": 24, "depth": 2, "heads": 3, "patch": 4} | changes
 
 

@@ -12,13 +12,13 @@ from torch import nn
 
 from methods.base import Clock
 from methods.fast_moco import FastMoCo, patch_loss
-from repro.plan import recipes
+from repro.plan import recipes, registry
 from repro.stages.schedules import factor
 from small import DATA, ROWS, assert_target_follows, built, cross_entropy, views
 
 
 def build(**method: Any) -> FastMoCo:
-    tables = recipes.resolve(recipes.methods()["fast_moco"], "", "cifar", {})
+    tables = recipes.resolve(registry.methods()["fast_moco"], "", "cifar", {})
     tables["network"] |= {"width": 8}
     tables["method"] |= {"head_hidden": 24, "head_dim": 16, "predictor_hidden": 8} | method
     return built(FastMoCo, tables)
@@ -86,7 +86,7 @@ def test_the_predictors_rate_is_constant() -> None:
 
 
 def test_imagenet_recipe_is_the_released_configuration() -> None:
-    tables = recipes.resolve(recipes.methods()["fast_moco"], "", "imagenet", {})
+    tables = recipes.resolve(registry.methods()["fast_moco"], "", "imagenet", {})
     pretrain = tables["pretrain"]
     rate = pretrain["lr"] * pretrain["batch"] / pretrain["base_batch"]
     updates = 2502

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from methods.base import Batch, Clock
 from methods.glnet import GLNet, accuracies, contrast, one_crop
 from methods.parts.montage import assemble, cell_means, deal, quadrants
-from repro.plan import recipes
+from repro.plan import recipes, registry
 from small import DATA, ROWS, built, pictures, streams, total, views
 
 RESNET = {"arch": "resnet", "width": 8}
@@ -23,7 +23,7 @@ RESNET = {"arch": "resnet", "width": 8}
 
 def build(variant: str = "", *, network: dict[str, Any] | None = None, **method: Any) -> GLNet:
     """A variant with tiny heads on a tiny ViT, which costs less than a ResNet, unless `network` says RESNET."""
-    tables = recipes.resolve(recipes.methods()["glnet"], variant, "cifar", {})
+    tables = recipes.resolve(registry.methods()["glnet"], variant, "cifar", {})
     tables["network"] |= network or {"arch": "vit", "dim": 24, "depth": 1, "heads": 2, "patch": 4}
     tables["method"] |= {"head_hidden": 32, "head_dim": 16} | method
     return built(GLNet, tables)
@@ -355,7 +355,7 @@ def test_clustering_is_the_earlier_three_losses() -> None:
 
 
 def test_pipelines_are_the_sheets_table() -> None:
-    tables = recipes.resolve(recipes.methods()["glnet"], "", "imagenet", {})
+    tables = recipes.resolve(registry.methods()["glnet"], "", "imagenet", {})
     with torch.device("meta"):
         method = GLNet(tables, replace(DATA, size=224))
     one, two = method.augment1, method.augment2

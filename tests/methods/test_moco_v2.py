@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from methods.base import Clock
 from methods.moco_v2 import MoCoV2, contrast_with_queue
 from methods.parts.ema import cosine_momentum
-from repro.plan import recipes
+from repro.plan import recipes, registry
 from small import Shrunk, assert_target_follows, built, mmpretrain, pending, views
 
 
@@ -135,7 +135,7 @@ def test_a_queue_smaller_than_a_batch_is_refused(shrunk: Shrunk) -> None:
 
 
 def test_queues_of_small_tracks_are_smaller_than_their_data() -> None:
-    info = recipes.methods()["moco_v2"]
+    info = registry.methods()["moco_v2"]
     for track, pictures in (("embedded", 2000), ("mini", 5000), ("cifar", 50000), ("imagenet", 1281167)):
         tables = recipes.resolve(info, "", track, {})
         assert tables["pretrain"]["batch"] < tables["method"]["bank_size"] < pictures

@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from methods.base import Clock
 from methods.moco_v3 import MoCoV3, contrast
 from methods.parts.ema import cosine_momentum
-from repro.plan import recipes
+from repro.plan import recipes, registry
 from small import SLIM, assert_running_statistics_are_the_targets_own, assert_target_follows, built, mmpretrain, views
 
 
 def build(network: dict[str, Any] | None = None, **method: Any) -> MoCoV3:
-    tables = recipes.resolve(recipes.methods()["moco_v3"], "", "cifar", {})
+    tables = recipes.resolve(registry.methods()["moco_v3"], "", "cifar", {})
     tables["network"] |= {"dim": 24, "depth": 2, "heads": 2, "patch": 8} | (network or {})
     tables["method"] |= {"head_hidden": 32, "head_dim": 16} | method
     return built(MoCoV3, tables)

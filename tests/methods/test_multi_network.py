@@ -17,12 +17,12 @@ from methods.multi_network import MultiNetwork, local_loss, momentum_loss
 from methods.parts.bank import Bank
 from methods.parts.norm import statistics_kept, synchronised
 from methods.parts.patches import average_groups, grouped_nce, require_whole_patches, split_patches
-from repro.plan import recipes
+from repro.plan import recipes, registry
 from small import DATA, ROWS, assert_target_follows, built, cross_entropy, total, views
 
 
 def build(variant: str = "", **method: Any) -> MultiNetwork:
-    tables = recipes.resolve(recipes.methods()["multi_network"], variant, "cifar", {})
+    tables = recipes.resolve(registry.methods()["multi_network"], variant, "cifar", {})
     tables["network"] |= {"width": 8}
     tables["pretrain"]["batch"] = ROWS
     small = {
@@ -369,7 +369,7 @@ def test_the_predictors_rate_is_constant() -> None:
 
 
 def test_networks_are_those_of_the_sheet() -> None:
-    tables = recipes.resolve(recipes.methods()["multi_network"], "", "cifar", {})
+    tables = recipes.resolve(registry.methods()["multi_network"], "", "cifar", {})
     method = MultiNetwork(tables, DATA)
     linear = [m for m in method.projector if isinstance(m, nn.Linear)]
     assert [(m.in_features, m.out_features) for m in linear] == [(512, 2048), (2048, 2048), (2048, 2048)]

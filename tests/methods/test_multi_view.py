@@ -11,7 +11,7 @@ from torch import nn
 
 from methods.base import load_method
 from methods.parts.multi_view import MultiView
-from repro.plan import recipes
+from repro.plan import registry
 from small import built, views
 
 
@@ -24,7 +24,7 @@ def test_one_forward_pass_normalises_the_views_together(
         tables = shrunk(base, variant)
         assert "one_forward" in tables["method"]
         tables["method"]["one_forward"] = one_forward
-        method = built(load_method(recipes.find(base)[0].module), tables)
+        method = built(load_method(registry.find(base)[0].module), tables)
         assert isinstance(method, MultiView)
         return method
 

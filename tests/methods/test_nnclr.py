@@ -13,12 +13,12 @@ from torch import nn
 
 from methods.base import Clock
 from methods.nnclr import NNCLR, neighbour_loss
-from repro.plan import recipes
+from repro.plan import recipes, registry
 from small import DATA, ROWS, assert_ranks_are_one, built, cross_entropy, views
 
 
 def build(variant: str = "", **method: Any) -> NNCLR:
-    tables = recipes.resolve(recipes.methods()["nnclr"], variant, "cifar", {})
+    tables = recipes.resolve(registry.methods()["nnclr"], variant, "cifar", {})
     tables["network"] |= {"width": 8}
     tables["pretrain"]["batch"] = ROWS
     tables["method"] |= {"head_hidden": 24, "head_dim": 16, "predictor_hidden": 20, "bank_size": 15} | method
@@ -93,7 +93,7 @@ def test_a_bank_smaller_than_a_batch_is_refused() -> None:
 
 
 def test_heads_are_those_of_the_recipe() -> None:
-    method = NNCLR(recipes.resolve(recipes.methods()["nnclr"], "", "cifar", {}), DATA)
+    method = NNCLR(recipes.resolve(registry.methods()["nnclr"], "", "cifar", {}), DATA)
     projector = [(m.in_features, m.out_features) for m in method.projector if isinstance(m, nn.Linear)]
     assert projector == [(512, 2048), (2048, 2048), (2048, 256)]
     assert isinstance(method.projector[-1], nn.BatchNorm1d) and method.projector[-1].affine

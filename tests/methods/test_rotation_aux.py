@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from methods.base import Batch, Clock, Views
 from methods.rotation_aux import RotationAux, quarter_turns, rotation_loss
-from repro.plan import recipes
+from repro.plan import recipes, registry
 from small import LABELLED, SLIM, built, pictures, streams
 
 ROWS = 8
-VARIANTS = ("", *recipes.find("rotation_aux")[0].variants)
+VARIANTS = ("", *registry.find("rotation_aux")[0].variants)
 
 
 def build(variant: str = "", seed: int = 0, track: str = "mini", hidden: int = 32, **method: Any) -> RotationAux:
-    tables = recipes.resolve(recipes.find("rotation_aux")[0], variant, track, {})
+    tables = recipes.resolve(registry.find("rotation_aux")[0], variant, track, {})
     resnet = tables["network"]["arch"] == "resnet"
     tables["network"] |= SLIM if resnet else {"dim": 24, "depth": 1, "heads": 2}
     for key in tables["method"]:
@@ -163,17 +163,17 @@ def test_over_every_base(variant: str) -> None:
 
 
 def test_a_base_without_views_is_refused() -> None:
-    tables = recipes.resolve(recipes.find("rotation_aux")[0], "", "mini", {})
+    tables = recipes.resolve(registry.find("rotation_aux")[0], "", "mini", {})
     tables["base"] = {"name": "supervised", "module": "methods.supervised:Supervised"}
     tables["network"] |= {"width": 8}
-    tables["method"] |= recipes.resolve(recipes.find("supervised")[0], "", "mini", {})["method"]
+    tables["method"] |= recipes.resolve(registry.find("supervised")[0], "", "mini", {})["method"]
     with pytest.raises(ValueError, match="Supervised shows no full-size views"):
         steps(RotationAux(tables, LABELLED))
 
 
 def test_over_swav_imagenet_is_the_released_recipe() -> None:
-    tables = recipes.resolve(recipes.find("rotation_aux")[0], "swav", "imagenet", {})
-    alone = recipes.resolve(recipes.find("swav")[0], "", "imagenet", {})
+    tables = recipes.resolve(registry.find("rotation_aux")[0], "swav", "imagenet", {})
+    alone = recipes.resolve(registry.find("swav")[0], "", "imagenet", {})
     assert tables["pretrain"] == alone["pretrain"] and tables["network"] == alone["network"]
     assert (tables["method"]["rotation_weight"], tables["method"]["rotation_reduction"]) == (0.1, "sum")
     wide = build("swav", hidden=2048)

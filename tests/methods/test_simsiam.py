@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from methods.simsiam import SimSiam, negative_cosine
-from repro.plan import recipes
+from repro.plan import recipes, registry
 from repro.stages.pretrain import PretrainLoop
 from small import DATA, Shrunk, built, mmpretrain, pictures, views
 
@@ -86,7 +86,7 @@ def test_heads_are_the_papers(shrunk: Shrunk) -> None:
     assert [type(layer) for layer in method.predictor] == [*block, nn.Linear]
     assert method.predictor[0].bias is None and method.predictor[-1].bias is not None
     assert sum(isinstance(layer, nn.Linear) for layer in build(shrunk, projector_layers=2).projector) == 2
-    whole = recipes.resolve(recipes.methods()["simsiam"], "", "imagenet", {})
+    whole = recipes.resolve(registry.methods()["simsiam"], "", "imagenet", {})
     sizes = [whole["method"][key] for key in ("projector_layers", "projector_hidden", "projector_dim")]
     assert sizes == [3, 2048, 2048] and whole["method"]["predictor_hidden"] == 512
     assert whole["network"]["zero_init_residual"] and whole["pretrain"]["lr"] == 0.05

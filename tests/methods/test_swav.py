@@ -14,12 +14,12 @@ from torch import Tensor
 
 from methods.base import Clock
 from methods.swav import SwAV, sinkhorn, swapped_prediction
-from repro.plan import recipes
+from repro.plan import recipes, registry
 from small import ROWS, SLIM, built, mmpretrain, pending, views
 
 
 def build(track: str = "mini", seed: int = 0, **method: Any) -> SwAV:
-    tables = recipes.resolve(recipes.find("swav")[0], "", track, {})
+    tables = recipes.resolve(registry.find("swav")[0], "", track, {})
     tables["network"] |= SLIM
     tables["method"] |= {"head_hidden": 32, "head_dim": 16, "prototypes": 12, "epsilon": 0.05} | method
     return built(SwAV, tables, seed=seed)
@@ -213,7 +213,7 @@ def test_two_processes_balance_their_codes_together(on_two_processes: Callable[[
 
 
 def test_imagenet_is_the_released_recipe() -> None:
-    info = recipes.find("swav")[0]
+    info = registry.find("swav")[0]
     tables = recipes.resolve(info, "", "imagenet", {})
     method, pretrain = tables["method"], tables["pretrain"]
     assert pretrain["lr"] * pretrain["batch"] / pretrain["base_batch"] == pytest.approx(1.2)

@@ -14,14 +14,14 @@ from torch import Tensor
 from methods.base import Batch, DataInfo, Views
 from methods.byol import BYOL
 from methods.truncated_triplet import PASSES, TruncatedTriplet, false_negatives, scaled, truncated_triplet
-from repro.plan import recipes
+from repro.plan import recipes, registry
 from small import DATA, LABELLED, SLIM, built, pictures, streams
 
 ROWS = 16
 
 
 def recipe(track: str = "cifar", variant: str = "", **method: Any) -> recipes.Recipe:
-    tables = recipes.resolve(recipes.methods()["truncated_triplet"], variant, track, {})
+    tables = recipes.resolve(registry.methods()["truncated_triplet"], variant, track, {})
     tables["network"] |= SLIM
     tables["method"] |= {"projector_hidden": 32, "predictor_hidden": 24, "head_dim": 16} | method
     return tables
@@ -248,7 +248,7 @@ def test_fixed_size_shows_the_views_themselves() -> None:
 
 
 def test_a_vit_draws_multiples_of_its_patch() -> None:
-    info = recipes.methods()["truncated_triplet"]
+    info = registry.methods()["truncated_triplet"]
     tables = recipes.resolve(info, "", "cifar", {"network": {"arch": "vit"}, "pretrain": {"batch": ROWS}})
     tables["network"] |= {"dim": 24, "depth": 1, "heads": 2, "patch": 8}
     tables["method"] |= {"projector_hidden": 32, "predictor_hidden": 32, "head_dim": 16}
@@ -272,7 +272,7 @@ def test_imagenet_recipes_are_the_released_ones(variant: str, rows: int, epochs:
 @pytest.mark.parametrize("track", ["embedded", "mini", "cifar", "imagenet100", "imagenet"])
 def test_fixed_size_differs_from_byol_in_the_loss_alone(track: str) -> None:
     mine = recipe(track, "fixed_size")
-    byol = recipes.resolve(recipes.methods()["byol"], "", track, {})
+    byol = recipes.resolve(registry.methods()["byol"], "", track, {})
     tuned = set()
     if track in ("embedded", "mini"):
         tuned = {"momentum", "crop_scale", "batch", "lr", "epochs", "tuning_trials"}

@@ -14,19 +14,7 @@ import pytest
 
 from repro.cli.dispatch import main
 
-
-@pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("REPRO_DATA", raising=False)
-
-
-def refused(capsys: pytest.CaptureFixture[str], line: str) -> str:
-    """What is printed for wrong use: exactly one line, on stderr, with status 2."""
-    assert main(line.split()) == 2
-    streams = capsys.readouterr()
-    assert streams.out == "" and streams.err.count("\n") == 1 and streams.err.startswith("repro: ")
-    return streams.err
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 @pytest.mark.parametrize(
@@ -69,24 +57,23 @@ def refused(capsys: pytest.CaptureFixture[str], line: str) -> str:
         ("tune --method aps --protocol linear=fast,mini", "name one"),
     ],
 )
-def test_wrong_use(capsys: pytest.CaptureFixture[str], line: str, words: str) -> None:
-    assert words in refused(capsys, line)
+def test_wrong_use(refused: Callable[[str], str], line: str, words: str) -> None:
+    assert words in refused(line)
     assert not Path("repro-work/records").exists()
 
 
-def test_slurm_where_there_is_none(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slurm_where_there_is_none(refused: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
-    assert main("run --method aps --executor slurm".split()) == 2
-    assert "sbatch" in capsys.readouterr().err
+    assert "sbatch" in refused("run --method aps --executor slurm")
 
 
-def test_a_wrong_settings_file_is_named_with_its_key(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_settings_file_is_named_with_its_key(refused: Callable[[str], str]) -> None:
     Path("repro.toml").write_text('worksapce = "x"\n')
-    assert "repro.toml" in (said := refused(capsys, "plan --method aps")) and "did you mean 'workspace'" in said
+    assert "repro.toml" in (said := refused("plan --method aps")) and "did you mean 'workspace'" in said
     Path("repro.toml").write_text("workspace = 3\n")
-    assert "workspace must be a path" in refused(capsys, "plan --method aps")
+    assert "workspace must be a path" in refused("plan --method aps")
     Path("repro.toml").write_text("workspace = \n")
-    assert "not valid TOML" in refused(capsys, "plan --method aps")
+    assert "not valid TOML" in refused("plan --method aps")
 
 
 def test_options_win_over_environment_and_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -102,10 +89,10 @@ def test_options_win_over_environment_and_file(monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not Path("/proc/self").exists(), reason="needs a folder nobody can write")
-def test_an_unwritable_workspace(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unwritable_workspace(refused: Callable[[str], str]) -> None:
     Path("taken").write_text("a file where a folder should be")
-    assert "cannot write to the workspace" in refused(capsys, "run --method aps --workspace taken/below")
-    assert "cannot write to the workspace" in refused(capsys, "run --method aps --workspace /proc/1/repro")
+    assert "cannot write to the workspace" in refused("run --method aps --workspace taken/below")
+    assert "cannot write to the workspace" in refused("run --method aps --workspace /proc/1/repro")
 
 
 def test_a_record_of_a_newer_schema_is_passed_over_and_stays(capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,6 +37,7 @@ LAYOUTS = {
 
 
 @pytest.mark.trains
+@pytest.mark.processes
 @pytest.mark.parametrize("method", ["aps", "moco_v3"])
 @pytest.mark.parametrize("track", LAYOUTS)
 def test_every_stage_runs(
@@ -66,6 +67,7 @@ def test_every_stage_runs(
 
 
 @pytest.mark.trains
+@pytest.mark.processes
 def test_voc_evaluates(miniature: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     miniature("imagenet", tmp_path / "data")
     miniature("voc0712", tmp_path / "data")

@@ -10,21 +10,22 @@ from typing import Any
 import pytest
 
 from eval import protocols
-from leaderboards import claims as asserted
+from leaderboards import claim_files
 from leaderboards.arms import Arms
 from leaderboards.claims import NO_TRACK, Claim
+from leaderboards.references import references
 from leaderboards.setting import network_name
 from repro.cli.commands import request_of
 from repro.cli.dispatch import main
 from repro.cli.grammar import build_parser
-from repro.plan import recipes
+from repro.plan import registry
 from repro.plan.builder import make
 from repro.plan.planned import Plan
 from repro.results import claim_commands, lookup
 from repro.results.suite import suite
 from repro.settings import Settings
 
-CLAIMS = asserted.load(suite())
+CLAIMS = claim_files.load(suite())
 OF_EACH = {
     (claim.paper, claim.kind, claim.evaluation, claim.data, claim.variant): claim
     for claim in CLAIMS
@@ -43,7 +44,7 @@ def planned(line: str) -> Plan:
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
 def test_names_in_claims_are_ours(claim: Claim) -> None:
     for arm in filter(None, (claim.arm, claim.baseline_arm)):
-        recipes.find(arm)
+        registry.find(arm)
     if claim.protocol:
         kind = suite().kind_of(claim.evaluation)
         assert claim.protocol in protocols.names(kind)
@@ -158,7 +159,7 @@ def test_an_authors_vit_is_asked_for_as_the_recipe_has_it() -> None:
 
 
 def test_reported_conflicts_have_value_and_source(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = {row.id: row for row in asserted.references()}
+    rows = {row.id: row for row in references()}
     claim = next(claim for claim in CLAIMS if any(rows[row_id].conflicts for row_id in claim.references))
     assert main(["claims", claim.id]) == 0
     out = capsys.readouterr().out

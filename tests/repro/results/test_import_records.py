@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from leaderboards import claims, published, verdicts
+from leaderboards import claim_files, published, verdicts
 from leaderboards.arms import Arms
 from repro.cli.dispatch import main
 from repro.plan.builder import make
@@ -124,7 +124,9 @@ def test_ours_and_foreign_seeds_are_never_one_arm() -> None:
 
 def test_verdicts_rest_on_ours_alone() -> None:
     """A claim that our records settle stays settled as it was, whatever is imported; and imports settle nothing."""
-    claim = next(c for c in claims.load(suite()) if c.baseline and c.evaluation == "linear" and "mini" in c.proxies)
+    claim = next(
+        c for c in claim_files.load(suite()) if c.baseline and c.evaluation == "linear" and "mini" in c.proxies
+    )
     found = []
     for seed in range(5):
         for method, variant, top1 in (
@@ -144,25 +146,25 @@ def test_verdicts_rest_on_ours_alone() -> None:
                 | {"metrics": {"top1": top1}}
             )
     full = [{"schema": 1, "parents": [], "cost": {}, "protocol": {"name": "mini", "hash": "x"}, **r} for r in found]
-    assert verdicts.verdict(claim, Arms(full, suite()), "mini").outcome == "holds"
+    assert verdicts.judge([claim], Arms(full, suite()), "mini")[0].outcome == "holds"
 
     Path("given.json").write_text(json.dumps(full))
     assert bring_in(full, "author") == 0
     foreign = imported()
     assert len(foreign) == len(full)
-    assert verdicts.verdict(claim, Arms(foreign, suite()), "mini").outcome == "not run"
+    assert verdicts.judge([claim], Arms(foreign, suite()), "mini")[0].outcome == "not run"
 
     worse = [{**r, "metrics": {"top1": 1.0}} if r["kind"] == "linear" else r for r in full]
     shutil.rmtree("repro-work")
     assert bring_in(worse) == 0
     for basis in (verdicts.EPOCHS, verdicts.COMPUTE):
         both, alone = (Arms(found, suite()) for found in ([*full, *imported()], full))
-        assert verdicts.verdict(claim, both, "mini", basis) == verdicts.verdict(claim, alone, "mini", basis)
+        assert verdicts.judge([claim], both, "mini", basis)[0] == verdicts.judge([claim], alone, "mini", basis)[0]
     # an evaluation of ours that rests on foreign weights is foreign as well
     mixed = [
         {**r, "provenance": {**r["provenance"], "trust": "author"}} if r["kind"] == "pretrain" else r for r in full
     ]
-    assert verdicts.verdict(claim, Arms(mixed, suite()), "mini").outcome == "not run"
+    assert verdicts.judge([claim], Arms(mixed, suite()), "mini")[0].outcome == "not run"
     assert {arm.trust for arm in Arms(mixed, suite()).of("linear")} == {"author"}
 
 

@@ -77,7 +77,7 @@ def test_the_drill_sees_what_differs(drilled: Drill) -> None:
 
 def test_work_that_was_lost_or_begun_from_zero_is_a_fault(drilled: Drill) -> None:
     def faults(*spells: tuple[int, int]) -> list[str]:
-        return list(drilled.lost([Spell(begun, reached, 30) for begun, reached in spells]))
+        return list(drilled.lost([Spell(begun, reached) for begun, reached in spells]))
 
     assert faults((0, 10), (10, 20), (18, 30)) == []
     assert faults((0, 10), (7, 30)) == ["interruption 1: stopped at step 10, went on from 7"]

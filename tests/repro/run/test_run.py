@@ -26,18 +26,12 @@ from repro.store.encoders import ENCODER
 from repro.store.workspace import Workspace
 from slurm import scheduler
 
-pytestmark = [pytest.mark.processes, pytest.mark.trains]
+pytestmark = [pytest.mark.processes, pytest.mark.trains, pytest.mark.usefixtures("own_folder")]
 
 SMALL = (
     "--executor local --set pretrain.epochs=1 pretrain.batch=32 pretrain.warmup_epochs=0 network.depth=1 network.dim=24"
     " data.limit=200 linear.epochs=2 linear.low_shot_splits=2 knn.ks=[1,5]"
 ).split()
-
-
-@pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("REPRO_DATA", raising=False)
 
 
 def records() -> dict[str, dict[str, object]]:

@@ -38,10 +38,7 @@ QUICK = ["run", "--method", "aps", "random:vit", "--suite", "quick", "--executor
 ABOUT_FEATURES = ("effective_rank", "feature_std", "norm_mean")
 
 
-@pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("REPRO_DATA", raising=False)
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 @pytest.fixture

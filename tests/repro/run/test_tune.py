@@ -10,19 +10,13 @@ import pytest
 
 from repro.cli.dispatch import main
 
-pytestmark = [pytest.mark.processes, pytest.mark.trains]
+pytestmark = [pytest.mark.processes, pytest.mark.trains, pytest.mark.usefixtures("own_folder")]
 
 SMALL = (
     "--executor local --set pretrain.epochs=1 pretrain.batch=32 pretrain.warmup_epochs=0 network.depth=1 network.dim=24"
     " data.limit=200 linear.epochs=2 linear.low_shot_splits=2 knn.ks=[1,5]"
 ).split()
 TRIAL = "--try pretrain.lr=1e-3 method.temperature=0.5".split()
-
-
-@pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("REPRO_DATA", raising=False)
 
 
 def test_trials_are_ranked_by_the_held_out_pictures(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from methods.base import DataInfo
 from methods.parts.heads import spread
 from repro.errors import Stopped, UserError
-from repro.plan import recipes
+from repro.plan import recipes, registry
 from repro.stages.pretrain import PretrainLoop, build_method, build_optimizer, seed_of
 
 pytestmark = pytest.mark.trains
@@ -37,7 +37,7 @@ def make(shrunk: Callable[..., recipes.Recipe]) -> Callable[..., PretrainLoop]:
     """`make(folder, method, seed, **pretrain_keys)`: the loop of a method made tiny, on 70 pictures of noise."""
 
     def loop(folder: Path, method: str = "aps", seed: int = 0, **pretrain_keys: Any) -> PretrainLoop:
-        info, variant = recipes.find(method)
+        info, variant = registry.find(method)
         tables = shrunk(info.name, variant)
         tables["pretrain"] |= {"epochs": 3, "warmup_epochs": 1} | pretrain_keys
         folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 CASES = [
     pytest.param(f"{name}:{variant}", marks=pytest.mark.slow) if variant else name
-    for name, info in sorted(recipes.methods().items())
+    for name, info in sorted(registry.methods().items())
     if name != "random"
     for variant in ("", *info.variants)
 ]

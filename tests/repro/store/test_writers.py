@@ -21,8 +21,10 @@ from repro.cli.dispatch import main
 from repro.errors import UserError
 from repro.plan.builder import make
 from repro.plan.request import Request
+from repro.results import boards
 from repro.settings import Settings
 from repro.store import checkpoints, records
+from slurm.files import write_atomic
 from slurm.folder import Folder, Outcome
 from slurm.graph import Task
 from slurm.journal import Journal
@@ -44,7 +46,7 @@ PROCESSES, THREADS = 8, 25
 WRITER = f"""
 import hashlib, json, os, sys, threading, time
 from pathlib import Path
-from repro import records
+from repro.store import records
 from slurm.folder import Folder, Outcome
 from slurm.graph import Task
 from slurm.journal import Journal
@@ -136,7 +138,7 @@ def full(*_: Any, **__: Any) -> NoReturn:
 def test_a_full_disk_damages_nothing_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mark, other = "a" * 64, "b" * 64
     records.write(tmp_path / "records", {**RECORD, "fingerprint": mark})
-    records.write_atomic(tmp_path / "board.md", "whole")
+    write_atomic(tmp_path / "board.md", "whole")
     checkpoints.save(tmp_path / "training.pt", {"form": "test", "step": 1})
     place, node = Folder(tmp_path / "processes"), Task("a", "b:c")
     place.write_outcome(Outcome("a", "done", value=1))
@@ -145,7 +147,7 @@ def test_a_full_disk_damages_nothing_that_was_there(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(os, "fsync", full)
     for write in (
         lambda: records.write(tmp_path / "records", {**RECORD, "fingerprint": other}),
-        lambda: records.write_atomic(tmp_path / "board.md", "half"),
+        lambda: write_atomic(tmp_path / "board.md", "half"),
         lambda: place.write_outcome(Outcome("a", "failed")),
     ):
         with pytest.raises(OSError, match="No space left"):
@@ -182,9 +184,9 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 import torch
-from repro import atomic, checkpoints
+from repro.store import atomic, checkpoints
 from repro.errors import UserError
-from repro.stages import frozen
+from repro.stages.features import save_array
 
 folder = Path(sys.argv[1])
 def write(size):
@@ -193,7 +195,7 @@ def write_many(size):
     state = {str(i): torch.full((1000,), 7.0) for i in range(size // 1000)}
     checkpoints.save(folder / "training.pt", {"form": "test", **state})
 def write_features(size):
-    frozen._save(folder / "train_x.npy", np.full(size, 7.0, np.float32))
+    save_array(folder / "train_x.npy", np.full(size, 7.0, np.float32))
 
 write(100)
 write_features(100)
@@ -252,11 +254,11 @@ def test_a_folder_that_may_not_be_written_to_is_one_line_and_status_2(
     def refuse(path: Path, *_: Any) -> NoReturn:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
-    monkeypatch.setattr(records, "write_atomic", refuse)
+    monkeypatch.setattr(boards, "write_atomic", refuse)
     assert main(["report", "--workspace", str(work)]) == 2
     said = capsys.readouterr().err
     assert re.fullmatch(r"repro: cannot write .*work/boards/.* \(read-only file system\); what was .*\n", said)
     assert {path: path.read_bytes() for path in work.rglob("*") if path.is_file()} == before
-    monkeypatch.setattr(records, "write_atomic", lambda *_: 1 / 0)  # any other error keeps its origin
+    monkeypatch.setattr(boards, "write_atomic", lambda *_: 1 / 0)  # any other error keeps its origin
     with pytest.raises(ZeroDivisionError):
         main(["report", "--workspace", str(work)])

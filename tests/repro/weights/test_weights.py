@@ -224,7 +224,7 @@ def test_there_and_back(library: str, name: str, tmp_path: Path) -> None:
     encoder: Any = shaken(build_encoder(network))
     target = export.TARGETS[library](Trained(encoder, (0.5,) * 3, (0.2,) * 3, dict(network)))
     found = fitting.find(saved(target.weights, tmp_path / "x.pth"), network, name)
-    assert found.fits and not found.heads and not found.others
+    assert found.whole and not found.infinite and not found.heads and not found.others
     with torch.inference_mode():
         assert torch.equal(features(found, network, noise(32)), encoder.features(noise(32)))
 

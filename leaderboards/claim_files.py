@@ -1,0 +1,141 @@
+"""The files of claims (`claims/*.toml`, one a paper): read, and held to what a claim must say.
+
+A file is named for its paper and holds `citation`, `[defaults]` (keys that its claims share) and one `[[claim]]` a
+claim, whose keys are the fields of `Claim`. Anything else in a file is an error, so that a typing slip cannot silence
+a claim. `protocol`, `backbone`, `epochs` and `batch` are each given or named in `unknown`: nothing is left out in
+silence. A default is taken back by the key with "", [] or {}.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from leaderboards.claims import COST, KINDS, NO_TRACK, SETTING, TRACKS, VERIFIED, Claim
+from leaderboards.names import UnknownName
+from leaderboards.references import references
+from leaderboards.suite import Suite
+
+
+def load(suite: Suite, folder: Path | None = None) -> list[Claim]:
+    """Every claim of `folder` (default: the package's own), by file and then as written.
+
+    suite: the evaluations that a claim may name, beside COST.
+
+    Raises:
+        ValueError: one line that names file, claim and key: unknown or missing key, wrong type, unknown name, an id
+            used twice, a margin above half of the claimed gain, a reference that references.csv lacks.
+    """
+    source: Traversable | Path = folder or files("leaderboards").joinpath("claims")
+    known = {reference.id for reference in references()}
+    found: dict[str, Claim] = {}
+    for item in sorted(source.iterdir(), key=lambda entry: entry.name):
+        if not item.name.endswith(".toml"):
+            continue
+        for claim in _parse(item.read_text(encoding="utf-8"), item.name, suite):
+            if claim.id in found:
+                raise ValueError(f"{item.name}: claim '{claim.id}': the id is used twice; choose another")
+            for row in claim.references:
+                if row not in known:
+                    raise ValueError(f"{item.name}: claim '{claim.id}': references: {UnknownName('row', row, known)}")
+            found[claim.id] = claim
+    return list(found.values())
+
+
+def _parse(text: str, file: str, suite: Suite) -> list[Claim]:
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{file}: not valid TOML ({error})") from None
+    for key in raw:
+        if key not in ("citation", "defaults", "claim"):
+            raise ValueError(f"{file}: {UnknownName('key', key, ('citation', 'defaults', 'claim'))}")
+    if not isinstance(raw.get("citation"), str):
+        raise ValueError(f"{file}: key 'citation' is missing")
+    shared = {"paper": file.removesuffix(".toml"), "citation": raw["citation"], **raw.get("defaults", {})}
+    return [_claim({**shared, **table}, file, suite) for table in raw.get("claim", [])]
+
+
+@cache
+def _types() -> Mapping[str, Any]:
+    return get_type_hints(Claim, include_extras=True)
+
+
+def _claim(table: Mapping[str, Any], file: str, suite: Suite) -> Claim:
+    where = f"{file}: claim '{table.get('id', '(no id)')}'"
+    for key in table:
+        if key not in _types():
+            raise ValueError(f"{where}: {UnknownName('key', key, _types())}")
+    for field in fields(Claim):
+        if field.name not in table and field.default is MISSING and field.default_factory is MISSING:
+            raise ValueError(f"{where}: key '{field.name}' is missing")
+    span = table.get("epochs")
+    given = {**table, "epochs": [span, span]} if type(span) is int else table
+    claim = Claim(**{key: _converted(key, value, _types()[key], where) for key, value in given.items()})
+    _check(claim, where, suite)
+    return claim
+
+
+def _converted(key: str, value: Any, hint: Any, where: str) -> Any:
+    """The value as that type, or a ValueError that says what it should have been."""
+    if get_origin(hint) is Mapping and isinstance(value, dict):
+        return {name: _converted(f"{key}.{name}", item, get_args(hint)[1], where) for name, item in value.items()}
+    try:
+        return msgspec.convert(value, hint)
+    except msgspec.ValidationError:
+        wanted = "a table" if get_origin(hint) is Mapping else get_args(hint)[1].description
+        raise ValueError(f"{where}: {key} = {value!r} must be {wanted}") from None
+
+
+def _check(claim: Claim, where: str, suite: Suite) -> None:
+    """What types alone cannot say."""
+    valid = {
+        "kind": KINDS,
+        "verified": VERIFIED,
+        "track": (*TRACKS, NO_TRACK),
+        "better": ("higher", "lower"),
+        "evaluation": (*suite.evaluations, COST),
+    }
+    for key, names in valid.items():
+        if (name := getattr(claim, key)) not in names:
+            raise ValueError(f"{where}: {UnknownName(key, name, names)}")
+    for track in claim.proxies:
+        if track not in TRACKS:
+            raise ValueError(f"{where}: proxies: {UnknownName('track', track, TRACKS)}")
+    for key in claim.unknown:
+        if key not in SETTING:
+            raise ValueError(f"{where}: unknown: {UnknownName('key of a setting', key, SETTING)}")
+    if claim.epochs and claim.epochs[0] > claim.epochs[1]:
+        raise ValueError(f"{where}: epochs = {list(claim.epochs)} must be a whole number or [first, last]")
+    if claim.kind == "number" and (claim.baseline or claim.proxies):
+        raise ValueError(f"{where}: a number stands alone; drop 'baseline' and 'proxies', or choose kind 'gain'")
+    if claim.kind != "number" and not claim.baseline:
+        raise ValueError(f"{where}: key 'baseline' is missing; kind '{claim.kind}' compares with one")
+    if claim.kind != "direction" and claim.value is None:
+        raise ValueError(f"{where}: key 'value' is missing; only kind 'direction' goes without")
+    if (claim.kind == "cost_ratio") and claim.evaluation != COST:
+        raise ValueError(f"{where}: kind 'cost_ratio' needs evaluation = 'cost'")
+    for key in SETTING:
+        given, no_source = bool(getattr(claim, key)), key in claim.unknown
+        if key == "protocol" and claim.evaluation == COST:
+            if given or no_source:
+                raise ValueError(f"{where}: a cost is of the pre-training and has no protocol; drop it")
+        elif given and no_source:
+            raise ValueError(f"{where}: {key} is given and said to be unknown; drop one of the two")
+        elif not given and not no_source:
+            raise ValueError(f"{where}: key '{key}' is missing; give it, or name it in 'unknown'")
+    if (claim.spread is None) != (claim.spread_n is None):
+        raise ValueError(f"{where}: 'spread' and 'spread_n' go together")
+    for at, margin in {claim.track: claim.margin, **claim.proxies}.items():
+        if claim.kind in ("gain", "direction") and claim.value is not None and margin > claim.value / 2:
+            raise ValueError(
+                f"{where}: margin {margin:g} at {at} is more than half of the claimed {claim.value:g}; lower it"
+            )
