@@ -175,7 +175,12 @@ def build_parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("drill", help="interrupt a short job in every way and see that its results stay the same")
     verb.add_argument("--seed", type=int, default=0, metavar="N", help="of the steps to strike at (default: 0)")
     verb.add_argument("--times", type=int, default=2, metavar="N", help="interruptions in each way (default: 2)")
-    verb.add_argument("--stage", default="pretrain", metavar="NAME", help="pretrain (default) or finetune")
+    verb.add_argument(
+        "--stage",
+        default="pretrain",
+        metavar="NAME",
+        help="pretrain (default), linear, finetune, detection or reid_finetune",
+    )
     verb.add_argument(
         "--workspace", metavar="DIR", help="folder to make a throw-away folder in (default: ./repro-work)"
     )

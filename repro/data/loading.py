@@ -45,7 +45,8 @@ def load_classification(
         chosen = packed.balanced(labels, len(pixels), limit)
         pixels, labels = np.asarray(pixels[chosen]), labels[chosen] if labels is not None else None
     mean, std = _rgb(content["mean"]), _rgb(content["std"])
-    return Pictures(pixels, labels, classes, mean, std, name, content["source"], content["manifest"])
+    said = {"name": name, "source": content["source"], "manifest": content["manifest"]}
+    return Pictures(pixels, labels, classes, mean, std, **said)
 
 
 def _rgb(values: list[float]) -> RGB:

@@ -26,14 +26,25 @@ def quiet(done: int, total: int, info: Mapping[str, Any]) -> None:
     """The progress callback of whoever wants none."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class DataSet:
+    """What is told of every data set.
+
+    source: what boards print; manifest: 64 hex digits that stand for the content
+    """
+
+    name: str
+    source: str
+    manifest: str
+
+
 @dataclass(frozen=True)
-class Pictures:
+class Pictures(DataSet):
     """One split of a classification data set, decoded.
 
     pixels: uint8 [N, 3, S, S], a read-only memory map unless a limit was asked for
     labels: int64 [N], indices into `classes`; None for pictures without classes
     mean, std: of the training split, per channel, of pixels / 255
-    source: what boards print; manifest: 64 hex digits that stand for the content
     """
 
     pixels: np.ndarray
@@ -41,13 +52,10 @@ class Pictures:
     classes: tuple[str, ...]
     mean: RGB
     std: RGB
-    name: str
-    source: str
-    manifest: str
 
 
 @dataclass(frozen=True)
-class CocoSet:
+class CocoSet(DataSet):
     """A detection data set in COCO format, with or without masks: folders of pictures and annotation files."""
 
     train_images: Path
@@ -55,9 +63,6 @@ class CocoSet:
     val_images: Path
     val_json: Path
     classes: tuple[str, ...]
-    name: str
-    source: str
-    manifest: str
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ class ReidSplit:
 
 
 @dataclass(frozen=True)
-class ReidSet:
+class ReidSet(DataSet):
     """A re-identification data set; training and test identities are disjoint. `train` may be empty (SYSU-30k)."""
 
     train: ReidSplit
@@ -82,9 +87,6 @@ class ReidSet:
     gallery: ReidSplit
     mean: RGB
     std: RGB
-    name: str
-    source: str
-    manifest: str
 
 
 @dataclass(frozen=True)

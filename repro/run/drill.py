@@ -1,6 +1,6 @@
 """`drill`: a short job, interrupted at random in every way there is, must leave what it leaves uninterrupted.
 
-The job is a tiny pre-training, with its k-NN, or the fine-tuning of one, in a workspace of its own for each way;
+The job is a tiny pre-training, or an evaluation that trains on one, in a workspace of its own for each way;
 slurm.interrupt does the damage. Its tasks run on the CPU and differ from those of a run in two things that no
 number depends on: they save a checkpoint after every step (a load of pictures, an update) instead of every 30 seconds,
 and pause there.
@@ -46,12 +46,35 @@ _TINY = (
     "network.depth=1",
     "network.dim=24",
 )
-STAGES = {  # what is interrupted: the run, and the file that it goes on from
-    "pretrain": (Request(("aps",), evaluations=("knn",), overrides=(*_TINY, "knn.ks=[1]")), "training.pt"),
-    "finetune": (
-        Request(("aps",), evaluations=("finetune",), overrides=(*_TINY, "finetune.epochs=12")),
-        "finetune.pt",
-    ),
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is interrupted: the evaluation whose run is made, its settings, and the file that the job goes on from."""
+
+    evaluation: str
+    overrides: tuple[str, ...]
+    checkpoint: str
+    protocol: str = ""
+    training: int = (
+        0  # updates of its training, where it reports what comes after them too, and which has no checkpoint
+    )
+
+    @property
+    def request(self) -> Request:
+        """The run."""
+        protocols = (f"{self.evaluation}={self.protocol}",) if self.protocol else ()
+        return Request(
+            ("aps",), evaluations=(self.evaluation,), protocols=protocols, overrides=(*_TINY, *self.overrides)
+        )
+
+
+STAGES = {  # of all that trains, by kind
+    "pretrain": Stage("knn", ("knn.ks=[1]",), "training.pt"),
+    "linear": Stage("linear", ("linear.epochs=12", "linear.batch=25"), "linear.pt", protocol="swav_rot"),
+    "finetune": Stage("finetune", ("finetune.epochs=12",), "finetune.pt"),
+    "detection": Stage("detection", ("detection.iterations=24", "detection.warmup=2"), "detection.pt", training=24),
+    "reid_finetune": Stage("reid_finetune", ("reid_finetune.epochs=12",), "reid_finetune.pt"),
 }
 _PRELOAD = (
     "repro.run.drill",
@@ -145,7 +168,7 @@ def _say(score: Score) -> None:
     )
 
 
-def work(workspace: str, jobs: Sequence[Mapping[str, Any]], pause: float) -> None:
+def work(workspace: str, jobs: Sequence[Mapping[str, Any]], pause: float, data_root: str | None = None) -> None:
     """What a task of the drill runs: the jobs, with a checkpoint, a report and a pause after every step."""
     from repro import jobs as stages
     from repro.store import checkpoints
@@ -161,7 +184,7 @@ def work(workspace: str, jobs: Sequence[Mapping[str, Any]], pause: float) -> Non
     checkpoints.SAVE_EVERY = 0.0
     progress.at_most_every(0.0)
     progress.report = slowly
-    stages.run(workspace, jobs)
+    stages.run(workspace, jobs, data_root)
 
 
 def retry(workspace: str) -> None:
@@ -177,8 +200,8 @@ class Drill:
     def __init__(self, folder: Path, seed: int, stage: str = "pretrain") -> None:
         self.folder, self.seed = folder, seed
         self.whole = Workspace(folder / "whole")
-        request, self.newest = STAGES[stage]
-        self.planned = make(request, Settings(workspace=self.whole.root))
+        self.newest, training = STAGES[stage].checkpoint, STAGES[stage].training
+        self.planned = make(STAGES[stage].request, Settings(workspace=self.whole.root))
         self.pretrain = self.planned.jobs[0].fingerprint
         self.job = next(job.fingerprint for job in self.planned.jobs if job.kind == stage)
         nodes = self.nodes(self.whole, 0.0)
@@ -188,8 +211,8 @@ class Drill:
         found = self._records(self.whole)
         report = progress.read(Folder(self.whole.processes).progress(nodes[self.at].key))
         if len(found) != len(self.planned.jobs) or report is None:
-            raise UserError(f"the job fails without any interruption; see {self.whole.processes / 'logs'}")
-        self.steps = report.total
+            raise UserError(f"the job fails without any interruption; see {self.whole.processes / 'drill.log'}")
+        self.steps = training or report.total
         self.updates = int(found[self.job]["cost"].get("updates", self.steps))
 
     def local(self, way: str, times: int) -> Score:

@@ -14,7 +14,7 @@ from eval.context import Context
 from eval.protocols.base import Protocol
 from eval.protocols.finetune import FinetuneProtocol
 from eval.protocols.linear import LinearProtocol
-from repro.data.types import CocoSet, Pictures, Progress, ReidSet
+from repro.data.types import DataSet, Progress
 from repro.settings import Where
 from repro.store import checkpoints, encoders
 from repro.store.job import Job
@@ -98,6 +98,6 @@ def with_side(protocol: C, context: JobContext) -> C:
     return dataclasses.replace(protocol, size=(side, side)) if protocol.crop_scale and not protocol.size else protocol
 
 
-def source_of(data: Pictures | CocoSet | ReidSet) -> dict[str, str]:
+def source_of(data: DataSet) -> dict[str, str]:
     """What a record says of its data."""
     return {"name": data.name, "source": data.source, "manifest": data.manifest}

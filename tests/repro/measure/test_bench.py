@@ -52,27 +52,6 @@ def test_the_peer_stands_beside_the_methods_that_it_has(capsys: pytest.CaptureFi
         assert re.search(rf"^{name} +fp32 .* [\d,]+ +\d+\.\d\d$", out, re.M), out
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ("bench train", "did you mean 'pretrain'"),
-        ("bench evil", "did you mean 'eval'"),
-        ("bench eval --seconds 0", "must be positive"),
-        ("bench eval --track mini", "leave them out"),
-        ("bench eval --sizes peer", "did you mean 'peers'"),
-        ("bench pretrain --sizes peers", "--sizes is of bench eval"),
-        ("bench pretrain --method simclrr", "unknown method"),
-        ("bench pretrain --precision fp23", "did you mean 'fp32'"),
-        ("bench pretrain --track minni", "did you mean 'mini'"),
-        ("bench pretrain --seconds 0", "must be positive"),
-        ("bench pretrain --threads 0", "must be positive"),
-        ("bench pretrain --method random", "it makes no update"),
-    ],
-)
-def test_wrong_use(refused: Callable[[str], str], words: str, said: str) -> None:
-    assert said in refused(words)
-
-
 @pytest.fixture
 def tiny_contests(monkeypatch: pytest.MonkeyPatch) -> list[Contest]:
     """Every contest of `bench eval`, on little."""

@@ -111,15 +111,3 @@ def test_rows_are_raised_for_a_method_that_needs_more(shrunk: Shrunk, monkeypatc
     monkeypatch.setattr(cost, "_measure", lambda *_: (_ for _ in ()).throw(ValueError("never")))
     with pytest.raises(ValueError, match="never"):
         cost.measure(info.module, shrunk("simsiam"), 32)
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ("methods --cost --track mnii", "did you mean 'mini'"),
-        ("methods --track mini", "--cost"),
-        ("methods apss --cost", "aps"),
-    ],
-)
-def test_wrong_use(refused: Callable[[str], str], words: str, said: str) -> None:
-    assert said in refused(words)

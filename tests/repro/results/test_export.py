@@ -144,24 +144,6 @@ def test_model_index_is_that_of_openmmlab() -> None:
     assert not expected
 
 
-@pytest.mark.parametrize(
-    "line, words",
-    [
-        ("records", "--to NAME --out FILE"),
-        ("records --to cvs --out x --published", "did you mean 'csv'"),
-        ("records --to csv --out x", "no record in"),
-        ("records --to csv --out x --published --track mnii", "did you mean 'mini'"),
-        ("records --to csv --out . --published", "cannot write"),
-        ("records imprt x", "did you mean 'import'"),
-        ("records import x.json", "--trust NAME"),
-        ("records import x.json --trust ours", "self-reported"),
-        ("records import x.json --trust author", "cannot be read"),
-    ],
-)
-def test_wrong_use(refused: Callable[[str], str], line: str, words: str) -> None:
-    assert words in refused(line)
-
-
 def test_citation_is_of_this_version() -> None:
     import yaml
 
