@@ -16,13 +16,14 @@ from repro.data.types import MissingData
 from repro.errors import UserError
 from repro.settings import Where
 
+pytestmark = pytest.mark.seconds  # whoever is first decodes 60,000 pictures
+
 
 @pytest.fixture(scope="module")
 def where(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Where:
     return Where(data_root, tmp_path_factory.mktemp("cache"))
 
 
-@pytest.mark.seconds
 def test_cifar_jpeg_is_decoded_whole_and_once(where: Where) -> None:
     train = loading.load_classification("cifar10-jpeg", "train", where, size=32)
     assert train.labels is not None and train.pixels.shape == (50_000, 3, 32, 32)
