@@ -22,7 +22,7 @@ from small import DATA, LABELLED, built, pictures, streams
 ROWS = 16
 
 RECIPES = registry.methods()
-TRACKS = ("embedded", "mini", "cifar", "imagenet100", "imagenet")
+SMALL, LARGE = ("embedded", "mini"), ("cifar", "imagenet100", "imagenet")  # slim networks, and whole ones
 CASES = [(name, variant) for name, info in sorted(RECIPES.items()) for variant in ("", *info.variants)]
 
 
@@ -65,7 +65,7 @@ def train(method: Method, updates: int) -> Iterator[dict[str, Tensor]]:
         load += 1
 
 
-@pytest.mark.trains
+@pytest.mark.seconds
 @pytest.mark.parametrize(("name", "variant"), LEARNING)
 class TestLearning:
     def test_losses_are_finite_and_metrics_detached(self, build: Build, name: str, variant: str) -> None:
@@ -80,6 +80,7 @@ class TestLearning:
                 assert value.requires_grad == key.startswith("loss_"), key
             assert {"std_z", "std_features"} & outputs.keys(), "nothing tells a collapse"
 
+    @pytest.mark.trains
     def test_gradient_reaches_the_encoder_and_nothing_frozen(self, build: Build, name: str, variant: str) -> None:
         method = build(name, variant)
         listed = {id(p) for group in method.param_groups(0.1) for p in group["params"]}
@@ -125,7 +126,7 @@ def test_encoder_is_the_duck_type(build: Build, name: str, variant: str) -> None
 
 
 @pytest.mark.parametrize(("name", "variant"), CASES)
-@pytest.mark.parametrize("track", TRACKS)
+@pytest.mark.parametrize("track", [*SMALL, *(pytest.param(track, marks=pytest.mark.seconds) for track in LARGE)])
 def test_every_track_has_a_recipe_that_builds(
     name: str, variant: str, track: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,7 +177,7 @@ def test_rows_on_two_processes_are_the_rows_on_one(
 
 def test_the_control_makes_no_update(build: Build) -> None:
     assert list(build("random").steps(batch(), streams(ROWS))) == []
-    for track in TRACKS:
+    for track in (*SMALL, *LARGE):
         assert recipes.resolve(RECIPES["random"], "", track, {})["pretrain"]["epochs"] == 0
 
 

@@ -97,6 +97,7 @@ def test_digits_stand_out_from_their_background() -> None:
             assert np.abs(difference).max() > 30
 
 
+@pytest.mark.seconds
 def test_the_same_bytes_every_time(where: Where, tmp_path: Path) -> None:
     for name in ("digit-scenes", "digit-cameras"):
         again = preparing.prepare(name, Where(None, tmp_path), size=32)

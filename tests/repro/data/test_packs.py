@@ -16,6 +16,8 @@ from repro.data.types import MissingData
 from repro.errors import UserError
 from repro.settings import Where
 
+pytestmark = pytest.mark.seconds  # whoever is first decodes 60,000 pictures
+
 
 @pytest.fixture(scope="module")
 def where(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Where:

@@ -27,6 +27,7 @@ def recipe_of(found: Record, every: list[Record]) -> Any:
     return found["details"]["recipe"]
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("kind", ["knn", "linear", "pretrain"])
 def test_the_command_plans_the_recipe_that_the_record_holds(
     kind: str, every: list[Record], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

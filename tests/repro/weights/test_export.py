@@ -75,7 +75,7 @@ def need(library: str) -> None:
         pytest.skip(f"{library} is not installed (extra 'export')")
 
 
-@pytest.mark.trains
+@pytest.mark.seconds
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("library", sorted(export.TARGETS))
 def test_features_there_are_features_here(library: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:

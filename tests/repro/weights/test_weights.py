@@ -116,6 +116,7 @@ def test_a_resnet_however_it_is_wrapped(name: str, resnet18: Any, tmp_path: Path
     assert "120 weights matched" in said and f"heads and classifiers: {heads} tensors" in said
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("depth", [18, 50])
 def test_torchvisions_features(depth: int, tmp_path: Path) -> None:
     model: Any = shaken(getattr(torchvision.models, f"resnet{depth}")())
@@ -132,6 +133,7 @@ def test_torchvisions_features(depth: int, tmp_path: Path) -> None:
         torch.testing.assert_close(features(match, network, noise(64)), want, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.seconds
 def test_mmpretrains_features(tmp_path: Path) -> None:
     from eval import mmcv_ops
 
@@ -147,6 +149,7 @@ def test_mmpretrains_features(tmp_path: Path) -> None:
     torch.testing.assert_close(features(found, RESNET18, noise(64)), want, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.seconds
 def test_timms_features(tmp_path: Path) -> None:
     timm = pytest.importorskip("timm", reason="timm is not installed (extra 'export')")
     model = shaken(timm.create_model("vit_tiny_patch16_224"))
@@ -212,6 +215,7 @@ def test_aps_as_released(tmp_path: Path) -> None:
         fitting.find(file, {**network, "size": 224, "patch": 16}, "it")
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("name", ["resnet", "vit"])
 @pytest.mark.parametrize("library", sorted(export.TARGETS))
 def test_there_and_back(library: str, name: str, tmp_path: Path) -> None:
