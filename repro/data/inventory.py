@@ -54,7 +54,7 @@ def short(entry: Entry, found: dict[str, int]) -> list[str]:
 
 
 def statuses(where: Where) -> list[Status]:
-    """All data sets of the catalogue: found or missing, counts, licence, how to get them."""
+    """All data sets that there are: found or missing, counts, licence, how to get them."""
     return [_status(entry, where) for entry in CATALOGUE.values()]
 
 
