@@ -20,6 +20,11 @@ class UserError(Exception):
         return f"{self.problem}; {self.mend}" if self.mend else self.problem
 
 
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """The valid name that is most like it, "" where none is near."""
+    return next(iter(difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)), "")
+
+
 class Unknown(UserError):
     """A name that is none of the valid ones.
 
@@ -28,7 +33,7 @@ class Unknown(UserError):
 
     def __init__(self, kind: str, name: str, valid: Iterable[str], mend: str = "") -> None:
         self.kind, self.name, self.valid = kind, name, sorted(valid)
-        self.nearest = next(iter(difflib.get_close_matches(name, self.valid, n=1, cutoff=0.5)), "")
+        self.nearest = nearest(name, self.valid)
         super().__init__(f"unknown {kind} '{name}'", mend or f"valid: {', '.join(self.valid)}")
 
     def __str__(self) -> str:

@@ -7,12 +7,11 @@ The records decide: a task without its records has failed whatever SLURM calls i
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import time
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from repro.errors import UserError
+from repro.errors import UserError, nearest
 from repro.plan.tasks import TARGET
 from repro.settings import Settings
 from repro.store import records
@@ -98,8 +97,8 @@ def chosen_of(found: Sequence[TaskState], names: Sequence[str]) -> list[TaskStat
     for name in names:
         these = [s for s in found if name in (s.key, run_of(s)) or (s.job and name in (s.job, s.job.partition("_")[0]))]
         if not these:
-            near = difflib.get_close_matches(name, [state.key for state in found], n=1)
-            hint = f"did you mean '{near[0]}'?" if near else "python -m repro status shows them"
+            near = nearest(name, [state.key for state in found])
+            hint = f"did you mean '{near}'?" if near else "python -m repro status shows them"
             raise UserError(f"no task '{name}' in this workspace; {hint}")
         taken |= {state.key: state for state in these}
     return list(taken.values())
