@@ -14,6 +14,7 @@ from leaderboards.reading import Record
 from leaderboards.suite import Suite
 
 FOLDER = record_files.FOLDER.parent
+_OURS = "README.md"  # the one file of this kind that no record makes
 _AGAIN = "write the boards anew with python -m repro report --published"
 LARGEST = 2_000_000
 """Bytes: a larger report is published without its pictures, one that still is larger not at all."""
@@ -67,7 +68,9 @@ def _text(path: Path) -> str | None:
 
 
 def _strangers(folder: Path, built: dict[str, str], found: Sequence[Record]) -> list[Path]:
-    views = [p for p in sorted(folder.glob("*")) if p.suffix in (".md", ".svg", ".html") and p.name not in built]
+    views = [
+        p for p in sorted(folder.glob("*")) if p.suffix in (".md", ".svg", ".html") and p.name not in (*built, _OURS)
+    ]
     place = records_folder(folder)
     known = {place / picture(record, what) for record in found for what in report.CAPTIONS}
     return views + [p for p in sorted(place.rglob("*.webp")) if p not in known]

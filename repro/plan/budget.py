@@ -88,8 +88,8 @@ def within(request: Request, settings: Settings, text: str | None, trim: bool) -
 def _less(planned: Plan) -> Iterator[tuple[str, Request]]:
     """Ever smaller requests, and what each drops of the one before; only what has something to do."""
     request, todo = planned.request, planned.to_do()
-    for seed in [seed for seed in dict.fromkeys(reversed(request.seeds)) if any(job.seed == seed for job in todo)]:
-        if len(set(request.seeds)) > 1:
+    for seed in reversed(list(dict.fromkeys(request.seeds))[1:]):  # the first one stays
+        if any(job.seed == seed for job in todo):
             request = dataclasses.replace(request, seeds=tuple(s for s in request.seeds if s != seed))
             yield f"seed {seed}", request
     for name in _trimmed():

@@ -197,6 +197,8 @@ def _selection(record: Record, _: _Family) -> Iterator[str]:
     if last and metrics.get("top1_best_on_test", max(last)) < max(last) - _SLACK:
         yield "top1_best_on_test is below what the last epoch gave"
     for name, draws in (details.get("low_shot") or {}).items():
+        if isinstance(draws, str):  # why there are none
+            continue
         mean = sum(draw["top1"] for draw in draws) / len(draws)
         if abs(metrics.get(f"top1_{name}", mean) - mean) > _SLACK:
             yield f"top1_{name} is {metrics[f'top1_{name}']:g}, but its draws have a mean of {mean:g}"

@@ -56,9 +56,6 @@ class Stage:
     overrides: tuple[str, ...]
     checkpoint: str
     protocol: str = ""
-    training: int = (
-        0  # updates of its training, where it reports what comes after them too, and which has no checkpoint
-    )
 
     @property
     def request(self) -> Request:
@@ -170,7 +167,7 @@ def _say(score: Score) -> None:
 
 def work(workspace: str, jobs: Sequence[Mapping[str, Any]], pause: float, data_root: str | None = None) -> None:
     """What a task of the drill runs: the jobs, with a checkpoint, a report and a pause after every step."""
-    from repro import jobs as stages
+    from repro import jobs as ours
     from repro.store import checkpoints
 
     report = progress.report
@@ -185,7 +182,7 @@ def work(workspace: str, jobs: Sequence[Mapping[str, Any]], pause: float, data_r
     checkpoints.SAVE_EVERY = 0.0
     progress.at_most_every(0.0)
     progress.report = slowly
-    stages.run(workspace, jobs, data_root)
+    ours.run(workspace, jobs, data_root)
 
 
 def retry(workspace: str) -> None:

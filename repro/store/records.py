@@ -74,14 +74,16 @@ def problems(record: Record) -> list[str]:
         return [f"key '{missing[0]}' is missing"]
     if not isinstance(record["schema"], int) or record["schema"] < 1:
         return [f"schema {record['schema']!r} is no schema version"]
-    metrics = record["metrics"]
+    metrics, protocol = record["metrics"], record.get("protocol") or {}
+    for key, value, must in (("kind", record["kind"], str), ("metrics", metrics, dict), ("protocol", protocol, dict)):
+        if not isinstance(value, must):
+            return [f"key '{key}' is {value!r}, not {'text' if must is str else 'an object'}"]
     faults = [
         f"metric '{key}' is {value!r}, not a finite number"
         for key, value in metrics.items()
         if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value)
     ]
-    stated = (record.get("protocol") or {}).get("values")
-    return faults or check_invariants(metrics, record["kind"], record["schema"], stated)
+    return faults or check_invariants(metrics, record["kind"], record["schema"], protocol.get("values"))
 
 
 def read(path: Path) -> Record:

@@ -192,3 +192,9 @@ def test_damaged_lines_of_published_records_are_named(
     (boards / "records" / "knn-aps-mini-s0-0123456789ab.json").write_text("{}")
     assert main(["verify"]) == 1
     assert "0123456789ab.json: a record in a file of its own" in capsys.readouterr().out
+
+
+def test_few_labels_that_there_are_not_are_no_contradiction(every: list[Record], kin: Kin) -> None:
+    one = next(one for one in every if one["kind"] == "linear" and one["details"].get("low_shot"))
+    said = {**one["details"], "low_shot": {**one["details"]["low_shot"], "1pct": "a class would get no picture"}}
+    assert told({**one, "details": said}, kin(one, every)) == []

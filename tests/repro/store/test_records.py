@@ -113,3 +113,9 @@ def test_a_job_whose_record_is_refused_fails_and_the_others_go_on(
         jobs.run(str(tmp_path), [replace(same, seed=seed, fingerprint=f"{seed}" * 64).to_json() for seed in (0, 1)])
     assert "knn aps seed 1: wrote" in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "records").iterdir()] == [f"knn-aps-embedded-s1-{'1' * 12}.json"]
+
+
+@pytest.mark.parametrize(("key", "value"), [("metrics", "x"), ("metrics", []), ("protocol", "x"), ("kind", [])])
+def test_a_key_of_another_type_is_one_line(key: str, value: object) -> None:
+    (problem,) = records.problems({**record(), key: value})
+    assert f"key '{key}' is {value!r}, not " in problem
