@@ -51,17 +51,17 @@ class Profile:
         if name.endswith(".toml"):
             if not Path(name).is_file():
                 raise ValueError(f"cluster profile {name}: no such file")
-            text = Path(name).read_text(encoding="utf-8")
+            text = Path(name).read_bytes()
         else:
             folder = importlib.resources.files("slurm") / "profiles"
             names = sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
             if name not in names:
                 hint = did_you_mean(name, names, otherwise=f"there are: {', '.join(names)};")
                 raise ValueError(f"no cluster profile '{name}': {hint} or give a file that ends in .toml")
-            text = (folder / f"{name}.toml").read_text(encoding="utf-8")
+            text = (folder / f"{name}.toml").read_bytes()
         try:
-            data = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+            data = tomllib.loads(text.decode())
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"cluster profile {name}: not valid TOML ({error})") from None
         return cls.from_json(data, f"cluster profile {name}")
 

@@ -73,10 +73,10 @@ class MethodInfo:
         return self.base if own is None else own
 
 
-def _parse(text: str, source: str) -> MethodInfo:
+def _parse(text: bytes, source: str) -> MethodInfo:
     try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        raw = tomllib.loads(text.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{source}: not valid TOML ({error})") from None
     info = typed(MethodInfo, raw, source, source=source)
     if not info.base and info.negatives not in NEGATIVES:
@@ -89,17 +89,17 @@ def _parse(text: str, source: str) -> MethodInfo:
     return info
 
 
-def _recipe_texts() -> Iterator[tuple[str, str]]:
+def _recipe_texts() -> Iterator[tuple[bytes, str]]:
     for item in sorted(files("methods").joinpath("recipes").iterdir(), key=lambda p: p.name):
         if item.name.endswith(".toml"):
-            yield item.read_text(encoding="utf-8"), f"methods/recipes/{item.name}"
+            yield item.read_bytes(), f"methods/recipes/{item.name}"
     for point in entry_points(group="repro.methods"):
         spec = find_spec(point.value.split(":")[0])
         if spec is None or spec.origin is None:
             raise UserError(f"entry point '{point.name}' of group repro.methods names no module: {point.value}")
         folder = Path(spec.origin).parent
         for path in sorted({*folder.glob("*.toml"), *folder.glob("recipes/*.toml")}):
-            yield path.read_text(encoding="utf-8"), str(path)
+            yield path.read_bytes(), str(path)
 
 
 @cache
@@ -121,7 +121,7 @@ def find(name: str) -> tuple[MethodInfo, str]:
         path = Path(head)
         if not path.is_file():
             raise UserError(f"no recipe file {path}")
-        info = _parse(path.read_text(encoding="utf-8"), str(path.resolve()))
+        info = _parse(path.read_bytes(), str(path.resolve()))
         name, _, kind = info.module.partition(":")
         beside = path.resolve().parent / f"{name}.py"
         if beside.is_file():  # a method of one's own is two files in a folder, and no package

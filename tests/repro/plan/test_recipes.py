@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from repro.errors import UserError
@@ -115,3 +117,9 @@ def test_neutral_keys_are_keys_that_recipes_have() -> None:
             held = [recipe[table][key] for recipe in whole if key in recipe[table]]
             assert held and {type(one) for one in held} == {type(value)}, f"{table}.{key}"
             assert value in held  # what is neutral is what most do
+
+
+def test_a_recipe_file_that_is_not_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=r"mine\.toml: not valid TOML"):
+        registry.find(str(tmp_path / "mine.toml"))
