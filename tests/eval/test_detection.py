@@ -635,6 +635,7 @@ def test_it_learns_to_tell_tall_from_flat(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.trains
 def test_it_learns_eight_real_pictures_by_heart(data_root, tmp_path):
     root = data_root / "coco-mini"
     coco = CocoFolders(

@@ -139,6 +139,7 @@ def test_memory_maps_are_read_in_blocks(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.slow
+@pytest.mark.processes
 def test_a_tenth_of_sysu_30k() -> None:
     """A tenth of the gallery in a tenth of 3 GB; Rank-1 is what the noise of the features makes likely."""
     command = [sys.executable, str(Path(__file__).with_name("sysu_size.py")), "--gallery", "47973", "--threads", "1"]
