@@ -76,7 +76,7 @@ def test_moco_v3_is_one_and_a_method_that_cannot_be_measured_is_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = {name: registry.methods()[name] for name in ("moco_v3", "simsiam", "supervised")}
-    monkeypatch.setattr(recipes, "methods", lambda: known)
+    monkeypatch.setattr(registry, "methods", lambda: known)
     original = cost.measure
 
     def measure(module: str, *rest: Any) -> cost.Cost:
