@@ -16,8 +16,8 @@ from functools import cached_property
 from typing import Any
 
 from leaderboards.claims import arm_name
-from leaderboards.neutral import digest, options
-from leaderboards.reading import OURS, Record, cost_of, entry, number, origin_of, trust_of
+from leaderboards.neutral_keys import digest, options
+from leaderboards.record_fields import OURS, Record, cost_of, entry, number, origin_of, trust_of
 from leaderboards.setting import Setting, setting_of
 from leaderboards.suite import Suite
 

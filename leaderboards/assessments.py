@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from leaderboards.arms import Arms
+from leaderboards.claim_arms import COMPUTE, EPOCHS
 from leaderboards.claims import NO_TRACK, TRACKS, VERIFIED, Claim, tracks_of
-from leaderboards.pairing import COMPUTE, EPOCHS
 from leaderboards.reasons import NoTrack
 from leaderboards.references import references
 from leaderboards.verdicts import HEADLINE, Verdict, both

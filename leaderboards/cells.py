@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from leaderboards.reading import Record, entry
+from leaderboards.record_fields import Record, entry
 
 Link = Callable[[Record], str]
 """Record -> address of its file, relative to the boards."""

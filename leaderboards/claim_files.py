@@ -20,9 +20,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 import msgspec
 
 from leaderboards.claims import COST, KINDS, NO_TRACK, SETTING, TRACKS, VERIFIED, Claim
-from leaderboards.names import UnknownName
 from leaderboards.references import references
 from leaderboards.suite import Suite
+from leaderboards.unknown_names import UnknownName
 
 
 def load(suite: Suite, folder: Path | None = None) -> list[Claim]:

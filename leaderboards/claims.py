@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from leaderboards.names import UnknownName
 from leaderboards.suite import Suite
+from leaderboards.unknown_names import UnknownName
 
 KINDS = ("number", "gain", "direction", "cost_ratio")
 SETTING = ("protocol", "backbone", "epochs", "batch")

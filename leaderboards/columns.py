@@ -25,8 +25,8 @@ from leaderboards.cells import (
     words,
 )
 from leaderboards.curves import Look, Reach
-from leaderboards.pairs import no_ratio
-from leaderboards.reading import OURS, entry, number
+from leaderboards.paired_arms import no_ratio
+from leaderboards.record_fields import OURS, entry, number
 from leaderboards.suite import Evaluation
 
 PRETEXT: Mapping[str, str] = {

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from leaderboards.arms import Arm
 from leaderboards.claims import Claim
-from leaderboards.pairs import apart, comparisons, fairest
-from leaderboards.reading import OURS, Record, entry, finite
+from leaderboards.paired_arms import apart, comparisons, fairest
+from leaderboards.record_fields import OURS, Record, entry, finite
 
 MONITOR = "k-NN on training pictures (%)"
 """What the monitor's values are called wherever they are shown."""

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 
 from leaderboards.arms import Arm
 from leaderboards.claims import COST, Claim
-from leaderboards.reading import entry
 from leaderboards.reasons import CLAIMS, Departure, Deviation, OtherValues
+from leaderboards.record_fields import entry
 from leaderboards.suite import Suite
 
 _NOT_KNOWN = "not known"

@@ -19,8 +19,8 @@ from statistics import fmean
 from leaderboards.arms import Arm, Arms
 from leaderboards.claims import COST, Claim
 from leaderboards.deviations import deviations, protocol_deviations
-from leaderboards.reading import OURS
 from leaderboards.reasons import Departure
+from leaderboards.record_fields import OURS
 from leaderboards.suite import Suite
 
 CLAIMED = "claimed"

@@ -22,8 +22,8 @@ from leaderboards.drawing import (
     text_at,
 )
 from leaderboards.efficiency import Paid
-from leaderboards.pairs import Difference
-from leaderboards.reading import OURS
+from leaderboards.paired_arms import Difference
+from leaderboards.record_fields import OURS
 from leaderboards.tables import EMPTY
 
 _FRONT = "front: no method is cheaper and better; controls are not in it"

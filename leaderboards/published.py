@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from leaderboards import claim_files, record_files, report
-from leaderboards.reading import Record
+from leaderboards.record_fields import Record
 from leaderboards.suite import Suite
 
 FOLDER = record_files.FOLDER.parent

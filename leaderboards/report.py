@@ -20,8 +20,8 @@ from leaderboards.claims import Claim, arm_name
 from leaderboards.curves import ABOUT
 from leaderboards.drawing import STYLE, Drawing
 from leaderboards.markdown import markdown
-from leaderboards.pairs import Difference, baseline_differences, no_ratio
-from leaderboards.reading import TRUST, Record, entry, number
+from leaderboards.paired_arms import Difference, baseline_differences, no_ratio
+from leaderboards.record_fields import TRUST, Record, entry, number
 from leaderboards.suite import Suite
 from leaderboards.tables import EMPTY, Table, arranged
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from leaderboards.claims import TRACKS
-from leaderboards.reading import Record, entry
+from leaderboards.record_fields import Record, entry
 from leaderboards.suite import Protocols
 
 _VIT = {(192, 12): "T", (384, 12): "S", (768, 12): "B", (1024, 24): "L", (1280, 32): "H"}

@@ -8,7 +8,7 @@ from leaderboards.arms import Arm, Arms
 from leaderboards.cells import duration, peak, spread
 from leaderboards.claims import Claim
 from leaderboards.deviations import deviations
-from leaderboards.reading import Record
+from leaderboards.record_fields import Record
 from leaderboards.suite import Evaluation, Suite
 from leaderboards.wording import reason
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from leaderboards.arms import Arm
 from leaderboards.cells import Cell, Row
-from leaderboards.recipes import left_out, recipes_apart
+from leaderboards.recipe_differences import left_out, recipes_apart
 from leaderboards.setting import Setting
 
 EMPTY = "No records yet."

@@ -27,10 +27,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from leaderboards.arms import Arm, Arms
+from leaderboards.claim_arms import COMPUTE, EPOCHS, NoTest, Sample, Used, sample
 from leaderboards.claims import COST, Claim, tested_on, tracks_of
-from leaderboards.pairing import COMPUTE, EPOCHS, NoTest, Sample, Used, sample
-from leaderboards.reading import OURS
 from leaderboards.reasons import Departure, NoVerdicts, Reason, SmallTestSet
+from leaderboards.record_fields import OURS
 from leaderboards.setting import Setting
 from leaderboards.statistics import ALPHA, Mean, holm
 from leaderboards.suite import Suite

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from leaderboards.claim_arms import COMPUTE, EPOCHS
 from leaderboards.claims import COST, NO_TRACK, Claim
-from leaderboards.pairing import COMPUTE, EPOCHS
 from leaderboards.reasons import (
     Deviation,
     Flagged,

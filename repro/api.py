@@ -11,9 +11,9 @@ from torch import nn
 
 from methods.parts.encoders import frozen_encoder
 from repro import settings
-from repro.plan.trained import pretraining
+from repro.plan.pretrained import pretraining
 from repro.stages.context import device
-from repro.store import encoders
+from repro.store import encoder_file
 from repro.store.job import Recipe
 
 
@@ -53,7 +53,7 @@ def load(
     here = settings.load({"workspace": workspace, "data_root": data_root})
     recipe, path = pretraining(method, track, seed, overrides, here, processes)
     if path.is_file():
-        trained = encoders.load(path, device())
+        trained = encoder_file.load(path, device())
         return Loaded(trained.encoder.eval(), True, trained.mean, trained.std, recipe)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from repro.errors import Stopped, UserError, unwritable
 from repro.plan import kinds
 from repro.settings import Where
-from repro.store import atomic, elapsed, provenance, records, snapshot
+from repro.store import atomic, provenance, records, snapshot, time_spent
 from repro.store.job import Job
 from repro.store.workspace import Workspace
 from slurm import progress, worker
@@ -71,7 +71,7 @@ def run(workspace: str, jobs: Sequence[Mapping[str, Any]], data_root: str | None
             failed[known] = _reason(error)
         else:
             done[known] = record
-            for pattern in (*kind.scratch, elapsed.FILE):
+            for pattern in (*kind.scratch, time_spent.FILE):
                 for leftover in place.job(known).glob(pattern):
                     leftover.unlink(missing_ok=True)
             print(f"{job.label}: {'wrote' if ours else 'was already in'} {path.name}", flush=True)
@@ -127,7 +127,7 @@ def _one(context: JobContext) -> records.Record | None:
     stage = stage_of(job.kind)
     settle(job.spec["threads"])
     provenance.reset_peak()
-    with elapsed.counted(context.folder) as clock:
+    with time_spent.counted(context.folder) as clock:
         outcome = stage(context)
         wall, cpu = clock.wall, clock.cpu
     if outcome is None:

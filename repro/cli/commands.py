@@ -15,7 +15,7 @@ from repro.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from repro.plan.request import Request
-    from repro.run.views import Views
+    from repro.run.live_boards import Views
     from repro.settings import Settings
 
 
@@ -47,8 +47,8 @@ def request_of(options: argparse.Namespace, evaluations: Sequence[str] = ()) -> 
 
 def _views() -> Views:
     from repro.results.boards import write_boards
-    from repro.results.finish import finish
-    from repro.run.views import Views
+    from repro.results.end_of_run import finish
+    from repro.run.live_boards import Views
 
     return Views(write_boards, finish)
 
@@ -122,16 +122,16 @@ def logs(options: argparse.Namespace) -> int:
 
 
 def cancel(options: argparse.Namespace) -> int:
-    from repro.run import control
+    from repro.run import cancel_retry
 
-    print(control.cancel(_settings(options), options.task))
+    print(cancel_retry.cancel(_settings(options), options.task))
     return 0
 
 
 def retry(options: argparse.Namespace) -> int:
-    from repro.run import control
+    from repro.run import cancel_retry
 
-    return control.retry(_settings(options), options.task, _views())
+    return cancel_retry.retry(_settings(options), options.task, _views())
 
 
 def collect_garbage(options: argparse.Namespace) -> int:
@@ -253,7 +253,7 @@ def export(options: argparse.Namespace) -> int:
 
 def _trained(options: argparse.Namespace) -> Path:
     """The encoder that the workspace has of that pre-training; UserError with the command that makes it."""
-    from repro.plan.trained import pretraining
+    from repro.plan.pretrained import pretraining
 
     method, track, seed, settings = options.method, options.track, options.seed, _settings(options)
     _, path = pretraining(method, track, seed, options.set, settings, options.processes)

@@ -1,6 +1,6 @@
 """The pictures: what data sets there are, where they come from, how they lie on disk, and how they become arrays.
 
-In the order of reading: `types` are the shapes in which data leaves this room, `entries` what data sets there are,
+In the order of reading: `types` are the shapes in which data leaves this room, `data_sets` what data sets there are,
 `origins` where each comes from (`archives` are the official ones of CIFAR, `embedded` makes those that need no
 download), `layouts` how their files lie. On these stand the four ways in: `inventory` (what is there), `preparing`
 (generate or decode once), `loading` (what stages call), `verifying`. Below them: `decoding` makes pixels of one

@@ -6,7 +6,7 @@ import functools
 from pathlib import Path
 
 from repro.data import packed
-from repro.data.entries import CATALOGUE, Entry, entry_of, require_kind
+from repro.data.data_sets import CATALOGUE, Entry, entry_of, require_kind
 from repro.data.layouts.table import DETECTION, LAYOUTS
 from repro.data.manifest import manifest, text_sha256
 from repro.data.origins import ORIGINS, lacking

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import get_args
 
 from repro.data import packed
-from repro.data.entries import Entry, require_kind
+from repro.data.data_sets import Entry, require_kind
 from repro.data.inventory import manifest_of
 from repro.data.layouts.table import DETECTION
 from repro.data.origins import ORIGINS

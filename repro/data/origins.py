@@ -9,7 +9,7 @@ from pathlib import Path
 from repro.data import embedded
 from repro.data.archives import OFFICIAL_CIFAR, check_cifar, fetch_cifar, find_cifar
 from repro.data.cache import build
-from repro.data.entries import Entry
+from repro.data.data_sets import Entry
 from repro.data.manifest import text_sha256
 from repro.data.types import MissingData
 from repro.settings import Where

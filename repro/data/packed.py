@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from repro.data.data_sets import Entry
 from repro.data.decoding import decode
-from repro.data.entries import Entry
 from repro.data.manifest import file_sha256
 from repro.data.types import RGB, Progress
 from repro.errors import UserError

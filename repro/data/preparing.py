@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from repro.data.cache import build
-from repro.data.entries import Entry, named
+from repro.data.data_sets import Entry, named
 from repro.data.inventory import manifest_of
 from repro.data.layouts.table import CLASSIFICATION, REID
 from repro.data.origins import ORIGINS

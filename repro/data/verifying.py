@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from repro.data import packed
+from repro.data.data_sets import Entry, named
 from repro.data.decoding import decode, is_picture
-from repro.data.entries import Entry, named
 from repro.data.inventory import counts, manifest_of, short
 from repro.data.layouts.table import LAYOUTS
 from repro.data.manifest import SUMS, Tree, check, files, parallel, read_sums, text_sha256, write_sums

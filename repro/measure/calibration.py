@@ -211,14 +211,14 @@ def _set_the_table(contexts: Sequence[JobContext]) -> int:
 
     from methods.parts.encoders import frozen_encoder
     from repro.stages.pictures import labelled_pictures
-    from repro.store import encoders
+    from repro.store import encoder_file
 
     context, root = contexts[-1], contexts[0]
     context.folder.mkdir(parents=True)
     path = context.workspace.encoder(root.job.fingerprint)
     if len(contexts) > 1:
         encoder = frozen_encoder(root.job.network)
-        encoders.save(path, root.job, root.job.network, (0.5,) * 3, (0.25,) * 3, encoder.state_dict())
+        encoder_file.save(path, root.job, root.job.network, (0.5,) * 3, (0.25,) * 3, encoder.state_dict())
     if len(contexts) > 2:  # on features
         made = contexts[1]
         made.folder.mkdir(parents=True, exist_ok=True)

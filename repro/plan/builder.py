@@ -19,7 +19,7 @@ from typing import Any
 from eval import protocols
 from eval.protocols.base import Features, Protocol
 from repro.data import inventory
-from repro.data.entries import entry_of, require_kind
+from repro.data.data_sets import entry_of, require_kind
 from repro.data.types import MissingData
 from repro.errors import UserError, unknown
 from repro.plan import kinds, prices, recipes, registry, tracks
@@ -27,7 +27,7 @@ from repro.plan.fingerprints import fingerprint_of
 from repro.plan.kinds import Kind
 from repro.plan.planned import Plan, PlannedJob
 from repro.plan.request import Checkpoint, Request, ordered, parse_overrides, parse_protocols
-from repro.plan.work import Load
+from repro.plan.workload import Load
 from repro.settings import Settings
 from repro.store import records
 from repro.store.job import Recipe

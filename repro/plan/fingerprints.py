@@ -8,7 +8,7 @@ from typing import Any
 from repro.plan import kinds, recipes
 from repro.store.hashes import digest
 from repro.store.job import Job
-from repro.store.source import REACHES, source_hash
+from repro.store.source_hash import REACHES, source_hash
 
 
 def fingerprint_of(job: Job) -> str:

@@ -14,7 +14,7 @@ from typing import Literal
 from leaderboards.suite import Evaluation
 from repro.data.types import Kind as DataKind
 from repro.errors import unknown
-from repro.plan import work
+from repro.plan import workload
 from repro.store.workspace import Workspace
 
 FROZEN = "frozen"
@@ -52,7 +52,7 @@ class Kind:
     scratch: tuple[str, ...] = ()
     evaluations: tuple[Evaluation, ...] = ()
     suites: tuple[str, ...] = ()
-    work: work.Work = work.FIXED
+    work: workload.Work = workload.FIXED
     seconds: Mapping[str, float] = field(default_factory=lambda: {"": 60.0})
     dropped: int = 0
 
@@ -102,7 +102,7 @@ KINDS: dict[str, Kind] = {
             needs="",
             output="encoder.pt",
             scratch=("training.pt*",),
-            work=work.PRETRAINING,
+            work=workload.PRETRAINING,
         ),
         Kind(
             name="import",
@@ -117,7 +117,7 @@ KINDS: dict[str, Kind] = {
             stage="repro.stages.features:run",
             task=FROZEN,
             output="meta.json",
-            work=work.FEATURES,
+            work=workload.FEATURES,
             seconds=_seconds(10, 35, 60, 300, 2400),
         ),
         Kind(
@@ -127,7 +127,7 @@ KINDS: dict[str, Kind] = {
             task=FROZEN,
             evaluations=(Evaluation("knn", "knn", "k-NN", ("top1",), _PERCENT, ("top5",), "k-NN Classification"),),
             suites=("quick", "full"),
-            work=work.CLASSIFICATION,
+            work=workload.CLASSIFICATION,
             seconds=_seconds(1, 1, 30, 60, 600),
             dropped=7,
         ),
@@ -150,7 +150,7 @@ KINDS: dict[str, Kind] = {
                 ),
             ),
             suites=("quick", "full"),
-            work=work.LINEAR,
+            work=workload.LINEAR,
             seconds=_seconds(3, 4, 120, 300, 1800),
             dropped=6,
         ),
@@ -170,7 +170,7 @@ KINDS: dict[str, Kind] = {
                 ),
             ),
             suites=("full",),
-            work=work.FINETUNING,
+            work=workload.FINETUNING,
             seconds=_seconds(40, 165, 7200, 21600, 172800),
             dropped=4,
         ),
@@ -200,7 +200,7 @@ KINDS: dict[str, Kind] = {
                 ),
             ),
             suites=("full",),
-            work=work.DETECTION,
+            work=workload.DETECTION,
             seconds=_seconds(45, 160, 7200, 86400, 86400),
             dropped=2,
         ),
@@ -241,7 +241,7 @@ KINDS: dict[str, Kind] = {
                     "Re-Identification",
                 ),
             ),
-            work=work.EPOCHS,
+            work=workload.EPOCHS,
             seconds=_seconds(35, 170, 3600, 10800, 10800),
             dropped=1,
         ),

@@ -21,7 +21,7 @@ class PlannedJob(Job):
     """A job, and how it stands before anything runs."""
 
     seconds: float = 0.0  # estimate
-    amount: float = 0.0  # of work, see `repro.plan.work`
+    amount: float = 0.0  # of work, see `repro.plan.workload`
     cached: bool = False
     missing: str = ""  # why it could not run: the data that is not there
     priced_by: str = CONSTANTS

@@ -25,7 +25,7 @@ from functools import cache
 from typing import Any
 
 from eval import protocols
-from leaderboards.reading import last_attempt_only
+from leaderboards.record_fields import last_attempt_only
 from repro.plan import kinds
 from repro.plan.planned import CALIBRATION, ELSEWHERE, RECORDS, Plan, PlannedJob, root_of
 from repro.plan.recipes import without_neutral

@@ -10,9 +10,9 @@ from eval import protocols
 from leaderboards import claims
 from leaderboards.arms import Arm, Arms
 from leaderboards.claims import COST, Claim
-from leaderboards.missing import Missing, missing
+from leaderboards.missing_runs import Missing, missing
 from leaderboards.setting import network_name
-from repro.data.entries import entry_of
+from repro.data.data_sets import entry_of
 from repro.plan import kinds, recipes, registry, tracks
 from repro.plan.request import parse_overrides
 from repro.results import rerun

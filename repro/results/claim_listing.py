@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from leaderboards import assessments, claim_files, claims
 from leaderboards.arms import Arms
-from leaderboards.names import UnknownName
+from leaderboards.unknown_names import UnknownName
 from leaderboards.verdicts import Verdict
 from repro.errors import UserError, unknown
-from repro.results import lookup
+from repro.results import find_records
 from repro.results.suite import suite
 from repro.settings import Settings
 
@@ -24,7 +24,7 @@ def listing(settings: Settings, wanted: Mapping[str, str], outcome: str | None =
         chosen = {claim.id for claim in claims.select(every, **wanted)}
     except UnknownName as error:
         raise UserError(str(error)) from None
-    found, faults = lookup.everything(settings)
+    found, faults = find_records.everything(settings)
     items = assessments.assess(every, Arms(found, suite()))
     if outcome is not None:
         reached = {verdict.outcome for item in items for verdict in item.verdicts}

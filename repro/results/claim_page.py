@@ -8,7 +8,7 @@ from leaderboards import assessments, claim_files, claims
 from leaderboards.arms import Arms
 from leaderboards.claims import COST, NO_TRACK, VERIFIED, Claim
 from leaderboards.references import references
-from repro.results import lookup
+from repro.results import find_records
 from repro.results.claim_commands import wanting
 from repro.results.suite import suite
 from repro.settings import Settings
@@ -16,8 +16,8 @@ from repro.settings import Settings
 
 def explain(settings: Settings, name: str) -> str:
     """One claim: what it says and where, our test of it, the verdicts so far, and what would complete them."""
-    claim = lookup.find_claim(name)
-    found, faults = lookup.everything(settings)
+    claim = find_records.find_claim(name)
+    found, faults = find_records.everything(settings)
     known = Arms(found, suite())
     (item,) = (item for item in assessments.assess(claim_files.load(suite()), known) if item.claim.id == name)
     spread = f"{claim.spread:g} over {claim.spread_n} runs" if claim.spread is not None else "none stated"

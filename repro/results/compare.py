@@ -8,11 +8,11 @@ from operator import methodcaller
 
 from leaderboards.arms import Arm, Arms
 from leaderboards.curves import Curve, at_epoch, by_seed, watched
-from leaderboards.pairs import Difference, apart, difference, fairest, no_ratio
-from leaderboards.reading import OURS, TRUST
+from leaderboards.paired_arms import Difference, apart, difference, fairest, no_ratio
+from leaderboards.record_fields import OURS, TRUST
 from leaderboards.statistics import paired
 from repro.errors import UserError, unknown
-from repro.results import lookup
+from repro.results import find_records
 from repro.results.suite import suite
 from repro.settings import Settings
 from repro.terminal import text
@@ -68,7 +68,7 @@ def compare(first: str, second: str, track: str, settings: Settings, trust: Sequ
         if name not in TRUST:
             raise unknown("trust", name, TRUST)
     evaluations = suite().evaluations
-    found = Arms((record for record in lookup.everything(settings)[0] if record["track"] == track), suite())
+    found = Arms((record for record in find_records.everything(settings)[0] if record["track"] == track), suite())
 
     def trusted(every: Sequence[Arm]) -> list[Arm]:
         return [arm for arm in every if arm.trust in (OURS, *trust)]

@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from leaderboards.reading import ORIGINS, OURS, TRUST, cost_of, origin_of, trust_of
+from leaderboards.record_fields import ORIGINS, OURS, TRUST, cost_of, origin_of, trust_of
 from repro.plan import kinds
-from repro.results import lookup, rerun
+from repro.results import find_records, rerun
 from repro.settings import Settings
 from repro.store import records
 from repro.store.records import Record
@@ -20,8 +20,8 @@ def explain(cell: str, settings: Settings) -> str:
 
     cell: see `lookup.find`.
     """
-    found, _ = lookup.everything(settings)
-    record = lookup.find(cell, found)
+    found, _ = find_records.everything(settings)
+    record = find_records.find(cell, found)
     known = records.by_fingerprint(found)
     chain = _chain(record, known)
     origin = known[(origin_of(record, known) or record)["fingerprint"]]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from leaderboards import published
 from repro.errors import UserError, unknown
-from repro.results import lookup
+from repro.results import find_records
 from repro.results.export_latex import write_latex
 from repro.results.export_model_index import write_model_index
 from repro.results.export_tables import write_csv, write_parquet
@@ -38,7 +38,7 @@ def export(
     else:
         place = Workspace(settings.workspace).records
         every, faults = records.read_all(place)
-    chosen = lookup.choose(every, methods, track)
+    chosen = find_records.choose(every, methods, track)
     if not chosen:
         raise UserError(f"no record in {place} fits; see python -m repro status")
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from leaderboards import boards, claim_files
 from leaderboards.arms import Arms
 from leaderboards.tables import arranged
-from repro.results.lookup import with_ancestors
+from repro.results.find_records import with_ancestors
 from repro.results.suite import suite
 from repro.store.records import Record
 from slurm.files import write_atomic

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from leaderboards.arms import Arm, Arms
-from leaderboards.reading import ORIGINS, OURS
+from leaderboards.record_fields import ORIGINS, OURS
 from leaderboards.suite import Evaluation
 from repro.plan import registry
-from repro.results.lookup import with_ancestors
+from repro.results.find_records import with_ancestors
 from repro.results.suite import suite
 from repro.store.records import Record
 from slurm.files import write_atomic

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from leaderboards.reading import Record as AnyRecord
-from leaderboards.reading import entry, origin_of, trust_of
+from leaderboards.record_fields import Record as AnyRecord
+from leaderboards.record_fields import entry, origin_of, trust_of
 from leaderboards.setting import network_name
 from repro.errors import UserError
 from repro.store import records

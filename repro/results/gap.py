@@ -10,7 +10,7 @@ from leaderboards.cells import spread
 from leaderboards.claims import NO_TRACK
 from leaderboards.wording import reasons_why
 from repro.errors import UserError
-from repro.results import lookup
+from repro.results import find_records
 from repro.results.claim_commands import for_leg, own_protocol
 from repro.results.suite import suite
 from repro.settings import Settings
@@ -22,10 +22,10 @@ _TABLE = 12  # rows of further legs that are shown
 
 def shortfall(settings: Settings, name: str) -> str:
     """The legs between a claimed number and ours, their differences and what each is due to, and what is missing."""
-    claim = lookup.find_claim(name)
+    claim = find_records.find_claim(name)
     if why := gap.reason(claim):
         raise UserError(f"claim {name} {why}; see python -m repro claims {name}")
-    found, faults = lookup.everything(settings)
+    found, faults = find_records.everything(settings)
     lines = [f"passed over: {fault}" for fault in faults]
     lines += [f"{claim.id}: {claim.statement}", ""]
     if claim.track == NO_TRACK:

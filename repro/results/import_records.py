@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from leaderboards.reading import OURS, TRUST
+from leaderboards.record_fields import OURS, TRUST
 from repro.errors import UserError, unknown
 from repro.plan.kinds import KINDS
 from repro.plan.tracks import tracks

@@ -9,7 +9,7 @@ from leaderboards import published, record_files
 from leaderboards import report as page
 from repro.errors import UserError
 from repro.results import artifacts
-from repro.results.lookup import choose
+from repro.results.find_records import choose
 from repro.results.suite import suite
 from repro.settings import Settings
 from repro.store import records

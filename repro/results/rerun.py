@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from eval import protocols
-from leaderboards.reading import entry
+from leaderboards.record_fields import entry
 from repro.errors import UserError
 from repro.plan import kinds, recipes, registry, tracks
 from repro.results.overrides import differing, nearest_arch

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from leaderboards import published, record_files
-from repro.results import lookup
-from repro.results.contradictions import contradictions, known_short
+from repro.results import find_records
+from repro.results.record_checks import contradictions, known_short
 from repro.results.suite import suite
 from repro.settings import Settings
 from repro.store import records
@@ -23,7 +23,7 @@ def verify(settings: Settings) -> tuple[str, int]:
     """Check every record and every published board; returns what to print and how many faults there are."""
     place = Workspace(settings.workspace).records
     mine, faults = records.read_all(place)
-    theirs, damaged = lookup.published_records()
+    theirs, damaged = find_records.published_records()
     faults += [
         f"{place / records.file_name(record)}: the file has another name than its record says"
         for record in mine

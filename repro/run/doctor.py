@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from repro.plan import tracks
-from repro.run.cluster_checks import cluster, stays_here
-from repro.run.findings import Finding
-from repro.run.machine_checks import on_machine, rooms
-from repro.run.workspace_checks import data, disk, workspace
+from repro.run.doctor_cluster import cluster, stays_here
+from repro.run.doctor_findings import Finding
+from repro.run.doctor_machine import on_machine, rooms
+from repro.run.doctor_workspace import data, disk, workspace
 from repro.settings import Settings
 
 

@@ -26,7 +26,7 @@ from repro.plan.builder import make
 from repro.plan.request import Request
 from repro.plan.tasks import graph_of
 from repro.run import submit
-from repro.run.views import Views
+from repro.run.live_boards import Views
 from repro.settings import Settings, require_writable
 from repro.store import records
 from repro.store.workspace import Workspace
@@ -76,7 +76,7 @@ STAGES = {  # of all that trains, by kind
 _PRELOAD = (
     "repro.run.drill",
     *(f"repro.stages.{name}" for name in (*STAGES, "features", "knn")),
-    "repro.run.control",
+    "repro.run.cancel_retry",
 )
 _AGAIN = 2  # steps that an interruption may cost: one that was not saved yet, and one whose checkpoint was spoilt
 # Seconds after each step. SLURM is slow to strike, and its shortest limit is a minute.
@@ -187,9 +187,9 @@ def work(workspace: str, jobs: Sequence[Mapping[str, Any]], pause: float, data_r
 
 def retry(workspace: str) -> None:
     """`repro retry` in that workspace."""
-    from repro.run import control
+    from repro.run import cancel_retry
 
-    control.retry(Settings(workspace=Path(workspace)), [], Views.none())
+    cancel_retry.retry(Settings(workspace=Path(workspace)), [], Views.none())
 
 
 class Drill:
@@ -305,7 +305,7 @@ class Drill:
         import torch
 
         from repro.store import checkpoints
-        from repro.store.encoders import ENCODER
+        from repro.store.encoder_file import ENCODER
 
         whole, found = self._records(self.whole), self._records(place)
         files = [path.name for path in place.records.glob("*.json")]

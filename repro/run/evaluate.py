@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from repro.data.entries import IMAGENET_STATISTICS
+from repro.data.data_sets import IMAGENET_STATISTICS
 from repro.errors import UserError, unknown
 from repro.plan import recipes
 from repro.plan.builder import IMPORTED, make
 from repro.plan.request import Checkpoint, Request, parse_overrides
 from repro.run import execute
-from repro.run.views import Views
+from repro.run.live_boards import Views
 from repro.settings import Settings, require_writable
 from repro.store.hashes import file_digest
 from repro.weights import files, fitting, wording

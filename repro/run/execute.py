@@ -14,7 +14,7 @@ from repro.plan.request import Request
 from repro.plan.tasks import graph_of
 from repro.run import submit
 from repro.run.display import display
-from repro.run.views import Fresh, Views
+from repro.run.live_boards import Fresh, Views
 from repro.settings import Settings, require_writable
 from repro.store import snapshot
 from repro.store.hashes import digest
@@ -134,7 +134,7 @@ def _collate(graph: Graph, planned: Plan, settings: Settings) -> Task:
     fingerprints = [job.fingerprint for job in planned.jobs]
     return Task(
         key=f"collate-{planned.track.name}-{digest(fingerprints)[:8]}",
-        target="repro.results.finish:collate",
+        target="repro.results.end_of_run:collate",
         args={
             "workspace": str(settings.workspace.resolve()),
             "track": planned.track.name,

@@ -18,12 +18,12 @@ from repro.errors import UserError
 from repro.plan import kinds
 from repro.plan.fingerprints import fingerprint_of
 from repro.plan.tasks import TARGET
-from repro.run import states
+from repro.run import task_states
 from repro.run.tune import FOLDER as TUNING
 from repro.settings import Settings
 from repro.store import records
 from repro.store.job import Job
-from repro.store.source import source_hash
+from repro.store.source_hash import source_hash
 from repro.store.workspace import Workspace
 from repro.terminal import text
 
@@ -63,7 +63,7 @@ def clean(settings: Settings, delete: bool) -> str:
         lines.append(f"deleted {total}")
     else:
         lines.append(f"{total}; to delete it: the same command with --delete")
-    if unfinished := sum(state.lost for state in states.states(place)):
+    if unfinished := sum(state.lost for state in task_states.states(place)):
         lines.append(f"kept whole: what {unfinished} tasks need that `retry` would do again")
     if (tuning := place.root / TUNING).is_dir():
         lines.append(
@@ -75,7 +75,7 @@ def clean(settings: Settings, delete: bool) -> str:
 
 def items(place: Workspace) -> list[Item]:
     """All that may go. UserError where SLURM has jobs of this workspace and does not answer."""
-    submitted = states.states(place)
+    submitted = task_states.states(place)
     open_ones = [state for state in submitted if state.live or state.lost]
     jobs = _known_jobs(place)
     used = set[str]()  # fingerprints

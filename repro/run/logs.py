@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from repro.errors import UserError
-from repro.run.states import cell, one_of, open_workspace, states
+from repro.run.task_states import cell, one_of, open_workspace, states
 from repro.settings import Settings
 
 _EVERY = 5.0  # seconds between two looks at the task's state

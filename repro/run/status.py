@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from repro.errors import UserError
 from repro.plan import kinds
-from repro.run.states import WORDS, cell, open_workspace, run_of, states
+from repro.run.task_states import WORDS, cell, open_workspace, run_of, states
 from repro.settings import Settings
 from repro.store import records
 from repro.terminal import text as words

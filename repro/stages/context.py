@@ -16,7 +16,7 @@ from eval.protocols.finetune import FinetuneProtocol
 from eval.protocols.linear import LinearProtocol
 from repro.data.types import DataSet, Progress
 from repro.settings import Where
-from repro.store import checkpoints, encoders
+from repro.store import checkpoints, encoder_file
 from repro.store.job import Job
 from repro.store.workspace import Workspace
 
@@ -48,9 +48,9 @@ class JobContext:
         """The fingerprint of the job whose output this one reads."""
         return self.job.parents[0]
 
-    def encoder(self) -> encoders.Trained:
+    def encoder(self) -> encoder_file.Trained:
         """The encoder that the parent left, on the device of this process."""
-        return encoders.load(self.workspace.encoder(self.parent), device())
+        return encoder_file.load(self.workspace.encoder(self.parent), device())
 
     def protocol(self, kind: type[P]) -> P:
         """The protocol that the plan froze for this job."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from repro.errors import UserError
 from repro.stages.context import JobContext, Outcome, source_of
 from repro.stages.pictures import classification_pictures
-from repro.store import encoders
+from repro.store import encoder_file
 from repro.store.hashes import file_digest
 from repro.weights import files, fitting
 
@@ -24,7 +24,7 @@ def run(context: JobContext) -> Outcome:
         pictures = classification_pictures(context, "train")
         mean, std, data = list(pictures.mean), list(pictures.std), source_of(pictures)
     target = context.workspace.encoder(context.job.fingerprint)
-    encoders.save(target, context.job, network, mean, std, found.weights)
+    encoder_file.save(target, context.job, network, mean, std, found.weights)
     return Outcome(
         metrics={},
         details={

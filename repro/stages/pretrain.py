@@ -33,7 +33,7 @@ from repro.stages import distributed
 from repro.stages.context import JobContext, Outcome, device, source_of
 from repro.stages.pictures import as_tensor, classification_pictures
 from repro.stages.schedules import factor
-from repro.store import checkpoints, encoders
+from repro.store import checkpoints, encoder_file
 from repro.store.job import Recipe
 from slurm.files import write_atomic
 
@@ -351,7 +351,7 @@ def run(context: JobContext) -> Outcome | None:
     if not together.first:
         return None
     target = context.workspace.encoder(context.job.fingerprint)
-    encoders.save(target, context.job, recipe["network"], mean, std, method.encoder.state_dict())
+    encoder_file.save(target, context.job, recipe["network"], mean, std, method.encoder.state_dict())
     loads = recipe["pretrain"]["epochs"] * loop.loads if loop.updates else 0
     return Outcome(
         metrics={f"final_{name}": value for name, value in loop.losses.items()},

@@ -8,7 +8,7 @@ from eval import reid
 from eval.data import Identified
 from eval.features import extract, summary
 from eval.protocols.reid import ReidProtocol
-from repro.data.entries import IMAGENET_STATISTICS
+from repro.data.data_sets import IMAGENET_STATISTICS
 from repro.stages.context import JobContext, Outcome, device, source_of
 from repro.stages.features import checkpoint_of, save_array
 from repro.stages.pictures import reid_pictures

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import torch
 
 from repro.errors import Stopped, UserError
-from repro.store import atomic, elapsed
+from repro.store import atomic, time_spent
 
 EVALUATION = "repro-evaluation"
 _DELETE = "delete it and run again"
@@ -26,11 +26,11 @@ SAVE_EVERY = 30.0  # seconds between two checkpoints of a training
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
-    """Write `state` to `path` and keep what was there as `*.prev`; before that, what the job took so far (`elapsed`).
+    """Write `state` to `path` and keep what was there as `*.prev`; before that, what the job took so far (`time_spent`).
 
     Raises UserError and Superseded as `atomic.replace`, and leaves both as they are.
     """
-    elapsed.keep(path.parent)
+    time_spent.keep(path.parent)
     atomic.replace(path, lambda stream: torch.save(dict(state), stream), previous=True)
 
 

@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from repro.store.source import PACKAGES, tree_hash
+from repro.store.source_hash import PACKAGES, tree_hash
 from repro.store.workspace import Workspace
 
 _ABOUT = "snapshot.json"

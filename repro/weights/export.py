@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from methods.parts.encoders import build_encoder
 from repro.errors import UserError, unknown
-from repro.store import encoders
-from repro.store.encoders import Trained
+from repro.store import encoder_file
+from repro.store.encoder_file import Trained
 from repro.weights.layouts import VIT, Weights
 
 TOLERANCE = 1e-5
@@ -47,7 +47,7 @@ def write(source: Path, to: str, out: Path) -> str:
     """Export the encoder.pt at `source` to the file `out`; returns what to tell the user."""
     if to not in TARGETS:
         raise unknown("library to export to", to, TARGETS)
-    trained = encoders.load(source)
+    trained = encoder_file.load(source)
     trained.encoder.cpu()
     if trained.network["arch"] not in ("resnet", "vit"):
         raise UserError(f"{source}: nothing to export, its encoder ({trained.network['arch']}) is no network")

@@ -17,7 +17,7 @@ from leaderboards import assessments, boards, claim_files, claims, published, re
 from leaderboards.arms import Arm, Arms
 from leaderboards.cells import Link
 from leaderboards.markdown import markdown
-from leaderboards.recipes import unlike
+from leaderboards.recipe_differences import unlike
 from leaderboards.references import references
 from leaderboards.setting import network_name
 from leaderboards.suite import Evaluation

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from leaderboards import claim_files, claims
-from leaderboards.names import UnknownName
 from leaderboards.references import Reference, references
 from leaderboards.suite import Evaluation, Suite
+from leaderboards.unknown_names import UnknownName
 from repro.results.suite import suite
 
 GOOD = {

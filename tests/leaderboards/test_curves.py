@@ -15,7 +15,7 @@ from leaderboards import boards, claim_files, curves, plots, report
 from leaderboards.arms import Arm, Arms
 from leaderboards.efficiency import paid
 from leaderboards.markdown import markdown
-from leaderboards.pairs import no_ratio
+from leaderboards.paired_arms import no_ratio
 from repro.results.suite import suite
 
 Record = dict[str, Any]

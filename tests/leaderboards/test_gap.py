@@ -11,7 +11,7 @@ import pytest
 from leaderboards import claim_files, claims, gap
 from leaderboards.arms import Arm, Arms
 from leaderboards.deviations import deviations
-from leaderboards.missing import Missing, missing
+from leaderboards.missing_runs import Missing, missing
 from leaderboards.wording import reason
 from repro.results.suite import suite
 

@@ -21,7 +21,7 @@ from leaderboards import boards, cells, claim_files, plots, published, report
 from leaderboards.arms import Arms
 from leaderboards.efficiency import Paid
 from leaderboards.efficiency import paid as paid_of
-from leaderboards.pairs import Difference, baseline_differences
+from leaderboards.paired_arms import Difference, baseline_differences
 from repro.results.suite import suite
 
 Record = dict[str, Any]

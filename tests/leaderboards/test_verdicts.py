@@ -21,10 +21,10 @@ from statsmodels.stats.power import TTestPower
 
 from leaderboards import verdicts
 from leaderboards.arms import Arms
+from leaderboards.claim_arms import COMPUTE, most_alike
 from leaderboards.claims import Claim
-from leaderboards.pairing import COMPUTE, most_alike
-from leaderboards.pairs import fairest
-from leaderboards.recipes import unlike
+from leaderboards.paired_arms import fairest
+from leaderboards.recipe_differences import unlike
 from leaderboards.statistics import Mean, block_model, holm, own, paired, power
 from leaderboards.verdicts import Evidence, Verdict
 from leaderboards.wording import brief, outcome, place, sentence

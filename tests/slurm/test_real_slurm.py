@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from repro.cli.dispatch import main
-from repro.run import control
-from repro.run.views import Views
+from repro.run import cancel_retry
+from repro.run.live_boards import Views
 from repro.settings import Settings
 from repro.store.workspace import Workspace
 from slurm import cluster, scheduler
@@ -277,13 +277,13 @@ def test_retry_does_what_failed_and_what_waits_for_it_and_nothing_else(
     first = cluster.submit(Graph(tasks), folder=folder).jobs
     found = states_when(folder, settled)
     assert {key for key, state in found.items() if state.state != "done"} == {"t2", "e2"}
-    assert control.retry(settings, [], Views.none()) == 0
+    assert cancel_retry.retry(settings, [], Views.none()) == 0
     assert re.search(r"^again: 2 \w+ \(t2, e2\)", capsys.readouterr().out, re.M)
     found = states_when(folder, settled)
     assert {state.state for state in found.values()} == {"done"}
     assert found["t2"].outcome is not None and found["t2"].outcome.value == "done at last"
     assert {key for key in first if found[key].job != first[key]} == {"t2", "e2"}
-    assert control.retry(settings, [], Views.none()) == 0
+    assert cancel_retry.retry(settings, [], Views.none()) == 0
     assert "nothing to retry" in capsys.readouterr().out
 
 

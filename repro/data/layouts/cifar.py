@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from repro.data.archives import OFFICIAL_CIFAR
-from repro.data.entries import Entry
+from repro.data.data_sets import Entry
 from repro.data.layouts.layout import ClassificationLayout, PictureSplit
 from repro.data.types import Split
 from repro.errors import UserError

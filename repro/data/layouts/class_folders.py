@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from repro.data.data_sets import Entry
 from repro.data.decoding import PICTURES, is_picture
-from repro.data.entries import Entry
 from repro.data.layouts.layout import ClassificationLayout, PictureSplit
 from repro.data.manifest import Tree, walk
 from repro.data.types import MissingData, Split

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repro.data.entries import Entry
+from repro.data.data_sets import Entry
 from repro.data.layouts.layout import Annotated, DetectionLayout
 from repro.data.types import MissingData, Progress
 from repro.errors import UserError

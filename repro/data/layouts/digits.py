@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from repro.data import embedded
-from repro.data.entries import Entry
+from repro.data.data_sets import Entry
 from repro.data.layouts.layout import ClassificationLayout, PictureSplit
 from repro.data.types import Split
 

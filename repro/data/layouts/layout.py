@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from repro.data.data_sets import Entry
 from repro.data.decoding import is_picture
-from repro.data.entries import Entry
 from repro.data.manifest import Tree
 from repro.data.types import Progress
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from repro.data.data_sets import Entry
 from repro.data.decoding import is_picture
-from repro.data.entries import Entry
 from repro.data.layouts.layout import ReidFiles, ReidLayout
 from repro.data.manifest import walk
 from repro.errors import UserError

@@ -8,7 +8,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from repro.data.cache import build
-from repro.data.entries import Entry
+from repro.data.data_sets import Entry
 from repro.data.layouts.layout import Annotated, DetectionLayout
 from repro.data.types import Progress
 from repro.errors import UserError

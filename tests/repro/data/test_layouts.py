@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from repro.data import entries, inventory, loading, verifying
+from repro.data import data_sets, inventory, loading, verifying
 from repro.data.archives import OFFICIAL_CIFAR
 from repro.data.layouts import table
 from repro.data.layouts.class_folders import image_folder
@@ -363,13 +363,13 @@ def test_the_catalogue_covers_every_track_and_says_how_to_get_it() -> None:
     tracks = tomllib.loads(resources.files("repro.plan").joinpath("tracks.toml").read_text())
     for track, keys in tracks.items():
         for kind in ("classification", "detection", "reid"):
-            assert track in entries.require_kind(keys[kind], kind).tracks
-    assert json.dumps([entry.how for entry in entries.CATALOGUE.values()]).isascii()
+            assert track in data_sets.require_kind(keys[kind], kind).tracks
+    assert json.dumps([entry.how for entry in data_sets.CATALOGUE.values()]).isascii()
 
 
 def test_every_data_set_has_a_layout_of_its_kind_and_an_origin() -> None:
     tables = {"classification": {*table.CLASSIFICATION}, "detection": {*table.DETECTION}, "reid": {*table.REID}}
-    for entry in entries.CATALOGUE.values():
+    for entry in data_sets.CATALOGUE.values():
         assert entry.layout in tables[entry.kind] and entry.origin in ORIGINS
     assert set(table.LAYOUTS) == set[str]().union(*tables.values())
 
@@ -377,7 +377,7 @@ def test_every_data_set_has_a_layout_of_its_kind_and_an_origin() -> None:
 class _InNames(ClassificationLayout):
     """A made-up layout: the class is what stands before the - in a file's name, test pictures lie in `held`."""
 
-    def splits(self, entry: entries.Entry, root: Path) -> Iterator[PictureSplit]:
+    def splits(self, entry: data_sets.Entry, root: Path) -> Iterator[PictureSplit]:
         for split, folder in (("train", "shown"), ("test", "held")):
             files = sorted((root / folder).iterdir())
             labels = ["ab".index(file.name[0]) for file in files]
@@ -389,12 +389,12 @@ def test_a_new_layout_is_a_row_and_a_new_data_set_an_entry(where: Where, monkeyp
         (root_of(where) / "named" / folder).mkdir(parents=True)
         for name in names:
             Image.new("RGB", (8, 8), (9, 9, 9)).save(root_of(where) / "named" / folder / f"{name}.png")
-    entry = entries.Entry(
+    entry = data_sets.Entry(
         *("named", "Named pictures", "classification", "in names", (), "ours", "draw them", {"train": 3, "test": 1}),
         folders=("named",),
         parts=("shown", "held"),
     )
-    monkeypatch.setitem(entries.CATALOGUE, "named", entry)
+    monkeypatch.setitem(data_sets.CATALOGUE, "named", entry)
     for known in (table.CLASSIFICATION, table.LAYOUTS):
         monkeypatch.setitem(known, "in names", _InNames())
     train = loading.load_classification("named", "train", where, size=8)

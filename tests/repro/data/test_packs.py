@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from repro.data import entries, inventory, loading, verifying
+from repro.data import data_sets, inventory, loading, verifying
 from repro.data.types import MissingData
 from repro.errors import UserError
 from repro.settings import Where
@@ -64,7 +64,7 @@ def test_limits_are_balanced_nested_and_repeatable(where: Where) -> None:
 def test_packs_are_what_their_sums_say(name: str, where: Where) -> None:
     seen = []
     report = verifying.verify(name, where, lambda done, total, info: seen.append((done, total)))
-    assert report.ok and report.counts == entries.entry_of(name).counts
+    assert report.ok and report.counts == data_sets.entry_of(name).counts
     assert seen[-1] == (report.files, report.files)
 
 

@@ -17,7 +17,7 @@ from repro.plan.builder import make
 from repro.plan.kinds import evaluations
 from repro.plan.request import Request
 from repro.settings import Settings
-from repro.store.encoders import load as load_encoder
+from repro.store.encoder_file import load as load_encoder
 from repro.store.workspace import Workspace
 
 TINY = (

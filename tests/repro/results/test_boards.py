@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from repro.results import boards
-from repro.run import execute, views
+from repro.run import execute, live_boards
 from repro.settings import Settings
 from repro.store import records
 from repro.store.workspace import Workspace
@@ -86,8 +86,8 @@ def test_boards_are_fresh_while_a_run_goes_on(
         clock[0] += 2.0  # a slow machine
         return []
 
-    monkeypatch.setattr(views.time, "monotonic", lambda: clock[0])
-    fresh = views.Fresh(place, replace(views.Views.none(), boards=write))
+    monkeypatch.setattr(live_boards.time, "monotonic", lambda: clock[0])
+    fresh = live_boards.Fresh(place, replace(live_boards.Views.none(), boards=write))
     for _ in range(100):
         fresh()
         clock[0] += 1.0
@@ -97,7 +97,7 @@ def test_boards_are_fresh_while_a_run_goes_on(
     def fail(_: Workspace) -> list[str]:
         raise OSError("disk full")
 
-    views.Fresh(place, replace(views.Views.none(), boards=fail))()
+    live_boards.Fresh(place, replace(live_boards.Views.none(), boards=fail))()
     assert "disk full" in capsys.readouterr().err
 
 

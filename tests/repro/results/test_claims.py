@@ -21,7 +21,7 @@ from repro.cli.grammar import build_parser
 from repro.plan import registry
 from repro.plan.builder import make
 from repro.plan.planned import Plan
-from repro.results import claim_commands, lookup
+from repro.results import claim_commands, find_records
 from repro.results.suite import suite
 from repro.settings import Settings
 
@@ -98,9 +98,9 @@ def test_list_filters_and_names_its_claims(capsys: pytest.CaptureFixture[str]) -
 def test_a_claim_is_explained_with_what_would_complete_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found, _ = lookup.everything(Settings())
+    found, _ = find_records.everything(Settings())
     three = [record for record in found if record["seed"] < 3]
-    monkeypatch.setattr(lookup, "everything", lambda settings: (three, []))
+    monkeypatch.setattr(find_records, "everything", lambda settings: (three, []))
     assert main(["claims", "rotation_aux-byol-few-epochs"]) == 0
     out = capsys.readouterr().out
     for words in (

@@ -12,7 +12,7 @@ from leaderboards import record_files
 from repro.cli.dispatch import main
 from repro.plan.builder import make
 from repro.plan.request import Request
-from repro.results import lookup
+from repro.results import find_records
 from repro.settings import Settings
 from repro.store import records
 
@@ -32,7 +32,7 @@ def recipe_of(found: Record, every: list[Record]) -> Any:
 def test_the_command_plans_the_recipe_that_the_record_holds(
     kind: str, every: list[Record], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(lookup, "published_records", lambda: (every, []))  # read once, not once a record
+    monkeypatch.setattr(find_records, "published_records", lambda: (every, []))  # read once, not once a record
     chosen = [record for record in every if (record["kind"], record["seed"]) == (kind, 0)]
     assert chosen
     for found in chosen:

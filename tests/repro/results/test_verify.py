@@ -14,7 +14,7 @@ import pytest
 
 from leaderboards import published, record_files
 from repro.cli.dispatch import main
-from repro.results.contradictions import contradictions, known_short
+from repro.results.record_checks import contradictions, known_short
 from repro.results.suite import suite
 from repro.store import records
 from repro.store.records import Record

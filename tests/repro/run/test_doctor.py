@@ -15,8 +15,8 @@ import pytest
 
 from repro.cli.dispatch import main
 from repro.plan import tracks
-from repro.run import cluster_checks, doctor, workspace_checks
-from repro.run.findings import Finding
+from repro.run import doctor, doctor_cluster, doctor_workspace
+from repro.run.doctor_findings import Finding
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("own_folder")
 @pytest.fixture
 def light(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the imports of a machine's own findings, which take seconds."""
-    for module in (doctor, cluster_checks):
+    for module in (doctor, doctor_cluster):
         monkeypatch.setattr(module, "on_machine", lambda gpus: iter([Finding("ok", "GPUs", f"asked for {gpus}")]))
 
 
@@ -43,7 +43,7 @@ def test_a_laptop_is_looked_at_as_far_as_it_goes(capsys: pytest.CaptureFixture[s
 def test_what_is_missing_for_a_track_is_a_fault_with_its_fix(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workspace_checks.shutil, "disk_usage", lambda path: SimpleNamespace(free=2**30))
+    monkeypatch.setattr(doctor_workspace.shutil, "disk_usage", lambda path: SimpleNamespace(free=2**30))
     assert main(["doctor", "--executor", "local", "--track", "imagenet", "--method", "aps", "--seed", "0", "1"]) == 1
     out = capsys.readouterr().out
     assert "ok       GPUs: asked for 1" in out
@@ -111,8 +111,8 @@ def test_a_small_job_that_does_not_come_back(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cluster_checks, "_WAIT", 0.2)
-    monkeypatch.setattr(cluster_checks, "_TICK", 0.05)
+    monkeypatch.setattr(doctor_cluster, "_WAIT", 0.2)
+    monkeypatch.setattr(doctor_cluster, "_TICK", 0.05)
     (fake_slurm / "squeue.answer").write_text(queue + "\n")
     storage = "accounting_storage/slurmdbd" if sacct else "accounting_storage/none"
     (fake_slurm / "scontrol.answer").write_text(
@@ -130,7 +130,7 @@ def test_a_small_job_that_does_not_come_back(
 def test_what_the_partition_would_not_take_is_said_before_anything_is_queued(
     fake_slurm: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster_checks, "_WAIT", 0.0)
+    monkeypatch.setattr(doctor_cluster, "_WAIT", 0.0)
     (fake_slurm / "scontrol.answer").write_text("MaxArraySize            = 1001\n")
     (fake_slurm / "squeue.answer").write_text("101 PENDING 0 Resources\n")
     Path("mine.toml").write_text('partition = "short"\ntime_scale = 2\n[sbatch]\nconstraint = "a100"\n')
@@ -163,7 +163,7 @@ def test_a_file_system_without_locks_or_links_is_a_fault_here_and_on_the_node(
     said = "cannot lock " if broken == "flock" else "no hard links in "
     assert re.search(rf"^fault +file system: {said}.*\(?Operation not supported", capsys.readouterr().out, re.M)
     (tmp_path / "from-here").write_text("token")
-    found = cluster_checks.on_node(str(tmp_path), "token", 0, None)["findings"]
+    found = doctor_cluster.on_node(str(tmp_path), "token", 0, None)["findings"]
     assert [item["level"] for item in found if item["what"] == "file system"] == ["fault"]
     assert not list(tmp_path.glob(".probe*"))
 
@@ -173,7 +173,7 @@ def test_a_node_that_cannot_write_or_lacks_commands(
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setenv("TMPDIR", str(tmp_path / "absent"))
-    found = cluster_checks.on_node(str(tmp_path / "unseen"), "token", 2, str(tmp_path / "data"))["findings"]
+    found = doctor_cluster.on_node(str(tmp_path / "unseen"), "token", 2, str(tmp_path / "data"))["findings"]
     lines = [str(Finding(**item)) for item in found]
     assert any(
         re.match(r"fault +shared directory: cannot write to .*unseen .*; choose a --workspace", line) for line in lines
@@ -187,6 +187,6 @@ def test_a_node_that_cannot_write_or_lacks_commands(
     # Another folder of that name: writable, but not what the login node wrote.
     folder = tmp_path / "other"
     folder.mkdir()
-    assert cluster_checks.on_node(str(folder), "token", 0, None)["findings"][0]["level"] == "fault"
+    assert doctor_cluster.on_node(str(folder), "token", 0, None)["findings"][0]["level"] == "fault"
     (folder / "from-here").write_text("token")
-    assert cluster_checks.on_node(str(folder), "token", 0, None)["findings"][0]["level"] == "ok"
+    assert doctor_cluster.on_node(str(folder), "token", 0, None)["findings"][0]["level"] == "ok"

@@ -15,7 +15,7 @@ from repro.plan.kinds import KINDS
 from repro.run import drill
 from repro.run.drill import Drill, Score
 from repro.store import checkpoints
-from repro.store.encoders import ENCODER
+from repro.store.encoder_file import ENCODER
 from repro.store.workspace import Workspace
 from slurm import scheduler
 from slurm.interrupt import on_machine, on_slurm

@@ -26,8 +26,8 @@ from repro.plan.tasks import graph_of
 from repro.run import evaluate
 from repro.stages.context import JobContext
 from repro.store import checkpoints
-from repro.store.encoders import ENCODER, Trained
-from repro.store.encoders import load as load_encoder
+from repro.store.encoder_file import ENCODER, Trained
+from repro.store.encoder_file import load as load_encoder
 from repro.store.workspace import Workspace
 from repro.weights import export, layouts
 from repro.weights.architectures import ARCHS

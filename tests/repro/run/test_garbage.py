@@ -21,7 +21,7 @@ from repro.run import garbage
 from repro.settings import Settings
 from repro.store import records
 from repro.store.hashes import file_digest
-from repro.store.source import source_hash
+from repro.store.source_hash import source_hash
 from repro.store.workspace import Workspace
 from slurm.folder import Folder, Outcome, try_lock
 from slurm.journal import Journal

@@ -24,7 +24,7 @@ from repro.results.explain import explain
 from repro.settings import Settings
 from repro.stages import distributed
 from repro.store import checkpoints
-from repro.store.encoders import ENCODER
+from repro.store.encoder_file import ENCODER
 from repro.store.workspace import Workspace
 from slurm import scheduler
 from slurm.status import of_folder

@@ -18,8 +18,8 @@ from repro.plan.planned import Plan
 from repro.plan.request import Request
 from repro.plan.tasks import graph_of
 from repro.settings import Settings
-from repro.store import checkpoints, encoders, records
-from repro.store.encoders import ENCODER
+from repro.store import checkpoints, encoder_file, records
+from repro.store.encoder_file import ENCODER
 from repro.store.workspace import Workspace
 
 pytestmark = pytest.mark.trains
@@ -47,7 +47,7 @@ def settings(tmp_path: Path) -> Settings:
 def seen(monkeypatch: pytest.MonkeyPatch) -> collections.Counter[bytes]:
     """How often each normalised picture went through a frozen encoder's `features`."""
     counted: collections.Counter[bytes] = collections.Counter()
-    real = encoders.load
+    real = encoder_file.load
 
     def load(path: Path, device: torch.device) -> Any:
         trained = real(path, device)
@@ -60,7 +60,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> collections.Counter[bytes]:
         trained.encoder.features = features  # type: ignore[assignment]
         return trained
 
-    monkeypatch.setattr(encoders, "load", load)
+    monkeypatch.setattr(encoder_file, "load", load)
     return counted
 
 

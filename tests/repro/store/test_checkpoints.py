@@ -11,8 +11,8 @@ import torch
 
 from repro.errors import UserError
 from repro.store import atomic, checkpoints
-from repro.store.encoders import ENCODER
-from repro.store.encoders import load as load_encoder
+from repro.store.encoder_file import ENCODER
+from repro.store.encoder_file import load as load_encoder
 from slurm import fence
 
 

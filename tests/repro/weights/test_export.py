@@ -19,7 +19,7 @@ from repro.cli.dispatch import main
 from repro.plan.builder import make
 from repro.plan.request import Request
 from repro.store import checkpoints
-from repro.store.encoders import ENCODER
+from repro.store.encoder_file import ENCODER
 from repro.store.workspace import Workspace
 from repro.weights import export
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from methods.parts.encoders import build_encoder
 from repro.errors import UserError
-from repro.store.encoders import Trained
+from repro.store.encoder_file import Trained
 from repro.weights import export, files, fitting, layouts, wording
 from repro.weights.architectures import ARCHS
 from repro.weights.matching import Match

@@ -6,10 +6,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from leaderboards.arms import Arm, Arms
+from leaderboards.claim_arms import reader
 from leaderboards.claims import Claim, tested_on
 from leaderboards.deviations import deviations
-from leaderboards.pairing import reader
-from leaderboards.reading import OURS
+from leaderboards.record_fields import OURS
 from leaderboards.setting import Setting
 
 

@@ -14,7 +14,7 @@ from repro import jobs
 from repro.plan.builder import make
 from repro.plan.request import Request
 from repro.settings import Settings
-from repro.store import checkpoints, elapsed, records
+from repro.store import checkpoints, records, time_spent
 from slurm import progress
 
 TINY = "data.limit=50 pretrain.epochs=6 pretrain.batch=16 pretrain.warmup_epochs=0 network.depth=1 network.dim=24"
@@ -56,7 +56,7 @@ def measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             try:
                 jobs.run(str(tmp_path), [job.to_json()])
             except Killed:
-                assert (tmp_path / "jobs" / job.fingerprint[:16] / elapsed.FILE).is_file()
+                assert (tmp_path / "jobs" / job.fingerprint[:16] / time_spent.FILE).is_file()
             attempts[job.kind].append((time.monotonic() - wall, time.process_time() - cpu))
     for record in records.read_all(tmp_path / "records")[0]:
         kind, cost = record["kind"], record["cost"]
@@ -64,7 +64,7 @@ def measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(walls) == record["provenance"]["attempt"] == 3
         assert walls[-1] < cost["wall_s"] < sum(walls) and cpus[-1] < cost["cpu_s"] < sum(cpus)
         assert cost["cpu_s"] > BURNT * steps[kind] and cost["wall_s"] >= cost["device_s"]
-        assert not (tmp_path / "jobs" / record["fingerprint"][:16] / elapsed.FILE).exists()
+        assert not (tmp_path / "jobs" / record["fingerprint"][:16] / time_spent.FILE).exists()
 
 
 @pytest.mark.processes
@@ -75,14 +75,14 @@ def test_seconds_are_those_of_all_attempts(tmp_path: Path) -> None:
 
 
 def test_nothing_is_counted_that_no_checkpoint_holds(tmp_path: Path) -> None:
-    (tmp_path / elapsed.FILE).write_text('{"wall_s": 1000.0, "cpu_s": 500.0}')
-    with elapsed.counted(tmp_path) as clock:
+    (tmp_path / time_spent.FILE).write_text('{"wall_s": 1000.0, "cpu_s": 500.0}')
+    with time_spent.counted(tmp_path) as clock:
         assert 0 <= clock.wall < 100 and 0 <= clock.cpu < 100
     (tmp_path / "training.pt").touch()
-    with elapsed.counted(tmp_path) as clock:
+    with time_spent.counted(tmp_path) as clock:
         assert clock.wall >= 1000 and clock.cpu >= 500
-        (tmp_path / elapsed.FILE).write_text("{")
-    with elapsed.counted(tmp_path) as clock:
+        (tmp_path / time_spent.FILE).write_text("{")
+    with time_spent.counted(tmp_path) as clock:
         assert clock.wall < 100
 
 

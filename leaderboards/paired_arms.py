@@ -10,8 +10,8 @@ from typing import Any
 
 from leaderboards.arms import Arm, Arms
 from leaderboards.claims import TRACKS, Claim
-from leaderboards.reading import OURS
-from leaderboards.recipes import unlike
+from leaderboards.recipe_differences import unlike
+from leaderboards.record_fields import OURS
 from leaderboards.statistics import Mean, paired
 
 Pair = tuple[Arm, Arm]

@@ -14,8 +14,7 @@ from leaderboards import statistics
 from leaderboards.arms import Arm
 from leaderboards.claims import COST, NO_TRACK, Claim, tracks_of
 from leaderboards.deviations import deviations
-from leaderboards.pairs import ALIKE, Pair, preferred
-from leaderboards.reading import Record, entry
+from leaderboards.paired_arms import ALIKE, Pair, preferred
 from leaderboards.reasons import (
     Departure,
     Flagged,
@@ -29,6 +28,7 @@ from leaderboards.reasons import (
     Training,
     TrialsApart,
 )
+from leaderboards.record_fields import Record, entry
 from leaderboards.setting import Setting
 from leaderboards.statistics import Mean
 from leaderboards.suite import Suite

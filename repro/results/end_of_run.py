@@ -10,7 +10,7 @@ from repro.plan import tracks
 from repro.plan.tracks import Track
 from repro.results.boards import write_boards
 from repro.results.suite import suite
-from repro.run import states
+from repro.run import task_states
 from repro.store import records
 from repro.store.workspace import Workspace
 
@@ -22,7 +22,7 @@ def collate(workspace: str, track: str, fingerprints: Sequence[str], keys: Seque
     have = records.known_fingerprints(place.records)
     print(f"\n{sum(known[:12] in have for known in fingerprints)} of {len(fingerprints)} jobs have their records")
     try:
-        found = states.states(place)
+        found = task_states.states(place)
     except UserError as error:  # a machine that may run jobs but not ask for them
         print(f"{error}; python -m repro status on a login node says what is not done")
         return {}

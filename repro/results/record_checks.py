@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from eval import scores
-from leaderboards.reading import OURS, entry, last_attempt_only, number, trust_of
+from leaderboards.record_fields import OURS, entry, last_attempt_only, number, trust_of
 from repro.plan import kinds
 from repro.store import records
 from repro.store.records import Record

@@ -19,10 +19,10 @@ from repro.cli.dispatch import main
 from repro.errors import Stopped
 from repro.plan.builder import make
 from repro.plan.request import Request
-from repro.results.finish import finish
+from repro.results.end_of_run import finish
 from repro.settings import Settings
 from repro.store import checkpoints
-from repro.store.encoders import ENCODER
+from repro.store.encoder_file import ENCODER
 from repro.store.workspace import Workspace
 from slurm import scheduler
 

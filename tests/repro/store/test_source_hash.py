@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from repro.store import hashes, source
+from repro.store import hashes, source_hash
 
 BASE = "x = 1\ndef f():\n    '''Doc.'''\n    return x\n"
 
@@ -22,11 +22,11 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder in which `room` and `other` are the rooms that make numbers."""
 
     def forget() -> None:
-        source._read.cache_clear()
-        source._hashes.cache_clear()
+        source_hash._read.cache_clear()
+        source_hash._hashes.cache_clear()
 
-    monkeypatch.setattr(source, "_file_of", lambda name: _file(tmp_path, name))
-    monkeypatch.setattr(source, "REACHES", ("room", "other"))
+    monkeypatch.setattr(source_hash, "_file_of", lambda name: _file(tmp_path, name))
+    monkeypatch.setattr(source_hash, "REACHES", ("room", "other"))
     forget()
     yield tmp_path
     forget()
@@ -45,9 +45,9 @@ def built(root: Path, files: dict[str, str], *modules: str, rooms: tuple[str, ..
         path = root / f"{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    source._read.cache_clear()
-    source._hashes.cache_clear()
-    return source.source_hash(*modules, rooms=rooms)
+    source_hash._read.cache_clear()
+    source_hash._hashes.cache_clear()
+    return source_hash.source_hash(*modules, rooms=rooms)
 
 
 @pytest.mark.parametrize(
@@ -101,11 +101,13 @@ def test_a_stage_reaches_its_evaluation_but_not_another_method() -> None:
         todo, seen = list(modules), set()
         while todo:
             name = todo.pop()
-            path = source._file_of(name)
+            path = source_hash._file_of(name)
             if name in seen or path is None:
                 continue
             seen.add(name)
-            todo += [found for found in source._read(path).modules if source._within(found, source.REACHES)]
+            todo += [
+                found for found in source_hash._read(path).modules if source_hash._within(found, source_hash.REACHES)
+            ]
         return seen
 
     pretrain = reached("repro.stages.pretrain", "methods.aps")

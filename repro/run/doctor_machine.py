@@ -13,9 +13,9 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Literal
 
-from repro.run.findings import Finding
+from repro.run.doctor_findings import Finding
 from repro.store import snapshot
-from repro.store.source import PACKAGES
+from repro.store.source_hash import PACKAGES
 
 _PROJECT = "repro-ssl"
 _HEAVY = ("torch", "torchvision", "mmengine", "mmcv", "mmdet", "mmpretrain")

@@ -9,8 +9,8 @@ from repro.errors import UserError
 from repro.plan.builder import make
 from repro.plan.request import Request
 from repro.plan.tracks import Track
-from repro.run.findings import Finding
-from repro.run.machine_checks import file_system
+from repro.run.doctor_findings import Finding
+from repro.run.doctor_machine import file_system
 from repro.settings import Settings, require_writable
 
 

@@ -20,13 +20,13 @@ from repro.plan.planned import PlannedJob
 from repro.plan.request import Request
 from repro.plan.tasks import graph_of
 from repro.run import execute, logs, status
-from repro.run.states import run_of
-from repro.run.states import states as states_of
-from repro.run.views import Views
+from repro.run.live_boards import Views
+from repro.run.task_states import run_of
+from repro.run.task_states import states as states_of
 from repro.settings import Settings
 from repro.store import records, snapshot
 from repro.store.hashes import file_digest
-from repro.store.source import PACKAGES
+from repro.store.source_hash import PACKAGES
 from repro.store.workspace import Workspace
 from slurm.folder import Folder, Outcome
 from slurm.graph import Graph, Task

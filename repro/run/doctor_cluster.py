@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from repro.errors import UserError
 from repro.plan.tracks import Track
 from repro.run import submit
-from repro.run.findings import Finding
-from repro.run.machine_checks import commands, file_system, on_machine
+from repro.run.doctor_findings import Finding
+from repro.run.doctor_machine import commands, file_system, on_machine
 from repro.settings import Settings
 from repro.store import snapshot
 from repro.store.workspace import Workspace
@@ -112,7 +112,7 @@ def _through_a_job(track: Track, settings: Settings, profile: Profile) -> Iterat
     root = str(settings.data_root.resolve()) if settings.data_root else None
     node = Task(
         key="doctor",
-        target="repro.run.cluster_checks:on_node",
+        target="repro.run.doctor_cluster:on_node",
         args={"folder": str(folder.resolve()), "token": token, "gpus": need.gpus, "data_root": root},
         resources=Resources(cpus=1, gpus=need.gpus, memory_gb=4.0, minutes=10),
     )

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from repro.errors import UserError
 from repro.run import execute, submit
-from repro.run.states import chosen_of, listed, open_workspace, states
-from repro.run.views import Fresh, Views
+from repro.run.live_boards import Fresh, Views
+from repro.run.task_states import chosen_of, listed, open_workspace, states
 from repro.settings import Settings
 
 if TYPE_CHECKING:
