@@ -36,7 +36,7 @@ class Arm:
     setting: Setting
     recipe: str  # hash of the resolved recipe, without keys at their neutral value
     options: Mapping[str, Any]  # the recipe of its pre-trainings as `table.key` -> value; {} where not at hand
-    label: str  # tells this arm from others that print alike: a recipe, code or record hash, or ""
+    label: str  # tells this arm from others that print alike: pictures, a recipe, code or record hash, or ""
     records: Mapping[int, Record]  # by seed
     origins: Mapping[int, Record]  # their pre-trainings, as far as they are at hand
     flag: str  # what a reader must know, or ""
@@ -237,7 +237,7 @@ class Arms:
         for record in self._kinds.get(kind, ()):
             origin = self._origin(record)
             recipe = entry(origin or record, "details", "recipe")
-            setting = setting_of(record, recipe, self.suite.protocols)
+            setting = setting_of(record, origin, self.suite.protocols)
             same = record["method"], record["variant"] or "", setting, trust_of(record, origin)
             groups[same, self._recipe(origin or record, recipe)].append(record)
         return groups
@@ -252,10 +252,15 @@ class Arms:
 
     def _arms(self, groups: _Groups) -> list[Arm]:
         alike = Counter(same for same, _ in groups)
+        pictures: dict[object, set[str]] = defaultdict(set)  # that encoders of one table were trained on
+        for (_, _, setting, _), _ in groups:
+            pictures[setting.scope].add(setting.trained_on)
         found = []
         for (same, recipe), group in groups.items():
             method, variant, setting, trust = same
             label = f"recipe {recipe[:6]}" if alike[same] > 1 else ""
+            known = setting.trained_on != "-" and len(pictures[setting.scope] - {"-"}) > 1
+            on = f"trained on {setting.trained_on}" if known else ""
             for part, mark, flag in _once_each(group):
                 origins = {record["seed"]: origin for record in part if (origin := self._origin(record)) is not None}
                 files = {str(entry(o, "details", "file")) for o in origins.values() if o["kind"] == "import"}
@@ -267,7 +272,7 @@ class Arms:
                         setting=setting,
                         recipe=recipe,
                         options=self._options[recipe] if origins else {},
-                        label=", ".join(word for word in (label, mark) if word),
+                        label=", ".join(word for word in (on, label, mark) if word),
                         records={record["seed"]: record for record in part},
                         origins=origins,
                         flag="; ".join(filter(None, flags)),

@@ -235,7 +235,7 @@ def _tuned_alike(a: Arm, b: Arm) -> bool:
 
 def _settings_apart(claim: Claim, ours: Iterable[Arm], theirs: Iterable[Arm]) -> SettingsApart:
     """The first thing in which two arms differ that no record shares."""
-    for key in ("data", "manifest", "protocol", "protocol_hash", "network", "epochs", "batch"):
+    for key in ("data", "manifest", "protocol", "protocol_hash", "network", "epochs", "batch", "trained_on"):
         left, right = (frozenset(getattr(arm.setting, key) for arm in side) for side in (ours, theirs))
         if not left & right:
             return SettingsApart(claim.arm, claim.baseline_arm, key, left, right)

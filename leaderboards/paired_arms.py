@@ -90,6 +90,9 @@ def apart(a: Arm, b: Arm) -> list[str]:
 
     left, right = words(a), words(b)
     unequal = [f"{key} {left[key]} against {right[key]}" for key in left if left[key] != right[key]]
+    pictures = [arm.setting.trained_on for arm in (a, b)]
+    if len(set(pictures)) > 1 and "-" not in pictures:
+        unequal.append(f"trained on {pictures[0]} against {pictures[1]}")
     return unequal + [f"{arm.name}: {arm.flag}" for arm in (a, b) if arm.flag]
 
 

@@ -27,6 +27,7 @@ class Setting:
     network: str
     epochs: int | None
     batch: int | None
+    trained_on: str  # the data set of the pre-training, "-" where that is not at hand or was not ours
     changed: str = field(default="", compare=False, repr=False)  # against the protocol of that name; the hash decides
 
     @property
@@ -66,13 +67,15 @@ def network_name(network: object) -> str:
     return str(network.get("arch", "-"))
 
 
-def setting_of(record: Record, recipe: object, protocols: Protocols) -> Setting:
-    """The setting of a record whose pre-training had this recipe.
+def setting_of(record: Record, origin: Record | None, protocols: Protocols) -> Setting:
+    """The setting of a record that comes from this pre-training or import (None: it is not at hand).
 
     protocols: those that have a name today; in what the record's differs from the one of its name, `changed` says.
     """
     data = {key: str(entry(record, "provenance", "data", key) or "-") for key in ("name", "source", "manifest")}
+    recipe = entry(origin or record, "details", "recipe")
     tables = recipe if isinstance(recipe, Mapping) else {}
+    trained_on = entry(origin, "provenance", "data", "name") if origin and origin["kind"] == "pretrain" else None
     epochs, batch = (entry(tables, "pretrain", key) for key in ("epochs", "batch"))
     return Setting(
         track=str(record["track"]),
@@ -84,6 +87,7 @@ def setting_of(record: Record, recipe: object, protocols: Protocols) -> Setting:
         network=network_name(tables.get("network")),
         epochs=epochs if isinstance(epochs, int) else None,
         batch=batch if isinstance(batch, int) else None,
+        trained_on=str(trained_on or "-"),
         changed=_changed(record, protocols),
     )
 

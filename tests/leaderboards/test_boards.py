@@ -17,6 +17,7 @@ from leaderboards import assessments, boards, claim_files, claims, published, re
 from leaderboards.arms import Arm, Arms
 from leaderboards.cells import Link
 from leaderboards.markdown import markdown
+from leaderboards.paired_arms import apart, fairest
 from leaderboards.recipe_differences import unlike
 from leaderboards.references import references
 from leaderboards.setting import network_name
@@ -197,6 +198,29 @@ def test_other_tracks_protocols_and_data_get_tables_of_their_own(make: Make, cha
     tables = text.split("\n## ")[1:]
     assert len(tables) == 2
     assert all(("40.00" in table) != ("50.00" in table) for table in tables)
+
+
+def test_encoders_that_were_trained_on_other_pictures_are_other_rows_and_no_fair_pair(make: Make) -> None:
+    """A detector is judged on the same pictures whatever the encoder was trained on: the table is one, the arms not."""
+    records: list[Record] = []
+    for seed, data in ((0, "cifar10-jpeg"), (1, "cifar10")):
+        for method in ("aps", "moco_v3"):
+            trained, judged = make(method, "detection", {"bbox_AP": 10.0 + seed}, seed=seed, data=data)
+            judged["provenance"]["data"] = {"name": "coco-mini", "source": "COCO", "manifest": "c0c0"}
+            records += [trained, judged]
+    found = arms(records, "detection")
+    assert [(arm.name, arm.label, list(arm.records)) for arm in found] == [
+        ("aps", "trained on cifar10", [1]),
+        ("aps", "trained on cifar10-jpeg", [0]),
+        ("moco_v3", "trained on cifar10", [1]),
+        ("moco_v3", "trained on cifar10-jpeg", [0]),
+    ]
+    text = build(records, [], link)["detection.md"]
+    assert text.count("\n## ") == 1 and text.count("trained on cifar10-jpeg") == 2 and "10.50" not in text
+    pair = fairest([found[0]], [found[3]], lambda arm: dict.fromkeys([0], 0.0))
+    assert pair is not None and apart(*pair) == ["trained on cifar10 against cifar10-jpeg"]
+    first, *_, last = arms([record for record in records if record["seed"] == 0], "detection")
+    assert first.label == last.label == ""  # nothing to tell apart
 
 
 def test_mean_and_spread_by_hand(make: Make) -> None:
