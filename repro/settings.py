@@ -17,7 +17,7 @@ EXECUTORS = ("auto", "local", "slurm")
 
 @dataclass(frozen=True)
 class Where:
-    """Where data lives: `data_root` is only read (None: not set); `cache` is written (below the workspace)."""
+    """Where data lives: `data_root` (None: not set) is written by `data get` alone; `cache` is below the workspace."""
 
     data_root: Path | None
     cache: Path

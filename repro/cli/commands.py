@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     from repro.run import execute
 
     request, settings = request_of(options), _settings(options)
-    return execute.run(request, settings, options.words, _views(), options.budget, options.trim)
+    return execute.run(request, settings, options.words, _views(), options.budget, options.trim, options.yes)
 
 
 def evaluate(options: argparse.Namespace) -> int:
@@ -78,6 +78,7 @@ def evaluate(options: argparse.Namespace) -> int:
         normalise=options.normalise,
         mean=options.mean,
         std=options.std,
+        agreed=options.yes,
     )
 
 
@@ -98,7 +99,8 @@ def plan(options: argparse.Namespace) -> int:
 def tune(options: argparse.Namespace) -> int:
     from repro.run import tune
 
-    return tune.tune(request_of(options, tune.EVALUATIONS), options.trials, _settings(options), options.words)
+    request = request_of(options, tune.EVALUATIONS)
+    return tune.tune(request, options.trials, _settings(options), options.words, options.yes)
 
 
 def status(options: argparse.Namespace) -> int:
@@ -212,7 +214,7 @@ def data(options: argparse.Namespace) -> int:
     from repro.terminal.counter import counter
 
     where = _settings(options).where
-    actions = ("list", "verify", "prepare")
+    actions = ("list", "get", "verify", "prepare")
     if options.action not in actions:
         raise unknown("action of data", options.action, actions)
     if options.action == "list":
@@ -220,16 +222,23 @@ def data(options: argparse.Namespace) -> int:
 
         print(tables.data_table(inventory.statuses(where), where))
         return 0
-    if options.name is None:
+    if not options.name:
         raise UserError(f"name what to {options.action}: python -m repro data {options.action} NAME")
-    bar = counter(f"{options.action} {options.name}")
+    if options.action == "get":
+        from repro.run import missing_data
+
+        return missing_data.get(options.name, where)
+    if len(options.name) > 1:
+        raise UserError(f"data {options.action} takes one name; {options.name[1]} is one too many")
+    (name,) = options.name
+    bar = counter(f"{options.action} {name}")
     if options.action == "verify":
-        report = verifying.verify(options.name, where, bar)
+        report = verifying.verify(name, where, bar)
         counts = ", ".join(f"{count:,} {split}" for split, count in report.counts.items())
         well = f"{report.name}: {report.files:,} files as they should be ({counts}) {report.note}".rstrip()
         print(report.problem or well)
         return 0 if report.ok else 1
-    path = preparing.prepare(options.name, where, size=options.size, progress=bar)
+    path = preparing.prepare(name, where, size=options.size, progress=bar)
     print(f"decoded to {_short(path)}")
     return 0
 

@@ -75,6 +75,10 @@ def _request_options(
     group.add_argument("--executor", metavar="NAME", help="auto (default), local or slurm")
 
 
+def _download_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--yes", action="store_true", help="download data that is missing without a question")
+
+
 def _budget_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how much")
     group.add_argument(
@@ -107,6 +111,7 @@ def build_parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("run", help="pre-train, evaluate, and print one table; does only what is missing")
     _request_options(verb)
     _budget_options(verb)
+    _download_option(verb)
     verb = verbs.add_parser(
         "eval",
         help="evaluate weights from a file: ours, torchvision's, timm's, mmpretrain's, MoCo's, ...",
@@ -123,6 +128,7 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument("--mean", metavar="R,G,B", help="of pixels in [0, 1], with --std, instead of --normalise")
     verb.add_argument("--std", metavar="R,G,B", help="0.228,0.224,0.225 for example")
     _request_options(verb, trains=False)
+    _download_option(verb)
     verb = verbs.add_parser("plan", help="print the jobs of a run, what is cached, and estimates; runs nothing")
     _request_options(verb)
     _budget_options(verb)
@@ -145,6 +151,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="TABLE.KEY=VALUE",
         help="the changes of one trial; may be given many times",
     )
+    _download_option(verb)
     verb = verbs.add_parser("status", help="where the tasks of this workspace stand, a row a run")
     verb.add_argument("--watch", action="store_true", help="again every few seconds until all have ended")
     _workspace_options(verb)
@@ -223,9 +230,22 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument("--checkpoint", metavar="FILE", help="an encoder.pt instead of --method")
     _workspace_options(verb)
 
-    verb = verbs.add_parser("data", help="list, verify or prepare data sets")
-    verb.add_argument("action", nargs="?", default="list", metavar="ACTION", help="list (default), verify or prepare")
-    verb.add_argument("name", nargs="?", help="a data set, or for prepare a folder of pictures")
+    verb = verbs.add_parser(
+        "data",
+        help="list, get, verify or prepare data sets",
+        description="get downloads the official CIFAR archives, into the data root if one is set, else into the"
+        " workspace; a download that was cut goes on from where it stopped. Of other data sets it says where to have"
+        " them and where they must go, and ends with status 1 while one is missing.",
+    )
+    verb.add_argument(
+        "action", nargs="?", default="list", metavar="ACTION", help="list (default), get, verify or prepare"
+    )
+    verb.add_argument(
+        "name",
+        nargs="*",
+        metavar="NAME",
+        help="a data set; get: several, or tracks; prepare: or a folder of pictures",
+    )
     verb.add_argument(
         "--size", type=int, default=256, metavar="PIXELS", help="prepare: side to decode to (default: 256)"
     )

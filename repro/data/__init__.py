@@ -2,9 +2,10 @@
 
 In the order of reading: `types` are the shapes in which data leaves this room, `data_sets` what data sets there are,
 `origins` where each comes from (`archives` are the official ones of CIFAR, `embedded` makes those that need no
-download), `layouts` how their files lie. On these stand the four ways in: `inventory` (what is there), `preparing`
-(generate or decode once), `loading` (what stages call), `verifying`. Below them: `decoding` makes pixels of one
-picture, `packed` keeps those of many, `cache` builds its folders whole, `manifest` hashes files.
+download), `layouts` how their files lie. On these stand the five ways in: `inventory` (what is there), `fetching` (what
+is missing and may be downloaded), `preparing` (generate or decode once), `loading` (what stages call), `verifying`.
+Below them: `decoding` makes pixels of one picture, `packed` keeps those of many, `cache` builds its folders whole,
+`manifest` hashes files, `download` brings one file and is called by nobody in this room.
 
 A new data set is an entry; a new layout a module in `layouts` and a row in its table.
 """

@@ -1,14 +1,14 @@
-"""The official archives of CIFAR: fetched where they are not there, held against published sums, unpacked."""
+"""The official archives of CIFAR: what is published of them, whether files are those, and how they are unpacked."""
 
 from __future__ import annotations
 
-import hashlib
-import socket
+import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from repro.data.types import MissingData
+from repro.data.cache import build
+from repro.data.download import Download, file_md5
 from repro.errors import UserError
 
 
@@ -18,6 +18,7 @@ class OfficialCifar:
 
     dataset: str  # torchvision's class
     url: str
+    bytes: int  # of the archive
     archive_md5: str
     folder: str
     md5: tuple[tuple[str, str], ...]
@@ -26,11 +27,16 @@ class OfficialCifar:
     def archive(self) -> str:
         return self.url.rpartition("/")[2]
 
+    def download(self, folder: Path) -> Download:
+        """The archive, to be downloaded into a folder."""
+        return Download(self.url, folder / self.archive, self.bytes, self.archive_md5)
+
 
 OFFICIAL_CIFAR = {
     "cifar10": OfficialCifar(
         "CIFAR10",
         "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+        170_498_071,
         "c58f30108f718f92721af3b95e74349a",
         "cifar-10-batches-py",
         (
@@ -46,6 +52,7 @@ OFFICIAL_CIFAR = {
     "cifar100": OfficialCifar(
         "CIFAR100",
         "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+        169_001_437,
         "eb9058c3a382ffc7106e4002c42a8d85",
         "cifar-100-python",
         (
@@ -55,12 +62,6 @@ OFFICIAL_CIFAR = {
         ),
     ),
 }
-
-
-def file_md5(path: Path) -> str:
-    """md5 of a file's content, hex: no protection, but what the authors of CIFAR publish."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "md5").hexdigest()
 
 
 def find_cifar(official: OfficialCifar, places: Sequence[Path]) -> Path | None:
@@ -73,51 +74,46 @@ def find_cifar(official: OfficialCifar, places: Sequence[Path]) -> Path | None:
 
 def check_cifar(official: OfficialCifar, place: Path) -> str | None:
     """One line naming the first file whose md5 is not the published one, or None."""
-    if not (place / official.folder).is_dir():
-        archive = place / official.archive
-        return (
-            None
-            if file_md5(archive) == official.archive_md5
-            else f"{archive} has not the published md5; fetch it again"
-        )
+    if (place / official.folder).is_dir():
+        return _check_folder(official, place / official.folder)
+    archive = place / official.archive
+    if file_md5(archive) == official.archive_md5:
+        return None
+    again = f"python -m repro data get {official.dataset.lower()}"
+    return f"{archive} has not the published md5; {again} puts it aside and downloads it again"
+
+
+def _check_folder(official: OfficialCifar, folder: Path) -> str | None:
+    mend = f"delete {folder} and unpack {official.archive} again"
     for name, expected in official.md5:
-        path = place / official.folder / name
+        path = folder / name
         if not path.is_file():
-            return f"{path} is missing; unpack {official.archive} again"
+            return f"{path} is missing; {mend}"
         if file_md5(path) != expected:
-            return f"{path} has not the published md5; unpack {official.archive} again"
+            return f"{path} has not the published md5; {mend}"
     return None
 
 
-def fetch_cifar(official: OfficialCifar, places: Sequence[Path], downloads: Path) -> Path:
-    """The place whose folder is unpacked and checked. Where nothing is found the archive is downloaded.
+def unpacked(official: OfficialCifar, place: Path, cache: Path) -> Path:
+    """The folder whose `official.folder` holds the checked batches: `place`, or `cache`, into which they are unpacked.
 
     The archives are pickles. Every file's md5 is held against the published one before anything is unpickled, here
     (to name the file) and again by torchvision, whose CIFAR10 class checks all batches on construction.
-    Raises MissingData where it cannot be downloaded into `downloads`, UserError where a file is another.
+    Raises UserError where a file is another.
     """
-    from torchvision import datasets
-    from torchvision.datasets.utils import extract_archive
-
-    place = find_cifar(official, [*places, downloads])
-    if place is None or (place == downloads and check_cifar(official, place)):  # the latter: a download cut short
-        downloads.mkdir(parents=True, exist_ok=True)
-        patience = socket.getdefaulttimeout()
-        socket.setdefaulttimeout(30)
-        try:
-            getattr(datasets, official.dataset)(str(downloads), download=True)
-        except (OSError, RuntimeError) as error:
-            raise MissingData(
-                f"cannot download {official.url} ({error}); put {official.archive} into "
-                f"{places[0] if places else downloads} by hand"
-            ) from error
-        finally:
-            socket.setdefaulttimeout(patience)
-        place = downloads
     problem = check_cifar(official, place)
     if problem:
         raise UserError(problem)
-    if not (place / official.folder).is_dir():
-        extract_archive(str(place / official.archive), str(downloads))
-        place = downloads
-    return place
+    if (place / official.folder).is_dir():
+        return place
+
+    def fill(folder: Path) -> None:
+        with tarfile.open(place / official.archive) as archive:
+            for member in archive:
+                if member.isfile() and member.name.startswith(f"{official.folder}/"):
+                    member.name = member.name.removeprefix(f"{official.folder}/")
+                    archive.extract(member, folder, filter="data")
+
+    if problem := _check_folder(official, build(cache / official.folder, fill)):
+        raise UserError(problem)
+    return cache

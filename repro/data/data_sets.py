@@ -112,9 +112,10 @@ CATALOGUE: dict[str, Entry] = {
             "CIFAR-10",
             "classification",
             "cifar official",
-            ("cifar",),
+            ("mini", "cifar"),
             "none stated; research use, cite Krizhevsky 2009",
-            "downloaded at first use, or put cifar-10-python.tar.gz (www.cs.toronto.edu/~kriz/cifar.html) there",
+            "python -m repro data get cifar10, or put cifar-10-python.tar.gz (www.cs.toronto.edu/~kriz/cifar.html) "
+            "there",
             {"train": 50_000, "test": 10_000},
             origin="cifar archive",
             folders=("cifar10", "cifar", "."),
@@ -128,7 +129,8 @@ CATALOGUE: dict[str, Entry] = {
             "cifar official",
             ("cifar",),
             "none stated; research use, cite Krizhevsky 2009",
-            "downloaded at first use, or put cifar-100-python.tar.gz (www.cs.toronto.edu/~kriz/cifar.html) there",
+            "python -m repro data get cifar100, or put cifar-100-python.tar.gz (www.cs.toronto.edu/~kriz/cifar.html) "
+            "there",
             {"train": 50_000, "test": 10_000},
             origin="cifar archive",
             folders=("cifar100", "cifar", "."),
@@ -173,7 +175,8 @@ CATALOGUE: dict[str, Entry] = {
             "coco",
             ("mini",),
             "pictures CC BY, CC BY-SA or no known copyright; annotations CC BY 4.0",
-            "a folder coco-mini with images/{train,val} and annotations/instances_{train,val}.json",
+            "a folder coco-mini with images/{train,val} and annotations/instances_{train,val}.json, made of pictures "
+            "of cocodataset.org under its licences 4, 5 and 7",
             {"train": 73, "val": 57},
             folders=("coco-mini",),
             parts=("annotations", "images"),
@@ -237,7 +240,8 @@ CATALOGUE: dict[str, Entry] = {
             "market",
             ("cifar", "imagenet100", "imagenet"),
             "research use on its authors' terms; pictures of persons",
-            "the authors' archive Market-1501-v15.09.15, unpacked as market1501",
+            "the authors' archive Market-1501-v15.09.15 (zheng-lab.cecs.anu.edu.au/Project/project_reid.html), "
+            "unpacked as market1501",
             {"train": 12_936, "query": 3_368, "gallery": 19_732},
             folders=("market1501", "Market-1501-v15.09.15"),
             parts=("bounding_box_train", "query", "bounding_box_test"),

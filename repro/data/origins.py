@@ -1,15 +1,20 @@
-"""Where data sets come from: the data root, a folder of one's own, the official archives, or made here."""
+"""Where data sets come from: the data root, a folder of one's own, the official archives, or made here.
+
+Nothing is downloaded but by `fetching`, when the user asks for it.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from repro.data import embedded
-from repro.data.archives import OFFICIAL_CIFAR, check_cifar, fetch_cifar, find_cifar
+from repro.data.archives import OFFICIAL_CIFAR, check_cifar, find_cifar, unpacked
 from repro.data.cache import build
 from repro.data.data_sets import Entry
+from repro.data.download import Download
 from repro.data.manifest import text_sha256
 from repro.data.types import MissingData
 from repro.settings import Where
@@ -33,11 +38,15 @@ class Origin:
             if not _missing_parts(where.data_root / name, entry.parts):
                 return where.data_root / name
         looked = lacking(entry, where) or f"looked for {self.places(entry, where)}"
-        raise MissingData(f"{entry.name} ({entry.title}) is missing: {looked}; to get it: {entry.how}")
+        raise MissingData(f"{entry.name} ({entry.title}) is missing: {looked}", f"to get it: {entry.how}")
 
     def obtain(self, entry: Entry, where: Where) -> Path:
-        """The folder to read it from, made or fetched where that can be done."""
+        """The folder to read it from, made or unpacked where that can be done."""
         return self.find(entry, where)
+
+    def download(self, entry: Entry, where: Where) -> Download | None:
+        """What `repro data get` may download to have it; None where it may not: then it is the user's to fetch."""
+        return None
 
     def places(self, entry: Entry, where: Where) -> str:
         """Where it is looked for, in words."""
@@ -89,7 +98,7 @@ class Made(Origin):
 
 
 class CifarArchive(Origin):
-    """The official archive of a CIFAR, in the data root or downloaded into the cache."""
+    """The official archive of a CIFAR, in the data root or among the downloads of the workspace."""
 
     whole = True
 
@@ -99,12 +108,19 @@ class CifarArchive(Origin):
         place = find_cifar(OFFICIAL_CIFAR[entry.name], [*roots, downloads])
         if place is None:
             looked = self.places(entry, where)
-            raise MissingData(f"{entry.name} ({entry.title}) is missing: looked for {looked}; {entry.how}")
+            problem = f"{entry.name} ({entry.title}) is missing: looked for {looked}"
+            raise MissingData(problem, f"to get it: {entry.how}", OFFICIAL_CIFAR[entry.name].bytes)
         return place
 
     def obtain(self, entry: Entry, where: Where) -> Path:
-        """Checked and unpacked, downloaded where it is missing."""
-        return fetch_cifar(OFFICIAL_CIFAR[entry.name], *self._places(entry, where))
+        """Checked and unpacked."""
+        return unpacked(OFFICIAL_CIFAR[entry.name], self.find(entry, where), self._places(entry, where)[1])
+
+    def download(self, entry: Entry, where: Where) -> Download:
+        """The archive, into the data root, or into the workspace where there is none that may be written to."""
+        roots, downloads = self._places(entry, where)
+        into = roots[0] if where.data_root is not None and _writable(where.data_root) else downloads
+        return OFFICIAL_CIFAR[entry.name].download(into)
 
     def places(self, entry: Entry, where: Where) -> str:
         """The data root's folders and that of downloads."""
@@ -139,6 +155,11 @@ def lacking(entry: Entry, where: Where) -> str:
         if root.is_dir() and absent:
             return f"{root} lacks {absent[0]}"
     return ""
+
+
+def _writable(folder: Path) -> bool:
+    """Whether we may write there. A folder that is marked read-only is left alone by the superuser too, who could."""
+    return os.access(folder, os.W_OK) and bool(folder.stat().st_mode & 0o222)
 
 
 def _missing_parts(root: Path, parts: Sequence[str]) -> list[str]:

@@ -19,7 +19,14 @@ Progress = Callable[[int, int, Mapping[str, Any]], None]  # (done, total, {"what
 
 
 class MissingData(UserError):
-    """A data set that is not where it was looked for. The line says what, where, and how to get it."""
+    """A data set that is not where it was looked for. The line says what, where, and how to get it.
+
+    download: how many bytes `repro data get` would download; None for what it may not.
+    """
+
+    def __init__(self, problem: str, mend: str = "", download: int | None = None) -> None:
+        super().__init__(problem, mend)
+        self.download = download
 
 
 def quiet(done: int, total: int, info: Mapping[str, Any]) -> None:

@@ -18,11 +18,11 @@ from typing import Any
 
 from eval import protocols
 from eval.protocols.base import Features, Protocol
-from repro.data import inventory
+from repro.data import fetching, inventory
 from repro.data.data_sets import entry_of, require_kind
 from repro.data.types import MissingData
 from repro.errors import UserError, unknown
-from repro.plan import kinds, prices, recipes, registry, tracks
+from repro.plan import kinds, pictures, prices, recipes, registry, tracks
 from repro.plan.fingerprints import fingerprint_of
 from repro.plan.kinds import Kind
 from repro.plan.planned import Plan, PlannedJob
@@ -52,12 +52,13 @@ def make(request: Request, settings: Settings) -> Plan:
     place = Workspace(settings.workspace)
     found, faults = records.read_all(place.records)
     request = dataclasses.replace(request, methods=tuple(names), evaluations=ordered(request.evaluations))
+    choices = _choices(track, request, stated.get("data", {}), settings)
     builder = _Builder(
         settings,
         track,
         request,
         records.by_fingerprint(found),
-        _data_names(track, request, stated.get("data", {})),
+        _data_names(track, request, stated.get("data", {}), choices),
         stated,
         parse_protocols(request.protocols, request.evaluations),
     )
@@ -72,17 +73,27 @@ def make(request: Request, settings: Settings) -> Plan:
     if request.checkpoint is not None:
         builder.imported(request.checkpoint)
     jobs = _with_lost_outputs(tuple(builder.jobs.values()), place)
-    return prices.priced(Plan(request, track, jobs, tuple(faults), resolved), found, settings)
+    used = {job.spec["data"]["name"] for job in jobs if "data" in job.spec}
+    open_choices = tuple(choice for choice in choices.values() if len(choice.among) > 1 and choice.name in used)
+    return prices.priced(Plan(request, track, jobs, tuple(faults), resolved, open_choices), found, settings)
 
 
-def _data_names(track: tracks.Track, request: Request, stated: Mapping[str, Any]) -> dict[str, Any]:
+def _choices(
+    track: tracks.Track, request: Request, stated: Mapping[str, Any], settings: Settings
+) -> dict[str, pictures.Choice]:
+    """The track's data sets by role, but for roles of which the request says them."""
+    said = {*stated, *(["classification"] if request.data is not None else [])}
+    return {role: pictures.choose(track, role, settings.where) for role in tracks.ROLES if role not in said}
+
+
+def _data_names(
+    track: tracks.Track, request: Request, stated: Mapping[str, Any], choices: Mapping[str, pictures.Choice]
+) -> dict[str, Any]:
     """The data sets of this plan by role, with the limit on training pictures."""
     keys: dict[str, Any] = {
-        "classification": track.classification,
-        "detection": track.detection,
-        "reid": track.reid,
-        "limit": track.limit,
+        role: choices[role].name if role in choices else getattr(track, role) for role in tracks.ROLES
     }
+    keys["limit"] = track.limit
     if request.data is not None:
         if Path(request.data).is_dir():
             keys["classification"] = f"folder:{Path(request.data).resolve()}"
@@ -97,7 +108,7 @@ def _data_names(track: tracks.Track, request: Request, stated: Mapping[str, Any]
         if type(value) is not type(keys[key]):
             raise UserError(f"--set data.{key}={value}: must be {type(keys[key]).__name__}, as {keys[key]!r} is")
         keys[key] = value
-    for role in ("classification", "detection", "reid"):
+    for role in tracks.ROLES:
         require_kind(keys[role], role)
     return keys
 
@@ -288,10 +299,12 @@ class _Builder:
         """(manifest hash, why it is missing) of the data set in that role."""
         name = self.data[role]
         if name not in self._manifests:
-            try:
-                self._manifests[name] = inventory.manifest_of(name, self.settings.where), ""
+            value, missing = "", fetching.standing(name, self.settings.where).missing
+            try:  # that of an official archive is known beforehand
+                value = inventory.manifest_of(name, self.settings.where)
             except MissingData as error:
-                self._manifests[name] = "", str(error)
+                missing = missing or error
+            self._manifests[name] = value, pictures.how_missing(missing, name, self.track) if missing else ""
         return self._manifests[name]
 
     def add(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from repro.plan import kinds
+from repro.plan.pictures import Choice
 from repro.plan.request import Request
 from repro.plan.tracks import Resources, Track
 from repro.store.job import Job, Recipe
@@ -41,6 +42,7 @@ class Plan:
     jobs: tuple[PlannedJob, ...]
     faults: tuple[str, ...] = ()  # records of the workspace that cannot be read
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    choices: tuple[Choice, ...] = ()  # of data sets, where the track leaves one
 
     def by_fingerprint(self) -> dict[str, PlannedJob]:
         """Jobs by fingerprint."""

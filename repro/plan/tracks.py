@@ -12,6 +12,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from eval import protocols
+from repro.data.types import Kind
 from repro.errors import unknown
 from repro.plan.tables import Number, Text, Whole, typed
 
@@ -45,14 +46,23 @@ class Track:
     comparable: Text
     usual_protocol: Text
     resources: Mapping[str, Resources]
+    stand_ins: Mapping[str, Text] = field(default_factory=dict)
     protocols: Mapping[str, Text] = field(default_factory=dict)
     protocols_of: Mapping[str, Mapping[str, Text]] = field(default_factory=dict)
+
+    def data_sets(self, role: str) -> tuple[str, ...]:
+        """The data sets that may have the role "classification", "detection" or "reid", the preferred one first."""
+        first: str = getattr(self, role)
+        return (first, self.stand_ins[role]) if role in self.stand_ins else (first,)
 
     def protocol(self, kind: str, arch: str = "") -> str:
         """The protocol of an evaluation of such networks ("resnet", "vit") where none is asked for."""
         stated = self.protocols_of.get(arch, {}).get(kind) or self.protocols.get(kind)
         known = protocols.names(kind)
         return stated or (self.usual_protocol if self.usual_protocol in known else known[0])
+
+
+ROLES: tuple[Kind, ...] = ("classification", "detection", "reid")
 
 
 @cache

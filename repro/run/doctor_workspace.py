@@ -6,9 +6,10 @@ import shutil
 from collections.abc import Iterator, Sequence
 
 from repro.errors import UserError
+from repro.plan import pictures
 from repro.plan.builder import make
 from repro.plan.request import Request
-from repro.plan.tracks import Track
+from repro.plan.tracks import ROLES, Track
 from repro.run.doctor_findings import Finding
 from repro.run.doctor_machine import file_system
 from repro.settings import Settings, require_writable
@@ -25,13 +26,15 @@ def workspace(settings: Settings) -> Iterator[Finding]:
 
 
 def data(track: Track, settings: Settings) -> Iterator[Finding]:
-    from repro.data import inventory
-    from repro.data.types import MissingData
+    from repro.data import fetching, inventory
 
-    for name in dict.fromkeys((track.classification, track.detection, track.reid)):
+    for name in dict.fromkeys(pictures.choose(track, role, settings.where).name for role in ROLES):
         try:
-            yield Finding("ok", "data", f"{name} (manifest {inventory.manifest_of(name, settings.where)[:12]})")
-        except (MissingData, UserError) as error:
+            if missing := fetching.standing(name, settings.where).missing:
+                yield Finding("fault", "data", pictures.how_missing(missing, name, track))
+            else:
+                yield Finding("ok", "data", f"{name} (manifest {inventory.manifest_of(name, settings.where)[:12]})")
+        except UserError as error:
             yield Finding("fault", "data", str(error))
 
 
@@ -48,8 +51,8 @@ def disk(track: Track, methods: Sequence[str], seeds: Sequence[int], settings: S
         yield Finding("fault", "plan", str(error))
         return
     runs = sum(job.kind == "pretrain" for job in planned.to_do())
-    pictures = track.limit or inventory.train_pictures(track.classification, settings.where)
-    need = runs * track.disk_gb + pictures * 3 * (track.stored or track.size) ** 2 / 2**30
+    count = track.limit or inventory.train_pictures(track.classification, settings.where)
+    need = runs * track.disk_gb + count * 3 * (track.stored or track.size) ** 2 / 2**30
     free = shutil.disk_usage(where).free / 2**30
     said = f"{free:.1f} GB free, {runs} runs to do on track {track.name} leave about {need:.1f} GB"
     if free < need:

@@ -43,13 +43,14 @@ def run(
     normalise: str | None = None,
     mean: str | None = None,
     std: str | None = None,
+    agreed: bool = False,
 ) -> int:
     """Evaluate the weights in the file `path` as `request` (which names no method) says; returns the exit status.
 
     arch: a key of ARCHS; None: as the file says, if it is one of ours.  name: of the arm (default: the file's).
     part: prefix of the keys, where the file holds several networks.
     normalise: one of NORMALISATIONS (default: file, else imagenet).  mean, std: in its place, "R,G,B" of pixels in
-    [0, 1].  Of a file that does not fit, every name is left in the workspace.
+    [0, 1].  Of a file that does not fit, every name is left in the workspace.  agreed: see `missing_data.complete`.
     """
     try:
         given, lines = checkpoint(
@@ -62,7 +63,7 @@ def run(
         raise UserError(f"{refusal}; all names: {names}") from None
     planned = make(dataclasses.replace(request, checkpoint=given), settings)
     print("\n".join(lines), flush=True)
-    return execute.carry_out(planned, settings, command, views)
+    return execute.carry_out(planned, settings, command, views, agreed)
 
 
 def checkpoint(

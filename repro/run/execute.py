@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -12,14 +13,13 @@ from repro.plan import budget
 from repro.plan.planned import Plan
 from repro.plan.request import Request
 from repro.plan.tasks import graph_of
-from repro.run import submit
+from repro.run import missing_data, submit
 from repro.run.display import display
 from repro.run.live_boards import Fresh, Views
 from repro.settings import Settings, require_writable
 from repro.store import snapshot
 from repro.store.hashes import digest
 from repro.store.workspace import Workspace
-from repro.terminal.counter import counter
 from slurm.graph import Graph, Resources, Task
 
 if TYPE_CHECKING:
@@ -36,12 +36,16 @@ def run(
     views: Views,
     limit: str | None = None,
     trim: bool = False,
+    agreed: bool = False,
 ) -> int:
-    """Do what is missing of a request, then print the table; returns the exit status. limit, trim: see budget.py."""
-    return carry_out(budget.within(request, settings, limit, trim), settings, command, views)
+    """Do what is missing of a request, then print the table; returns the exit status.
+
+    limit, trim: see budget.py.  agreed: see `missing_data.complete`.
+    """
+    return carry_out(budget.within(request, settings, limit, trim), settings, command, views, agreed)
 
 
-def carry_out(planned: Plan, settings: Settings, command: Sequence[str], views: Views) -> int:
+def carry_out(planned: Plan, settings: Settings, command: Sequence[str], views: Views, agreed: bool = False) -> int:
     """Do what is missing of a plan, then write the boards and print the table; returns the exit status."""
     place = Workspace(settings.workspace)
     known = [job.fingerprint for job in planned.jobs]
@@ -52,6 +56,7 @@ def carry_out(planned: Plan, settings: Settings, command: Sequence[str], views: 
         lambda: views.finish(known, planned.track, place),
         Fresh(place, views),
         closing=True,
+        agreed=agreed,
     )
 
 
@@ -63,8 +68,9 @@ def perform(
     meanwhile: Callable[[], None] = lambda: None,
     *,
     closing: bool = False,
+    agreed: bool = False,
 ) -> int:
-    """Do what is missing of a plan; returns the exit status.
+    """Do what is missing of a plan; returns the exit status. agreed: see `missing_data.complete`.
 
     On this machine `meanwhile` is called whenever a task has ended, and `report` at the end; on a cluster, with
     `closing`, a last job writes the boards and the table.
@@ -74,9 +80,9 @@ def perform(
     for fault in planned.faults:
         print(f"passed over: {fault}", file=sys.stderr)
     todo = planned.to_do()
-    lost = next((job for job in todo if job.missing), None)
-    if lost:
-        raise UserError(lost.missing)
+    missing_data.complete(planned, settings.where, agreed)
+    for choice in planned.choices if todo else ():
+        print(dataclasses.replace(choice, here=True))
     if not todo:
         print(f"everything was cached: {len(planned.jobs)} jobs, nothing to do")
         report()
@@ -85,7 +91,6 @@ def perform(
     on_slurm = reason is None
     if submit.unanswered(settings, reason):
         print(f"{reason}. Running on this machine; --executor slurm would refuse to", file=sys.stderr, flush=True)
-    _fetch(planned, settings)
     graph = graph_of(planned, settings)
     if on_slurm:
         graph = submit.beside_live(graph, place)
@@ -118,15 +123,6 @@ def print_failures(outcomes: Mapping[str, Outcome]) -> int:
     for outcome in failed:
         print(f"{outcome.state}: {outcome.key}: {outcome.reason}" + (f" (log: {outcome.log})" if outcome.log else ""))
     return 1 if failed else 0
-
-
-def _fetch(planned: Plan, settings: Settings) -> None:
-    """Download what a library can download before any job waits for it, so that a failure shows at once."""
-    from repro.data import inventory, preparing
-
-    absent = {status.name for status in inventory.statuses(settings.where) if not status.found}
-    for name in sorted({job.spec["data"]["name"] for job in planned.to_do() if "data" in job.spec} & absent):
-        preparing.prepare(name, settings.where, size=planned.track.size, progress=counter(f"fetching {name}"))
 
 
 def _collate(graph: Graph, planned: Plan, settings: Settings) -> Task:

@@ -8,6 +8,7 @@ has such a probe. Seeds of short trainings differ by several points: give more t
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import statistics
@@ -30,16 +31,23 @@ FOLDER = "tuning"
 EVALUATIONS = ("knn", "linear")
 
 
-def tune(request: Request, changes: Sequence[Sequence[str]], settings: Settings, command: Sequence[str]) -> int:
+def tune(
+    request: Request,
+    changes: Sequence[Sequence[str]],
+    settings: Settings,
+    command: Sequence[str],
+    agreed: bool = False,
+) -> int:
     """Run the recipes of `request` as they are and once with each of `changes`, print them side by side; exit status.
 
-    changes: each a list of "table.key=value", on top of the request's own.
+    changes: each a list of "table.key=value", on top of the request's own.  agreed: see `missing_data.complete`.
     """
     for change in (change for changed in changes for change in changed):
         if change.partition(".")[0] not in registry.TABLES:
             raise UserError(
                 f"--try {change}: a trial changes a recipe; write it as pretrain.lr=0.5 or method.key=value"
             )
+    _share_downloads(settings.workspace)
     settings = dataclasses.replace(settings, workspace=settings.workspace / FOLDER)
     trials = {
         " ".join(texts) or "-": make(dataclasses.replace(request, overrides=(*request.overrides, *texts)), settings)
@@ -60,8 +68,21 @@ def tune(request: Request, changes: Sequence[Sequence[str]], settings: Settings,
                     f"--protocol {kind}={name}: it holds no training pictures out, so a trial cannot be judged by it"
                 )
     return execute.perform(
-        merge(list(trials.values())), settings, command, lambda: print(_report(trials, settings.workspace))
+        merge(list(trials.values())),
+        settings,
+        command,
+        lambda: print(_report(trials, settings.workspace)),
+        agreed=agreed,
     )
+
+
+def _share_downloads(workspace: Path) -> None:
+    """Let the workspace of the trials have the downloads of the user's: nothing is downloaded twice."""
+    downloads, ours = workspace / "data" / "downloads", workspace / FOLDER / "data" / "downloads"
+    with contextlib.suppress(OSError):  # whoever cannot write there is told by what follows
+        downloads.mkdir(parents=True, exist_ok=True)
+        ours.parent.mkdir(parents=True, exist_ok=True)
+        ours.symlink_to(Path("..") / ".." / "data" / "downloads")
 
 
 def _report(trials: Mapping[str, Plan], workspace: Path) -> str:

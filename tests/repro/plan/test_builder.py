@@ -252,7 +252,8 @@ def test_set_reaches_every_protocol_of_its_evaluation(settings: Settings) -> Non
 def test_missing_data_is_noted_in_the_plan(settings: Settings) -> None:
     made = make(dataclasses.replace(APS, track="mini"), settings)
     assert all(job.missing for job in made.jobs)
-    assert "--data-root" in made.jobs[0].missing
+    assert "python -m repro data get mini" in made.jobs[0].missing
+    assert any("--data-root" in job.missing for job in made.jobs)
 
 
 @pytest.mark.parametrize("track", ["cifar", "imagenet100", "imagenet"])

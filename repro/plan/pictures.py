@@ -1,0 +1,58 @@
+"""Which of a track's data sets is used where there are several, and what is missing of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from repro.data import fetching
+from repro.data.data_sets import entry_of
+from repro.data.types import MissingData
+from repro.plan.tracks import ROLES, Track
+from repro.settings import Where
+from repro.terminal.text import size
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The data set that a track uses in a role, and those that it could have used, the preferred one first."""
+
+    name: str
+    among: tuple[str, ...]
+    here: bool
+
+    def __str__(self) -> str:
+        """`pictures: cifar10-jpeg (CIFAR-10 (JPEG copy)), since cifar10 (CIFAR-10) is not here; ...`."""
+        chosen, first = _words(self.name), self.among[0]
+        if self.name == first:
+            why = "preferred to" if self.here else "which is missing, as is"
+            return f"pictures: {chosen}, {why} {', '.join(map(_words, self.among[1:]))}"
+        return (
+            f"pictures: {chosen}, since {_words(first)} is not here; with that one (python -m repro data get {first})"
+            " all is done anew, in tables of its own"
+        )
+
+
+def _words(name: str) -> str:
+    return f"{name} ({entry_of(name).title})"
+
+
+def choose(track: Track, role: str, where: Where) -> Choice:
+    """The first of a track's data sets for a role that is there; the preferred one where none is."""
+    among = track.data_sets(role)
+    for name in among:
+        if fetching.standing(name, where).place is not None:
+            return Choice(name, among, True)
+    return Choice(among[0], among, False)
+
+
+def own(track: Track) -> tuple[str, ...]:
+    """The data sets that a track prefers, one a role: what `data get` with its name is about."""
+    return tuple(dict.fromkeys(track.data_sets(role)[0] for role in ROLES))
+
+
+def how_missing(error: MissingData, name: str, track: Track) -> str:
+    """The line for a data set that is missing; of one that may be downloaded with the command that does it."""
+    if error.download is None:
+        return str(error)
+    wanted = track.name if name in own(track) else name
+    return f"{error.problem}; python -m repro data get {wanted} downloads it ({size(error.download)})"

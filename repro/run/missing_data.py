@@ -1,0 +1,125 @@
+"""Data sets that are missing: `data get` downloads what may be downloaded, a run asks first. Nothing else downloads.
+
+Of what is not ours to download it is said where it is to be had and where it must go.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from repro.data import fetching
+from repro.data.data_sets import CATALOGUE, Entry, entry_of
+from repro.data.download import Download, fetch
+from repro.data.fetching import Standing
+from repro.data.origins import lacking
+from repro.errors import UserError, unknown
+from repro.plan import pictures, tracks
+from repro.plan.planned import Plan
+from repro.settings import Where
+from repro.terminal.counter import download_bar
+from repro.terminal.question import agrees, can_ask
+from repro.terminal.text import size
+
+
+def get(names: Sequence[str], where: Where) -> int:
+    """Fetch data sets, or those of a track; one line each. Returns the exit status: 1 where some are left to the user.
+
+    Raises UserError for an unknown name, and after all others where one could not be downloaded.
+    """
+    wanted = dict.fromkeys(name for given in names for name in _data_sets(given))
+    found = [fetching.standing(name, where) for name in wanted]
+    spoilt = {each.entry.name: fetching.spoilt(each, where) for each in found}
+    left, failures = False, list[UserError]()
+    for each in found:
+        if each.missing is not None and each.download is None:
+            left = True
+            print(_by_hand(each, where))
+        elif each.missing is None and not spoilt[each.entry.name]:
+            print(f"{each.entry.name} ({each.entry.title}) is here: {each.place}")
+    for each in found:
+        name = each.entry.name
+        if each.download is None or not (each.missing or spoilt[name]):
+            continue
+        try:
+            if spoilt[name]:
+                kept = fetching.put_aside(each, where)
+                print(f"{each.place}: {each.download.target.name} has not the published md5; it is kept as {kept}")
+            _download(each.entry, each.download, where)
+        except UserError as error:
+            failures.append(error)
+    for failure in failures[:-1]:
+        print(f"repro: {failure}", file=sys.stderr)
+    if failures:
+        raise failures[-1]
+    return 1 if left else 0
+
+
+def _data_sets(given: str) -> tuple[str, ...]:
+    """The data sets that a name stands for. A track's name stands for all of its own, also where a set is called so."""
+    if given in tracks.tracks():
+        return pictures.own(tracks.find(given))
+    if given not in CATALOGUE:
+        raise unknown("data set or track", given, {*CATALOGUE, *tracks.tracks()})
+    return (given,)
+
+
+def _by_hand(found: Standing, where: Where) -> str:
+    """Where to have a data set that is not ours to download, and where it must go."""
+    entry = found.entry
+    if not entry.folders:
+        return str(found.missing)
+    root = where.data_root or "DATA_ROOT (--data-root, REPRO_DATA or data_root in repro.toml)"
+    place = f"{root}/{entry.folders[0]}" if where.data_root else f"{entry.folders[0]} in {root}"
+    return (
+        f"{entry.name} ({entry.title}) is yours to fetch, on its own terms ({entry.licence}): {entry.how};"
+        f" it belongs into {place}" + (f" ({lacks})" if (lacks := lacking(entry, where)) else "")
+    )
+
+
+def _download(entry: Entry, what: Download, where: Where) -> None:
+    root = where.data_root
+    if root is not None and root not in what.target.parents:
+        print(f"{root} may not be written to: what is downloaded goes into the workspace")
+    print(f"downloading {entry.title} ({size(what.bytes)}) from {what.url} to {what.target}", flush=True)
+    with download_bar(entry.name) as bar:
+        fetch(what, bar)
+    print(f"{entry.name} ({entry.title}) is here, as published: {what.target}")
+
+
+def complete(planned: Plan, where: Where, agreed: bool) -> None:
+    """Download what a plan's jobs to do lack, where the user wants that: `agreed` beforehand, or asked on a terminal.
+
+    Raises UserError, one line, where something stays missing.
+    """
+    lost = {job.spec["data"]["name"]: job.missing for job in planned.to_do() if job.missing}
+    found = {name: fetching.standing(name, where) for name in lost}
+    if any(each.download is None for each in found.values()):
+        raise _all_of(lost, planned, where)
+    for name, each in found.items():
+        what = each.download
+        assert what is not None
+        if not agreed:
+            if not can_ask():
+                raise UserError(f"{lost[name]}, and so does --yes here")
+            question = f"{each.entry.title} ({size(what.bytes)}) is missing. Download it from {what.url}"
+            if not agrees(f"{question} to {what.target}?"):
+                raise UserError(f"nothing was run: {lost[name]}")
+        _download(each.entry, what, where)
+
+
+def _all_of(lost: dict[str, str], planned: Plan, where: Where) -> UserError:
+    """What is missing, where something of it is the user's to fetch, and how to get it."""
+    if len(lost) == 1:
+        return UserError(next(iter(lost.values())))
+    *some, last = (f"{name} ({entry_of(name).title})" for name in lost)
+    root = "" if where.data_root else "if you have them, set REPRO_DATA or --data-root; "
+    own = pictures.own(planned.track)
+    wanted = [name for name in lost if name not in own]
+    if len(wanted) < len(lost):
+        wanted.insert(0, planned.track.name)
+    command = f"python -m repro data get {' '.join(wanted)}"
+    return UserError(
+        f"{', '.join(some)} and {last} are missing",
+        f"{root}{command} downloads what may be downloaded and says where the others belong",
+    )

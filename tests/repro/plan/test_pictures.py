@@ -1,0 +1,85 @@
+"""Which pictures a track uses where there are several, and that a plan says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from repro.cli.dispatch import main
+from repro.plan.builder import make
+from repro.plan.planned import Plan
+from repro.plan.request import Request
+from repro.settings import Settings
+
+Miniature = Callable[..., Path]
+
+
+@pytest.fixture
+def root(miniature: Miniature, tmp_path: Path) -> Path:
+    """A data root with the JPEG copy alone."""
+    miniature("cifar10-jpeg", tmp_path / "data")
+    return tmp_path / "data"
+
+
+def official(root: Path) -> None:
+    """Put the unpacked official CIFAR-10 there, as far as a plan looks."""
+    (root / "cifar10" / "cifar-10-batches-py").mkdir(parents=True)
+
+
+def planned(root: Path, *overrides: str) -> Plan:
+    request = Request(("random",), "mini", ("knn",), overrides=overrides)
+    return make(request, Settings(workspace=root.parent / "work", data_root=root))
+
+
+def names(plan: Plan) -> set[str]:
+    return {job.spec["data"]["name"] for job in plan.jobs if "data" in job.spec}
+
+
+def test_the_official_pictures_are_used_where_they_are_and_the_copy_where_only_it_is(root: Path) -> None:
+    alone = planned(root)
+    assert names(alone) == {"cifar10-jpeg"}
+    assert "since cifar10 (CIFAR-10) is not here" in str(alone.choices[0])
+    official(root)
+    both = planned(root)
+    assert names(both) == {"cifar10"}
+    assert str(both.choices[0]).startswith("pictures: cifar10 (CIFAR-10), preferred to cifar10-jpeg")
+    assert not {job.fingerprint for job in alone.jobs} & {job.fingerprint for job in both.jobs}
+
+
+def test_who_names_the_copy_gets_the_very_jobs_that_were_done_with_it(root: Path) -> None:
+    alone = planned(root)
+    official(root)
+    named = planned(root, "data.classification=cifar10-jpeg")
+    assert [job.fingerprint for job in named.jobs] == [job.fingerprint for job in alone.jobs]
+    assert named.choices == ()
+
+
+def test_where_neither_is_the_preferred_one_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    made = planned(tmp_path / "data")
+    assert names(made) == {"cifar10"}
+    assert all("python -m repro data get mini downloads it" in job.missing for job in made.jobs if "data" in job.spec)
+
+
+def test_a_track_without_a_choice_says_nothing_of_one(root: Path) -> None:
+    made = make(Request(("random",), "cifar", ("knn",)), Settings(workspace=root.parent / "work", data_root=root))
+    assert names(made) == {"cifar10"} and made.choices == ()  # the papers' numbers are of the official pictures
+
+
+def test_plan_and_doctor_name_the_pictures(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root.parent)
+    line = ["plan", "--method", "random", "--track", "mini", "--eval", "knn", "--data-root", "data"]
+    assert main(line) == 0
+    assert "\npictures: cifar10-jpeg (CIFAR-10 (JPEG copy)), since cifar10" in capsys.readouterr().out
+    from repro.plan import tracks
+    from repro.run import doctor_workspace
+
+    found = list(doctor_workspace.data(tracks.find("mini"), Settings(data_root=Path("data"))))
+    assert str(found[0]).startswith("ok       data: cifar10-jpeg (manifest ")
+    (root / "cifar10-jpeg" / "cifar10_jpeg.npz").unlink()
+    found = list(doctor_workspace.data(tracks.find("mini"), Settings(data_root=Path("data"))))
+    assert "fault    data: cifar10 (CIFAR-10) is missing" in str(found[0]) and "data get mini" in str(found[0])
