@@ -104,6 +104,9 @@ def _like(claim: Claim, item: Missing) -> str:
     pretrain = recipes.resolve(info, variant, setting.track, {})["pretrain"]
     shared = {"epochs": setting.epochs, "batch": setting.batch}
     changes = [f"pretrain.{key}={value}" for key, value in shared.items() if value and pretrain[key] != value]
+    role = kinds.find(_kind(claim)).data or "classification"
+    used: dict[str, str] = {"classification": setting.trained_on, role: setting.data}
+    changes += rerun.data_changes(tracks.find(setting.track), used)
     words = _run([item.arm], item.seeds, _conditions(claim, setting.track, [item.arm], own=False))
     return shlex.join(words + (["--set", *changes] if changes else []))
 

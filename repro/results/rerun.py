@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from eval import protocols
 from leaderboards.record_fields import entry
@@ -26,10 +26,11 @@ def words(record: Record, origin: Record, seeds: Sequence[int] = ()) -> tuple[li
         return [], f"this checkout cannot: it knows no kind '{record['kind']}'"
     changes, problem = _changes(record, origin)
     track = tracks.find(record["track"])
-    data = record["provenance"]["data"]["name"]
-    role = kind.data or "classification"
-    if data != getattr(track, role):
-        changes.append(f"data.{role}={json.dumps(data)}")
+    used: dict[str, str] = {
+        "classification": str(entry(origin, "provenance", "data", "name") or ""),
+        kind.data or "classification": record["provenance"]["data"]["name"],
+    }
+    changes += data_changes(track, used)
     evaluation = kind.evaluations[0].name if kind.judges else ANY
     what = _what(record, origin, seeds or (record["seed"],))
     command = ["python", "-m", "repro", *what, "--track", record["track"], "--eval", evaluation]
@@ -39,6 +40,18 @@ def words(record: Record, origin: Record, seeds: Sequence[int] = ()) -> tuple[li
     if protocol.get("name") and protocol["name"] != usual:
         command += ["--protocol", f"{record['kind']}={protocol['name']}"]
     return command + (["--set", *changes] if changes else []), problem
+
+
+def data_changes(track: tracks.Track, used: Mapping[str, str]) -> list[str]:
+    """`data.ROLE=NAME` wherever these data sets by role are not what a run on the track is sure to take by itself.
+
+    "" and "-" stand for one that is not known.
+    """
+    return [
+        f"data.{role}={json.dumps(name)}"
+        for role, name in used.items()
+        if name not in ("", "-") and track.data_sets(role) != (name,)
+    ]
 
 
 def _what(record: Record, origin: Record, seeds: Sequence[int]) -> list[str]:

@@ -117,6 +117,12 @@ def test_a_claim_is_explained_with_what_would_complete_it(
     for line in missing.values():  # three of five pairs are there
         assert "--seed 3 4 --track mini --eval linear" in line
         assert {job.seed for job in planned(line).jobs} == {3, 4}
+        # The pictures of the records that they join, whatever else is there.
+        assert {job.spec["data"]["name"] for job in planned(line).jobs if "data" in job.spec} == {"cifar10-jpeg"}
+    monkeypatch.setattr(find_records, "everything", lambda s: ([r for r in three if r["method"] != "byol"], []))
+    assert main(["claims", "rotation_aux-byol-few-epochs"]) == 0
+    (line,) = re.findall(r"python -m repro run --method byol .*--track mini.*", capsys.readouterr().out)
+    assert {job.spec["data"]["name"] for job in planned(line).jobs if "data" in job.spec} == {"cifar10-jpeg"}
     assert "its own setting: not known: protocol, backbone, epochs, batch; so that nothing counts as it" in out
 
 

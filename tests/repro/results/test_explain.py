@@ -52,6 +52,17 @@ def test_the_command_plans_the_recipe_that_the_record_holds(
             )
 
 
+@pytest.mark.parametrize("kind", ["knn", "detection", "reid"])
+def test_the_command_names_the_pictures_where_a_run_could_take_others(
+    kind: str, first: Callable[..., Record], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a detector too: those that its encoder was trained on."""
+    for track, changes in (("mini", ['data.classification="cifar10-jpeg"']), ("embedded", [])):
+        assert main(["explain", first(kind=kind, track=track)["fingerprint"]]) == 0
+        words = shlex.split(capsys.readouterr().out.strip().splitlines()[-1])
+        assert [word for word in words if word.startswith("data.")] == changes
+
+
 def test_a_record_is_found_by_link_file_name_and_fingerprint(
     every: list[Record], first: Callable[..., Record], capsys: pytest.CaptureFixture[str]
 ) -> None:
