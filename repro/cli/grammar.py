@@ -10,6 +10,7 @@ _EXAMPLES = """examples:
   python -m repro run --method aps --suite full                      digits, no download, minutes
   python -m repro run --method aps moco_v3 random --track mini --seed 0 1 2 --data-root DIR
   python -m repro plan --method aps --track imagenet                 what would run, and how long
+  python -m repro data get mini                                      downloads what may be, names the rest
   python -m repro run --method aps --set pretrain.epochs=2 knn.ks=[1,5]
   python -m repro eval --checkpoint r50.pth --arch resnet50 --suite quick       an author's weights, our protocols
 """

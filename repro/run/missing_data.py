@@ -82,8 +82,12 @@ def _download(entry: Entry, what: Download, where: Where) -> None:
     if root is not None and root not in what.target.parents:
         print(f"{root} may not be written to: what is downloaded goes into the workspace")
     print(f"downloading {entry.title} ({size(what.bytes)}) from {what.url} to {what.target}", flush=True)
-    with download_bar(entry.name) as bar:
-        fetch(what, bar)
+    try:
+        with download_bar(entry.name) as bar:
+            fetch(what, bar)
+    except KeyboardInterrupt:
+        print("\ninterrupted: what has come is kept, and the same command goes on from there")
+        raise
     print(f"{entry.name} ({entry.title}) is here, as published: {what.target}")
 
 
