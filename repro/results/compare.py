@@ -109,8 +109,9 @@ def compare(first: str, second: str, track: str, settings: Settings, trust: Sequ
 def _heading(a: Arm, b: Arm) -> tuple[str, ...]:
     """What two arms are, a line each, and a line that says in what they are unlike."""
     lines = [
-        f"{arm.name}: {arm.setting.network}, epochs {arm.setting.epochs or '-'}, batch {arm.setting.batch or '-'},"
-        f" recipe {arm.recipe[:6] or '-'}, trials {arm.tuned}, {arm.trust}"
+        f"{arm.name}: pre-training on {arm.setting.trained_on}, {arm.setting.network},"
+        f" epochs {arm.setting.epochs or '-'}, batch {arm.setting.batch or '-'}, recipe {arm.recipe[:6] or '-'},"
+        f" trials {arm.tuned}, {arm.trust}"
         for arm in (a, b)
     ]
     unequal = apart(a, b)
