@@ -36,7 +36,7 @@ def verify(settings: Settings) -> tuple[str, int]:
     if damaged:
         faults.append("the boards are not compared with the records, which are damaged")
     else:
-        faults += published.drift(suite())
+        faults += published.drift(suite(), published.FOLDER)
     notes = [note for _, found in told for note in found]
     counts = f"{len(mine)} workspace and {len(theirs)} published records"
     said = f"{counts}: {len(faults) or 'no'} fault{'' if len(faults) == 1 else 's'}"

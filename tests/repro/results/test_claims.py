@@ -21,7 +21,7 @@ from repro.cli.grammar import build_parser
 from repro.plan import registry
 from repro.plan.builder import make
 from repro.plan.planned import Plan
-from repro.results import claim_commands, find_records
+from repro.results import claim_commands
 from repro.results.suite import suite
 from repro.settings import Settings
 
@@ -90,17 +90,14 @@ def test_list_filters_and_names_its_claims(capsys: pytest.CaptureFixture[str]) -
     out = capsys.readouterr().out
     assert re.findall(r"^[a-z]+_?[a-z]*-\S+", out, re.MULTILINE) == ["rotation_aux-byol-few-epochs-knn"]
     assert f"1 of {len(CLAIMS)} claims" in out
-    assert "embedded: no verdicts at this track" in out  # there are published records of it
+    assert "embedded: no verdicts at this track" in out  # there are records of it
     assert main(["claims", "--outcome", "holds", "--track", "cifar"]) == 0
     assert f"0 of {len(CLAIMS)} claims" in capsys.readouterr().out
 
 
 def test_a_claim_is_explained_with_what_would_complete_it(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    found, _ = find_records.everything(Settings())
-    three = [record for record in found if record["seed"] < 3]
-    monkeypatch.setattr(find_records, "everything", lambda settings: (three, []))
     assert main(["claims", "rotation_aux-byol-few-epochs"]) == 0
     out = capsys.readouterr().out
     for words in (
@@ -135,7 +132,7 @@ def test_a_setting_that_an_arm_cannot_be_given_is_said_so(capsys: pytest.Capture
 
 
 def test_gap_prints_what_is_there_and_the_commands_for_the_rest(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["gap", "glnet-imagenet-gain"]) == 0
     out = capsys.readouterr().out

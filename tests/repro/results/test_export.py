@@ -12,12 +12,11 @@ from typing import Any
 
 import pytest
 
-from leaderboards import published
 from leaderboards.arms import Arms
 from repro.cli.dispatch import main
 from repro.results.suite import suite
 
-HOME = published.FOLDER.parent
+HOME = Path(__file__).parents[3]
 Record = dict[str, Any]
 
 
@@ -48,21 +47,21 @@ def same(frame: Any, found: list[Record]) -> None:
             assert json.loads(row["recipe.pretrain.betas"]) == pretrain["betas"]
 
 
-def test_csv_holds_every_record_exactly() -> None:
+def test_csv_holds_every_record_exactly(every: list[Record]) -> None:
     import pandas as pd
 
     frame = pd.read_csv(export("--to", "csv"), dtype=str)
-    same(frame, published.load_published())
+    same(frame, every)
     evaluations = frame[(frame.kind == "knn") & (frame.method != "random")]
     assert evaluations["recipe.pretrain.epochs"].notna().all()  # of the pre-training behind it
 
 
-def test_parquet_holds_every_record_exactly() -> None:
+def test_parquet_holds_every_record_exactly(every: list[Record]) -> None:
     import pandas as pd
 
     pytest.importorskip("pyarrow", reason="the extra 'parquet' is not installed")
     frame = pd.read_parquet(export("--to", "parquet"))
-    same(frame, published.load_published())
+    same(frame, every)
     assert str(frame["seed"].dtype) == "Int64" and str(frame["metrics.top1"].dtype) == "Float64"
 
 
@@ -76,19 +75,19 @@ def test_parquet_without_an_engine_is_one_line(refused: Callable[[str], str], mo
     assert "[parquet]'" in refused("records --to parquet --out x --published")
 
 
-def test_selection_is_that_of_publish() -> None:
+def test_selection_is_that_of_publish(every: list[Record]) -> None:
     import pandas as pd
 
     frame = pd.read_csv(export("--to", "csv", "--method", "glnet", "random:vit", "--track", "mini"))
     found = [
         record
-        for record in published.load_published()
+        for record in every
         if record["track"] == "mini" and (record["method"], record["variant"]) in (("glnet", ""), ("random", "vit"))
     ]
     assert set(frame.fingerprint) == {record["fingerprint"] for record in found}
 
 
-def test_latex_holds_the_boards_tables() -> None:
+def test_latex_holds_the_boards_tables(every: list[Record]) -> None:
     text = export("--to", "latex", "--track", "mini").read_text()
     tables = text.split("\\begin{table}")[1:]
     (knn,) = [table for table in tables if "\\label{tab:knn-1}" in table]
@@ -99,7 +98,7 @@ def test_latex_holds_the_boards_tables() -> None:
         for line in knn.splitlines()
         if line.endswith("\\\\")
     }
-    found = [r for r in published.load_published() if r["track"] == "mini"]
+    found = [r for r in every if r["track"] == "mini"]
     for arm in Arms(found, suite()).current("knn"):
         values = list(arm.values("top1").values())
         mean = f"{statistics.fmean(values):.2f}"
@@ -112,7 +111,7 @@ def test_latex_holds_the_boards_tables() -> None:
         assert not re.search(r"(?<!\\)[_#%]", line.lstrip("%").replace("tab:", "")) or "generated" in line
 
 
-def test_model_index_is_that_of_openmmlab() -> None:
+def test_model_index_is_that_of_openmmlab(every: list[Record]) -> None:
     import yaml
 
     index = yaml.safe_load(export("--to", "model-index", "--track", "mini").read_text())
@@ -125,7 +124,7 @@ def test_model_index_is_that_of_openmmlab() -> None:
         assert model["In Collection"] in collections
         assert (HOME / model["Config"]).is_file()
     # Arms of one name differ by their recipe: seeds, epochs and mean of each, from the records alone.
-    found = [r for r in published.load_published() if (r["method"], r["track"]) == ("glnet", "mini")]
+    found = [r for r in every if (r["method"], r["track"]) == ("glnet", "mini")]
     groups: dict[str, list[Record]] = {}
     for trained in (r for r in found if r["kind"] == "pretrain"):
         groups.setdefault(json.dumps([trained["variant"], trained["details"]["recipe"]]), []).append(trained)
