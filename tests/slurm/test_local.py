@@ -36,8 +36,8 @@ def most_at_once(notes: Path) -> int:
     return max(sum(start <= moment < end for start, end in spans) for moment, _ in spans)
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 15) -> None:
-    end = time.monotonic() + seconds
+def wait_until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 120  # the processes of these tests would stay for 300
     while not true():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.05)
@@ -201,16 +201,16 @@ def test_kill_9_of_a_child_leaves_the_others_and_none_of_its_own(tmp_path: Path)
 @pytest.mark.parametrize("polite", [True, False])
 def test_ctrl_c_ends_the_children_and_is_raised_again(tmp_path: Path, polite: bool) -> None:
     pids = tmp_path / "pids"
-    executor = drive(
-        tmp_path / "run", task("waiting", "wait_with_child", pids=str(pids), polite=polite), grace=60 if polite else 1
-    )
+    waiting = task("waiting", "wait_with_child", pids=str(pids), polite=polite)
+    grace = 3600 if polite else 1  # not waited for where the children end when they are asked to
+    executor = drive(tmp_path / "run", waiting, grace=grace)
     wait_until(pids.exists)
     start = time.monotonic()
     executor.send_signal(signal.SIGINT)
-    _, errors = executor.communicate(timeout=90)
+    _, errors = executor.communicate(timeout=240)
     assert "KeyboardInterrupt" in errors
     assert executor.returncode == -signal.SIGINT
-    assert (time.monotonic() - start < 50) if polite else (time.monotonic() - start > 1)
+    assert polite or time.monotonic() - start > grace
     assert Path(f"{pids}.farewell").exists() == polite
     wait_until(lambda: not any(alive(int(pid)) for pid in pids.read_text().split()))
 
@@ -222,14 +222,14 @@ def test_kill_9_of_the_executor_takes_everything_along(tmp_path: Path) -> None:
     assert all(alive(int(pid)) for pid in pids.read_text().split())
     executor.kill()
     executor.communicate()
-    wait_until(lambda: not any(alive(int(pid)) for pid in pids.read_text().split()), 5)
+    wait_until(lambda: not any(alive(int(pid)) for pid in pids.read_text().split()))
 
 
 def test_two_executors_on_one_folder_run_a_task_once_and_share_its_result(tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     tasks = [task("shared", "nap", seconds=2.5, notes=str(notes)), task("next", "add", "shared", a=1, b=2)]
     executors = [drive(tmp_path / "run", *tasks) for _ in range(2)]
-    outputs = [executor.communicate(timeout=30)[0].splitlines() for executor in executors]
+    outputs = [executor.communicate(timeout=240)[0].splitlines() for executor in executors]
     assert len(notes.read_text().splitlines()) == 1
     assert [json.loads(lines[-1]) for lines in outputs] == [{"shared": None, "next": 3}] * 2
     assert sum("elsewhere" in lines for lines in outputs) >= 1
@@ -244,7 +244,7 @@ def test_other_work_under_the_same_key_waits_for_its_turn(tmp_path: Path) -> Non
     wait_until(lock.exists)
     time.sleep(0.2)
     outcomes = run(tmp_path / "run", task("same", "nap", seconds=0.1, notes=str(notes)))
-    executor.communicate(timeout=20)
+    executor.communicate(timeout=240)
     assert outcomes["same"].state == "done"
     first, second = [json.loads(line) for line in notes.read_text().splitlines()]
     assert second[0] >= first[1]
@@ -301,11 +301,11 @@ def test_what_ends_a_task_reaches_all_its_ranks(tmp_path: Path, how: str) -> Non
     wait_until(lambda: (marks / "0").exists() and (marks / "1").exists())
     if how == "cancel":
         local.cancel(tmp_path / "run", ["a"])
-        executor.communicate(timeout=20)
+        executor.communicate(timeout=240)
         outcome = Folder(tmp_path / "run").read_outcome("a")
         assert outcome is not None and outcome.state == "cancelled"
         assert {path.name for path in marks.iterdir()} == {"0", "1", "0.farewell", "1.farewell"}
     else:
         executor.kill()
         executor.communicate()
-    wait_until(lambda: not any(alive(int((marks / rank).read_text())) for rank in "01"), 5)
+    wait_until(lambda: not any(alive(int((marks / rank).read_text())) for rank in "01"))

@@ -315,7 +315,7 @@ def without_accounting(real_slurm: None) -> Iterator[None]:
         os.kill(int((home / "run" / "slurmdbd.pid").read_text()), signal.SIGTERM)
     except (OSError, ValueError):
         pytest.skip("this is not the cluster of cluster.sh, or we may not stop its accounting")
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while subprocess.run(["sacct", "-X"], capture_output=True).returncode == 0:
         assert time.monotonic() < end
         time.sleep(0.2)

@@ -48,7 +48,7 @@ def test_a_run_seen_from_another_process(tmp_path: Path, states_when: Callable[.
         while not Path(pids).exists():
             time.sleep(0.05)
         local.cancel(tmp_path / "run", ["first"])
-        executor.wait(timeout=30)
+        executor.wait(timeout=240)
     finally:
         executor.kill()
     found = states_when(tmp_path / "run", lambda found: True)

@@ -134,7 +134,7 @@ def test_killed_in_the_middle_and_run_again() -> None:
         running.wait()
     kept = {path: path.stat().st_mtime_ns for path in Path("repro-work/records").glob("*.json")}
     assert {"pretrain aps 0", "features aps 0", "knn aps 0"} <= set(records())
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while _workers() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not _workers(), "a killed run leaves no process behind"
@@ -166,7 +166,7 @@ def test_ctrl_c_says_what_is_kept_and_how_to_go_on() -> None:
         time.sleep(0.2)
     time.sleep(1)
     running.send_signal(signal.SIGINT)
-    out, _ = running.communicate(timeout=60)
+    out, _ = running.communicate(timeout=240)
     assert running.returncode == 130
     last = out.strip().splitlines()[-1]
     assert last.startswith("interrupted:") and "python -m repro run --method aps" in last
@@ -179,10 +179,10 @@ def test_the_same_graph_on_slurm(capsys: pytest.CaptureFixture[str]) -> None:
         pytest.skip(f"{reason} (tests/slurm/cluster.sh starts one)")
     line = ["run", "--method", "random:vit", "--suite", "quick", *SMALL]
     line[line.index("local")] = "slurm"
-    started = time.monotonic()
     assert main(line) == 0
+    assert "linear random 0" not in records(), "it waited for what it submitted"
     out = capsys.readouterr().out
-    assert re.search(r"submitted 3 tasks to SLURM in 3 calls", out) and time.monotonic() - started < 30
+    assert re.search(r"submitted 3 tasks to SLURM in 3 calls", out)
     deadline = time.monotonic() + 180
     while "linear random 0" not in records() and time.monotonic() < deadline:
         time.sleep(1)
