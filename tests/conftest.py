@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib.util
 import io
 import multiprocessing.process
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Generator, Mapping
@@ -70,6 +72,8 @@ def _importing() -> bool:
 
 
 def pytest_configure() -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background: what tests start must heed Ctrl-C
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.addaudithook(watch.audit)
     start = multiprocessing.process.BaseProcess.start
 
@@ -90,6 +94,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         slow = [item for item in items if item.get_closest_marker("slow")]
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in slow]
+
+
+def pytest_collection_finish() -> None:
+    """What imports made stays: looking through it at each collection of garbage would cost a tenth of the time."""
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

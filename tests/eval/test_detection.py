@@ -175,7 +175,6 @@ def weights(store, name: str = "train") -> dict[str, Tensor]:
 # ------------------------------------------------------------------------------------------------ the network
 
 
-@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("encoder", "strides", "neck"),
     [(Tokens, (4, 8, 16, 32), "SimpleFeaturePyramid"), (Stages, (4, 8, 16, 32), "FPN"), (Stages, (4, 8), "FPN")],
@@ -231,7 +230,6 @@ class Layers(nn.Module):
         return maps
 
 
-@pytest.mark.seconds
 @pytest.mark.parametrize("depth", [18, 50])
 @pytest.mark.parametrize("stem", ["imagenet", "cifar"])
 def test_c4_splits_a_resnet_between_map_and_head(depth, stem):
@@ -263,7 +261,6 @@ def test_c4_splits_a_resnet_between_map_and_head(depth, stem):
     assert type(boxes).__name__ == "FasterRCNN" and not boxes.roi_head.with_mask
 
 
-@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("file", "name", "changes"),
     [
@@ -415,7 +412,6 @@ def test_batches_depend_on_nothing_but_seed_and_update():
     assert len(set(draws)) == len(draws)
 
 
-@pytest.mark.seconds
 def test_masks_and_boxes_stay_on_their_object(coco):
     data = CocoPictures(CocoSplit(coco.train_images, coco.train_json, True), small(), training=True)
     assert data.ids == [1, 2, 4, 5]  # without the picture that has no object

@@ -15,9 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from scipy import stats
-from statsmodels.api import OLS
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.power import TTestPower
 
 from leaderboards import verdicts
 from leaderboards.arms import Arms
@@ -130,6 +127,8 @@ def test_the_block_model_is_the_two_way_table() -> None:
 
 
 def test_the_block_model_is_that_of_statsmodels_where_arms_lack_seeds_too() -> None:
+    from statsmodels.api import OLS
+
     rng = np.random.default_rng(7)
     for size in (3, 5, 40):
         seen = [rng.permutation(6)[: rng.integers(2, 7)].tolist() for _ in range(size)]
@@ -145,6 +144,8 @@ def test_the_block_model_is_that_of_statsmodels_where_arms_lack_seeds_too() -> N
 
 
 def test_tests_and_intervals_are_those_of_scipy_stats() -> None:
+    from statsmodels.stats.power import TTestPower
+
     for mean in (Mean(1.3, 0.7, 3, 2, ""), Mean(-0.2, 2.5, 4, 24, ""), Mean(0.9, 1e-3, 10, 9, "")):
         t = stats.t(mean.df, loc=mean.value, scale=mean.error)
         assert mean.above(0.5) == pytest.approx(stats.t.sf((mean.value - 0.5) / mean.error, mean.df), rel=1e-12)
@@ -244,6 +245,8 @@ def test_no_library_of_statistics_is_imported_whole() -> None:
 
 
 def test_holm_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    from statsmodels.stats.multitest import multipletests
+
     monkeypatch.setattr("gc.collect", lambda *_: 0)  # statsmodels asks for it each time: minutes with torch imported
     # 0.01 < 0.05/4; 0.015 < 0.05/3; 0.03 > 0.05/2 stops; 0.04 stays although it is below 0.05
     assert holm([0.04, 0.01, 0.03, 0.015]) == [False, True, False, True]

@@ -28,6 +28,14 @@ def test_a_wrong_profile_is_refused(tmp_path: Path, text: str, message: str) -> 
         Profile.load(str(tmp_path / "p.toml"))
 
 
+def test_a_profile_that_is_not_text_is_one_line_with_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "p.toml"
+    path.write_bytes('partition = "größer"'.encode("latin-1"))
+    with pytest.raises(ValueError, match=f"cluster profile {re.escape(str(path))}: not valid TOML") as refused:
+        Profile.load(str(path))
+    assert "\n" not in str(refused.value)
+
+
 def test_profiles_by_name() -> None:
     assert Profile.load("default") == Profile()
     assert Profile.load("a100").gpus_per_node == 4

@@ -16,7 +16,7 @@ from repro.data.types import MissingData
 from repro.errors import UserError
 from repro.settings import Where
 
-pytestmark = pytest.mark.seconds  # whoever is first decodes 60,000 pictures
+WHOLE = pytest.mark.seconds  # whoever is first decodes 60,000 pictures
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +24,7 @@ def where(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Where:
     return Where(data_root, tmp_path_factory.mktemp("cache"))
 
 
+@WHOLE
 def test_cifar_jpeg_is_decoded_whole_and_once(where: Where) -> None:
     train = loading.load_classification("cifar10-jpeg", "train", where, size=32)
     assert train.labels is not None and train.pixels.shape == (50_000, 3, 32, 32)
@@ -42,6 +43,7 @@ def test_cifar_jpeg_is_decoded_whole_and_once(where: Where) -> None:
     assert test.classes[3] == "cat"
 
 
+@WHOLE
 def test_limits_are_balanced_nested_and_repeatable(where: Where) -> None:
     whole = loading.load_classification("cifar10-jpeg", "test", where, size=32)
     rows = {picture.tobytes() for picture in whole.pixels}

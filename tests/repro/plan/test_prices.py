@@ -135,10 +135,16 @@ def test_this_device_comes_before_any_and_the_workspace_before_the_published(
     assert price() == (pytest.approx(11), "records")
 
 
-def test_published_records_price_a_plan_on_an_empty_workspace(tmp_path: Path) -> None:
-    found = by_kind(make(Request(("aps",), evaluations=("finetune",)), Settings(workspace=tmp_path)))
-    assert all(source.startswith("records") for _, source in found.values())
-    assert 5 < found["pretrain"][0] < 600
+def test_published_records_price_a_plan_on_an_empty_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, request = Settings(workspace=tmp_path), dataclasses.replace(REQUEST, evaluations=("finetune",))
+    published = [record_of(job, wall) for job, wall in zip(make(request, settings).jobs, (70.0, 30.0), strict=True)]
+    monkeypatch.setattr(records, "read_published", lambda: (published, []))
+    prices._published.cache_clear()
+    try:
+        found = by_kind(make(request, settings))
+    finally:
+        prices._published.cache_clear()
+    assert found == {"pretrain": (pytest.approx(70), "records"), "finetune": (pytest.approx(30), "records")}
 
 
 def test_the_table_says_what_priced_each_line(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
@@ -229,6 +235,20 @@ def test_what_is_cached_costs_nothing_and_is_not_dropped(settings: Settings, mon
         if job.seed == 2:
             records.write(place.records, record_of(job, 1.0) | {"fingerprint": job.fingerprint})
     assert budget.within(request, settings, "80s", True).request.seeds == (0, 2)
+
+
+def test_the_first_seed_named_is_never_dropped(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where it is the highest, or where its work alone costs anything."""
+    constant(monkeypatch, pretrain=60, features=10, knn=1)
+    request = Request(("byol",), evaluations=("knn",), seeds=(5, 0, 2))
+    assert budget.within(request, settings, "150s", True).request.seeds == (5, 0)
+    assert budget.within(request, settings, "80s", True).request.seeds == (5,)
+    place = Workspace(settings.workspace)
+    for job in make(request, settings).jobs:
+        if job.seed != 5:
+            records.write(place.records, record_of(job, 1.0) | {"fingerprint": job.fingerprint})
+    with pytest.raises(UserError, match="even --seed 5 0 2 --eval knn at"):  # the others cost nothing
+        budget.within(request, settings, "70s", True)
 
 
 def test_gpu_hours_are_counted_where_gpus_are_asked_for(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -119,7 +120,9 @@ def test_neutral_keys_are_keys_that_recipes_have() -> None:
             assert value in held  # what is neutral is what most do
 
 
-def test_a_recipe_file_that_is_not_text_is_named(tmp_path: Path) -> None:
-    (tmp_path / "mine.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(UserError, match=r"mine\.toml: not valid TOML"):
-        registry.find(str(tmp_path / "mine.toml"))
+def test_a_recipe_file_that_is_not_text_is_one_line_with_its_path(
+    tmp_path: Path, refused: Callable[[str], str]
+) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes('paper = "größer"'.encode("latin-1"))
+    assert f"{path}: not valid TOML" in refused(f"plan --method {path}")
