@@ -44,10 +44,11 @@ for module, tables in json.loads((folder / "cases.json").read_text()):
     torch.stack(list(losses.values())).sum().backward()
     found = {key: value.detach().clone() for key, value in losses.items()}
     found |= {f"grad {key}": p.grad.clone() for key, p in method.named_parameters() if p.grad is not None}
-    if count > 1:
-        for value in found.values():
-            dist.all_reduce(value)
-            value /= count
+    if count > 1:  # all at once: a message for each tensor would take longer than what is computed
+        flat = torch.cat([value.flatten() for value in found.values()])
+        dist.all_reduce(flat)
+        parts = (flat / count).split([value.numel() for value in found.values()])
+        found = {key: part.view_as(found[key]) for key, part in zip(found, parts, strict=True)}
     method.after_update(Clock(1, 10), [{k: v for k, v in outputs.items() if k.startswith("pending_")}])
     found |= {f"state {key}": value.clone().float() for key, value in method.state_dict().items()}
     results[f"{label['name']}:{label['variant']}"] = found

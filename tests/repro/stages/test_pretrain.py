@@ -73,8 +73,8 @@ CASES = [
 
 @pytest.mark.parametrize("method", CASES)
 def test_interrupted_and_resumed_is_uninterrupted(tmp_path: Path, method: str, make: Make) -> None:
-    """20 loads (a variant: 8), broken off within an epoch and at the end of one: the same in every bit that is kept."""
-    epochs, halts = (2, (2, 2)) if ":" in method else (5, (6, 2))
+    """12 loads (a variant: 8), broken off within an epoch and at the end of one: the same in every bit that is kept."""
+    epochs, halts = (2, (2, 2)) if ":" in method else (3, (6, 2))
     whole = make(tmp_path / "whole", method, epochs=epochs)
     whole.run()
     for stops in halts:  # after so many loads, and after so many more
