@@ -26,7 +26,7 @@ SAVE_EVERY = 30.0  # seconds between two checkpoints of a training
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
-    """Write `state` to `path` and keep what was there as `*.prev`; before that, what the job took so far (`time_spent`).
+    """Write `state` to `path` and keep what was there as `*.prev`; before that, the time the job took (`time_spent`).
 
     Raises UserError and Superseded as `atomic.replace`, and leaves both as they are.
     """
