@@ -21,7 +21,7 @@ from repro.cli.grammar import build_parser
 from repro.plan import registry
 from repro.plan.builder import make
 from repro.plan.planned import Plan
-from repro.results import claim_commands
+from repro.results import claim_commands, find_records
 from repro.results.suite import suite
 from repro.settings import Settings
 
@@ -96,8 +96,9 @@ def test_list_filters_and_names_its_claims(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_a_claim_is_explained_with_what_would_complete_it(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    found, _ = find_records.everything(Settings())
     assert main(["claims", "rotation_aux-byol-few-epochs"]) == 0
     out = capsys.readouterr().out
     for words in (
@@ -116,7 +117,7 @@ def test_a_claim_is_explained_with_what_would_complete_it(
         assert {job.seed for job in planned(line).jobs} == {3, 4}
         # The pictures of the records that they join, whatever else is there.
         assert {job.spec["data"]["name"] for job in planned(line).jobs if "data" in job.spec} == {"cifar10-jpeg"}
-    monkeypatch.setattr(find_records, "everything", lambda s: ([r for r in three if r["method"] != "byol"], []))
+    monkeypatch.setattr(find_records, "everything", lambda s: ([r for r in found if r["method"] != "byol"], []))
     assert main(["claims", "rotation_aux-byol-few-epochs"]) == 0
     (line,) = re.findall(r"python -m repro run --method byol .*--track mini.*", capsys.readouterr().out)
     assert {job.spec["data"]["name"] for job in planned(line).jobs if "data" in job.spec} == {"cifar10-jpeg"}
