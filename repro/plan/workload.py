@@ -125,6 +125,10 @@ def _guess_detection(seconds: float, load: Load, track: Track) -> float:
     return seconds * (1 + tokens / (6 * load.network["dim"]))
 
 
+def _guess_by_epochs(seconds: float, load: Load, track: Track) -> float:
+    return seconds * float(load.values["epochs"]) / float(load.usual["epochs"])
+
+
 FIXED = Work()
 PRETRAINING = Work(_trained_on, _passes, _guess_pretraining)
 FEATURES = Work(lambda load: float(load.pictures + load.tests) if load.tests else 0.0, _passes)
@@ -137,4 +141,6 @@ FINETUNING = Work(lambda load: _finetuned_on(load, load.values), _recorded_finet
 DETECTION = Work(
     lambda load: detector_pictures(load.values), lambda record: detector_pictures(_protocol(record)), _guess_detection
 )
-EPOCHS = Work(lambda load: float(load.values["epochs"]), lambda record: float(_protocol(record)["epochs"]))
+EPOCHS = Work(
+    lambda load: float(load.values["epochs"]), lambda record: float(_protocol(record)["epochs"]), _guess_by_epochs
+)

@@ -135,6 +135,18 @@ def test_this_device_comes_before_any_and_the_workspace_before_the_published(
     assert price() == (pytest.approx(11), "records")
 
 
+@pytest.mark.parametrize("kind", ["finetune", "reid_finetune"])
+def test_a_guess_for_ten_times_the_epochs_is_ten_times_the_time(settings: Settings, kind: str) -> None:
+    def guess(epochs: int) -> float:
+        seconds, source = by_kind(
+            make(Request(("byol",), evaluations=(kind,), overrides=(f"{kind}.epochs={epochs}",)), settings)
+        )[kind]
+        assert source == "constants"
+        return seconds
+
+    assert guess(20) == pytest.approx(10 * guess(2))
+
+
 def test_published_records_price_a_plan_on_an_empty_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings, request = Settings(workspace=tmp_path), dataclasses.replace(REQUEST, evaluations=("finetune",))
     published = [record_of(job, wall) for job, wall in zip(make(request, settings).jobs, (70.0, 30.0), strict=True)]
