@@ -13,12 +13,13 @@ from typing import Literal
 
 from leaderboards.suite import Evaluation
 from repro.data.types import Kind as DataKind
-from repro.errors import unknown
+from repro.errors import UserError, unknown
 from repro.plan import workload
 from repro.store.workspace import Workspace
 
 FROZEN = "frozen"
 """The task that all share which only look at the frozen encoder: importing torch costs more than most of them."""
+_TABLE = "repro/plan/kinds.py"
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,12 @@ class Kind:
         return self.name if self.alone(protocol) else self.task or self.name
 
     def seconds_at(self, track: str) -> float:
-        """The constant for a track."""
-        return self.seconds.get(track, self.seconds.get("", max(self.seconds.values())))
+        """The constant for a track: its own, else the one under "". UserError where the row has neither."""
+        if (stated := self.seconds.get(track, self.seconds.get(""))) is None:
+            raise UserError(
+                f"kind '{self.name}' has no seconds for track '{track}'", f"add them to its row in {_TABLE}"
+            )
+        return stated
 
     def has_output(self, place: Workspace, fingerprint: str) -> bool:
         """Whether what other jobs read of this one is there: of most kinds nothing but the record."""

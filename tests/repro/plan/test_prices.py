@@ -13,9 +13,8 @@ import pytest
 from repro.cli.dispatch import main
 from repro.errors import UserError
 from repro.measure import calibration
-from repro.plan import budget, prices
+from repro.plan import budget, kinds, prices
 from repro.plan.builder import make
-from repro.plan.kinds import suites
 from repro.plan.planned import Plan, PlannedJob
 from repro.plan.request import Request
 from repro.settings import Settings
@@ -147,6 +146,14 @@ def test_a_guess_for_ten_times_the_epochs_is_ten_times_the_time(settings: Settin
     assert guess(20) == pytest.approx(10 * guess(2))
 
 
+def test_a_track_without_seconds_of_its_own_takes_the_general_ones_or_is_named() -> None:
+    import_, knn = kinds.find("import"), kinds.find("knn")
+    assert import_.seconds_at("mini") == import_.seconds_at("my_track") == 5
+    assert dataclasses.replace(knn, seconds={"": 7, "mini": 3}).seconds_at("my_track") == 7
+    with pytest.raises(UserError, match="kind 'knn' has no seconds for track 'my_track'; add them to its row"):
+        knn.seconds_at("my_track")
+
+
 def test_published_records_price_a_plan_on_an_empty_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings, request = Settings(workspace=tmp_path), dataclasses.replace(REQUEST, evaluations=("finetune",))
     published = [record_of(job, wall) for job, wall in zip(make(request, settings).jobs, (70.0, 30.0), strict=True)]
@@ -207,7 +214,7 @@ def constant(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
     monkeypatch.setattr(prices, "priced", priced)
 
 
-ALL = Request(("byol", "simclr"), evaluations=suites()["full"], seeds=(0, 1, 2), protocols=("finetune=embedded",))
+ALL = Request(("byol", "simclr"), evaluations=kinds.suites()["full"], seeds=(0, 1, 2), protocols=("finetune=embedded",))
 
 
 def test_seeds_go_first_then_the_dear_evaluations(
