@@ -6,6 +6,7 @@ prices, budgets, status, the record, its checks, boards and report follow from t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -39,7 +40,7 @@ class Kind:
     suites: those that ask for all its evaluations.
     work: what its time is in proportion to.
     seconds: one job on the track's device, where nothing was measured; also for tracks that are not named ("").
-    dropped: rank in which `--trim` drops it: 1 goes first.
+    dropped: rank in which `--trim` drops it: 1 goes first, what states none goes last.
     """
 
     name: str
@@ -55,7 +56,7 @@ class Kind:
     suites: tuple[str, ...] = ()
     work: workload.Work = workload.FIXED
     seconds: Mapping[str, float] = field(default_factory=lambda: {"": 60.0})
-    dropped: int = 0
+    dropped: float = math.inf
 
     @property
     def judges(self) -> bool:

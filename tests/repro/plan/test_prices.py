@@ -246,6 +246,15 @@ def test_seeds_go_first_then_the_dear_evaluations(
         budget.within(ALL, settings, None, True)
 
 
+def test_a_kind_that_states_no_rank_is_trimmed_last(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    stated = {field.name: getattr(kinds.KINDS["detection"], field.name) for field in dataclasses.fields(kinds.Kind)}
+    del stated["dropped"]
+    monkeypatch.setitem(kinds.KINDS, "detection", kinds.Kind(**stated))
+    constant(monkeypatch, pretrain=60, features=10, knn=1, linear=4, detection=80)
+    request = Request(("byol",), evaluations=("knn", "linear", "detection"))
+    assert budget.within(request, settings, "150s", True).request.evaluations == ("detection",)
+
+
 def test_what_is_cached_costs_nothing_and_is_not_dropped(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     request = dataclasses.replace(ALL, methods=("byol",), evaluations=("knn",), protocols=())
     constant(monkeypatch, pretrain=60, features=10, knn=1)
