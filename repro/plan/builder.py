@@ -277,11 +277,18 @@ class _Builder:
         data = self.data["detection"]
         for protocol in found:
             if getattr(protocol, "masks", False) and not inventory.has_masks(data):
-                raise UserError(
-                    f"data set '{data}' has no masks, which detection protocol '{protocol.name}' needs;"
-                    f" leave the choice out or take --protocol detection={own}"
-                )
+                what = f"data set '{data}' has no masks, which {kind.name} protocol '{protocol.name}' needs"
+                raise UserError(what, self.without_masks(kind, own))
         return found
+
+    def without_masks(self, kind: Kind, own: str) -> str:
+        """How to do an evaluation on boxes alone. own: the protocol of the data set, or ""."""
+        if "masks" in self.stated.get(kind.name, {}):
+            return f"leave out --set {kind.name}.masks"
+        known = (own,) if own else protocols.names(kind.name)
+        bare = [name for name in known if not protocols.load(kind.name, name).values()["masks"]]
+        said = f"take --protocol {kind.name}={' or '.join(bare)}"
+        return f"leave the choice out or {said}" if own else said
 
     # --------------------------------------------------------------------------------------------------------- pieces
 

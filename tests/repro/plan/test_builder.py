@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from repro.cli import tables
+from repro.data.data_sets import CATALOGUE, entry_of
 from repro.errors import UserError
 from repro.plan.builder import make
 from repro.plan.kinds import suites
@@ -69,6 +70,15 @@ def detection_job(settings: Settings, method: str, track: str, *overrides: str, 
     return next(job for job in made.jobs if job.kind == "detection")
 
 
+def test_a_data_set_without_masks_or_protocol_is_told_which_need_none(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boxes = dataclasses.replace(entry_of("voc0712"), protocol="")
+    monkeypatch.setitem(CATALOGUE, "voc0712", boxes)
+    with pytest.raises(UserError, match=r"'fast' needs; take --protocol detection=glnet_voc or voc or triplet_voc$"):
+        detection_job(settings, "glnet", "imagenet", "data.detection=voc0712")
+
+
 def test_a_data_set_without_masks_brings_its_protocol(settings: Settings) -> None:
     job = detection_job(settings, "glnet", "imagenet", "data.detection=voc0712")
     assert job.spec["protocol"]["name"] == "voc" and not job.spec["protocol"]["values"]["masks"]
@@ -77,6 +87,9 @@ def test_a_data_set_without_masks_brings_its_protocol(settings: Settings) -> Non
     assert other.spec["protocol"]["values"]["lr"] == 0.2
     with pytest.raises(UserError, match=r"has no masks, which .*'fast' needs.*detection=voc"):
         detection_job(settings, "glnet", "imagenet", "data.detection=voc0712", protocol="fast")
+    with pytest.raises(UserError, match=r"'voc' needs; leave out --set detection.masks$"):
+        changes = "data.detection=voc0712", "detection.masks=true", "detection.metric=coco"
+        detection_job(settings, "glnet", "imagenet", *changes)
     with pytest.raises(UserError, match=r"no masks to judge segmentation by"):
         make(Request(("glnet",), "imagenet", ("segmentation",), overrides=("data.detection=voc0712",)), settings)
     with pytest.raises(UserError, match=r"did you mean 'triplet'"):
