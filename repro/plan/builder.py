@@ -170,7 +170,7 @@ class _Builder:
 
     def run(self, info: registry.MethodInfo, variant: str, seed: int, recipe: Recipe) -> None:
         """The jobs of one run: one method, variant and seed with its evaluations."""
-        spec = {**self.sizes("classification"), "recipe": recipe, "threads": self.track.resources["pretrain"].cpus}
+        spec = {**self.sizes("classification"), "recipe": recipe, "threads": self.track.need("pretrain").cpus}
         # Of what is not trained one rank is enough.
         ranks = self.request.processes if recipe["pretrain"]["epochs"] else 1
         if ranks > 1:
@@ -191,7 +191,7 @@ class _Builder:
             "normalise": given.normalise,
             "mean": list(given.mean),
             "std": list(given.std),
-            "threads": self.track.resources[kinds.FROZEN].cpus,
+            "threads": self.track.need(kinds.FROZEN).cpus,
         }
         reads = given.normalise == "data"
         if reads:
@@ -237,7 +237,7 @@ class _Builder:
         assert kind.data is not None
         values = protocol.values()
         task = kind.task_of(values)
-        spec: dict[str, Any] = {"threads": self.track.resources[kind.resources or task].cpus}
+        spec: dict[str, Any] = {"threads": self.track.need(kind.resources or task).cpus}
         load = Load(
             values=values,
             usual=protocols.load(kind.name, self.track.protocol(kind.name)).values(),
@@ -256,7 +256,7 @@ class _Builder:
         """The job that extracts what a protocol looks at; those that look at the same share it."""
         assert isinstance(protocol, Features)
         seen = {key: list(v) if isinstance(v, tuple) else v for key, v in protocol.transform().items()}
-        threads = self.track.resources[kinds.FROZEN].cpus
+        threads = self.track.need(kinds.FROZEN).cpus
         spec = {**self.sizes("classification"), "threads": threads, "transform": seen}
         tests = entry_of(self.data["classification"]).counts.get("test", 0)
         return self.add("features", arm, spec, Load(pictures=self.pictures(), tests=tests), (parent,))

@@ -51,7 +51,7 @@ class Plan:
     def resources(self, job: PlannedJob) -> Resources:
         """What the task of that job asks for."""
         own = kinds.KINDS[job.kind].resources
-        return self.track.resources[own or job.task]
+        return self.track.need(own or job.task)
 
     def to_do(self) -> list[PlannedJob]:
         """The jobs without a record, and those whose output was lost and is needed."""

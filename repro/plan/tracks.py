@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from eval import protocols
 from repro.data.types import Kind
-from repro.errors import unknown
+from repro.errors import UserError, unknown
 from repro.plan.tables import Number, Text, Whole, typed
 
 
@@ -54,6 +54,15 @@ class Track:
         """The data sets that may have the role "classification", "detection" or "reid", the preferred one first."""
         first: str = getattr(self, role)
         return (first, self.stand_ins[role]) if role in self.stand_ins else (first,)
+
+    def need(self, task: str) -> Resources:
+        """What a task of that name asks for; UserError where the track does not say it."""
+        if task not in self.resources:
+            raise UserError(
+                f"tracks.toml: {self.name}: no resources for task '{task}'",
+                f"add '{task}' to [{self.name}.resources], or give its kind `resources` in repro/plan/kinds.py",
+            )
+        return self.resources[task]
 
     def protocol(self, kind: str, arch: str = "") -> str:
         """The protocol of an evaluation of such networks ("resnet", "vit") where none is asked for."""

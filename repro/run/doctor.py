@@ -32,7 +32,7 @@ def examine(
     faults = 0
     for findings in (
         workspace(settings),
-        on_machine(track.resources["pretrain"].gpus if stays_here(settings) else 0),
+        on_machine(track.need("pretrain").gpus if stays_here(settings) else 0),
         data(track, settings),
         disk(track, methods, seeds, settings),
         cluster(track, settings),

@@ -45,7 +45,7 @@ def cluster(track: Track, settings: Settings) -> Iterator[Finding]:
 
     try:
         profile = Profile.load(settings.cluster)
-        need = track.resources["pretrain"]
+        need = track.need("pretrain")
         profile.spread(Resources(cpus=need.cpus, gpus=need.gpus))
     except ValueError as error:
         yield Finding("fault", "profile", str(error))
@@ -105,7 +105,7 @@ def _through_a_job(track: Track, settings: Settings, profile: Profile) -> Iterat
 
     place = Workspace(settings.workspace)
     folder = place.root / "doctor" / uuid.uuid4().hex[:8]
-    need = track.resources["pretrain"]
+    need = track.need("pretrain")
     token = uuid.uuid4().hex
     folder.mkdir(parents=True)
     (folder / "from-here").write_text(token, encoding="utf-8")

@@ -13,7 +13,7 @@ from repro.cli import tables
 from repro.data.data_sets import CATALOGUE, entry_of
 from repro.errors import UserError
 from repro.plan.builder import make
-from repro.plan.kinds import suites
+from repro.plan.kinds import KINDS, suites
 from repro.plan.planned import PlannedJob
 from repro.plan.request import Request
 from repro.plan.tasks import graph_of
@@ -42,6 +42,16 @@ def test_a_full_run_is_one_graph(settings: Settings) -> None:
     assert sorted(node.stage for node in graph) == ["detection", "finetune", "frozen", "pretrain"]
     for node in graph:
         assert (node.after == ()) is (node.stage == "pretrain")
+
+
+def test_a_task_without_resources_on_a_track_is_one_line(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = dataclasses.replace(KINDS["knn"], task="neighbours")
+    monkeypatch.setitem(KINDS, "knn", alone)
+    with pytest.raises(UserError, match=r"tracks.toml: embedded: .*; add 'neighbours' to \[embedded.resources\], or"):
+        make(dataclasses.replace(APS, evaluations=("knn",)), settings)
+    monkeypatch.setitem(KINDS, "knn", dataclasses.replace(alone, resources="finetune"))
+    made = make(dataclasses.replace(APS, evaluations=("knn",)), settings)
+    assert made.resources(made.jobs[-1]) == made.track.resources["finetune"]
 
 
 def test_quick_needs_no_detector(settings: Settings) -> None:
