@@ -86,8 +86,10 @@ def plan(options: argparse.Namespace) -> int:
     from repro.cli import tables
     from repro.plan import budget
     from repro.plan.builder import make
+    from repro.run import submit
 
     request, settings = request_of(options), _settings(options)
+    submit.require_profile(settings)
     if options.calibrate is not None:
         from repro.measure import calibration
 

@@ -41,6 +41,7 @@ def retry(settings: Settings, names: Sequence[str], views: Views) -> int:
     from slurm.graph import Graph
 
     place = open_workspace(settings)
+    submit.require_profile(settings)
     found = states(place)
     failed = {state.key: state for state in chosen_of(found, names) if state.lost}
     if not failed:

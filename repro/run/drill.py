@@ -151,12 +151,7 @@ def table(scores: Sequence[Score]) -> str:
 
 
 def _slurm(settings: Settings) -> Profile | None:
-    if submit.why_local(settings):
-        return None
-    try:
-        return Profile.load(settings.cluster)
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    return None if submit.why_local(settings) else submit.profile_of(settings)
 
 
 def _say(score: Score) -> None:

@@ -75,6 +75,7 @@ def perform(
     On this machine `meanwhile` is called whenever a task has ended, and `report` at the end; on a cluster, with
     `closing`, a last job writes the boards and the table.
     """
+    submit.require_profile(settings)
     require_writable(settings.workspace)
     place = Workspace(settings.workspace)
     for fault in planned.faults:

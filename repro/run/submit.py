@@ -17,6 +17,23 @@ from slurm.graph import Graph, Task
 
 if TYPE_CHECKING:
     from slurm.environment import Code
+    from slurm.profile import Profile
+
+
+def profile_of(settings: Settings) -> Profile:
+    """The cluster profile that the settings name. UserError where there is none, or where it is wrong."""
+    from slurm.profile import Profile
+
+    try:
+        return Profile.load(settings.cluster)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def require_profile(settings: Settings) -> None:
+    """UserError for a wrong `--cluster`, before any work is done. On this machine alone nobody reads the profile."""
+    if settings.executor != "local":
+        profile_of(settings)
 
 
 def why_local(settings: Settings) -> str | None:
@@ -90,7 +107,7 @@ def submit(
         print(f"{line}; asking again", file=sys.stderr, flush=True)
 
     try:
-        profile = Profile.from_json(recorded, "journal") if recorded else Profile.load(settings.cluster)
+        profile = Profile.from_json(recorded, "journal") if recorded else profile_of(settings)
         submission = cluster.submit(
             graph, folder=place.processes, profile=profile, code=code, on_full=wait, on_trouble=trouble
         )
