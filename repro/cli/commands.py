@@ -265,8 +265,10 @@ def export(options: argparse.Namespace) -> int:
 def _trained(options: argparse.Namespace) -> Path:
     """The encoder that the workspace has of that pre-training; UserError with the command that makes it."""
     from repro.plan.pretrained import pretraining
+    from repro.store.workspace import Workspace
 
     method, track, seed, settings = options.method, options.track, options.seed, _settings(options)
+    Workspace.existing(settings.workspace)  # planning would make it, to keep what it learns of the data
     _, path = pretraining(method, track, seed, options.set, settings, options.processes)
     if not path.is_file():
         change = f" --processes {options.processes}" if options.processes > 1 else ""

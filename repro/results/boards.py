@@ -41,8 +41,8 @@ def _pictures(place: Workspace, found: Sequence[records.Record]) -> dict[str, di
 
 def report(settings: Settings) -> str:
     """Write the boards anew; returns what to print."""
+    place = Workspace.existing(settings.workspace)
     require_writable(settings.workspace)
-    place = Workspace(settings.workspace)
     faults = write_boards(place)
     lines = [f"passed over: {fault}" for fault in faults]
     lines.append(f"boards written to {place.boards} (begin with {place.boards / 'index.md'})")

@@ -20,11 +20,20 @@ _SHORTEST = 6  # digits of a fingerprint that may be told from a name
 
 
 def everything(settings: Settings) -> tuple[list[Record], list[str]]:
-    """The records of the workspace and the published ones, each once; and a line for whatever holds none."""
-    found, faults = records.read_all(Workspace(settings.workspace).records)
+    """The records of the workspace and the published ones, each once; and a line for whatever holds none.
+
+    UserError where the workspace is not there. Who has none yet need not name one: the published ones do then.
+    """
+    found, faults = records.read_all(read_from(settings).records)
     others, damaged = published_records()
     here = records.by_fingerprint(found)
     return found + [record for record in others if record["fingerprint"] not in here], faults + damaged
+
+
+def read_from(settings: Settings) -> Workspace:
+    """The workspace, whose records are read beside the published ones; see `everything`."""
+    named = settings.workspace != Settings.workspace
+    return Workspace.existing(settings.workspace) if named else Workspace(settings.workspace)
 
 
 def published_records() -> tuple[list[Record], list[str]]:

@@ -11,7 +11,6 @@ from repro.results.suite import suite
 from repro.settings import Settings
 from repro.store import records
 from repro.store.records import Record
-from repro.store.workspace import Workspace
 
 NOT_RECOMPUTED = (
     "top-5; mAP, mINP and AP within their bounds; accuracy with few labels of a single draw; spread and norm of"
@@ -21,7 +20,7 @@ NOT_RECOMPUTED = (
 
 def verify(settings: Settings) -> tuple[str, int]:
     """Check every record and every published board; returns what to print and how many faults there are."""
-    place = Workspace(settings.workspace).records
+    place = find_records.read_from(settings).records
     mine, faults = records.read_all(place)
     theirs, damaged = find_records.published_records()
     faults += [

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from repro.errors import UserError
 from repro.run import execute, submit
 from repro.run.live_boards import Fresh, Views
-from repro.run.task_states import chosen_of, listed, open_workspace, states
+from repro.run.task_states import chosen_of, listed, states
 from repro.settings import Settings
+from repro.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from slurm.states import TaskState
@@ -21,7 +22,7 @@ def cancel(settings: Settings, names: Sequence[str]) -> str:
     """Cancel these tasks, or all that are queued or running; returns what to print."""
     from slurm import cluster, local
 
-    place = open_workspace(settings)
+    place = Workspace.existing(settings.workspace)
     found = states(place)
     chosen = {state.key: state for state in chosen_of(found, names) if state.live}
     if not chosen:
@@ -40,7 +41,7 @@ def retry(settings: Settings, names: Sequence[str], views: Views) -> int:
     from slurm import status as executors
     from slurm.graph import Graph
 
-    place = open_workspace(settings)
+    place = Workspace.existing(settings.workspace)
     submit.require_profile(settings)
     found = states(place)
     failed = {state.key: state for state in chosen_of(found, names) if state.lost}

@@ -47,9 +47,7 @@ class Item:
 
 def clean(settings: Settings, delete: bool) -> str:
     """What can be deleted, and with `delete` that it was; returns what to print."""
-    if not settings.workspace.is_dir():
-        raise UserError(f"no workspace {settings.workspace}; name one with --workspace")
-    place = Workspace(settings.workspace)
+    place = Workspace.existing(settings.workspace)
     found = [(item, item.size) for item in items(place)]
     rows = [[_named(item, place), item.what, text.size(size), item.why] for item, size in found]
     lines = [text.table(rows, ["in the workspace", "what", "size", "why it can go"]), ""] if rows else []

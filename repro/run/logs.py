@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 
 from repro.errors import UserError
-from repro.run.task_states import cell, one_of, open_workspace, states
+from repro.run.task_states import cell, one_of, states
 from repro.settings import Settings
+from repro.store.workspace import Workspace
 
 _EVERY = 5.0  # seconds between two looks at the task's state
 _FOLLOW = 0.5  # seconds between two looks at its log
@@ -17,13 +18,13 @@ _LINES = 30
 
 def logs(settings: Settings, name: str) -> str:
     """The last lines of what a task printed."""
-    state = one_of(open_workspace(settings), name)
+    state = one_of(Workspace.existing(settings.workspace), name)
     return "\n".join([f"{state.key}: {cell(state)}", *(_last_lines(state.log) or ["it has printed nothing yet"])])
 
 
 def follow(settings: Settings, name: str) -> None:
     """Print the last lines of a task and what it adds, until it has ended."""
-    place = open_workspace(settings)
+    place = Workspace.existing(settings.workspace)
     state = one_of(place, name)
     log, looked = state.log, time.monotonic()
     print("\n".join(_last_lines(log)), flush=True)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from repro.errors import UserError
 from repro.plan import kinds
-from repro.run.task_states import WORDS, cell, open_workspace, run_of, states
+from repro.run.task_states import WORDS, cell, run_of, states
 from repro.settings import Settings
 from repro.store import records
+from repro.store.workspace import Workspace
 from repro.terminal import text as words
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def status(settings: Settings) -> str:
 
 
 def _status(settings: Settings) -> tuple[str, bool]:
-    place = open_workspace(settings)
+    place = Workspace.existing(settings.workspace)
     found = states(place)
     count = len(records.known_fingerprints(place.records))
     lines = [table(found), ""] if found else ["no task was started yet", ""]

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from repro.errors import UserError, nearest
 from repro.plan.tasks import TARGET
-from repro.settings import Settings
 from repro.store import records
 from repro.store.workspace import Workspace
 from repro.terminal.text import duration
@@ -30,6 +29,8 @@ def states(place: Workspace) -> list[TaskState]:
     """Every task ever submitted from a workspace, as the executors and the records have it."""
     from slurm import status as executors
 
+    if not place.processes.is_dir():  # looking at it would make it
+        return []
     try:
         found = executors.of_folder(place.processes)
     except ValueError as error:
@@ -81,12 +82,6 @@ def _far(state: TaskState) -> str:
         return f"{text}, silent for {duration(now - told.time)}"
     left = told.seconds_left(now)
     return text if left is None else f"{text}, {duration(left)} left"
-
-
-def open_workspace(settings: Settings) -> Workspace:
-    if not settings.workspace.is_dir():
-        raise UserError(f"no workspace {settings.workspace}; name one with --workspace")
-    return Workspace(settings.workspace)
 
 
 def chosen_of(found: Sequence[TaskState], names: Sequence[str]) -> list[TaskState]:

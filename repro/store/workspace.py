@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from repro.errors import UserError
 from repro.store.hashes import file_digest
 
 
@@ -22,6 +23,13 @@ class Workspace:
     """
 
     root: Path
+
+    @classmethod
+    def existing(cls, root: Path) -> Workspace:
+        """For whatever only reads: the workspace that is there. UserError where it is not; nothing is made."""
+        if not root.is_dir():
+            raise UserError(f"no workspace {root}; name one with --workspace")
+        return cls(root)
 
     @property
     def records(self) -> Path:

@@ -90,6 +90,28 @@ def test_wrong_use(refused: Callable[[str], str], line: str, words: str) -> None
     assert not Path("repro-work/records").exists()
 
 
+@pytest.mark.parametrize(
+    "line",
+    (
+        *("status", "status --watch", "logs x", "logs x --follow", "cancel", "retry", "gc", "gc --delete", "report"),
+        *("compare glnet random --track mini", "verify", "explain abcdef0", "claims", "claims glnet-imagenet-gain"),
+        *("gap aps-cifar100-finetune-gain", "records --to csv --out o", "publish"),
+        "export --to timm --out o --method random",
+    ),
+)
+def test_what_only_reads_makes_no_workspace(refused: Callable[[str], str], line: str) -> None:
+    said = refused(f"{line} --workspace nowhere")
+    assert "no workspace nowhere" in said or "no record in nowhere" in said
+    assert not Path("nowhere").exists()
+
+
+def test_looking_at_a_folder_leaves_it_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("some").mkdir()
+    for line in ("status", "cancel", "retry", "gc", "verify"):
+        assert main([line, "--workspace", "some"]) == 0, capsys.readouterr()
+    assert not list(Path("some").iterdir())
+
+
 def test_slurm_where_there_is_none(refused: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
     assert "sbatch" in refused("run --method aps --executor slurm")
