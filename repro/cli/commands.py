@@ -253,21 +253,26 @@ def _short(path: Path) -> str:
 
 
 def export(options: argparse.Namespace) -> int:
-    from repro.weights import export
+    from repro.weights import libraries
 
+    libraries.require(options.to)
     if (options.method is None) == (options.checkpoint is None):
         raise UserError("say what to export: either --method NAME or --checkpoint FILE")
     source = Path(options.checkpoint) if options.checkpoint is not None else _trained(options)
+    from repro.weights import export
+
     print(export.write(source, options.to, Path(options.out)))
     return 0
 
 
 def _trained(options: argparse.Namespace) -> Path:
     """The encoder that the workspace has of that pre-training; UserError with the command that makes it."""
+    from repro.plan import registry
     from repro.plan.pretrained import pretraining
     from repro.store.workspace import Workspace
 
     method, track, seed, settings = options.method, options.track, options.seed, _settings(options)
+    registry.find(method)
     Workspace.existing(settings.workspace)  # planning would make it, to keep what it learns of the data
     _, path = pretraining(method, track, seed, options.set, settings, options.processes)
     if not path.is_file():

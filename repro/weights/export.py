@@ -20,10 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from methods.parts.encoders import build_encoder
-from repro.errors import UserError, unknown
+from repro.errors import UserError
 from repro.store import encoder_file
 from repro.store.encoder_file import Trained
+from repro.weights import libraries
 from repro.weights.layouts import VIT, Weights
+from repro.weights.libraries import LIBRARIES
 
 TOLERANCE = 1e-5
 _PICTURES = 4
@@ -45,8 +47,7 @@ class Target:
 
 def write(source: Path, to: str, out: Path) -> str:
     """Export the encoder.pt at `source` to the file `out`; returns what to tell the user."""
-    if to not in TARGETS:
-        raise unknown("library to export to", to, TARGETS)
+    libraries.require(to)
     trained = encoder_file.load(source)
     trained.encoder.cpu()
     if trained.network["arch"] not in ("resnet", "vit"):
@@ -55,7 +56,7 @@ def write(source: Path, to: str, out: Path) -> str:
     try:
         target = TARGETS[to](trained)
     except ImportError as error:
-        raise UserError(f"cannot export to {to}: {error}; pip install {_PACKAGES[to]}") from None
+        raise UserError(f"cannot export to {to}: {error}; pip install {LIBRARIES[to]}") from None
     difference = compare(trained, target)
     if not difference <= TOLERANCE:
         raise UserError(
@@ -68,7 +69,7 @@ def write(source: Path, to: str, out: Path) -> str:
     return "\n".join(
         [
             f"wrote {out}: {len(target.weights)} tensors, {count / 1e6:.2f} M numbers,"
-            f" for {_PACKAGES[to]} {version(_PACKAGES[to])}",
+            f" for {LIBRARIES[to]} {version(LIBRARIES[to])}",
             f"features of {_PICTURES} pictures differ from the encoder's by at most {difference:.1e}"
             f" (allowed: {TOLERANCE:g})",
             f"pictures x are RGB in [0, 1], minus mean ({mean}), divided by std ({std})",
@@ -254,7 +255,6 @@ TARGETS: dict[str, Callable[[Trained], Target]] = {
     "mmpretrain": _mmpretrain,
     "safetensors": _safetensors,
 }
-_PACKAGES = {name: name for name in TARGETS} | {"mmpretrain": "onedl-mmpretrain"}
 _IMPORT = {
     "torchvision": "torchvision, methods.parts.encoders",
     "timm": "timm",

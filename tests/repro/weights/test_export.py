@@ -22,6 +22,7 @@ from repro.store import checkpoints
 from repro.store.encoder_file import ENCODER
 from repro.store.workspace import Workspace
 from repro.weights import export
+from repro.weights.libraries import LIBRARIES
 
 RESNET = {"arch": "resnet", "depth": 18, "width": 64, "stem": "cifar", "zero_init_residual": False}
 VIT: dict[str, Any] = {
@@ -147,6 +148,10 @@ def test_a_library_that_is_not_there(refused: Callable[[str], str], monkeypatch:
     assert "pip install timm" in refused("export --to timm --checkpoint encoder.pt --out vit.pth")
 
 
+def test_every_library_has_its_package_and_its_target() -> None:
+    assert export.TARGETS.keys() == LIBRARIES.keys() == export._IMPORT.keys() == export._READ.keys()
+
+
 def test_raw_pixels_are_no_network(refused: Callable[[str], str]) -> None:
     state = {"form": ENCODER, "network": VIT | {"arch": "pixels"}, "mean": [0.5] * 3, "std": [0.2] * 3, "weights": {}}
     checkpoints.save(Path("encoder.pt"), state)
@@ -157,6 +162,8 @@ def test_raw_pixels_are_no_network(refused: Callable[[str], str]) -> None:
     ("words", "said"),
     [
         ("--to tim --checkpoint encoder.pt", "did you mean 'timm'"),
+        ("--to tim --method aps", "did you mean 'timm'"),
+        ("--to tim --checkpoint nothing.pt", "did you mean 'timm'"),
         ("--to torchvision --checkpoint nothing.pt", "no checkpoint nothing.pt"),
         ("--to torchvision --checkpoint other.pt", "not a repro-encoder checkpoint"),
         ("--to torchvision", "either --method NAME or --checkpoint FILE"),
