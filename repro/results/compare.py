@@ -12,6 +12,7 @@ from leaderboards.paired_arms import Difference, apart, difference, fairest, no_
 from leaderboards.record_fields import OURS, TRUST
 from leaderboards.statistics import paired
 from repro.errors import UserError, unknown
+from repro.plan import tracks
 from repro.results import find_records
 from repro.results.suite import suite
 from repro.settings import Settings
@@ -32,6 +33,8 @@ class _Choice:
     @staticmethod
     def of(words: str) -> _Choice:
         name, at, which = words.partition("@")
+        if not name.strip():
+            raise UserError(f"'{words}' names no arm; write NAME or NAME:VARIANT, with @EPOCHS or @RECIPE to choose")
         if at and len(which) >= 6:
             return _Choice(words, name, recipe=which)
         if at and not which.isdecimal():
@@ -61,9 +64,10 @@ def compare(first: str, second: str, track: str, settings: Settings, trust: Sequ
     first, second: `NAME[:VARIANT]`, with `@EPOCHS` or `@RECIPE` where there are several; else those that may best be
     held against each other.  trust: of which records too, beside our own.
     """
+    track = tracks.find(track).name
+    choices = _Choice.of(first), _Choice.of(second)
     if first == second:
         raise UserError(f"{first} and {first} are one arm; say which two: NAME@EPOCHS or NAME@RECIPE, of {first}")
-    choices = _Choice.of(first), _Choice.of(second)
     for name in trust:
         if name not in TRUST:
             raise unknown("trust", name, TRUST)

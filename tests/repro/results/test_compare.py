@@ -12,6 +12,9 @@ import pytest
 from scipy import stats
 
 from repro.cli.dispatch import main
+from repro.errors import UserError
+from repro.results.compare import compare
+from repro.settings import Settings
 from repro.store import records
 
 Record = dict[str, Any]
@@ -78,6 +81,10 @@ def test_compare_says_what_is_unlike_and_takes_the_arms_that_are_named(
         assert main(["compare", f"byol@{recipe}", "glnet", "--track", "mini"]) == 0
         assert set(re.findall(r"^byol: .*recipe (\w{6})", capsys.readouterr().out, re.MULTILINE)) == {recipe}
     assert "are one arm" in refused("compare glnet glnet --track mini")
+    assert refused("compare glnet random --track minni").startswith("repro: unknown track 'minni'; did you mean 'mini'")
+    assert "'@8' names no arm; write NAME" in refused("compare @8 random --track mini")
+    with pytest.raises(UserError, match=r"^'' names no arm; write NAME"):
+        compare("", "", "mini", Settings())
 
 
 def test_compare_leaves_out_what_is_not_ours_unless_asked(
