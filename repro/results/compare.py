@@ -72,7 +72,8 @@ def compare(first: str, second: str, track: str, settings: Settings, trust: Sequ
         if name not in TRUST:
             raise unknown("trust", name, TRUST)
     evaluations = suite().evaluations
-    found = Arms((record for record in find_records.everything(settings)[0] if record["track"] == track), suite())
+    every_record, faults = find_records.everything(settings)
+    found = Arms((record for record in every_record if record["track"] == track), suite())
 
     def trusted(every: Sequence[Arm]) -> list[Arm]:
         return [arm for arm in every if arm.trust in (OURS, *trust)]
@@ -107,7 +108,8 @@ def compare(first: str, second: str, track: str, settings: Settings, trust: Sequ
         parts.setdefault(_heading(*looked), []).append(_curves(first, second, *looked))
     texts = ["\n\n".join(["\n".join(heading), *part]) for heading, part in parts.items()]
     why = "both have records, but under different protocols or data, or of other seeds"
-    return "\n\n".join([*texts, *(f"{evaluation}: {why}" for evaluation in different)])
+    passed = ["\n".join(f"passed over: {fault}" for fault in faults)] if faults else []
+    return "\n\n".join([*passed, *texts, *(f"{evaluation}: {why}" for evaluation in different)])
 
 
 def _heading(a: Arm, b: Arm) -> tuple[str, ...]:

@@ -18,15 +18,16 @@ from repro.terminal import text
 def explain(cell: str, settings: Settings) -> str:
     """What a cell of a board is made of, and the commands that give it again.
 
-    cell: see `lookup.find`.
+    cell: see `find_records.find`.
     """
-    found, _ = find_records.everything(settings)
+    found, faults = find_records.everything(settings)
     record = find_records.find(cell, found)
     known = records.by_fingerprint(found)
     chain = _chain(record, known)
     origin = known[(origin_of(record, known) or record)["fingerprint"]]
     about = record["provenance"]
     lines = [
+        *(f"passed over: {fault}" for fault in faults),
         f"{record['kind']} of {records.arm_of(record)}, track {record['track']}, seed {record['seed']}",
         "  " + ", ".join(f"{key} {value:.4g}" for key, value in record["metrics"].items()),
         "",

@@ -87,6 +87,15 @@ def test_compare_says_what_is_unlike_and_takes_the_arms_that_are_named(
         compare("", "", "mini", Settings())
 
 
+def test_a_damaged_record_is_not_left_out_in_silence(every: list[Record], capsys: pytest.CaptureFixture[str]) -> None:
+    damaged = Path("repro-work/records/damaged.json")
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text("{")
+    for line in ("compare glnet random --track mini", f"explain {every[0]['fingerprint']}"):
+        assert main(line.split()) == 0
+        assert capsys.readouterr().out.startswith(f"passed over: {damaged}: ")
+
+
 def test_compare_leaves_out_what_is_not_ours_unless_asked(
     first: Callable[..., Record], capsys: pytest.CaptureFixture[str], refused: Callable[[str], str]
 ) -> None:
