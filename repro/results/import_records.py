@@ -79,8 +79,16 @@ def _read(file: Path) -> list[Record]:
 
     try:
         given = json.loads(file.read_text(encoding="utf-8"), parse_constant=no_constant)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file}: cannot be read as JSON ({error})") from None
+    except FileNotFoundError:
+        raise UserError(f"{file}: cannot be read, no such file; give the path of a JSON file of records") from None
+    except OSError as error:
+        raise UserError(
+            f"{file}: cannot be read ({error.strerror}); give a JSON file of records that you may read"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: cannot be read as JSON, it is not UTF-8 ({error}); save it as UTF-8") from None
+    except ValueError as error:
+        raise UserError(f"{file}: cannot be read as JSON ({error}); mend it in the file") from None
     found = given if isinstance(given, list) else [given]
     if not found or not all(isinstance(record, dict) for record in found):
         raise UserError(f"{file}: holds no record; give one JSON object, or a list of them")

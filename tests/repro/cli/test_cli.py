@@ -82,7 +82,8 @@ pytestmark = pytest.mark.usefixtures("own_folder")
         ("records imprt x", "did you mean 'import'"),
         ("records import x.json", "--trust NAME"),
         ("records import x.json --trust ours", "self-reported"),
-        ("records import x.json --trust author", "cannot be read"),
+        ("records import x.json --trust author", "x.json: cannot be read, no such file; give the path of"),
+        ("records import . --trust author", ".: cannot be read (Is a directory); give a JSON file"),
     ],
 )
 def test_wrong_use(refused: Callable[[str], str], line: str, words: str) -> None:
