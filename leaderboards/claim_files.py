@@ -40,28 +40,33 @@ def load(suite: Suite, folder: Path | None = None) -> list[Claim]:
     for item in sorted(source.iterdir(), key=lambda entry: entry.name):
         if not item.name.endswith(".toml"):
             continue
-        for claim in _parse(item.read_text(encoding="utf-8"), item.name, suite):
+        for claim in _parse(item, suite):
             if claim.id in found:
-                raise ValueError(f"{item.name}: claim '{claim.id}': the id is used twice; choose another")
+                raise ValueError(f"{item}: claim '{claim.id}': the id is used twice; choose another")
             for row in claim.references:
                 if row not in known:
-                    raise ValueError(f"{item.name}: claim '{claim.id}': references: {UnknownName('row', row, known)}")
+                    raise ValueError(f"{item}: claim '{claim.id}': references: {UnknownName('row', row, known)}")
             found[claim.id] = claim
     return list(found.values())
 
 
-def _parse(text: str, file: str, suite: Suite) -> list[Claim]:
+def _parse(file: Traversable, suite: Suite) -> list[Claim]:
     try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        raw = tomllib.loads(file.read_bytes().decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file}: not valid TOML ({error})") from None
     for key in raw:
         if key not in ("citation", "defaults", "claim"):
             raise ValueError(f"{file}: {UnknownName('key', key, ('citation', 'defaults', 'claim'))}")
     if not isinstance(raw.get("citation"), str):
         raise ValueError(f"{file}: key 'citation' is missing")
-    shared = {"paper": file.removesuffix(".toml"), "citation": raw["citation"], **raw.get("defaults", {})}
-    return [_claim({**shared, **table}, file, suite) for table in raw.get("claim", [])]
+    defaults, tables = raw.get("defaults", {}), raw.get("claim", [])
+    if not isinstance(defaults, dict):
+        raise ValueError(f"{file}: defaults = {defaults!r} must be a table")
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise ValueError(f"{file}: claim must be tables; write [[claim]] above each")
+    shared = {"paper": file.name.removesuffix(".toml"), "citation": raw["citation"], **defaults}
+    return [_claim({**shared, **table}, str(file), suite) for table in tables]
 
 
 @cache

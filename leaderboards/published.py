@@ -41,7 +41,7 @@ def rebuild(suite: Suite, folder: Path = FOLDER) -> list[Path]:
     """Write the boards of `folder/records` to `folder`; returns the boards that changed."""
     found = load_published(folder)
     built = _built(suite, folder, found)
-    changed = [folder / name for name in built if _text(folder / name) != built[name]]
+    changed = [folder / name for name in built if not _holds(folder / name, built[name])]
     for path in changed:
         path.write_text(built[path.name], encoding="utf-8")
     strangers = _strangers(folder, built, found)
@@ -56,15 +56,15 @@ def drift(suite: Suite, folder: Path = FOLDER) -> list[str]:
     built = _built(suite, folder, found)
     faults = []
     for name, text in built.items():
-        if _text(folder / name) is None:
+        if not (folder / name).is_file():
             faults.append(f"{name} is missing; {_AGAIN}")
-        elif _text(folder / name) != text:
+        elif not _holds(folder / name, text):
             faults.append(f"{name} differs from what the records give; {_AGAIN}, never edit it")
     return faults + [f"{path.name} comes from no record; {_AGAIN}" for path in _strangers(folder, built, found)]
 
 
-def _text(path: Path) -> str | None:
-    return path.read_text(encoding="utf-8") if path.is_file() else None
+def _holds(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_bytes() == text.encode()
 
 
 def _strangers(folder: Path, built: dict[str, str], found: Sequence[Record]) -> list[Path]:

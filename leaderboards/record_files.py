@@ -163,7 +163,7 @@ def read(folder: Path = FOLDER) -> tuple[list[Line], list[Fault]]:
     found: list[Line] = []
     seen: dict[str, Line] = {}
     for path in sorted(folder.glob("*/*.jsonl")):
-        for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        for number, text in enumerate(_lines(path, faults), 1):
             try:
                 line = Line(_whole(text, shared), path, number)
             except ValueError as error:
@@ -179,11 +179,20 @@ def read(folder: Path = FOLDER) -> tuple[list[Line], list[Fault]]:
     return found, faults
 
 
+def _lines(path: Path, faults: list[Fault]) -> list[str]:
+    """The lines of a file; none, and one fault more, where it is no text."""
+    try:
+        return path.read_bytes().decode().splitlines()
+    except UnicodeDecodeError as error:
+        faults.append(Fault(path, 0, f"not UTF-8 ({error})"))
+        return []
+
+
 def _shared(path: Path) -> tuple[dict[tuple[str, str], str], list[Fault]]:
     """The shared parts as JSON, by name and hash."""
     shared: dict[tuple[str, str], str] = {}
-    faults = []
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines() if path.is_file() else [], 1):
+    faults: list[Fault] = []
+    for number, text in enumerate(_lines(path, faults) if path.is_file() else [], 1):
         try:
             part = json.loads(text)
             name, stated, content = part["part"], part["hash"], part["content"]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,41 @@ class Reference:
 
 @cache
 def references() -> list[Reference]:
-    """The rows of references.csv."""
-    text = files("leaderboards").joinpath("references.csv").read_text(encoding="utf-8")
-    return [
-        Reference(
-            **{key: row[key] for key in row if key not in ("value", "baseline", "conflicts")},
-            value=float(row["value"]),
-            baseline=row["baseline"] == "1",
-            conflicts=tuple(row["conflicts"].split()),
-        )
-        for row in csv.DictReader(io.StringIO(text))
-    ]
+    """The rows of references.csv. Raises ValueError as `read`."""
+    return read(files("leaderboards").joinpath("references.csv"))
+
+
+def read(file: Traversable) -> list[Reference]:
+    """The rows of such a file.
+
+    Raises:
+        ValueError: one line that names file and line: no UTF-8, other columns, a value that is no number.
+    """
+    try:
+        rows = csv.reader(io.StringIO(file.read_bytes().decode()), strict=True)
+        head = next(rows, [])
+        if set(head) != _COLUMNS:
+            raise ValueError(f"its columns must be {', '.join(sorted(_COLUMNS))}")
+        found = []
+        for row in rows:
+            if len(row) != len(head):
+                raise ValueError(f"line {rows.line_num}: {len(row)} columns, not {len(head)}")
+            try:
+                found.append(_reference(dict(zip(head, row, strict=True))))
+            except ValueError as error:
+                raise ValueError(f"line {rows.line_num}: {error}") from None
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{file}: {error}; mend it, or bring it back with git") from None
+    return found
+
+
+_COLUMNS = {field.name for field in fields(Reference)}
+
+
+def _reference(row: Mapping[str, str]) -> Reference:
+    return Reference(
+        **{key: row[key] for key in row if key not in ("value", "baseline", "conflicts")},
+        value=float(row["value"]),
+        baseline=row["baseline"] == "1",
+        conflicts=tuple(row["conflicts"].split()),
+    )

@@ -6,10 +6,9 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-from eval import protocols
 from repro.data.types import Status
 from repro.errors import unknown
-from repro.plan import kinds, recipes, registry, tracks
+from repro.plan import kinds, protocol_files, recipes, registry, tracks
 from repro.plan.planned import CONSTANTS, PRICED_BY, Plan
 from repro.settings import Settings, Where
 from repro.terminal.text import duration, table
@@ -80,16 +79,16 @@ def protocols_table(which: str | None) -> str:
         rows = [
             [kind, name, ", ".join(own.get((kind, name), ())) or "-"]
             for kind in kinds.judged()
-            for name in protocols.names(kind)
+            for name in protocol_files.names(kind)
         ]
         return table(rows, ["evaluation", "protocol", "used on the tracks"])
     kind, _, name = which.partition("=")
     if kind not in kinds.judged():
         raise unknown("evaluation", kind, kinds.judged())
-    if name and name not in protocols.names(kind):
-        raise unknown(f"{kind} protocol", name, protocols.names(kind))
-    names = [name] if name else list(protocols.names(kind))
-    columns = [protocols.load(kind, each).values() for each in names]
+    if name and name not in protocol_files.names(kind):
+        raise unknown(f"{kind} protocol", name, protocol_files.names(kind))
+    names = [name] if name else list(protocol_files.names(kind))
+    columns = [protocol_files.load(kind, each).values() for each in names]
     rows = [[key, *(_value(column[key]) for column in columns)] for key in columns[0]]
     if not name:  # side by side only what they differ in
         rows = [[row[0], *map(_short, row[1:])] for row in rows if len(set(row[1:])) > 1]

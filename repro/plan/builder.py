@@ -16,13 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eval import protocols
 from eval.protocols.base import Features, Protocol
 from repro.data import fetching, inventory
 from repro.data.data_sets import entry_of, require_kind
 from repro.data.types import MissingData
 from repro.errors import UserError, unknown
-from repro.plan import kinds, pictures, prices, recipes, registry, tracks
+from repro.plan import kinds, pictures, prices, protocol_files, recipes, registry, tracks
 from repro.plan.fingerprints import fingerprint_of
 from repro.plan.kinds import Kind
 from repro.plan.planned import Plan, PlannedJob
@@ -240,7 +239,7 @@ class _Builder:
         spec: dict[str, Any] = {"threads": self.track.need(kind.resources or task).cpus}
         load = Load(
             values=values,
-            usual=protocols.load(kind.name, self.track.protocol(kind.name)).values(),
+            usual=protocol_files.load(kind.name, self.track.protocol(kind.name)).values(),
             network=network,
             pictures=self.pictures(),
             extraction=kinds.KINDS["features"].seconds_at(self.track.name),
@@ -267,11 +266,11 @@ class _Builder:
         Those asked for, else the data set's own, else the track's for such networks.
         """
         own = entry_of(self.data[kind.data]).protocol if kind.data in ("detection", "reid") else ""
-        if own and own not in protocols.names(kind.name):
+        if own and own not in protocol_files.names(kind.name):
             own = ""
         names = self.chosen.get(kind.name, (own or self.track.protocol(kind.name, network["arch"]),))
         try:
-            found = [protocols.load(kind.name, name, self.stated.get(kind.name, {})) for name in names]
+            found = [protocol_files.load(kind.name, name, self.stated.get(kind.name, {})) for name in names]
         except ValueError as error:
             raise UserError(f"--set {error}" if kind.name in self.stated else str(error)) from None
         data = self.data["detection"]
@@ -285,8 +284,8 @@ class _Builder:
         """How to do an evaluation on boxes alone. own: the protocol of the data set, or ""."""
         if "masks" in self.stated.get(kind.name, {}):
             return f"leave out --set {kind.name}.masks"
-        known = (own,) if own else protocols.names(kind.name)
-        bare = [name for name in known if not protocols.load(kind.name, name).values()["masks"]]
+        known = (own,) if own else protocol_files.names(kind.name)
+        bare = [name for name in known if not protocol_files.load(kind.name, name).values()["masks"]]
         said = f"take --protocol {kind.name}={' or '.join(bare)}"
         return f"leave the choice out or {said}" if own else said
 

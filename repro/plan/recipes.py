@@ -8,7 +8,6 @@ with a `base` (an auxiliary task over another method) starts from the whole reci
 from __future__ import annotations
 
 import copy
-import tomllib
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -16,6 +15,7 @@ from typing import Any
 
 from repro.errors import UserError, unknown
 from repro.plan.registry import TABLES, MethodInfo, Variant, find, negatives
+from repro.plan.tables import toml
 from repro.stages import schedules
 from repro.store.job import Recipe
 
@@ -73,7 +73,8 @@ def merge(base: Recipe, change: Mapping[str, Any], where: str, *, new: bool = Fa
 @cache
 def _shared() -> Mapping[str, Any]:
     """methods/defaults.toml."""
-    return tomllib.loads(files("methods").joinpath("defaults.toml").read_text(encoding="utf-8"))
+    source = files("methods").joinpath("defaults.toml")
+    return toml(source.read_bytes(), source)
 
 
 def _layers(info: MethodInfo, variant: str, track: str) -> list[tuple[str, Mapping[str, Any]]]:

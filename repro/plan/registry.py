@@ -8,7 +8,6 @@ FILE.toml`, whose module may be a file beside it. A name that is found twice is 
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -21,7 +20,7 @@ from typing import Annotated, Any, Literal, get_args
 from msgspec import Meta
 
 from repro.errors import UserError, unknown
-from repro.plan.tables import Number, Text, typed
+from repro.plan.tables import Number, Text, toml, typed
 
 TABLES = ("method", "network", "pretrain")
 NEGATIVES = ("global", "per_device", "none")
@@ -74,11 +73,7 @@ class MethodInfo:
 
 
 def _parse(text: bytes, source: str) -> MethodInfo:
-    try:
-        raw = tomllib.loads(text.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{source}: not valid TOML ({error})") from None
-    info = typed(MethodInfo, raw, source, source=source)
+    info = typed(MethodInfo, toml(text, source), source, source=source)
     if not info.base and info.negatives not in NEGATIVES:
         raise UserError(
             f"{source}: key 'negatives' must say over which rows a sample meets its negatives: {', '.join(NEGATIVES)}"

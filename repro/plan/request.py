@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval import protocols
 from repro.errors import UserError, unknown
-from repro.plan import kinds
+from repro.plan import kinds, protocol_files
 from repro.plan.registry import TABLES
 
 
@@ -78,8 +77,8 @@ def parse_protocols(texts: Iterable[str], evaluations: Iterable[str]) -> dict[st
         if kind not in kinds.judged():
             raise UserError(f"--protocol {text}: {unknown('evaluation', kind, kinds.judged())}")
         for name in found:
-            if name not in protocols.names(kind):
-                raise UserError(f"--protocol {text}: {unknown(f'{kind} protocol', name, protocols.names(kind))}")
+            if name not in protocol_files.names(kind):
+                raise UserError(f"--protocol {text}: {unknown(f'{kind} protocol', name, protocol_files.names(kind))}")
         if kind in parsed:
             raise UserError(
                 f"--protocol {text}: {kind} is given twice; write {kind}={','.join((*parsed[kind], *found))}"

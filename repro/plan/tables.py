@@ -6,6 +6,7 @@ A `Literal` needs none: its values are named.
 
 from __future__ import annotations
 
+import tomllib
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
@@ -21,6 +22,14 @@ Whole = Annotated[int, Meta(description="a whole number")]
 Number = Annotated[float, Meta(description="a number")]
 
 T = TypeVar("T")
+
+
+def toml(text: bytes, source: object) -> dict[str, Any]:
+    """The tables of a TOML file; UserError, one line that begins with `source`, where it is none or not UTF-8."""
+    try:
+        return tomllib.loads(text.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{source}: not valid TOML ({error})") from None
 
 
 def typed(kind: type[T], table: Mapping[str, Any], where: str, **given: Any) -> T:

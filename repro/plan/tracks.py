@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -11,10 +10,10 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from eval import protocols
 from repro.data.types import Kind
 from repro.errors import UserError, unknown
-from repro.plan.tables import Number, Text, Whole, typed
+from repro.plan import protocol_files
+from repro.plan.tables import Number, Text, Whole, toml, typed
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class Track:
     def protocol(self, kind: str, arch: str = "") -> str:
         """The protocol of an evaluation of such networks ("resnet", "vit") where none is asked for."""
         stated = self.protocols_of.get(arch, {}).get(kind) or self.protocols.get(kind)
-        known = protocols.names(kind)
+        known = protocol_files.names(kind)
         return stated or (self.usual_protocol if self.usual_protocol in known else known[0])
 
 
@@ -76,8 +75,9 @@ ROLES: tuple[Kind, ...] = ("classification", "detection", "reid")
 
 @cache
 def tracks() -> dict[str, Track]:
-    """Every track by name, smallest first."""
-    raw = tomllib.loads(files("repro.plan").joinpath("tracks.toml").read_text(encoding="utf-8"))
+    """Every track by name, smallest first. UserError where tracks.toml is not in order."""
+    source = files("repro.plan").joinpath("tracks.toml")
+    raw = toml(source.read_bytes(), source)
     return {name: typed(Track, table, f"tracks.toml: {name}", name=name) for name, table in raw.items()}
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from leaderboards import claim_files
 from leaderboards import report as page
-from repro.results import artifacts
+from repro.results import artifacts, find_records
 from repro.results.suite import suite
 from repro.settings import Settings, require_writable
 from repro.store import records
@@ -19,7 +18,7 @@ def write_boards(place: Workspace) -> list[str]:
     found, faults = records.read_all(place.records)
     built = page.everything(
         found,
-        claim_files.load(suite()),
+        find_records.every_claim(),
         lambda record: f"../records/{records.file_name(dict(record))}",
         suite(),
         {r["fingerprint"]: artifacts.log(path) for r, path in artifacts.of(place, found, ("log",))},

@@ -6,14 +6,13 @@ import json
 import shlex
 from collections.abc import Sequence
 
-from eval import protocols
 from leaderboards import claims
 from leaderboards.arms import Arm, Arms
 from leaderboards.claims import COST, Claim
 from leaderboards.missing_runs import Missing, missing
 from leaderboards.setting import network_name
 from repro.data.data_sets import entry_of
-from repro.plan import kinds, recipes, registry, tracks
+from repro.plan import kinds, protocol_files, recipes, registry, tracks
 from repro.plan.request import parse_overrides
 from repro.results import rerun
 from repro.results.overrides import nearest_arch
@@ -123,7 +122,8 @@ def _kind(claim: Claim) -> str:
 def own_protocol(claim: Claim, track: str) -> str:
     """The protocol of a claim's evaluation on a track where none is asked for."""
     kind = _kind(claim)
-    if kinds.find(kind).data != "classification" and (own := entry_of(claim.data).protocol) in protocols.names(kind):
+    own = entry_of(claim.data).protocol if kinds.find(kind).data != "classification" else ""
+    if own in protocol_files.names(kind):
         return own
     network = recipes.resolve(*registry.find(claims.arm_name(claim.method, claim.variant)), track, {})["network"]
     return tracks.find(track).protocol(kind, network["arch"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from leaderboards import assessments, claim_files, claims
+from leaderboards import assessments, claims
 from leaderboards.arms import Arms
 from leaderboards.unknown_names import UnknownName
 from leaderboards.verdicts import Verdict
@@ -19,7 +19,7 @@ def listing(settings: Settings, wanted: Mapping[str, str], outcome: str | None =
 
     wanted: as for `leaderboards.claims.select`.  outcome: of a verdict; with a track, of one at that track.
     """
-    every = claim_files.load(suite())
+    every = find_records.every_claim()
     try:
         chosen = {claim.id for claim in claims.select(every, **wanted)}
     except UnknownName as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from leaderboards import assessments, claim_files, claims
+from leaderboards import assessments, claims
 from leaderboards.arms import Arms
 from leaderboards.claims import COST, NO_TRACK, VERIFIED, Claim
 from leaderboards.references import references
@@ -19,7 +19,7 @@ def explain(settings: Settings, name: str) -> str:
     claim = find_records.find_claim(name)
     found, faults = find_records.everything(settings)
     known = Arms(found, suite())
-    (item,) = (item for item in assessments.assess(claim_files.load(suite()), known) if item.claim.id == name)
+    (item,) = (item for item in assessments.assess(find_records.every_claim(), known) if item.claim.id == name)
     spread = f"{claim.spread:g} over {claim.spread_n} runs" if claim.spread is not None else "none stated"
     conditions = [
         ["paper", claim.citation],

@@ -8,6 +8,7 @@ from pathlib import Path
 from repro.errors import UserError
 from repro.plan import tracks
 from repro.plan.tracks import Track
+from repro.results import find_records
 from repro.results.boards import write_boards
 from repro.results.suite import suite
 from repro.run import task_states
@@ -37,7 +38,6 @@ def collate(workspace: str, track: str, fingerprints: Sequence[str], keys: Seque
 
 def finish(fingerprints: Collection[str], track: Track, place: Workspace) -> None:
     """Write the boards and print the one table of the runs with these fingerprints."""
-    from leaderboards import claim_files
     from leaderboards.summary import suite_table
 
     write_boards(place)
@@ -45,7 +45,7 @@ def finish(fingerprints: Collection[str], track: Track, place: Workspace) -> Non
     mine = [record for record in records.read_all(place.records)[0] if record["fingerprint"] in wanted]
     if mine:
         print()
-        print(suite_table(mine, claim_files.load(suite()), suite()))
+        print(suite_table(mine, find_records.every_claim(), suite()))
         print(f"\ncomparable with the papers: {track.comparable}")
     print(f"boards:  {place.boards / 'index.md'}, to look at in a browser: {place.boards / 'report.html'}")
     print(f"records: {place.records}")

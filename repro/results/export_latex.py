@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from leaderboards import boards, claim_files
+from leaderboards import boards
 from leaderboards.arms import Arms
 from leaderboards.tables import arranged
-from repro.results.find_records import with_ancestors
+from repro.results.find_records import every_claim, with_ancestors
 from repro.results.suite import suite
 from repro.store.records import Record
 from slurm.files import write_atomic
@@ -21,7 +21,7 @@ def write_latex(chosen: Sequence[Record], every: Sequence[Record], out: Path) ->
     """The tables of the boards, each in an environment of its own."""
     from tabulate import tabulate
 
-    content = boards.compose(Arms(with_ancestors(chosen, every), suite()), claim_files.load(suite()), lambda record: "")
+    content = boards.compose(Arms(with_ancestors(chosen, every), suite()), every_claim(), lambda record: "")
     lines = ["% generated from records by `python -m repro records --to latex`; needs \\usepackage{booktabs}"]
     count = 0
     for board in (*content.evaluations, content.pretext, content.efficiency):

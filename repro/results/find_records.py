@@ -97,9 +97,17 @@ def with_ancestors(chosen: Sequence[Record], every: Sequence[Record]) -> list[Re
     return list(found.values())
 
 
+def every_claim() -> list[Claim]:
+    """Every claim; UserError, one line with the path, where a file of claims or the references are not in order."""
+    try:
+        return claim_files.load(suite())
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
 def find_claim(name: str) -> Claim:
     """The claim of that id; UserError with the nearest one."""
-    known = {claim.id: claim for claim in claim_files.load(suite())}
+    known = {claim.id: claim for claim in every_claim()}
     if name not in known:
         raise unknown("claim", name, known, "python -m repro claims lists them")
     return known[name]

@@ -9,7 +9,7 @@ from leaderboards import published, record_files
 from leaderboards import report as page
 from repro.errors import UserError
 from repro.results import artifacts
-from repro.results.find_records import choose
+from repro.results.find_records import choose, every_claim
 from repro.results.suite import suite
 from repro.settings import Settings
 from repro.store import records
@@ -27,6 +27,7 @@ def publish(settings: Settings, methods: Sequence[str] | None, track: str | None
     chosen = choose(found, methods, track)
     if not chosen:
         raise UserError(f"no record in {place.records} fits; see python -m repro status")
+    every_claim()  # damaged ones would stop the boards, after the records were written
     there, damaged = records.read_published(target)
     if damaged:  # they would be lost
         raise UserError(damaged[0])

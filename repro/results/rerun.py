@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from eval import protocols
 from leaderboards.record_fields import entry
 from repro.errors import UserError
-from repro.plan import kinds, recipes, registry, tracks
+from repro.plan import kinds, protocol_files, recipes, registry, tracks
 from repro.results.overrides import differing, nearest_arch
 from repro.store import records
 from repro.store.records import Record
@@ -84,7 +83,7 @@ def _changes(record: Record, origin: Record) -> tuple[list[str], str]:
     protocol = record.get("protocol") or {}
     if protocol.get("name") and kinds.find(record["kind"]).judges:
         try:
-            values = protocols.load(record["kind"], protocol["name"]).values()
+            values = protocol_files.load(record["kind"], protocol["name"]).values()
         except ValueError as error:
             return changes, f"this checkout cannot: {error}"
         changes += differing(record["kind"], protocol["values"], values)

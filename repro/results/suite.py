@@ -5,9 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from eval import protocols
 from leaderboards.suite import Suite
-from repro.plan import kinds, recipes
+from repro.plan import kinds, protocol_files, recipes
 from repro.store import records
 
 
@@ -26,8 +25,8 @@ def _named_protocols() -> dict[str, dict[str, dict[str, Any]]]:
     """Evaluation -> name -> hash and values, as records hold them."""
     found: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in kinds.judged()}
     for kind, named in found.items():
-        for name in protocols.names(kind):
-            values = protocols.load(kind, name).values()
+        for name in protocol_files.names(kind):
+            values = protocol_files.load(kind, name).values()
             stated = records.protocol_of(kind, name, values)
             named[name] = {key: value for key, value in stated.items() if key != "name"}
     return found

@@ -35,7 +35,10 @@ def verify(settings: Settings) -> tuple[str, int]:
     if damaged:
         faults.append("the boards are not compared with the records, which are damaged")
     else:
-        faults += published.drift(suite(), published.FOLDER)
+        try:
+            faults += published.drift(suite(), published.FOLDER)
+        except ValueError as error:
+            faults.append(f"the boards are not compared with the records: {error}")
     notes = [note for _, found in told for note in found]
     counts = f"{len(mine)} workspace and {len(theirs)} published records"
     said = f"{counts}: {len(faults) or 'no'} fault{'' if len(faults) == 1 else 's'}"

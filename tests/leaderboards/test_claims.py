@@ -8,12 +8,13 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from leaderboards import claim_files, claims
-from leaderboards.references import Reference, references
+from leaderboards.references import Reference, read, references
 from leaderboards.suite import Evaluation, Suite
 from leaderboards.unknown_names import UnknownName
 from repro.results.suite import suite
@@ -326,9 +327,40 @@ def test_missing_keys_double_ids_and_broken_files_are_named(tmp_path: Path) -> N
     (tmp_path / "x.toml").write_text("citation = [")
     with pytest.raises(ValueError, match=r"x\.toml: not valid TOML"):
         claim_files.load(suite(), tmp_path)
+    (tmp_path / "x.toml").write_bytes(b'citation = "\xff"')
+    with pytest.raises(ValueError, match=rf"^{tmp_path}/x\.toml: not valid TOML \('utf-8' codec"):
+        claim_files.load(suite(), tmp_path)
+    for line, says in (("defaults = 1", "defaults = 1 must be a table"), ("claim = [1]", r"write \[\[claim\]\] above")):
+        (tmp_path / "x.toml").write_text(f'citation = "X"\n{line}')
+        with pytest.raises(ValueError, match=rf"x\.toml: .*{says}"):
+            claim_files.load(suite(), tmp_path)
     (tmp_path / "x.toml").write_text('citatoin = "X"')
     with pytest.raises(ValueError, match=r"x\.toml: unknown key 'citatoin'; did you mean 'citation'\?"):
         claim_files.load(suite(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda text: text[:99] + b"\xff" + text[99:], "'utf-8' codec can't decode"),
+        (
+            lambda text: text.replace(b",70.5,", b",seventy,", 1),
+            r"line 2: could not convert string to float: 'seventy'",
+        ),
+        (lambda text: text + b"r999,aps\n", r"line 616: 2 columns, not 16"),
+        (lambda text: text.replace(b"metric,", b"metrics,", 1), "its columns must be backbone, baseline, batch"),
+        (lambda text: b"", "its columns must be"),
+        (lambda text: text + b'"', "unexpected end of data"),
+    ],
+)
+def test_damaged_references_are_one_line(tmp_path: Path, damage: Callable[[bytes], bytes], says: str) -> None:
+    ours = Path(claim_files.__file__).with_name("references.csv").read_bytes()
+    path = tmp_path / "references.csv"
+    path.write_bytes(ours)
+    assert read(path) == references()
+    path.write_bytes(damage(ours))
+    with pytest.raises(ValueError, match=rf"^{path}: .*{says}.*; mend it, or bring it back with git$"):
+        read(path)
 
 
 def test_select_filters_by_field_and_suggests_names() -> None:

@@ -45,6 +45,17 @@ def test_no_two_records_share_an_object(make: Make, tmp_path: Path) -> None:
     assert second["provenance"]["data"] == one.record["provenance"]["data"] == other.record["provenance"]["data"]
 
 
+def test_a_file_that_is_no_text_is_a_fault_and_the_others_are_read(make: Make, tmp_path: Path) -> None:
+    record_files.write(tmp_path, [*make("aps", "knn", {"top1": 40.0}), *make("byol", "knn", {"top1": 40.0})])
+    (tmp_path / "mini/aps.jsonl").write_bytes(b"\xff")
+    found, (fault,) = record_files.read(tmp_path)
+    assert {line.record["method"] for line in found} == {"byol"}
+    assert str(fault).startswith(f"{tmp_path / 'mini/aps.jsonl'}: not UTF-8 (") and "with git" in str(fault)
+    (tmp_path / "shared.jsonl").write_bytes(b"\xff")
+    found, faults = record_files.read(tmp_path)
+    assert not found and str(faults[0]).startswith(f"{tmp_path / 'shared.jsonl'}: not UTF-8 (")
+
+
 @pytest.mark.parametrize("lacking", ["provenance", "details", "protocol"])
 def test_a_record_without_a_part_has_none_afterwards(make: Make, tmp_path: Path, lacking: str) -> None:
     trained = {key: value for key, value in make("aps", "pretrain", {})[0].items() if key != lacking}

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from leaderboards import published, record_files
+from leaderboards import claim_files, published, record_files
+from leaderboards.references import Reference
 from repro.cli.dispatch import main
 from repro.results import publish
 from repro.results.suite import suite
@@ -101,6 +102,28 @@ def test_only_pictures_of_our_own_data_are_published(
         assert names == [f"aps-{judged['fingerprint'][:12]}.detections.webp"] * taken
         assert (folder / "report.html").read_text().count("data:image/webp") == taken
         assert published.drift(suite(), folder) == []
+
+
+@pytest.mark.parametrize("line", ["claims", "report", "report --published", "publish", "records --to latex --out x"])
+def test_claims_that_are_damaged_are_one_line_and_change_nothing(
+    line: str, clone: Path, first: Callable[..., Record], monkeypatch: pytest.MonkeyPatch, refused: Callable[[str], str]
+) -> None:
+    records.write(Path("repro-work/records"), first(kind="knn", track="embedded", method="random"))
+
+    def damaged() -> list[Reference]:
+        raise ValueError("references.csv: line 2: 3 columns, not 16")
+
+    monkeypatch.setattr(claim_files, "references", damaged)
+    assert "references.csv: line 2" in refused(line)
+    assert [path.name for path in clone.rglob("*")] == [] and not Path("repro-work/boards").exists()
+
+
+def test_a_damaged_board_differs(clone: Path, first: Callable[..., Record]) -> None:
+    record_files.write(clone / "records", [first(kind="knn", track="embedded", method="random")])
+    publish.rebuild()
+    (clone / "knn.md").write_bytes(b"\xff")
+    (line,) = published.drift(suite(), clone)
+    assert line.startswith("knn.md differs") and publish.rebuild() == [clone / "knn.md"]
 
 
 def test_report_published_is_what_mends_drift(
