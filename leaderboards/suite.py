@@ -28,7 +28,7 @@ class Suite:
     """The evaluations, in the order of their boards, and what is needed to compare old records with new ones."""
 
     evaluations: Mapping[str, Evaluation]
-    preparing: tuple[str, ...] = ("pretrain", "import", "features")  # kinds without a board, as they run
+    preparing: tuple[str, ...] = ()  # kinds without a board, as they run
     protocols: Protocols = field(default_factory=dict)
     neutral: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Recipe table -> key -> the value that changes nothing: a recipe without the key is the same recipe."""
