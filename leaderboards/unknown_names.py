@@ -13,7 +13,7 @@ class UnknownName(ValueError):
         self.what = what
         self.name = str(name)
         self.valid = list(valid)
-        self.nearest = next(iter(difflib.get_close_matches(self.name, self.valid, n=1)), "")
+        self.nearest = next(iter(difflib.get_close_matches(self.name, self.valid, n=1, cutoff=0.5)), "")
         choice = "" if self.nearest else f"; choose from {', '.join(self.valid)}"
         super().__init__(self.brief + choice)
 

@@ -6,7 +6,10 @@ import pickle
 
 import pytest
 
+from eval import tables
+from leaderboards.unknown_names import UnknownName
 from repro.errors import Unknown, UserError, unknown
+from slurm.nearest import did_you_mean
 
 
 def test_an_unknown_name_keeps_what_it_knows() -> None:
@@ -16,6 +19,20 @@ def test_an_unknown_name_keeps_what_it_knows() -> None:
     assert str(unknown("method", "x", ["glnet", "aps"])) == "unknown method 'x'; valid: aps, glnet"
     assert str(unknown("record", "apss", ["aps"], "give its file")).endswith("did you mean 'aps'? give its file")
     assert str(unknown("record", "x", ["aps"], "give its file")) == "unknown record 'x'; give its file"
+
+
+def test_every_room_takes_the_same_names_for_near() -> None:
+    """No room may import another, so each has its own hint: the same words must be near for all."""
+    hints = {
+        "repro": lambda word, name: str(unknown("thing", word, [name])),
+        "leaderboards": lambda word, name: str(UnknownName("thing", word, [name])),
+        "eval": lambda word, name: tables.nearest(word, [name]),
+        "slurm": lambda word, name: did_you_mean(word, [name]),
+    }
+    # Shares of equal letters, by hand: two in four, two in five.
+    for word, name, near in (("ab__", "abcd", True), ("ab___", "abcde", False)):
+        said = {room: "did you mean" in hint(word, name) for room, hint in hints.items()}
+        assert said == dict.fromkeys(hints, near)
 
 
 @pytest.mark.parametrize("error", [UserError("it is damaged", "delete it"), Unknown("method", "apss", ["aps"])])
