@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from leaderboards import published, record_files
@@ -14,36 +16,40 @@ from repro.results.suite import suite
 from repro.settings import Settings
 from repro.store import records
 from repro.store.workspace import Workspace
+from slurm.files import try_lock
 
+_LOCK = ".lock"
 _OWN_DATA = ("digit-scenes", "digit-cameras")
 """Made here of digits. Photographs show people and want their authors named, so they stay in the workspace."""
 
 
 def publish(settings: Settings, methods: Sequence[str] | None, track: str | None) -> str:
-    """Add records to `leaderboards/records/` and rebuild the repository's boards."""
-    target = published.records_folder(_repository("publish"))
+    """Add records to `leaderboards/records/` and rebuild the repository's boards. UserError while another does."""
+    folder = _repository("publish")
+    target = published.records_folder(folder)
     place = Workspace(settings.workspace)
     found, faults = records.read_all(place.records)
     chosen = choose(found, methods, track)
     if not chosen:
         raise UserError(f"no record in {place.records} fits; see python -m repro status")
     every_claim()  # damaged ones would stop the boards, after the records were written
-    there, damaged = records.read_published(target)
-    if damaged:  # they would be lost
-        raise UserError(damaged[0])
-    known = records.by_fingerprint(there)
-    new = [record for record in chosen if record["fingerprint"] not in known]
-    try:
-        record_files.write(target, [*there, *new])
-    except ValueError as error:
-        raise UserError(str(error)) from None
-    free = [record for record in chosen if record["provenance"]["data"]["name"] in _OWN_DATA]
-    for name in page.CAPTIONS:
-        for record, path in artifacts.of(place, free, (name,)):
-            kept = target / published.picture(record, name)
-            if not kept.exists() and (packed := artifacts.packed(path)):
-                kept.write_bytes(packed)
-    changed = rebuild()
+    with _alone(folder):
+        there, damaged = records.read_published(target)
+        if damaged:  # they would be lost
+            raise UserError(damaged[0])
+        known = records.by_fingerprint(there)
+        new = [record for record in chosen if record["fingerprint"] not in known]
+        try:
+            record_files.write(target, [*there, *new])
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        free = [record for record in chosen if record["provenance"]["data"]["name"] in _OWN_DATA]
+        for name in page.CAPTIONS:
+            for record, path in artifacts.of(place, free, (name,)):
+                kept = target / published.picture(record, name)
+                if not kept.exists() and (packed := artifacts.packed(path)):
+                    kept.write_bytes(packed)
+        changed = rebuild()
     lines = [f"passed over: {fault}" for fault in faults]
     lines.append(
         f"{len(new)} records published, {len(chosen) - len(new)} were there; boards changed: {_names(changed)}"
@@ -56,7 +62,25 @@ def publish(settings: Settings, methods: Sequence[str] | None, track: str | None
 def report_published() -> str:
     """Write the repository's boards anew from the records that it holds; returns what to print."""
     folder = _repository("report --published")
-    return f"boards of {published.records_folder(folder)} written to {folder}; changed: {_names(rebuild())}"
+    with _alone(folder):
+        changed = rebuild()
+    return f"boards of {published.records_folder(folder)} written to {folder}; changed: {_names(changed)}"
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the lock of a repository's boards: of two writers at once, one would undo what the other adds."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = try_lock(folder / _LOCK)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    if lock is None:
+        raise UserError(f"another command writes the boards of {folder} now", "give this one again when it has ended")
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 def _repository(verb: str) -> Path:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from PIL import Image
 from leaderboards import claim_files, published, record_files
 from leaderboards.references import Reference
 from repro.cli.dispatch import main
+from repro.errors import UserError
 from repro.results import publish
 from repro.results.suite import suite
 from repro.settings import Settings
@@ -115,7 +118,7 @@ def test_claims_that_are_damaged_are_one_line_and_change_nothing(
 
     monkeypatch.setattr(claim_files, "references", damaged)
     assert "references.csv: line 2" in refused(line)
-    assert [path.name for path in clone.rglob("*")] == [] and not Path("repro-work/boards").exists()
+    assert {path.name for path in clone.rglob("*")} <= {".lock"} and not Path("repro-work/boards").exists()
 
 
 def test_a_damaged_board_differs(clone: Path, first: Callable[..., Record]) -> None:
@@ -124,6 +127,40 @@ def test_a_damaged_board_differs(clone: Path, first: Callable[..., Record]) -> N
     (clone / "knn.md").write_bytes(b"\xff")
     (line,) = published.drift(suite(), clone)
     assert line.startswith("knn.md differs") and publish.rebuild() == [clone / "knn.md"]
+
+
+def test_of_two_that_publish_at_once_one_is_refused_and_nothing_is_lost(
+    clone: Path, first: Callable[..., Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second begins while the first one stands between reading the records and writing them."""
+    places = {method: Workspace(Path(method)) for method in ("glnet", "random")}
+    for method, place in places.items():
+        records.write(place.records, first(kind="knn", track="mini", method=method))
+    reading, going_on, read = threading.Event(), threading.Event(), records.read_published
+
+    def slow(folder: Path) -> tuple[list[Record], list[str]]:
+        found = read(folder)
+        reading.set()
+        assert going_on.wait(60)
+        return found
+
+    monkeypatch.setattr(records, "read_published", slow)
+    with ThreadPoolExecutor() as pool:
+        one = pool.submit(publish.publish, Settings(workspace=places["glnet"].root), None, None)
+        assert reading.wait(60)
+        try:
+            for other in (
+                publish.report_published,
+                lambda: publish.publish(Settings(workspace=Path("random")), None, None),
+            ):
+                with pytest.raises(UserError, match=f"another command writes the boards of {clone} now; give this one"):
+                    other()
+        finally:
+            going_on.set()
+        assert "1 records published" in one.result()
+    assert "1 records published" in publish.publish(Settings(workspace=Path("random")), None, None)
+    assert {record["method"] for record in published.load_published(clone)} == {"glnet", "random"}
+    assert published.drift(suite(), clone) == []
 
 
 def test_report_published_is_what_mends_drift(
