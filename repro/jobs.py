@@ -55,8 +55,8 @@ def run(workspace: str, jobs: Sequence[Mapping[str, Any]], data_root: str | None
         try:
             with atomic.attempt(place.job(known)) if _writes() else contextlib.nullcontext() as attempt:
                 record = _one(context_of(job, place, where))
-                if record is None or attempt is None:
-                    return
+                if record is None or attempt is None:  # another rank writes it
+                    continue
                 record["provenance"]["attempt"] = attempt.number
                 attempt.require()
                 path, ours = records.write(place.records, record)

@@ -115,6 +115,21 @@ def test_a_job_whose_record_is_refused_fails_and_the_others_go_on(
     assert [path.name for path in (tmp_path / "records").iterdir()] == [f"knn-aps-embedded-s1-{'1' * 12}.json"]
 
 
+def test_a_rank_that_writes_nothing_says_all_the_same_which_jobs_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one(context: JobContext) -> None:
+        if context.job.seed != 1:
+            raise UserError(f"no good seed {context.job.seed}")
+
+    monkeypatch.setattr(jobs, "_one", one)
+    monkeypatch.setenv("RANK", "1")
+    same = Job("knn", "aps", "", "", "embedded", 0, {}, ())
+    with pytest.raises(SystemExit, match=r"^knn aps seed 0: no good seed 0; knn aps seed 2: no good seed 2$"):
+        jobs.run(str(tmp_path), [replace(same, seed=seed, fingerprint=f"{seed}" * 64).to_json() for seed in (0, 1, 2)])
+    assert not (tmp_path / "records").exists()
+
+
 @pytest.mark.parametrize(("key", "value"), [("metrics", "x"), ("metrics", []), ("protocol", "x"), ("kind", [])])
 def test_a_key_of_another_type_is_one_line(key: str, value: object) -> None:
     (problem,) = records.problems({**record(), key: value})
