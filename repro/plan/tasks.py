@@ -24,14 +24,14 @@ def graph_of(plan: Plan, settings: Settings) -> Graph:
     for job in plan.to_do():
         root = root_of(job, known)
         groups.setdefault((root.fingerprint, _task(plan, job, root)), []).append(job)
-    nodes = []
+    tasks = []
     # The longest first: whoever fills two cores with them is done sooner.
     longest = sorted(groups.items(), key=lambda group: -sum(job.seconds for job in group[1]))
     for (origin, task), jobs in longest:
         stage, first = jobs[0].task, known[origin].task
         need = plan.resources(jobs[0])
         after = (key_of(known[origin], first),) if stage != first and (origin, first) in groups else ()
-        nodes.append(
+        tasks.append(
             Task(
                 key=key_of(known[origin], task),
                 target=TARGET,
@@ -51,7 +51,7 @@ def graph_of(plan: Plan, settings: Settings) -> Graph:
                 stage=stage,
             )
         )
-    return Graph(nodes)
+    return Graph(tasks)
 
 
 def _task(plan: Plan, job: PlannedJob, root: PlannedJob) -> str:

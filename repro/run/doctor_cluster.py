@@ -110,14 +110,14 @@ def _through_a_job(track: Track, settings: Settings, profile: Profile) -> Iterat
     folder.mkdir(parents=True)
     (folder / "from-here").write_text(token, encoding="utf-8")
     root = str(settings.data_root.resolve()) if settings.data_root else None
-    node = Task(
+    task = Task(
         key="doctor",
         target="repro.run.doctor_cluster:on_node",
         args={"folder": str(folder.resolve()), "token": token, "gpus": need.gpus, "data_root": root},
         resources=Resources(cpus=1, gpus=need.gpus, memory_gb=4.0, minutes=10),
     )
     try:
-        job = cluster.submit(Graph([node]), folder=folder, profile=profile, code=snapshot.take(place)).jobs["doctor"]
+        job = cluster.submit(Graph([task]), folder=folder, profile=profile, code=snapshot.take(place)).jobs["doctor"]
     except ValueError as error:
         yield Finding("fault", "small job", str(error), "correct the profile or the workspace")
         return

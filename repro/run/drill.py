@@ -197,12 +197,12 @@ class Drill:
         self.planned = make(STAGES[stage].request, Settings(workspace=self.whole.root))
         self.pretrain = self.planned.jobs[0].fingerprint
         self.job = next(job.fingerprint for job in self.planned.jobs if job.kind == stage)
-        nodes = self.nodes(self.whole, 0.0)
-        self.at = next(i for i, node in enumerate(nodes) if node.args["jobs"][0]["kind"] == stage)
+        tasks = self.tasks(self.whole, 0.0)
+        self.at = next(i for i, task in enumerate(tasks) if task.args["jobs"][0]["kind"] == stage)
         self.steps = 0
-        on_machine.MachineInterrupter(self.whole.processes, nodes[self.at], **self.about(self.whole, 0.0)).finish(nodes)
+        on_machine.MachineInterrupter(self.whole.processes, tasks[self.at], **self.about(self.whole, 0.0)).finish(tasks)
         found = self._records(self.whole)
-        report = progress.read(Folder(self.whole.processes).progress(nodes[self.at].key))
+        report = progress.read(Folder(self.whole.processes).progress(tasks[self.at].key))
         if len(found) != len(self.planned.jobs) or report is None:
             raise UserError(f"the job fails without any interruption; see {self.whole.processes / 'drill.log'}")
         self.steps = report.done
@@ -211,19 +211,19 @@ class Drill:
     def local(self, way: str, times: int) -> Score:
         """Interrupt the job so often in one of the ways of this machine (on_machine.WAYS)."""
         place = self.place(way)
-        nodes = self.nodes(place, _PAUSE)
-        runner = on_machine.MachineInterrupter(place.processes, nodes[self.at], **self.about(place, _PAUSE))
-        runner.finish(self.nodes(place, 0.0)[: self.at])
+        tasks = self.tasks(place, _PAUSE)
+        runner = on_machine.MachineInterrupter(place.processes, tasks[self.at], **self.about(place, _PAUSE))
+        runner.finish(self.tasks(place, 0.0)[: self.at])
         spells = runner.interrupt(way, times, place.job(self.job) / self.newest)
-        runner.finish(nodes[self.at + 1 :])
+        runner.finish(tasks[self.at + 1 :])
         return self._score(on_machine.WAYS[way], place, spells, runner.faults)
 
     def cluster(self, way: str, times: int, profile: Profile) -> Score:
         """Interrupt the job so often in one of the ways of SLURM (on_slurm.WAYS)."""
         place, pause = self.place(way), _PAUSE_OF_A_MINUTE if way == "slurm-limit" else _CLUSTER_PAUSE
-        nodes = self.nodes(place, pause)
-        runner = on_slurm.SlurmInterrupter(place.processes, nodes[self.at], **self.about(place, pause))
-        runner.finish(self.nodes(place, 0.0)[: self.at])
+        tasks = self.tasks(place, pause)
+        runner = on_slurm.SlurmInterrupter(place.processes, tasks[self.at], **self.about(place, pause))
+        runner.finish(self.tasks(place, 0.0)[: self.at])
         # submitit takes every signal in a job as short as this for its time limit; and SLURM, which may strike a minute
         # before a limit, leaves such a job as little as 15 s at a time.
         often = self.steps if way == "slurm-limit" else times
@@ -232,7 +232,7 @@ class Drill:
             spells = runner.interrupt(way, times, profile)
         except on_slurm.NotPermitted as error:
             return Score(on_slurm.WAYS[way], (), 0, 0, (), str(error))
-        runner.finish(nodes[self.at + 1 :])
+        runner.finish(tasks[self.at + 1 :])
         return self._score(on_slurm.WAYS[way], place, spells, runner.faults)
 
     def together(
@@ -260,14 +260,14 @@ class Drill:
         place.data.symlink_to(self.whole.data)
         return place
 
-    def nodes(self, place: Workspace, pause: float) -> list[Task]:
+    def tasks(self, place: Workspace, pause: float) -> list[Task]:
         """All tasks of the run; only the one at `self.at` is interrupted."""
         graph = graph_of(self.planned, Settings(workspace=place.root))
         target = f"{__name__}:{work.__name__}"
         wanted = dataclasses.replace(next(iter(graph)).resources, minutes=1 if pause == _PAUSE_OF_A_MINUTE else 10)
         return [
-            dataclasses.replace(node, target=target, args={**node.args, "pause": pause}, resources=wanted, after=())
-            for node in graph
+            dataclasses.replace(task, target=target, args={**task.args, "pause": pause}, resources=wanted, after=())
+            for task in graph
         ]
 
     def about(self, place: Workspace, pause: float) -> dict[str, Any]:

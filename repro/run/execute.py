@@ -136,10 +136,10 @@ def _collate(graph: Graph, planned: Plan, settings: Settings) -> Task:
             "workspace": str(settings.workspace.resolve()),
             "track": planned.track.name,
             "fingerprints": fingerprints,
-            "keys": [node.key for node in graph],
+            "keys": [task.key for task in graph],
         },
         resources=_COLLATE,
-        after=tuple(node.key for node in graph),
+        after=tuple(task.key for task in graph),
         stage="collate",
         always=True,
     )

@@ -99,9 +99,9 @@ def _known_jobs(place: Workspace) -> dict[str, Job]:
 
     found: dict[str, Job] = {}
     for path in sorted((place.processes / "nodes").glob("*.json")):
-        node = read_task(path)
-        if node.target == TARGET:
-            found |= {job.fingerprint: job for job in map(Job.from_json, node.args["jobs"])}
+        task = read_task(path)
+        if task.target == TARGET:
+            found |= {job.fingerprint: job for job in map(Job.from_json, task.args["jobs"])}
     return found
 
 

@@ -68,24 +68,24 @@ def beside_live(graph: Graph, place: Workspace) -> Graph:
         ]
     except ValueError as error:
         raise UserError(str(error)) from None
-    owners = {job["fingerprint"]: node for node in reversed(found) for job in node.args["jobs"]}
-    live, made = {node.key: node for node in found}, dict[str, Task]()
+    owners = {job["fingerprint"]: task for task in reversed(found) for job in task.args["jobs"]}
+    live, made = {task.key: task for task in found}, dict[str, Task]()
     instead: dict[str, list[str]] = {}  # what stands for a task of the graph
-    for node in graph:
-        jobs = node.args["jobs"]
+    for task in graph:
+        jobs = task.args["jobs"]
         theirs = {job["fingerprint"]: owners[job["fingerprint"]] for job in jobs if job["fingerprint"] in owners}
         mine = [job for job in jobs if job["fingerprint"] not in theirs]
-        after = [key for parent in node.after for key in instead[parent]]
+        after = [key for parent in task.after for key in instead[parent]]
         for owner in theirs.values():
             made.setdefault(owner.key, dataclasses.replace(owner, after=tuple(after)))
-        instead[node.key] = list(dict.fromkeys(owner.key for owner in theirs.values()))
+        instead[task.key] = list(dict.fromkeys(owner.key for owner in theirs.values()))
         if mine:
             fingerprints = [job["fingerprint"] for job in mine]
-            key = f"{node.key}-{digest(fingerprints)[:8]}" if node.key in live else node.key
+            key = f"{task.key}-{digest(fingerprints)[:8]}" if task.key in live else task.key
             needed = [theirs[parent].key for job in mine for parent in job["parents"] if parent in theirs]
             after = list(dict.fromkeys([*after, *needed]))
-            made[key] = dataclasses.replace(node, key=key, args={**node.args, "jobs": mine}, after=tuple(after))
-            instead[node.key].append(key)
+            made[key] = dataclasses.replace(task, key=key, args={**task.args, "jobs": mine}, after=tuple(after))
+            instead[task.key].append(key)
     return Graph(made.values())
 
 
@@ -121,6 +121,6 @@ def submit(
         print(f"ended before the queue had room for all: {', '.join(submission.settled)}")
     at = "" if settings.workspace == Settings.workspace else f" --workspace {settings.workspace}"
     print(f"where they stand:     python -m repro status{at}   (--watch: until all have ended)")
-    collates = [node.key for node in graph if node.stage == "collate"]
+    collates = [task.key for task in graph if task.stage == "collate"]
     if collates:
         print(f"table, when done:     python -m repro logs {collates[0]}{at}")

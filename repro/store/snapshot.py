@@ -1,4 +1,4 @@
-"""The code of a submission, kept: a copy of the five packages in the workspace that its processes import, and of the
+"""The code of a submission, kept: a copy of the five packages in the workspace that its tasks import, and of the
 files of plug-ins.
 
 A job is known by a fingerprint that covers its code, and it may start hours after that was taken. So whatever starts

@@ -16,7 +16,7 @@ from pathlib import Path
 from repro.store import atomic
 
 FILE = "spent.json"
-"""In the folder of a job, until its record is written."""
+"""In the folder of a job, until its record is written. The name stays: jobs of older versions go on from it."""
 
 _clocks: dict[Path, Clock] = {}  # of this process, by the folder of the job
 

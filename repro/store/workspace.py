@@ -16,7 +16,7 @@ class Workspace:
     records/    one JSON file a finished job
     boards/     Markdown made from them
     jobs/       one folder a job: checkpoints, caches, pictures, its training log
-    processes/  one log a process, and what the executors keep
+    processes/  one log a task, and what the executors keep
     code/       the code of each submission, one folder a version
     data/       decoded and generated pictures
     calibration.json   what `plan --calibrate` measured here

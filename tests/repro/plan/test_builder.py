@@ -39,9 +39,9 @@ def test_a_full_run_is_one_graph(settings: Settings) -> None:
     assert needs["knn"] == needs["linear"] == ["features"]
     assert needs["features"] == needs["reid"] == needs["finetune"] == needs["detection"] == ["pretrain"]
     graph = graph_of(made, settings)
-    assert sorted(node.stage for node in graph) == ["detection", "finetune", "frozen", "pretrain"]
-    for node in graph:
-        assert (node.after == ()) is (node.stage == "pretrain")
+    assert sorted(task.stage for task in graph) == ["detection", "finetune", "frozen", "pretrain"]
+    for task in graph:
+        assert (task.after == ()) is (task.stage == "pretrain")
 
 
 def test_a_task_without_resources_on_a_track_is_one_line(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +70,7 @@ def test_fine_tuned_reid_is_asked_for_by_name(settings: Settings) -> None:
     made = make(dataclasses.replace(APS, evaluations=("reid_finetune",)), settings)
     assert [job.kind for job in made.jobs] == ["pretrain", "reid_finetune"]
     assert made.jobs[1].spec["data"]["name"] == "digit-cameras"
-    assert sorted(node.stage for node in graph_of(made, settings)) == ["pretrain", "reid_finetune"]
+    assert sorted(task.stage for task in graph_of(made, settings)) == ["pretrain", "reid_finetune"]
 
 
 def detection_job(settings: Settings, method: str, track: str, *overrides: str, protocol: str = "") -> PlannedJob:
@@ -134,7 +134,7 @@ def test_a_track_knows_what_suits_a_network(
     assert tuple(job.protocol["name"] for job in made.jobs if job.kind == "finetune") == finetune
     assert tuple(job.protocol["name"] for job in made.jobs if job.kind == "detection") == detection
     # What is usual for a network has the usual name; what was asked for beside it says what it is.
-    names = {node.key.partition("-aps")[0].partition("-moco_v3")[0] for node in graph_of(made, settings)}
+    names = {task.key.partition("-aps")[0].partition("-moco_v3")[0] for task in graph_of(made, settings)}
     assert names == {"pretrain", "finetune", "detection"}
     asked = dataclasses.replace(both, protocols=(f"detection={detection[1]},c4_2x",), evaluations=("detection",))
     assert {job.protocol["name"] for job in make(asked, settings).jobs if job.protocol} == {detection[1], "c4_2x"}
@@ -197,8 +197,8 @@ def test_what_has_a_record_is_cached_and_not_in_the_graph(settings: Settings) ->
     made = make(APS, settings)
     assert [j.kind for j in made.jobs if j.cached] == ["pretrain"]
     graph = graph_of(made, settings)
-    assert "pretrain" not in {node.stage for node in graph}
-    assert all(node.after == () for node in graph)
+    assert "pretrain" not in {task.stage for task in graph}
+    assert all(task.after == () for task in graph)
 
 
 @pytest.mark.parametrize(
@@ -260,10 +260,10 @@ def test_protocols_by_name(settings: Settings) -> None:
     by_mark = made.by_fingerprint()
     probe = next(job for job in made.jobs if job.protocol.get("name") == "mncl")
     assert [by_mark[parent].kind for parent in probe.parents] == ["pretrain"]
-    nodes = {node.key.partition("-aps")[0]: node for node in graph_of(made, settings)}
-    assert set(nodes) == {"pretrain", "frozen", "linear-mncl", "finetune", "finetune-resnet", "detection"}
-    assert len(nodes["frozen"].args["jobs"]) == 6
-    assert nodes["linear-mncl"].stage == "linear" and len(nodes["linear-mncl"].args["jobs"]) == 1
+    tasks = {task.key.partition("-aps")[0]: task for task in graph_of(made, settings)}
+    assert set(tasks) == {"pretrain", "frozen", "linear-mncl", "finetune", "finetune-resnet", "detection"}
+    assert len(tasks["frozen"].args["jobs"]) == 6
+    assert tasks["linear-mncl"].stage == "linear" and len(tasks["linear-mncl"].args["jobs"]) == 1
 
 
 def test_set_reaches_every_protocol_of_its_evaluation(settings: Settings) -> None:
@@ -305,7 +305,7 @@ def test_several_processes_are_asked_for_where_something_is_trained(settings: Se
     marks = [{job.arm: job.fingerprint for job in made.jobs if job.kind == "pretrain"} for made in (one, two)]
     assert marks[0]["aps"] != marks[1]["aps"] and marks[0]["random:vit"] == marks[1]["random:vit"]
     assert not any("processes" in job.spec for job in one.jobs)
-    wanted = {node.key.rsplit("-", 3)[0]: node.resources for node in graph_of(two, settings)}
+    wanted = {task.key.rsplit("-", 3)[0]: task.resources for task in graph_of(two, settings)}
     assert {key: each.ranks for key, each in wanted.items()} == {
         "pretrain-aps": 2,
         "pretrain-random-vit": 1,

@@ -71,8 +71,8 @@ def test_every_kind_that_keeps_a_checkpoint_of_a_training_can_be_drilled() -> No
 
 def test_the_drill_sees_what_differs(drilled: Drill) -> None:
     place = drilled.place("spoilt")
-    nodes = drilled.nodes(place, 0.0)
-    on_machine.MachineInterrupter(place.processes, nodes[0], **drilled.about(place, 0.0)).finish(nodes)
+    tasks = drilled.tasks(place, 0.0)
+    on_machine.MachineInterrupter(place.processes, tasks[0], **drilled.about(place, 0.0)).finish(tasks)
     assert list(drilled.differences(place)) == []
     (record,) = place.records.glob("knn-*")
     told = json.loads(record.read_text())
@@ -137,7 +137,7 @@ def test_as_often_as_it_is_interrupted_slurm_may_queue_it_again(
     class Fake:
         def __init__(self, *arguments: object, **more: object) -> None: ...
 
-        def finish(self, nodes: object) -> None: ...
+        def finish(self, tasks: object) -> None: ...
 
         def interrupt(self, way: str, times: int, profile: Profile) -> list[Spell]:
             used.append(profile.requeues)

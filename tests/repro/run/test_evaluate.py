@@ -138,8 +138,8 @@ def test_what_the_fingerprint_covers(capsys: pytest.CaptureFixture[str]) -> None
         given, _ = evaluate.checkpoint(Path(path), arch, name="it", **options)
         made = make(Request((), evaluations=("knn", "finetune"), checkpoint=given), here)
         assert [job.kind for job in made.jobs] == ["import", "features", "knn", "finetune"]
-        nodes = {node.stage: node for node in graph_of(made, here)}
-        assert nodes["frozen"].after == nodes["finetune"].after == (nodes["import"].key,)
+        tasks = {task.stage: task for task in graph_of(made, here)}
+        assert tasks["frozen"].after == tasks["finetune"].after == (tasks["import"].key,)
         return [job.fingerprint for job in made.jobs]
 
     base = marks()

@@ -85,18 +85,18 @@ def finished(settings: Settings) -> Plan:
 def submitted(settings: Settings, made: Plan, state: str = "") -> None:
     """As the local executor notes that it was to do these jobs, and how they ended ("": the run died before)."""
     place = Workspace(settings.workspace)
-    nodes = graph_of(
+    tasks = graph_of(
         dataclasses.replace(made, jobs=tuple(dataclasses.replace(j, cached=False) for j in made.jobs)), settings
     )
     folder, code = Folder(place.processes), place.code / "abcdef0123456789"
     write(code / "repro" / "cli.py", 3000)
     old(code)
-    for node in nodes:
-        folder.write_task(node)
-    Journal(folder).started("run", nodes, str(code))
-    for node in nodes:
+    for task in tasks:
+        folder.write_task(task)
+    Journal(folder).started("run", tasks, str(code))
+    for task in tasks:
         if state:
-            folder.write_outcome(Outcome(node.key, state, digest=node.digest, ended=time.time() + 1))  # type: ignore[arg-type]
+            folder.write_outcome(Outcome(task.key, state, digest=task.digest, ended=time.time() + 1))  # type: ignore[arg-type]
 
 
 def names(settings: Settings) -> set[str]:

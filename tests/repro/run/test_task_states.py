@@ -242,7 +242,7 @@ def test_a_controller_that_is_down_is_said_before_jobs_run_here(
 ) -> None:
     (fake_slurm / "scontrol").write_text("#!/bin/sh\nexit 1\n")
     ran: list[str] = []
-    monkeypatch.setattr(execute, "run_here", lambda graph, *rest: ran.extend(node.key for node in graph) or {})
+    monkeypatch.setattr(execute, "run_here", lambda graph, *rest: ran.extend(task.key for task in graph) or {})
     main(QUICK[:-2])
     assert ran and "controller is down" in capsys.readouterr().err
     main([*QUICK[:-1], "local"])
@@ -335,7 +335,7 @@ def test_a_grid_of_700_is_planned_in_two_seconds_and_submitted_with_a_call_a_sta
     assert len(graph) >= 700
     assert execute.carry_out(planned, settings, ["run"], Views.none()) == 0
     calls = [line for line in (fake_slurm / "calls").read_text().splitlines() if line.startswith("sbatch")]
-    assert len(calls) == len({node.stage for node in graph}) + 1
+    assert len(calls) == len({task.stage for task in graph}) + 1
     arrays = [
         re.findall(r"--(array|dependency)=(\S+)", path.read_text()) for path in sorted(fake_slurm.glob("script*"))
     ]

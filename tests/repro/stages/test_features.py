@@ -84,8 +84,8 @@ def change_a_weight(path: Path) -> None:
 
 def test_one_process_has_all_that_is_asked_of_the_frozen_encoder(settings: Settings) -> None:
     planned = make(dataclasses.replace(REQUEST, evaluations=("knn", "linear", "reid")), settings)
-    (node,) = (node for node in graph_of(planned, settings) if node.stage == "frozen")
-    assert [job["kind"] for job in node.args["jobs"]] == ["features", "knn", "linear", "reid"]
+    (task,) = (task for task in graph_of(planned, settings) if task.stage == "frozen")
+    assert [job["kind"] for job in task.args["jobs"]] == ["features", "knn", "linear", "reid"]
 
 
 def test_each_picture_is_seen_once(settings: Settings, seen: collections.Counter[bytes]) -> None:

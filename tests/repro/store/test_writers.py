@@ -53,7 +53,7 @@ from slurm.journal import Journal
 
 root, number, record = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.stdin.read())
 place, won = Folder(root / "processes"), []
-nodes = [Task(f"n{{i}}-{{'x' * 150}}", "a:b") for i in range(100)]  # a line of the journal longer than any buffer
+tasks = [Task(f"n{{i}}-{{'x' * 150}}", "a:b") for i in range(100)]  # a line of the journal longer than any buffer
 
 def finish(me):
     mark = hashlib.sha256(str(me).encode()).hexdigest()
@@ -64,7 +64,7 @@ def finish(me):
     place.write_outcome(Outcome(f"job{{me}}", "done", value=me))
     place.write_outcome(Outcome("shared", "done", value="y" * 10_000))
     if me % 5 == 0:
-        Journal(place).started(f"run{{me}}", nodes, "")
+        Journal(place).started(f"run{{me}}", tasks, "")
 
 threads = [threading.Thread(target=finish, args=(number * {THREADS} + i,)) for i in range({THREADS})]
 [t.start() for t in threads]
@@ -140,9 +140,9 @@ def test_a_full_disk_damages_nothing_that_was_there(tmp_path: Path, monkeypatch:
     records.write(tmp_path / "records", {**RECORD, "fingerprint": mark})
     write_atomic(tmp_path / "board.md", "whole")
     checkpoints.save(tmp_path / "training.pt", {"form": "test", "step": 1})
-    place, node = Folder(tmp_path / "processes"), Task("a", "b:c")
+    place, task = Folder(tmp_path / "processes"), Task("a", "b:c")
     place.write_outcome(Outcome("a", "done", value=1))
-    Journal(place).started("first", [node], "")
+    Journal(place).started("first", [task], "")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     monkeypatch.setattr(os, "fsync", full)
     for write in (
@@ -160,7 +160,7 @@ def test_a_full_disk_damages_nothing_that_was_there(tmp_path: Path, monkeypatch:
     # A line of the journal that was cut short hides none of the others.
     with place.journal.open("a") as file:
         file.write('\n{"event": "started", "ru')
-    Journal(place).started("second", [node], "")
+    Journal(place).started("second", [task], "")
     assert Journal(place).entries["a"].run == "second"
 
 
