@@ -50,9 +50,13 @@ class Arm:
         return tuple(str(record["fingerprint"]) for _, record in sorted(self.records.items()))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Arm) and self.fingerprints == other.fingerprints
+        return self is other or (isinstance(other, Arm) and self.fingerprints == other.fingerprints)
 
     def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
         return hash(self.fingerprints)
 
     @cached_property
@@ -60,7 +64,7 @@ class Arm:
         """`method` or `method:variant`."""
         return arm_name(self.method, self.variant)
 
-    @property
+    @cached_property
     def kind(self) -> str:
         """The kind of its records."""
         return str(next(iter(self.records.values()))["kind"])
@@ -109,6 +113,12 @@ class Arm:
         devices = [str(entry(origin, "provenance", "device") or "") for origin in self.origins.values()]
         return bool(devices) and all(device.startswith("CPU") for device in devices)
 
+    @cached_property
+    def operations(self) -> float | None:
+        """Operations of its pre-trainings, forward and backward: their mean, None where they are not recorded."""
+        found = [value for value in self.training("flops").values() if value > 0]
+        return sum(found) / len(found) if found else None
+
     def cpu_time(self) -> dict[int, float]:
         """CPU seconds of the pre-trainings on a CPU by seed: what other work on the machine leaves alone.
 
@@ -141,6 +151,10 @@ class Arm:
 
     def trials(self) -> list[int]:
         """Tuning trials spent on this arm, one entry a distinct count."""
+        return self._trials
+
+    @cached_property
+    def _trials(self) -> list[int]:
         origins = () if self.imported else self.origins.values()
         found = (entry(record, "provenance", "trials") for record in origins)
         return sorted({count for count in found if isinstance(count, int)})
@@ -178,6 +192,7 @@ class Arms:
         self._origins: dict[str, Record | None] = {}
         self._recipes: dict[str, str] = {}  # of pre-trainings: many evaluations come from one
         self._options: dict[str, Mapping[str, Any]] = {}  # by recipe
+        self._settings: dict[tuple[Setting, str], Setting] = {}  # one object for all that are equal
         self._grouped: dict[str, _Groups] = {}
         self._found: dict[str, list[Arm]] = {}
         self._current: dict[str, list[Arm]] = {}
@@ -237,7 +252,8 @@ class Arms:
         for record in self._kinds.get(kind, ()):
             origin = self._origin(record)
             recipe = entry(origin or record, "details", "recipe")
-            setting = setting_of(record, origin, self.suite.protocols)
+            read = setting_of(record, origin, self.suite.protocols)
+            setting = self._settings.setdefault((read, read.changed), read)
             same = record["method"], record["variant"] or "", setting, trust_of(record, origin)
             groups[same, self._recipe(origin or record, recipe)].append(record)
         return groups
@@ -280,7 +296,7 @@ class Arms:
                         trust=trust,
                     )
                 )
-        return sorted(found, key=lambda arm: (arm.setting.scope, arm.name, str(arm.setting), arm.label, arm.trust))
+        return sorted(found, key=lambda arm: (arm.setting.scope, arm.name, arm.setting.text, arm.label, arm.trust))
 
 
 def called(found: Sequence[Arm]) -> list[str]:

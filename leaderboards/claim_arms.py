@@ -14,7 +14,7 @@ from leaderboards import statistics
 from leaderboards.arms import Arm
 from leaderboards.claims import COST, NO_TRACK, Claim, tracks_of
 from leaderboards.deviations import deviations
-from leaderboards.paired_arms import ALIKE, Pair, preferred
+from leaderboards.paired_arms import ALIKE, Pair, pairs_alike, preferred
 from leaderboards.reasons import (
     Departure,
     Flagged,
@@ -162,10 +162,19 @@ def _pair(
     They are of the claim's own setting if any are, else of the fullest one.
     """
     pairs = _equal(claim, ours, theirs, basis)
-    apart = [_departures(claim, pair, suite, basis) for pair in pairs]
-    exact = [pair for pair, departures in zip(pairs, apart, strict=True) if not departures]
+    but = ("epochs", "batch") if basis == COMPUTE else ()  # at equal compute the baseline takes its own time
+    left = {arm: deviations(claim, arm, suite) for arm in {arm: None for arm, _ in pairs}}
+    right = {arm: deviations(claim, arm, suite, but) for arm in {arm: None for _, arm in pairs}}
+
+    def departures(pair: Pair) -> tuple[Departure, ...]:
+        """In what either arm differs from the claim's own setting."""
+        found = left[pair[0]]
+        return (*found, *(departure for departure in right[pair[1]] if departure not in found))
+
+    fitting = {arm for arm, found in left.items() if not found}, {arm for arm, found in right.items() if not found}
+    exact = [(arm, other) for arm, other in pairs if arm in fitting[0] and other in fitting[1]] if all(fitting) else []
     if not exact and track not in claim.proxies:
-        raise NoTest("not run", *min(apart, key=len))
+        raise NoTest("not run", *min(map(departures, pairs), key=len))
     read = reader(claim, own=bool(exact))
     arm, other = most_alike(exact or pairs, read)
     if why := _trials_apart([(arm, other)]):
@@ -174,7 +183,7 @@ def _pair(
         machines = {_machine(a.records[seed]) for a in (arm, other) for seed in read(a)}
         if len(machines) > 1:
             raise NoTest("incomparable", MachinesApart(tuple(sorted(machines))))
-    return arm, other, () if exact else _departures(claim, (arm, other), suite, basis)
+    return arm, other, () if exact else departures((arm, other))
 
 
 def _equal(claim: Claim, ours: Sequence[Arm], theirs: Sequence[Arm], basis: str) -> list[Pair]:
@@ -187,7 +196,7 @@ def _equal(claim: Claim, ours: Sequence[Arm], theirs: Sequence[Arm], basis: str)
             nearest = _training(first), _training(second)
             raise NoTest("not run", OperationsApart(nearest, SAME_COMPUTE), *_trials_apart(alike))
     else:
-        pairs = [(a, b) for a in ours for b in theirs if a.setting == b.setting]
+        pairs = pairs_alike(ours, theirs, lambda arm: arm.setting)
         if not pairs:
             apart = _settings_apart(claim, ours, theirs)
             raise NoTest("incomparable", apart, *_trials_apart(_but_length(ours, theirs)))
@@ -196,20 +205,12 @@ def _equal(claim: Claim, ours: Sequence[Arm], theirs: Sequence[Arm], basis: str)
 
 def _but_length(ours: Sequence[Arm], theirs: Sequence[Arm]) -> list[Pair]:
     """The pairs that share all of their setting but epochs and batch."""
-    timeless = {arm: replace(arm.setting, epochs=None, batch=None) for arm in (*ours, *theirs)}
-    return [(a, b) for a in ours for b in theirs if timeless[a] == timeless[b]]
-
-
-def _departures(claim: Claim, pair: Pair, suite: Suite, basis: str) -> tuple[Departure, ...]:
-    """In what either arm differs from the claim's own setting; at equal compute the baseline takes its own time."""
-    found = deviations(claim, pair[0], suite)
-    but = ("epochs", "batch") if basis == COMPUTE else ()
-    return (*found, *(departure for departure in deviations(claim, pair[1], suite, but) if departure not in found))
+    return pairs_alike(ours, theirs, lambda arm: replace(arm.setting, epochs=None, batch=None))
 
 
 def most_alike(pairs: Sequence[Pair], read: Read) -> Pair:
     """Equal tuning, then most seeds, likest recipes, longest schedule, newest records: never by the values."""
-    seeds = {arm: read(arm).keys() for pair in pairs for arm in pair}
+    seeds = {arm: read(arm).keys() for arm in {arm: None for pair in pairs for arm in pair}}
     return preferred(
         pairs,
         lambda pair: _tuned_alike(*pair),
@@ -243,18 +244,12 @@ def _settings_apart(claim: Claim, ours: Iterable[Arm], theirs: Iterable[Arm]) ->
 
 
 def _training(arm: Arm) -> Training:
-    return Training(arm.name, _flops(arm), arm.setting.epochs)
-
-
-def _flops(arm: Arm) -> float | None:
-    """Operations of the arm's pre-trainings, forward and backward: their mean."""
-    found = [value for value in arm.training("flops").values() if value > 0]
-    return sum(found) / len(found) if found else None
+    return Training(arm.name, arm.operations, arm.setting.epochs)
 
 
 def _log_ratio(a: Arm, b: Arm) -> float:
     """How far apart two arms' operations of training are, as |log| of their ratio; infinite where not recorded."""
-    left, right = _flops(a), _flops(b)
+    left, right = a.operations, b.operations
     return math.inf if left is None or right is None else abs(math.log(left / right))
 
 

@@ -110,6 +110,14 @@ def no_ratio(a: Arm, b: Arm) -> str:
     return f"CPU share {' against '.join(words)}"
 
 
+def pairs_alike(ours: Iterable[Arm], theirs: Iterable[Arm], key: Callable[[Arm], Any]) -> list[Pair]:
+    """Each of ours with each of theirs that has the same key, in their order; a key is asked once of each arm."""
+    found: dict[Any, list[Arm]] = defaultdict(list)
+    for arm in theirs:
+        found[key(arm)].append(arm)
+    return [(a, b) for a in ours for b in found.get(key(a), ())]
+
+
 def preferred(pairs: Sequence[Pair], *keys: Callable[[Pair], Any]) -> Pair:
     """The pair that is largest in the first key; among equals in the second, and so on.
 
@@ -144,20 +152,16 @@ def fairest(ours: Iterable[Arm], theirs: Iterable[Arm], read: Callable[[Arm], Ma
     """
     ours, theirs = list(ours), list(theirs)
     seeds = {arm: read(arm).keys() for arm in (*ours, *theirs)}
-    by_scope: dict[Any, list[Arm]] = defaultdict(list)
-    for arm in theirs:
-        by_scope[arm.setting.scope].append(arm)
-    pairs = [
-        (a, b)
-        for a in ours
-        for b in by_scope.get(a.setting.scope, ())
-        if a is not b and not seeds[a].isdisjoint(seeds[b])
-    ]
+
+    def sharing(key: Callable[[Arm], Any]) -> list[Pair]:
+        found = pairs_alike(ours, theirs, key)
+        return [(a, b) for a, b in found if a is not b and not seeds[a].isdisjoint(seeds[b])]
+
+    pairs = sharing(lambda arm: arm.setting) or sharing(lambda arm: arm.setting.scope)
     if not pairs:
         return None
     return preferred(
         pairs,
-        lambda pair: pair[0].setting == pair[1].setting,
         lambda pair: pair[0].trials() == pair[1].trials(),
         lambda pair: not (pair[0].flag or pair[1].flag),
         lambda pair: len(seeds[pair[0]] & seeds[pair[1]]),

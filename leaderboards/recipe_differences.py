@@ -11,7 +11,10 @@ from leaderboards.setting import value_words
 
 def unlike(a: Arm, b: Arm) -> int:
     """In how many keys that both recipes have they differ: what two arms should share, beside their setting."""
-    return sum(a.options[key] != b.options[key] for key in a.options.keys() & b.options.keys())
+    if a.recipe == b.recipe:
+        return 0
+    theirs = b.options
+    return sum([key in theirs and theirs[key] != value for key, value in a.options.items()])
 
 
 def recipes_apart(found: Sequence[Arm]) -> list[str]:

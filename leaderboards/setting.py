@@ -43,6 +43,11 @@ class Setting:
         return f"{self.track}: {self.place}"
 
     @cached_property
+    def text(self) -> str:
+        """All of it in a text, to sort by."""
+        return str(self)
+
+    @cached_property
     def scope(self) -> tuple[int, str, str, str, str, str, str]:
         """The part that a whole table shares: track (smallest first), data and protocol."""
         order = TRACKS.index(self.track) if self.track in TRACKS else len(TRACKS)
@@ -72,7 +77,9 @@ def setting_of(record: Record, origin: Record | None, protocols: Protocols) -> S
 
     protocols: those that have a name today; in what the record's differs from the one of its name, `changed` says.
     """
-    data = {key: str(entry(record, "provenance", "data", key) or "-") for key in ("name", "source", "manifest")}
+    stated = _table(entry(record, "provenance", "data"))
+    data = {key: str(stated.get(key) or "-") for key in ("name", "source", "manifest")}
+    protocol = _table(record.get("protocol"))
     recipe = entry(origin or record, "details", "recipe")
     tables = recipe if isinstance(recipe, Mapping) else {}
     trained_on = entry(origin, "provenance", "data", "name") if origin and origin["kind"] == "pretrain" else None
@@ -82,21 +89,25 @@ def setting_of(record: Record, origin: Record | None, protocols: Protocols) -> S
         data=data["name"],
         source=data["source"],
         manifest=data["manifest"],
-        protocol=str(entry(record, "protocol", "name") or "-"),
-        protocol_hash=str(entry(record, "protocol", "hash") or "-"),
+        protocol=str(protocol.get("name") or "-"),
+        protocol_hash=str(protocol.get("hash") or "-"),
         network=network_name(tables.get("network")),
         epochs=epochs if isinstance(epochs, int) else None,
         batch=batch if isinstance(batch, int) else None,
         trained_on=str(trained_on or "-"),
-        changed=_changed(record, protocols),
+        changed=_changed(protocol, protocols.get(record["kind"], {})),
     )
 
 
-def _changed(record: Record, protocols: Protocols) -> str:
-    """`epochs 20, crop_scale none`, or ""."""
-    known = protocols.get(record["kind"], {}).get(str(entry(record, "protocol", "name")))
-    then = entry(record, "protocol", "values")
-    if not known or not then or entry(record, "protocol", "hash") == known["hash"]:
+def _table(value: object) -> Mapping[str, Any]:
+    """A table of a record, empty where it is none."""
+    return value if isinstance(value, dict | Mapping) else {}
+
+
+def _changed(protocol: Mapping[str, Any], named: Mapping[str, Mapping[str, Any]]) -> str:
+    """`epochs 20, crop_scale none`, or "". named: the protocols of that kind as they stand."""
+    known, then = named.get(str(protocol.get("name"))), protocol.get("values")
+    if not known or not then or protocol.get("hash") == known["hash"]:
         return ""
     now = known["values"]
     words = [f"{key} {value_words(value)}" for key, value in then.items() if key not in now or now[key] != value]
