@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from eval import mmcv_ops
+from eval.decoding import read
+from eval.deep_pixels import Reach
 from eval.protocols.detection import DetectionProtocol
 
 
@@ -94,16 +95,16 @@ class CocoSplit:
 class LoadPicture:
     """Transform of mmdet's pipelines: `img_path` -> `img` uint8 `[H, W, 3]`, RGB.
 
-    In place of mmdet's, which reads on after a truncation and does not say which file is damaged.
+    In place of mmdet's, which reads on after a truncation and does not say which file is damaged. As there, a picture
+    is turned as its EXIF orientation says. reach: of the data set, see deep_pixels.py.
     """
+
+    def __init__(self, reach: Reach | None = None) -> None:
+        self.reach = reach
 
     def __call__(self, results: dict[str, Any]) -> dict[str, Any]:
         path, size = results["img_path"], (results["height"], results["width"])
-        try:
-            with Image.open(path) as picture:
-                results["img"] = np.array(picture.convert("RGB"))
-        except (OSError, SyntaxError, ValueError) as error:  # PIL says "broken PNG" with a SyntaxError
-            raise ValueError(f"cannot read picture {path}: {error}") from None
+        results["img"] = np.array(read(Path(path), str(path), self.reach))
         results["ori_shape"] = results["img_shape"] = results["img"].shape[:2]
         if results["img_shape"] != size:
             raise ValueError(f"{path} has height and width {results['img_shape']}, its annotation file says {size}")
@@ -116,7 +117,10 @@ class CocoPictures(Dataset[dict[str, Any]]):
     All randomness of one item comes from `draw`, so it does not matter which process loads it or what came before.
     """
 
-    def __init__(self, split: CocoSplit, protocol: DetectionProtocol, *, training: bool) -> None:
+    def __init__(
+        self, split: CocoSplit, protocol: DetectionProtocol, *, training: bool, reach: Reach | None = None
+    ) -> None:
+        """reach: of the deep pictures of the whole data set, by default of each alone."""
         mmcv_ops.import_mmdet()
         from mmcv.transforms import RandomChoiceResize
         from mmdet.datasets import CocoDataset, transforms
@@ -129,7 +133,7 @@ class CocoPictures(Dataset[dict[str, Any]]):
             keep_ratio=True,
             interpolation=protocol.resize,
         )
-        pipeline: list[Any] = [LoadPicture(), resize]
+        pipeline: list[Any] = [LoadPicture(reach), resize]
         if training:
             pipeline.insert(1, transforms.LoadAnnotations(with_bbox=True, with_mask=protocol.masks))
             if protocol.hflip:

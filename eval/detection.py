@@ -20,6 +20,7 @@ from torch import nn
 from eval.coco import CocoFolders, CocoSplit
 from eval.context import PLAIN, Context, part_of
 from eval.data import Normalisation
+from eval.decoding import reach_of
 from eval.detection_training import Detector, training_batches
 from eval.pictures import draw_detections
 from eval.protocols.detection import DetectionProtocol
@@ -46,8 +47,9 @@ def evaluate(
     Returns `metrics` (`bbox_AP`, `bbox_AP50`, `bbox_AP75`, `bbox_APs`, `bbox_APm`, `bbox_APl`, with masks the same of
     `segm_`, and `overfit_bbox_AP50` where the protocol has an over-fit set; percent; sizes without an object are left
     out), `artifacts` (`detections`: a PNG in the context's folder) and `details` (of each training `resumed`: whether
-    it went on from what the store has). With `metric = "voc07"`, `bbox_AP`, `bbox_AP50` and `bbox_AP75` are those of
-    `voc07_metrics`, as in the papers' tables, and COCO's stand beside as `coco_bbox_AP` ....
+    it went on from what the store has; `remarks`: how pictures of more than 8 bits were read, if there are any). With
+    `metric = "voc07"`, `bbox_AP`, `bbox_AP50` and `bbox_AP75` are those of `voc07_metrics`, as in the papers' tables,
+    and COCO's stand beside as `coco_bbox_AP` ....
 
     Raises FileNotFoundError or ValueError, in one line that names the file or the key, for missing, damaged or
     contradictory data, and for a loss that is not finite.
@@ -56,6 +58,8 @@ def evaluate(
     val = CocoSplit(coco.val_images, coco.val_json, protocol.masks)
     if train.categories != val.categories:
         raise ValueError(f"{coco.train_json} and {coco.val_json} do not list the same categories in the same order")
+
+    reach, deep = reach_of(part.folder / image["file_name"] for part in (train, val) for image in part.images)
 
     # The check comes first: a detector that cannot learn eight pictures by heart shows before the long training.
     stages = [("train", protocol, train, val)]
@@ -69,7 +73,7 @@ def evaluate(
     with _own_randomness(context.device):
         for name, stage, learnt, judged in stages:
             inside = replace(context, progress=part_of(context.progress, before, total, stage=name))
-            detector = Detector(encoder, learnt, normalisation, stage, inside, seed=seed, name=name)
+            detector = Detector(encoder, learnt, normalisation, stage, inside, seed=seed, name=name, reach=reach)
             details[name] = detector.train()
             scores[name], detections = detector.judge(judged)
             before += training_batches(stage) + len(judged.images)
@@ -77,6 +81,8 @@ def evaluate(
     if protocol.overfit_pictures:
         metrics["overfit_bbox_AP50"] = scores["overfit"]["bbox_AP50"]
     details["val"] = {"pictures": len(val.images), "instances": len(val.annotations)}
+    if deep:
+        details["remarks"] = [reach.words(deep)]
     artifacts = {}
     if context.folder is not None:
         context.folder.mkdir(parents=True, exist_ok=True)
@@ -89,6 +95,7 @@ def evaluate(
             [detections[image["id"]] for image in shown],
             {category["id"]: category["name"] for category in val.categories},
             artifacts["detections"],
+            reach=reach,
         )
     return {"metrics": metrics, "artifacts": artifacts, "details": details}
 

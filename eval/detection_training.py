@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from eval.coco import CocoPictures, CocoSplit, batches, collate, derive, heed_no_notice, one_line
 from eval.context import Context
 from eval.data import Normalisation
+from eval.deep_pixels import Reach
 from eval.detection_metrics import coco_metrics, coco_results, voc07_metrics
 from eval.detectors import build
 from eval.protocols.detection import DetectionProtocol
@@ -38,8 +39,10 @@ class Detector:
         *,
         seed: int,
         name: str,
+        reach: Reach | None = None,
     ) -> None:
-        """split: what it is trained on; name: of this training in the store."""
+        """split: what it is trained on; name: of this training in the store; reach: as of `CocoPictures`."""
+        self.reach = reach
         self.split, self.protocol, self.context = split, protocol, context
         self.seed = derive(seed, name)
         torch.manual_seed(derive(self.seed, "build"))
@@ -55,7 +58,7 @@ class Detector:
     def train(self) -> dict[str, Any]:
         """Returns what is worth keeping of the training: counts and the mean loss of its last tenth."""
         p = self.protocol
-        data = CocoPictures(self.split, p, training=True)
+        data = CocoPictures(self.split, p, training=True, reach=self.reach)
         optimizer = _optimizer(self.model, p)
         training = Training(
             {"model": self.model, "optimizer": optimizer},
@@ -129,7 +132,7 @@ class Detector:
 
     def judge(self, split: CocoSplit) -> tuple[dict[str, float], dict[int, list[dict[str, Any]]]]:
         """The protocol's metrics on `split`, and the detections in COCO's results format by picture id."""
-        data = CocoPictures(split, self.protocol, training=False)
+        data = CocoPictures(split, self.protocol, training=False, reach=self.reach)
         categories = [category["id"] for category in split.categories]
         found: dict[int, list[dict[str, Any]]] = {}
         self.model.eval()

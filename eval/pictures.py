@@ -11,6 +11,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from eval.data import Features, Identified, Ids, Pixels
+from eval.decoding import read
+from eval.deep_pixels import Reach
 
 RGB = tuple[int, int, int]
 Box = tuple[float, float, float, float]  # x, y, width, height
@@ -29,18 +31,19 @@ def draw_detections(
     detections: Sequence[Sequence[Mapping[str, Any]]],
     names: Mapping[int, str],
     path: Path,
+    *,
+    reach: Reach | None = None,
 ) -> None:
     """Write a PNG: each picture with its true boxes dashed and its detections in full, masks filled, with scores.
 
     truths, detections: for each picture entries of COCO's annotation and results formats (masks, where there are some,
     as run lengths);
     names: by category id. Shown are at most `MOST` detections, those with a score of `CERTAIN` or more; where there
-    are none, the best ones, as many as there are objects but no more than `UNCERTAIN`.
+    are none, the best ones, as many as there are objects but no more than `UNCERTAIN`. reach: as of `decoding.read`.
     """
     panels = []
     for file, truth, found in zip(files, truths, detections, strict=True):
-        with Image.open(file) as picture:
-            drawn = _detected(picture.convert("RGB"), truth, found, names)
+        drawn = _detected(read(file, str(file), reach), truth, found, names)
         best = max((entry["score"] for entry in found), default=None)
         best_score = "" if best is None else f", best score {best:.2f}"
         panels.append((drawn, f"{file.name}: {len(truth)} true, {len(found)} found{best_score}"))

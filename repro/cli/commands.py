@@ -212,7 +212,7 @@ def bench(options: argparse.Namespace) -> int:
 
 
 def data(options: argparse.Namespace) -> int:
-    from repro.data import inventory, preparing, verifying
+    from repro.data import inventory, packed, preparing, verifying
     from repro.terminal.counter import counter
 
     where = _settings(options).where
@@ -242,6 +242,8 @@ def data(options: argparse.Namespace) -> int:
         return 0 if report.ok else 1
     path = preparing.prepare(name, where, size=options.size, progress=bar)
     print(f"decoded to {_short(path)}")
+    for line in packed.remarks(path):
+        print(line)
     return 0
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from repro.data import packed
 from repro.data.data_sets import DATA_SETS, Entry, entry_of, require_kind
 from repro.data.layouts.table import DETECTION, LAYOUTS
-from repro.data.manifest import manifest, text_sha256
+from repro.data.manifest import decoded_anew, manifest, text_sha256
 from repro.data.origins import ORIGINS, lacking
 from repro.data.types import MissingData, Status
 from repro.errors import UserError
@@ -23,8 +23,13 @@ def manifest_of(name: str, where: Where) -> str:
     """
     entry = entry_of(name)
     origin, layout = ORIGINS[entry.origin], LAYOUTS[entry.layout]
-    content = origin.content(entry) or manifest(layout.tree(entry, origin.find(entry, where)), where.cache)
-    return content if entry.kind == "detection" else text_sha256(packed.VERSION, content)
+    content, anew = origin.content(entry), False
+    if content is None:
+        root = origin.find(entry, where)
+        tree = layout.tree(entry, root)
+        content = manifest(tree, where.cache)
+        anew = entry.kind != "detection" and (layout.read_anew(entry, root) or decoded_anew(tree, where.cache))
+    return content if entry.kind == "detection" else text_sha256(packed.ANEW if anew else packed.VERSION, content)
 
 
 def train_pictures(name: str, where: Where) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import get_args
+from typing import Any, get_args
 
 from repro.data import packed
 from repro.data.data_sets import Entry, require_kind
@@ -11,7 +11,7 @@ from repro.data.inventory import manifest_of
 from repro.data.layouts.table import DETECTION
 from repro.data.origins import ORIGINS
 from repro.data.preparing import prepare
-from repro.data.types import RGB, CocoSet, Pictures, Progress, ReidSet, ReidSplit, Split, quiet
+from repro.data.types import FLAT, RGB, CocoSet, Pictures, Progress, ReidSet, ReidSplit, Split, quiet
 from repro.errors import UserError, unknown
 from repro.settings import Where
 
@@ -37,6 +37,11 @@ def load_classification(
             f"{entry.title} has no classes, so there is no {split} split; sort pictures into one folder a class"
         )
     pixels = packed.open_array(folder / f"{split}.npy")
+    if not len(pixels):
+        raise UserError(
+            f"{entry.title} has no {split} pictures: each class has one picture, which is for training;"
+            " give each class two or more, or a folder val beside train"
+        )
     classes = tuple(content["classes"])
     labels = np.array(packed.open_array(folder / f"{split}_labels.npy")) if classes else None
     if limit is not None and limit < len(pixels):
@@ -44,9 +49,20 @@ def load_classification(
             raise UserError(f"a limit of {limit} pictures is less than the {len(classes)} classes of {entry.title}")
         chosen = packed.balanced(labels, len(pixels), limit)
         pixels, labels = np.asarray(pixels[chosen]), labels[chosen] if labels is not None else None
-    mean, std = _rgb(content["mean"]), _rgb(content["std"])
-    said = {"name": name, "source": content["source"], "manifest": content["manifest"]}
-    return Pictures(pixels, labels, classes, mean, std, **said)
+    return Pictures(pixels, labels, classes, **_described(entry, content))
+
+
+def _described(entry: Entry, content: Mapping[str, Any]) -> dict[str, Any]:
+    """What a pack says of a data set."""
+    return {
+        "mean": _rgb(content["mean"]),
+        # A channel of one value is not scaled, as in scikit-learn's StandardScaler: it has no deviation to divide by.
+        "std": tuple(value or FLAT for value in _rgb(content["std"])),
+        "remarks": tuple(content.get("remarks", ())),
+        "name": entry.name,
+        "source": content["source"],
+        "manifest": content["manifest"],
+    }
 
 
 def _rgb(values: list[float]) -> RGB:
@@ -87,7 +103,7 @@ def reid_set(name: str, where: Where, *, size: tuple[int, int], progress: Progre
     """
     import numpy as np
 
-    require_kind(name, "reid")
+    entry = require_kind(name, "reid")
     folder = prepare(name, where, size=size, progress=progress)
     content = packed.read_pack(folder)
 
@@ -99,9 +115,5 @@ def reid_set(name: str, where: Where, *, size: tuple[int, int], progress: Progre
         train=split("train"),
         query=split("query"),
         gallery=split("gallery"),
-        mean=_rgb(content["mean"]),
-        std=_rgb(content["std"]),
-        name=name,
-        source=content["source"],
-        manifest=content["manifest"],
+        **_described(entry, content),
     )

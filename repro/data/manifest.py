@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from repro.data import decoding
 from repro.data.types import Progress
 from repro.errors import UserError
 from slurm.files import write_atomic
@@ -53,17 +54,37 @@ def text_sha256(*parts: str) -> str:
 
 def manifest(tree: Tree, cache: Path) -> str:
     """The manifest of a tree (64 hex digits), from the cache where nothing has changed since it was taken."""
+    return str(_kept(tree, cache, False)["manifest"])
+
+
+def decoded_anew(tree: Tree, cache: Path) -> bool:
+    """Whether a picture of the tree is decoded otherwise than in version 1 of our packs (`decoding.decoded_anew`).
+
+    From the cache as `manifest`. Huge trees are not read, so nothing is known of theirs: False.
+    """
+    return bool(_kept(tree, cache, True)["anew"])
+
+
+def _kept(tree: Tree, cache: Path, look: bool) -> dict[str, Any]:
+    """What is known of a tree, kept in the cache. look: also whether a picture is decoded anew."""
     signature = _signature(tree)
     place = text_sha256(str(tree.root.resolve()), *tree.parts)[:16]
     kept = cache / "manifests" / f"{place}.json"
+    known: dict[str, Any] = {"root": str(tree.root), "signature": signature}
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         last = json.loads(kept.read_text())
         if last["signature"] == signature:
-            return str(last["manifest"])
-    value = text_sha256(*(f"{mark}  {name}" for name, mark in _marks(tree)))
+            known |= {key: last[key] for key in ("manifest", "anew") if key in last}
+    if "manifest" in known and (not look or "anew" in known):
+        return known
+    if "manifest" not in known:
+        known["manifest"] = text_sha256(*(f"{mark}  {name}" for name, mark in _marks(tree)))
+    if look:
+        pictures = [] if tree.huge else [name for name in files(tree) if decoding.is_picture(Path(name))]
+        known["anew"] = any(parallel(lambda name: decoding.decoded_anew(tree.root / name), pictures))
     with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
-        write_atomic(kept, json.dumps({"root": str(tree.root), "signature": signature, "manifest": value}))
-    return value
+        write_atomic(kept, json.dumps(known))
+    return known
 
 
 def files(tree: Tree) -> list[str]:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eval.deep_pixels import Deep, Reach
 from repro.data.data_sets import Entry
-from repro.data.decoding import decode
+from repro.data.decoding import decode, fitted, opened
 from repro.data.manifest import file_sha256
 from repro.data.types import RGB, Progress
 from repro.errors import UserError
@@ -22,7 +23,24 @@ if TYPE_CHECKING:
     import numpy as np
 
 VERSION = "1"  # raise it whenever the way from files to splits, pixels and limited subsets changes
+# Of data sets of which version 1 read something otherwise: pictures (`decoding.decoded_anew`) or names
+# (`Layout.read_anew`). The packs of all others stay what they are.
+ANEW = "2"
 STATISTICS_OF = 10**8  # mean and std are taken of about so many pixels at most: of evenly spaced training pictures
+
+
+Sources = Sequence[tuple[str, Path]] | Sequence[tuple[str, bytes]]
+"""What messages call a picture, and its file or content."""
+
+
+@dataclass
+class Left:
+    """What packing a split left: the rows of pictures of more than 8 bits, which wait for the range of the whole data
+    set; what they reach; and how many pictures have more frames or pages than the first."""
+
+    deep: list[int] = field(default_factory=list)
+    reach: Reach = field(default_factory=Reach)
+    several: int = 0
 
 
 @dataclass
@@ -36,15 +54,35 @@ class Pack:
     progress: Progress
     arrays: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
+    left: list[tuple[str, Sources, bool, Left]] = field(default_factory=list)
 
-    def pictures(
-        self, split: str, sources: Sequence[tuple[str, Path]] | Sequence[tuple[str, bytes]], *, crop: bool
-    ) -> None:
-        """Decode and store a split."""
+    def pictures(self, split: str, sources: Sources, *, crop: bool) -> None:
+        """Decode and store a split; its deep pictures when all splits are known."""
         name = f"{split}.npy"
-        pack_pictures(self.folder / name, sources, self.height, self.width, crop=crop, progress=self.progress)
+        left = pack_pictures(self.folder / name, sources, self.height, self.width, crop=crop, progress=self.progress)
+        self.left.append((name, sources, crop, left))
         self.arrays.append(name)
         self.counts[split] = len(sources)
+
+    def _decode_deep(self) -> list[str]:
+        """Decode what waited for the range of the whole data set; a line on that, and on further frames, if any."""
+        import numpy as np
+
+        reach = Reach()
+        for _, _, _, left in self.left:
+            reach |= left.reach
+        for name, sources, crop, left in self.left:
+            if left.deep:
+                array = np.lib.format.open_memmap(self.folder / name, mode="r+")
+                for i in left.deep:
+                    label, source = sources[i]
+                    array[i] = decode(source, label, self.height, self.width, crop=crop, reach=reach)
+                array.flush()
+        deep, several = sum(len(left.deep) for *_, left in self.left), sum(left.several for *_, left in self.left)
+        return [
+            *([reach.words(deep)] if deep else []),
+            *([f"{several:,} of the pictures have more than one frame or page: the first is taken"] if several else []),
+        ]
 
     def decoded(self, split: str, pixels: np.ndarray) -> None:
         """Store pictures that are arrays already: uint8 [N, 3, H, W], resized if need be."""
@@ -73,6 +111,7 @@ class Pack:
         entry = self.entry
         whole = all(self.counts.get(split) == count for split, count in entry.counts.items())
         part = ", ".join(f"{count:,} {split}" for split, count in self.counts.items())
+        remarks = self._decode_deep()
         mean, std = entry.statistics or statistics(open_array(self.folder / "train.npy"))
         write_pack(
             self.folder,
@@ -85,6 +124,7 @@ class Pack:
                 "mean": mean,
                 "std": std,
                 "size": [self.height, self.width],
+                **({"remarks": remarks} if remarks else {}),
                 **description,
             },
         )
@@ -102,6 +142,11 @@ def read_pack(folder: Path) -> dict[str, Any]:
         return dict(json.loads((folder / "pack.json").read_text()))
     except (OSError, ValueError) as error:
         raise UserError(f"damaged pack {folder} ({error}); delete the folder, it is made again") from error
+
+
+def remarks(folder: Path) -> list[str]:
+    """What is to be said of the pictures of a pack; nothing of a folder that is none."""
+    return list(read_pack(folder).get("remarks", ())) if (folder / "pack.json").is_file() else []
 
 
 def open_array(path: Path) -> np.ndarray:
@@ -128,14 +173,16 @@ def check_pack(folder: Path) -> str | None:
 
 def pack_pictures(
     path: Path,
-    sources: Sequence[tuple[str, Path]] | Sequence[tuple[str, bytes]],
+    sources: Sources,
     height: int,
     width: int,
     *,
     crop: bool,
     progress: Progress,
-) -> None:
+) -> Left:
     """Decode (label, file or bytes) pictures into one array file uint8 [N, 3, height, width], on all cores.
+
+    Rows of deep pictures stay 0.
 
     Threads do: Pillow decodes and resizes without the interpreter lock. Raises UserError naming the first bad picture.
     """
@@ -144,7 +191,7 @@ def pack_pictures(
     shape = (len(sources), 3, height, width)
     if not sources:
         np.save(path, np.empty(shape, np.uint8))
-        return
+        return Left()
     need, free = int(np.prod(shape)), shutil.disk_usage(path.parent).free
     if need > free:
         raise UserError(
@@ -153,21 +200,32 @@ def pack_pictures(
     out = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     step = 256
 
-    def work(start: int) -> int:
+    def work(start: int) -> tuple[int, Left]:
+        left = Left()
         for i in range(start, min(start + step, len(sources))):
             label, source = sources[i]
-            out[i] = decode(source, label, height, width, crop=crop)
-        return min(start + step, len(sources)) - start
+            found = opened(source, label, height, width)
+            left.several += found.several
+            if isinstance(found.picture, Deep):
+                left.deep.append(i)
+                left.reach |= found.picture.reach
+            else:
+                out[i] = fitted(found.picture, height, width, crop=crop)
+        return min(start + step, len(sources)) - start, left
 
     pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
     try:
-        done = 0
-        for count in pool.map(work, range(0, len(sources), step)):
+        done, all_left = 0, Left()
+        for count, left in pool.map(work, range(0, len(sources), step)):
             done += count
+            all_left.deep += left.deep
+            all_left.reach |= left.reach
+            all_left.several += left.several
             progress(done, len(sources), {"what": path.stem})
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     out.flush()
+    return all_left
 
 
 def statistics(pixels: np.ndarray) -> tuple[RGB, RGB]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 Kind = Literal["classification", "detection", "reid"]
 Split = Literal["train", "test"]
 RGB = tuple[float, float, float]
+FLAT = 1.0  # the deviation of a channel of one value; any other of numbers from 0 to 1 is at most a half
 Progress = Callable[[int, int, Mapping[str, Any]], None]  # (done, total, {"what": ...})
 
 
@@ -51,7 +52,8 @@ class Pictures(DataSet):
 
     pixels: uint8 [N, 3, S, S], a read-only memory map unless a limit was asked for
     labels: int64 [N], indices into `classes`; None for pictures without classes
-    mean, std: of the training split, per channel, of pixels / 255
+    mean, std: of the training split, per channel, of pixels / 255; a channel of one value has the deviation 1
+    remarks: a line on each thing that files hold and pixels do not
     """
 
     pixels: np.ndarray
@@ -59,6 +61,12 @@ class Pictures(DataSet):
     classes: tuple[str, ...]
     mean: RGB
     std: RGB
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def one_colour(self) -> bool:
+        """Whether all pixels of all training pictures are alike."""
+        return all(value == FLAT for value in self.std)
 
 
 @dataclass(frozen=True)
@@ -87,13 +95,17 @@ class ReidSplit:
 
 @dataclass(frozen=True)
 class ReidSet(DataSet):
-    """A re-identification data set; training and test identities are disjoint. `train` may be empty (SYSU-30k)."""
+    """A re-identification data set; training and test identities are disjoint. `train` may be empty (SYSU-30k).
+
+    mean, std, remarks: as of `Pictures`.
+    """
 
     train: ReidSplit
     query: ReidSplit
     gallery: ReidSplit
     mean: RGB
     std: RGB
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

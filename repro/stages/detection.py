@@ -30,4 +30,6 @@ def run(context: JobContext) -> Outcome:
         context.evaluation(workers=min(context.spec["threads"], len(os.sched_getaffinity(0))) - 1),
         seed=context.job.seed,
     )
+    for remark in result["details"].get("remarks", ()):
+        print(f"{pictures.name}: {remark}", flush=True)
     return Outcome.of(result, source_of(pictures))

@@ -33,6 +33,10 @@ class Layout:
         """Below the root, those of the pictures, in the order of the entry's counts."""
         return entry.parts
 
+    def read_anew(self, entry: Entry, root: Path) -> bool:
+        """Whether version 1 of our packs read something else of its names."""
+        return False
+
     def counts(self, entry: Entry, root: Path) -> dict[str, int]:
         """Pictures by split, by listing folders."""
         places = zip(entry.counts, self.folders(entry), strict=True)

@@ -1,0 +1,262 @@
+"""How a file becomes a picture: RGB, 8 bits, the way up that it looks. Every picture is read here, whoever reads it.
+
+* Turned as its EXIF orientation says, as by mmcv's loader and browsers (Pillow asks XMP where there is no EXIF).
+* More than 8 bits: see deep_pixels.py.
+* Of several frames or pages the first. Of transparency nothing: the colours below it are taken, as torchvision does.
+* CMYK, YCbCr, palettes, grey and 1 bit are converted by Pillow.
+* Cut short, damaged or too large (Pillow's limit against decompression bombs): refused by name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from eval.deep_pixels import Deep, Reach, upper
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from PIL import Image
+
+Source = Path | bytes
+"""A file, or its content."""
+
+ORIENTATION = 0x0112
+_TURNED = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
+_SWAPPED = frozenset({5, 6, 7, 8})  # these orientations swap width and height
+_PHOTOMETRIC, _BITS_PER_SAMPLE, _LARGEST, _FORMAT = 262, 258, 281, 339  # tags of TIFF
+_OTHER_BYTE = {
+    f"{colours};16{one}": f"{colours};16{other}" for colours in ("RGB", "RGBA", "RGBX") for one, other in ("BL", "LB")
+}
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A picture as it looks; `Deep` where its white follows from its data set. several: it has more than one frame."""
+
+    picture: Image.Image | Deep
+    several: bool
+
+
+def load(source: Source, label: str, *, at_least: tuple[int, int] | None = None) -> Opened:
+    """Read a picture.
+
+    at_least: (width, height) that are needed; a JPEG far larger is decoded at a half, a quarter ... of its size.
+    Raises ValueError, in one line that names `label` and the fix, for whatever cannot be decoded.
+    """
+    image = _pillow()
+    try:
+        with contextlib.ExitStack() as stack:
+            stream: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+            handle = stack.enter_context(stream)
+            return _load(stack.enter_context(image.open(handle)), handle, label, at_least)
+    except image.DecompressionBombError:
+        limit = 2 * (image.MAX_IMAGE_PIXELS or 0)
+        raise ValueError(
+            f"cannot decode {label} (it has more than the {limit:,} pixels that are decoded); make it smaller"
+        ) from None
+    except Exception as error:  # what Pillow raises for damaged files has no common kind
+        raise ValueError(_refused(label, error)) from None
+
+
+def read(source: Source, label: str, reach: Reach | None = None) -> Image.Image:
+    """Read a picture as RGB.
+
+    reach: of its data set (`reach_of`); by default a deep picture is scaled by itself alone. Raises as `load`.
+    """
+    found = load(source, label).picture
+    return show(found, found.reach | (reach or Reach())) if isinstance(found, Deep) else found
+
+
+def show(picture: Deep, reach: Reach) -> Image.Image:
+    """A deep picture as RGB. Raises as `load`."""
+    try:
+        return _pillow().fromarray(picture.shown(reach)).convert("RGB")
+    except ValueError as error:
+        raise ValueError(_refused(picture.label, error)) from None
+
+
+def reach_of(paths: Iterable[Path]) -> tuple[Reach, int]:
+    """What the deep pictures among these files reach together, and how many there are. Files named as JPEGs, which
+    have 8 bits, are not opened; a file that cannot be read is left to whoever reads it."""
+    reach, count = Reach(), 0
+    for path in paths:
+        if path.suffix.lower() not in (".jpg", ".jpeg"):
+            with contextlib.suppress(ValueError):
+                found = load(path, str(path)).picture
+                if isinstance(found, Deep):
+                    reach, count = reach | found.reach, count + 1
+    return reach, count
+
+
+@functools.cache
+def _silence() -> None:
+    """Keep what Pillow and its libtiff print off the terminal: what matters of it is raised, or told in our own words.
+
+    For good, as `catch_warnings` is not safe where several threads decode.
+    """
+    import ctypes
+    import logging
+    import warnings
+
+    from PIL import _imaging
+
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("PIL").addHandler(logging.NullHandler())  # without a handler errors are printed
+    with contextlib.suppress(OSError, AttributeError):  # a Pillow that was built in another way only prints more
+        library = ctypes.CDLL(_imaging.__file__)  # its symbols are also those of the libraries that it is linked to
+        for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+            set_handler = getattr(library, name)
+            set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+            set_handler(None)
+
+
+def _pillow() -> Any:
+    """The module `PIL.Image`."""
+    from PIL import Image
+
+    _silence()
+    return Image
+
+
+def _refused(label: str, error: Exception) -> str:
+    from PIL import UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):
+        return f"cannot decode {label} (it is no picture of a form that Pillow knows); replace or remove that picture"
+    if isinstance(error, OSError) and error.errno and error.strerror:
+        return f"cannot decode {label} ({error.strerror}); it has to be a file that can be read"
+    said = " ".join(str(error).split()) or type(error).__name__
+    return f"cannot decode {label} ({said}); {'' if '; ' in said else 'replace or remove that picture'}".rstrip("; ")
+
+
+def _load(image: Image.Image, handle: BinaryIO, label: str, at_least: tuple[int, int] | None) -> Opened:
+    several = _several(image)
+    if at_least and image.format in ("JPEG", "MPO"):
+        width, height = at_least
+        swapped = orientation_of(image) in _SWAPPED
+        image.draft("RGB", (height, width) if swapped else (width, height))
+    other = _other_byte(image)  # known until it is loaded
+    image.load()
+    low = _low_bytes(handle, other) if other else None
+    orientation = orientation_of(image)  # after loading: PNG may tell it at its end, and a TIFF has been turned
+    picture = _upright(_deep(image, handle, label, low) or _rgb(image), orientation)
+    return Opened(picture, several)
+
+
+def _several(image: Image.Image) -> bool:
+    """Whether it has more frames or pages than one. The second picture of a phone's MPO is a preview: not counted."""
+    try:
+        return image.format not in ("JPEG", "MPO", "PPM", "BMP") and bool(getattr(image, "is_animated", False))
+    except Exception:  # damaged behind its first frame
+        return False
+
+
+def orientation_of(image: Image.Image) -> int:
+    """1 to 8; 1 where it is not told, or in a way that cannot be read."""
+    try:
+        value = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # damaged EXIF: the pixels may still be whole
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _upright(picture: Image.Image | Deep, orientation: int) -> Image.Image | Deep:
+    if orientation == 1:
+        return picture
+    from PIL import Image
+
+    if isinstance(picture, Image.Image):
+        return picture.transpose(Image.Transpose[_TURNED[orientation - 2]])
+    x = picture.values
+    x = x.swapaxes(0, 1) if orientation in _SWAPPED else x
+    rows, columns = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
+    return Deep(picture.label, x[:: -1 if rows else 1, :: -1 if columns else 1], picture.reach)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "P" and "transparency" in image.info:  # Pillow warns of any other way
+        image = image.convert("RGBA")
+    elif image.mode in ("La", "RGBa"):  # multiplied by their transparency: there is no direct way
+        image = image.convert(image.mode.upper())
+    return image.convert("RGB")
+
+
+def _deep(
+    image: Image.Image, handle: BinaryIO, label: str, low: npt.NDArray[np.uint8] | None
+) -> Image.Image | Deep | None:
+    """The picture if it has more than 8 bits. `low`: the lower bytes of colours of 16 bits."""
+    import numpy as np
+
+    tags: Any = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
+    if low is not None:
+        high = np.asarray(image)[..., :3]
+        return Deep.of(label, high.astype(np.uint16) << 8 | low, _stated(image, handle, tags))
+    if image.mode != "F" and not image.mode.startswith("I"):
+        return None
+    values = np.asarray(image)
+    if tags.get(_BITS_PER_SAMPLE) == (32,) and tags.get(_FORMAT, (1,)) == (1,) and image.mode == "I":
+        values = values.view(np.uint32)
+    bits = 16 if image.format == "PPM" else {(12,): 12}.get(tags.get(_BITS_PER_SAMPLE), 0)
+    inverted = tags.get(_PHOTOMETRIC) == 0
+    if bits:  # Pillow has scaled the values of a PGM by the largest that it states
+        grey = upper(values, bits)
+        return _pillow().fromarray(255 - grey if inverted else grey).convert("RGB")
+    if inverted:
+        if values.dtype.kind == "f" or values.itemsize != 2:
+            raise ValueError("its white is 0 and its black is not known; save it as 8 or 16 bits")
+        values = np.iinfo(values.dtype).max - values
+    return Deep.of(label, values, _stated(image, handle, tags))
+
+
+def _stated(image: Image.Image, handle: BinaryIO, tags: Any) -> int:
+    """The largest value that a PNG or TIFF says it may have, 0 where it does not say."""
+    if image.format == "PNG":
+        return max((2**bits - 1 for bits in _significant_bits(handle) if bits <= 16), default=0)
+    value = tags.get(_LARGEST, 0)
+    largest = max(value, default=0) if isinstance(value, tuple) else value
+    return largest if isinstance(largest, int) and 0 <= largest < 2**32 else 0
+
+
+def _significant_bits(handle: BinaryIO) -> bytes:
+    """The content of a PNG's chunk sBIT, which comes before its pixels; empty where there is none."""
+    handle.seek(8)
+    for head in iter(lambda: handle.read(8), b""):
+        kind, length = head[4:], int.from_bytes(head[:4], "big")
+        if kind == b"sBIT":
+            return handle.read(length)
+        if kind in (b"PLTE", b"IDAT") or len(head) < 8:
+            break
+        handle.seek(length + 4, io.SEEK_CUR)
+    return b""
+
+
+def _other_byte(image: Image.Image) -> str:
+    """How Pillow would unpack the lower bytes of colours of 16 bits, of which it keeps the upper ones; or ""."""
+    raw = {str(args[0] if isinstance(args, tuple) and args else args) for *_, args in getattr(image, "tile", ())}
+    if len(raw) != 1:
+        return ""
+    (mode,) = raw
+    native = "L" if sys.byteorder == "little" else "B"
+    return _OTHER_BYTE.get(mode[:-1] + native if mode.endswith(";16N") else mode, "")
+
+
+def _low_bytes(handle: BinaryIO, other: str) -> npt.NDArray[np.uint8]:
+    """The lower bytes of colours of 16 bits, [H, W, 3], by a second reading of the same file."""
+    import numpy as np
+
+    handle.seek(0)
+    with _pillow().open(io.BytesIO(handle.read())) as again:
+        again.tile = [
+            tile._replace(args=(other, *tile.args[1:]) if isinstance(tile.args, tuple) else other)
+            for tile in again.tile
+        ]
+        again.load()
+        return np.asarray(again)[..., :3]
