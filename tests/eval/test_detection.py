@@ -904,7 +904,7 @@ def test_missing_and_broken_annotation_files(coco, tmp_path):
 def test_corrupt_picture_is_named(coco, tmp_path, workers, content):
     broken = coco.train_images / "5.png"
     broken.write_bytes(broken.read_bytes()[:2000] if content is None else content)
-    with pytest.raises(ValueError, match=r"train\.json, picture 5: cannot read .*5\.png: ") as caught:
+    with pytest.raises(ValueError, match=r"train\.json, picture 5: cannot decode .*5\.png \(") as caught:
         run(coco, tmp_path / "work", protocol=small(iterations=4), workers=workers)
     assert "\n" not in str(caught.value)
 
