@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -56,7 +57,7 @@ class Market(ReidLayout):
     def splits(self, entry: Entry, root: Path) -> dict[str, ReidFiles]:
         """One of the entry's parts each."""
         folders = [root / part for part in entry.parts]
-        names = _kind([path for folder in folders for path in _pictures(folder)])
+        names = kind_of([path for folder in folders for path in _pictures(folder)])
         train, query, gallery = (_reid_files(folder, _pictures(folder), names) for folder in folders)
         if names is MSMT:
             train, query, gallery = _numbered_once(train, query, gallery)
@@ -89,20 +90,11 @@ def sysu_files(folder: Path) -> ReidFiles:
     return _reid_files(folder, sorted(filter(is_picture, walk(folder))), SYSU)
 
 
-def kind_of(name: str) -> Names | None:
-    """Which of the known kinds a file's name is of, None for none. No name is of two."""
-    return next((names for names in KNOWN if names.read(name)), None)
-
-
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if is_picture(path))
-
-
-def _kind(found: list[Path]) -> Names:
+def kind_of(found: Sequence[Path]) -> Names:
     """The one kind that all these names are of. UserError for a name of no kind, and for two kinds."""
     first: tuple[Path, Names] | None = None
     for path in found:
-        kind = kind_of(path.name)
+        kind = next((names for names in KNOWN if names.read(path.name)), None)  # no name is of two
         if kind is None:
             known = ", ".join(f"{names.example} ({names.of})" for names in KNOWN)
             raise UserError(f"{path} tells neither identity nor camera; known names look like {known}")
@@ -112,6 +104,10 @@ def _kind(found: list[Path]) -> Names:
                 f"{first[0]} is named as in {first[1].of}, but {path} as in {kind.of}; keep one kind of names"
             )
     return first[1] if first else KNOWN[0]
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if is_picture(path))
 
 
 def _reid_files(folder: Path, found: list[Path], names: Names) -> ReidFiles:
