@@ -43,6 +43,25 @@ def train_pictures(name: str, where: Where) -> int:
         return 0
 
 
+def require_tests(name: str, where: Where, what: str) -> None:
+    """UserError where each class of own pictures has one, so that none is left to judge `what` on.
+
+    What cannot be read is left to whoever reads it.
+    """
+    entry = entry_of(name)
+    if entry.own is None:
+        return
+    try:
+        found = counts(entry, ORIGINS[entry.origin].find(entry, where))
+    except UserError:
+        return
+    if found.get("test") == 0:
+        raise UserError(
+            f"{entry.own}: each class has one picture, which is to train on, so there is none to judge {what} on;"
+            " give each class two or more, or a folder val beside train"
+        )
+
+
 def has_masks(name: str) -> bool:
     """Whether the objects of a detection data set have masks, or boxes alone."""
     return DETECTION[require_kind(name, "detection").layout].masks

@@ -228,6 +228,8 @@ class _Builder:
         if "segmentation" in asked and "detection" not in asked and not inventory.has_masks(data):
             raise UserError(f"data set '{data}' has no masks to judge segmentation by; take --eval detection")
         for kind in self.wanted():
+            if kind.data == "classification":
+                inventory.require_tests(self.data[kind.data], self.settings.where, kind.name)
             for protocol in self.protocols_of(kind, network):
                 self.evaluate(arm, parent, network, kind, protocol)
 

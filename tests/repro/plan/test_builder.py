@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from repro.cli import tables
 from repro.data.data_sets import DATA_SETS, entry_of
@@ -320,3 +321,15 @@ def test_several_processes_are_asked_for_where_something_is_trained(settings: Se
     over = Request(("rotation_aux:truncated_triplet",), evaluations=("knn",), processes=2)
     with pytest.raises(UserError, match=r"negatives of rotation_aux:\w+ are those of one of pretrain.devices = 1"):
         make(over, settings)
+
+
+def test_one_picture_a_class_leaves_nothing_to_judge_on(tmp_path: Path, settings: Settings) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "own" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "own" / name / "0.png")
+    request = Request(("random",), data=str(tmp_path / "own"), evaluations=("knn",))
+    with pytest.raises(UserError, match=r"each class has one picture, .* none to judge knn on; give each class"):
+        make(request, settings)
+    assert len(make(dataclasses.replace(request, evaluations=("reid",)), settings).jobs) == 2
+    Image.new("RGB", (8, 8)).save(tmp_path / "own" / "a" / "1.png")
+    assert len(make(request, settings).jobs) == 3
