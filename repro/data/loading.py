@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, get_args
 
 from repro.data import packed
@@ -23,7 +24,7 @@ def load_classification(
 
     Pictures of another shape are resized (bicubic, antialiased; the shorter side to `size`) and cut out in the middle.
     limit: at most so many pictures, classes balanced, always the same ones (`packed.balanced`).
-    Raises MissingData, or UserError naming the file that cannot be read.
+    Raises MissingData, or UserError naming the file that cannot be read, or saying that there is nothing to learn.
     """
     import numpy as np
 
@@ -49,16 +50,32 @@ def load_classification(
             raise UserError(f"a limit of {limit} pictures is less than the {len(classes)} classes of {entry.title}")
         chosen = packed.balanced(labels, len(pixels), limit)
         pixels, labels = np.asarray(pixels[chosen]), labels[chosen] if labels is not None else None
-    return Pictures(pixels, labels, classes, **_described(entry, content))
+    found = Pictures(pixels, labels, classes, **_described(entry, content))
+    if found.one_colour:
+        colour = ", ".join(f"{255 * value:.0f}" for value in found.mean)
+        raise UserError(
+            f"all training pictures of {entry.title} are of one colour ({colour}), so there is nothing to learn;"
+            " look at the files and export them again"
+        )
+    return found
+
+
+@cache
+def _say(name: str, remarks: tuple[str, ...]) -> None:
+    """Tell the log, once a process, how files were read that hold more than one picture of 8 bits."""
+    for remark in remarks:
+        print(f"{name}: {remark}", flush=True)
 
 
 def _described(entry: Entry, content: Mapping[str, Any]) -> dict[str, Any]:
     """What a pack says of a data set."""
+    remarks = tuple(content.get("remarks", ()))
+    _say(entry.name, remarks)
     return {
         "mean": _rgb(content["mean"]),
         # A channel of one value is not scaled, as in scikit-learn's StandardScaler: it has no deviation to divide by.
         "std": tuple(value or FLAT for value in _rgb(content["std"])),
-        "remarks": tuple(content.get("remarks", ())),
+        "remarks": remarks,
         "name": entry.name,
         "source": content["source"],
         "manifest": content["manifest"],

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from repro.data import packed
 from repro.data.data_sets import Entry, named
-from repro.data.decoding import decode, is_picture
+from repro.data.decoding import is_picture, opened
 from repro.data.inventory import counts, manifest_of, short
 from repro.data.layouts.table import LAYOUTS
 from repro.data.manifest import SUMS, Tree, check, files, parallel, read_sums, text_sha256, write_sums
@@ -75,7 +75,7 @@ def _decode_all(tree: Tree, progress: Progress) -> str | None:
 
     def problem(name: str) -> str | None:
         try:
-            decode(tree.root / name, str(tree.root / name), 8, 8, crop=False)
+            opened(tree.root / name, str(tree.root / name), 8, 8)
         except UserError as error:
             return str(error)
         return None

@@ -125,6 +125,8 @@ def resolve(info: MethodInfo, variant: str, track: str, overrides: Mapping[str, 
     for key in ("mean", "std"):
         if len(given := recipe["method"].get(key, [])) not in (0, 3):
             raise UserError(f"method.{key} = {given}: must be three numbers, or [] for the data set's own")
+    if any(not value > 0 for value in recipe["method"].get("std", [])):
+        raise UserError(f"method.std = {recipe['method']['std']}: pixels are divided by these, so they must be above 0")
     _check_batch(info, variant, pretrain)
     return recipe
 

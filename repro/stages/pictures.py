@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -21,28 +20,13 @@ from repro.stages.context import JobContext, source_of
 def classification_pictures(context: JobContext, split: Literal["train", "test"]) -> Pictures:
     """One split of the job's classification data set; the limit holds for training pictures."""
     spec, wanted = context.spec, context.spec["data"]
-    pictures = loading.load_classification(
+    return loading.load_classification(
         wanted["name"],
         split,
         context.where,
         size=spec["stored"] or spec["size"],
         limit=(wanted["limit"] or None) if split == "train" else None,
     )
-    _say(pictures.name, pictures.remarks)
-    if pictures.one_colour:
-        colour = ", ".join(f"{255 * value:.0f}" for value in pictures.mean)
-        raise UserError(
-            f"all training pictures of {pictures.source} are of one colour ({colour}), so there is nothing to learn;"
-            " look at the files and export them again"
-        )
-    return pictures
-
-
-@cache
-def _say(name: str, remarks: tuple[str, ...]) -> None:
-    """Tell the log, once a process, how files were read that hold more than pictures of 8 bits."""
-    for remark in remarks:
-        print(f"{name}: {remark}", flush=True)
 
 
 def labelled_pictures(context: JobContext, split: Literal["train", "test"]) -> tuple[Pictures, npt.NDArray[np.int64]]:
@@ -76,9 +60,7 @@ def reid_pictures(context: JobContext, protocol: ReidProtocol) -> ReidSet:
     direct = protocol.size and protocol.interpolation == "bicubic"
     height, width = protocol.size if direct else context.spec["reid_size"]
     name = context.spec["data"]["name"]
-    pictures = loading.reid_set(name, context.where, size=(height, width), progress=context.progress)
-    _say(name, pictures.remarks)
-    return pictures
+    return loading.reid_set(name, context.where, size=(height, width), progress=context.progress)
 
 
 def as_tensor(array: np.ndarray[Any, Any]) -> torch.Tensor:

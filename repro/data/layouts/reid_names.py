@@ -59,6 +59,9 @@ class Market(ReidLayout):
         folders = [root / part for part in entry.parts]
         names = kind_of([path for folder in folders for path in _pictures(folder)])
         train, query, gallery = (_reid_files(folder, _pictures(folder), names) for folder in folders)
+        if -1 in query.pids:
+            junk = query.files[query.pids.index(-1)]
+            raise UserError(f"{junk} is junk (identity -1), which only gallery pictures may be; remove it")
         if names is MSMT:
             train, query, gallery = _numbered_once(train, query, gallery)
         return {"train": train, "query": query, "gallery": gallery}
@@ -87,7 +90,7 @@ def sysu_files(folder: Path) -> ReidFiles:
 
     The pictures of `0000others` get pid 0: distractors, not junk (the authors give them a label nobody has, -1000).
     """
-    return _reid_files(folder, sorted(filter(is_picture, walk(folder))), SYSU)
+    return _reid_files(folder, _pictures(folder), SYSU)
 
 
 def kind_of(found: Sequence[Path]) -> Names:
@@ -107,7 +110,8 @@ def kind_of(found: Sequence[Path]) -> Names:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if is_picture(path))
+    """Those at or below the folder: some data sets have a folder for each identity."""
+    return sorted(filter(is_picture, walk(folder)))
 
 
 def _reid_files(folder: Path, found: list[Path], names: Names) -> ReidFiles:

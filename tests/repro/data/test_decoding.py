@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -20,7 +19,6 @@ from repro.data import inventory, loading, packed, preparing
 from repro.data.decoding import decode
 from repro.errors import UserError
 from repro.settings import Where
-from repro.stages.pictures import classification_pictures
 
 Write = Callable[[Path], object]
 
@@ -221,10 +219,8 @@ def test_pictures_of_one_colour_are_refused_before_anything_is_trained(tmp_path:
         (tmp_path / "own" / name).mkdir(parents=True)
         for number in range(2):
             Image.new("RGB", (8, 8), (9, 20, 30)).save(tmp_path / "own" / name / f"{number}.png")
-    spec = {"data": {"name": f"folder:{tmp_path / 'own'}", "limit": 0}, "size": 8, "stored": 0}
-    context: Any = SimpleNamespace(spec=spec, where=where)
     with pytest.raises(UserError, match=r"all training pictures of .*own.* are of one colour \(9, 20, 30\)"):
-        classification_pictures(context, "train")
+        load(tmp_path / "own", where)
 
 
 def test_one_picture_a_class_leaves_none_to_test(tmp_path: Path, where: Where) -> None:

@@ -391,8 +391,8 @@ class _InNames(ClassificationLayout):
 def test_a_new_layout_is_a_row_and_a_new_data_set_an_entry(where: Where, monkeypatch: pytest.MonkeyPatch) -> None:
     for folder, names in (("shown", ("a-1", "a-2", "b-1")), ("held", ("b-2",))):
         (root_of(where) / "named" / folder).mkdir(parents=True)
-        for name in names:
-            Image.new("RGB", (8, 8), (9, 9, 9)).save(root_of(where) / "named" / folder / f"{name}.png")
+        for number, name in enumerate(names):
+            Image.new("RGB", (8, 8), (9, 9, number)).save(root_of(where) / "named" / folder / f"{name}.png")
     entry = data_sets.Entry(
         *("named", "Named pictures", "classification", "in names", (), "ours", "draw them", {"train": 3, "test": 1}),
         folders=("named",),

@@ -145,6 +145,26 @@ def test_names_of_two_kinds_are_refused(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+def test_junk_among_the_queries_is_named(tmp_path: Path) -> None:
+    write(tmp_path, SETS["market"])
+    victim = tmp_path / "vehicle-reid-market" / "query" / "-1_c1s1_000009_00.jpg"
+    Image.new("RGB", (8, 8)).save(victim, "PNG")
+    with pytest.raises(UserError, match=f"{victim} is junk .identity -1., which only gallery pictures may be"):
+        load(tmp_path)
+
+
+def test_junk_and_distractors_of_the_gallery_keep_their_numbers_and_folders_are_looked_into(tmp_path: Path) -> None:
+    write(tmp_path, SETS["market"])
+    for name in ("-1_c3s1_000009_00.jpg", "persons/0000_c12s1_000009_00.jpg"):
+        path = tmp_path / "vehicle-reid-market" / "bounding_box_test" / name
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8)).save(path, "PNG")
+    gallery = load(tmp_path).gallery
+    told = dict(zip(gallery.files, zip(gallery.pids.tolist(), gallery.cams.tolist(), strict=True), strict=True))
+    assert len(told) == 62 and told["-1_c3s1_000009_00.jpg"] == (-1, 3)
+    assert told["persons/0000_c12s1_000009_00.jpg"] == (0, 12)
+
+
 def test_msmt17_numbers_persons_from_0_and_anew_in_its_test_set(tmp_path: Path) -> None:
     for part, pids in (("bounding_box_train", (0, 1, 2)), ("query", (0, 1)), ("bounding_box_test", (0, 1, 2))):
         for pid in pids:

@@ -97,6 +97,12 @@ def test_statistics_are_of_three_channels(values: list[float]) -> None:
         recipes.resolve(*registry.find("aps"), "cifar", {"method": {"std": values}})
 
 
+@pytest.mark.parametrize("values", [[0.5, 0.0, 0.5], [0.5, -0.1, 0.5], [0.5, 0.5, float("nan")]])
+def test_pixels_are_divided_by_deviations_above_0(values: list[float]) -> None:
+    with pytest.raises(UserError, match=r"method\.std = .*must be above 0"):
+        recipes.resolve(*registry.find("aps"), "cifar", {"method": {"std": values}})
+
+
 def test_another_architecture_brings_the_tracks_network_of_it() -> None:
     info, _ = registry.find("byol")
     vit = recipes.resolve(info, "", "mini", {"network": {"arch": "vit"}})["network"]
