@@ -34,7 +34,7 @@ _SWAPPED = frozenset({5, 6, 7, 8})  # these orientations swap width and height
 _PHOTOMETRIC, _BITS_PER_SAMPLE, _LARGEST, _FORMAT = 262, 258, 281, 339  # tags of TIFF
 _OTHER_BYTE = {
     f"{colours};16{one}": f"{colours};16{other}" for colours in ("RGB", "RGBA", "RGBX") for one, other in ("BL", "LB")
-}
+} | {"LA;16B": "RGBA"}  # the four bytes of grey and alpha as they are
 
 
 @dataclass(frozen=True)
@@ -139,14 +139,16 @@ def _refused(label: str, error: Exception) -> str:
 
 def _load(image: Image.Image, handle: BinaryIO, label: str, at_least: tuple[int, int] | None) -> Opened:
     several = _several(image)
-    if at_least and image.format in ("JPEG", "MPO"):
+    jpeg = image.format in ("JPEG", "MPO")
+    orientation = orientation_of(image) if jpeg else 1
+    if jpeg and at_least:
         width, height = at_least
-        swapped = orientation_of(image) in _SWAPPED
-        image.draft("RGB", (height, width) if swapped else (width, height))
+        image.draft("RGB", (height, width) if orientation in _SWAPPED else (width, height))
     other = _other_byte(image)  # known until it is loaded
     image.load()
     low = _low_bytes(handle, other) if other else None
-    orientation = orientation_of(image)  # after loading: PNG may tell it at its end, and a TIFF has been turned
+    if not jpeg:
+        orientation = orientation_of(image)  # after loading: PNG may tell it at its end, and a TIFF has been turned
     picture = _upright(_deep(image, handle, label, low) or _rgb(image), orientation)
     return Opened(picture, several)
 
@@ -259,4 +261,5 @@ def _low_bytes(handle: BinaryIO, other: str) -> npt.NDArray[np.uint8]:
             for tile in again.tile
         ]
         again.load()
-        return np.asarray(again)[..., :3]
+        found = np.asarray(again)
+    return found[..., 1:2].repeat(3, 2) if other == "RGBA" else found[..., :3]

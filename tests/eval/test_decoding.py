@@ -157,6 +157,17 @@ def with_chunk(png: bytes, kind: bytes, content: bytes) -> bytes:
     return png[:33] + struct.pack(">I", len(content)) + kind + content + crc + png[33:]
 
 
+def grey_and_alpha(values: Array) -> bytes:
+    """A PNG that Pillow cannot write: grey and alpha of 16 bits each."""
+    rows = np.dstack([values, np.full_like(values, 40_000)]).astype(">u2").reshape(len(values), -1)
+    content = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    png = b"\x89PNG\r\n\x1a\n"
+    head = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, 4, 0, 0, 0)
+    for kind, chunk in ((b"IHDR", head), (b"IDAT", content), (b"IEND", b"")):
+        png += struct.pack(">I", len(chunk)) + kind + chunk + struct.pack(">I", zlib.crc32(kind + chunk))
+    return png
+
+
 SIXTEEN, COLOURS = grey().astype(np.uint16) * 257, np.dstack([grey(1), grey(2), grey(3)]).astype(np.uint16) * 257
 ALPHA = np.full_like(SIXTEEN, 60_000)
 DEEP = {
@@ -164,6 +175,8 @@ DEEP = {
     "png, 12 of 16 bits": lambda: file(SIXTEEN >> 4, "PNG"),
     "png, 10 of 16 bits": lambda: file(SIXTEEN >> 6, "PNG"),
     "png, 8 of 16 bits": lambda: file(SIXTEEN >> 8, "PNG"),
+    "png, grey and alpha": lambda: grey_and_alpha(SIXTEEN),
+    "png, grey and alpha, 12 of 16 bits": lambda: grey_and_alpha(SIXTEEN >> 4),
     "png, colours": lambda: opencv(COLOURS, ".png"),
     "png, colours, 12 of 16 bits": lambda: opencv(COLOURS >> 4, ".png"),
     "png, colours and alpha": lambda: opencv(np.dstack([COLOURS, ALPHA]), ".png"),
