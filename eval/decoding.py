@@ -51,7 +51,7 @@ def load(source: Source, label: str, *, at_least: tuple[int, int] | None = None)
     at_least: (width, height) that are needed; a JPEG far larger is decoded at a half, a quarter ... of its size.
     Raises ValueError, in one line that names `label` and the fix, for whatever cannot be decoded.
     """
-    image = _pillow()
+    image = pillow()
     try:
         with contextlib.ExitStack() as stack:
             stream: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
@@ -78,7 +78,7 @@ def read(source: Source, label: str, reach: Reach | None = None) -> Image.Image:
 def show(picture: Deep, reach: Reach) -> Image.Image:
     """A deep picture as RGB. Raises as `load`."""
     try:
-        return _pillow().fromarray(picture.shown(reach)).convert("RGB")
+        return pillow().fromarray(picture.shown(reach)).convert("RGB")
     except ValueError as error:
         raise ValueError(_refused(picture.label, error)) from None
 
@@ -118,8 +118,8 @@ def _silence() -> None:
             set_handler(None)
 
 
-def _pillow() -> Any:
-    """The module `PIL.Image`."""
+def pillow() -> Any:
+    """The module `PIL.Image`, whose warnings stay off the terminal."""
     from PIL import Image
 
     _silence()
@@ -210,7 +210,7 @@ def _deep(
     inverted = tags.get(_PHOTOMETRIC) == 0
     if bits:  # Pillow has scaled the values of a PGM by the largest that it states
         grey = upper(values, bits)
-        return _pillow().fromarray(255 - grey if inverted else grey).convert("RGB")
+        return pillow().fromarray(255 - grey if inverted else grey).convert("RGB")
     if inverted:
         if values.dtype.kind == "f" or values.itemsize != 2:
             raise ValueError("its white is 0 and its black is not known; save it as 8 or 16 bits")
@@ -255,7 +255,7 @@ def _low_bytes(handle: BinaryIO, other: str) -> npt.NDArray[np.uint8]:
     import numpy as np
 
     handle.seek(0)
-    with _pillow().open(io.BytesIO(handle.read())) as again:
+    with pillow().open(io.BytesIO(handle.read())) as again:
         again.tile = [
             tile._replace(args=(other, *tile.args[1:]) if isinstance(tile.args, tuple) else other)
             for tile in again.tile

@@ -73,29 +73,26 @@ def fitted(picture: Image.Image, height: int, width: int, *, crop: bool) -> np.n
 
 # ------------------------------------------------------------------------------------- what is decoded in a new way
 
-_TELLS = (b"Exif", b"EXIF", b"eXIf", b"Raw profile type", b"tiff:Orientation")
+_TELLS = (b"Exif", b"EXIF", b"eXIf", b"Raw profile type", b"tiff:Orientation", b"XML:com.adobe.xmp")
 _PORTABLE = (b"P2", b"P3", b"P5", b"P6")
 
 
-def decoded_anew(path: Path) -> bool:
-    """Whether version 1 of our packs decoded a picture otherwise: as it is stored, where it is to be turned, and those
-    of more than 8 bits without contrast. So only data sets with such a picture need decoding again.
+def decoded_anew(content: bytes) -> bool:
+    """Whether version 1 of our packs decoded a file's content otherwise: what is to be turned as it is stored, and what
+    has more than 8 bits without contrast. So only data sets with such a picture need decoding again.
 
     Pillow is not even imported for a file whose bytes tell that it is none of these.
     """
-    content = path.read_bytes()
     tiff = content[:2] in (b"II", b"MM")
     deep = tiff or content[:2] in _PORTABLE or (content[:4] == b"\x89PNG" and content[24:25] == b"\x10")
     if not deep and not any(word in content for word in _TELLS):
         return False
-    from PIL import Image
-
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with decoding.pillow().open(io.BytesIO(content)) as image:
             # Pillow has always turned TIFFs
             turned = image.format != "TIFF" and decoding.orientation_of(image) != 1
             grey = image.mode == "F" or image.mode.startswith("I")
-        found = decoding.load(content, str(path)).picture if deep else None
+        found = decoding.load(content, "").picture if deep else None
     except Exception:  # it was refused, and is
         return False
     if not isinstance(found, Deep):

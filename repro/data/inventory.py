@@ -27,8 +27,9 @@ def manifest_of(name: str, where: Where) -> str:
     if content is None:
         root = origin.find(entry, where)
         tree = layout.tree(entry, root)
+        # asked first, as it takes the manifest on the way
+        anew = entry.kind != "detection" and (decoded_anew(tree, where.cache) or layout.read_anew(entry, root))
         content = manifest(tree, where.cache)
-        anew = entry.kind != "detection" and (layout.read_anew(entry, root) or decoded_anew(tree, where.cache))
     return content if entry.kind == "detection" else text_sha256(packed.ANEW if anew else packed.VERSION, content)
 
 

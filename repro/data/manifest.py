@@ -77,14 +77,26 @@ def _kept(tree: Tree, cache: Path, look: bool) -> dict[str, Any]:
             known |= {key: last[key] for key in ("manifest", "anew") if key in last}
     if "manifest" in known and (not look or "anew" in known):
         return known
-    if "manifest" not in known:
-        known["manifest"] = text_sha256(*(f"{mark}  {name}" for name, mark in _marks(tree)))
-    if look:
-        pictures = [] if tree.huge else [name for name in files(tree) if decoding.is_picture(Path(name))]
-        known["anew"] = any(parallel(lambda name: decoding.decoded_anew(tree.root / name), pictures))
+    if look and not tree.huge:
+        names = files(tree)
+        seen = list(parallel(lambda name: _look(tree.root / name), names))  # each file is read once for both
+        marks = [(name, value) for name, (value, _) in zip(names, seen, strict=True)]
+        known["anew"] = any(anew for _, anew in seen)
+    else:
+        marks = _marks(tree)
+        known |= {"anew": False} if look else {}
+    known["manifest"] = text_sha256(*(f"{mark}  {name}" for name, mark in marks))
     with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
         write_atomic(kept, json.dumps(known))
     return known
+
+
+def _look(path: Path) -> tuple[str, bool]:
+    """The sha256 of a file, and whether it is a picture that is decoded anew."""
+    if not decoding.is_picture(path):
+        return file_sha256(path), False
+    content = path.read_bytes()
+    return hashlib.sha256(content).hexdigest(), decoding.decoded_anew(content)
 
 
 def files(tree: Tree) -> list[str]:

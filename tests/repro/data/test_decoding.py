@@ -17,6 +17,7 @@ from eval.coco import LoadPicture
 from eval.data import Normalisation
 from repro.data import inventory, loading, packed, preparing
 from repro.data.decoding import decode
+from repro.data.manifest import Tree, decoded_anew, manifest
 from repro.errors import UserError
 from repro.settings import Where
 
@@ -186,6 +187,14 @@ def test_what_an_older_version_kept_of_a_folder_is_looked_at_again(tmp_path: Pat
     del content["anew"]
     kept.write_text(json.dumps(content))
     assert version_of(place, where) == "2"
+
+
+def test_a_manifest_that_was_taken_alone_says_nothing_of_the_pictures(tmp_path: Path, where: Where) -> None:
+    tree = Tree(folder(tmp_path / "own", written("PNG", exif=turned(6))), (".",))
+    first = manifest(tree, where.cache)
+    assert decoded_anew(tree, where.cache) and decoded_anew(tree, where.cache)
+    assert manifest(tree, where.cache) == first == manifest(tree, tmp_path / "cold")
+    assert not decoded_anew(Tree(tree.root, tree.parts, huge=True), tmp_path / "another")  # these are not read
 
 
 @pytest.mark.parametrize("crop", [True, False])
