@@ -256,10 +256,12 @@ def _low_bytes(handle: BinaryIO, other: str) -> npt.NDArray[np.uint8]:
 
     handle.seek(0)
     with pillow().open(io.BytesIO(handle.read())) as again:
-        again.tile = [
-            tile._replace(args=(other, *tile.args[1:]) if isinstance(tile.args, tuple) else other)
-            for tile in again.tile
-        ]
+        tiles = []
+        for tile in again.tile:
+            codec, extents, offset, args = tile
+            fields = (codec, extents, offset, (other, *args[1:]) if isinstance(args, tuple) else other)
+            tiles.append(tile._make(fields) if hasattr(tile, "_make") else fields)  # Pillow 10 has plain tuples
+        again.tile = tiles
         again.load()
         found = np.asarray(again)
     return found[..., 1:2].repeat(3, 2) if other == "RGBA" else found[..., :3]

@@ -353,23 +353,22 @@ def test_damaged_files_are_read_or_refused_and_nothing_else_is_printed(capfd: py
     handlers = logging.getLogger().handlers
     logging.getLogger().handlers = []  # pytest's own would catch what is printed without it
     draw = random.Random(0)
-    kinds: list[tuple[str, Array, dict[str, Any]]] = [
-        ("PNG", colours(), {"exif": turned(6)}),
-        ("JPEG", colours(), {"exif": turned(6)}),
-        ("GIF", colours(), {}),
-        ("WEBP", colours(), {"exif": turned(6)}),
-        ("BMP", colours(), {}),
-        ("TIFF", colours(), {"compression": "tiff_lzw"}),
-        ("TIFF", colours(), {"compression": "jpeg"}),
-        ("TIFF", SIXTEEN, {"compression": "tiff_adobe_deflate"}),
-        ("PNG", SIXTEEN, {}),
-        ("PPM", SIXTEEN, {}),
+    kinds = [
+        file(colours(), "PNG", exif=turned(6)),
+        file(colours(), "JPEG", exif=turned(6)),
+        file(colours(), "GIF"),
+        file(colours(), "WEBP", exif=turned(6)),
+        file(colours(), "BMP"),
+        file(colours(), "TIFF", compression="tiff_lzw"),
+        file(colours(), "TIFF", compression="jpeg"),
+        file(SIXTEEN, "TIFF", compression="tiff_adobe_deflate"),
+        file(SIXTEEN, "PNG"),
+        pgm(SIXTEEN, 65_535),
     ]
     refused = 0
     try:
         with warnings.catch_warnings(record=True) as warned:
-            for form, pixels, options in kinds:
-                whole = file(pixels, form, **options)
+            for whole in kinds:
                 for attempt in range(30):
                     content = bytearray(whole if attempt % 3 else whole[: len(whole) * attempt // 30])
                     for _ in range(attempt % 3 * 2):
