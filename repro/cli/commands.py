@@ -271,20 +271,19 @@ def _trained(options: argparse.Namespace) -> Path:
     """The encoder that the workspace has of that pre-training; UserError with the command that makes it."""
     from repro.plan import registry
     from repro.plan.pretrained import pretraining
-    from repro.store.workspace import Workspace
 
     method, track, seed, settings = options.method, options.track, options.seed, _settings(options)
     registry.find(method)
-    Workspace.existing(settings.workspace)  # planning would make it, to keep what it learns of the data
-    _, path = pretraining(method, track, seed, options.set, settings, options.processes)
-    if not path.is_file():
-        change = f" --processes {options.processes}" if options.processes > 1 else ""
-        change += f" --set {' '.join(options.set)}" if options.set else ""
-        raise UserError(
-            f"{settings.workspace} has no encoder of {method} on {track} with seed {seed} by this recipe and code;"
-            f" make it with: python -m repro run --method {method} --track {track} --seed {seed} --suite quick{change}"
-        )
-    return path
+    if settings.workspace.is_dir():  # planning would make it, to keep what it learns of the data
+        _, path = pretraining(method, track, seed, options.set, settings, options.processes)
+        if path.is_file():
+            return path
+    change = f" --processes {options.processes}" if options.processes > 1 else ""
+    change += f" --set {' '.join(options.set)}" if options.set else ""
+    raise UserError(
+        f"{settings.workspace} has no encoder of {method} on {track} with seed {seed} by this recipe and code;"
+        f" make it with: python -m repro run --method {method} --track {track} --seed {seed} --suite quick{change}"
+    )
 
 
 # -------------------------------------------------------------------------------------------------------------- results

@@ -56,7 +56,7 @@ CASES = [
     (library, name)
     for library in sorted(export.TARGETS)
     for name in NETWORKS
-    if library in ("timm", "torchvision") or not name.startswith("resnet")  # to the others, 64 channels are as 8
+    if library == "timm" or not name.startswith("resnet")  # to the others, 64 channels are as 8
 ]
 PACKAGE = {"timm": "timm", "safetensors": "safetensors", "mmpretrain": "mmpretrain"}
 
