@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import mmap
 import pickle
 import re
-from collections.abc import Iterable, Mapping
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,11 @@ import torch
 from torch import Tensor
 
 from repro.errors import UserError
+from repro.weights import strangers
+from repro.weights.architectures import ARCHS
+
+_DEEPEST = 100  # tables in tables
+_LONGEST = 500  # characters of a name
 
 
 @dataclass(frozen=True)
@@ -29,43 +37,96 @@ class File:
     about: Mapping[str, Any]
 
 
+def oddity(value: Tensor) -> str:
+    """Why a tensor is no plain numbers in memory, as the end of a sentence; "" for an ordinary one."""
+    kind = plain_dtype(value)
+    if type(value) not in (Tensor, torch.nn.Parameter):
+        return f"is a {type(value).__name__}, of which other processes may hold parts"
+    if value.is_nested:
+        return "is a nested tensor"
+    if value.is_quantized:
+        return f"is quantized ({kind})"
+    if value.layout != torch.strided:
+        return f"is sparse ({str(value.layout).removeprefix('torch.')})"
+    if value.is_meta:
+        return "has no values (a meta tensor)"
+    if value.is_complex():
+        return f"holds complex numbers ({kind})"
+    if value.is_floating_point() and value.dtype.itemsize < 2:
+        return f"holds numbers of 8 bits ({kind}), whose scale is not known"
+    return ""
+
+
+def plain_dtype(value: Tensor) -> str:
+    """`float16`."""
+    return str(value.dtype).removeprefix("torch.")
+
+
 def read(path: Path) -> File:
-    """The tensors of a file of PyTorch or safetensors, on the CPU; nothing in it is executed.
+    """The tensors of a file of PyTorch or safetensors, on the CPU; nothing in it is executed. Arrays of NumPy are too.
 
     Raises UserError, in one line, where there is no such file, it is damaged, would have to be unpickled in full, or
     holds no tensors.
     """
     if path.is_dir():
-        raise UserError(f"{path} is a folder; give the file of weights in it")
+        raise UserError(strangers.folder(path))
     if not path.is_file():
         raise UserError(f"no checkpoint {path}")
-    if path.suffix == ".safetensors":
+    if strangers.is_safetensors(path):
         return _read_safetensors(path)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "GLOBAL" not in str(error) and "global" not in str(error):
-            raise UserError(f"{path}: damaged, or no checkpoint of PyTorch") from None
-        found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        state, note = "['state_dict']", "the table may have another name"
-        if _holds_module(path):
-            state, note = ".state_dict()", "of a module in a table: ['NAME'].state_dict()"
-        raise UserError(
-            f"{path}: refused, to read it would run code that it brings along"
-            f" ({found[1] if found else 'more than tensors and plain values'}); where its author's code is at hand,"
-            ' and trusted, keep the weights alone, and give that file: python -c "import torch; torch.save('
-            f"torch.load('{path.name}', weights_only=False){state}, 'weights.pth')\" ({note})"
-        ) from None
-    except Exception as error:  # torch has many for a file that is cut off or of another kind
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UserError(f"{path}: damaged, or no checkpoint of PyTorch ({reason[:100]})") from None
+    if other := strangers.other_kind(path):
+        raise UserError(f"{path}: {other}")
+    state = _unpickled(path)
+    tensors: dict[str, Tensor] = {}
+    for name, value in _flat(state, path):
+        if name in tensors:
+            raise UserError(f"{path}: it holds two tensors by the name of {name}; save it with names that differ")
+        tensors[name] = value
+    if not tensors or "" in tensors:
+        raise UserError(f"{path}: no table of weights in it, but {type(state).__name__}")
     about: dict[str, Any] = {}
     if isinstance(state, Mapping) and {"form", "network", "mean", "std", "weights"} <= state.keys():
-        about = {key: state[key] for key in ("network", "mean", "std")}
-    tensors = dict(_flat(state, ""))
-    if not tensors:
-        raise UserError(f"{path}: no table of weights in it, but {type(state).__name__}")
+        about = _about(state, path)
     return File(path.name, tensors, about)
+
+
+def _unpickled(path: Path) -> Any:
+    if part := _broken_part(path):
+        raise UserError(f"{path}: damaged ({part} differs from its checksum); fetch it again")
+    try:
+        # Of sparse and quantized tensors torch warns, in lines of its own; they are refused by name later.
+        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(strangers.harmless()):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL ([\w.]+)|(torch\.distributed[\w.]*)", str(error))
+        if not found and "global" not in str(error).lower():
+            raise UserError(f"{path}: damaged, or no checkpoint of PyTorch") from None
+        name = found[1] or found[2] if found else ""
+        raise UserError(f"{path}: {strangers.refusal(path, name, _holds_module(path))}") from None
+    except Exception as error:  # torch has many for a file that is cut off or of another kind
+        reason = (f"{type(error).__name__}: {error}".splitlines() or [""])[0]
+        raise UserError(f"{path}: damaged, or no checkpoint of PyTorch ({reason[:100]})") from None
+
+
+def _broken_part(path: Path) -> str:
+    """The part of the archive whose checksum is another, which torch does not ask; "" for none.
+
+    A checksum of 0 stands for none: torch writes it where it is told to save time (set_crc32_options).
+    """
+    if not zipfile.is_zipfile(path):
+        return ""
+    name = "its table of contents"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for part in archive.infolist():
+                name = part.filename
+                if part.CRC:
+                    with archive.open(part) as stream:
+                        while stream.read(1 << 20):
+                            pass
+    except Exception:  # a flipped bit may also say "encrypted", or name a compression that there is not
+        return ascii(name)[1:-1]
+    return ""
 
 
 def _holds_module(path: Path) -> bool:
@@ -74,17 +135,45 @@ def _holds_module(path: Path) -> bool:
         return all(content.find(name) >= 0 for name in (b"_parameters", b"_modules"))
 
 
-def _flat(value: Any, path: str) -> Iterable[tuple[str, Tensor]]:
-    if isinstance(value, Tensor):
-        yield path, value
+def _flat(value: Any, path: Path, name: str = "", above: tuple[int, ...] = ()) -> Iterator[tuple[str, Tensor]]:
+    """Each tensor in a table and in what is in it, by its dotted name. Raises UserError for a name that is none."""
+    if tensor := strangers.tensor(value):
+        if not name.isprintable() or len(name) > _LONGEST:
+            raise UserError(
+                f"{path}: a tensor's name is too long, or holds what cannot be printed: {ascii(name)[:80]}; save it"
+                " under another one"
+            )
+        yield name, tensor[0]
     elif isinstance(value, (Mapping, list, tuple)):
+        if id(value) in above or len(above) == _DEEPEST:
+            raise UserError(f"{path}: a table in it holds itself, or is more than {_DEEPEST} tables deep")
         for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
-            yield from _flat(item, f"{path}.{key}" if path else str(key))
+            yield from _flat(item, path, f"{name}.{key}" if name else str(key), (*above, id(value)))
+
+
+def _share(value: object) -> bool:
+    return isinstance(value, (int, float)) and 0 <= value <= 1
+
+
+def _about(said: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Network, mean and std of a file of ours. Raises UserError where they are none."""
+    network = said["network"]
+    if not isinstance(network, Mapping) or not isinstance(network.get("arch"), str):
+        raise UserError(f"{path}: damaged, its network is no table with the key arch")
+    for known in ARCHS.values():
+        for key, value in known.items() if known["arch"] == network["arch"] else ():
+            kinds = (int, float) if isinstance(value, float) else type(value)
+            if key in network and (not isinstance(network[key], kinds) or type(network[key]) is bool is not kinds):
+                raise UserError(f"{path}: damaged, its network.{key} is not of the kind of {value!r}")
+    for key in ("mean", "std"):
+        values = said[key]
+        fits = isinstance(values, (list, tuple)) and len(values) == 3
+        if not fits or not all(_share(value) and (value or key == "mean") for value in values):
+            raise UserError(f"{path}: damaged, its {key} is not three numbers from 0 to 1")
+    return {"network": dict(network), "mean": list(said["mean"]), "std": list(said["std"])}
 
 
 def _read_safetensors(path: Path) -> File:
-    import json
-
     try:
         import safetensors
     except ImportError as error:
@@ -93,7 +182,16 @@ def _read_safetensors(path: Path) -> File:
         with safetensors.safe_open(path, "pt") as stream:
             said, names = stream.metadata() or {}, stream.keys()
             tensors = {name: stream.get_tensor(name) for name in names}
-    except (safetensors.SafetensorError, OSError) as error:
-        raise UserError(f"{path}: damaged, or no file of safetensors ({str(error).splitlines()[0][:80]})") from None
-    about = {key: json.loads(said[key]) for key in ("network", "mean", "std")} if "network" in said else {}
-    return File(path.name, tensors, about)
+    except Exception as error:  # its own, and those of torch for a kind of number that it does not have
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: damaged, or no file of safetensors ({reason[:80]})") from None
+    if not tensors:
+        raise UserError(f"{path}: no tensors in it")
+    flat = dict(_flat(tensors, path))
+    if not {"network", "mean", "std"} <= said.keys():
+        return File(path.name, flat, {})
+    try:
+        about = {key: json.loads(said[key]) for key in ("network", "mean", "std")}
+    except (ValueError, RecursionError):
+        raise UserError(f"{path}: damaged, what it says of its network is no JSON") from None
+    return File(path.name, flat, _about(about, path))

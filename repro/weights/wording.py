@@ -12,32 +12,49 @@ from repro.weights.layouts import LAYOUTS
 from repro.weights.matching import Elsewhere, Match, Misshapen, Several
 
 _SHOWN = 3
+_LONGEST = 160  # characters of a name in a message
 
 
 def several(file: File, found: Several) -> str:
     """Of a choice that only the user can make."""
-    parts = _few([part.rstrip(".") for part in found.parts], 9)
+    parts = _few(_places(found.parts), 9)
     return f"{file.name}: it holds several such networks, below {parts}; choose one with --part PREFIX"
 
 
 def elsewhere(file: File, found: Elsewhere, part: str) -> str:
     """Of a part that there is not."""
-    places = list(dict.fromkeys(place.rstrip(".") or "''" for place in found.parts))
-    return f"{file.name}: --part {part.rstrip('.')}: no such weights there, but below {_few(places)}"
+    places = _few(_places(found.parts))
+    return f"{file.name}: --part {part.rstrip('.')}: no such weights there, but below {places}"
+
+
+def _places(prefixes: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(prefix.rstrip(".") or "''" for prefix in prefixes))
 
 
 def infinite(file: File, found: Match) -> str:
     """Of weights that are no numbers."""
-    return f"{file.name}: {found.infinite[0]} holds values that are not finite"
+    return (
+        f"{file.name}: values that are not finite in float32 stand in {len(found.infinite)} of its {found.matched}"
+        f" weights ({_few(found.infinite)}); give a checkpoint of before the training failed"
+    )
 
 
 def no_weight(file: File, said: str, fitting: Sequence[str]) -> str:
     """Of a file without any weight of the network `said`. fitting: the architectures that it does hold."""
     biggest = sorted(file.tensors, key=lambda name: -file.tensors[name].numel())
     return (
-        f"{file.name}: none of its {len(biggest)} tensors is a weight of {said}"
-        f" (it has {_counted(biggest)}){_fits(fitting)}"
+        f"{file.name}: it holds no weight of {said}, but {_number(biggest)}"
+        f" ({_counted(biggest)}){_nameless(biggest)}{_fits(fitting)}"
     )
+
+
+def _nameless(names: Sequence[str]) -> str:
+    """What to do about weights that a wrapper has robbed of their names."""
+    if any(name.endswith("flat_param") for name in names):
+        return "; FSDP joined its weights: save them again with StateDictType.FULL_STATE_DICT"
+    if any("shadow_params." in name for name in names):
+        return "; the averaged weights in it have no names: save the network's state_dict() after ema.copy_to()"
+    return ""
 
 
 def names_of_no_weight(file: File) -> list[str]:
@@ -50,35 +67,32 @@ class _Fault:
     """Keys without counterpart. lines: each key with what is wrong with it."""
 
     why: str
-    what: str
     keys: Sequence[str]
     lines: Sequence[str]
 
 
 def _faults(found: Match) -> list[_Fault]:
-    left_out = found.heads + found.others
+    misshapen, unfit, left_out = found.misshapen, found.unfit, found.heads + found.others
     return [
-        _Fault("missing", "of its weights are missing", found.missing, found.missing),
+        _Fault("missing", found.missing, found.missing),
+        _Fault("of another shape", [weight.key for weight in misshapen], [_shapes(weight) for weight in misshapen]),
         _Fault(
-            "of another shape",
-            "are of another shape",
-            [weight.key for weight in found.misshapen],
-            [_shapes(weight) for weight in found.misshapen],
+            "that cannot be used", [weight.key for weight in unfit], [f"{weight.key} {weight.what}" for weight in unfit]
         ),
-        _Fault("no place in it", "of the file's encoder have no place in it", found.inside, found.inside),
-        _Fault("left out", "of the file are no part of it", left_out, left_out),
+        _Fault("with no place in it", found.inside, found.inside),
+        _Fault("left out", left_out, left_out),
     ]
 
 
 def not_whole(file: File, said: str, network: Mapping[str, Any], found: Match, fitting: Sequence[str]) -> str:
     """Of a file with some of the weights of the network `said`. fitting: the architectures that it holds wholly."""
     faults = [
-        f"{len(fault.keys)} {fault.what} ({_counted(fault.keys, found.part, fault.lines)})"
+        f"{len(fault.keys)} {fault.why} ({_counted(fault.keys, found.part, fault.lines)})"
         for fault in _faults(found)
         if fault.keys
     ]
     return (
-        f"{file.name}: not a whole {said}, {found.matched} weights fit but {'; '.join(faults)}"
+        f"{file.name}: its encoder is not exactly {said}: {found.matched} weights fit; {'; '.join(faults)}"
         f"{_settings(found, network)}{_fits(fitting)}"
     )
 
@@ -120,8 +134,13 @@ def _size(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape)) or "a number"
 
 
+def _number(names: Sequence[str]) -> str:
+    return f"{len(names)} tensor{'' if len(names) == 1 else 's'}"
+
+
 def _few(names: Sequence[str], count: int = _SHOWN) -> str:
-    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
+    shown = [name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..." for name in names[:count]]
+    return ", ".join(shown) + (", ..." if len(names) > count else "")
 
 
 def _counted(keys: Sequence[str], part: str = "", lines: Sequence[str] = ()) -> str:
@@ -136,12 +155,17 @@ def listing(found: Match) -> list[str]:
     below = f" below {found.part.rstrip('.')}" if found.part else ""
     lines = [f"{found.matched} weights matched: keys of {found.layout}{below}"]
     if len(found.parts) > 1:
-        others = [part.rstrip(".") for part in found.parts if part != found.part]
+        others = _places([part for part in found.parts if part != found.part])
         lines.append(f"also there, not taken: {_few(others, 9)} (choose with --part)")
     if found.heads:
-        lines.append(f"left out, heads and classifiers: {len(found.heads)} tensors ({_few(found.heads)})")
+        lines.append(f"left out, heads and classifiers: {_number(found.heads)} ({_few(found.heads)})")
     if found.others:
-        lines.append(f"left out, others: {len(found.others)} tensors ({_counted(found.others)})")
+        lines.append(f"left out, others: {_number(found.others)} ({_counted(found.others)})")
+    if found.cast:
+        kinds = " and ".join(f"{count} of {kind}" for kind, count in found.cast.items())
+        lines.append(f"converted to float32: {kinds}")
     if found.filled:
         lines.append(f"not in the file: {len(found.filled)} counters of BatchNorm, set to 0 (no result uses them)")
+    if found.recounted:
+        lines.append(f"converted to whole numbers: {len(found.recounted)} counters of BatchNorm (no result uses them)")
     return lines
