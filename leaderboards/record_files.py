@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from leaderboards import record_json
 
 Record = dict[str, Any]
 
@@ -163,9 +165,9 @@ def read(folder: Path = FOLDER) -> tuple[list[Line], list[Fault]]:
     found: list[Line] = []
     seen: dict[str, Line] = {}
     for path in sorted(folder.glob("*/*.jsonl")):
-        for number, text in enumerate(_lines(path, faults), 1):
+        for number, content in _lines(path):
             try:
-                line = Line(_whole(text, shared), path, number)
+                line = Line(_whole(content, shared), path, number)
             except ValueError as error:
                 faults.append(Fault(path, number, f"not a record ({error})"))
                 continue
@@ -179,23 +181,17 @@ def read(folder: Path = FOLDER) -> tuple[list[Line], list[Fault]]:
     return found, faults
 
 
-def _lines(path: Path, faults: list[Fault]) -> list[str]:
-    """The lines of a file; none, and one fault more, where it is no text."""
-    try:
-        return path.read_bytes().decode().splitlines()
-    except UnicodeDecodeError as error:
-        faults.append(Fault(path, 0, f"not UTF-8 ({error})"))
-        return []
-
-
 def _shared(path: Path) -> tuple[dict[tuple[str, str], str], list[Fault]]:
     """The shared parts as JSON, by name and hash."""
     shared: dict[tuple[str, str], str] = {}
-    faults: list[Fault] = []
-    for number, text in enumerate(_lines(path, faults) if path.is_file() else [], 1):
+    faults = []
+    names = {part.name: part for part in _PARTS}
+    for number, text in _lines(path) if path.is_file() else []:
         try:
-            part = json.loads(text)
+            part = record_json.parse(text)
             name, stated, content = part["part"], part["hash"], part["content"]
+            if names[name].keys and not isinstance(content, dict):
+                raise ValueError(f"its content is {type(content).__name__}, not a table")
         except (ValueError, KeyError, TypeError) as error:
             faults.append(Fault(path, number, f"not a shared part ({error})"))
             continue
@@ -206,9 +202,14 @@ def _shared(path: Path) -> tuple[dict[tuple[str, str], str], list[Fault]]:
     return shared, faults
 
 
-def _whole(text: str, shared: Mapping[tuple[str, str], str]) -> Record:
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Each line and its number, counted from 1. Only a line feed ends one: a text in JSON may hold other ends."""
+    return enumerate(path.read_bytes().removesuffix(b"\n").split(b"\n") if path.stat().st_size else [], 1)
+
+
+def _whole(text: bytes, shared: Mapping[tuple[str, str], str]) -> Record:
     """The record of a line. Raises ValueError where it is none, or what it refers to is not there."""
-    record = json.loads(text)
+    record = record_json.parse(text)
     if not isinstance(record, dict):
         raise ValueError("no JSON object")
     for part in _PARTS:
@@ -216,7 +217,7 @@ def _whole(text: str, shared: Mapping[tuple[str, str], str]) -> Record:
         if part.reference not in table:
             continue
         hashed = table[part.reference]
-        if (part.name, hashed) not in shared:
+        if not isinstance(hashed, str) or (part.name, hashed) not in shared:
             raise ValueError(f"no {part.name} {hashed} in {SHARED}")
         content = json.loads(shared[part.name, hashed])
         values = content if part.keys else {part.name: content}
@@ -226,4 +227,7 @@ def _whole(text: str, shared: Mapping[tuple[str, str], str]) -> Record:
             table.update(values if key == part.reference else {key: value})
     if lacking := [key for key in ("fingerprint", "kind", "method", "variant", "track", "seed") if key not in record]:
         raise ValueError(f"no {lacking[0]}")
+    for key in ("fingerprint", "kind", "method", "variant", "track"):
+        if not isinstance(record[key], str):
+            raise ValueError(f"{key} is {record[key]!r:.80}, not a text")
     return record

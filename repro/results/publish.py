@@ -91,7 +91,10 @@ def _repository(verb: str) -> Path:
 
 
 def rebuild() -> list[Path]:
-    """Write the repository's boards; returns those that changed."""
+    """Write the repository's boards; returns those that changed. UserError for a line that holds no record."""
+    _, damaged = records.read_published(published.records_folder(published.FOLDER))
+    if damaged:
+        raise UserError(damaged[0])
     try:
         return published.rebuild(suite(), published.FOLDER)
     except ValueError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,13 @@ def test_a_file_that_is_no_text_is_a_fault_and_the_others_are_read(make: Make, t
     (tmp_path / "mini/aps.jsonl").write_bytes(b"\xff")
     found, (fault,) = record_files.read(tmp_path)
     assert {line.record["method"] for line in found} == {"byol"}
-    assert str(fault).startswith(f"{tmp_path / 'mini/aps.jsonl'}: not UTF-8 (") and "with git" in str(fault)
+    assert str(fault).startswith(f"{tmp_path / 'mini/aps.jsonl'}:1: not a record (byte 0 is not UTF-8")
+    assert "with git" in str(fault)
     (tmp_path / "shared.jsonl").write_bytes(b"\xff")
     found, faults = record_files.read(tmp_path)
-    assert not found and str(faults[0]).startswith(f"{tmp_path / 'shared.jsonl'}: not UTF-8 (")
+    assert not found and str(faults[0]).startswith(
+        f"{tmp_path / 'shared.jsonl'}:1: not a shared part (byte 0 is not UTF-8"
+    )
 
 
 @pytest.mark.parametrize("lacking", ["provenance", "details", "protocol"])
@@ -74,3 +78,51 @@ def test_the_key_of_a_reference_is_refused(make: Make) -> None:
 def test_addresses(make: Make) -> None:
     (trained,) = make("aps", "pretrain", {}, variant="small")
     assert record_files.address(trained) == f"mini/aps-small.jsonl#{trained['fingerprint'][:12]}"
+
+
+KEYS = b'{"fingerprint": "x", "kind": "knn", "method": "a", "variant": "", "track": "mini", "seed": 0}'
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (b'{"method": NaN}', "NaN is no finite number"),
+        (b'{"a": 1, "a": 2}', "key 'a' is there twice"),
+        (b"\xff", "byte 0 is not UTF-8"),
+        (b"[" * 100_000, "more than 50 tables"),
+        (b"3", "no JSON object"),
+        (b'{"$protocol": ["x"]}', r"no protocol \['x'\]"),
+        (KEYS.replace(b'"x"', b'["x"]'), "not a text"),
+        (KEYS.replace(b'"a"', b"1"), "not a text"),
+        (KEYS.replace(b'"a"', b'"../a"'), "a record of"),
+    ],
+)
+def test_a_damaged_line_is_named_and_hides_no_other(make: Make, tmp_path: Path, line: bytes, words: str) -> None:
+    given = make("aps", "knn", {"top1": 40.0})
+    record_files.write(tmp_path, given)
+    path = tmp_path / "mini/aps.jsonl"
+    path.write_bytes(line + b"\n" + path.read_bytes())
+    found, (fault,) = record_files.read(tmp_path)
+    assert len(found) == len(given) and (fault.path, fault.line) == (path, 1)
+    assert str(fault).startswith(f"{path}:1: ") and str(fault).isprintable()
+    assert re.search(words, fault.problem)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"part": "protocol"}',
+        b'{"part": ["x"], "hash": "y", "content": {}}',
+        b'{"part": "else", "hash": "y", "content": {}}',
+        b'{"part": "code", "hash": "y", "content": 3}',
+        b'{"part": "code", "hash": ["y"], "content": {}}',
+        b"\xff",
+    ],
+)
+def test_a_damaged_shared_part_is_named(make: Make, tmp_path: Path, line: bytes) -> None:
+    record_files.write(tmp_path, make("aps", "knn", {"top1": 40.0}))
+    shared = tmp_path / "shared.jsonl"
+    shared.write_bytes(shared.read_bytes() + line + b"\n")
+    found, (fault,) = record_files.read(tmp_path)
+    assert found and fault.path == shared and fault.line == shared.read_bytes().count(b"\n")
+    assert str(fault).isprintable()
