@@ -10,19 +10,43 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import uuid
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from eval import protocols
 from eval.invariants import check_invariants
-from leaderboards import record_files
+from leaderboards import record_files, record_json
 from repro.errors import UserError
 from repro.store.hashes import digest
 
 SCHEMA = 2  # 1: before k-NN had to name its nearest, and before every evaluation had to tell a collapse
 _REQUIRED = ("schema", "fingerprint", "kind", "method", "variant", "track", "seed", "metrics", "cost", "provenance")
+
+_TABLE, _TEXT, _WHOLE = (dict, "an object"), (str, "text"), (int, "a whole number")
+_KINDS: Mapping[str, tuple[type, str]] = {
+    **dict.fromkeys(("fingerprint", "kind", "method", "variant", "track"), _TEXT),
+    "seed": _WHOLE,
+    "parents": (list, "a list"),
+    **dict.fromkeys(("metrics", "cost", "protocol", "provenance", "details", "artifacts"), _TABLE),
+    **{f"protocol.{key}": _TEXT for key in ("name", "hash")},
+    "protocol.values": _TABLE,
+    **{f"provenance.{key}": _TABLE for key in ("data", "packages", "slurm")},
+    **{f"provenance.data.{key}": _TEXT for key in ("name", "source", "manifest")},
+    **{f"provenance.{key}": _TEXT for key in ("commit", "source_hash", "python", "device", "date", "trust")},
+    **{f"provenance.{key}": _WHOLE for key in ("threads", "processes", "trials")},
+    "details.recipe": _TABLE,
+    **{f"details.recipe.{key}": _TABLE for key in ("method", "network", "pretrain", "base", "checkpoint")},
+    **{f"details.recipe.network.{key}": _WHOLE for key in ("depth", "width", "dim", "patch", "heads", "size")},
+}
+"""What entries of a record are, where they are there, by their path."""
+_NAMES = {
+    **dict.fromkeys(("fingerprint", "method", "track"), r"[A-Za-z0-9][\w.-]*"),
+    "variant": r"([A-Za-z0-9_][\w.-]*)?",
+}
+_ABSENT = object()
 
 _MOVE = "move it away and run again"
 
@@ -46,7 +70,11 @@ def file_name(record: Record) -> str:
 
 
 def write(folder: Path, record: Record) -> tuple[Path, bool]:
-    """Publish a record; returns its path and whether it is ours (False: another writer was first, theirs counts)."""
+    """Publish a record; returns its path and whether it is ours (False: another writer was first, theirs counts).
+
+    A name of a file may hold what cannot be printed; it is written as Python writes it.
+    """
+    record = record_json.escaped(record)
     if faults := problems(record):
         raise UserError(f"record refused, {'; '.join(faults)}")
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,24 +100,57 @@ def problems(record: Record) -> list[str]:
     missing = [key for key in _REQUIRED if key not in record]
     if missing:
         return [f"key '{missing[0]}' is missing"]
-    if not isinstance(record["schema"], int) or record["schema"] < 1:
+    if not isinstance(record["schema"], int) or isinstance(record["schema"], bool) or record["schema"] < 1:
         return [f"schema {record['schema']!r} is no schema version"]
+    if faults := list(_of_other_kinds(record)) or list(_unfit_names(record)):
+        return faults
     metrics, protocol = record["metrics"], record.get("protocol") or {}
-    for key, value, must in (("kind", record["kind"], str), ("metrics", metrics, dict), ("protocol", protocol, dict)):
-        if not isinstance(value, must):
-            return [f"key '{key}' is {value!r}, not {'text' if must is str else 'an object'}"]
     faults = [
-        f"metric '{key}' is {value!r}, not a finite number"
-        for key, value in metrics.items()
-        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value)
+        f"metric '{key}' is {value!r:.80}, not a finite number" for key, value in metrics.items() if not _finite(value)
+    ]
+    faults += [
+        f"cost '{key}' is {value!r:.80}, not a number from 0 on"
+        for key, value in record["cost"].items()
+        if not _finite(value) or value < 0
     ]
     return faults or check_invariants(metrics, record["kind"], record["schema"], protocol.get("values"))
+
+
+def _of_other_kinds(record: Record) -> Iterator[str]:
+    """A line for each entry that whoever reads records takes for something else."""
+    for path, (kind, words) in _KINDS.items():
+        value: Any = record
+        for key in path.split("."):
+            value = value.get(key, _ABSENT) if isinstance(value, dict) else _ABSENT
+        if value is _ABSENT or (value is None and path in ("parents", "protocol")):
+            continue
+        if not isinstance(value, kind) or isinstance(value, bool):
+            yield f"key '{path}' is {value!r:.80}, not {words}"
+    for parent in record.get("parents") or ():
+        if not isinstance(parent, str):
+            yield f"key 'parents' holds {parent!r:.80}, not a text"
+
+
+def _unfit_names(record: Record) -> Iterator[str]:
+    """A line for each name that could lead out of the folders that it is part of a path in."""
+    for key, pattern in _NAMES.items():
+        if not re.fullmatch(pattern, record[key]):
+            yield f"key '{key}' is {record[key]!r:.80}; letters, digits, _, . and - only, a letter or digit first"
+    if record["seed"] < 0:
+        yield f"seed {record['seed']} is below 0"
+    for name, place in (record.get("artifacts") or {}).items():
+        if not isinstance(place, str) or PurePosixPath(place).is_absolute() or ".." in PurePosixPath(place).parts:
+            yield f"artifact '{name}' is {place!r:.80}, not a path within the workspace"
+
+
+def _finite(value: object) -> bool:
+    return (isinstance(value, float) and math.isfinite(value)) or (type(value) is int and abs(value) < 2**63)
 
 
 def read(path: Path) -> Record:
     """One record, checked. Raises UserError naming the file for damage, a newer schema, or broken invariants."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = record_json.parse(path.read_bytes())
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as a record ({error})", _MOVE) from None
     if not isinstance(record, dict):

@@ -59,6 +59,21 @@ def test_of_many_writers_one_wins_and_the_file_is_whole(tmp_path: Path) -> None:
         ({"metrics": {"top1": 90.0, "top5": 10.0}}, "top5"),
         ({"metrics": {"top1": "90"}}, "finite number"),
         ({"metrics": {"top1": True}}, "finite number"),
+        ({"schema": True}, "no schema version"),
+        ({"seed": "0"}, "'seed' is '0', not a whole number"),
+        ({"seed": -1}, "below 0"),
+        ({"cost": {"wall_s": -1.0}}, "cost 'wall_s' is -1.0, not a number from 0 on"),
+        ({"cost": {"wall_s": "1"}}, "cost 'wall_s' is '1'"),
+        ({"method": "../up"}, "'method' is '../up'; letters, digits"),
+        ({"variant": "a/b"}, "'variant' is 'a/b'; letters"),
+        ({"track": "/etc"}, "'track' is '/etc'; letters"),
+        ({"fingerprint": "../../x"}, "'fingerprint' is '../../x'"),
+        ({"artifacts": {"log": "/etc/passwd"}}, "artifact 'log' is '/etc/passwd', not a path within"),
+        ({"artifacts": {"log": "jobs/../../x"}}, "artifact 'log'"),
+        ({"parents": [1]}, "'parents' holds 1"),
+        ({"provenance": {"packages": []}}, r"'provenance.packages' is \[\], not an object"),
+        ({"details": {"recipe": {"network": {"depth": [1]}}}}, "'details.recipe.network.depth'"),
+        ({"details": {"note": "\x1b[31m"}}, "details.note holds '.x1b'"),
     ],
 )
 def test_what_cannot_be_true_is_refused_and_named(tmp_path: Path, change: dict[str, object], words: str) -> None:
@@ -90,6 +105,27 @@ def test_one_damaged_file_does_not_hide_the_others(tmp_path: Path) -> None:
     (tmp_path / "torn.json").write_text('{"schema": 1, "finger')
     found, faults = records.read_all(tmp_path)
     assert len(found) == 1 and len(faults) == 1 and "torn.json" in faults[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'{"schema": 1, "schema": 1}', "'schema' is there twice"),
+        (b'{"metrics": {"top1": 1e999}}', "no finite number"),
+        (b"[" * 100_000, "more than 50 tables"),
+        (b"\xff{}", "not UTF-8"),
+        (b"[]", "no JSON object"),
+    ],
+)
+def test_a_file_that_is_no_record_is_one_line(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "x.json").write_bytes(content)
+    found, (fault,) = records.read_all(tmp_path)
+    assert not found and words in fault and str(tmp_path / "x.json") in fault and fault.isprintable()
+
+
+def test_a_name_that_cannot_be_printed_is_escaped_where_it_is_written(tmp_path: Path) -> None:
+    path, _ = records.write(tmp_path, {**record(), "details": {"file": "a\x1b\udc80.pth"}})
+    assert records.read(path)["details"] == {"file": r"a\x1b\udc80.pth"}
 
 
 def test_every_record_is_checked_where_it_is_written(tmp_path: Path) -> None:
