@@ -284,7 +284,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("records", help="records as CSV, Parquet, LaTeX or model-index; records from elsewhere")
     verb.add_argument("action", nargs="?", default="export", metavar="ACTION", help="export (default) or import")
-    verb.add_argument("file", nargs="?", metavar="FILE", help="import: JSON, one record or a list of them")
+    verb.add_argument(
+        "file", nargs="?", metavar="FILE", help="import: JSON, one record or a list of them; or .jsonl, one a line"
+    )
     verb.add_argument("--to", metavar="NAME", help="export: csv, parquet, latex or model-index")
     verb.add_argument("--out", metavar="FILE", help="export: file to write")
     verb.add_argument("--method", nargs="+", metavar="NAME", help="export: only records of these methods")

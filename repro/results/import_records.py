@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from leaderboards import record_json
 from leaderboards.record_fields import OURS, TRUST
 from repro.errors import UserError, unknown
 from repro.plan.kinds import KINDS
@@ -22,33 +23,39 @@ _KEYS = (
     *("schema", "fingerprint", "kind", "method", "variant", "track", "seed", "parents", "protocol", "metrics", "cost"),
     *("provenance", "details", "artifacts"),
 )
+_GENERATIONS = 50  # ours have three
+_LONGEST = 200  # characters of a file's name; file systems allow 255 bytes
 
 
 def bring_in(file: Path, trust: str, settings: Settings) -> str:
-    """Write the records of a JSON file (one, or a list) to the workspace, marked with `trust`; what to tell the user.
+    """Write the records of a JSON file to the workspace, marked with `trust`; what to tell the user.
 
-    Every record gets a fingerprint of its own, made of what it says, so that none can stand in for a job of ours;
-    parents are followed within the file. Artifacts, which lie on another machine, are left out.
+    file: one record or a list of them; one a line where its name ends in .jsonl. Every record gets a fingerprint of its
+    own, made of what it says, so that none can stand in for a job of ours; parents are followed within the file.
+    Artifacts, which lie on another machine, are left out.
 
     Raises:
         UserError: unknown trust, a file or record that is damaged or breaks an invariant. Nothing is written then.
     """
     if trust not in _FOREIGN:
         raise unknown("trust", trust, _FOREIGN)
-    given = _read(file)
-    names = [str(record.get("fingerprint") or f"row {row}") for row, record in enumerate(given)]
-    where = [f"{file}: record {row}" for row in range(1, len(given) + 1)]
-    twice = next((i for i, name in enumerate(names) if name in names[:i]), None)
-    if twice is not None:
-        raise UserError(f"{where[twice]}: its fingerprint is used twice; give each record one of its own, or none")
-    checked = {name: _checked(record, trust, at) for name, record, at in zip(names, given, where, strict=True)}
+    checked: dict[str, Record] = {}
+    where: dict[str, str] = {}
+    for at, given in _read(file):
+        record = _checked(given, trust, at)
+        name = str(given.get("fingerprint") or at)
+        if name in checked:
+            raise UserError(f"{at}: its fingerprint is used twice; give each record one of its own, or none")
+        checked[name], where[name] = record, at
     made: dict[str, Record] = {}
     lost = 0
 
     def make(name: str, below: tuple[str, ...]) -> str:
         nonlocal lost
         if name in below:
-            raise UserError(f"{file}: record {name[:12]} is its own ancestor; mend its parents")
+            raise UserError(f"{where[name]}: it is its own ancestor; mend its parents")
+        if len(below) > _GENERATIONS:
+            raise UserError(f"{where[name]}: it has more than {_GENERATIONS} generations of children; mend the parents")
         if name not in made:
             record = checked[name]
             parents = [parent for parent in record["parents"] if parent in checked]
@@ -59,13 +66,14 @@ def bring_in(file: Path, trust: str, settings: Settings) -> str:
 
     for name in checked:
         make(name, ())
-    for record, at in zip(made.values(), where, strict=True):
-        faults = records.problems(record)
-        if faults:
-            raise UserError(f"{at}: {faults[0]}; mend it in the file")
+    for name, record in made.items():
+        if faults := records.problems(record):
+            raise UserError(f"{where[name]}: {faults[0]}; mend it in the file")
+        if len(records.file_name(record)) > _LONGEST:
+            raise UserError(f"{where[name]}: its method and variant are too long for the name of a file")
     require_writable(settings.workspace)
     place = Workspace(settings.workspace).records
-    new = sum(records.write(place, record)[1] for record in made.values())
+    new = _write(place, list(made.values()))
     lines = [f"{new} records imported as {trust}, {len(made) - new} were there; they lie in {place}"]
     if lost:
         lines.append(f"{lost} parents are not in the file: what their recipes say shows as '-'")
@@ -73,26 +81,53 @@ def bring_in(file: Path, trust: str, settings: Settings) -> str:
     return "\n".join(lines)
 
 
-def _read(file: Path) -> list[Record]:
-    def no_constant(name: str) -> None:
-        raise ValueError(f"{name} is no finite number")
-
+def _write(place: Path, made: Sequence[Record]) -> int:
+    """Write all of them or, where the disk does not let it, none; returns how many were not there yet."""
+    fresh: list[Path] = []
     try:
-        given = json.loads(file.read_text(encoding="utf-8"), parse_constant=no_constant)
+        for record in made:
+            path, ours = records.write(place, record)
+            if ours:
+                fresh.append(path)
+    except BaseException:
+        for path in fresh:
+            path.unlink(missing_ok=True)
+        raise
+    return len(fresh)
+
+
+def _read(file: Path) -> list[tuple[str, Record]]:
+    """The records of a file, each with the words for where it stands."""
+    try:
+        content = file.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{file}: cannot be read, no such file; give the path of a JSON file of records") from None
     except OSError as error:
         raise UserError(
             f"{file}: cannot be read ({error.strerror}); give a JSON file of records that you may read"
         ) from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file}: cannot be read as JSON, it is not UTF-8 ({error}); save it as UTF-8") from None
-    except ValueError as error:
-        raise UserError(f"{file}: cannot be read as JSON ({error}); mend it in the file") from None
-    found = given if isinstance(given, list) else [given]
-    if not found or not all(isinstance(record, dict) for record in found):
-        raise UserError(f"{file}: holds no record; give one JSON object, or a list of them")
+    found: list[tuple[str, Any]] = []
+    if file.suffix == ".jsonl":
+        for number, line in enumerate(content.split(b"\n"), 1):
+            if line.strip():
+                found.append((f"{file}:{number}", _parsed(line, f"{file}:{number}")))
+    else:
+        given = _parsed(content, str(file))
+        listed = given if isinstance(given, list) else [given]
+        found = [(f"{file}: record {number}", record) for number, record in enumerate(listed, 1)]
+    if not found:
+        raise UserError(f"{file}: it holds no record; give one JSON object, or a list of them")
+    for at, record in found:
+        if not isinstance(record, dict):
+            raise UserError(f"{at}: no record, but {type(record).__name__}; give one JSON object, or a list of them")
     return found
+
+
+def _parsed(content: bytes, at: str) -> Any:
+    try:
+        return record_json.parse(content)
+    except ValueError as error:
+        raise UserError(f"{at}: cannot be read as JSON ({error}); mend it in the file") from None
 
 
 def _checked(given: Record, trust: str, at: str) -> Record:
@@ -104,17 +139,20 @@ def _checked(given: Record, trust: str, at: str) -> Record:
         if key not in given:
             raise UserError(f"{at}: key '{key}' is missing")
     schema = given.get("schema", 1)  # of what is written by hand no more is asked than of the oldest
-    if not isinstance(schema, int) or not 1 <= schema <= records.SCHEMA:
-        raise UserError(f"{at}: schema {schema!r} is none that this repro reads (1 to {records.SCHEMA})")
+    if not isinstance(schema, int) or isinstance(schema, bool) or not 1 <= schema <= records.SCHEMA:
+        raise UserError(f"{at}: schema {schema!r:.80} is none that this repro reads (1 to {records.SCHEMA})")
     kinds: Mapping[str, type] = {
         **dict.fromkeys(("kind", "method", "variant", "track"), str),
         **dict.fromkeys(("metrics", "cost", "provenance", "protocol", "details"), dict),
         "seed": int,
         "parents": list,
+        "fingerprint": str,
     }
     for key, kind in kinds.items():
         if key in given and (not isinstance(given[key], kind) or isinstance(given[key], bool)):
-            raise UserError(f"{at}: {key} = {given[key]!r} must be {kind.__name__}")
+            raise UserError(f"{at}: {key} = {given[key]!r:.80} must be {kind.__name__}")
+    if odd := [parent for parent in given.get("parents", []) if not isinstance(parent, str)]:
+        raise UserError(f"{at}: 'parents' holds {odd[0]!r:.80}, which is no fingerprint")
     if given["kind"] not in KINDS:
         raise UserError(f"{at}: {unknown('kind', given['kind'], KINDS)}")
     if given["track"] not in tracks():
@@ -137,7 +175,7 @@ def _checked(given: Record, trust: str, at: str) -> Record:
         "variant": given.get("variant", ""),
         "track": given["track"],
         "seed": given["seed"],
-        "parents": [str(parent) for parent in given.get("parents", [])],
+        "parents": list(given.get("parents", [])),
         "protocol": {"name": "", "hash": "", "values": {}, **given.get("protocol", {})},
         "metrics": given["metrics"],
         "cost": given.get("cost", {}),
