@@ -26,7 +26,7 @@ from leaderboards.cells import (
 )
 from leaderboards.curves import Look, Reach
 from leaderboards.paired_arms import no_ratio
-from leaderboards.record_fields import OURS, entry, number
+from leaderboards.record_fields import OURS, entry, finite, number
 from leaderboards.suite import Evaluation
 
 PRETEXT: Mapping[str, str] = {
@@ -82,7 +82,9 @@ _TEST_SETS = (  # where the details of a record say how large its test set was
 def _test_set(arm: Arm) -> str:
     """How much a number of this arm was measured on: `57 pictures, 517 objects`."""
     sizes = {
-        ", ".join(f"{size:,} {what}" for path, what in _TEST_SETS if (size := entry(record, "details", *path)))
+        ", ".join(
+            f"{size:,.0f} {what}" for path, what in _TEST_SETS if (size := finite(entry(record, "details", *path)))
+        )
         for record in arm.records.values()
     }
     return " or ".join(sorted(sizes - {""})) or "-"

@@ -166,8 +166,9 @@ def _of_records(found: Sequence[records.Record]) -> Iterable[Sample]:
     for record in found:
         if last_attempt_only(record):
             continue
-        root = record
-        while root.get("parents") and root["parents"][0] in known:
+        root, passed = record, set[str]()
+        while root.get("parents") and root["parents"][0] in known and root["fingerprint"] not in passed:
+            passed.add(root["fingerprint"])  # of records from elsewhere that go in a ring
             root = known[root["parents"][0]]
         try:
             recipe = root["details"]["recipe"]
@@ -193,7 +194,7 @@ def _of_records(found: Sequence[records.Record]) -> Iterable[Sample]:
                 max(0.0, wall - scaled),
                 scaled,
             )
-        except (KeyError, TypeError, ZeroDivisionError):
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
             continue
 
 

@@ -26,6 +26,7 @@ def explain(cell: str, settings: Settings) -> str:
     chain = _chain(record, known)
     origin = known[(origin_of(record, known) or record)["fingerprint"]]
     about = record["provenance"]
+    pictures = {**dict.fromkeys(("source", "name", "manifest"), "-"), **about.get("data", {})}
     lines = [
         *(f"passed over: {fault}" for fault in faults),
         f"{record['kind']} of {records.arm_of(record)}, track {record['track']}, seed {record['seed']}",
@@ -37,9 +38,9 @@ def explain(cell: str, settings: Settings) -> str:
             ["job", "fingerprint", "date", "time", "on"],
         ),
         "",
-        f"pictures: {about['data']['source']} ({about['data']['name']}, manifest {about['data']['manifest'][:12]})",
+        f"pictures: {pictures['source']} ({pictures['name']}, manifest {pictures['manifest'][:12]})",
         f"code:     {_code(about)}",
-        "packages: " + ", ".join(f"{package} {version}" for package, version in about["packages"].items()),
+        "packages: " + ", ".join(f"{name} {version}" for name, version in about.get("packages", {}).items()),
     ]
     trust = trust_of(record, origin)
     if trust != OURS:
@@ -64,9 +65,19 @@ def explain(cell: str, settings: Settings) -> str:
 
 
 def _chain(record: Record, known: Mapping[str, Record]) -> list[Record]:
-    """The record's ancestors that are at hand and itself, the oldest first."""
-    parents = [known[parent] for parent in record.get("parents") or () if parent in known]
-    return [ancestor for parent in parents for ancestor in _chain(parent, known)] + [record]
+    """The record's ancestors that are at hand and itself, each once, the oldest first."""
+    order: dict[str, Record] = {}
+
+    def add(one: Record, below: tuple[str, ...]) -> None:
+        name = one["fingerprint"]
+        if name not in order and name not in below:
+            for parent in one.get("parents") or ():
+                if parent in known:
+                    add(known[parent], (*below, name))
+            order[name] = one
+
+    add(record, ())
+    return list(order.values())
 
 
 def _date(record: Record) -> str:

@@ -23,6 +23,15 @@ def words(record: Record, origin: Record, seeds: Sequence[int] = ()) -> tuple[li
     kind = kinds.KINDS.get(record["kind"])
     if kind is None:
         return [], f"this checkout cannot: it knows no kind '{record['kind']}'"
+    try:
+        return _words(record, origin, seeds, kind)
+    except (LookupError, TypeError, ValueError, AttributeError, UserError) as error:
+        if isinstance(error, UserError):
+            return [], f"this checkout cannot: {error}"
+        return [], f"this checkout cannot: the record does not say enough of what made it ({type(error).__name__})"
+
+
+def _words(record: Record, origin: Record, seeds: Sequence[int], kind: kinds.Kind) -> tuple[list[str], str]:
     changes, problem = _changes(record, origin)
     track = tracks.find(record["track"])
     used: dict[str, str] = {
@@ -38,7 +47,7 @@ def words(record: Record, origin: Record, seeds: Sequence[int] = ()) -> tuple[li
     usual = track.protocol(record["kind"], network) if network and record["kind"] in track.protocols else ""
     if protocol.get("name") and protocol["name"] != usual:
         command += ["--protocol", f"{record['kind']}={protocol['name']}"]
-    return command + (["--set", *changes] if changes else []), problem
+    return [str(word) for word in command] + (["--set", *changes] if changes else []), problem
 
 
 def data_changes(track: tracks.Track, used: Mapping[str, str]) -> list[str]:

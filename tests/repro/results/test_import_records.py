@@ -201,3 +201,96 @@ def test_ancestors_that_go_in_a_ring_are_refused(capsys: pytest.CaptureFixture[s
     assert "its own ancestor" in capsys.readouterr().err
     assert bring_in([a, a]) == 2
     assert "used twice" in capsys.readouterr().err
+
+
+LINE = json.dumps(REPORTED)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (LINE.replace("91.0", "1e999").encode(), "1e999 is no finite number"),
+        (LINE.replace("91.0", "9" * 30).encode(), "beyond whole numbers of 64 bits"),
+        (LINE.replace('"seed": 0', '"seed": 0, "seed": 1').encode(), "'seed' is there twice"),
+        (LINE.replace("cifar10", r"\u001b[31m").encode(), "provenance.data.name holds '\\x1b'"),
+        (LINE.replace("cifar10", "c\xfcfar").encode("latin-1"), "is not UTF-8"),
+        (LINE.encode("utf-16"), "is not UTF-8"),
+        (b"\x1f\x8b" + LINE.encode(), "gunzip"),
+        (b"[" * 100_000, "more than 50 tables"),
+        (b"[]", "no record"),
+        (b"[3]", "record 1: no record, but int"),
+        (b'{"seed": 0}', "key 'kind' is missing"),
+        (json.dumps({**REPORTED, "cost": {"wall_s": -1}}).encode(), "cost 'wall_s' is -1, not a number from 0 on"),
+        (json.dumps({**REPORTED, "fingerprint": 3}).encode(), "fingerprint = 3 must be str"),
+        (json.dumps({**REPORTED, "parents": [[1]]}).encode(), "'parents' holds [1], which is no fingerprint"),
+        (json.dumps({**REPORTED, "method": "a" * 300}).encode(), "too long for the name of a file"),
+    ],
+)
+def test_texts_that_are_no_records(capsys: pytest.CaptureFixture[str], text: bytes, words: str) -> None:
+    Path("given.json").write_bytes(text)
+    assert main(["records", "import", "given.json", "--trust", "author"]) == 2
+    err = capsys.readouterr().err
+    assert words in err and err.count("\n") == 1 and err.startswith("repro: given.json: ")
+    assert not Path("repro-work/records").exists()
+
+
+def test_a_byte_order_mark_and_ends_of_lines_of_windows() -> None:
+    Path("given.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(REPORTED, indent=1).replace("\n", "\r\n").encode())
+    assert main(["records", "import", "given.json", "--trust", "author"]) == 0
+    assert imported()[0]["metrics"] == REPORTED["metrics"]
+
+
+def test_one_record_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [json.dumps({**REPORTED, "seed": seed}) for seed in range(3)]
+    Path("given.jsonl").write_text("\n".join(lines) + "\n")
+    assert main(["records", "import", "given.jsonl", "--trust", "author"]) == 0
+    assert sorted(record["seed"] for record in imported()) == [0, 1, 2]
+    Path("bad.jsonl").write_text("\n".join([*lines, "", json.dumps({**REPORTED, "seed": -1})]))
+    assert main(["records", "import", "bad.jsonl", "--trust", "author"]) == 2
+    assert "bad.jsonl:5: seed -1 is below 0" in capsys.readouterr().err
+
+
+def test_a_fault_is_said_of_the_record_that_has_it(capsys: pytest.CaptureFixture[str]) -> None:
+    child = {**REPORTED, "fingerprint": "a", "parents": ["b"]}
+    assert bring_in([child, {**REPORTED, "fingerprint": "b", "metrics": {"top1": 101.0}}]) == 2
+    assert "given.json: record 2: top1 = 101" in capsys.readouterr().err
+
+
+def test_a_full_disk_leaves_nothing_half_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    write = records.write
+
+    def full(folder: Path, record: Record) -> tuple[Path, bool]:
+        if record["seed"] == 2:
+            raise OSError(28, "No space left on device", "x")
+        return write(folder, record)
+
+    monkeypatch.setattr(records, "write", full)
+    assert bring_in([{**REPORTED, "seed": seed} for seed in range(3)]) == 2
+    assert list(Path("repro-work/records").iterdir()) == []
+
+
+def test_more_generations_than_there_are_stop_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    long = [{**REPORTED, "fingerprint": f"f{i}", "parents": [f"f{i + 1}"]} for i in range(3000)]
+    assert bring_in(long) == 2
+    assert "generations" in capsys.readouterr().err
+
+
+def test_a_ring_of_records_in_a_workspace_ends_no_command_badly(capsys: pytest.CaptureFixture[str]) -> None:
+    full = {"schema": 1, "variant": "", "cost": {}, "protocol": {}, "details": {}, "artifacts": {}}
+    for name, parent in (("a" * 64, "b" * 64), ("b" * 64, "a" * 64)):
+        record = {**full, **REPORTED, "track": "embedded", "fingerprint": name, "parents": [parent]}
+        records.write(Path("repro-work/records"), record)
+    assert main(["explain", "aaaaaaaaaaaa"]) == 0
+    assert main(["plan", "--method", "aps", "--eval", "knn"]) == 0
+    assert main(["report"]) == 0
+    assert main(["verify"]) in (0, 1)
+
+
+def test_html_in_a_record_is_text_on_every_board() -> None:
+    name = "<script>alert(1)</script>"
+    assert bring_in({**REPORTED, "provenance": {"data": {"name": "cifar10", "source": name}, "device": name}}) == 0
+    assert main(["report"]) == 0
+    boards = list(Path("repro-work/boards").iterdir())
+    assert len(boards) > 5
+    assert not [path.name for path in boards if "<script>alert" in path.read_text()]
+    assert "&lt;script>alert" in Path("repro-work/boards/linear.md").read_text()

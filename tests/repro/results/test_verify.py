@@ -64,6 +64,8 @@ TAMPERED: Mapping[str, tuple[str, tuple[str, ...], Callable[[Any], Any], str]] =
     "protocol": ("linear", ("protocol", "values", "epochs"), lambda n: n + 1, "the protocol's hash is"),
     "top1": ("finetune", ("metrics", "top1"), lambda value: value - 0.5, "its right answers count"),
     "rank1": ("reid", ("metrics", "rank1"), lambda value: value - 0.5, "its right answers count"),
+    "answers": ("finetune", ("details", "n_test"), lambda _: 2**62, "pictures, but right answers of"),
+    "another form": ("knn", ("details", "n_test"), lambda _: [1], "cannot be checked, an entry is of another form"),
     "standard error": ("knn", ("details", "standard_error"), lambda value: value / 2, "standard_error is"),
     "optimism": ("linear", ("metrics", "optimism"), lambda value: value - 0.3, "optimism is not"),
     "chosen k": ("knn", ("details", "k"), lambda k: {1: 5}.get(k, 1), "of the chosen k"),
