@@ -23,7 +23,12 @@ def markdown(content: Content, picture: str = "") -> dict[str, str]:
     built["pretext.md"] = _board_text(content.pretext)
     built["claims.md"] = _claims_text(content)
     built["index.md"] = _index_text(content)
-    return {name: text.rstrip("\n") + "\n" for name, text in sorted(built.items())}
+    return {name: f"{HEADER}\n{_without_tags(text)}\n" for name, text in sorted(built.items())}
+
+
+def _without_tags(text: str) -> str:
+    """Markdown takes what stands after < for HTML, and records are anybody's."""
+    return text.rstrip("\n").replace("<", "&lt;")
 
 
 def _table_text(table: Table, addresses: list[str]) -> str:
@@ -57,7 +62,7 @@ def _rows_text(rows: Sequence[Row]) -> str:
 
 
 def _board_text(board: Board, picture: str = "") -> str:
-    lines = [HEADER, f"# {board.title}", "", board.intro, ""]
+    lines = [f"# {board.title}", "", board.intro, ""]
     if board.tables and picture:
         lines += [f"![Accuracy against time of pre-training]({picture})", ""]
     addresses: list[str] = []
@@ -68,7 +73,7 @@ def _board_text(board: Board, picture: str = "") -> str:
 
 
 def _claims_text(content: Content) -> str:
-    lines = [HEADER, "# Claims and verdicts", "", CLAIMS_INTRO, ""]
+    lines = ["# Claims and verdicts", "", CLAIMS_INTRO, ""]
     rows = [
         {"paper": words(f"[{paper}](#{paper})"), "claims": whole(len(found)), "verdicts": words(tally(found))}
         for paper, found in content.papers.items()
@@ -109,7 +114,6 @@ def _index_text(content: Content) -> str:
     claims = content.assessments
     return "\n".join(
         [
-            HEADER,
             "# Leaderboards",
             "",
             INDEX_INTRO,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from repro.cli import commands
 from repro.cli.grammar import build_parser
 from repro.errors import UserError, unwritable
+from repro.terminal import text
 
 COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "run": commands.run,
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return COMMANDS[options.verb](options)
     except UserError as error:
-        print(f"repro: {error}", file=sys.stderr)
+        print(f"repro: {text.plain(str(error))}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         sys.stderr.close()
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if not (line := unwritable(error)):
             raise
-        print(f"repro: {line}", file=sys.stderr)
+        print(f"repro: {text.plain(line)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -204,3 +204,8 @@ def test_a_plan_is_made_in_under_two_seconds_of_cpu(yardstick: Callable[[], floa
     assert main("plan --method all --track imagenet --seed 0 1 2 3 4".split()) == 0
     spent = time.process_time() - started
     assert spent < 15 * yardstick()
+
+
+def test_a_message_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", "--checkpoint", "a\x1b[31m\rb.pth", "--arch", "resnet18"]) == 2
+    assert capsys.readouterr().err == "repro: no checkpoint a\\x1b[31m\\rb.pth\n"
