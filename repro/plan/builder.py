@@ -46,8 +46,8 @@ def make(request: Request, settings: Settings) -> Plan:
         raise UserError("name at least one method, for example --method aps (python -m repro methods lists them)")
     if request.processes < 1:
         raise UserError(f"--processes {request.processes}: a pre-training has at least 1")
-    if any(seed < 0 for seed in request.seeds):
-        raise UserError("--seed: seeds are whole numbers from 0")
+    if not all(0 <= seed < 2**63 for seed in request.seeds):  # other programs read no larger ones in records
+        raise UserError("--seed: seeds are whole numbers from 0 to 9223372036854775807")
     place = Workspace(settings.workspace)
     found, faults = records.read_all(place.records)
     request = dataclasses.replace(request, methods=tuple(names), evaluations=ordered(request.evaluations))

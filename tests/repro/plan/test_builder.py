@@ -233,6 +233,7 @@ def test_what_has_a_record_is_cached_and_not_in_the_graph(settings: Settings) ->
         ({"methods": ("rotation_aux",), "overrides": ("method.rotation_reduction=max",)}, "rotation_reduction"),
         ({"methods": ("truncated_triplet",), "overrides": ("method.deputy=worst",)}, "known are the deputies"),
         ({"seeds": (-1,)}, "seed"),
+        ({"seeds": (0, 2**63)}, "from 0 to 9223372036854775807"),
         ({"methods": ()}, "at least one method"),
     ],
 )
