@@ -4,7 +4,25 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 from collections.abc import Iterable
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """A text as one line that every stream takes: `a\\nb` for a line feed, `caf\\xe9` for bytes that are no UTF-8.
+
+    Names of files may hold both.
+    """
+
+    def escaped(found: re.Match[str]) -> str:
+        code = ord(found[0])
+        if 0xDC80 <= code <= 0xDCFF:  # how Python keeps a byte of a name that is no UTF-8
+            return f"\\x{code - 0xDC00:02x}"
+        return found[0].encode("unicode_escape").decode("ascii")
+
+    return _UNPRINTABLE.sub(escaped, text)
 
 
 class UserError(Exception):
@@ -17,7 +35,7 @@ class UserError(Exception):
         self.problem, self.mend = problem, mend
 
     def __str__(self) -> str:
-        return f"{self.problem}; {self.mend}" if self.mend else self.problem
+        return printable(f"{self.problem}; {self.mend}" if self.mend else self.problem)
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
@@ -38,7 +56,7 @@ class Unknown(UserError):
 
     def __str__(self) -> str:
         hint = f"; did you mean '{self.nearest}'?" if self.nearest else ";"
-        return f"{self.problem}{hint} {self.mend}"
+        return printable(f"{self.problem}{hint} {self.mend}")
 
 
 class Stopped(Exception):
