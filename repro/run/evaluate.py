@@ -28,6 +28,7 @@ from repro.weights.files import File
 from repro.weights.matching import Match
 
 NORMALISATIONS = ("imagenet", "data", "file")
+LONGEST = 100  # letters of an arm's name: with what stands beside it a file's name has at most 255
 
 
 def run(
@@ -78,9 +79,12 @@ def checkpoint(
     std: str | None = None,
 ) -> tuple[Checkpoint, list[str]]:
     """A file as the plan takes it, and lines that say what of it is used; UserError where it does not fit."""
-    name = name or re.sub(r"[^a-z0-9_.]+", "_", path.name.partition(".")[0].lower()).strip("_.") or "checkpoint"
+    plain = re.sub(r"[^a-z0-9_.]+", "_", path.name.partition(".")[0].lower())
+    name = name or plain[:LONGEST].strip("_.") or "checkpoint"
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
         raise UserError(f"--name {name}: letters, digits, _, . and - only; it becomes part of file names")
+    if len(name) > LONGEST:
+        raise UserError(f"--name {name[:20]}...: at most {LONGEST} letters, as it becomes part of file names")
     if normalise is not None and normalise not in NORMALISATIONS:
         raise unknown("normalisation", normalise, NORMALISATIONS)
     numbers = _statistics(mean, std, normalise)

@@ -153,6 +153,9 @@ def test_what_the_fingerprint_covers(capsys: pytest.CaptureFixture[str]) -> None
     torch.save(resnet18(2).state_dict(), "a.pth")
     with pytest.raises(SystemExit, match=r"a.pth: the file was changed after this job was planned"):
         imported(given)
+    long = Path("a.pth").rename("n" * 250 + ".pth")
+    assert graph_of(make(Request((), checkpoint=evaluate.checkpoint(long, "resnet18")[0]), here), here)
+    long.rename("a.pth")
     given, lines = evaluate.checkpoint(Path("a.pth"), "resnet18", name="it", normalise="data")
     assert "training pictures" in lines[-1]
     pictures = loading.load_classification("digits", "train", here.where, size=32, limit=100)
@@ -225,6 +228,7 @@ def test_a_vit_sees_pictures_of_its_own_size(capsys: pytest.CaptureFixture[str])
         ("--arch resnet18 --mean 0,0,nan --std 1,1,1", "--mean 0,0,nan: three numbers"),
         ("--arch resnet18 --mean 124,116,104 --std 58,57,57", "divided by 255"),
         ("--arch resnet18 --name a/b", "--name a/b"),
+        (f"--arch resnet18 --name {'n' * 101}", "--name nnnnnnnnnnnnnnnnnnnn...: at most 100 letters"),
         ("--arch resnet18 --set pretrain.epochs=2", "not trained"),
         ("--arch resnet18 --set network.widht=2", "did you mean 'width'"),
         ("--arch resnet18 --set network.stem=none", "network.stem = 'none'"),
