@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro.cli.grammar import CLAIM_FILTERS
-from repro.errors import UserError, unknown
+from repro.errors import UserError, printable, unknown
 
 if TYPE_CHECKING:
     from repro.plan.request import Request
@@ -212,7 +212,8 @@ def bench(options: argparse.Namespace) -> int:
 
 
 def data(options: argparse.Namespace) -> int:
-    from repro.data import inventory, packed, preparing, verifying
+    from repro.data import account, inventory, packed, preparing, verifying
+    from repro.data.data_sets import named
     from repro.terminal.counter import counter
 
     where = _settings(options).where
@@ -238,12 +239,16 @@ def data(options: argparse.Namespace) -> int:
         report = verifying.verify(name, where, bar)
         counts = ", ".join(f"{count:,} {split}" for split, count in report.counts.items())
         well = f"{report.name}: {report.files:,} files as they should be ({counts}) {report.note}".rstrip()
-        print(report.problem or well)
+        print(printable(report.problem or well))
         return 0 if report.ok else 1
+    entry = named(name)
+    own = inventory.own_pictures(entry, where) if entry.own is not None else None
     path = preparing.prepare(name, where, size=options.size, progress=bar)
     print(f"decoded to {_short(path)}")
     for line in packed.remarks(path):
         print(line)
+    if own:
+        print(account.words(own.account))
     return 0
 
 

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
+from repro.data import account
 from repro.data.types import Status
 from repro.errors import unknown
 from repro.plan import kinds, protocol_files, recipes, registry, tracks
@@ -63,6 +64,7 @@ def plan_table(plan: Plan, settings: Settings) -> str:
     for line in dict.fromkeys(job.missing for job in todo if job.missing):
         lines.append(f"missing: {line}")
     lines += [f"passed over: {fault}" for fault in plan.faults]
+    lines += [account.words(plan.account)] if plan.account else []
     return "\n".join(lines)
 
 

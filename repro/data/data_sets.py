@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from repro.data import embedded
 from repro.data.types import RGB, Kind
-from repro.errors import UserError, unknown
+from repro.errors import UserError, printable, unknown
 
 FOLDER = "folder:"
 IMAGENET_STATISTICS: tuple[RGB, RGB] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -288,9 +289,30 @@ def entry_of(name: str) -> Entry:
 
 def named(name_or_folder: str) -> Entry:
     """The entry of a name, or of a folder of own pictures by its path alone. Raises UserError for an unknown name."""
-    if name_or_folder not in DATA_SETS and not name_or_folder.startswith(FOLDER) and Path(name_or_folder).is_dir():
-        return entry_of(f"{FOLDER}{Path(name_or_folder).resolve()}")
+    if name_or_folder not in DATA_SETS and (own := own_folder(name_or_folder)):
+        return entry_of(own)
     return entry_of(name_or_folder)
+
+
+def own_folder(path: str) -> str | None:
+    """The name of the folder of own pictures at that path, None where there is none. Raises UserError for a bad name.
+
+    Records and tasks keep it as text, so the bytes of the path must be UTF-8.
+    """
+    if not os.path.isdir(path):  # noqa: PTH112  Path.is_dir raises for a name that is too long
+        return None
+    whole = str(Path(path).resolve())
+    if printable(whole) != whole:
+        raise UserError(
+            f"the path of the folder {whole} has bytes that are no UTF-8, or control characters",
+            "rename it, or give a link to it by another name",
+        )
+    return FOLDER + whole
+
+
+def known_as(name: str) -> str:
+    """What a data set is known by beside its content: own pictures by that alone, wherever their folder lies."""
+    return FOLDER if name.startswith(FOLDER) else name
 
 
 def require_kind(name: str, kind: Kind) -> Entry:

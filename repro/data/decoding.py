@@ -1,9 +1,8 @@
-"""Which files are pictures, and how one of them becomes the pixels of a data set."""
+"""How a picture becomes the pixels of a data set."""
 
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eval import decoding
@@ -14,14 +13,6 @@ from repro.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
-
-PICTURES = frozenset(
-    {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm", ".pnm"}
-)
-
-
-def is_picture(path: Path) -> bool:
-    return path.suffix.lower() in PICTURES and not path.name.startswith(".")
 
 
 def decode(

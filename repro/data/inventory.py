@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import functools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from repro.data import packed
+from repro.data.account import Account, words
 from repro.data.data_sets import DATA_SETS, Entry, entry_of, require_kind
+from repro.data.layouts import class_folders
 from repro.data.layouts.table import DETECTION, LAYOUTS
 from repro.data.manifest import decoded_anew, manifest, text_sha256
 from repro.data.origins import ORIGINS, lacking
 from repro.data.types import MissingData, Status
 from repro.errors import UserError
 from repro.settings import Where
+from slurm.files import write_atomic
 
 
 def manifest_of(name: str, where: Where) -> str:
@@ -22,6 +31,8 @@ def manifest_of(name: str, where: Where) -> str:
     are loaded); for the others see `manifest.manifest`. Raises MissingData where the data set is not there.
     """
     entry = entry_of(name)
+    if entry.own is not None:
+        return own_pictures(entry, where).manifest
     origin, layout = ORIGINS[entry.origin], LAYOUTS[entry.layout]
     content, anew = origin.content(entry), False
     if content is None:
@@ -31,6 +42,51 @@ def manifest_of(name: str, where: Where) -> str:
         anew = entry.kind != "detection" and (decoded_anew(tree, where.cache) or layout.read_anew(entry, root))
         content = manifest(tree, where.cache)
     return content if entry.kind == "detection" else text_sha256(packed.ANEW if anew else packed.VERSION, content)
+
+
+@dataclass(frozen=True)
+class OwnPictures:
+    """A folder of one's own pictures: its manifest, and what is taken of it."""
+
+    folder: Path
+    manifest: str
+    account: Account
+
+
+def own_pictures(entry: Entry, where: Where) -> OwnPictures:
+    """List a folder of one's own pictures and hash those that are taken.
+
+    Raises MissingData where it is not there, UserError where it cannot be read as pictures.
+    """
+    root = ORIGINS[entry.origin].find(entry, where)
+    reading = class_folders.read(root)
+    value = manifest(class_folders.own_tree(root, reading), where.cache)
+    gone = _gone(root, reading.account.class_counts, where)
+    return OwnPictures(root, text_sha256(packed.ANEW, value), dataclasses.replace(reading.account, gone=gone))
+
+
+def require_unchanged(planned: Mapping[str, Any] | None, where: Where) -> None:
+    """Raise UserError where own pictures are not those that a job was planned with (its spec's table `data`)."""
+    entry = entry_of(planned["name"]) if planned else None
+    if planned is None or entry is None or entry.own is None:
+        return
+    found = own_pictures(entry, where)
+    if found.manifest != planned["manifest"]:
+        raise UserError(
+            f"{entry.own} has changed since this job was planned: now {words(found.account)}", "give the command again"
+        )
+
+
+def _gone(root: Path, counts: Mapping[str, int], where: Where) -> tuple[tuple[str, int], ...]:
+    """The classes that were there when the folder was last looked at, with the pictures they had; remembers today's."""
+    kept = where.cache / "classes" / f"{text_sha256(str(root.resolve()))[:16]}.json"
+    last: dict[str, int] = {}
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        last = dict(json.loads(kept.read_text(encoding="utf-8")))
+    if last != counts:
+        with contextlib.suppress(OSError):  # a cache that cannot be written only costs the reminder
+            write_atomic(kept, json.dumps(dict(counts)))
+    return tuple((name, pictures) for name, pictures in last.items() if name not in counts)
 
 
 def train_pictures(name: str, where: Where) -> int:
@@ -44,21 +100,11 @@ def train_pictures(name: str, where: Where) -> int:
         return 0
 
 
-def require_tests(name: str, where: Where, what: str) -> None:
-    """UserError where each class of own pictures has one, so that none is left to judge `what` on.
-
-    What cannot be read is left to whoever reads it.
-    """
-    entry = entry_of(name)
-    if entry.own is None:
-        return
-    try:
-        found = counts(entry, ORIGINS[entry.origin].find(entry, where))
-    except UserError:
-        return
-    if found.get("test") == 0:
+def require_tests(own: OwnPictures | None, what: str) -> None:
+    """UserError where each class of own pictures has one, so that none is left to judge `what` on."""
+    if own and any(taken.split == "test" and not taken.pictures for taken in own.account.taken):
         raise UserError(
-            f"{entry.own}: each class has one picture, which is to train on, so there is none to judge {what} on;"
+            f"{own.folder}: each class has one picture, which is to train on, so there is none to judge {what} on;"
             " give each class two or more, or a folder val beside train"
         )
 

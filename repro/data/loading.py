@@ -77,7 +77,8 @@ def _described(entry: Entry, content: Mapping[str, Any]) -> dict[str, Any]:
         "std": tuple(value or FLAT for value in _rgb(content["std"])),
         "remarks": remarks,
         "name": entry.name,
-        "source": content["source"],
+        # Own pictures share a pack wherever they lie, so it cannot tell what their folder is called.
+        "source": content["source"] if entry.own is None else entry.title,
         "manifest": content["manifest"],
     }
 

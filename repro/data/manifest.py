@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,8 +19,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from repro.data import decoding
+from repro.data.listing import walk
+from repro.data.names import composed, is_picture
 from repro.data.types import Progress
 from repro.errors import UserError
+from repro.store import atomic
 from slurm.files import write_atomic
 
 SUMS = "SHA256SUMS"
@@ -32,24 +36,29 @@ class Tree:
 
     huge: too many files to be looked at one by one for each plan; then folders' times of change have to do as
     signature, and sizes instead of hashes as manifest (`verify` still reads the files).
-    suffixes: only files that end so, in lower case.
+    names: if given, these files alone (POSIX, below the root, sorted), pictures that must not be empty.
+    notes: what else makes it up, in a text each.
     """
 
     root: Path
     parts: tuple[str, ...]
     huge: bool = False
-    suffixes: frozenset[str] | None = None
+    names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def file_sha256(path: Path) -> str:
-    """sha256 of a file's content, hex."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    """sha256 of a file's content, hex. Raises UserError where it cannot be read."""
+    try:
+        with path.open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def text_sha256(*parts: str) -> str:
     """sha256 over strings, hex; the parts are kept apart."""
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    return hashlib.sha256("\0".join(parts).encode(errors="surrogateescape")).hexdigest()
 
 
 def manifest(tree: Tree, cache: Path) -> str:
@@ -85,7 +94,9 @@ def _kept(tree: Tree, cache: Path, look: bool) -> dict[str, Any]:
     else:
         marks = _marks(tree)
         known |= {"anew": False} if look else {}
-    known["manifest"] = text_sha256(*(f"{mark}  {name}" for name, mark in marks))
+    # On macOS a name has another form of Unicode than elsewhere. What has been published keeps its names as they are.
+    form = (lambda name: name) if tree.names is None else composed
+    known["manifest"] = text_sha256(*(f"{mark}  {form(name)}" for name, mark in marks), *tree.notes)
     with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
         write_atomic(kept, json.dumps(known))
     return known
@@ -93,29 +104,21 @@ def _kept(tree: Tree, cache: Path, look: bool) -> dict[str, Any]:
 
 def _look(path: Path) -> tuple[str, bool]:
     """The sha256 of a file, and whether it is a picture that is decoded anew."""
-    if not decoding.is_picture(path):
+    if not is_picture(path):
         return file_sha256(path), False
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
     return hashlib.sha256(content).hexdigest(), decoding.decoded_anew(content)
 
 
 def files(tree: Tree) -> list[str]:
     """Paths below the root, sorted, POSIX; hidden files and folders left out."""
+    if tree.names is not None:
+        return [*tree.names]
     found = (path for part in tree.parts for path in walk(tree.root / part))
-    kept = found if tree.suffixes is None else (path for path in found if path.suffix.lower() in tree.suffixes)
-    return sorted(path.relative_to(tree.root).as_posix() for path in kept)
-
-
-def walk(path: Path) -> Iterator[Path]:
-    """All files at or below a path, through symbolic links, hidden ones left out."""
-    if path.is_file():
-        yield path
-        return
-    if not path.is_dir():
-        return
-    for folder, folders, names in os.walk(path, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(folder, name) for name in names if not name.startswith("."))
+    return sorted(path.relative_to(tree.root).as_posix() for path in found)
 
 
 def _signature(tree: Tree) -> str:
@@ -131,9 +134,18 @@ def _signature(tree: Tree) -> str:
                     lines += sorted(f"{part}/{e.name} {e.stat().st_mtime_ns}" for e in entries if e.is_dir())
     else:
         for name in files(tree):
-            stat = (tree.root / name).stat()
+            try:
+                stat = (tree.root / name).stat()
+            except OSError as error:
+                raise _unreadable(tree.root / name, error) from error
+            if tree.names is not None and not stat.st_size:
+                raise UserError(f"cannot decode {tree.root / name} (it is empty); replace or remove that picture")
             lines.append(f"{name} {stat.st_size} {stat.st_mtime_ns}")
-    return text_sha256(*lines)
+    return text_sha256(*lines, *tree.notes)
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    return UserError(f"cannot read {path} ({(error.strerror or str(error)).lower()}); permit it, or remove that file")
 
 
 def _marks(tree: Tree) -> list[tuple[str, str]]:
@@ -160,14 +172,20 @@ def _hashes(root: Path, names: Sequence[str]) -> Iterator[str]:
 
 
 def read_sums(path: Path) -> dict[str, str]:
-    """{path: sha256} of a SHA256SUMS file. Raises UserError where a line is not of that form."""
+    """{path: sha256} of a SHA256SUMS file. Raises UserError where a line is not of that form.
+
+    As `sha256sum` has it, a line that begins with a backslash names a file with escapes for line feed and backslash.
+    """
     sums = {}
     try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
-    for number, line in enumerate(lines, 1):
-        value, gap, name = line[:64], line[64:66], line[66:]
+        lines = path.read_bytes().decode(errors="surrogateescape").removesuffix("\n").split("\n")
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    for number, line in enumerate((line.removesuffix("\r") for line in lines if line), 1):
+        escaped = line.startswith("\\")
+        value, gap, name = (plain := line.removeprefix("\\"))[:64], plain[64:66], plain[66:]
+        if escaped:
+            name = re.sub(r"\\([\\nr])", lambda found: {"\\": "\\", "n": "\n", "r": "\r"}[found[1]], name)
         if len(value) != 64 or gap not in ("  ", " *") or not name:
             raise UserError(f"{path}, line {number}, is not 'sha256  file': {line[:80]!r}")
         sums[name] = value
@@ -177,7 +195,13 @@ def read_sums(path: Path) -> dict[str, str]:
 def write_sums(tree: Tree, path: Path) -> None:
     """Write the SHA256SUMS file of a tree."""
     names = files(tree)
-    write_atomic(path, "".join(f"{h}  {n}\n" for n, h in zip(names, _hashes(tree.root, names), strict=True)))
+    lines = [_sum_line(n, h) for n, h in zip(names, _hashes(tree.root, names), strict=True)]
+    atomic.replace(path, lambda stream: stream.write("".join(lines).encode(errors="surrogateescape")))
+
+
+def _sum_line(name: str, value: str) -> str:
+    escaped = name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+    return f"{'' if escaped == name else chr(92)}{value}  {escaped}\n"
 
 
 def check(tree: Tree, sums: dict[str, str], progress: Progress) -> str | None:
@@ -186,7 +210,8 @@ def check(tree: Tree, sums: dict[str, str], progress: Progress) -> str | None:
     unlisted = sorted(set(names) - set(sums))
     # a list may also name what is no data (a licence, an index): looked at where it exists
     for name in sorted(set(sums) - set(names)):
-        if any(PurePosixPath(name).is_relative_to(part) for part in tree.parts):
+        within = any(PurePosixPath(name).is_relative_to(part) for part in tree.parts)
+        if within and (tree.names is None or not (tree.root / name).exists()):
             return f"{tree.root / name} is missing"
     if unlisted:
         return f"{tree.root / unlisted[0]} is not in the list of files ({len(unlisted)} such)"

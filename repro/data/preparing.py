@@ -29,7 +29,7 @@ def prepare(name_or_folder: str, where: Where, *, size: int | tuple[int, int], p
         raise UserError(f"pictures of {height} x {width} pixels: both sides must be at least 1")
     value = manifest_of(entry.name, where)
     fill = _fill_classification if entry.kind == "classification" else _fill_reid
-    label = f"own-{Path(entry.name).name}" if entry.own is not None else entry.name
+    label = "own" if entry.own is not None else entry.name  # a folder that moved meets its pack again
     final = where.cache / "packed" / f"{label}-{height}x{width}-{value[:12]}"
 
     def make(folder: Path) -> None:

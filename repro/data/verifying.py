@@ -6,10 +6,11 @@ from pathlib import Path
 
 from repro.data import packed
 from repro.data.data_sets import Entry, named
-from repro.data.decoding import is_picture, opened
+from repro.data.decoding import opened
 from repro.data.inventory import counts, manifest_of, short
 from repro.data.layouts.table import LAYOUTS
 from repro.data.manifest import SUMS, Tree, check, files, parallel, read_sums, text_sha256, write_sums
+from repro.data.names import is_picture
 from repro.data.origins import ORIGINS
 from repro.data.preparing import prepare
 from repro.data.types import Progress, Report, quiet

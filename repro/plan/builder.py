@@ -18,7 +18,7 @@ from typing import Any
 
 from eval.protocols.base import Features, Protocol
 from repro.data import fetching, inventory
-from repro.data.data_sets import entry_of, require_kind
+from repro.data.data_sets import entry_of, own_folder, require_kind
 from repro.data.types import MissingData
 from repro.errors import UserError, unknown
 from repro.plan import kinds, pictures, prices, protocol_files, recipes, registry, tracks
@@ -74,7 +74,10 @@ def make(request: Request, settings: Settings) -> Plan:
     jobs = _with_lost_outputs(tuple(builder.jobs.values()), place)
     used = {job.spec["data"]["name"] for job in jobs if "data" in job.spec}
     open_choices = tuple(choice for choice in choices.values() if len(choice.among) > 1 and choice.name in used)
-    return prices.priced(Plan(request, track, jobs, tuple(faults), resolved, open_choices), found, settings)
+    own = builder.own("classification")
+    account = own.account if own else None
+    made = Plan(request, track, jobs, tuple(faults), resolved, open_choices, account)
+    return prices.priced(made, found, settings)
 
 
 def _choices(
@@ -94,8 +97,8 @@ def _data_names(
     }
     keys["limit"] = track.limit
     if request.data is not None:
-        if Path(request.data).is_dir():
-            keys["classification"] = f"folder:{Path(request.data).resolve()}"
+        if own := own_folder(request.data):
+            keys["classification"] = own
         elif "/" in request.data:
             raise UserError(f"--data {request.data}: no such folder")
         else:
@@ -164,6 +167,7 @@ class _Builder:
     chosen: Mapping[str, tuple[str, ...]]  # protocols
     jobs: dict[str, PlannedJob] = field(default_factory=dict)
     _manifests: dict[str, tuple[str, str]] = field(default_factory=dict)
+    _own: dict[str, inventory.OwnPictures] = field(default_factory=dict)
 
     # ------------------------------------------------------------------------------------------------ where it begins
 
@@ -229,7 +233,7 @@ class _Builder:
             raise UserError(f"data set '{data}' has no masks to judge segmentation by; take --eval detection")
         for kind in self.wanted():
             if kind.data == "classification":
-                inventory.require_tests(self.data[kind.data], self.settings.where, kind.name)
+                inventory.require_tests(self.own(kind.data), kind.name)
             for protocol in self.protocols_of(kind, network):
                 self.evaluate(arm, parent, network, kind, protocol)
 
@@ -301,15 +305,28 @@ class _Builder:
 
     def pictures(self) -> int:
         """How many pictures are trained on."""
-        return self.data["limit"] or inventory.train_pictures(self.data["classification"], self.settings.where)
+        own = self.own("classification")
+        found = own.account.of("train") if own else 0
+        return self.data["limit"] or found or inventory.train_pictures(self.data["classification"], self.settings.where)
+
+    def own(self, role: str) -> inventory.OwnPictures | None:
+        """What is taken of the folder in that role; None where it is a data set of the catalogue, or missing."""
+        entry = entry_of(self.data[role])
+        if entry.own is not None and entry.name not in self._own:
+            try:
+                self._own[entry.name] = inventory.own_pictures(entry, self.settings.where)
+            except MissingData:
+                return None
+        return self._own.get(entry.name)
 
     def manifest(self, role: str) -> tuple[str, str]:
         """(manifest hash, why it is missing) of the data set in that role."""
         name = self.data[role]
         if name not in self._manifests:
             value, missing = "", fetching.standing(name, self.settings.where).missing
+            own = self.own(role)
             try:  # that of an official archive is known beforehand
-                value = inventory.manifest_of(name, self.settings.where)
+                value = own.manifest if own else inventory.manifest_of(name, self.settings.where)
             except MissingData as error:
                 missing = missing or error
             self._manifests[name] = value, pictures.how_missing(missing, name, self.track) if missing else ""

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from repro.data.account import Account
 from repro.plan import kinds
 from repro.plan.pictures import Choice
 from repro.plan.request import Request
@@ -43,6 +44,7 @@ class Plan:
     faults: tuple[str, ...] = ()  # records of the workspace that cannot be read
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
     choices: tuple[Choice, ...] = ()  # of data sets, where the track leaves one
+    account: Account | None = None  # of the user's own pictures
 
     def by_fingerprint(self) -> dict[str, PlannedJob]:
         """Jobs by fingerprint."""

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from repro.data import account
 from repro.errors import UserError
 from repro.plan import budget
 from repro.plan.planned import Plan
@@ -80,6 +81,8 @@ def perform(
     place = Workspace(settings.workspace)
     for fault in planned.faults:
         print(f"passed over: {fault}", file=sys.stderr)
+    if planned.account:
+        print(account.words(planned.account), flush=True)
     todo = planned.to_do()
     missing_data.complete(planned, settings.where, agreed)
     for choice in planned.choices if todo else ():

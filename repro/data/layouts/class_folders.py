@@ -1,45 +1,58 @@
 """Pictures in folders: one folder a class, or none; with splits, or without.
 
-Which names of folders are splits is said here.
+    SPLIT/CLASS/*   train and a held-out split
+    train/CLASS/*   or  CLASS/*     a share of each class becomes the test split (by hash of the path)
+    train/*         or  *           pictures without classes: only a training split, no labels
+
+A class has all pictures at and below its folder. Of own pictures `split_folders` says which folders are splits; those
+of published data sets are named by their entry.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from repro.data.account import TEST_SHARE, Account, Taken, passed_words
 from repro.data.data_sets import Entry
-from repro.data.decoding import PICTURES, is_picture
 from repro.data.layouts.layout import ClassificationLayout, PictureSplit
-from repro.data.manifest import Tree, walk
+from repro.data.layouts.split_folders import Chosen, choose, require_no_splits
+from repro.data.listing import Folder, Identity, Listing, Passed, Reason
+from repro.data.manifest import Tree
+from repro.data.names import composed, order, some
 from repro.data.types import MissingData, Split
-from repro.errors import UserError
-
-TEST_SHARE = 0.2
+from repro.errors import UserError, printable
 
 
 class ClassFolders(ClassificationLayout):
     """Of a data set whose entry names the class folders in a file, those alone."""
 
     def tree(self, entry: Entry, root: Path) -> Tree:
-        """Of own pictures all that are pictures, wherever they lie."""
+        """Of own pictures those that are taken."""
         if entry.own is not None:
-            return Tree(root, (".",), suffixes=PICTURES)
+            return own_tree(root, read(root))
         names = _listed_classes(entry)
         parts = entry.parts if names is None else tuple(f"{part}/{name}" for part in entry.parts for name in names)
         return Tree(root, parts, entry.huge)
 
     def counts(self, entry: Entry, root: Path) -> dict[str, int]:
         """By listing the folders."""
-        return {split: len(found.files) for split, found in image_folder(root, _listed_classes(entry)).items()}
+        return {split: len(found.below) for split, found in _reading(entry, root).splits.items()}
 
     def splits(self, entry: Entry, root: Path) -> Iterator[PictureSplit]:
         """Files, sorted by class."""
-        for split, found in image_folder(root, _listed_classes(entry)).items():
+        for split, found in _reading(entry, root).splits.items():
             yield PictureSplit(split, found.labels, found.classes, files=[(str(path), path) for path in found.files])
+
+
+def _reading(entry: Entry, root: Path) -> Reading:
+    if entry.own is not None:
+        return read(root)
+    return read(root, _listed_classes(entry), entry.parts)
 
 
 def _listed_classes(entry: Entry) -> list[str] | None:
@@ -50,81 +63,198 @@ def _listed_classes(entry: Entry) -> list[str] | None:
 
 @dataclass(frozen=True)
 class FolderSplit:
-    """The pictures of one split, sorted by path within each class; labels None for pictures without classes."""
+    """The pictures of one split, sorted by path within each class; labels None for pictures without classes.
 
-    files: list[Path]
+    below: their paths below `root`, POSIX.
+    """
+
+    root: Path
+    below: list[str]
     labels: list[int] | None
     classes: tuple[str, ...]
 
+    @property
+    def files(self) -> list[Path]:
+        """Their paths."""
+        return [self.root / one for one in self.below]
 
-def image_folder(root: Path, classes: Sequence[str] | None = None) -> dict[Split, FolderSplit]:
-    """Read any of the layouts below; `classes` restricts to these class folders (all must be there).
 
-    root/train/CLASS/*  with  root/val/CLASS/* or root/test/CLASS/*
-    root/train/CLASS/*  or  root/CLASS/*     one fifth of each class becomes the test split (by hash of the path)
-    root/train/*  or  root/*                 pictures without classes: only a training split, no labels
+@dataclass(frozen=True)
+class Reading:
+    """What is taken of a folder, by split, and the account of all its files."""
+
+    splits: dict[Split, FolderSplit]
+    account: Account
+
+
+def own_tree(root: Path, reading: Reading) -> Tree:
+    """The files that make up own pictures, and what each is used for."""
+    names = sorted((one for found in reading.splits.values() for one in found.below), key=order)
+    notes = [note for split, found in reading.splits.items() for note in (split, *found.classes, *found.below)]
+    return Tree(root, (".",), names=tuple(names), notes=tuple(map(composed, notes)))
+
+
+def read(root: Path, classes: Sequence[str] | None = None, parts: Sequence[str] = ()) -> Reading:
+    """Read a folder of pictures; `classes` restricts to these class folders (all must be there).
+
+    parts: the folders of the training and the test split; (): as `split_folders.choose` finds them.
+    Raises MissingData, or UserError naming what keeps the folder from being read.
     """
     if not root.is_dir():
         raise MissingData(f"no folder {root}")
-    held_out = [root / name for name in ("val", "test") if (root / name).is_dir()]
-    top = root / "train" if (root / "train").is_dir() else root
-    if held_out and top == root:
-        raise UserError(f"{root} has '{held_out[0].name}' but no 'train'; name the folder of training pictures 'train'")
-    train = _class_folders(top, classes)
-    if held_out:
-        folder = held_out[0]
-        if train.labels is None:
-            raise UserError(f"{top} has no class folders but {folder} is there; sort both by class")
-        test = _class_folders(folder, classes)
-        if test.labels is None:
-            raise UserError(f"{folder} has no class folders; sort its pictures into one folder a class")
-        extra = sorted(set(test.classes) - set(train.classes))
-        if extra:
-            raise UserError(f"{folder} has a class '{extra[0]}' that {top} lacks; rename or remove it")
-        index = {name: i for i, name in enumerate(train.classes)}
-        labels = [index[test.classes[label]] for label in test.labels]
-        return {"train": train, "test": FolderSplit(test.files, labels, train.classes)}
-    return {"train": train} if train.labels is None else _held_out(top, train)
+    listing = Listing(root)
+    if parts:
+        top, test = (_named(listing, part) for part in parts)
+        chosen = Chosen(top, test)
+    else:
+        chosen = choose(listing)
+    known: dict[Identity, Folder] = {}
+    train = _class_folders(listing, chosen.train, classes, known)
+    passed = [*train.passed, *([] if parts else _beside(listing, chosen))]
+    if chosen.test is None:
+        if train.split.labels is None:
+            alone = Taken("train", len(train.split.below), chosen.train.below)
+            return Reading({"train": train.split}, _account((alone,), {"train": train.split}, passed))
+        splits = _held_out(chosen.train.below, train.split)
+        dealt = tuple(Taken(side, len(found.below), chosen.train.below, True) for side, found in splits.items())
+        return Reading(splits, _account(dealt, splits, passed))
+    if train.split.labels is None:
+        raise UserError(
+            f"{chosen.train.path} has no class folders but {chosen.test.path} is there",
+            "sort both by class, or rename them if they are classes",
+        )
+    held = _class_folders(listing, chosen.test, classes, known)
+    splits = {"train": train.split, "test": _with_classes_of(train.split, held.split, chosen)}
+    sides = zip(splits.items(), (chosen.train, chosen.test), strict=True)
+    taken = tuple(Taken(side, len(found.below), folder.below) for (side, found), folder in sides)
+    return Reading(splits, _account(taken, splits, [*passed, *held.passed]))
 
 
-def _class_folders(top: Path, classes: Sequence[str] | None) -> FolderSplit:
-    folders = sorted(p for p in top.iterdir() if p.is_dir() and not p.name.startswith("."))
-    loose = sorted(p for p in top.iterdir() if is_picture(p))
+def _account(taken: tuple[Taken, ...], splits: dict[Split, FolderSplit], passed: list[Passed]) -> Account:
+    classes = splits["train"].classes
+    tested = set(splits["test"].labels or ()) if "test" in splits else set(range(len(classes)))
+    untested = tuple(name for label, name in enumerate(classes) if label not in tested)
+    ordered = tuple(sorted(passed, key=lambda one: (one.reason.value, order(one.below))))
+    counts = Counter(classes[label] for found in splits.values() for label in found.labels or ())
+    return Account(taken, {name: counts[name] for name in classes}, ordered, untested)
+
+
+def _named(listing: Listing, name: str) -> Folder:
+    found = next((folder for folder in listing.folders(listing.root) if folder.name == name), None)
+    if found is None:
+        raise UserError(f"{listing.root.path} has no folder {name}")
+    return found
+
+
+def _beside(listing: Listing, chosen: Chosen) -> list[Passed]:
+    """What is passed over beside the split folders; nothing where there are none."""
+    root = listing.root
+    if chosen.train is root:
+        return []
+    passed = [*listing.passed(root), *(Passed(Reason.UNUSED, below) for below in listing.pictures(root))]
+    for folder in listing.folders(root):
+        if folder in chosen.others:
+            passed.append(Passed(Reason.UNUSED, folder.below, len(listing.below(folder).pictures)))
+        elif folder not in (chosen.train, chosen.test):
+            passed.append(Passed(Reason.EMPTY, folder.below))
+    return passed
+
+
+@dataclass(frozen=True)
+class _Classes:
+    """The pictures of one split, and what is passed over of its folder."""
+
+    split: FolderSplit
+    passed: list[Passed]
+
+
+def _class_folders(
+    listing: Listing, top: Folder, classes: Sequence[str] | None, known: dict[Identity, Folder]
+) -> _Classes:
+    """known: the class folder that each folder belongs to; those of this split are added."""
+    folders, loose = listing.folders(top), listing.pictures(top)
+    passed = listing.passed(top)
     if classes is not None:
-        there = {p.name: p for p in folders}
+        there = {folder.name: folder for folder in folders}
         absent = [name for name in classes if name not in there]
         if absent:
-            raise UserError(f"{top} lacks {len(absent)} of {len(classes)} class folders, the first is {absent[0]}")
-        folders = [there[name] for name in sorted(classes)]
-        loose = []
-    members = [(folder, sorted(filter(is_picture, walk(folder)))) for folder in folders]
-    members = [(folder, found) for folder, found in members if found or classes is not None]
-    if loose and members:
-        raise UserError(f"{top} has pictures beside class folders, the first is {loose[0].name}; move them")
+            raise UserError(f"{top.path} lacks {len(absent)} of {len(classes)} class folders, the first is {absent[0]}")
+        folders, loose = [there[name] for name in sorted(classes)], []
+    full = [folder for folder in folders if listing.has_pictures(folder)]
+    if classes is not None and len(full) < len(folders):
+        empty = next(folder for folder in folders if folder not in full)
+        raise UserError(f"class folder {empty.path} has no pictures")
+    passed += [Passed(Reason.EMPTY, folder.below) for folder in folders if folder not in full]
+    if loose and full:
+        first = Path(loose[0]).name
+        raise UserError(f"{top.path} has pictures beside class folders, the first is {first}; move them")
     if loose:
-        return FolderSplit(loose, None, ())
-    if not members:
-        raise UserError(f"no pictures below {top} (looked for {', '.join(sorted(PICTURES))})")
-    empty = [folder for folder, found in members if not found]
-    if empty:
-        raise UserError(f"class folder {empty[0]} has no pictures")
-    files = [path for _, found in members for path in found]
-    labels = [label for label, (_, found) in enumerate(members) for _ in found]
-    return FolderSplit(files, labels, tuple(folder.name for folder, _ in members))
+        return _Classes(FolderSplit(listing.root.path, loose, None, ()), passed)
+    if not full:
+        beside = f"; passed over: {passed_words(passed)}" if passed else ""
+        raise UserError(f"no pictures below {top.path} (looked for .jpg, .png, and what else Pillow reads){beside}")
+    require_no_splits(listing, full)
+    _require_different(top, full)
+    below: list[str] = []
+    labels: list[int] = []
+    for label, folder in enumerate(full):
+        found = listing.below(folder)
+        for identity, again in found.visited.items():
+            if identity in known:
+                raise UserError(
+                    f"{listing.root.path / again} is a folder of {known[identity].path} too", "remove one of the links"
+                )
+        known |= dict.fromkeys(found.visited, folder)
+        passed += found.passed
+        below += found.pictures
+        labels += [label] * len(found.pictures)
+    names = tuple(_shown(folder.name) for folder in full)
+    return _Classes(FolderSplit(listing.root.path, below, labels, names), passed)
 
 
-def _held_out(top: Path, everything: FolderSplit) -> dict[Split, FolderSplit]:
+def _shown(name: str) -> str:
+    """A class as it is called: by the name of its folder, in Unicode's composed form and without bytes of no text."""
+    return printable(composed(name))
+
+
+def _require_different(top: Folder, folders: Sequence[Folder]) -> None:
+    """Raise UserError where two class folders have the same name in two forms of Unicode."""
+    alike = [name for name, times in Counter(_shown(folder.name) for folder in folders).items() if times > 1]
+    if alike:
+        raise UserError(f"{top.path} has two class folders called {some(alike)}", "merge them, or rename one")
+
+
+def _with_classes_of(train: FolderSplit, test: FolderSplit, chosen: Chosen) -> FolderSplit:
+    """The test split with the labels of the training split's classes."""
+    assert chosen.test is not None
+    if test.labels is None:
+        raise UserError(f"{chosen.test.path} has no class folders; sort its pictures into one folder a class")
+    extra = sorted(set(test.classes) - set(train.classes))
+    if extra:
+        raise UserError(
+            f"{chosen.test.path} has a class '{extra[0]}' that {chosen.train.path} lacks; rename or remove it"
+        )
+    index = {name: i for i, name in enumerate(train.classes)}
+    return FolderSplit(test.root, test.below, [index[test.classes[label]] for label in test.labels], train.classes)
+
+
+def _held_out(top: str, everything: FolderSplit) -> dict[Split, FolderSplit]:
     """Four fifths and one fifth of each class, by the hash of the path below `top`: the same on every machine."""
-    groups: dict[int, list[Path]] = {}
-    for path, label in zip(everything.files, everything.labels or (), strict=True):
-        groups.setdefault(label, []).append(path)
-    sides: dict[Split, list[tuple[int, Path]]] = {"train": [], "test": []}
+    groups: dict[int, list[str]] = {}
+    for one, label in zip(everything.below, everything.labels or (), strict=True):
+        groups.setdefault(label, []).append(one)
+    sides: dict[Split, list[tuple[int, str]]] = {"train": [], "test": []}
+    prefix = f"{top}/" if top else ""
     for label, files in groups.items():
-        dealt = sorted(files, key=lambda p: hashlib.sha256(p.relative_to(top).as_posix().encode()).digest())
+        dealt = sorted(files, key=lambda one: _draw(one.removeprefix(prefix)))
         held = max(1, round(TEST_SHARE * len(files))) if len(files) > 1 else 0
-        sides["test"] += sorted((label, path) for path in dealt[:held])
-        sides["train"] += sorted((label, path) for path in dealt[held:])
+        sides["test"] += [(label, one) for one in sorted(dealt[:held], key=order)]
+        sides["train"] += [(label, one) for one in sorted(dealt[held:], key=order)]
     return {
-        side: FolderSplit([p for _, p in pairs], [label for label, _ in pairs], everything.classes)
+        side: FolderSplit(everything.root, [one for _, one in pairs], [label for label, _ in pairs], everything.classes)
         for side, pairs in sides.items()
     }
+
+
+def _draw(below: str) -> bytes:
+    return hashlib.sha256(composed(below).encode(errors="surrogateescape")).digest()

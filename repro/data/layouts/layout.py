@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from repro.data.data_sets import Entry
-from repro.data.decoding import is_picture
+from repro.data.listing import walk
 from repro.data.manifest import Tree
+from repro.data.names import is_picture
 from repro.data.types import Progress
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Layout:
     def counts(self, entry: Entry, root: Path) -> dict[str, int]:
         """Pictures by split, by listing folders."""
         places = zip(entry.counts, self.folders(entry), strict=True)
-        return {split: sum(map(is_picture, (root / folder).rglob("*"))) for split, folder in places}
+        return {split: sum(map(is_picture, walk(root / folder))) for split, folder in places}
 
 
 @dataclass(frozen=True)

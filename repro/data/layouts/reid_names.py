@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from repro.data.data_sets import Entry
-from repro.data.decoding import is_picture
 from repro.data.layouts.layout import ReidFiles, ReidLayout
-from repro.data.manifest import walk
+from repro.data.listing import walk
+from repro.data.names import is_picture
 from repro.errors import UserError
 
 

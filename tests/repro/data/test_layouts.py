@@ -16,7 +16,7 @@ from PIL import Image
 from repro.data import data_sets, inventory, loading, preparing, verifying
 from repro.data.archives import OFFICIAL_CIFAR
 from repro.data.layouts import table
-from repro.data.layouts.class_folders import image_folder
+from repro.data.layouts.class_folders import read
 from repro.data.layouts.layout import ClassificationLayout, PictureSplit
 from repro.data.layouts.reid_names import sysu_files
 from repro.data.origins import ORIGINS
@@ -91,9 +91,9 @@ def test_own_pictures_with_and_without_splits_and_classes(miniature: Miniature, 
     assert train.labels is not None and test.labels is not None
     assert np.bincount(train.labels).tolist() == [8, 8] and np.bincount(test.labels).tolist() == [2, 2]
     assert not {p.tobytes() for p in train.pixels} & {p.tobytes() for p in test.pixels}
-    split = image_folder(alone)
+    split = read(alone).splits
     moved = miniature("folder", tmp_path / "elsewhere", classes=("cat", "dog"), train=10, test=3) / "train"
-    assert [p.name for p in image_folder(moved)["test"].files] == [p.name for p in split["test"].files]
+    assert [p.name for p in read(moved).splits["test"].files] == [p.name for p in split["test"].files]
     flat = loading.load_classification(own(alone / "cat"), "train", where, size=16)  # FOLDER/*: no labels
     assert flat.labels is None and flat.classes == () and len(flat.pixels) == 10
     assert len(loading.load_classification(own(alone / "cat"), "train", where, size=16, limit=4).pixels) == 4
@@ -136,7 +136,7 @@ def test_a_corrupt_picture_is_named_and_leaves_nothing_behind(
     [
         (lambda f: (f / "val" / "cat").rename(f / "val" / "horse"), "class 'horse' that .*train lacks"),
         (lambda f: (f / "train" / "cat" / "cat_train_0.JPEG").rename(f / "train" / "x.jpg"), "beside class folders"),
-        (lambda f: (f / "train").rename(f / "training"), "has 'val' but no 'train'"),
+        (lambda f: (f / "train").rename(f / "learning"), "has 'val' but no 'train'"),
     ],
 )
 def test_wrong_folders(
