@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from repro.data.data_sets import known_as
 from repro.plan import kinds, recipes
 from repro.store.hashes import digest
 from repro.store.job import Job
@@ -23,6 +24,8 @@ def fingerprint_of(job: Job) -> str:
         if base := job.recipe.get("base"):
             code.append(base["module"].rpartition(":")[0])
         spec = {**spec, "recipe": recipes.without_neutral(job.recipe)}
+    if "data" in spec:
+        spec = {**spec, "data": {**spec["data"], "name": known_as(spec["data"]["name"])}}
     return digest(
         {
             "kind": job.kind,

@@ -334,3 +334,41 @@ def test_one_picture_a_class_leaves_nothing_to_judge_on(tmp_path: Path, settings
     assert len(make(dataclasses.replace(request, evaluations=("reid",)), settings).jobs) == 2
     Image.new("RGB", (8, 8)).save(tmp_path / "own" / "a" / "1.png")
     assert len(make(request, settings).jobs) == 3
+
+
+def own_pictures(folder: Path) -> Path:
+    """Two classes of ten files each: a plan decodes none."""
+    for name in ("cat", "dog"):
+        (folder / name).mkdir(parents=True)
+        for i in range(10):
+            (folder / name / f"{i}.jpg").write_bytes(f"{name} {i}".encode())
+    return folder
+
+
+def test_own_pictures_are_the_same_wherever_their_folder_lies(settings: Settings, tmp_path: Path) -> None:
+    def marks(folder: Path) -> list[str]:
+        request = dataclasses.replace(APS, data=str(folder), evaluations=suites()["quick"])
+        return [job.fingerprint for job in make(request, settings).jobs]
+
+    folder = own_pictures(tmp_path / "pics")
+    before = marks(folder)
+    moved = folder.rename(tmp_path / "pics2")
+    assert marks(moved) == before
+    (moved / "cat" / "3.jpg").write_bytes(b"another")
+    assert not set(marks(moved)) & set(before)
+
+
+def test_a_plan_says_what_is_taken_of_own_pictures(settings: Settings, tmp_path: Path) -> None:
+    folder = own_pictures(tmp_path / "pics")
+    request = dataclasses.replace(APS, data=str(folder), evaluations=("knn",))
+    (folder / "notes.txt").write_text("x")
+    made = make(request, settings)
+    assert made.account is not None and made.account.of("train") == 16
+    assert tables.plan_table(made, settings).splitlines()[-1] == (
+        "20 pictures of 2 classes (cat, dog) taken: 16 train, 4 test (a share of 20% of each class);"
+        " passed over: 1 other file (notes.txt)"
+    )
+    (folder / "cat" / "4.jpg").write_bytes(b"")
+    with pytest.raises(UserError, match=r"cannot decode .*4\.jpg \(it is empty\)"):
+        make(request, settings)
+    assert make(dataclasses.replace(APS, evaluations=("knn",)), settings).account is None

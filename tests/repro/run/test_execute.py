@@ -209,3 +209,11 @@ def test_own_pictures(miniature, tmp_path: Path, capsys: pytest.CaptureFixture[s
     line = [word for word in line if not word.startswith("data.limit")] + ["pretrain.batch=4"]
     assert main(line) == 0, capsys.readouterr().out
     assert "mine" in json.dumps(records()["knn supervised 0"]["provenance"])
+    capsys.readouterr()
+    moved = folder.rename(tmp_path / "elsewhere")
+    assert main([str(moved) if word == str(folder) else word for word in line]) == 0
+    said = capsys.readouterr().out
+    assert "everything was cached" in said
+    assert (
+        "36 pictures of 4 classes (n01440764, n01443537, n01484850, ...) taken: 24 train (from train), 12 test" in said
+    )
