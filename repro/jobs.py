@@ -23,6 +23,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from repro.data import inventory
 from repro.errors import Stopped, UserError, unwritable
 from repro.plan import kinds
 from repro.settings import Where
@@ -125,6 +126,7 @@ def _one(context: JobContext) -> records.Record | None:
     job = context.job
     context.folder.mkdir(parents=True, exist_ok=True)
     stage = stage_of(job.kind)
+    inventory.require_unchanged(job.spec.get("data"), context.where)
     settle(job.spec["threads"])
     provenance.reset_peak()
     with time_spent.counted(context.folder) as clock:
