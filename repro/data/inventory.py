@@ -16,7 +16,7 @@ from repro.data.account import Account, words
 from repro.data.data_sets import DATA_SETS, Entry, entry_of, require_kind
 from repro.data.layouts import class_folders
 from repro.data.layouts.table import DETECTION, LAYOUTS
-from repro.data.manifest import decoded_anew, manifest, text_sha256
+from repro.data.manifest import decoded_anew, manifest, manifest_and_anew, text_sha256
 from repro.data.origins import ORIGINS, lacking
 from repro.data.types import MissingData, Status
 from repro.errors import UserError
@@ -60,9 +60,10 @@ def own_pictures(entry: Entry, where: Where) -> OwnPictures:
     """
     root = ORIGINS[entry.origin].find(entry, where)
     reading = class_folders.read(root)
-    value = manifest(class_folders.own_tree(root, reading), where.cache)
+    content, anew = manifest_and_anew(class_folders.own_tree(root, reading), where.cache)
+    value = text_sha256(packed.ANEW if anew else packed.VERSION, content)
     gone = _gone(root, reading.account.class_counts, where)
-    return OwnPictures(root, text_sha256(packed.ANEW, value), dataclasses.replace(reading.account, gone=gone))
+    return OwnPictures(root, value, dataclasses.replace(reading.account, gone=gone))
 
 
 def require_unchanged(planned: Mapping[str, Any] | None, where: Where) -> None:

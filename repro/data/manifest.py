@@ -74,6 +74,12 @@ def decoded_anew(tree: Tree, cache: Path) -> bool:
     return bool(_kept(tree, cache, True)["anew"])
 
 
+def manifest_and_anew(tree: Tree, cache: Path) -> tuple[str, bool]:
+    """`manifest` and `decoded_anew` by one look at the files."""
+    known = _kept(tree, cache, True)
+    return str(known["manifest"]), bool(known["anew"])
+
+
 def _kept(tree: Tree, cache: Path, look: bool) -> dict[str, Any]:
     """What is known of a tree, kept in the cache. look: also whether a picture is decoded anew."""
     signature = _signature(tree)

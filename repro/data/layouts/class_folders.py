@@ -87,11 +87,18 @@ class Reading:
     account: Account
 
 
+_FIRST_NAMES = ("train", "val", "test")  # of splits, when no other name was one
+
+
 def own_tree(root: Path, reading: Reading) -> Tree:
-    """The files that make up own pictures, and what each is used for."""
-    names = sorted((one for found in reading.splits.values() for one in found.below), key=order)
-    notes = [note for split, found in reading.splits.items() for note in (split, *found.classes, *found.below)]
-    return Tree(root, (".",), names=tuple(names), notes=tuple(map(composed, notes)))
+    """The files that make up own pictures, and which folders are splits where that was once read otherwise."""
+    names = sorted((one for found in reading.splits.values() for one in found.below), key=composed)
+    account = reading.account
+    as_ever = all(taken.folder in ("", *_FIRST_NAMES) for taken in account.taken)
+    if not account.taken[0].folder:
+        as_ever = as_ever and not set(_FIRST_NAMES) & set(account.classes)
+    notes = () if as_ever else tuple(composed(f"{taken.split} {taken.folder}") for taken in account.taken)
+    return Tree(root, (".",), names=tuple(names), notes=notes)
 
 
 def read(root: Path, classes: Sequence[str] | None = None, parts: Sequence[str] = ()) -> Reading:

@@ -16,7 +16,7 @@ from eval.data import Identified
 from repro.data import inventory, loading
 from repro.data.layouts.reid_names import KNOWN, kind_of
 from repro.data.types import ReidSet
-from repro.errors import UserError
+from repro.errors import UserError, printable
 from repro.settings import Where
 
 SETS = {
@@ -241,7 +241,8 @@ def any_name_ends_in_identity_and_camera_or_one_line(examples: int, tmp_path: Pa
             kind = kind_of([tmp_path / name])
         except UserError as error:
             past[False] += 1
-            assert str(error).startswith(f"{tmp_path / name} tells neither identity nor camera; known names look like")
+            line = printable(f"{tmp_path / name} tells neither identity nor camera; known names look like")
+            assert str(error).startswith(line)
             return
         past[True] += 1
         told = kind.read(name)
