@@ -305,7 +305,7 @@ def own_folder(path: str) -> str | None:
     if printable(whole) != whole:
         raise UserError(
             f"the path of the folder {whole} has bytes that are no UTF-8, or control characters",
-            "rename it, or give a link to it by another name",
+            "rename it",
         )
     return FOLDER + whole
 
