@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -11,6 +11,7 @@ from leaderboards.claims import TRACKS
 from leaderboards.record_fields import Record, entry
 from leaderboards.suite import Protocols
 
+OWN = "folder:"  # how the name of a folder of a user's own pictures begins
 _VIT = {(192, 12): "T", (384, 12): "S", (768, 12): "B", (1024, 24): "L", (1280, 32): "H"}
 
 
@@ -72,29 +73,53 @@ def network_name(network: object) -> str:
     return str(network.get("arch", "-"))
 
 
-def setting_of(record: Record, origin: Record | None, protocols: Protocols) -> Setting:
+def own_pictures(records: Iterable[Record]) -> dict[str, tuple[str, str]]:
+    """Name and source of own pictures by manifest, as the first record of them has them.
+
+    A folder that was moved or renamed holds the same pictures: its numbers stay in one table.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    for record in records:
+        name, source, manifest = _pictures(record)
+        if name.startswith(OWN) and manifest != "-":
+            found.setdefault(manifest, (name, source))
+    return found
+
+
+def _pictures(record: Record | None) -> tuple[str, str, str]:
+    """Name, source and manifest of a record's pictures, each "-" where it says nothing."""
+    stated = _table(entry(record, "provenance", "data")) if record else {}
+    name, source, manifest = (str(stated.get(key) or "-") for key in ("name", "source", "manifest"))
+    return name, source, manifest
+
+
+def setting_of(
+    record: Record, origin: Record | None, protocols: Protocols, own: Mapping[str, tuple[str, str]]
+) -> Setting:
     """The setting of a record that comes from this pre-training or import (None: it is not at hand).
 
     protocols: those that have a name today; in what the record's differs from the one of its name, `changed` says.
+    own: see `own_pictures`.
     """
-    stated = _table(entry(record, "provenance", "data"))
-    data = {key: str(stated.get(key) or "-") for key in ("name", "source", "manifest")}
+    name, source, manifest = _pictures(record)
+    name, source = own.get(manifest, (name, source)) if name.startswith(OWN) else (name, source)
     protocol = _table(record.get("protocol"))
     recipe = entry(origin or record, "details", "recipe")
     tables = recipe if isinstance(recipe, Mapping) else {}
-    trained_on = entry(origin, "provenance", "data", "name") if origin and origin["kind"] == "pretrain" else None
+    trained_on, _, of = _pictures(origin if origin and origin["kind"] == "pretrain" else None)
+    trained_on = own.get(of, (trained_on, ""))[0] if trained_on.startswith(OWN) else trained_on
     epochs, batch = (entry(tables, "pretrain", key) for key in ("epochs", "batch"))
     return Setting(
         track=str(record["track"]),
-        data=data["name"],
-        source=data["source"],
-        manifest=data["manifest"],
+        data=name,
+        source=source,
+        manifest=manifest,
         protocol=str(protocol.get("name") or "-"),
         protocol_hash=str(protocol.get("hash") or "-"),
         network=network_name(tables.get("network")),
         epochs=epochs if isinstance(epochs, int) else None,
         batch=batch if isinstance(batch, int) else None,
-        trained_on=str(trained_on or "-"),
+        trained_on=trained_on,
         changed=_changed(protocol, protocols.get(record["kind"], {})),
     )
 

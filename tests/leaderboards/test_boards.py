@@ -20,9 +20,10 @@ from leaderboards.markdown import markdown
 from leaderboards.paired_arms import apart, fairest
 from leaderboards.recipe_differences import unlike
 from leaderboards.references import references
-from leaderboards.setting import network_name
+from leaderboards.setting import OWN, network_name
 from leaderboards.suite import Evaluation
 from leaderboards.summary import suite_table
+from repro.data import data_sets
 from repro.results.suite import suite
 
 Record = dict[str, Any]
@@ -221,6 +222,20 @@ def test_encoders_that_were_trained_on_other_pictures_are_other_rows_and_no_fair
     assert pair is not None and apart(*pair) == ["trained on cifar10 against cifar10-jpeg"]
     first, *_, last = arms([record for record in records if record["seed"] == 0], "detection")
     assert first.label == last.label == ""  # nothing to tell apart
+
+
+def test_own_pictures_that_were_moved_stay_in_one_arm(make: Make) -> None:
+    """The content tells which pictures they are, wherever their folder lies and whatever it is called."""
+    records: list[Record] = []
+    for seed, (path, manifest) in enumerate((("/a/pics", "11"), ("/b/photos", "11"), ("/a/pics", "22"))):
+        made = make("aps", "knn", {"top1": 10.0 * seed}, seed=seed)
+        for record in made:
+            own = {"name": f"{OWN}{path}", "source": f"own pictures: {Path(path).name}", "manifest": manifest}
+            record["provenance"]["data"] = own
+        records += made
+    moved, other = sorted(arms(records, "knn"), key=lambda arm: arm.setting.manifest)
+    assert (list(moved.records), list(other.records)) == ([0, 1], [2])
+    assert moved.setting.source == "own pictures: pics" and OWN == data_sets.FOLDER
 
 
 def test_mean_and_spread_by_hand(make: Make) -> None:
