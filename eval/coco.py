@@ -1,4 +1,4 @@
-"""Data sets in COCO format: the annotation file, checked, and their pictures in batches for a detector.
+"""Pictures of a checked COCO annotation file in batches for a detector.
 
 Transforms and the reading of boxes and masks are mmdet's own. Every draw derives from (seed, update), so it does not
 matter which process loads a picture, or where a training that was killed begins again.
@@ -7,14 +7,11 @@ matter which process loads a picture, or where a training that was killed begins
 from __future__ import annotations
 
 import contextlib
-import copy
 import hashlib
 import io
 import itertools
-import json
 import signal
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,74 +19,10 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from eval import mmcv_ops
+from eval.coco_file import CocoFile
 from eval.decoding import read
 from eval.deep_pixels import Reach
 from eval.protocols.detection import DetectionProtocol
-
-
-@dataclass(frozen=True)
-class CocoFolders:
-    """Where a data set in COCO format lies: two folders of pictures, two annotation files."""
-
-    train_images: Path
-    train_json: Path
-    val_images: Path
-    val_json: Path
-
-
-class CocoSplit:
-    """One annotation file, checked, and the folder of its pictures.
-
-    Raises FileNotFoundError or ValueError (one line) for what is missing or cannot be right.
-    """
-
-    def __init__(self, folder: Path, file: Path, masks: bool) -> None:
-        self.folder, self.file = folder, file
-        if not file.is_file():
-            raise FileNotFoundError(f"no annotation file {file}")
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-            self.images: list[dict[str, Any]] = content["images"]
-            self.annotations: list[dict[str, Any]] = content["annotations"]
-            self.categories: list[dict[str, Any]] = content["categories"]
-            self._check("picture", self.images, {"id", "file_name", "width", "height"})
-            needed = {"id", "image_id", "category_id", "bbox", "area"} | ({"segmentation"} if masks else set())
-            self._check("annotation", self.annotations, needed)
-            self._check("category", self.categories, {"id", "name"})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{file} is no COCO annotation file: {type(error).__name__}: {error}") from None
-        self.names = tuple(category["name"] for category in self.categories)
-        known, categories = {image["id"] for image in self.images}, {entry["id"] for entry in self.categories}
-        for annotation in self.annotations:
-            if annotation["image_id"] not in known or annotation["category_id"] not in categories:
-                raise ValueError(f"{file}: annotation {annotation['id']} names a picture or category that is not there")
-            annotation.setdefault("iscrowd", 0)
-        if not self.annotations:
-            raise ValueError(f"{file} has no annotation")
-        for image in self.images:
-            if not (folder / image["file_name"]).is_file():
-                raise FileNotFoundError(f"no picture {folder / image['file_name']}, which {file} lists")
-
-    @staticmethod
-    def _check(kind: str, entries: list[dict[str, Any]], keys: set[str]) -> None:
-        for entry in entries:
-            if lacking := sorted(keys - entry.keys()):
-                raise KeyError(f"{kind} {entry.get('id')} has no {lacking[0]}")
-        if len({entry["id"] for entry in entries}) != len(entries):
-            raise ValueError(f"two of its {kind} entries have one id")
-
-    def of(self, image: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Annotations of one picture."""
-        return [annotation for annotation in self.annotations if annotation["image_id"] == image["id"]]
-
-    def only(self, ids: Sequence[int]) -> CocoSplit:
-        """The same with these pictures alone. Raises ValueError where one is not there."""
-        part = copy.copy(self)
-        part.images = [image for image in self.images if image["id"] in ids]
-        part.annotations = [annotation for annotation in self.annotations if annotation["image_id"] in ids]
-        if lacking := sorted(set(ids) - {image["id"] for image in part.images}):
-            raise ValueError(f"{self.file} has no picture {lacking[0]}, named by detection.overfit_pictures")
-        return part
 
 
 class LoadPicture:
@@ -118,12 +51,25 @@ class CocoPictures(Dataset[dict[str, Any]]):
     """
 
     def __init__(
-        self, split: CocoSplit, protocol: DetectionProtocol, *, training: bool, reach: Reach | None = None
+        self, split: CocoFile, protocol: DetectionProtocol, *, training: bool, reach: Reach | None = None
     ) -> None:
         """reach: of the deep pictures of the whole data set, by default of each alone."""
         mmcv_ops.import_mmdet()
         from mmcv.transforms import RandomChoiceResize
         from mmdet.datasets import CocoDataset, transforms
+        from mmdet.datasets.api_wrappers import COCO
+
+        class Checked(CocoDataset):
+            """mmdet's data set of what was checked, in place of the file."""
+
+            @staticmethod
+            def COCOAPI(file: str) -> Any:
+                index = COCO()
+                images = [dict(image) for image in split.images]  # mmdet writes into them
+                index.dataset = {"images": images, "annotations": split.annotations, "categories": split.categories}
+                index.createIndex()
+                index.img_ann_map, index.cat_img_map = index.imgToAnns, index.catToImgs  # mmdet's names for them
+                return index
 
         long = (training and protocol.train_long_side) or protocol.long_side
         sides = (training and protocol.train_sides) or (protocol.short_side,)
@@ -141,7 +87,7 @@ class CocoPictures(Dataset[dict[str, Any]]):
         keys = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
         pipeline.append(transforms.PackDetInputs(meta_keys=(*keys, "flip", "flip_direction") if training else keys))
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
-            self.source = CocoDataset(
+            self.source = Checked(
                 ann_file=str(split.file),
                 data_prefix={"img": str(split.folder)},
                 metainfo={"classes": split.names},
@@ -150,21 +96,20 @@ class CocoPictures(Dataset[dict[str, Any]]):
                 pipeline=pipeline,
             )
         self.file = split.file
-        wanted = {image["id"] for image in split.images}
-        infos = ((i, self.source.get_data_info(i)) for i in range(len(self.source)))
-        kept = [(i, info["img_id"], info["width"] >= info["height"]) for i, info in infos if info["img_id"] in wanted]
-        if not kept:
+        infos = [self.source.get_data_info(i) for i in range(len(self.source))]
+        if not infos:
             raise ValueError(f"{split.file} has no picture with an annotation to train on")
-        self.indices, self.ids, self.wide = map(list, zip(*kept, strict=True))
+        self.ids = [info["img_id"] for info in infos]
+        self.wide = [info["width"] >= info["height"] for info in infos]
 
     def __len__(self) -> int:
-        return len(self.indices)
+        return len(self.ids)
 
     def __getitem__(self, key: Any) -> dict[str, Any]:
         draw, index = key if isinstance(key, tuple) else (0, key)
         np.random.seed(draw)  # noqa: NPY002  (mmdet's transforms draw from numpy's global generator)
         try:
-            item: dict[str, Any] = self.source.prepare_data(self.indices[index])
+            item: dict[str, Any] = self.source.prepare_data(index)
         except Exception as error:  # what PIL and pycocotools raise for damaged data has no common kind
             raise ValueError(f"{self.file}, picture {self.ids[index]}: {error}") from error
         return item

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from eval.coco import CocoFolders, CocoSplit
+from eval.coco_file import CocoData, CocoFolders
 from eval.context import PLAIN, Context, part_of
 from eval.data import Normalisation
 from eval.decoding import reach_of
@@ -30,7 +30,7 @@ DRAWN = 4  # changes no number
 
 def evaluate(
     encoder: nn.Module,
-    coco: CocoFolders,
+    coco: CocoFolders | CocoData,
     normalisation: Normalisation,
     protocol: DetectionProtocol,
     context: Context = PLAIN,
@@ -41,30 +41,34 @@ def evaluate(
 
     encoder: `channels`, `strides` and `feature_maps(x)`, for `detector = "c4"` with torchvision's `layer4`; a copy is
     trained, the one passed stays as it is.
-    coco: annotations need masks only where the protocol has them; those with `"difficult": 1` (PASCAL VOC) are trained
-    on and ignored by the judgement, as in detectron2.
+    coco: files, or what was read of them with the protocol's `masks`; annotations with `"difficult": 1` (PASCAL VOC)
+    are trained on and ignored by the judgement, as in detectron2.
 
     Returns `metrics` (`bbox_AP`, `bbox_AP50`, `bbox_AP75`, `bbox_APs`, `bbox_APm`, `bbox_APl`, with masks the same of
     `segm_`, and `overfit_bbox_AP50` where the protocol has an over-fit set; percent; sizes without an object are left
     out), `artifacts` (`detections`: a PNG in the context's folder) and `details` (of each training `resumed`: whether
-    it went on from what the store has; `remarks`: how pictures of more than 8 bits were read, if there are any). With
+    it went on from what the store has; `data`: what of the files was mended or left out, if anything; `remarks`: how
+    pictures of more than 8 bits were read, if there are any). With
     `metric = "voc07"`, `bbox_AP`, `bbox_AP50` and `bbox_AP75` are those of `voc07_metrics`, as in the papers' tables,
     and COCO's stand beside as `coco_bbox_AP` ....
 
     Raises FileNotFoundError or ValueError, in one line that names the file or the key, for missing, damaged or
     contradictory data, and for a loss that is not finite.
     """
-    train = CocoSplit(coco.train_images, coco.train_json, protocol.masks)
-    val = CocoSplit(coco.val_images, coco.val_json, protocol.masks)
-    if train.categories != val.categories:
-        raise ValueError(f"{coco.train_json} and {coco.val_json} do not list the same categories in the same order")
+    data = coco.read(protocol.masks) if isinstance(coco, CocoFolders) else coco
+    train, val = data.train, data.val
+    if all(annotation["iscrowd"] or annotation.get("difficult") for annotation in val.annotations):
+        raise ValueError(f"{val.file} has no object to judge by: all are crowds or difficult")
 
     reach, deep = reach_of(part.folder / image["file_name"] for part in (train, val) for image in part.images)
 
     # The check comes first: a detector that cannot learn eight pictures by heart shows before the long training.
     stages = [("train", protocol, train, val)]
     if protocol.overfit_pictures:
-        few = train.only(protocol.overfit_pictures)
+        try:
+            few = train.only(protocol.overfit_pictures)
+        except ValueError as error:
+            raise ValueError(f"{error}, named by detection.overfit_pictures") from None
         stages.insert(0, ("overfit", _by_heart(protocol), few, few))
     total = sum(training_batches(stage) + len(judged.images) for _, stage, _, judged in stages)
     details: dict[str, Any] = {}
@@ -83,6 +87,8 @@ def evaluate(
     details["val"] = {"pictures": len(val.images), "instances": len(val.annotations)}
     if deep:
         details["remarks"] = [reach.words(deep)]
+    if changed := {name: file.account.plain() for name, file in vars(data).items() if file.account.notes}:
+        details["data"] = changed
     artifacts = {}
     if context.folder is not None:
         context.folder.mkdir(parents=True, exist_ok=True)

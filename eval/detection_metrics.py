@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from eval import mmcv_ops
+from eval.coco_objects import require_masks, require_sound
 
 # Order of pycocotools' summary, followed there by six recalls.
 _NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -51,17 +52,28 @@ def coco_metrics(
     It gives pycocotools' numbers (a test holds them against each other) in a fraction of the time.
     All arguments in COCO's formats. AP, AP50, AP75 and AP of small, medium and large objects, 100 detections a
     picture; a metric for which there is no object (the evaluator says -1) is left out. Objects marked `difficult` are
-    ignored as crowds are.
+    ignored as crowds are. Annotation ids are of no account.
+
+    Raises ValueError where a box or a score is not finite, and for a mask that is none.
     """
     from faster_coco_eval import COCO, COCOeval_faster
+
+    require_sound(annotations, "an object")
+    require_sound(results, "a detection")
+    if "segm" in kinds:
+        require_masks(images, annotations)
 
     def index(entries: list[dict[str, Any]]) -> Any:
         return COCO({"images": images, "annotations": entries, "categories": categories})
 
     metrics: dict[str, float] = {}
     with contextlib.redirect_stdout(io.StringIO()):
+        # Numbered from 1: an object with the id 0 would never count as found.
         truth = index(
-            [{**entry, "iscrowd": int(bool(entry["iscrowd"] or entry.get("difficult")))} for entry in annotations]
+            [
+                {**entry, "id": number, "iscrowd": int(bool(entry["iscrowd"] or entry.get("difficult")))}
+                for number, entry in enumerate(annotations, start=1)
+            ]
         )
         for kind in kinds:
             # A result with both keys would be sized by its box in the judgement of masks.

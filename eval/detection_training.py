@@ -16,7 +16,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from eval.coco import CocoPictures, CocoSplit, batches, collate, derive, heed_no_notice, one_line
+from eval.coco import CocoPictures, batches, collate, derive, heed_no_notice, one_line
+from eval.coco_file import CocoFile
 from eval.context import Context
 from eval.data import Normalisation
 from eval.deep_pixels import Reach
@@ -32,7 +33,7 @@ class Detector:
     def __init__(
         self,
         encoder: nn.Module,
-        split: CocoSplit,
+        split: CocoFile,
         normalisation: Normalisation,
         protocol: DetectionProtocol,
         context: Context,
@@ -130,7 +131,7 @@ class Detector:
         for layer, momentum in zip(kept, momenta, strict=True):
             layer.momentum = momentum
 
-    def judge(self, split: CocoSplit) -> tuple[dict[str, float], dict[int, list[dict[str, Any]]]]:
+    def judge(self, split: CocoFile) -> tuple[dict[str, float], dict[int, list[dict[str, Any]]]]:
         """The protocol's metrics on `split`, and the detections in COCO's results format by picture id."""
         data = CocoPictures(split, self.protocol, training=False, reach=self.reach)
         categories = [category["id"] for category in split.categories]

@@ -212,7 +212,7 @@ def bench(options: argparse.Namespace) -> int:
 
 
 def data(options: argparse.Namespace) -> int:
-    from repro.data import account, inventory, packed, preparing, verifying
+    from repro.data import account, inventory, loading, packed, preparing, verifying
     from repro.data.data_sets import named
     from repro.terminal.counter import counter
 
@@ -244,6 +244,11 @@ def data(options: argparse.Namespace) -> int:
     entry = named(name)
     own = inventory.own_pictures(entry, where) if entry.own is not None else None
     path = preparing.prepare(name, where, size=options.size, progress=bar)
+    if entry.kind == "detection":
+        for line in loading.coco_set(name, where, progress=bar).remarks:
+            print(printable(line))
+        print(f"checked, to be read from {_short(path)}")
+        return 0
     print(f"decoded to {_short(path)}")
     for line in packed.remarks(path):
         print(line)

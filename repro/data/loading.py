@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, get_args
@@ -12,9 +13,10 @@ from repro.data.inventory import manifest_of
 from repro.data.layouts.table import DETECTION
 from repro.data.origins import ORIGINS
 from repro.data.preparing import prepare
-from repro.data.types import FLAT, RGB, CocoSet, Pictures, Progress, ReidSet, ReidSplit, Split, quiet
+from repro.data.types import FLAT, RGB, CocoSet, MissingData, Pictures, Progress, ReidSet, ReidSplit, Split, quiet
 from repro.errors import UserError, unknown
 from repro.settings import Where
+from slurm.files import write_atomic
 
 
 def load_classification(
@@ -88,25 +90,41 @@ def _rgb(values: list[float]) -> RGB:
     return float(red), float(green), float(blue)
 
 
-def coco_set(name: str, where: Where, *, progress: Progress = quiet) -> CocoSet:
-    """A detection data set as folders and annotation files, checked against each other.
+def coco_set(name: str, where: Where, *, masks: bool | None = None, progress: Progress = quiet) -> CocoSet:
+    """A detection data set as checked annotation files and their pictures.
 
+    masks: whether its objects need them; None: where they have any.
     Raises MissingData, or UserError naming the annotation or the picture that does not fit.
     """
     entry = require_kind(name, "detection")
     root = ORIGINS[entry.origin].obtain(entry, where)
     value = manifest_of(name, where)
-    found = DETECTION[entry.layout].annotated(entry, root, where.cache, value, progress)
-    return CocoSet(
-        train_images=found.images["train"],
-        train_json=found.jsons["train"],
-        val_images=found.images["val"],
-        val_json=found.jsons["val"],
-        classes=found.classes,
-        name=name,
-        source=_detection_source(entry, found.counts),
-        manifest=value,
-    )
+    folders = DETECTION[entry.layout].annotated(entry, root, where.cache, value, progress)
+    try:
+        content = folders.read(masks)
+    except (ValueError, FileNotFoundError) as error:
+        raise UserError(str(error)) from error
+    counts = {split: len(file.images) for split, file in vars(content).items()}
+    return CocoSet(content=content, name=name, source=_detection_source(entry, counts), manifest=value)
+
+
+def require_annotations(name: str, where: Where, masks: bool) -> None:
+    """Check the annotation files that a user brings, before anything is computed; once for a content.
+
+    What has to be made or fetched first is checked when it is used, and what is missing is for others to say.
+    Raises UserError as `coco_set` does.
+    """
+    entry = require_kind(name, "detection")
+    if ORIGINS[entry.origin].whole or not DETECTION[entry.layout].as_found:
+        return
+    try:
+        done = where.cache / "checked" / f"{manifest_of(name, where)[:16]}-{'masks' if masks else 'boxes'}"
+    except MissingData:
+        return
+    if not done.exists():
+        coco_set(name, where, masks=masks)
+        with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
+            write_atomic(done, "")
 
 
 def _detection_source(entry: Entry, counts: Mapping[str, int]) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from eval.coco_file import CocoData
 from repro.errors import UserError
 
 if TYPE_CHECKING:
@@ -71,13 +71,18 @@ class Pictures(DataSet):
 
 @dataclass(frozen=True)
 class CocoSet(DataSet):
-    """A detection data set in COCO format, with or without masks: folders of pictures and annotation files."""
+    """A detection data set in COCO format, with or without masks: annotation files, checked, and their pictures."""
 
-    train_images: Path
-    train_json: Path
-    val_images: Path
-    val_json: Path
-    classes: tuple[str, ...]
+    content: CocoData
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.content.train.names
+
+    @property
+    def remarks(self) -> list[str]:
+        """What of the files was mended or left out, a line each."""
+        return [*self.content.train.lines(), *self.content.val.lines()]
 
 
 @dataclass(frozen=True)

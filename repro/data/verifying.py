@@ -9,6 +9,7 @@ from repro.data.data_sets import Entry, named
 from repro.data.decoding import opened
 from repro.data.inventory import counts, manifest_of, short
 from repro.data.layouts.table import LAYOUTS
+from repro.data.loading import coco_set
 from repro.data.manifest import SUMS, Tree, check, files, parallel, read_sums, text_sha256, write_sums
 from repro.data.names import is_picture
 from repro.data.origins import ORIGINS
@@ -39,6 +40,7 @@ def verify(name_or_folder: str, where: Where, progress: Progress = quiet) -> Rep
         number = len(files(tree))
         problem, note = _check_files(entry, tree, where, progress)
         found = {} if problem else counts(entry, root)
+    problem = problem or _bad_annotations(entry, where)
     gaps = [f"{gap} pictures" for gap in short(entry, found)]
     if problem is None and gaps:
         problem = f"{entry.title} is incomplete: {', '.join(gaps)}"
@@ -57,6 +59,17 @@ def _check_files(entry: Entry, tree: Tree, where: Where, progress: Progress) -> 
         sums.parent.mkdir(parents=True, exist_ok=True)
         write_sums(tree, sums)
     return problem, "no SHA256SUMS beside it: every picture was decoded and the hashes written down for the next time"
+
+
+def _bad_annotations(entry: Entry, where: Where) -> str | None:
+    """Why the annotations of a detection set cannot be used."""
+    if entry.kind != "detection":
+        return None
+    try:
+        coco_set(entry.name, where)
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def _bad_pack(entry: Entry, where: Where) -> str | None:

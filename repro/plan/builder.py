@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.protocols.base import Features, Protocol
-from repro.data import fetching, inventory
+from repro.data import fetching, inventory, loading
 from repro.data.data_sets import entry_of, own_folder, require_kind
 from repro.data.types import MissingData
 from repro.errors import UserError, unknown
@@ -281,9 +281,12 @@ class _Builder:
             raise UserError(f"--set {error}" if kind.name in self.stated else str(error)) from None
         data = self.data["detection"]
         for protocol in found:
-            if getattr(protocol, "masks", False) and not inventory.has_masks(data):
+            masks = getattr(protocol, "masks", False)
+            if masks and not inventory.has_masks(data):
                 what = f"data set '{data}' has no masks, which {kind.name} protocol '{protocol.name}' needs"
                 raise UserError(what, self.without_masks(kind, own))
+            if kind.data == "detection":
+                loading.require_annotations(data, self.settings.where, masks)
         return found
 
     def without_masks(self, kind: Kind, own: str) -> str:

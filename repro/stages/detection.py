@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from eval import detection
-from eval.coco import CocoFolders
 from eval.protocols.detection import DetectionProtocol
 from repro.data import loading
 from repro.stages.context import JobContext, Outcome, source_of
@@ -20,12 +19,16 @@ def prepare(context: JobContext) -> int:
 def run(context: JobContext) -> Outcome:
     """Train and judge the detector of one pre-training."""
     trained = context.encoder()
-    pictures = loading.coco_set(context.spec["data"]["name"], context.where, progress=context.progress)
+    protocol = context.protocol(DetectionProtocol)
+    name = context.spec["data"]["name"]
+    pictures = loading.coco_set(name, context.where, masks=protocol.masks, progress=context.progress)
+    for line in pictures.remarks:
+        print(line, flush=True)
     result = detection.evaluate(
         trained.encoder,
-        CocoFolders(pictures.train_images, pictures.train_json, pictures.val_images, pictures.val_json),
+        pictures.content,
         trained.normalisation,
-        context.protocol(DetectionProtocol),
+        protocol,
         # One core trains, the others load; where there are fewer than asked for, fewer.
         context.evaluation(workers=min(context.spec["threads"], len(os.sched_getaffinity(0))) - 1),
         seed=context.job.seed,

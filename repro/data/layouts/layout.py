@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from eval.coco_file import CocoFolders
 from repro.data.data_sets import Entry
 from repro.data.listing import walk
 from repro.data.manifest import Tree
@@ -67,24 +68,15 @@ class ClassificationLayout(Layout, ABC):
         """Its splits, one after another; all have the same classes."""
 
 
-@dataclass(frozen=True)
-class Annotated:
-    """Folders of pictures and annotation files in COCO's format, by split, and how many pictures the latter list."""
-
-    images: dict[str, Path]
-    jsons: dict[str, Path]
-    classes: tuple[str, ...]
-    counts: dict[str, int]
-
-
 class DetectionLayout(Layout, ABC):
     """Of pictures with boxes, and masks where it has them."""
 
     masks: ClassVar[bool] = True
+    as_found: ClassVar[bool] = False  # True: its annotation files are not made here
 
     @abstractmethod
-    def annotated(self, entry: Entry, root: Path, cache: Path, manifest: str, progress: Progress) -> Annotated:
-        """Its files, checked against each other; what must be written first goes to the cache, by its manifest."""
+    def annotated(self, entry: Entry, root: Path, cache: Path, manifest: str, progress: Progress) -> CocoFolders:
+        """Its files in COCO's format; what must be written first goes to the cache, by its manifest."""
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from eval.coco_file import CocoFolders
 from repro.data.cache import build
 from repro.data.data_sets import Entry
-from repro.data.layouts.layout import Annotated, DetectionLayout
+from repro.data.layouts.layout import DetectionLayout
 from repro.data.types import Progress
 from repro.errors import UserError
 
@@ -32,7 +33,7 @@ class Voc(DetectionLayout):
         """By the lists of names."""
         return {split: len(voc_names(root, split)) for split in VOC_SPLITS}
 
-    def annotated(self, entry: Entry, root: Path, cache: Path, manifest: str, progress: Progress) -> Annotated:
+    def annotated(self, entry: Entry, root: Path, cache: Path, manifest: str, progress: Progress) -> CocoFolders:
         """Annotations in the cache, file names below the root."""
 
         def fill(folder: Path) -> None:
@@ -41,8 +42,7 @@ class Voc(DetectionLayout):
                 (folder / f"{split}.json").write_text(json.dumps(content), encoding="utf-8")
 
         written = build(cache / "annotations" / f"{entry.name}-{manifest[:12]}", fill)
-        jsons = {split: written / f"{split}.json" for split in VOC_SPLITS}
-        return Annotated(dict.fromkeys(VOC_SPLITS, root), jsons, VOC_CLASSES, self.counts(entry, root))
+        return CocoFolders(root, written / "train.json", root, written / "val.json")
 
 
 def voc_names(root: Path, split: str) -> list[tuple[str, str]]:

@@ -51,7 +51,7 @@ def test_scenes_scored_against_themselves_are_perfect(where: Where) -> None:
 
     scenes = loading.coco_set("digit-scenes", where)
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(scenes.val_json))
+        truth = COCO(str(scenes.content.val.file))
         found = [
             {k: a[k] for k in ("image_id", "category_id", "bbox", "segmentation")} | {"score": 1.0}
             for a in truth.anns.values()
@@ -70,7 +70,10 @@ def test_scene_masks_are_disjoint_tight_and_not_hidden(where: Where) -> None:
 
     scenes = loading.coco_set("digit-scenes", where)
     labels = set()
-    for folder, path, count in ((scenes.train_images, scenes.train_json, 64), (scenes.val_images, scenes.val_json, 40)):
+    for folder, path, count in (
+        (scenes.content.train.folder, scenes.content.train.file, 64),
+        (scenes.content.val.folder, scenes.content.val.file, 40),
+    ):
         content = json.loads(path.read_text())
         assert len(content["images"]) == count
         for image in content["images"]:

@@ -170,7 +170,7 @@ def test_coco(miniature: Miniature, where: Where) -> None:
     folder = miniature("coco2017", root_of(where))
     coco = loading.coco_set("coco2017", where)
     assert coco.classes == ("person", "car", "cat") and coco.source == "COCO 2017, incomplete (6 train, 4 val)"
-    truth = COCO(str(coco.val_json))
+    truth = COCO(str(coco.content.val.file))
     for annotation in truth.anns.values():
         x, y, w, h = annotation["bbox"]
         mask = truth.annToMask(annotation)
@@ -178,9 +178,9 @@ def test_coco(miniature: Miniature, where: Where) -> None:
     path = folder / "annotations" / "instances_val2017.json"
     whole = path.read_text()
     for text, message in (
-        (whole[:500], "cannot read annotations"),
-        ("{}", "is no COCO instances file"),
-        (whole.replace('"category_id": 1,', '"category_id": 2,'), "unlisted picture or category"),
+        (whole[:500], r"val2017\.json: it is no COCO annotation file: Unterminated string"),
+        ("{}", r"val2017\.json: it is no COCO annotation file: it has no list 'images'"),
+        (whole.replace('"category_id": 1,', '"category_id": 2,'), "is not there: its category_id is 2"),
     ):
         path.write_text(text)
         with pytest.raises(UserError, match=message):
@@ -198,7 +198,7 @@ def test_voc(miniature: Miniature, where: Where) -> None:
     miniature("voc0712", root_of(where))
     voc = loading.coco_set("voc0712", where)
     assert len(voc.classes) == 20 and voc.source == "PASCAL VOC 2007 + 2012, incomplete (6 train, 2 val)"
-    train, val = (json.loads(path.read_text()) for path in (voc.train_json, voc.val_json))
+    train, val = (json.loads(path.read_text()) for path in (voc.content.train.file, voc.content.val.file))
     assert [image["file_name"] for image in train["images"]] == [
         *(f"VOC2007/JPEGImages/00000{i}.jpg" for i in (1, 2, 3)),
         *(f"VOC2012/JPEGImages/2008_00000{i}.jpg" for i in (1, 2, 3)),
@@ -210,7 +210,7 @@ def test_voc(miniature: Miniature, where: Where) -> None:
         ("car", 1),
         ("dog", 0),
     ]
-    for content, root in ((train, voc.train_images), (val, voc.val_images)):
+    for content, root in ((train, voc.content.train.folder), (val, voc.content.val.folder)):
         sizes = {image["id"]: (image["width"], image["height"]) for image in content["images"]}
         assert set(sizes.values()) == {(80, 60)}
         for annotation in content["annotations"]:

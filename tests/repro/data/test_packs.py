@@ -87,7 +87,7 @@ def test_a_flipped_byte_is_named_and_changes_the_manifest(where: Where, tmp_path
     assert inventory.manifest_of("coco-mini", mine) != before
     victim.unlink()
     assert f"{victim} is missing" in str(verifying.verify("coco-mini", mine).problem)
-    with pytest.raises(UserError, match=f"{victim.name} is missing"):
+    with pytest.raises(UserError, match=f"no picture '{victim.name}' in"):
         loading.coco_set("coco-mini", mine)
 
 
