@@ -6,23 +6,41 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+
+_HOME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+# `python -m repro` puts the working directory first: a file there named `random.py` or `torch.py` would hide a module
+# that we need, so nothing else may be imported before this. While Python looks for us, its first argument is "-m".
+if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
+    del sys.path[0]
+    if _HOME not in sys.path:
+        sys.path.append(_HOME)
+
+from importlib.machinery import ModuleSpec, PathFinder  # noqa: E402
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from repro.api import load as load
 
 __version__ = "0.1.0"
 __all__ = ["load"]
 
-_HOME = Path(__file__).resolve().parent.parent
+ROOMS = ("methods", "eval", "leaderboards", "slurm")
 
-# `python -m repro` puts the working directory first: a folder there named `eval` or `slurm` would hide our room.
-if sys.path and not sys.flags.safe_path:
-    _first = Path(sys.path[0] or ".").resolve()
-    if _first != _HOME and _first == Path.cwd().resolve() and not (_first / "repro" / "__init__.py").exists():
-        del sys.path[0]
 
-if TYPE_CHECKING:
-    from repro.api import load as load
+class _OurRooms:
+    """Finds the four rooms where we are, before whatever else is called so on the import path."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        return PathFinder.find_spec(name, [_HOME]) if name in ROOMS else None
+
+
+sys.meta_path.insert(0, _OurRooms)
 
 
 def __getattr__(name: str) -> Any:

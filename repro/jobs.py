@@ -30,7 +30,7 @@ from repro.settings import Where
 from repro.store import atomic, provenance, records, snapshot, time_spent
 from repro.store.job import Job
 from repro.store.workspace import Workspace
-from slurm import progress, worker
+from slurm import progress, shadows, worker
 from slurm.fence import Superseded
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ def _reason(error: Exception) -> str:
     if line := unwritable(error):
         return line
     traceback.print_exc()  # a foreign error needs its origin
+    if file := shadows.guilty(error):
+        return shadows.line(file)
     if isinstance(error, ValueError | FileNotFoundError):
         return str(error)
     hint = "; lower the batch with --set" if type(error).__name__ == "OutOfMemoryError" else ""

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from slurm import environment, process, progress, ranks
+from slurm import environment, process, progress, ranks, shadows
 from slurm.files import try_lock
 from slurm.folder import Folder, Outcome, read_task
 from slurm.graph import Task
@@ -127,7 +127,8 @@ def _record(task: Task, folder: Folder, call: Callable[[], Any], rank: int | Non
             record("failed", error.code[:_LONGEST], None)
         raise
     except Exception as error:
-        record("failed", _one_line(error), None)
+        file = shadows.guilty(error)
+        record("failed", shadows.line(file) if file else _one_line(error), None)
         raise
     record("done", "", value)
     return value

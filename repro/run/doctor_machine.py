@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Literal
 
+from repro.run import imports
 from repro.run.doctor_findings import Finding
 from repro.store import snapshot
 from repro.store.source_hash import PACKAGES
@@ -25,6 +26,7 @@ def on_machine(gpus: int) -> Iterator[Finding]:
     """What can be said of the machine that this process runs on. gpus: how many a job of the track asks for."""
     yield Finding("ok", "python", f"{platform.python_version()} ({sys.executable})")
     yield rooms()
+    yield from _import_path()
     yield from _packages()
     yield _operators()
     yield _gpus(gpus)
@@ -38,9 +40,18 @@ def rooms() -> Finding:
         except ModuleNotFoundError as error:
             return Finding("fault", "rooms", str(error), "install the project again (pip install -e .)")
         if found != home:
-            fix = "another package of that name comes first: leave its folder, or set PYTHONSAFEPATH=1"
+            fix = "it was imported before repro: import repro first"
             return Finding("fault", "rooms", f"'{room}' is imported from {found}, the others from {home}", fix)
     return Finding("ok", "rooms", f"{', '.join(PACKAGES)} from {home}")
+
+
+def _import_path() -> Iterator[Finding]:
+    """Files that are imported in place of a library."""
+    from slurm import shadows
+
+    if file := shadows.hidden(imports.LIBRARIES):
+        said, _, fix = shadows.line(file).partition(": ")
+        yield Finding("fault", "import path", said, fix)
 
 
 def _packages() -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from repro.plan import budget
 from repro.plan.planned import Plan
 from repro.plan.request import Request
 from repro.plan.tasks import graph_of
-from repro.run import missing_data, submit
+from repro.run import imports, missing_data, submit
 from repro.run.display import display
 from repro.run.live_boards import Fresh, Views
 from repro.settings import Settings, require_writable
@@ -78,6 +78,7 @@ def perform(
     """
     submit.require_profile(settings)
     require_writable(settings.workspace)
+    imports.require_real()
     place = Workspace(settings.workspace)
     for fault in planned.faults:
         print(f"passed over: {fault}", file=sys.stderr)

@@ -79,7 +79,7 @@ def test_a_profile_that_was_named_must_be_of_use(
 def test_a_room_from_elsewhere_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "eval").mkdir()
     (tmp_path / "eval" / "__init__.py").touch()
-    program = "from repro.run import machine_checks; print(machine_checks.rooms())"
+    program = "import eval; from repro.run import doctor_machine; print(doctor_machine.rooms())"
     path = f"{tmp_path}{os.pathsep}{Path(doctor.__file__).parents[2]}"
     command = [sys.executable, "-c", program]
     said = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True)

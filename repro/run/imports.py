@@ -1,0 +1,17 @@
+"""Whether the libraries that jobs need are the real ones: a file `torch.py` on PYTHONPATH comes before torch."""
+
+from __future__ import annotations
+
+from repro.errors import UserError
+from slurm import shadows
+
+LIBRARIES = (
+    *("numpy", "torch", "torchvision", "mmengine", "mmcv", "mmdet", "mmpretrain", "PIL", "pandas", "scipy"),
+    *("submitit", "psutil", "msgspec", "rich", "jinja2", "pycocotools", "faster_coco_eval", "mlxtend", "packaging"),
+)
+
+
+def require_real() -> None:
+    """Raises UserError naming a file that would be imported in place of a library."""
+    if file := shadows.hidden(LIBRARIES):
+        raise UserError(shadows.line(file))
