@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from dataclasses import replace
-from pathlib import Path
 
 import psutil
 
+from slurm import control_group
 from slurm.graph import Resources
 
 
@@ -56,36 +57,55 @@ class Pool:
 
 
 def cores_here() -> int:
-    """Cores this process may use: its affinity, and the quota of its container."""
-    cores = len(os.sched_getaffinity(0))
-    quota, _, period = _control_group("cpu.max").partition(" ")
-    return max(1, min(cores, round(int(quota) / int(period)))) if quota.isdigit() else cores
+    """Cores this process may use: its affinity, and the quota of its control groups."""
+    affine, quota = len(os.sched_getaffinity(0)), control_group.cores()
+    return affine if quota >= affine else max(1, round(quota))
 
 
 def memory_gb_here() -> float:
-    """Memory that is free now, on the machine and in its container."""
-    free = psutil.virtual_memory().available
-    limit = _control_group("memory.max")
-    if limit.isdigit():
-        free = min(free, int(limit) - int(_control_group("memory.current") or 0))
-    return max(free, 0) / 2**30
-
-
-def _control_group(name: str) -> str:
-    """A setting of the control group that a container sees as its root; empty where there is none."""
-    try:
-        return Path("/sys/fs/cgroup", name).read_text().strip()
-    except OSError:
-        return ""
+    """Memory that is free now, on the machine and in the control groups of this process."""
+    return min(psutil.virtual_memory().available, control_group.memory_left()) / 2**30
 
 
 def gpus_here() -> list[str]:
-    """Values for CUDA_VISIBLE_DEVICES: those this process sees."""
+    """Values for CUDA_VISIBLE_DEVICES, each one GPU or part of one that a process can use: those this process sees."""
+    listed = _listed()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [gpu for gpu in visible.split(",") if gpu]
+    return listed if visible is None else usable(visible, len(listed))
+
+
+def usable(visible: str, machine: int = 0) -> list[str]:
+    """The GPUs that a value of CUDA_VISIBLE_DEVICES makes visible, as CUDA reads it.
+
+    They are numbers, or UUIDs that begin with GPU- or MIG-. What follows anything else (-1, "NoDevFiles", nothing at
+    all) is hidden, and of a list that names one twice all are. machine: how many there are, where that is known.
+    """
+    found: list[str] = []
+    for name in map(str.strip, visible.split(",")):
+        if name.isdecimal():
+            name = str(int(name))
+            if machine and int(name) >= machine:
+                break
+        elif not name.startswith(("GPU-", "MIG-")):
+            break
+        if name in found:
+            return []
+        found.append(name)
+    return found
+
+
+def _listed() -> list[str]:
+    """The GPUs of this machine; in place of one that is divided its parts, which CUDA knows by UUID alone."""
     try:
-        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True).stdout
+        answer = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, errors="replace", timeout=30, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return []
-    return [str(number) for number in range(sum(line.startswith("GPU ") for line in listing.splitlines()))]
+    gpus: list[list[str]] = []
+    for line in answer.stdout.splitlines():
+        if line.startswith("GPU "):
+            gpus.append([])
+        elif gpus and (part := re.search(r"UUID: (MIG-[^)]+)", line)):
+            gpus[-1].append(part[1])
+    return [name for number, parts in enumerate(gpus) for name in parts or [str(number)]]

@@ -209,8 +209,14 @@ def _device_names(track: Track) -> Callable[[int], str]:
 
 
 def _gpu_name() -> str:
+    from slurm.machine import gpus_here
+
+    if not gpus_here():  # hidden by CUDA_VISIBLE_DEVICES, say
+        return ""
     try:
-        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True).stdout
+        listing = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, errors="replace", timeout=30, check=True
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return ""
     match = re.match(r"GPU \d+: (.*) \(UUID", listing)
