@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from slurm.graph import Task
+from slurm.machine import usable
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
@@ -41,6 +42,7 @@ def variables(cpus: int, code: Path | None) -> dict[str, str]:
     # Threads that wait must sleep: beside another job on the same cores, spinning ones made a step seven times slower.
     variables |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
     variables |= {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+    variables["PYTHONIOENCODING"] = "utf-8:backslashreplace"  # of a log, whatever the locale; no name can end a task
     home = str(code.absolute() if code else Path(__file__).absolute().parents[1])
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     installed = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), site.getusersitepackages()}
@@ -57,7 +59,7 @@ def share_of_gpus(place: int, count: int, each: int) -> str:
     All that are visible where they are fewer: srun has dealt them out already, or there are none.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    found = [str(number) for number in range(count * each)] if visible is None else visible.split(",")
+    found = [str(number) for number in range(count * each)] if visible is None else usable(visible)
     return ",".join(found if len(found) < count * each else found[place * each : (place + 1) * each])
 
 

@@ -10,14 +10,18 @@ from pathlib import Path
 from typing import Any
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Replace `path` by `text`, whole or not at all, whatever dies in between. Raises OSError."""
+def write_atomic(path: Path, text: str, errors: str = "backslashreplace") -> None:
+    """Replace `path` by `text`, whole or not at all, whatever dies in between. Raises OSError.
+
+    errors: what becomes of a file name in it of other bytes than UTF-8. By default it is escaped, so that JSON reads as
+    it was.
+    """
     path = path.absolute()  # "." has no name that one beside it could be made of
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not by the process's number, which is another's on another machine; nor tempfile's, which only we could read.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with temporary.open("x", encoding="utf-8") as file:
+        with temporary.open("x", encoding="utf-8", errors=errors) as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

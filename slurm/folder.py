@@ -121,7 +121,7 @@ class Folder:
 
     def read_outcome(self, key: str, rank: int | None = None) -> Outcome | None:
         try:
-            return Outcome(**json.loads(self.outcome(key, rank).read_text()))
+            return Outcome(**json.loads(self.outcome(key, rank).read_text(encoding="utf-8")))
         except FileNotFoundError:
             return None
 
@@ -150,4 +150,4 @@ class Folder:
 
 
 def read_task(path: Path) -> Task:
-    return Task.from_json(json.loads(path.read_text()))
+    return Task.from_json(json.loads(path.read_text(encoding="utf-8")))

@@ -54,7 +54,7 @@ class Journal:
         self.entries: dict[str, Entry] = {}  # by key, in the order of submission: parents before their children
         self.open: dict[str, str] = {}  # batches whose sbatch was begun and not seen to end: who began it
         if self.path.exists():
-            for line in self.path.read_text().splitlines():
+            for line in self.path.read_text(encoding="utf-8").splitlines():
                 # Blank, or cut short by a death before what it announced.
                 with contextlib.suppress(json.JSONDecodeError):
                     self._apply(json.loads(line))

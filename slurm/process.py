@@ -53,7 +53,7 @@ def peak_memory_mb() -> float:
     # Not ru_maxrss for ourselves: it starts at what the process that forked us had.
     own = 0
     with contextlib.suppress(FileNotFoundError):
-        status = Path("/proc/self/status").read_text()
+        status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
         own = next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")), 0)
     itself, children = _usages()
     return ((own or itself.ru_maxrss) + children.ru_maxrss) / 1024

@@ -60,7 +60,7 @@ def report(done: int, total: int, info: Mapping[str, Any]) -> None:
     temporary = Path(f"{file}.{os.getpid()}.tmp")
     with contextlib.suppress(OSError):  # a full disk ends the task where it loses something, not here
         # default=float: numpy and torch scalars are welcome in `info`.
-        temporary.write_text(json.dumps(asdict(_latest), default=float))
+        temporary.write_text(json.dumps(asdict(_latest), default=float), encoding="utf-8")
         temporary.replace(file)
 
 
@@ -73,6 +73,6 @@ def at_most_every(seconds: float) -> None:
 def read(file: Path) -> Progress | None:
     """The latest report, or None where there is none (yet)."""
     try:
-        return Progress(**json.loads(file.read_text()))
+        return Progress(**json.loads(file.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None

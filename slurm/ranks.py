@@ -39,7 +39,7 @@ def may_begin(task: Task, folder: Folder) -> bool:
     """Wait for the word of rank 0; False where the task is done."""
     while True:
         with contextlib.suppress(FileNotFoundError):
-            word = folder.lock(task.key).read_text()
+            word = folder.lock(task.key).read_text(encoding="utf-8")
             if word in (_line(_BEGIN), _line(_DONE)):
                 return word == _line(_BEGIN)
         time.sleep(_WORD_TICK)

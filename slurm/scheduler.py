@@ -61,7 +61,9 @@ def available() -> str | None:
         if not shutil.which(command):
             return f"no `{command}` on PATH: run this on a login node of a SLURM cluster, or use the local executor"
     try:
-        ping = subprocess.run(["scontrol", "ping"], capture_output=True, text=True, timeout=20)
+        ping = subprocess.run(
+            ["scontrol", "ping"], capture_output=True, text=True, errors="backslashreplace", timeout=20
+        )
     except (OSError, subprocess.TimeoutExpired):
         return "SLURM's controller does not answer `scontrol ping`: wait for it, or use the local executor"
     if ping.returncode:
@@ -233,7 +235,9 @@ def ask(command: list[str]) -> str:
     """What a command of SLURM's prints. Raises NoAnswer where it fails."""
     whole = os.environ | {"SLURM_BITSTR_LEN": "0"}  # ranges of array elements are cut short otherwise
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=whole)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="backslashreplace", timeout=120, env=whole
+        )
     except FileNotFoundError:
         raise NoAnswer(f"no `{command[0]}` on PATH: run this on a login node of a SLURM cluster") from None
     except subprocess.TimeoutExpired:

@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
         die_with_parent(options.parent_pipe)
     # When memory runs out, the kernel should take a task and not the executor.
     with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("500")
+        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
 
     def leave(number: int, frame: object) -> NoReturn:
         sys.exit(128 + number)  # unwinds, so that the target's `finally` blocks run

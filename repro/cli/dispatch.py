@@ -13,6 +13,7 @@ from repro.cli import commands
 from repro.cli.grammar import build_parser
 from repro.errors import UserError, unwritable
 from repro.terminal import text
+from repro.terminal.streams import escape_what_cannot_be_shown
 
 COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "run": commands.run,
@@ -44,6 +45,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command (default: that of this process's command line); returns the exit status."""
+    escape_what_cannot_be_shown()
     words = sys.argv[1:] if arguments is None else list(arguments)
     options = build_parser().parse_args(words)
     options.words = words  # for messages that say how to go on

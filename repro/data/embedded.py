@@ -127,7 +127,7 @@ def write_scenes(folder: Path) -> None:
             "annotations": annotations,
             "categories": [{"id": c + 1, "name": str(c), "supercategory": "digit"} for c in range(10)],
         }
-        (folder / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+        (folder / "annotations" / f"instances_{split}.json").write_text(json.dumps(content), encoding="utf-8")
     write_sums(Tree(folder, ("annotations", "images")), folder / "SHA256SUMS")
 
 

@@ -133,13 +133,13 @@ class Pack:
 def write_pack(folder: Path, arrays: Sequence[str], description: Mapping[str, Any]) -> None:
     """Finish a pack: `pack.json` with the description and the sha256 of each of the named array files."""
     hashes = {name: file_sha256(folder / name) for name in arrays}
-    (folder / "pack.json").write_text(json.dumps({**description, "sha256": hashes}, indent=1))
+    (folder / "pack.json").write_text(json.dumps({**description, "sha256": hashes}, indent=1), encoding="utf-8")
 
 
 def read_pack(folder: Path) -> dict[str, Any]:
     """The description that `write_pack` left. Raises UserError where it cannot be read."""
     try:
-        return dict(json.loads((folder / "pack.json").read_text()))
+        return dict(json.loads((folder / "pack.json").read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise UserError(f"damaged pack {folder} ({error}); delete the folder, it is made again") from error
 

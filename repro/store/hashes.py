@@ -11,7 +11,8 @@ from typing import Any
 def digest(value: Any) -> str:
     """SHA-256 (hex) of a plain JSON value, independent of key order."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    # A file name of other bytes than UTF-8 holds surrogates.
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def file_digest(path: Path) -> str:

@@ -35,7 +35,7 @@ def reset_peak() -> None:
 def peak_mb() -> float:
     """The peak of this process's resident memory, in MiB."""
     try:
-        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        for line in Path("/proc/self/status").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("VmHWM"):
                 return float(line.split()[1]) / 1024
     except OSError:

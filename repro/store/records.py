@@ -81,7 +81,7 @@ def write(folder: Path, record: Record) -> tuple[Path, bool]:
     path = folder / file_name(record)
     fresh = _unused(folder, ".record.")
     try:
-        with fresh.open("x", encoding="utf-8") as stream:
+        with fresh.open("x", encoding="utf-8", errors="backslashreplace") as stream:
             json.dump(record, stream, indent=1, ensure_ascii=False, allow_nan=False)
             stream.write("\n")
             stream.flush()

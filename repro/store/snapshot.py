@@ -67,7 +67,7 @@ def take(place: Workspace, modules: Iterable[str] = ()) -> Path:
 
 
 def _plugin(file: str) -> str:
-    return f"plugins/{hashlib.sha256(file.encode()).hexdigest()[:16]}.py"
+    return f"plugins/{hashlib.sha256(os.fsencode(file)).hexdigest()[:16]}.py"
 
 
 def kept(module: str) -> str:
@@ -106,7 +106,9 @@ def _git(home: Path, *arguments: str) -> str | None:
     if not (home / ".git").exists():
         return None
     try:
-        answer = subprocess.run(["git", "-C", str(home), *arguments], capture_output=True, text=True, timeout=20)
+        answer = subprocess.run(
+            ["git", "-C", str(home), *arguments], capture_output=True, text=True, errors="replace", timeout=20
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return answer.stdout.strip() if answer.returncode == 0 else None

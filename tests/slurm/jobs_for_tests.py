@@ -20,6 +20,18 @@ def add(a, b):
     return a + b
 
 
+def say(words):
+    for word in words:
+        sys.stdout.write(f"{word}\n")
+    return words
+
+
+def open_a_sound():
+    import wave
+
+    return wave.open("none")
+
+
 def nap(seconds, notes):
     start = time.time()
     time.sleep(seconds)

@@ -309,3 +309,25 @@ def test_what_ends_a_task_reaches_all_its_ranks(tmp_path: Path, how: str) -> Non
         executor.kill()
         executor.communicate()
     wait_until(lambda: not any(alive(int((marks / rank).read_text())) for rank in "01"))
+
+
+def test_a_task_that_fails_by_a_file_in_pythons_place_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "wave.py").write_text("x = 1")
+    paths = [str(tmp_path / "path"), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in paths if path))
+    outcome = run(tmp_path / "run", task("sound", "open_a_sound"))["sound"]
+    assert outcome.reason.startswith(
+        f"{tmp_path / 'path' / 'wave.py'} is imported in place of the module 'wave': rename"
+    )
+
+
+def test_a_name_that_is_no_text_and_a_locale_of_ascii_end_no_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.setenv("PYTHONUTF8", "0")
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    outcome = run(tmp_path, task("a", "say", words=["é", "\udce9"]))["a"]
+    assert (outcome.state, outcome.value) == ("done", ["é", "\udce9"])
+    assert Path(outcome.log).read_bytes() == b"\xc3\xa9\n\\udce9\n"

@@ -51,6 +51,7 @@ export OMP_WAIT_POLICY=PASSIVE
 export GOMP_SPINCOUNT=0
 export PYTHONSAFEPATH=1
 export PYTHONUNBUFFERED=1
+export PYTHONIOENCODING=utf-8:backslashreplace
 export PYTHONPATH=PATHS
 module load cuda
 
