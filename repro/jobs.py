@@ -95,6 +95,11 @@ def _reason(error: Exception) -> str:
         return shadows.line(file)
     if isinstance(error, ValueError | FileNotFoundError):
         return str(error)
+    if str(error).startswith("DataLoader worker"):  # torch's words for the death of a process of its own
+        return (
+            f"a process that loads pictures died ({' '.join(str(error).split())}): where /dev/shm is full, start the"
+            " container with --shm-size=1g or --ipc=host; where memory is, give the job more"
+        )
     hint = "; lower the batch with --set" if type(error).__name__ == "OutOfMemoryError" else ""
     return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}{hint}"
 
@@ -106,9 +111,9 @@ def _writes() -> bool:
 
 def context_of(job: Job, place: Workspace, where: Where) -> JobContext:
     """A job as its stage gets it."""
-    from repro.stages.context import JobContext
+    from repro.stages.loaders import ContextHere
 
-    return JobContext(
+    return ContextHere(
         job=replace(job, module=snapshot.kept(job.module)),
         workspace=place,
         where=where,

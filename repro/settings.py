@@ -33,6 +33,7 @@ class Settings:
     cluster: str = "default"  # profile of the SLURM cluster
     cores: int | None = None  # for the local executor; default: all that this process may use
     memory_gb: float | None = None  # likewise; default: what is free
+    hang_minutes: float | None = None  # likewise; a task in which nothing moves for so long is ended, 0: never
 
     @property
     def where(self) -> Where:
@@ -51,6 +52,8 @@ def _typed(key: str, value: Any, source: str) -> Any:
         raise UserError(f"{source}: cores must be a whole number of at least 1, not {value!r}")
     if key == "memory_gb" and (not isinstance(value, int | float) or isinstance(value, bool) or value <= 0):
         raise UserError(f"{source}: memory_gb must be a positive number, not {value!r}")
+    if key == "hang_minutes" and (not isinstance(value, int | float) or isinstance(value, bool) or not value >= 0):
+        raise UserError(f"{source}: hang_minutes must be a number from 0, not {value!r}")
     if key == "cluster" and not isinstance(value, str):
         raise UserError(f"{source}: cluster must be the name of a profile, not {value!r}")
     return value

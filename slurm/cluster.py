@@ -21,7 +21,7 @@ from pathlib import Path
 
 from slurm import arrays, sbatch, scheduler, status, worker
 from slurm.environment import Code, by_code, code_of
-from slurm.files import try_lock
+from slurm.files import held_by, try_lock
 from slurm.folder import Folder
 from slurm.graph import Graph, Task
 from slurm.journal import Journal
@@ -267,7 +267,9 @@ def cancel(folder: Path, keys: Collection[str]) -> list[str]:
 def _only_writer(place: Folder) -> Iterator[None]:
     lock = try_lock(place.lock("submit"))
     if lock is None:
-        raise _Busy(f"another submission from {place.root} is under way: let it finish")
+        raise _Busy(
+            f"another submission from {place.root} is under way ({held_by(place.lock('submit'))}): let it finish"
+        )
     try:
         yield
     finally:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -17,10 +18,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from slurm import environment, process, progress, ranks, shadows
-from slurm.files import try_lock
+from slurm import environment, process, progress, ranks, shadows, temporary
+from slurm.files import held_by, try_lock
 from slurm.folder import Folder, Outcome, read_task
 from slurm.graph import Task
+from slurm.watch import watched
 
 _LONGEST = 1000  # characters kept of what an error says; its cause may follow a long path
 _REPORT_EVERY = 5.0  # seconds between two reports of a job of SLURM: many at once share one file server
@@ -54,9 +56,11 @@ def execute(spec: Path, *, wait: bool) -> Any:
     lock = try_lock(folder.lock(task.key))
     asked = time.time()
     waited = lock is None
+    if waited and wait:
+        sys.stderr.write(f"waits for {held_by(folder.lock(task.key))}, which is running '{task.key}'\n")
     while lock is None:
         if not wait:
-            raise Busy(f"'{task.key}' is being run by another process")
+            raise Busy(f"'{task.key}' is being run by another process ({held_by(folder.lock(task.key))})")
         time.sleep(1)
         lock = try_lock(folder.lock(task.key))
     try:
@@ -117,7 +121,8 @@ def _record(task: Task, folder: Folder, call: Callable[[], Any], rank: int | Non
         folder.write_outcome(outcome, rank)
 
     try:
-        value = call()
+        with watched(folder.log(task.key), folder.progress(task.key), lambda said: record("failed", said, None)):
+            value = call()
         try:
             json.dumps(value)
         except (TypeError, ValueError) as error:
@@ -135,6 +140,13 @@ def _record(task: Task, folder: Folder, call: Callable[[], Any], rank: int | Non
 
 
 def _call(task: Task) -> Any:
+    try:
+        if said := temporary.settle():
+            sys.stderr.write(f"{said}\n")
+        temporary.shorten_sockets()
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
+    process.die_of_what_is_lost()
     module, function = task.target.split(":")
     return getattr(importlib.import_module(module), function)(**task.args)
 

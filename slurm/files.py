@@ -36,6 +36,26 @@ def write_json(path: Path, data: Any) -> None:
     write_atomic(path, json.dumps(data, indent=1))
 
 
+def holder(path: Path) -> int | None:
+    """The process of this machine that holds the lock of that file; None where the kernel does not tell."""
+    try:
+        inode, locks = path.stat().st_ino, Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError):
+        return None
+    for line in locks:
+        # "1: FLOCK  ADVISORY  WRITE 1234 fd:01:5678 0 EOF"; of who only waits, an arrow comes before the kind
+        words = line.split()
+        if len(words) > 5 and words[1] != "->" and words[5].endswith(f":{inode}") and words[4].isdecimal():
+            return int(words[4]) or None
+    return None
+
+
+def held_by(path: Path) -> str:
+    """Who holds the lock of that file, in words."""
+    process = holder(path)
+    return f"process {process}" if process else "a process of another machine or container"
+
+
 def try_lock(path: Path) -> int | None:
     """Take the lock and return its file descriptor, or None while somebody else holds it.
 

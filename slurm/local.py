@@ -17,7 +17,7 @@ from typing import Literal
 
 from slurm import environment, progress, worker
 from slurm.environment import Code, by_code, code_of
-from slurm.files import try_lock
+from slurm.files import held_by, try_lock
 from slurm.folder import Folder, Outcome
 from slurm.graph import Graph, Resources, Task
 from slurm.journal import Journal
@@ -27,6 +27,7 @@ from slurm.process import death, ended
 from slurm.progress import Progress
 from slurm.states import blocked_by
 from slurm.status import of_journal
+from slurm.watch import PATIENCE, Watch
 
 _TICK = 0.05  # seconds between looks at the children
 _ELSEWHERE_TICK = 0.5  # seconds between looks at a lock that somebody else holds
@@ -36,12 +37,14 @@ _GRACE = 10.0  # seconds that a cancelled task has to end by itself
 
 @dataclass(frozen=True)
 class Event:
-    """Something the caller may want to show. "elsewhere": another process is running this very task, we wait."""
+    """Something the caller may want to show. "elsewhere": `who`, another process, is running this very
+    task, we wait."""
 
     kind: Literal["started", "progress", "elsewhere", "done", "failed", "cancelled", "blocked"]
     key: str
     progress: Progress | None = None
     outcome: Outcome | None = None
+    who: str = ""
 
 
 def run(
@@ -55,6 +58,7 @@ def run(
     on_event: Callable[[Event], None] = lambda event: None,
     grace: float = 10.0,
     limits: Mapping[str, float] | None = None,
+    patience: float = PATIENCE,
 ) -> dict[str, Outcome]:
     """Run every task and return how each ended, whatever became of the others.
 
@@ -72,6 +76,7 @@ def run(
         grace: seconds between SIGTERM and SIGKILL when the run is cut short.
         limits: seconds that a task may run, by its key; then it is ended as one that is cancelled, and has failed. They
             are looked up as it runs.
+        patience: seconds in which nothing moves in a task (slurm.watch) until it is ended and has failed; 0: for ever.
 
     Raises:
         ValueError: before anything runs, where a task's several ranks want more GPUs than there are, or where one
@@ -87,7 +92,7 @@ def run(
     for task in graph:
         pool.fit(task.resources)
     _require_not_on_slurm(graph, Folder(folder))
-    state = _Run(graph, Folder(folder), pool, code, on_event, {} if limits is None else limits)
+    state = _Run(graph, Folder(folder), pool, code, on_event, {} if limits is None else limits, patience)
     try:
         while state.waiting or state.running:
             state.heed_cancels()
@@ -124,9 +129,11 @@ class _Child:
     share: Resources
     gpus: list[str]
     started: float
+    watch: Watch
     progress: Progress | None = None
     kill_at: float | None = None  # it was told to end, and has until then (monotonic time)
     late: bool = False  # it was told so because of its time limit
+    hung: str = ""  # it was told so because nothing moved: in words
 
     def signal(self, number: signal.Signals) -> None:
         """To the whole process group. Only called while the leader is not yet reaped, so that its number is ours."""
@@ -148,8 +155,10 @@ class _Run:
         code: Code,
         on_event: Callable[[Event], None],
         limits: Mapping[str, float],
+        patience: float,
     ) -> None:
-        self.folder, self.pool, self.code, self.on_event, self.limits = folder, pool, code, on_event, limits
+        self.folder, self.pool, self.code, self.on_event = folder, pool, code, on_event
+        self.limits, self.patience = limits, patience
         self.waiting: dict[str, Task] = {task.key: task for task in graph}
         self.running: dict[str, _Child] = {}
         self.outcomes: dict[str, Outcome] = {}
@@ -165,14 +174,18 @@ class _Run:
         self.look_for_cancels = 0.0
 
     def heed_cancels(self) -> None:
-        """End what somebody asked to end, or what has run too long. A child gets SIGTERM, and SIGKILL when it does not
-        heed that."""
+        """End what somebody asked to end, what has run too long, or what hangs. A child gets SIGTERM, and SIGKILL when
+        it does not heed that."""
         now = time.monotonic()
         for child in self.running.values():
             if child.kill_at is not None and now >= child.kill_at:
                 child.signal(signal.SIGKILL)
             elif child.kill_at is None and time.time() >= child.started + self.limits.get(child.task.key, math.inf):
                 child.late, child.kill_at = True, now + _GRACE
+                child.signal(signal.SIGTERM)
+            elif child.kill_at is None and child.watch.hangs():
+                child.hung, child.kill_at = child.watch.words(), now + _GRACE
+                child.watch.show_stacks()
                 child.signal(signal.SIGTERM)
         if now < self.look_for_cancels:
             return
@@ -211,7 +224,7 @@ class _Run:
         lock = try_lock(self.folder.lock(task.key))
         if lock is None:
             if task.key not in self.elsewhere:
-                self.on_event(Event("elsewhere", task.key))
+                self.on_event(Event("elsewhere", task.key, who=held_by(self.folder.lock(task.key))))
             self.elsewhere[task.key] = (since, time.time() + _ELSEWHERE_TICK)
             return True
         os.close(lock)
@@ -237,7 +250,8 @@ class _Run:
                 pass_fds=(self.alive,),
                 start_new_session=True,
             )
-        self.running[task.key] = _Child(task, process, share, gpus, started)
+        watch = Watch(process.pid, log, self.folder.progress(task.key), self.patience)
+        self.running[task.key] = _Child(task, process, share, gpus, started, watch)
         del self.waiting[task.key]
         self.on_event(Event("started", task.key))
 
@@ -264,6 +278,8 @@ class _Run:
                 limit = f"{self.limits[task.key]:.0f} s"
                 late = f"reached its time limit of {limit}; done again, it goes on from its checkpoint"
                 self._settle(task, "failed", late)
+            elif child.hung:
+                self._settle(task, "failed", child.hung, str(self.folder.log(task.key)))
             else:
                 self._settle(task, "cancelled", "on request")
         elif outcome := self._left(child):

@@ -67,6 +67,15 @@ def memory_gb_here() -> float:
     return min(psutil.virtual_memory().available, control_group.memory_left()) / 2**30
 
 
+def shared_memory_here() -> int:
+    """Bytes that are free in /dev/shm, by which processes hand tensors to each other: a container has 64 MB or less."""
+    try:
+        found = os.statvfs("/dev/shm")
+    except OSError:
+        return 0
+    return found.f_bavail * found.f_frsize
+
+
 def gpus_here() -> list[str]:
     """Values for CUDA_VISIBLE_DEVICES, each one GPU or part of one that a process can use: those this process sees."""
     listed = _listed()

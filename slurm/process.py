@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing.queues
 import os
 import resource
 import signal
 import subprocess
 import threading
+import traceback
 from pathlib import Path
 
 
@@ -41,6 +43,20 @@ def die_with_parent(pipe: int) -> None:
         os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def die_of_what_is_lost() -> None:
+    """Let this process, and those that it forks, end where something cannot be handed to another process.
+
+    multiprocessing only prints such an error (shared memory is full, say), and who waits for the thing waits for ever.
+    The death of a process is noticed.
+    """
+
+    def end(error: Exception, thing: object) -> None:
+        traceback.print_exception(error)
+        os._exit(1)
+
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(end)  # type: ignore[attr-defined]
 
 
 def cpu_seconds() -> float:

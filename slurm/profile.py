@@ -15,11 +15,13 @@ from msgspec import Meta
 
 from slurm.graph import Resources
 from slurm.nearest import did_you_mean
+from slurm.watch import PATIENCE
 
 # The description says in words what a value must be.
 Text = Annotated[str, Meta(description="a text")]
 Whole = Annotated[int, Meta(ge=0, description="a whole number from 0")]
 Factor = Annotated[float, Meta(gt=0, description="a number above 0")]
+NotNegative = Annotated[float, Meta(ge=0, description="a number from 0")]
 Lines = Annotated[tuple[str, ...], Meta(description="a list of texts")]
 Option = Annotated[str | int | float | bool, Meta(description="a text, a number or true")]
 
@@ -36,6 +38,7 @@ class Profile:
     time_scale: Factor = 1.0
     parallel: Whole = 256
     requeues: Whole = 3
+    hang_minutes: NotNegative = PATIENCE / 60
     scratch: Text = ""
     setup: Lines = ()
     srun: Lines = ()

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from slurm import environment, scheduler
+from slurm import environment, scheduler, watch
 from slurm.graph import Resources, Task
 from slurm.profile import Profile
 
@@ -45,6 +45,8 @@ def parameters(name: str, task: Task, dependency: str, profile: Profile, code: P
     exports = [
         f"export {key}={shlex.quote(value)}" for key, value in environment.variables(resources.cpus, code).items()
     ]
+    if profile.hang_minutes != Profile.hang_minutes:
+        exports.append(f"export {watch.VARIABLE}={profile.hang_minutes:g}")
     # Unquoted on purpose, for the job's shell to put its variables in; a folder with spaces keeps together.
     scratch = [f'export TMPDIR="{profile.scratch}"', 'mkdir -p "$TMPDIR"'] if profile.scratch else []
     return _options(name, task, dependency, profile) | {

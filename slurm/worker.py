@@ -16,6 +16,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from slurm import watch
 from slurm.execution import Busy, execute, run_rank
 from slurm.folder import Folder, read_task
 from slurm.process import die_with_parent
@@ -51,6 +52,7 @@ def await_the_end() -> None:
     """
     if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
         return
+    watch.rest()
     time.sleep(_UNTIL_KILLED)
     signal.raise_signal(signal.SIGUSR2)
     time.sleep(_UNTIL_KILLED)  # of several ranks only the first is heard, and its end is that of all
@@ -73,6 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.exit(128 + number)  # unwinds, so that the target's `finally` blocks run
 
     signal.signal(signal.SIGTERM, leave)
+    watch.show_stacks_on_request()
     try:
         if options.rank is None:
             execute(options.spec, wait=False)

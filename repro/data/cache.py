@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import shutil
+import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from repro.errors import UserError
+from slurm import watch
+from slurm.files import held_by, holder
+
+_TICK = 0.2  # seconds between two looks at a lock that somebody else holds
+_LOOK = 10.0  # seconds between two looks at what it has made
+_TELL = 300.0  # seconds between two words about it
 
 
 def build(final: Path, fill: Callable[[Path], None]) -> Path:
@@ -60,13 +69,57 @@ def _publish(temporary: Path, final: Path) -> None:
 
 @contextlib.contextmanager
 def _lock(final: Path) -> Iterator[bool]:
-    """Hold the builder's lock; yields False on file systems without locks, where the rename alone must do."""
+    """Hold the builder's lock; yields False on file systems without locks, where the rename alone must do.
+
+    Raises UserError where another process holds it and does not go on.
+    """
     import fcntl
 
-    with final.with_name(f".{final.name}.lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError:
-            yield False
-        else:
-            yield True
+    path = final.with_name(f".{final.name}.lock")
+    with path.open("w") as handle:
+        waiting = _Waiting(final, path)
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting.look()
+                time.sleep(_TICK)
+            except OSError:
+                yield False
+                return
+            else:
+                yield True
+                return
+
+
+class _Waiting:
+    """Waiting for another process to make a folder, for as long as it goes on."""
+
+    def __init__(self, final: Path, lock: Path) -> None:
+        self.final, self.lock = final, lock
+        self.told = -math.inf
+        self.seen, self.moved = -1, time.monotonic()
+        self.watch: watch.Watch | None = None
+
+    def look(self) -> None:
+        """Say from time to time for whom we wait: whoever watches us sees that too. UserError where it is in vain."""
+        now, who = time.monotonic(), holder(self.lock)
+        if who and (self.watch is None or self.watch.process != who):
+            self.watch = watch.Watch(who)
+        if now >= self.moved + _LOOK and (seen := self._size()) != self.seen:
+            self.seen, self.moved = seen, now
+        still = self.watch.still if self.watch else now - self.moved
+        if self.watch.hangs() if self.watch else still > watch.PATIENCE:
+            raise UserError(
+                f"{held_by(self.lock)} makes {self.final} and does not go on; end it, and give the command again"
+            )
+        if now - self.told > _TELL and still < _TELL:
+            self.told = now
+            print(f"{held_by(self.lock)} makes {self.final.name}: waiting for it", file=sys.stderr, flush=True)
+
+    def _size(self) -> int:
+        """Bytes of the unfinished folder, of another machine's process too."""
+        files = (path for part in self.final.parent.glob(f"{self.final.name}.*.part") for path in part.rglob("*"))
+        with contextlib.suppress(OSError):  # it is finished meanwhile
+            return sum(path.stat().st_blocks for path in files)
+        return -1

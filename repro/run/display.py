@@ -47,7 +47,7 @@ def display(graph: Graph) -> Iterator[Any]:
                 name = f"{event.key} {told.info.get('job', '')}"
                 bars.update(tasks[event.key], description=name, completed=told.done, total=told.total, info=_info(told))
             elif event.kind == "elsewhere":
-                bars.console.print(f"{event.key}: another process is running it; waiting for its result")
+                bars.console.print(f"{event.key}: {event.who} is running it; waiting for its result")
             else:
                 bars.advance(whole)
                 if event.key in tasks:
@@ -75,7 +75,7 @@ class _Lines:
                 line = f"{event.key}: {told.info.get('job', '')} {told.done} of {told.total} {_info(told)}"
                 print(line.rstrip(), flush=True)
         elif event.kind == "elsewhere":
-            print(f"{event.key}: another process is running it; waiting for its result", flush=True)
+            print(f"{event.key}: {event.who} is running it; waiting for its result", flush=True)
         else:
             print(_ended(event), flush=True)
 

@@ -67,6 +67,9 @@ def cluster(track: Track, settings: Settings) -> Iterator[Finding]:
         return
     told = f"{config.get('SLURM_VERSION', '?')}, cluster {config.get('ClusterName', '?')}"
     yield Finding("ok", "SLURM", f"{told}, arrays of {scheduler.longest_array()}, profile {settings.cluster}")
+    still = f"a job in which nothing moves for {profile.hang_minutes:g} min is ended"
+    still = still if profile.hang_minutes else "no job is ended, however long nothing moves in it"
+    yield Finding("ok", "hangs", f"{still} (hang_minutes in the profile)")
     storage = config.get("AccountingStorageType", "")
     if storage.endswith("/none") or not storage or storage == "(null)":
         fix = "states of jobs that ended more than MinJobAge ago come from their own outcomes alone"

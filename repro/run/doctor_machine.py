@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -18,6 +19,7 @@ from repro.run.doctor_findings import Finding
 from repro.store import snapshot
 from repro.store.source_hash import PACKAGES
 
+_SHARED = 2**28  # bytes: what one process that loads batches of large pictures wants
 _PROJECT = "repro-ssl"
 _HEAVY = ("torch", "torchvision", "mmengine", "mmcv", "mmdet", "mmpretrain")
 
@@ -30,6 +32,8 @@ def on_machine(gpus: int) -> Iterator[Finding]:
     yield from _packages()
     yield _operators()
     yield _gpus(gpus)
+    yield _temporary_files()
+    yield _shared_memory()
 
 
 def rooms() -> Finding:
@@ -118,6 +122,30 @@ def _gpus(wanted: int) -> Finding:
     names = sorted({torch.cuda.get_device_name(number) for number in range(have)})
     told = f"{have} ({', '.join(names)}), CUDA {torch.version.cuda}" if have else "none, and none is asked for"
     return Finding("ok", "GPUs", told)
+
+
+def _temporary_files() -> Finding:
+    from slurm import temporary
+
+    try:
+        said = temporary.settle()
+        temporary.shorten_sockets()
+    except ValueError as error:
+        return Finding("fault", "temporary files", str(error))
+    if said:
+        return Finding("warning", "temporary files", said, "set TMPDIR to a folder that can be written")
+    return Finding("ok", "temporary files", f"in {tempfile.gettempdir()}")
+
+
+def _shared_memory() -> Finding:
+    from slurm.machine import shared_memory_here
+
+    free = shared_memory_here()
+    told = f"{free / 2**20:,.1f} MB free in /dev/shm"
+    if free < _SHARED:
+        fix = "start the container with --shm-size=1g or --ipc=host, else fewer processes load pictures"
+        return Finding("warning", "shared memory", told, fix)
+    return Finding("ok", "shared memory", told)
 
 
 def file_system(folder: Path) -> Finding:

@@ -23,6 +23,16 @@ def workspace(settings: Settings) -> Iterator[Finding]:
         return
     yield Finding("ok", "workspace", f"{settings.workspace.resolve()} is writable")
     yield file_system(settings.workspace.resolve())
+    yield _hangs(settings)
+
+
+def _hangs(settings: Settings) -> Finding:
+    from slurm.watch import PATIENCE
+
+    minutes = PATIENCE / 60 if settings.hang_minutes is None else settings.hang_minutes
+    told = f"a task on this machine in which nothing moves for {minutes:g} min is ended"
+    told = told if minutes else "no task on this machine is ended, however long nothing moves in it"
+    return Finding("ok", "hangs", f"{told} (hang_minutes in repro.toml)")
 
 
 def data(track: Track, settings: Settings) -> Iterator[Finding]:

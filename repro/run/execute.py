@@ -153,8 +153,13 @@ def run_here(
     graph: Graph, settings: Settings, place: Workspace, code: Code, meanwhile: Callable[[], None]
 ) -> dict[str, Outcome]:
     """Run a graph on this machine, with bars or lines that say how it goes; `meanwhile` is called as tasks end."""
-    from slurm import local
+    from slurm import local, temporary, watch
 
+    try:
+        if said := temporary.settle():
+            print(said, file=sys.stderr, flush=True)
+    except ValueError as error:
+        raise UserError(str(error)) from None
     with display(graph) as show_event:
 
         def on_event(event: Any) -> None:
@@ -168,6 +173,7 @@ def run_here(
                 folder=place.processes,
                 cores=settings.cores,
                 memory_gb=settings.memory_gb,
+                patience=watch.PATIENCE if settings.hang_minutes is None else 60 * settings.hang_minutes,
                 code=code,
                 on_event=on_event,
             )

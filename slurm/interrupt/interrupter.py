@@ -14,7 +14,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from slurm import worker
+from slurm import temporary, worker
 from slurm.folder import Folder
 from slurm.graph import Task
 from slurm.interrupt.spells import PATIENCE, Watch
@@ -40,6 +40,7 @@ class Interrupter:
         self.random = random.Random(seed)
         self.watch = Watch(self.place.progress(task.key))
         self.faults: list[str] = []
+        temporary.shorten_sockets()
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(preload))
         self._processes: list[ForkServerProcess] = []

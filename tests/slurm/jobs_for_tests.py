@@ -96,6 +96,24 @@ def one_of_them(marks, deaths):
         Path(marks, f"{rank}.farewell").touch()
 
 
+def wait_for_nobody():
+    """Hangs as processes do that wait for each other: looks now and then whether it may go on."""
+    sys.stdout.write("waiting for a word\n")
+    progress.report(3, 20, {"job": "knn"})
+    while True:
+        time.sleep(0.2)
+
+
+def compute_in_silence(seconds):
+    """Takes CPU time, here and in a process of its own, and says nothing."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+    program = f"import time\nwhile time.process_time() < {seconds}: pass"
+    subprocess.run([sys.executable, "-c", program], check=True)
+    return "computed"
+
+
 def count(total):
     for done in range(total + 1):
         progress.report(done, total, {"loss": 1.0})

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from slurm import local
+from slurm.files import holder
 from slurm.folder import Folder
 from slurm.graph import Graph, Resources, Task
 from slurm.local import Event
@@ -331,3 +333,41 @@ def test_a_name_that_is_no_text_and_a_locale_of_ascii_end_no_task(
     outcome = run(tmp_path, task("a", "say", words=["é", "\udce9"]))["a"]
     assert (outcome.state, outcome.value) == ("done", ["é", "\udce9"])
     assert Path(outcome.log).read_bytes() == b"\xc3\xa9\n\\udce9\n"
+
+
+def test_a_task_in_which_nothing_moves_is_ended_and_says_what_it_last_did(tmp_path: Path) -> None:
+    outcomes = run(
+        tmp_path,
+        task("hangs", "wait_for_nobody"),
+        task("ranks", "wait_for_nobody", resources=Resources(ranks_per_node=2, memory_gb=0.1)),
+        task("child", "add", "hangs", a=1, b=1),
+        patience=3.0,
+    )
+    said = "nothing moved for 3 s (no step, no output, no work of its processes), so it was ended; "
+    said += "its last step: 3 of 20 of knn; last line of its log: waiting for a word"
+    assert {key: outcome.state for key, outcome in outcomes.items()} == {
+        "hangs": "failed",
+        "ranks": "failed",
+        "child": "blocked",
+    }
+    assert outcomes["hangs"].reason == outcomes["ranks"].reason == said
+    assert "in wait_for_nobody" in Path(outcomes["hangs"].log).read_text()  # where it hung
+
+
+def test_a_long_silent_computation_is_no_hang(tmp_path: Path) -> None:
+    outcome = run(tmp_path, task("silent", "compute_in_silence", seconds=2.5), patience=2.0)["silent"]
+    assert (outcome.state, outcome.value) == ("done", "computed")
+
+
+def test_who_was_stopped_does_not_hang(tmp_path: Path) -> None:
+    lock = tmp_path / "locks" / "a.lock"
+
+    def stop(event: Event) -> None:
+        if event.kind == "progress" and event.progress and event.progress.done == 0:
+            worker = holder(lock)
+            assert worker is not None
+            os.kill(worker, signal.SIGSTOP)
+            threading.Timer(3.0, os.kill, (worker, signal.SIGCONT)).start()
+
+    outcome = run(tmp_path, task("a", "count", total=4), patience=2.0, on_event=stop)["a"]
+    assert outcome.state == "done", outcome.reason
