@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import locale
 import os
 import time
 import uuid
@@ -73,11 +74,13 @@ def submit(
         on_full: called with (tasks queued or done, tasks) before every pause of `pause` seconds for want of room.
         on_trouble: called with a line where SLURM does not answer during such a pause, which then takes longer.
 
-    Raises ValueError, in one line, where there is no SLURM, where it refuses, where a task is queued with other
-    settings than the graph's or runs on this machine, or where a submission of somebody else died half-way.
+    Raises ValueError, in one line, where there is no SLURM, where it refuses or cannot write to such a folder, where a
+    task is queued with other settings than the graph's or runs on this machine, or where a submission of somebody else
+    died half-way.
     """
     if reason := scheduler.available():
         raise ValueError(reason)
+    _require_path_for_slurm(folder.absolute())
     place, profile = Folder(folder), profile or Profile()
     graph = Graph(dataclasses.replace(task, resources=profile.spread(task.resources)) for task in graph)
     with _only_writer(place):
@@ -228,6 +231,23 @@ class _Submitter:
             log.unlink(missing_ok=True)
             log.symlink_to(os.path.relpath(job.paths.stdout, log.parent))
         return jobs
+
+
+def _require_path_for_slurm(folder: Path) -> None:
+    """Raises ValueError where SLURM, or a batch file, would take the name of a folder for another."""
+    strange = next((letter for letter in str(folder) if letter in "%\\" or ord(letter) < 32), "")
+    if strange:
+        raise ValueError(
+            f"SLURM cannot write to {str(folder)!r}: in a path, {strange!r} means something else to it;"
+            " choose a folder without it"
+        )
+    try:
+        str(folder).encode(locale.getpreferredencoding(False))
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"no batch file can name {str(folder)!r} in this locale: choose a folder of plain letters, or set LC_ALL to"
+            " a locale of UTF-8"
+        ) from None
 
 
 def _cancel_orphans(journal: Journal) -> set[str]:

@@ -21,6 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from repro.errors import UserError
 from repro.store.source_hash import PACKAGES, tree_hash
 from repro.store.workspace import Workspace
 
@@ -31,7 +32,13 @@ def take(place: Workspace, modules: Iterable[str] = ()) -> Path:
     """The folder that holds this very code; copied on first use.
 
     modules: of methods, as recipes name them; of those the files of plug-ins ("/folder/toy.py:Toy") are kept too.
+    Raises UserError where it would lie in a folder that cannot be imported from.
     """
+    if os.pathsep in str(place.code.resolve()):
+        raise UserError(
+            f"jobs cannot import the code in {place.code.resolve()}: on Python's import path '{os.pathsep}' separates"
+            " folders; choose another --workspace"
+        )
     about = json.dumps(code(), indent=1)
     hashed = hashlib.sha256(about.encode())
     sources = {}

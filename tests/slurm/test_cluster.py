@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -247,3 +248,22 @@ def test_jobs_of_another_person_are_asked_for_and_their_orphans_left(
     ):
         cluster.submit(Graph([task("c", "add")]), folder=place.root)
     assert Journal(place).open == {"c.0rphan00": "zoe"}
+
+
+@pytest.mark.parametrize("name", ["run%j", "100%", "back\\slash", "two\nlines"])
+def test_a_path_that_slurm_reads_otherwise_is_refused(fake_slurm: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=r"SLURM cannot write to .* choose a folder without it"):
+        cluster.submit(Graph([Task("a", "jobs_for_tests:add")]), folder=tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("name", ["with space", "quote's", 'double"', "$HOME", "`id`", "semi;&|", "é"])
+def test_any_other_path_reaches_slurm_as_it_is(fake_slurm: Path, tmp_path: Path, name: str) -> None:
+    cluster.submit(Graph([Task("a", "jobs_for_tests:add")]), folder=tmp_path / name)
+    script = (fake_slurm / "script101").read_text(encoding="utf-8").splitlines()
+    (output,) = [line.removeprefix("#SBATCH ") for line in script if "--output=" in line]
+    assert shlex.split(output) == [f"--output={tmp_path / name / 'submitit'}/%j_0_log.out"]
+    (call,) = [line for line in script if line.startswith("srun")]
+    words = shlex.split(call)
+    assert words[words.index("--output") + 1] == f"{tmp_path / name / 'submitit'}/%j_%t_log.out"
+    assert words[-1] == str(tmp_path / name / "submitit")

@@ -139,3 +139,10 @@ def test_the_ranks_of_a_task_over_machines_with_few_gpus(fake_slurm: Path, tmp_p
     assert four.spread(Resources(gpus=2, nodes=3, ranks_per_node=2)) == Resources(gpus=2, nodes=3, ranks_per_node=2)
     assert Profile().spread(wants) == wants
     assert four.spread(Resources(gpus=1, ranks_per_node=7)) == Resources(gpus=1, nodes=7)
+
+
+def test_patience_with_a_job_that_hangs_is_the_profiles(fake_slurm: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("hang_minutes = 7.5\n")
+    profile = Profile.load(str(tmp_path / "mine.toml"))
+    cluster.submit(Graph([task("a", "add")]), folder=tmp_path / "run", profile=profile)
+    assert "\nexport REPRO_HANG_MINUTES=7.5\n" in (fake_slurm / "script101").read_text()

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -209,3 +210,30 @@ def test_a_plan_is_made_in_under_two_seconds_of_cpu(yardstick: Callable[[], floa
 def test_a_message_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", "--checkpoint", "a\x1b[31m\rb.pth", "--arch", "resnet18"]) == 2
     assert capsys.readouterr().err == "repro: no checkpoint a\\x1b[31m\\rb.pth\n"
+
+
+@pytest.mark.parametrize("value", ["-1", "true", "'long'", "nan"])
+def test_patience_must_be_a_number(value: str, refused: Callable[[str], str]) -> None:
+    Path("repro.toml").write_text(f"hang_minutes = {value}\n")
+    assert "repro.toml: hang_minutes must be a number from 0" in refused("plan --method aps --suite quick")
+
+
+@pytest.mark.parametrize(("value", "seconds"), [("", 1800.0), ("hang_minutes = 5", 300.0), ("hang_minutes = 0", 0.0)])
+def test_patience_is_handed_to_the_executor(value: str, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    from slurm import local
+
+    Path("repro.toml").write_text(value + "\n")
+    told: list[float] = []
+
+    def run(graph: object, **options: Any) -> dict[str, Any]:
+        told.append(options["patience"])
+        raise ValueError("enough")
+
+    monkeypatch.setattr(local, "run", run)
+    assert main("run --method random --eval knn --workspace w --executor local".split()) == 2
+    assert told == [seconds]
+
+
+def test_a_workspace_that_python_cannot_import_from_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main("run --method random --eval knn --workspace a:b --executor local".split()) == 2
+    assert "on Python's import path ':' separates folders" in capsys.readouterr().err
