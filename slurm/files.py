@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,19 @@ def held_by(path: Path) -> str:
     """Who holds the lock of that file, in words."""
     process = holder(path)
     return f"process {process}" if process else "a process of another machine or container"
+
+
+def lock_soon(descriptor: int, path: Path, patience: float = 60.0) -> None:
+    """Lock an open file that nobody locks for longer than a moment. Raises ValueError where it stays locked."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise ValueError(f"{held_by(path)} keeps {path} locked: end it, and give the command again") from None
+        time.sleep(0.02)
 
 
 def try_lock(path: Path) -> int | None:

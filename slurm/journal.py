@@ -11,7 +11,6 @@ Lines of older versions are read too: their keys stay, `nodes` for tasks among t
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import time
@@ -19,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from slurm.files import lock_soon
 from slurm.folder import Folder
 from slurm.graph import Task
 from slurm.profile import Profile
@@ -81,7 +81,7 @@ class Journal:
         entry["time"] = time.time()
         with self.path.open("ab", buffering=0) as file:
             # Two runs may write at once, and not every shared file system appends a long line in one piece.
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock_soon(file.fileno(), self.path)
             # The line break comes first, so that a line cut short by death spoils no other.
             file.write(("\n" + json.dumps(entry)).encode())
             os.fsync(file.fileno())

@@ -130,6 +130,7 @@ class _Child:
     gpus: list[str]
     started: float
     watch: Watch
+    before: Outcome | None  # what an earlier process left: told apart by itself, since clocks go back
     progress: Progress | None = None
     kill_at: float | None = None  # it was told to end, and has until then (monotonic time)
     late: bool = False  # it was told so because of its time limit
@@ -162,7 +163,7 @@ class _Run:
         self.waiting: dict[str, Task] = {task.key: task for task in graph}
         self.running: dict[str, _Child] = {}
         self.outcomes: dict[str, Outcome] = {}
-        self.elsewhere: dict[str, tuple[float, float]] = {}  # since when, and when to look again
+        self.elsewhere: dict[str, tuple[float, float]] = {}  # since when (unix), when to look again (monotonic)
         self.alive, self.pipe = os.pipe()  # children hold the reading end; see slurm.process
         self.name = uuid.uuid4().hex[:12]
         self.lock = try_lock(folder.run(self.name))
@@ -219,13 +220,13 @@ class _Run:
     def _busy_elsewhere(self, task: Task) -> bool:
         """Is another process running this task? If it has just finished it, that is our outcome too."""
         since, look = self.elsewhere.get(task.key, (time.time(), 0.0))
-        if time.time() < look:
+        if time.monotonic() < look:
             return True
         lock = try_lock(self.folder.lock(task.key))
         if lock is None:
             if task.key not in self.elsewhere:
                 self.on_event(Event("elsewhere", task.key, who=held_by(self.folder.lock(task.key))))
-            self.elsewhere[task.key] = (since, time.time() + _ELSEWHERE_TICK)
+            self.elsewhere[task.key] = (since, time.monotonic() + _ELSEWHERE_TICK)
             return True
         os.close(lock)
         if task.key in self.elsewhere and (outcome := self.folder.finished_since(task, since)):
@@ -251,7 +252,7 @@ class _Run:
                 start_new_session=True,
             )
         watch = Watch(process.pid, log, self.folder.progress(task.key), self.patience)
-        self.running[task.key] = _Child(task, process, share, gpus, started, watch)
+        self.running[task.key] = _Child(task, process, share, gpus, started, watch, self.folder.read_outcome(task.key))
         del self.waiting[task.key]
         self.on_event(Event("started", task.key))
 
@@ -292,7 +293,7 @@ class _Run:
         """The outcome that the child wrote, or another executor's worker that did the same work again before we
         looked: its result will do."""
         outcome = self.folder.read_outcome(child.task.key)
-        if outcome is None or outcome.ended < child.started:
+        if outcome is None or outcome == child.before:
             return None
         again = child.process.returncode == 0 and outcome.state == "done" and outcome.digest == child.task.digest
         return outcome if outcome.pid == child.process.pid or again else None

@@ -54,7 +54,7 @@ def report(done: int, total: int, info: Mapping[str, Any]) -> None:
     goes_on = before and done >= before.done and (total, info.get("job")) == (before.total, before.info.get("job"))
     first, since = (before.first, before.since) if before and goes_on else (done, now)
     _latest = Progress(done, total, dict(info), now, first, since)
-    if not file or (now - _last_report < _seconds_between and done < total):
+    if not file or (0 <= now - _last_report < _seconds_between and done < total):  # a clock may go back
         return
     _last_report = now
     temporary = Path(f"{file}.{os.getpid()}.tmp")

@@ -371,3 +371,13 @@ def test_who_was_stopped_does_not_hang(tmp_path: Path) -> None:
 
     outcome = run(tmp_path, task("a", "count", total=4), patience=2.0, on_event=stop)["a"]
     assert outcome.state == "done", outcome.reason
+
+
+def test_a_clock_that_goes_back_loses_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ahead = time.time() + 3600
+    monkeypatch.setattr(local.time, "time", lambda: ahead)  # ours was an hour ahead when the task began
+    outcomes = run(tmp_path, task("a", "add", a=1, b=2), task("b", "add", "a", a=3, b=4))
+    assert {key: (outcome.state, outcome.value) for key, outcome in outcomes.items()} == {
+        "a": ("done", 3),
+        "b": ("done", 7),
+    }

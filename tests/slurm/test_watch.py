@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from slurm import temporary, watch
-from slurm.files import held_by, holder, try_lock
+from slurm.files import held_by, holder, lock_soon, try_lock
 from slurm.folder import Folder
 from slurm.graph import Resources, Task
 from slurm.progress import Progress
@@ -131,6 +131,16 @@ def test_who_holds_a_lock_is_named(tmp_path: Path) -> None:
     assert held_by(tmp_path / "lock") == f"process {os.getpid()}"
     os.close(lock)
     assert holder(tmp_path / "lock") is None
+
+
+def test_a_lock_that_stays_locked_is_one_line_with_its_holder(tmp_path: Path) -> None:
+    lock = try_lock(tmp_path / "journal")
+    assert lock is not None
+    with (tmp_path / "journal").open("ab") as file:
+        with pytest.raises(ValueError, match=f"^process {os.getpid()} keeps .*journal locked: end it"):
+            lock_soon(file.fileno(), tmp_path / "journal", patience=0.05)
+        os.close(lock)
+        lock_soon(file.fileno(), tmp_path / "journal", patience=0.05)
 
 
 # ------------------------------------------------------------------------------------------------ temporary files
