@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -82,6 +83,17 @@ def load(options: Mapping[str, Any]) -> Settings:
     if settings.data_root is not None and not settings.data_root.is_dir():
         raise UserError(f"the data root {settings.data_root} is no folder; mend --data-root, REPRO_DATA or {FILE}")
     return settings
+
+
+def require_temporary() -> None:
+    """Make TMPDIR a folder that can be written, and say so where it was not; one clear line where there is none."""
+    from slurm import temporary
+
+    try:
+        if said := temporary.settle():
+            print(said, file=sys.stderr, flush=True)
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 def require_writable(workspace: Path) -> None:

@@ -165,6 +165,9 @@ def drill(options: argparse.Namespace) -> int:
 
 def methods(options: argparse.Namespace) -> int:
     if options.cost:
+        from repro.settings import require_temporary
+
+        require_temporary()
         from repro.measure import cost
 
         print(cost.table(options.name, options.track or "embedded", _settings(options)))
@@ -194,6 +197,9 @@ def bench(options: argparse.Namespace) -> int:
         raise UserError("bench pretrain: --sizes is of bench eval; leave it out")
     if what == "eval" and (options.method or options.track or options.precision or options.set):
         raise UserError("bench eval: --method, --track, --precision and --set are of bench pretrain; leave them out")
+    from repro.settings import require_temporary
+
+    require_temporary()
     import torch
 
     from repro.jobs import settle

@@ -22,7 +22,7 @@ from slurm.files import held_by, holder
 
 _TICK = 0.2  # seconds between two looks at a lock that somebody else holds
 _LOOK = 10.0  # seconds between two looks at what it has made
-_TELL = 300.0  # seconds between two words about it
+_TELL = 60.0  # seconds between two words about it
 
 
 def build(final: Path, fill: Callable[[Path], None]) -> Path:

@@ -17,7 +17,7 @@ from repro.plan.tasks import graph_of
 from repro.run import imports, missing_data, submit
 from repro.run.display import display
 from repro.run.live_boards import Fresh, Views
-from repro.settings import Settings, require_writable
+from repro.settings import Settings, require_temporary, require_writable
 from repro.store import snapshot
 from repro.store.hashes import digest
 from repro.store.workspace import Workspace
@@ -153,13 +153,9 @@ def run_here(
     graph: Graph, settings: Settings, place: Workspace, code: Code, meanwhile: Callable[[], None]
 ) -> dict[str, Outcome]:
     """Run a graph on this machine, with bars or lines that say how it goes; `meanwhile` is called as tasks end."""
-    from slurm import local, temporary, watch
+    from slurm import local, watch
 
-    try:
-        if said := temporary.settle():
-            print(said, file=sys.stderr, flush=True)
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    require_temporary()
     with display(graph) as show_event:
 
         def on_event(event: Any) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -237,3 +238,13 @@ def test_patience_is_handed_to_the_executor(value: str, seconds: float, monkeypa
 def test_a_workspace_that_python_cannot_import_from_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main("run --method random --eval knn --workspace a:b --executor local".split()) == 2
     assert "on Python's import path ':' separates folders" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ["run --method random --eval knn --executor local", "methods aps --cost"])
+def test_no_folder_for_temporary_files_is_one_line(
+    line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/none"])
+    assert main(line.split()) == 2
+    assert capsys.readouterr().err.startswith("repro: no folder for temporary files can be written (TMPDIR")
