@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import math
+import os
 import shutil
 import sys
 import time
@@ -20,9 +21,21 @@ from repro.errors import UserError
 from slurm import watch
 from slurm.files import held_by, holder
 
+_UNWRITABLE = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.ENAMETOOLONG),
+)
+_NAME = 120  # bytes
 _TICK = 0.2  # seconds between two looks at a lock that somebody else holds
 _LOOK = 10.0  # seconds between two looks at what it has made
 _TELL = 60.0  # seconds between two words about it
+
+
+def shortened(name: str) -> str:
+    """A name for people, short enough to be part of another file's name: a name may have 255 bytes in all."""
+    while len(os.fsencode(name)) > _NAME:
+        name = name[:-1]
+    return name
 
 
 def build(final: Path, fill: Callable[[Path], None]) -> Path:
@@ -50,7 +63,15 @@ def build(final: Path, fill: Callable[[Path], None]) -> Path:
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR):
+        if error.errno in (
+            errno.EACCES,
+            errno.EPERM,
+            errno.EROFS,
+            errno.ENOSPC,
+            errno.EDQUOT,
+            errno.ENOTDIR,
+            errno.ENAMETOOLONG,
+        ):
             raise UserError(
                 f"cannot write the data cache {final.parent}: {error.strerror}; free space or choose another workspace"
             ) from error

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from repro.data.cache import shortened
 from repro.data.data_sets import IMAGENET_STATISTICS
 from repro.errors import UserError, unknown
 from repro.plan import recipes
@@ -59,7 +60,7 @@ def run(
         )
     except fitting.Misfit as refusal:
         require_writable(settings.workspace)
-        names = settings.workspace / f"{path.name}.keys.txt"
+        names = settings.workspace / f"{shortened(path.name)}.keys.txt"
         names.write_text("\n".join(refusal.names) + "\n", encoding="utf-8")
         raise UserError(f"{refusal}; all names: {names}") from None
     planned = make(dataclasses.replace(request, checkpoint=given), settings)

@@ -248,3 +248,14 @@ def test_no_folder_for_temporary_files_is_one_line(
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/none"])
     assert main(line.split()) == 2
     assert capsys.readouterr().err.startswith("repro: no folder for temporary files can be written (TMPDIR")
+
+
+@pytest.mark.parametrize("name", ["n" * 190, "é"])
+def test_a_name_that_no_file_can_have_is_refused(name: str, refused: Callable[[str], str]) -> None:
+    import methods
+
+    recipe = (Path(methods.__file__).parent / "recipes" / "random.toml").read_text(encoding="utf-8")
+    assert 'name = "random"' in recipe
+    Path("mine.toml").write_text(recipe.replace('name = "random"', f'name = "{name}"'), encoding="utf-8")
+    said = refused("run --method mine.toml --eval knn --executor local")
+    assert "name the method in its recipe with fewer characters, and plain ones" in said

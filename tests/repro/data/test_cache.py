@@ -12,6 +12,14 @@ from repro.errors import UserError
 from slurm.files import try_lock
 
 
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [("pets", "pets"), ("n" * 255, "n" * 120), ("é" * 100, "é" * 60), ("\udce9" * 200, "\udce9" * 120)],
+)
+def test_a_long_name_is_cut_between_its_letters(name: str, short: str) -> None:
+    assert cache.shortened(name) == short
+
+
 @pytest.fixture
 def held(tmp_path: Path) -> int:
     lock = try_lock(tmp_path / ".pack.lock")
