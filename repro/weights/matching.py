@@ -12,6 +12,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -145,8 +146,7 @@ def match(file: File, network: Mapping[str, Any], part: str | None = None) -> Ma
     part: the prefix of the keys, for a file that holds several networks; None: the one with most weights of the
     encoder, of equals the one that is evaluated (query, online, base, teacher: not key, target, momentum, student).
     """
-    with torch.device("meta"):
-        want = build_encoder(network).state_dict()
+    want = _weights_of(tuple(sorted(network.items())))
     places = [place for layout in LAYOUTS[network["arch"]].values() for place in _places(file, layout, want)]
     if not any(place.score[1] for place in places):
         return None
@@ -170,6 +170,13 @@ def match(file: File, network: Mapping[str, Any], part: str | None = None) -> Ma
         return Several(tuple(sorted({place.prefix for place in best})))
     prefixes = {place.prefix for place in places if place in best or place.score[1] > half}
     return _compare(file, plain[0], tuple(sorted(prefixes)), want)
+
+
+@cache
+def _weights_of(network: tuple[tuple[str, Any], ...]) -> Mapping[str, Tensor]:
+    """Names and shapes of a network's weights, without values. A file is held against a dozen networks."""
+    with torch.device("meta"):
+        return build_encoder(dict(network)).state_dict()
 
 
 @dataclass(frozen=True)

@@ -219,6 +219,7 @@ def rows_of(row: Row, table: list[Reference]) -> list[Reference]:
     return found
 
 
+@pytest.mark.seconds
 def test_reference_table_holds_every_collected_row_and_no_other(collected: list[Row]) -> None:
     table = references()
     found = [rows_of(row, table) for row in collected]

@@ -44,6 +44,21 @@ def build(shrunk: Callable[..., recipes.Recipe]) -> Build:
     return make
 
 
+@pytest.fixture
+def shared(build: Build) -> Build:
+    """`shared(name, variant)`: as `build`, but built once for all tests, which leave its weights as they are."""
+
+    def find(name: str, variant: str = "") -> Method:
+        if (name, variant) not in _SHARED:
+            _SHARED[name, variant] = build(name, variant)
+        return _SHARED[name, variant].train()
+
+    return find
+
+
+_SHARED: dict[tuple[str, str], Method] = {}
+
+
 def batch(load: int = 0) -> Batch:
     return Batch(pictures(ROWS, seed=load), torch.arange(ROWS) % 4)
 
@@ -71,9 +86,9 @@ def train(method: Method, updates: int) -> Iterator[dict[str, Tensor]]:
 @pytest.mark.parametrize(("name", "variant"), LEARNING)
 class TestLearning:
     def test_losses_are_finite_metrics_detached_and_no_parameter_changed(
-        self, build: Build, name: str, variant: str
+        self, shared: Build, name: str, variant: str
     ) -> None:
-        method = build(name, variant)
+        method = shared(name, variant)
         before = {key: value.clone() for key, value in method.state_dict().items()}
         steps = list(method.steps(batch(), streams(ROWS)))
         assert len(steps) == method.updates_per_load
@@ -102,8 +117,8 @@ class TestLearning:
                 assert parameter.grad is not None and parameter.grad.abs().max() > 0, key
         assert all(p.grad is None for p in method.parameters() if not p.requires_grad)
 
-    def test_half_of_the_rows_see_the_same_views_as_in_the_whole(self, build: Build, name: str, variant: str) -> None:
-        method, whole = build(name, variant), batch()
+    def test_half_of_the_rows_see_the_same_views_as_in_the_whole(self, shared: Build, name: str, variant: str) -> None:
+        method, whole = shared(name, variant), batch()
         if method.mixes_rows:
             pytest.skip("a row's views hold pixels of other rows: two processes exchange them (below)")
         rows = slice(ROWS // 2, ROWS)
@@ -116,8 +131,8 @@ class TestLearning:
 
 
 @pytest.mark.parametrize(("name", "variant"), CASES)
-def test_encoder_is_the_duck_type(build: Build, name: str, variant: str) -> None:
-    encoder = build(name, variant).encoder.eval()
+def test_encoder_is_the_duck_type(shared: Build, name: str, variant: str) -> None:
+    encoder = shared(name, variant).encoder.eval()
     for side in (32, 64):
         x = torch.randn(2, 3, side, side)
         assert encoder.features(x).shape == (2, encoder.dim)

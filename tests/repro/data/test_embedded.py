@@ -16,6 +16,8 @@ from repro.data.manifest import SUMS
 from repro.data.types import ReidSet
 from repro.settings import Where
 
+pytestmark = pytest.mark.seconds
+
 
 @pytest.fixture(scope="module")
 def where(tmp_path_factory: pytest.TempPathFactory) -> Where:

@@ -68,6 +68,7 @@ def test_the_published_boards_show_no_trust() -> None:
     assert "trust" not in (record_files.FOLDER.parent / "linear.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.seconds
 def test_every_published_recipe_can_be_planned_again(
     every: list[Record], plans_its_recipe: Callable[[Record, list[Record]], bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,7 +53,7 @@ REFUSED = {
     ("torchvision", "vit-mean-bias"): "the mean of its patches",
 }
 CASES = [
-    (library, name)
+    pytest.param(library, name, marks=pytest.mark.seconds if NETWORKS[name].get("width") == 64 else ())
     for library in sorted(export.TARGETS)
     for name in NETWORKS
     if library == "timm" or not name.startswith("resnet")  # to the others, 64 channels are as 8
