@@ -8,6 +8,7 @@ FILE.toml`, whose module may be a file beside it. A name that is found twice is 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -21,6 +22,9 @@ from msgspec import Meta
 
 from repro.errors import UserError, unknown
 from repro.plan.tables import Number, Text, toml, typed
+from repro.store.records import NAME
+
+LONGEST = 60  # characters of a method's or variant's name: a file's name, which has both, may have 255
 
 TABLES = ("method", "network", "pretrain")
 NEGATIVES = ("global", "per_device", "none")
@@ -78,6 +82,12 @@ def _parse(text: bytes, source: str) -> MethodInfo:
         raise UserError(
             f"{source}: key 'negatives' must say over which rows a sample meets its negatives: {', '.join(NEGATIVES)}"
         )
+    for name in (info.name, *info.variants):
+        if not re.fullmatch(NAME, name) or len(name) > LONGEST:
+            raise UserError(
+                f"{source}: the name {name!r:.80} cannot be part of a file name; use letters of English, digits, _, ."
+                f" and -, a letter or digit first, at most {LONGEST} characters"
+            )
     for table in info.defaults:
         if table not in TABLES:
             raise UserError(f"{source}: defaults: {unknown('table', table, TABLES)}")

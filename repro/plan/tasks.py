@@ -8,7 +8,6 @@ trains the encoder.
 
 from __future__ import annotations
 
-from repro.errors import UserError
 from repro.plan.kinds import FROZEN
 from repro.plan.planned import Plan, PlannedJob, root_of
 from repro.settings import Settings
@@ -19,17 +18,7 @@ TARGET = "repro.jobs:run"
 
 
 def graph_of(plan: Plan, settings: Settings) -> Graph:
-    """The tasks that do what is missing, with their dependencies.
-
-    Raises UserError where a method's name is none that a file can have.
-    """
-    try:
-        return _graph_of(plan, settings)
-    except ValueError as error:
-        raise UserError(str(error), "name the method in its recipe with fewer characters, and plain ones") from None
-
-
-def _graph_of(plan: Plan, settings: Settings) -> Graph:
+    """The tasks that do what is missing, with their dependencies."""
     groups: dict[tuple[str, str], list[PlannedJob]] = {}
     known = plan.by_fingerprint()
     for job in plan.to_do():

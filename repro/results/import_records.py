@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ _KEYS = (
     *("provenance", "details", "artifacts"),
 )
 _GENERATIONS = 50  # ours have three
-_LONGEST = 200  # characters of a file's name; file systems allow 255 bytes
+_LONGEST = 200  # bytes of a file's name; file systems allow 255 bytes
 
 
 def bring_in(file: Path, trust: str, settings: Settings) -> str:
@@ -69,7 +70,7 @@ def bring_in(file: Path, trust: str, settings: Settings) -> str:
     for name, record in made.items():
         if faults := records.problems(record):
             raise UserError(f"{where[name]}: {faults[0]}; mend it in the file")
-        if len(records.file_name(record)) > _LONGEST:
+        if len(os.fsencode(records.file_name(record))) > _LONGEST:
             raise UserError(f"{where[name]}: its method and variant are too long for the name of a file")
     require_writable(settings.workspace)
     place = Workspace(settings.workspace).records

@@ -22,6 +22,7 @@ from repro.plan.request import Checkpoint, Request, parse_overrides
 from repro.run import execute
 from repro.run.live_boards import Views
 from repro.settings import Settings, require_writable
+from repro.store import records
 from repro.store.hashes import file_digest
 from repro.weights import files, fitting, wording
 from repro.weights.architectures import ARCHS
@@ -82,7 +83,7 @@ def checkpoint(
     """A file as the plan takes it, and lines that say what of it is used; UserError where it does not fit."""
     plain = re.sub(r"[^a-z0-9_.]+", "_", path.name.partition(".")[0].lower())
     name = name or plain[:LONGEST].strip("_.") or "checkpoint"
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+    if not re.fullmatch(records.NAME, name):
         raise UserError(f"--name {name}: letters, digits, _, . and - only; it becomes part of file names")
     if len(name) > LONGEST:
         raise UserError(f"--name {name[:20]}...: at most {LONGEST} letters, as it becomes part of file names")

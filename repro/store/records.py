@@ -42,10 +42,9 @@ _KINDS: Mapping[str, tuple[type, str]] = {
     **{f"details.recipe.network.{key}": _WHOLE for key in ("depth", "width", "dim", "patch", "heads", "size")},
 }
 """What entries of a record are, where they are there, by their path."""
-_NAMES = {
-    **dict.fromkeys(("fingerprint", "method", "track"), r"[A-Za-z0-9][\w.-]*"),
-    "variant": r"([A-Za-z0-9_][\w.-]*)?",
-}
+NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+"""What may be the name of a method, a variant, a track: it becomes part of file names."""
+_NAMES = {**dict.fromkeys(("fingerprint", "method", "track"), NAME), "variant": r"([A-Za-z0-9_][A-Za-z0-9_.-]*)?"}
 _ABSENT = object()
 
 _MOVE = "move it away and run again"
@@ -81,7 +80,7 @@ def write(folder: Path, record: Record) -> tuple[Path, bool]:
     path = folder / file_name(record)
     fresh = _unused(folder, ".record.")
     try:
-        with fresh.open("x", encoding="utf-8", errors="backslashreplace") as stream:
+        with fresh.open("x", encoding="utf-8") as stream:
             json.dump(record, stream, indent=1, ensure_ascii=False, allow_nan=False)
             stream.write("\n")
             stream.flush()
