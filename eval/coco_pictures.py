@@ -78,7 +78,13 @@ class Finder:
     @cached_property
     def _by_name(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
-        for folder, _, names in os.walk(self.folder, followlinks=True):
+        seen: set[tuple[int, int]] = set()
+        for folder, below, names in os.walk(self.folder, followlinks=True):
+            about = Path(folder).stat()
+            if (about.st_dev, about.st_ino) in seen:  # a link that leads back
+                below.clear()
+                continue
+            seen.add((about.st_dev, about.st_ino))
             for name in names:
                 found.setdefault(name, []).append((Path(folder) / name).relative_to(self.folder).as_posix())
         return found

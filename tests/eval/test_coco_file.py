@@ -13,6 +13,7 @@ from PIL import Image
 
 from eval.coco_file import CocoFile, CocoFolders, read
 from eval.coco_objects import decompressed
+from eval.coco_pictures import Finder
 from eval.detection_metrics import coco_metrics
 
 Content = dict[str, Any]
@@ -513,6 +514,13 @@ def test_a_turned_picture_with_its_stored_size(place: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------------ two files, metrics
+
+
+def test_links_to_folders_above_are_walked_once(tmp_path: Path) -> None:
+    picture(tmp_path / "batch1" / "a.png")
+    for name in ("up", "again"):
+        (tmp_path / "batch1" / name).symlink_to(tmp_path)
+    assert Finder(tmp_path).find("a.png") == "batch1/a.png"
 
 
 @pytest.mark.parametrize(
