@@ -23,6 +23,11 @@ class Where:
     data_root: Path | None
     cache: Path
 
+    @property
+    def downloads(self) -> Path:
+        """Where downloads go that the data root does not take."""
+        return self.cache / "downloads"
+
 
 @dataclass(frozen=True)
 class Settings:

@@ -1,6 +1,6 @@
 """One file from the internet: whole, as published and in its place, or not there at all.
 
-What has come so far lies beside the place as NAME.part; the next try goes on from there, in this command or a later
+What has come so far lies beside the place as NAME.partial; the next try goes on from there, in this command or a later
 one. Neither torchvision's downloader nor pooch's does that. Proxies are taken from the environment (`https_proxy`).
 """
 
@@ -44,7 +44,7 @@ class Download:
     @property
     def part(self) -> Path:
         """What has come so far."""
-        return self.target.with_name(f"{self.target.name}.part")
+        return self.target.with_name(f"{self.target.name}.partial")
 
 
 class _Cut(Exception):
@@ -59,7 +59,7 @@ def file_md5(path: Path) -> str:
 
 def put_aside(path: Path) -> Path:
     """Rename a file that is not the published one to NAME.wrong; returns that."""
-    return path.replace(path.with_name(f"{path.name.removesuffix('.part')}.wrong"))
+    return path.replace(path.with_name(f"{path.name.removesuffix('.partial')}.wrong"))
 
 
 def fetch(what: Download, progress: Progress = quiet) -> None:
@@ -167,6 +167,8 @@ def _connect(what: Download, have: int) -> Any:
         error.close()
         if error.code == 416 and have:  # it has less than we do: what we have is of another file
             return _connect(what, 0)
+        if error.code == 429 or error.code >= 500:  # busy: it may answer the next time
+            raise _Cut(f"the server says {error.code} {error.reason}") from None
         raise _failed(what, f"the server refuses it: {error.code} {error.reason}") from None
     except TimeoutError:
         raise _failed(what, f"no answer for {PATIENCE:g} s") from None

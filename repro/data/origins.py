@@ -137,7 +137,7 @@ class CifarArchive(Origin):
 
     def _places(self, entry: Entry, where: Where) -> tuple[list[Path], Path]:
         roots = [where.data_root / name for name in entry.folders] if where.data_root else []
-        return roots, where.cache / "downloads"
+        return roots, where.downloads
 
 
 ORIGINS: dict[str, Origin] = {

@@ -86,6 +86,7 @@ def items(place: Workspace) -> list[Item]:
     found = [
         *_of_jobs(place, jobs, used),
         *_leftovers(place, any(state.live for state in submitted)),
+        *_wrong_downloads(place),
         *_snapshots(place, {Path(state.entry.code).name for state in open_ones}),
     ]
     for path in (path for item in found for path in item.paths):
@@ -155,7 +156,7 @@ def _leftovers(place: Workspace, live: bool) -> Iterator[Item]:
         (place.boards, (".*",)),
         (place.root / "jobs", ("*/.*",)),
         (place.code, (".*",)),
-        (place.data, ("**/*.part",)),
+        (place.data, ("**/*.part",)),  # a download, *.partial, goes on from where it stopped
         (place.processes, ("*/*.tmp", "*/.*.tmp")),
     )
     for folder, globs in patterns:
@@ -163,6 +164,12 @@ def _leftovers(place: Workspace, live: bool) -> Iterator[Item]:
         if paths:
             why = "not changed for an hour and no task runs: whoever wrote it died"
             yield Item("temporary files", paths, why)
+
+
+def _wrong_downloads(place: Workspace) -> Iterator[Item]:
+    """What came in place of a published file, and was kept to be looked at."""
+    for path in _files(place.data, "downloads/*.wrong"):
+        yield Item("download", (path,), "it is not the published file")
 
 
 def _snapshots(place: Workspace, used: set[str]) -> Iterator[Item]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -47,8 +48,9 @@ def tune(
             raise UserError(
                 f"--try {change}: a trial changes a recipe; write it as pretrain.lr=0.5 or method.key=value"
             )
-    _share_downloads(settings.workspace)
-    settings = dataclasses.replace(settings, workspace=settings.workspace / FOLDER)
+    users, settings = settings, dataclasses.replace(settings, workspace=settings.workspace / FOLDER)
+    if users.where.downloads.is_dir():  # which the plan looks at
+        _share_downloads(users.where.downloads, settings.where.downloads)
     trials = {
         " ".join(texts) or "-": make(dataclasses.replace(request, overrides=(*request.overrides, *texts)), settings)
         for texts in ((), *changes)
@@ -67,6 +69,7 @@ def tune(
                 raise UserError(
                     f"--protocol {kind}={name}: it holds no training pictures out, so a trial cannot be judged by it"
                 )
+    _share_downloads(users.where.downloads, settings.where.downloads)
     return execute.perform(
         merge(list(trials.values())),
         settings,
@@ -76,13 +79,12 @@ def tune(
     )
 
 
-def _share_downloads(workspace: Path) -> None:
+def _share_downloads(users: Path, ours: Path) -> None:
     """Let the workspace of the trials have the downloads of the user's: nothing is downloaded twice."""
-    downloads, ours = workspace / "data" / "downloads", workspace / FOLDER / "data" / "downloads"
     with contextlib.suppress(OSError):  # whoever cannot write there is told by what follows
-        downloads.mkdir(parents=True, exist_ok=True)
+        users.mkdir(parents=True, exist_ok=True)
         ours.parent.mkdir(parents=True, exist_ok=True)
-        ours.symlink_to(Path("..") / ".." / "data" / "downloads")
+        ours.symlink_to(os.path.relpath(users, ours.parent))
 
 
 def _report(trials: Mapping[str, Plan], workspace: Path) -> str:

@@ -57,7 +57,7 @@ def test_a_cut_download_goes_on_where_it_stopped(internet: Any, wanted: Download
 def test_a_later_command_goes_on_where_an_earlier_one_gave_up(internet: Any, wanted: Download) -> None:
     internet.cuts = [1000, 0, 0, 0]
     assert "(the connection ended after 1.0 kB of 10 kB), 1.0 kB of 10 kB are kept for the next try" in refusal(wanted)
-    assert len(internet.asked) == 1 + download.TRIES and left(wanted) == {"pack.tar.gz.part"}
+    assert len(internet.asked) == 1 + download.TRIES and left(wanted) == {"pack.tar.gz.partial"}
     internet.asked.clear()
     download.fetch(wanted)
     assert [asked for _, asked in internet.asked] == ["bytes=1000-"]
@@ -105,11 +105,18 @@ def test_a_file_of_another_size_is_refused_before_a_byte_is_written(internet: An
     assert "it has 5,000 bytes there, the published file 20,000" in refusal(larger)
 
 
-@pytest.mark.parametrize(("status", "words"), [(404, "404 Not Found"), (403, "403 Forbidden"), (503, "503 Service")])
+@pytest.mark.parametrize(("status", "words"), [(404, "404 Not Found"), (403, "403 Forbidden")])
 def test_a_refusal_is_not_asked_again(internet: Any, wanted: Download, status: int, words: str) -> None:
     internet.status = status
     assert f"the server refuses it: {words}" in refusal(wanted)
     assert len(internet.asked) == 1 and left(wanted) == set()
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_busy_server_is_asked_again(internet: Any, wanted: Download, status: int) -> None:
+    internet.status = status
+    assert f"the server says {status} " in refusal(wanted)
+    assert len(internet.asked) == download.TRIES and left(wanted) == set()
 
 
 def test_a_server_that_falls_silent_is_given_up(

@@ -111,6 +111,8 @@ def test_it_says_and_only_when_told_deletes_and_a_run_still_finds_all(
     mark = {job.kind: job.fingerprint[:16] for job in finished.jobs}
     temporary = old(write(place.records / ".record.abc", 10))
     fresh = write(place.job(finished.jobs[0].fingerprint) / ".encoder.pt.123", 10)
+    for name in ("x.tar.gz.partial", "x.tar.gz.wrong"):  # a download that goes on, and one that was another file
+        old(write(place.data / "downloads" / name, 10))
     expected = {
         *(
             f"jobs/{mark['pretrain']}/{name}"
@@ -119,6 +121,7 @@ def test_it_says_and_only_when_told_deletes_and_a_run_still_finds_all(
         *(f"jobs/{mark['finetune']}/finetune.pt{end}" for end in ("", ".prev", ".damaged")),
         *(f"jobs/{mark['features']}/{name}" for name in ("train_x.npy", "meta.json")),
         "records/.record.abc",
+        "data/downloads/x.tar.gz.wrong",
         "code/abcdef0123456789",
     }
     assert names(settings) == expected
@@ -130,7 +133,7 @@ def test_it_says_and_only_when_told_deletes_and_a_run_still_finds_all(
     assert sorted(place.root.rglob("*")) == before
 
     assert main([*line.split(), "--delete"]) == 0
-    assert "deleted 36 kB in 10 places" in capsys.readouterr().out
+    assert "deleted 36 kB in 11 places" in capsys.readouterr().out
     assert not temporary.exists() and fresh.exists() and not names(settings)
     assert all((place.root / name).exists() is False for name in expected)
     assert len(list(place.records.glob("*.json"))) == len(finished.jobs)
