@@ -11,18 +11,17 @@ from pathlib import Path
 from typing import Any
 
 
-def write_atomic(path: Path, text: str, errors: str = "backslashreplace") -> None:
+def write_atomic(path: Path, text: str) -> None:
     """Replace `path` by `text`, whole or not at all, whatever dies in between. Raises OSError.
 
-    errors: what becomes of a file name in it of other bytes than UTF-8. By default it is escaped, so that JSON reads as
-    it was.
+    A file name in it of other bytes than UTF-8 is escaped, so that JSON reads as it was.
     """
     path = path.absolute()  # "." has no name that one beside it could be made of
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not by the process's number, which is another's on another machine; nor tempfile's, which only we could read.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with temporary.open("x", encoding="utf-8", errors=errors) as file:
+        with temporary.open("x", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -40,13 +39,14 @@ def write_json(path: Path, data: Any) -> None:
 def holder(path: Path) -> int | None:
     """The process of this machine that holds the lock of that file; None where the kernel does not tell."""
     try:
-        inode, locks = path.stat().st_ino, Path("/proc/locks").read_text(encoding="ascii").splitlines()
+        about, locks = path.stat(), Path("/proc/locks").read_text(encoding="ascii").splitlines()
     except (OSError, ValueError):
         return None
+    place = f"{os.major(about.st_dev):02x}:{os.minor(about.st_dev):02x}:{about.st_ino}"
     for line in locks:
         # "1: FLOCK  ADVISORY  WRITE 1234 fd:01:5678 0 EOF"; of who only waits, an arrow comes before the kind
         words = line.split()
-        if len(words) > 5 and words[1] != "->" and words[5].endswith(f":{inode}") and words[4].isdecimal():
+        if len(words) > 5 and words[1] != "->" and words[5] == place and words[4].isdecimal():
             return int(words[4]) or None
     return None
 

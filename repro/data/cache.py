@@ -63,15 +63,7 @@ def build(final: Path, fill: Callable[[Path], None]) -> Path:
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
-        if error.errno in (
-            errno.EACCES,
-            errno.EPERM,
-            errno.EROFS,
-            errno.ENOSPC,
-            errno.EDQUOT,
-            errno.ENOTDIR,
-            errno.ENAMETOOLONG,
-        ):
+        if error.errno in _UNWRITABLE:
             raise UserError(
                 f"cannot write the data cache {final.parent}: {error.strerror}; free space or choose another workspace"
             ) from error

@@ -65,12 +65,7 @@ def flat(record: Record, origin: AnyRecord | None) -> dict[str, Any]:
     }
     for table, values in sorted(recipe.items()):
         row |= _under(f"recipe.{table}", values)
-    return {name: _escaped(value) if isinstance(value, str) else value for name, value in row.items()}
-
-
-def _escaped(text: str) -> str:
-    """A text that any writer of tables takes: a file name of other bytes than UTF-8 is escaped in it."""
-    return text.encode(errors="backslashreplace").decode()
+    return row
 
 
 def _under(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
