@@ -186,7 +186,7 @@ class Arms:
         self.suite = suite
         ordered = sorted(records, key=lambda record: (record["seed"], record["fingerprint"]))
         self._records = {record["fingerprint"]: record for record in ordered}
-        self._own = own_pictures(self._records.values())
+        self._own = own_pictures(self._records.values(), suite.own)
         self._kinds: dict[str, list[Record]] = defaultdict(list)
         for record in self._records.values():
             self._kinds[record["kind"]].append(record)
@@ -253,7 +253,7 @@ class Arms:
         for record in self._kinds.get(kind, ()):
             origin = self._origin(record)
             recipe = entry(origin or record, "details", "recipe")
-            read = setting_of(record, origin, self.suite.protocols, self._own)
+            read = setting_of(record, origin, self.suite, self._own)
             setting = self._settings.setdefault((read, read.changed), read)
             same = record["method"], record["variant"] or "", setting, trust_of(record, origin)
             groups[same, self._recipe(origin or record, recipe)].append(record)

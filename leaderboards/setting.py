@@ -9,9 +9,8 @@ from typing import Any
 
 from leaderboards.claims import TRACKS
 from leaderboards.record_fields import Record, entry
-from leaderboards.suite import Protocols
+from leaderboards.suite import Suite
 
-OWN = "folder:"  # how the name of a folder of a user's own pictures begins
 _VIT = {(192, 12): "T", (384, 12): "S", (768, 12): "B", (1024, 24): "L", (1280, 32): "H"}
 
 
@@ -73,17 +72,22 @@ def network_name(network: object) -> str:
     return str(network.get("arch", "-"))
 
 
-def own_pictures(records: Iterable[Record]) -> dict[str, tuple[str, str]]:
+def own_pictures(records: Iterable[Record], prefix: str) -> dict[str, tuple[str, str]]:
     """Name and source of own pictures by manifest, as the first record of them has them.
 
     A folder that was moved or renamed holds the same pictures: its numbers stay in one table.
+    prefix: how their names begin (`Suite.own`).
     """
     found: dict[str, tuple[str, str]] = {}
     for record in records:
         name, source, manifest = _pictures(record)
-        if name.startswith(OWN) and manifest != "-":
+        if _is_own(name, prefix) and manifest != "-":
             found.setdefault(manifest, (name, source))
     return found
+
+
+def _is_own(name: str, prefix: str) -> bool:
+    return bool(prefix) and name.startswith(prefix)
 
 
 def _pictures(record: Record | None) -> tuple[str, str, str]:
@@ -93,21 +97,19 @@ def _pictures(record: Record | None) -> tuple[str, str, str]:
     return name, source, manifest
 
 
-def setting_of(
-    record: Record, origin: Record | None, protocols: Protocols, own: Mapping[str, tuple[str, str]]
-) -> Setting:
+def setting_of(record: Record, origin: Record | None, suite: Suite, own: Mapping[str, tuple[str, str]]) -> Setting:
     """The setting of a record that comes from this pre-training or import (None: it is not at hand).
 
-    protocols: those that have a name today; in what the record's differs from the one of its name, `changed` says.
+    suite: `changed` says in what the record's protocol differs from the one of its name there.
     own: see `own_pictures`.
     """
     name, source, manifest = _pictures(record)
-    name, source = own.get(manifest, (name, source)) if name.startswith(OWN) else (name, source)
+    name, source = own.get(manifest, (name, source)) if _is_own(name, suite.own) else (name, source)
     protocol = _table(record.get("protocol"))
     recipe = entry(origin or record, "details", "recipe")
     tables = recipe if isinstance(recipe, Mapping) else {}
     trained_on, _, of = _pictures(origin if origin and origin["kind"] == "pretrain" else None)
-    trained_on = own.get(of, (trained_on, ""))[0] if trained_on.startswith(OWN) else trained_on
+    trained_on = own.get(of, (trained_on, ""))[0] if _is_own(trained_on, suite.own) else trained_on
     epochs, batch = (entry(tables, "pretrain", key) for key in ("epochs", "batch"))
     return Setting(
         track=str(record["track"]),
@@ -120,7 +122,7 @@ def setting_of(
         epochs=epochs if isinstance(epochs, int) else None,
         batch=batch if isinstance(batch, int) else None,
         trained_on=trained_on,
-        changed=_changed(protocol, protocols.get(record["kind"], {})),
+        changed=_changed(protocol, suite.protocols.get(record["kind"], {})),
     )
 
 

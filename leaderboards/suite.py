@@ -32,6 +32,7 @@ class Suite:
     protocols: Protocols = field(default_factory=dict)
     neutral: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Recipe table -> key -> the value that changes nothing: a recipe without the key is the same recipe."""
+    own: str = ""  # how the names of a user's own pictures begin; "": there are none
 
     def kind_of(self, evaluation: str) -> str:
         """The kind of record that an evaluation is read from."""

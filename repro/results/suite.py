@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 from leaderboards.suite import Suite
+from repro.data.data_sets import FOLDER
 from repro.plan import kinds, protocol_files, recipes
 from repro.store import records
 
@@ -18,6 +19,7 @@ def suite() -> Suite:
         preparing=tuple(kind.name for kind in kinds.KINDS.values() if not kind.judges),
         protocols=_named_protocols(),
         neutral=recipes.neutral(),
+        own=FOLDER,
     )
 
 

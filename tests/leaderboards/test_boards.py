@@ -20,10 +20,10 @@ from leaderboards.markdown import markdown
 from leaderboards.paired_arms import apart, fairest
 from leaderboards.recipe_differences import unlike
 from leaderboards.references import references
-from leaderboards.setting import OWN, network_name
+from leaderboards.setting import network_name
 from leaderboards.suite import Evaluation
 from leaderboards.summary import suite_table
-from repro.data import data_sets
+from repro.data.data_sets import FOLDER
 from repro.results.suite import suite
 
 Record = dict[str, Any]
@@ -230,12 +230,14 @@ def test_own_pictures_that_were_moved_stay_in_one_arm(make: Make) -> None:
     for seed, (path, manifest) in enumerate((("/a/pics", "11"), ("/b/photos", "11"), ("/a/pics", "22"))):
         made = make("aps", "knn", {"top1": 10.0 * seed}, seed=seed)
         for record in made:
-            own = {"name": f"{OWN}{path}", "source": f"own pictures: {Path(path).name}", "manifest": manifest}
+            own = {"name": f"{FOLDER}{path}", "source": f"own pictures: {Path(path).name}", "manifest": manifest}
             record["provenance"]["data"] = own
         records += made
     moved, other = sorted(arms(records, "knn"), key=lambda arm: arm.setting.manifest)
     assert (list(moved.records), list(other.records)) == ([0, 1], [2])
-    assert moved.setting.source == "own pictures: pics" and OWN == data_sets.FOLDER
+    assert moved.setting.source == "own pictures: pics"
+    apart = Arms(records, replace(suite(), own="")).of("knn")  # told of none, the boards know of none
+    assert len({(arm.setting.data, arm.setting.manifest) for arm in apart}) == 3
 
 
 def test_mean_and_spread_by_hand(make: Make) -> None:
