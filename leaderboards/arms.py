@@ -149,12 +149,9 @@ class Arm:
         """Date of its last pre-training, or ""."""
         return max((str(entry(origin, "provenance", "date") or "") for origin in self.origins.values()), default="")
 
+    @cached_property
     def trials(self) -> list[int]:
         """Tuning trials spent on this arm, one entry a distinct count."""
-        return self._trials
-
-    @cached_property
-    def _trials(self) -> list[int]:
         origins = () if self.imported else self.origins.values()
         found = (entry(record, "provenance", "trials") for record in origins)
         return sorted({count for count in found if isinstance(count, int)})
@@ -162,7 +159,7 @@ class Arm:
     @property
     def tuned(self) -> str:
         """The same in words, "-" where no count is recorded."""
-        return ", ".join(map(str, self.trials())) or "-"
+        return ", ".join(map(str, self.trials)) or "-"
 
 
 def _cores(origin: Record) -> float | None:

@@ -224,14 +224,12 @@ def _trials_apart(pairs: Sequence[Pair]) -> tuple[TrialsApart, ...]:
     """That of none of these pairs both arms are known to be tuned alike; or nothing."""
     if not pairs or any(_tuned_alike(*pair) for pair in pairs):
         return ()
-    ours, theirs = (
-        tuple(sorted({count for arm in side for count in arm.trials()})) for side in zip(*pairs, strict=True)
-    )
+    ours, theirs = (tuple(sorted({count for arm in side for count in arm.trials})) for side in zip(*pairs, strict=True))
     return (TrialsApart(ours, theirs),)
 
 
 def _tuned_alike(a: Arm, b: Arm) -> bool:
-    return bool(a.trials()) and a.trials() == b.trials()
+    return bool(a.trials) and a.trials == b.trials
 
 
 def _settings_apart(claim: Claim, ours: Iterable[Arm], theirs: Iterable[Arm]) -> SettingsApart:

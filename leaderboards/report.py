@@ -170,7 +170,7 @@ def _difference(item: Difference) -> Row:
         "evaluation": words(f"{item.evaluation} {item.metric}"),
         "network": words(item.ours.setting.network),
         "epochs": whole(item.ours.setting.epochs or None),
-        "trials": whole_numbers(item.ours.trials(), ", "),
+        "trials": whole_numbers(item.ours.trials, ", "),
         "n": whole(len(item.seeds)),
         "difference": signed(item.mean.value if item.mean else next(iter(item.by_seed.values()))),
         "95 % interval": Cell(f"{low.text} to {high.text}", low.value) if low and high else Cell("none: one pair"),

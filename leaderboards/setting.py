@@ -128,7 +128,7 @@ def setting_of(record: Record, origin: Record | None, suite: Suite, own: Mapping
 
 def _table(value: object) -> Mapping[str, Any]:
     """A table of a record, empty where it is none."""
-    return value if isinstance(value, dict | Mapping) else {}
+    return value if isinstance(value, Mapping) else {}
 
 
 def _changed(protocol: Mapping[str, Any], named: Mapping[str, Mapping[str, Any]]) -> str:
