@@ -7,13 +7,13 @@ import errno
 import re
 from collections.abc import Iterable
 
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
     """A text as one line that every stream takes: `a\\nb` for a line feed, `caf\\xe9` for bytes that are no UTF-8.
 
-    Names of files may hold both.
+    Names of files may hold both, and characters that turn the direction of writing, which are escaped too.
     """
 
     def escaped(found: re.Match[str]) -> str:

@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from repro.cli import commands
 from repro.cli.grammar import build_parser
-from repro.errors import UserError, unwritable
-from repro.terminal import text
+from repro.errors import UserError, printable, unwritable
 from repro.terminal.streams import escape_what_cannot_be_shown
 
 COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
@@ -52,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return COMMANDS[options.verb](options)
     except UserError as error:
-        print(f"repro: {text.plain(str(error))}", file=sys.stderr)
+        print(f"repro: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         sys.stderr.close()
@@ -60,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if not (line := unwritable(error)):
             raise
-        print(f"repro: {text.plain(line)}", file=sys.stderr)
+        print(f"repro: {printable(line)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -31,11 +31,6 @@ def table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
     return str(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True))
 
 
-def plain(words: str) -> str:
-    """What steers no terminal: control characters are written as Python writes them."""
-    return "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in words)
-
-
 def sparkline(values: Sequence[float], low: float, high: float) -> str:
     """A row of bars, one a value, between the ends of a scale."""
     bars = "▁▂▃▄▅▆▇█"

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from repro.errors import UserError
+from repro.errors import UserError, printable
 from repro.weights import strangers
 from repro.weights.architectures import ARCHS
 
@@ -138,7 +138,7 @@ def _holds_module(path: Path) -> bool:
 def _flat(value: Any, path: Path, name: str = "", above: tuple[int, ...] = ()) -> Iterator[tuple[str, Tensor]]:
     """Each tensor in a table and in what is in it, by its dotted name. Raises UserError for a name that is none."""
     if tensor := strangers.tensor(value):
-        if not name.isprintable() or len(name) > _LONGEST:
+        if printable(name) != name or len(name) > _LONGEST:
             raise UserError(
                 f"{path}: a tensor's name is too long, or holds what cannot be printed: {ascii(name)[:80]}; save it"
                 " under another one"

@@ -39,3 +39,9 @@ def test_every_room_takes_the_same_names_for_near() -> None:
 def test_errors_survive_the_way_to_another_process(error: UserError) -> None:
     back = pickle.loads(pickle.dumps(error))
     assert type(back) is type(error) and (str(back), back.problem, back.mend) == (str(error), error.problem, error.mend)
+
+
+def test_what_steers_a_terminal_is_escaped_and_spaces_stay() -> None:
+    steering = "\x1b[2J \x9b \n \u202e \u2066 \u200f \u2028 \udce9"
+    assert str(UserError(steering)) == r"\x1b[2J \x9b \n \u202e \u2066 \u200f \u2028 \xe9"
+    assert str(UserError("12\u202f345\u00a0pictures of Müller")) == "12\u202f345\u00a0pictures of Müller"
