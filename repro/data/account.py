@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from repro.data.listing import Passed, Reason
 from repro.data.names import some
 from repro.data.types import Split
-from repro.errors import printable
+from repro.errors import UserError, printable
 
 TEST_SHARE = 0.2  # of each class, where no folder has the test pictures
 
@@ -53,6 +53,14 @@ class Account:
     def of(self, split: Split) -> int:
         """How many are taken for one split."""
         return sum(taken.pictures for taken in self.taken if taken.split == split)
+
+
+def one_picture_each(whose: object, what: str) -> UserError:
+    """The error for pictures of which none is left to test on. what: that cannot be done, such as `judge knn on`."""
+    return UserError(
+        f"{whose}: each class has one picture, which is to train on, so there is none to {what}",
+        "give each class two or more, or a folder val beside train",
+    )
 
 
 def words(account: Account) -> str:

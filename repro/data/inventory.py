@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from repro.data import packed
-from repro.data.account import Account, words
+from repro.data.account import Account, one_picture_each, words
 from repro.data.data_sets import DATA_SETS, Entry, entry_of, require_kind
 from repro.data.layouts import class_folders
 from repro.data.layouts.table import DETECTION, LAYOUTS
@@ -104,10 +104,7 @@ def train_pictures(name: str, where: Where) -> int:
 def require_tests(own: OwnPictures | None, what: str) -> None:
     """UserError where each class of own pictures has one, so that none is left to judge `what` on."""
     if own and any(taken.split == "test" and not taken.pictures for taken in own.account.taken):
-        raise UserError(
-            f"{own.folder}: each class has one picture, which is to train on, so there is none to judge {what} on;"
-            " give each class two or more, or a folder val beside train"
-        )
+        raise one_picture_each(own.folder, f"judge {what} on")
 
 
 def has_masks(name: str) -> bool:

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any, get_args
 
 from repro.data import packed
+from repro.data.account import one_picture_each
 from repro.data.data_sets import Entry, require_kind
 from repro.data.inventory import manifest_of
 from repro.data.layouts.table import DETECTION
@@ -41,10 +42,7 @@ def load_classification(
         )
     pixels = packed.open_array(folder / f"{split}.npy")
     if not len(pixels):
-        raise UserError(
-            f"{entry.title} has no {split} pictures: each class has one picture, which is for training;"
-            " give each class two or more, or a folder val beside train"
-        )
+        raise one_picture_each(entry.title, f"{split} on")
     classes = tuple(content["classes"])
     labels = np.array(packed.open_array(folder / f"{split}_labels.npy")) if classes else None
     if limit is not None and limit < len(pixels):
