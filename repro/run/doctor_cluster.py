@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from repro.errors import UserError
 from repro.plan.tracks import Track
 from repro.run import submit
-from repro.run.doctor_findings import Finding
+from repro.run.doctor_findings import Finding, hangs
 from repro.run.doctor_machine import commands, file_system, on_machine
 from repro.settings import Settings
 from repro.store import snapshot
@@ -67,9 +67,7 @@ def cluster(track: Track, settings: Settings) -> Iterator[Finding]:
         return
     told = f"{config.get('SLURM_VERSION', '?')}, cluster {config.get('ClusterName', '?')}"
     yield Finding("ok", "SLURM", f"{told}, arrays of {scheduler.longest_array()}, profile {settings.cluster}")
-    still = f"a job in which nothing moves for {profile.hang_minutes:g} min is ended"
-    still = still if profile.hang_minutes else "no job is ended, however long nothing moves in it"
-    yield Finding("ok", "hangs", f"{still} (hang_minutes in the profile)")
+    yield hangs("job", profile.hang_minutes, "hang_minutes in the profile")
     storage = config.get("AccountingStorageType", "")
     if storage.endswith("/none") or not storage or storage == "(null)":
         fix = "states of jobs that ended more than MinJobAge ago come from their own outcomes alone"

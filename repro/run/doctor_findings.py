@@ -17,3 +17,10 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.level:8} {self.what}: {self.said}" + (f"; {self.fix}" if self.fix else "")
+
+
+def hangs(task: str, minutes: float, setting: str) -> Finding:
+    """After how long a task in which nothing moves is ended. task: what it is called.  setting: what says so."""
+    told = f"a {task} in which nothing moves for {minutes:g} min is ended"
+    told = told if minutes else f"no {task} is ended, however long nothing moves in it"
+    return Finding("ok", "hangs", f"{told} ({setting})")

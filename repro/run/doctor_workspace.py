@@ -10,7 +10,7 @@ from repro.plan import pictures
 from repro.plan.builder import make
 from repro.plan.request import Request
 from repro.plan.tracks import ROLES, Track
-from repro.run.doctor_findings import Finding
+from repro.run.doctor_findings import Finding, hangs
 from repro.run.doctor_machine import file_system
 from repro.settings import Settings, require_writable
 
@@ -30,9 +30,7 @@ def _hangs(settings: Settings) -> Finding:
     from slurm.watch import PATIENCE
 
     minutes = PATIENCE / 60 if settings.hang_minutes is None else settings.hang_minutes
-    told = f"a task on this machine in which nothing moves for {minutes:g} min is ended"
-    told = told if minutes else "no task on this machine is ended, however long nothing moves in it"
-    return Finding("ok", "hangs", f"{told} (hang_minutes in repro.toml)")
+    return hangs("task on this machine", minutes, "hang_minutes in repro.toml")
 
 
 def data(track: Track, settings: Settings) -> Iterator[Finding]:
