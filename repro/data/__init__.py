@@ -2,7 +2,7 @@
 
 In the order of reading: `types` are the shapes in which data leaves this room, `data_sets` what data sets there are,
 `origins` where each comes from (`archives` are the official ones of CIFAR, `embedded` makes those that need no
-download), `layouts` how their files lie. On these stand the five ways in: `inventory` (what is there), `fetching` (what
+download), `layouts` how their files lie. On these stand the five ways in: `inventory` (what is there), `standing` (what
 is missing and may be downloaded), `preparing` (generate or decode once), `loading` (what stages call), `verifying`.
 Below them: `decoding` makes pixels of one picture, `packed` keeps those of many, `cache` builds its folders whole,
 `manifest` hashes files, `download` brings one file and is called by nobody in this room. `listing` tells what lies in a

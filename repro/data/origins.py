@@ -1,6 +1,6 @@
 """Where data sets come from: the data root, a folder of one's own, the official archives, or made here.
 
-Nothing is downloaded but by `fetching`, when the user asks for it.
+Nothing is downloaded here: `run/missing_data.py` does it when the user asks.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.protocols.base import Features, Protocol
-from repro.data import fetching, inventory, loading
+from repro.data import inventory, loading, standing
 from repro.data.data_sets import entry_of, own_folder, require_kind
 from repro.data.types import MissingData
 from repro.errors import UserError, unknown
@@ -326,7 +326,7 @@ class _Builder:
         """(manifest hash, why it is missing) of the data set in that role."""
         name = self.data[role]
         if name not in self._manifests:
-            value, missing = "", fetching.standing(name, self.settings.where).missing
+            value, missing = "", standing.of(name, self.settings.where).missing
             own = self.own(role)
             try:  # that of an official archive is known beforehand
                 value = own.manifest if own else inventory.manifest_of(name, self.settings.where)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from repro.data import fetching
+from repro.data import standing
 from repro.data.data_sets import entry_of
 from repro.data.types import MissingData
 from repro.plan.tracks import ROLES, Track
@@ -40,7 +40,7 @@ def choose(track: Track, role: str, where: Where) -> Choice:
     """The first of a track's data sets for a role that is there; the preferred one where none is."""
     among = track.data_sets(role)
     for name in among:
-        if fetching.standing(name, where).place is not None:
+        if standing.of(name, where).place is not None:
             return Choice(name, among, True)
     return Choice(among[0], among, False)
 

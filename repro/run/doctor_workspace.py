@@ -34,11 +34,11 @@ def _hangs(settings: Settings) -> Finding:
 
 
 def data(track: Track, settings: Settings) -> Iterator[Finding]:
-    from repro.data import fetching, inventory
+    from repro.data import inventory, standing
 
     for name in dict.fromkeys(pictures.choose(track, role, settings.where).name for role in ROLES):
         try:
-            if missing := fetching.standing(name, settings.where).missing:
+            if missing := standing.of(name, settings.where).missing:
                 yield Finding("fault", "data", pictures.how_missing(missing, name, track))
             else:
                 yield Finding("ok", "data", f"{name} (manifest {inventory.manifest_of(name, settings.where)[:12]})")

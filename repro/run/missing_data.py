@@ -8,11 +8,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from repro.data import fetching
+from repro.data import standing
 from repro.data.data_sets import DATA_SETS, Entry, entry_of
 from repro.data.download import Download, fetch
-from repro.data.fetching import Standing
 from repro.data.origins import lacking
+from repro.data.standing import Standing
 from repro.errors import UserError, unknown
 from repro.plan import pictures, tracks
 from repro.plan.planned import Plan
@@ -28,8 +28,8 @@ def get(names: Sequence[str], where: Where) -> int:
     Raises UserError for an unknown name, and after all others where one could not be downloaded.
     """
     wanted = dict.fromkeys(name for given in names for name in _data_sets(given))
-    found = [fetching.standing(name, where) for name in wanted]
-    spoilt = {each.entry.name: fetching.spoilt(each, where) for each in found}
+    found = [standing.of(name, where) for name in wanted]
+    spoilt = {each.entry.name: standing.spoilt(each, where) for each in found}
     left, failures = False, list[UserError]()
     for each in found:
         if each.missing is not None and each.download is None:
@@ -43,7 +43,7 @@ def get(names: Sequence[str], where: Where) -> int:
             continue
         try:
             if spoilt[name]:
-                kept = fetching.put_aside(each, where)
+                kept = standing.keep_as_wrong(each, where)
                 print(f"{each.place}: {each.download.target.name} has not the published md5; it is kept as {kept}")
             _download(each.entry, each.download, where)
         except UserError as error:
@@ -97,7 +97,7 @@ def complete(planned: Plan, where: Where, agreed: bool) -> None:
     Raises UserError, one line, where something stays missing.
     """
     lost = {job.spec["data"]["name"]: job.missing for job in planned.to_do() if job.missing}
-    found = {name: fetching.standing(name, where) for name in lost}
+    found = {name: standing.of(name, where) for name in lost}
     if any(each.download is None for each in found.values()):
         raise _all_of(lost, planned, where)
     for name, each in found.items():

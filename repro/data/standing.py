@@ -27,7 +27,7 @@ class Standing:
     download: Download | None
 
 
-def standing(name: str, where: Where) -> Standing:
+def of(name: str, where: Where) -> Standing:
     """How it stands with the data set of that name. Raises UserError for an unknown name."""
     entry = entry_of(name)
     origin = ORIGINS[entry.origin]
@@ -45,7 +45,7 @@ def spoilt(found: Standing, where: Where) -> str:
     return (sums and sums[1]) or ""
 
 
-def put_aside(found: Standing, where: Where) -> Path:
+def keep_as_wrong(found: Standing, where: Where) -> Path:
     """Rename an archive that is not as published to NAME.wrong; returns that.
 
     Raises UserError where it cannot be renamed, or where it is what was unpacked that is not as published.
