@@ -21,7 +21,7 @@ from repro.data import inventory, loading, standing
 from repro.data.data_sets import entry_of, own_folder, require_kind
 from repro.data.types import MissingData
 from repro.errors import UserError, unknown
-from repro.plan import kinds, pictures, prices, protocol_files, recipes, registry, tracks
+from repro.plan import data_choice, kinds, prices, protocol_files, recipes, registry, tracks
 from repro.plan.fingerprints import fingerprint_of
 from repro.plan.kinds import Kind
 from repro.plan.planned import Plan, PlannedJob
@@ -82,14 +82,14 @@ def make(request: Request, settings: Settings) -> Plan:
 
 def _choices(
     track: tracks.Track, request: Request, stated: Mapping[str, Any], settings: Settings
-) -> dict[str, pictures.Choice]:
+) -> dict[str, data_choice.Choice]:
     """The track's data sets by role, but for roles of which the request says them."""
     said = {*stated, *(["classification"] if request.data is not None else [])}
-    return {role: pictures.choose(track, role, settings.where) for role in tracks.ROLES if role not in said}
+    return {role: data_choice.choose(track, role, settings.where) for role in tracks.ROLES if role not in said}
 
 
 def _data_names(
-    track: tracks.Track, request: Request, stated: Mapping[str, Any], choices: Mapping[str, pictures.Choice]
+    track: tracks.Track, request: Request, stated: Mapping[str, Any], choices: Mapping[str, data_choice.Choice]
 ) -> dict[str, Any]:
     """The data sets of this plan by role, with the limit on training pictures."""
     keys: dict[str, Any] = {
@@ -332,7 +332,7 @@ class _Builder:
                 value = own.manifest if own else inventory.manifest_of(name, self.settings.where)
             except MissingData as error:
                 missing = missing or error
-            self._manifests[name] = value, pictures.how_missing(missing, name, self.track) if missing else ""
+            self._manifests[name] = value, data_choice.how_missing(missing, name, self.track) if missing else ""
         return self._manifests[name]
 
     def add(

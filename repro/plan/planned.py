@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from repro.data.account import Account
 from repro.plan import kinds
-from repro.plan.pictures import Choice
+from repro.plan.data_choice import Choice
 from repro.plan.request import Request
 from repro.plan.tracks import Resources, Track
 from repro.store.job import Job, Recipe

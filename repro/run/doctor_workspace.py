@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 
 from repro.errors import UserError
-from repro.plan import pictures
+from repro.plan import data_choice
 from repro.plan.builder import make
 from repro.plan.request import Request
 from repro.plan.tracks import ROLES, Track
@@ -36,10 +36,10 @@ def _hangs(settings: Settings) -> Finding:
 def data(track: Track, settings: Settings) -> Iterator[Finding]:
     from repro.data import inventory, standing
 
-    for name in dict.fromkeys(pictures.choose(track, role, settings.where).name for role in ROLES):
+    for name in dict.fromkeys(data_choice.choose(track, role, settings.where).name for role in ROLES):
         try:
             if missing := standing.of(name, settings.where).missing:
-                yield Finding("fault", "data", pictures.how_missing(missing, name, track))
+                yield Finding("fault", "data", data_choice.how_missing(missing, name, track))
             else:
                 yield Finding("ok", "data", f"{name} (manifest {inventory.manifest_of(name, settings.where)[:12]})")
         except UserError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -87,7 +86,7 @@ def perform(
     todo = planned.to_do()
     missing_data.complete(planned, settings.where, agreed)
     for choice in planned.choices if todo else ():
-        print(dataclasses.replace(choice, here=True))
+        print(choice.line(here=True))
     if not todo:
         print(f"everything was cached: {len(planned.jobs)} jobs, nothing to do")
         report()

@@ -14,7 +14,7 @@ from repro.data.download import Download, fetch
 from repro.data.origins import lacking
 from repro.data.standing import Standing
 from repro.errors import UserError, unknown
-from repro.plan import pictures, tracks
+from repro.plan import data_choice, tracks
 from repro.plan.planned import Plan
 from repro.settings import Where
 from repro.terminal.counter import download_bar
@@ -58,7 +58,7 @@ def get(names: Sequence[str], where: Where) -> int:
 def _data_sets(given: str) -> tuple[str, ...]:
     """The data sets that a name stands for. A track's name stands for all of its own, also where a set is called so."""
     if given in tracks.tracks():
-        return pictures.own(tracks.find(given))
+        return data_choice.preferred(tracks.find(given))
     if given not in DATA_SETS:
         raise unknown("data set or track", given, {*DATA_SETS, *tracks.tracks()})
     return (given,)
@@ -118,7 +118,7 @@ def _all_of(lost: dict[str, str], planned: Plan, where: Where) -> UserError:
         return UserError(next(iter(lost.values())))
     *some, last = (f"{name} ({entry_of(name).title})" for name in lost)
     root = "" if where.data_root else "if you have them, set REPRO_DATA or --data-root; "
-    own = pictures.own(planned.track)
+    own = data_choice.preferred(planned.track)
     wanted = [name for name in lost if name not in own]
     if len(wanted) < len(lost):
         wanted.insert(0, planned.track.name)

@@ -14,17 +14,23 @@ from repro.terminal.text import size
 
 @dataclass(frozen=True)
 class Choice:
-    """The data set that a track uses in a role, and those that it could have used, the preferred one first."""
+    """The data set that a track uses in a role, and those that it could have used, the preferred one first.
+
+    here: whether its pictures are there.
+    """
 
     name: str
     among: tuple[str, ...]
     here: bool
 
-    def __str__(self) -> str:
-        """`pictures: cifar10-jpeg (CIFAR-10 (JPEG copy)), since cifar10 (CIFAR-10) is not here; ...`."""
+    def line(self, here: bool) -> str:
+        """`pictures: cifar10-jpeg, CIFAR-10 (JPEG copy), since cifar10, CIFAR-10, is not here; ...`.
+
+        here: whether its pictures are there by now.
+        """
         chosen, first = _words(self.name), self.among[0]
         if self.name == first:
-            why = "preferred to" if self.here else "which is missing, as is"
+            why = "preferred to" if here else "which is missing, as is"
             return f"pictures: {chosen}, {why} {', '.join(map(_words, self.among[1:]))}"
         return (
             f"pictures: {chosen}, since {_words(first)} is not here; with that one (python -m repro data get {first})"
@@ -45,7 +51,7 @@ def choose(track: Track, role: str, where: Where) -> Choice:
     return Choice(among[0], among, False)
 
 
-def own(track: Track) -> tuple[str, ...]:
+def preferred(track: Track) -> tuple[str, ...]:
     """The data sets that a track prefers, one a role: what `data get` with its name is about."""
     return tuple(dict.fromkeys(track.data_sets(role)[0] for role in ROLES))
 
@@ -54,5 +60,5 @@ def how_missing(error: MissingData, name: str, track: Track) -> str:
     """The line for a data set that is missing; of one that may be downloaded with the command that does it."""
     if error.download is None:
         return str(error)
-    wanted = track.name if name in own(track) else name
+    wanted = track.name if name in preferred(track) else name
     return f"{error.problem}; python -m repro data get {wanted} downloads it ({size(error.download)})"

@@ -40,11 +40,11 @@ def names(plan: Plan) -> set[str]:
 def test_the_official_pictures_are_used_where_they_are_and_the_copy_where_only_it_is(root: Path) -> None:
     alone = planned(root)
     assert names(alone) == {"cifar10-jpeg"}
-    assert "since cifar10 (CIFAR-10) is not here" in str(alone.choices[0])
+    assert "since cifar10 (CIFAR-10) is not here" in alone.choices[0].line(here=True)
     official(root)
     both = planned(root)
     assert names(both) == {"cifar10"}
-    assert str(both.choices[0]).startswith("pictures: cifar10 (CIFAR-10), preferred to cifar10-jpeg")
+    assert both.choices[0].line(here=True).startswith("pictures: cifar10 (CIFAR-10), preferred to cifar10-jpeg")
     assert not {job.fingerprint for job in alone.jobs} & {job.fingerprint for job in both.jobs}
 
 
