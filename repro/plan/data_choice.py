@@ -24,22 +24,18 @@ class Choice:
     here: bool
 
     def line(self, here: bool) -> str:
-        """`pictures: cifar10-jpeg, CIFAR-10 (JPEG copy), since cifar10, CIFAR-10, is not here; ...`.
+        """`pictures: cifar10-jpeg, CIFAR-10 (JPEG copy), since cifar10 is not here; ...`.
 
         here: whether its pictures are there by now.
         """
-        chosen, first = _words(self.name), self.among[0]
+        chosen, first = f"{self.name}, {entry_of(self.name).title}", self.among[0]
         if self.name == first:
             why = "preferred to" if here else "which is missing, as is"
-            return f"pictures: {chosen}, {why} {', '.join(map(_words, self.among[1:]))}"
+            return f"pictures: {chosen}, {why} {', '.join(self.among[1:])}"
         return (
-            f"pictures: {chosen}, since {_words(first)} is not here; with that one (python -m repro data get {first})"
-            " all is done anew, in tables of its own"
+            f"pictures: {chosen}, since {first} is not here; if you get it (python -m repro data get {first}),"
+            " all jobs are done again, in tables of their own"
         )
-
-
-def _words(name: str) -> str:
-    return f"{name} ({entry_of(name).title})"
 
 
 def choose(track: Track, role: str, where: Where) -> Choice:

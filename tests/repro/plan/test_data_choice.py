@@ -40,11 +40,11 @@ def names(plan: Plan) -> set[str]:
 def test_the_official_pictures_are_used_where_they_are_and_the_copy_where_only_it_is(root: Path) -> None:
     alone = planned(root)
     assert names(alone) == {"cifar10-jpeg"}
-    assert "since cifar10 (CIFAR-10) is not here" in alone.choices[0].line(here=True)
+    assert "since cifar10 is not here; if you get it" in alone.choices[0].line(here=True)
     official(root)
     both = planned(root)
     assert names(both) == {"cifar10"}
-    assert both.choices[0].line(here=True).startswith("pictures: cifar10 (CIFAR-10), preferred to cifar10-jpeg")
+    assert both.choices[0].line(here=True).startswith("pictures: cifar10, CIFAR-10, preferred to cifar10-jpeg")
     assert not {job.fingerprint for job in alone.jobs} & {job.fingerprint for job in both.jobs}
 
 
@@ -74,7 +74,7 @@ def test_plan_and_doctor_name_the_pictures(
     monkeypatch.chdir(root.parent)
     line = ["plan", "--method", "random", "--track", "mini", "--eval", "knn", "--data-root", "data"]
     assert main(line) == 0
-    assert "\npictures: cifar10-jpeg (CIFAR-10 (JPEG copy)), since cifar10" in capsys.readouterr().out
+    assert "\npictures: cifar10-jpeg, CIFAR-10 (JPEG copy), since cifar10" in capsys.readouterr().out
     from repro.plan import tracks
     from repro.run import doctor_workspace
 
