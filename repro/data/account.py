@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from repro.data.listing import Passed, Reason
-from repro.data.names import some
 from repro.data.types import Split
 from repro.errors import UserError, printable
+from repro.terminal.text import some
 
 TEST_SHARE = 0.2  # of each class, where no folder has the test pictures
 

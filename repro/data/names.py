@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
 from pathlib import PurePath
 from typing import Literal
 
@@ -80,9 +79,3 @@ def composed(name: str) -> str:
 def order(below: str) -> tuple[tuple[str, ...], str]:
     """What paths (POSIX, below a folder) are sorted by, the same on every machine."""
     return tuple(composed(below).split("/")), below
-
-
-def some(names: Iterable[str], most: int = 3) -> str:
-    """The first of the names: `a, b, c, ...`."""
-    listed = [*names]
-    return ", ".join([*listed[:most], *(["..."] if len(listed) > most else [])])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+SHOWN = 3  # names of a list that may be long
 
 
 def duration(seconds: float) -> str:
@@ -29,6 +31,12 @@ def table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
     from tabulate import tabulate
 
     return str(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True))
+
+
+def some(names: Iterable[str], most: int = SHOWN, longest: int | None = None) -> str:
+    """The first of the names: `a, b, c, ...`. longest: characters of a name, of which the rest is cut off."""
+    listed = [name if longest is None or len(name) <= longest else f"{name[:longest]}..." for name in names]
+    return ", ".join([*listed[:most], *(["..."] if len(listed) > most else [])])
 
 
 def sparkline(values: Sequence[float], low: float, high: float) -> str:

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from repro.terminal.text import SHOWN, some
 from repro.weights.files import File
 from repro.weights.layouts import LAYOUTS
 from repro.weights.matching import Elsewhere, Match, Misshapen, Several
 
-_SHOWN = 3
 _LONGEST = 160  # characters of a name in a message
 
 
@@ -138,16 +138,15 @@ def _number(names: Sequence[str]) -> str:
     return f"{len(names)} tensor{'' if len(names) == 1 else 's'}"
 
 
-def _few(names: Sequence[str], count: int = _SHOWN) -> str:
-    shown = [name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..." for name in names[:count]]
-    return ", ".join(shown) + (", ..." if len(names) > count else "")
+def _few(names: Sequence[str], count: int = SHOWN) -> str:
+    return some(names, count, _LONGEST)
 
 
 def _counted(keys: Sequence[str], part: str = "", lines: Sequence[str] = ()) -> str:
     """The first keys, or their lines; of many also how many each table has, by the first word behind `part`."""
     tables = Counter(key.removeprefix(part).split(".")[0] for key in keys)
     counts = [f"{name} {count}" for name, count in tables.most_common()]
-    return _few(lines or keys) + (f"; by table: {_few(counts, 9)}" if len(keys) > _SHOWN else "")
+    return _few(lines or keys) + (f"; by table: {_few(counts, 9)}" if len(keys) > SHOWN else "")
 
 
 def listing(found: Match) -> list[str]:

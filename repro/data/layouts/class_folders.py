@@ -23,9 +23,10 @@ from repro.data.layouts.layout import ClassificationLayout, PictureSplit
 from repro.data.layouts.split_folders import Chosen, choose, require_no_splits
 from repro.data.listing import Folder, Identity, Listing, Passed, Reason
 from repro.data.manifest import Tree
-from repro.data.names import composed, order, some
+from repro.data.names import composed, order
 from repro.data.types import MissingData, Split
 from repro.errors import UserError, printable
+from repro.terminal.text import some
 
 
 class ClassFolders(ClassificationLayout):

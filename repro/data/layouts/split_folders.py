@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from repro.data.listing import Folder, Listing
-from repro.data.names import part_of, resembles, some
+from repro.data.names import part_of, resembles
 from repro.errors import UserError
+from repro.terminal.text import some
 
 
 @dataclass(frozen=True)
