@@ -146,7 +146,7 @@ def _call(task: Task) -> Any:
         temporary.shorten_sockets()
     except ValueError as error:
         raise SystemExit(str(error)) from None
-    process.die_of_what_is_lost()
+    process.end_when_a_queue_fails()
     module, function = task.target.split(":")
     return getattr(importlib.import_module(module), function)(**task.args)
 

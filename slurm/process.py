@@ -45,7 +45,7 @@ def die_with_parent(pipe: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def die_of_what_is_lost() -> None:
+def end_when_a_queue_fails() -> None:
     """Let this process, and those that it forks, end where something cannot be handed to another process.
 
     multiprocessing only prints such an error (shared memory is full, say), and who waits for the thing waits for ever.

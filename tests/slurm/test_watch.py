@@ -187,7 +187,7 @@ def test_no_folder_for_temporary_files_is_one_line(tmp_path: Path, monkeypatch: 
 def test_what_cannot_be_handed_on_ends_the_process_that_tried(tmp_path: Path) -> None:
     program = """
 import multiprocessing
-from slurm.process import die_of_what_is_lost
+from slurm.process import end_when_a_queue_fails
 
 class Stubborn:
     def __reduce__(self):
@@ -200,7 +200,7 @@ def hand_on(queue):
     import time
     time.sleep(600)
 
-die_of_what_is_lost()
+end_when_a_queue_fails()
 context = multiprocessing.get_context("fork")
 process = context.Process(target=hand_on, args=(context.Queue(),))
 process.start()
