@@ -95,7 +95,7 @@ def run(
     state = _Run(graph, Folder(folder), pool, code, on_event, {} if limits is None else limits, patience)
     try:
         while state.waiting or state.running:
-            state.heed_cancels()
+            state.end_what_must()
             state.start_ready()
             state.look_at_running()
             time.sleep(_TICK)
@@ -174,7 +174,7 @@ class _Run:
             Journal(folder).started(self.name, tasks, source)
         self.look_for_cancels = 0.0
 
-    def heed_cancels(self) -> None:
+    def end_what_must(self) -> None:
         """End what somebody asked to end, what has run too long, or what hangs. A child gets SIGTERM, and SIGKILL when
         it does not heed that."""
         now = time.monotonic()
