@@ -37,8 +37,7 @@ _GRACE = 10.0  # seconds that a cancelled task has to end by itself
 
 @dataclass(frozen=True)
 class Event:
-    """Something the caller may want to show. "elsewhere": `who`, another process, is running this very
-    task, we wait."""
+    """Something the caller may want to show. "elsewhere": another process (`who`) runs this task; we wait."""
 
     kind: Literal["started", "progress", "elsewhere", "done", "failed", "cancelled", "blocked"]
     key: str
