@@ -41,7 +41,12 @@ def manifest_of(name: str, where: Where) -> str:
         # asked first, as it takes the manifest on the way
         anew = entry.kind != "detection" and (decoded_anew(tree, where.cache) or layout.read_anew(entry, root))
         content = manifest(tree, where.cache)
-    return content if entry.kind == "detection" else text_sha256(packed.ANEW if anew else packed.VERSION, content)
+    return content if entry.kind == "detection" else _decoded(content, anew)
+
+
+def _decoded(content: str, anew: bool) -> str:
+    """The manifest of pictures of this content, with the way in which they are decoded."""
+    return text_sha256(packed.VERSION_READ_ANEW if anew else packed.VERSION, content)
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ def own_pictures(entry: Entry, where: Where) -> OwnPictures:
     root = ORIGINS[entry.origin].find(entry, where)
     reading = class_folders.read(root)
     content, anew = manifest_and_anew(class_folders.own_tree(root, reading), where.cache)
-    value = text_sha256(packed.ANEW if anew else packed.VERSION, content)
+    value = _decoded(content, anew)
     gone = _gone(root, reading.account.class_counts, where)
     return OwnPictures(root, value, dataclasses.replace(reading.account, gone=gone))
 

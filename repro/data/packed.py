@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 VERSION = "1"  # raise it whenever the way from files to splits, pixels and limited subsets changes
 # Of data sets of which version 1 read something otherwise: pictures (`decoding.decoded_anew`) or names
-# (`Layout.read_anew`). The packs of all others stay what they are.
-ANEW = "2"
+# (`Layout.read_anew`). The packs of all others stay what they are. Whoever raises one of the two gives it a number that
+# neither has had: where they are equal, packs of before pass for those of today.
+VERSION_READ_ANEW = "2"
+assert VERSION != VERSION_READ_ANEW
 STATISTICS_OF = 10**8  # mean and std are taken of about so many pixels at most: of evenly spaced training pictures
 
 
