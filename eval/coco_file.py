@@ -88,7 +88,7 @@ class CocoFolders:
     val_json: Path
 
     def read(self, masks: bool | None = None) -> CocoData:
-        """Both files, checked. masks, errors: as `coco_file.read`; ValueError where they list other categories."""
+        """Both files, checked. masks: as for `coco_file.read`. Raises as it, and where they list other categories."""
         train = read(self.train_json, self.train_images, masks=masks)
         return CocoData(train, read(self.val_json, self.val_images, masks=masks).in_order_of(train))
 

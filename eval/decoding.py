@@ -30,7 +30,7 @@ Source = Path | bytes
 
 ORIENTATION = 0x0112
 _TURNED = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
-_SWAPPED = frozenset({5, 6, 7, 8})  # these orientations swap width and height
+SWAPS_SIDES = frozenset({5, 6, 7, 8})  # these orientations swap width and height
 _PHOTOMETRIC, _BITS_PER_SAMPLE, _LARGEST, _FORMAT = 262, 258, 281, 339  # tags of TIFF
 _OTHER_BYTE = {
     f"{colours};16{one}": f"{colours};16{other}" for colours in ("RGB", "RGBA", "RGBX") for one, other in ("BL", "LB")
@@ -143,7 +143,7 @@ def _load(image: Image.Image, handle: BinaryIO, label: str, at_least: tuple[int,
     orientation = orientation_of(image) if jpeg else 1
     if jpeg and at_least:
         width, height = at_least
-        image.draft("RGB", (height, width) if orientation in _SWAPPED else (width, height))
+        image.draft("RGB", (height, width) if orientation in SWAPS_SIDES else (width, height))
     other = _other_byte(image)  # known until it is loaded
     image.load()
     low = _low_bytes(handle, other) if other else None
@@ -178,7 +178,7 @@ def _upright(picture: Image.Image | Deep, orientation: int) -> Image.Image | Dee
     if isinstance(picture, Image.Image):
         return picture.transpose(Image.Transpose[_TURNED[orientation - 2]])
     x = picture.values
-    x = x.swapaxes(0, 1) if orientation in _SWAPPED else x
+    x = x.swapaxes(0, 1) if orientation in SWAPS_SIDES else x
     rows, columns = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
     return Deep(picture.label, x[:: -1 if rows else 1, :: -1 if columns else 1], picture.reach)
 
