@@ -84,16 +84,33 @@ def show(picture: Deep, reach: Reach) -> Image.Image:
 
 
 def reach_of(paths: Iterable[Path]) -> tuple[Reach, int]:
-    """What the deep pictures among these files reach together, and how many there are. Files named as JPEGs, which
-    have 8 bits, are not opened; a file that cannot be read is left to whoever reads it."""
+    """What the deep pictures among these files reach together, and how many there are.
+
+    Files named as JPEGs, which have 8 bits, are not opened, and of the others only those are decoded whose head leaves
+    it open. A file that cannot be read is left to whoever reads it.
+    """
     reach, count = Reach(), 0
     for path in paths:
-        if path.suffix.lower() not in (".jpg", ".jpeg"):
+        if path.suffix.lower() not in (".jpg", ".jpeg") and _may_be_deep(path):
             with contextlib.suppress(ValueError):
                 found = load(path, str(path)).picture
                 if isinstance(found, Deep):
                     reach, count = reach | found.reach, count + 1
     return reach, count
+
+
+def _may_be_deep(path: Path) -> bool:
+    """Whether the head of a file tells of more than 8 bits; False where it cannot be read."""
+    try:
+        with pillow().open(path) as image:
+            return _wide(image) or bool(_other_byte(image))
+    except Exception:  # as in `load`
+        return False
+
+
+def _wide(image: Image.Image) -> bool:
+    """Whether its numbers have more than 8 bits in Pillow. Of colours of 16 bits Pillow has the upper 8 alone."""
+    return image.mode == "F" or image.mode.startswith("I")
 
 
 @functools.cache
@@ -134,7 +151,8 @@ def _refused(label: str, error: Exception) -> str:
     if isinstance(error, OSError) and error.errno and error.strerror:
         return f"cannot decode {label} ({error.strerror}); it has to be a file that can be read"
     said = " ".join(str(error).split()) or type(error).__name__
-    return f"cannot decode {label} ({said}); {'' if '; ' in said else 'replace or remove that picture'}".rstrip("; ")
+    hint = "" if "; " in said else "; replace or remove that picture"
+    return f"cannot decode {label} ({said}){hint}"
 
 
 def _load(image: Image.Image, handle: BinaryIO, label: str, at_least: tuple[int, int] | None) -> Opened:
@@ -201,7 +219,7 @@ def _deep(
     if low is not None:
         high = np.asarray(image)[..., :3]
         return Deep.of(label, high.astype(np.uint16) << 8 | low, _stated(image, handle, tags))
-    if image.mode != "F" and not image.mode.startswith("I"):
+    if not _wide(image):
         return None
     values = np.asarray(image)
     if tags.get(_BITS_PER_SAMPLE) == (32,) and tags.get(_FORMAT, (1,)) == (1,) and image.mode == "I":

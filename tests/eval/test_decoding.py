@@ -217,7 +217,7 @@ def test_pictures_of_one_set_stay_as_bright_relative_to_each_other_as_they_are()
     assert apart(read(file(bright, "PNG"), Reach(whole=255)), grey()) == 0
 
 
-def test_the_reach_of_a_folder_counts_the_deep_pictures(tmp_path: Path) -> None:
+def test_the_reach_of_a_folder_counts_the_deep_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     contents = {
         "a.png": file(SIXTEEN >> 4, "PNG"),
         "b.png": file(SIXTEEN >> 5, "PNG"),
@@ -229,12 +229,25 @@ def test_the_reach_of_a_folder_counts_the_deep_pictures(tmp_path: Path) -> None:
     }
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
+    decoded: list[str] = []
+    load = decoding.load
+    monkeypatch.setattr(decoding, "load", lambda path, label: decoded.append(path.name) or load(path, label))
     reach, count = decoding.reach_of(sorted(tmp_path.iterdir()))
     assert (reach, count) == (Reach(4095, 1.0), 3)
+    assert decoded == ["a.png", "b.png", "d.pgm", "e.tif"]  # of the others the head tells enough
     assert reach.words(count) == (
         "3 pictures have more than 8 bits: the upper 8 of 12 bits are kept, as the largest value is 4,095;"
         " 1 is white, as the largest float is 1"
     )
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_every_deep_picture_counts_for_the_reach(name: str, tmp_path: Path) -> None:
+    content = DEEP[name]()
+    (tmp_path / "picture").write_bytes(content)
+    found = decoding.load(content, "picture").picture
+    wanted = (found.reach, 1) if isinstance(found, Deep) else (Reach(), 0)
+    assert decoding.reach_of([tmp_path / "picture"]) == wanted
 
 
 @pytest.mark.parametrize(
