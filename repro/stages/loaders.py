@@ -29,7 +29,7 @@ class ContextHere(JobContext):
             fewer = max(0, min(fewer, (free - batch) // (_AHEAD * batch)))
             if fewer < min(workers, cores_here() - 1):
                 print(
-                    f"{fewer or 'no'} processes load pictures instead of {workers}: /dev/shm has"
+                    f"processes that load pictures: {fewer} instead of {workers}; /dev/shm has"
                     f" {free / 2**20:.1f} MB free, and each wants {_AHEAD * batch / 2**20:.1f} MB; {_FIX}",
                     flush=True,
                 )
