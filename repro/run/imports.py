@@ -8,6 +8,7 @@ from slurm import shadows
 LIBRARIES = (
     *("numpy", "torch", "torchvision", "mmengine", "mmcv", "mmdet", "mmpretrain", "PIL", "pandas", "scipy"),
     *("submitit", "psutil", "msgspec", "rich", "jinja2", "pycocotools", "faster_coco_eval", "mlxtend", "packaging"),
+    *("tabulate", "yaml"),
 )
 
 
