@@ -313,7 +313,7 @@ class _Builder:
         return self.data["limit"] or found or inventory.train_pictures(self.data["classification"], self.settings.where)
 
     def own(self, role: str) -> inventory.OwnPictures | None:
-        """What is taken of the folder in that role; None where it is a data set of the catalogue, or missing."""
+        """What is taken of the folder in that role; None where it is a published data set, or missing."""
         entry = entry_of(self.data[role])
         if entry.own is not None and entry.name not in self._own:
             try:

@@ -88,7 +88,8 @@ class Reading:
     account: Account
 
 
-_FIRST_NAMES = ("train", "val", "test")  # of splits, when no other name was one
+# The only names of splits before `names.PARTS`: folders with these keep their manifest.
+_FIRST_NAMES = ("train", "val", "test")
 
 
 def own_tree(root: Path, reading: Reading) -> Tree:
