@@ -59,7 +59,8 @@ def disk(track: Track, methods: Sequence[str], seeds: Sequence[int], settings: S
         yield Finding("fault", "plan", str(error))
         return
     runs = sum(job.kind == "pretrain" for job in planned.to_do())
-    count = track.limit or inventory.train_pictures(track.classification, settings.where)
+    pictures = data_choice.choose(track, "classification", settings.where).name
+    count = track.limit or inventory.train_pictures(pictures, settings.where)
     need = runs * track.disk_gb + count * 3 * (track.stored or track.size) ** 2 / 2**30
     free = shutil.disk_usage(where).free / 2**30
     said = f"{free:.1f} GB free, {runs} runs to do on track {track.name} leave about {need:.1f} GB"
