@@ -46,6 +46,13 @@ class Settings:
         """Where data sets are looked for."""
         return Where(data_root=self.data_root, cache=self.workspace / "data")
 
+    @property
+    def patience(self) -> float:
+        """Seconds in which nothing moves in a task on this machine until it is ended; 0: for ever."""
+        from slurm.watch import PATIENCE
+
+        return PATIENCE if self.hang_minutes is None else 60 * self.hang_minutes
+
 
 def _typed(key: str, value: Any, source: str) -> Any:
     if key in ("workspace", "data_root"):

@@ -21,7 +21,7 @@ from repro.data.types import quiet
 from repro.errors import UserError
 from repro.plan import kinds, prices
 from repro.plan.planned import RECORDS, Plan, PlannedJob
-from repro.settings import Settings, Where, require_writable
+from repro.settings import Settings, Where, require_temporary, require_writable
 from repro.store.hashes import file_digest
 from repro.store.job import Job
 from repro.store.provenance import device_name
@@ -107,9 +107,18 @@ def _run(task: Task, settings: Settings, folder: Path) -> dict[str, Any]:
         if event.kind == "progress" and event.progress.total:
             bar(event.progress.done, event.progress.total, {})
 
-    outcome = local.run(
-        Graph([task]), folder=folder, cores=settings.cores, memory_gb=settings.memory_gb, on_event=on_event
-    )[task.key]
+    require_temporary()
+    try:
+        outcome = local.run(
+            Graph([task]),
+            folder=folder,
+            cores=settings.cores,
+            memory_gb=settings.memory_gb,
+            patience=settings.patience,
+            on_event=on_event,
+        )[task.key]
+    except ValueError as error:
+        raise UserError(str(error)) from None
     if outcome.state != "done":
         raise UserError(f"the calibration ended early: {outcome.reason}")
     value: dict[str, Any] = outcome.value

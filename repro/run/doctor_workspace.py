@@ -23,14 +23,7 @@ def workspace(settings: Settings) -> Iterator[Finding]:
         return
     yield Finding("ok", "workspace", f"{settings.workspace.resolve()} is writable")
     yield file_system(settings.workspace.resolve())
-    yield _hangs(settings)
-
-
-def _hangs(settings: Settings) -> Finding:
-    from slurm.watch import PATIENCE
-
-    minutes = PATIENCE / 60 if settings.hang_minutes is None else settings.hang_minutes
-    return hangs("task on this machine", minutes, "hang_minutes in repro.toml")
+    yield hangs("task on this machine", settings.patience / 60, "hang_minutes in repro.toml")
 
 
 def data(track: Track, settings: Settings) -> Iterator[Finding]:

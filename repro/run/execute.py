@@ -152,7 +152,7 @@ def run_here(
     graph: Graph, settings: Settings, place: Workspace, code: Code, meanwhile: Callable[[], None]
 ) -> dict[str, Outcome]:
     """Run a graph on this machine, with bars or lines that say how it goes; `meanwhile` is called as tasks end."""
-    from slurm import local, watch
+    from slurm import local
 
     require_temporary()
     with display(graph) as show_event:
@@ -168,7 +168,7 @@ def run_here(
                 folder=place.processes,
                 cores=settings.cores,
                 memory_gb=settings.memory_gb,
-                patience=watch.PATIENCE if settings.hang_minutes is None else 60 * settings.hang_minutes,
+                patience=settings.patience,
                 code=code,
                 on_event=on_event,
             )

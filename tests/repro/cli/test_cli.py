@@ -219,8 +219,11 @@ def test_patience_must_be_a_number(value: str, refused: Callable[[str], str]) ->
     assert "repro.toml: hang_minutes must be a number from 0" in refused("plan --method aps --suite quick")
 
 
+@pytest.mark.parametrize("line", ["run --executor local", "plan --calibrate 1 --set network.width=7"])
 @pytest.mark.parametrize(("value", "seconds"), [("", 1800.0), ("hang_minutes = 5", 300.0), ("hang_minutes = 0", 0.0)])
-def test_patience_is_handed_to_the_executor(value: str, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patience_is_handed_to_the_executor(
+    line: str, value: str, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from slurm import local
 
     Path("repro.toml").write_text(value + "\n")
@@ -231,7 +234,7 @@ def test_patience_is_handed_to_the_executor(value: str, seconds: float, monkeypa
         raise ValueError("enough")
 
     monkeypatch.setattr(local, "run", run)
-    assert main("run --method random --eval knn --workspace w --executor local".split()) == 2
+    assert main(f"{line} --method random --eval knn --workspace w".split()) == 2
     assert told == [seconds]
 
 
@@ -240,7 +243,14 @@ def test_a_workspace_that_python_cannot_import_from_is_refused(capsys: pytest.Ca
     assert "on Python's import path ':' separates folders" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("line", ["run --method random --eval knn --executor local", "methods aps --cost"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "run --method random --eval knn --executor local",
+        "plan --method random --eval knn --calibrate 1 --set network.width=7",
+        "methods aps --cost",
+    ],
+)
 def test_no_folder_for_temporary_files_is_one_line(
     line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
