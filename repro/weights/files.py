@@ -163,7 +163,8 @@ def _about(said: Mapping[str, Any], path: Path) -> dict[str, Any]:
     for known in ARCHS.values():
         for key, value in known.items() if known["arch"] == network["arch"] else ():
             kinds = (int, float) if isinstance(value, float) else type(value)
-            if key in network and (not isinstance(network[key], kinds) or type(network[key]) is bool is not kinds):
+            given = network.get(key, value)
+            if not isinstance(given, kinds) or isinstance(given, bool) != (kinds is bool):
                 raise UserError(f"{path}: damaged, its network.{key} is not of the kind of {value!r}")
     for key in ("mean", "std"):
         values = said[key]
