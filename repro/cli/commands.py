@@ -229,6 +229,8 @@ def data(options: argparse.Namespace) -> int:
     if options.action == "list":
         from repro.cli import tables
 
+        if options.name:
+            raise UserError("data list takes no name", "it shows all data sets")
         print(tables.data_table(inventory.statuses(where), where))
         return 0
     if not options.name:

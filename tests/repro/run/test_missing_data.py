@@ -127,6 +127,7 @@ def test_get_that_fails_is_one_line_and_status_2(internet: Any, capsys: pytest.C
         ("data get cifar11", "did you mean 'cifar10'"),
         ("data get minni", "did you mean 'mini'"),
         ("data verify cifar10 cifar100", "takes one name; cifar100 is one too many"),
+        ("data list cifar10", "data list takes no name"),
         ("data verify cifar10", "python -m repro data get cifar10"),
         ("data prepare cifar10", "python -m repro data get cifar10"),
     ],
