@@ -188,9 +188,9 @@ def read_sums(path: Path) -> dict[str, str]:
     except OSError as error:
         raise _unreadable(path, error) from error
     for number, line in enumerate((line.removesuffix("\r") for line in lines if line), 1):
-        escaped = line.startswith("\\")
-        value, gap, name = (plain := line.removeprefix("\\"))[:64], plain[64:66], plain[66:]
-        if escaped:
+        plain = line.removeprefix("\\")
+        value, gap, name = plain[:64], plain[64:66], plain[66:]
+        if line.startswith("\\"):
             name = re.sub(r"\\([\\nr])", lambda found: {"\\": "\\", "n": "\n", "r": "\r"}[found[1]], name)
         if len(value) != 64 or gap not in ("  ", " *") or not name:
             raise UserError(f"{path}, line {number}, is not 'sha256  file': {line[:80]!r}")
@@ -207,7 +207,8 @@ def write_sums(tree: Tree, path: Path) -> None:
 
 def _sum_line(name: str, value: str) -> str:
     escaped = name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
-    return f"{'' if escaped == name else chr(92)}{value}  {escaped}\n"
+    mark = "" if escaped == name else "\\"
+    return f"{mark}{value}  {escaped}\n"
 
 
 def check(tree: Tree, sums: dict[str, str], progress: Progress) -> str | None:
