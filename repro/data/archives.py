@@ -80,7 +80,7 @@ def check_cifar(official: OfficialCifar, place: Path) -> str | None:
     if file_md5(archive) == official.archive_md5:
         return None
     again = f"python -m repro data get {official.dataset.lower()}"
-    return f"{archive} has not the published md5; {again} puts it aside and downloads it again"
+    return f"{archive} does not have the published md5; {again} puts it aside and downloads it again"
 
 
 def _check_folder(official: OfficialCifar, folder: Path) -> str | None:
@@ -90,7 +90,7 @@ def _check_folder(official: OfficialCifar, folder: Path) -> str | None:
         if not path.is_file():
             return f"{path} is missing; {mend}"
         if file_md5(path) != expected:
-            return f"{path} has not the published md5; {mend}"
+            return f"{path} does not have the published md5; {mend}"
     return None
 
 

@@ -58,6 +58,7 @@ def keep_as_wrong(found: Standing, where: Where) -> Path:
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise UserError(
-                f"{archive} has not the published md5, and cannot be put aside ({reason})", "delete it, then try again"
+                f"{archive} does not have the published md5, and cannot be put aside ({reason})",
+                "delete it, then try again",
             ) from None
     raise UserError(spoilt(found, where))

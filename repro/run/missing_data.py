@@ -44,7 +44,8 @@ def get(names: Sequence[str], where: Where) -> int:
         try:
             if spoilt[name]:
                 kept = standing.keep_as_wrong(each, where)
-                print(f"{each.place}: {each.download.target.name} has not the published md5; it is kept as {kept}")
+                archive = each.download.target.name
+                print(f"{each.place}: {archive} does not have the published md5; it is kept as {kept}")
             _download(each.entry, each.download, where)
         except UserError as error:
             failures.append(error)

@@ -313,7 +313,7 @@ def test_a_planted_cifar_pickle_is_refused_unread(tmp_path: Path, where: Where) 
     for name in ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"):
         (folder / name).write_bytes(payload)
     (folder / "batches.meta").write_bytes(payload)
-    with pytest.raises(UserError, match="data_batch_1 has not the published md5"):
+    with pytest.raises(UserError, match="data_batch_1 does not have the published md5"):
         loading.load_classification("cifar10", "train", where, size=32)
     assert "data_batch_1" in str(verifying.verify("cifar10", where).problem)
     from torchvision.datasets import CIFAR10
@@ -324,7 +324,7 @@ def test_a_planted_cifar_pickle_is_refused_unread(tmp_path: Path, where: Where) 
         member = tarfile.TarInfo("cifar-100-python/train")
         member.size = len(payload)
         archive.addfile(member, io.BytesIO(payload))
-    with pytest.raises(UserError, match=r"cifar-100-python\.tar\.gz has not the published md5"):
+    with pytest.raises(UserError, match=r"cifar-100-python\.tar\.gz does not have the published md5"):
         loading.load_classification("cifar100", "train", where, size=32)
     assert not marker.exists()
     pickle.loads(payload)  # the payload does what it says

@@ -187,7 +187,7 @@ def test_the_pictures_of_an_archive_are_those_that_were_packed(
     assert not unpacking.exists() and len(list(Path("root").rglob("*.tar.gz"))) == 1
     assert [path.name for path in Path("root/cifar10").iterdir() if path.is_dir()] == []
     (where.cache / "downloads" / "cifar-10-batches-py" / "test_batch").write_bytes(b"spoilt since")
-    with pytest.raises(UserError, match="test_batch has not the published md5; delete repro-work/data/downloads/cifar"):
+    with pytest.raises(UserError, match="test_batch does not have the published md5; delete repro-work/data/downloads"):
         loading.load_classification("cifar10", "train", where, size=24)
 
 
