@@ -70,11 +70,12 @@ def _by_hand(found: Standing, where: Where) -> str:
     entry = found.entry
     if not entry.folders:
         return str(found.missing)
-    root = where.data_root or "DATA_ROOT (--data-root, REPRO_DATA or data_root in repro.toml)"
-    place = f"{root}/{entry.folders[0]}" if where.data_root else f"{entry.folders[0]} in {root}"
+    place = f"{where.data_root or 'DATA_ROOT'}/{entry.folders[0]}"
+    root = "" if where.data_root else "DATA_ROOT is --data-root, REPRO_DATA or data_root in repro.toml"
+    remark = lacking(entry, where) or root
     return (
         f"{entry.name} ({entry.title}) is yours to fetch, on its own terms ({entry.licence}): {entry.how};"
-        f" it belongs into {place}" + (f" ({lacks})" if (lacks := lacking(entry, where)) else "")
+        f" put it at {place}" + (f" ({remark})" if remark else "")
     )
 
 

@@ -105,10 +105,12 @@ def test_get_of_a_track_says_what_is_left_to_the_user(capsys: pytest.CaptureFixt
     assert Path("root/cifar10/cifar-10-python.tar.gz").is_file()
     for name, address in (("coco-mini", "cocodataset.org"), ("vehicle-reid-market", "github.com/Khoa-Nguyen-Truong")):
         (line,) = [line for line in lines if line.startswith(name)]
-        assert address in line and f"it belongs into root/{name}" in line
+        assert address in line and f"put it at root/{name}" in line
     assert main(["data", "get", "imagenet", "sysu30k"]) == 1  # as a track, so with its other data sets
     names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert names == ["imagenet", "coco2017", "market1501", "sysu30k"]
+    assert main(["data", "get", "market1501"]) == 1  # without a data root
+    assert "put it at DATA_ROOT/market1501 (DATA_ROOT is --data-root, REPRO_DATA or" in capsys.readouterr().out
     assert main(["data", "get", "embedded"]) == 0
 
 
