@@ -111,6 +111,7 @@ def _require_no_hidden_splits(listing: Listing, tops: list[_Shape]) -> None:
     parts = {part for folder in alike for part in resembles(folder.name)}
     if len(alike) > 1 and "train" in parts and len(parts) > 1:
         raise UserError(
-            f"{listing.root.path}: {some(folder.name for folder in alike)} look like splits and are none by name",
+            f"{listing.root.path}: {some(folder.name for folder in alike)} look like splits, but their names are not"
+            " known as such",
             "name them 'train' and 'val', or rename them if they are classes",
         )

@@ -136,7 +136,7 @@ ASKED: dict[str, tuple[tuple[str, ...], str]] = {
     "a flat validation split": (("train/a/0.jpg", "val/0.jpg"), "val has no class folders; sort its pictures into one"),
     "flat splits": (("train/0.jpg", "val/0.jpg"), "train has no class folders but .*val is there; sort both by class"),
     "a class that train lacks": (("train/a/0.jpg", "val/b/0.jpg"), "val has a class 'b' that .*train lacks; rename"),
-    "splits by other names": (("my_train/a/0.jpg", "my_test/a/0.jpg"), "my_test, my_train look like splits and are"),
+    "splits by other names": (("my_train/a/0.jpg", "my_test/a/0.jpg"), "my_test, my_train look like splits, but"),
     "a folder around the splits": (("pets/train/a/0.jpg", "pets/val/a/0.jpg"), "pets holds splits .*; give .*pets as"),
     "splits in each class": (
         ("cup/train/0.jpg", "cup/test/0.jpg", "nut/train/0.jpg", "nut/test/0.jpg"),
