@@ -211,9 +211,15 @@ def _identity(path: Path) -> Identity:
     return found.st_dev, found.st_ino
 
 
-def _refuse(path: Path, error: OSError) -> NoReturn:
+def unreadable(path: Path, error: OSError, otherwise: str) -> UserError:
+    """The error for a file or folder of data that cannot be read. otherwise: what else may be done with it."""
     reason = (error.strerror or str(error)).lower()
-    raise UserError(f"cannot read {path} ({reason}); permit it, or move it out of the folder") from error
+    right = "give yourself the right to read it, or " if isinstance(error, PermissionError) else ""
+    return UserError(f"cannot read {path} ({reason})", f"{right}{otherwise}")
+
+
+def _refuse(path: Path, error: OSError) -> NoReturn:
+    raise unreadable(path, error, "move it out of the folder") from error
 
 
 def _scan(path: Path) -> _Content:

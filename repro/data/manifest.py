@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from repro.data import decoding
-from repro.data.listing import walk
+from repro.data.listing import unreadable, walk
 from repro.data.names import composed, is_picture
 from repro.data.types import Progress
 from repro.errors import UserError
@@ -151,7 +151,7 @@ def _signature(tree: Tree) -> str:
 
 
 def _unreadable(path: Path, error: OSError) -> UserError:
-    return UserError(f"cannot read {path} ({(error.strerror or str(error)).lower()}); permit it, or remove that file")
+    return unreadable(path, error, "remove that file")
 
 
 def _marks(tree: Tree) -> list[tuple[str, str]]:

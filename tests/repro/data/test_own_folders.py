@@ -280,7 +280,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
         return whole(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    with pytest.raises(UserError, match=r"cannot read .*dog/deep \(permission denied\); permit it, or move it out"):
+    with pytest.raises(UserError, match=r"cannot read .*dog/deep \(permission denied\); give yourself the .* move"):
         read(tmp_path)
     monkeypatch.setattr(os, "scandir", whole)
 
@@ -290,7 +290,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
         return opened(path, *arguments, **more)  # type: ignore[call-overload]
 
     monkeypatch.setattr(Path, "open", open_)
-    with pytest.raises(UserError, match=r"cannot read .*cat/3\.jpg \(permission denied\); permit it, or remove"):
+    with pytest.raises(UserError, match=r"cannot read .*cat/3\.jpg \(permission denied\); give yourself the .* remove"):
         inventory.manifest_of(f"folder:{tmp_path}", Where(None, tmp_path / ".cache"))
 
 
