@@ -304,7 +304,7 @@ def own_folder(path: str) -> str | None:
     whole = str(Path(path).resolve())
     if printable(whole) != whole:
         raise UserError(
-            f"the path of the folder {whole} has bytes that are no UTF-8, or control characters",
+            f"the path of the folder {whole} has bytes that are not UTF-8, or control characters",
             "rename it",
         )
     return FOLDER + whole

@@ -317,7 +317,7 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
     assert str(caught.value).startswith(f"{own}/a\\nb/x.jpg is a broken link")
     bad = tmp_path / LATIN
     own.rename(bad)
-    with pytest.raises(UserError, match=r"the path of the folder .*caf\\xe9 has bytes that are no UTF-8"):
+    with pytest.raises(UserError, match=r"the path of the folder .*caf\\xe9 has bytes that are not UTF-8"):
         named(str(bad))
     with pytest.raises(UserError, match="unknown data set"):
         named("n" * 300)
