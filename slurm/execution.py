@@ -57,7 +57,7 @@ def execute(spec: Path, *, wait: bool) -> Any:
     asked = time.time()
     waited = lock is None
     if waited and wait:
-        sys.stderr.write(f"waits for {held_by(folder.lock(task.key))}, which is running '{task.key}'\n")
+        sys.stderr.write(f"waiting for {held_by(folder.lock(task.key))}, which runs '{task.key}'\n")
     while lock is None:
         if not wait:
             raise Busy(f"'{task.key}' is being run by another process ({held_by(folder.lock(task.key))})")
