@@ -30,7 +30,7 @@ from repro.weights.files import File
 from repro.weights.matching import Match
 
 NORMALISATIONS = ("imagenet", "data", "file")
-LONGEST = 100  # letters of an arm's name: with what stands beside it a file's name has at most 255
+LONGEST = 100  # characters of an arm's name: with what stands beside it a file's name has at most 255
 
 
 def run(
@@ -86,7 +86,7 @@ def checkpoint(
     if not re.fullmatch(records.NAME, name):
         raise UserError(f"--name {name}: letters, digits, _, . and - only; it becomes part of file names")
     if len(name) > LONGEST:
-        raise UserError(f"--name {name[:20]}...: at most {LONGEST} letters, as it becomes part of file names")
+        raise UserError(f"--name {name[:20]}...: at most {LONGEST} characters, as it becomes part of file names")
     if normalise is not None and normalise not in NORMALISATIONS:
         raise unknown("normalisation", normalise, NORMALISATIONS)
     numbers = _statistics(mean, std, normalise)

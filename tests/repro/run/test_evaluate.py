@@ -228,7 +228,7 @@ def test_a_vit_sees_pictures_of_its_own_size(capsys: pytest.CaptureFixture[str])
         ("--arch resnet18 --mean 0,0,nan --std 1,1,1", "--mean 0,0,nan: three numbers"),
         ("--arch resnet18 --mean 124,116,104 --std 58,57,57", "divided by 255"),
         ("--arch resnet18 --name a/b", "--name a/b"),
-        (f"--arch resnet18 --name {'n' * 101}", "--name nnnnnnnnnnnnnnnnnnnn...: at most 100 letters"),
+        (f"--arch resnet18 --name {'n' * 101}", "--name nnnnnnnnnnnnnnnnnnnn...: at most 100 characters"),
         ("--arch resnet18 --set pretrain.epochs=2", "not trained"),
         ("--arch resnet18 --set network.widht=2", "did you mean 'width'"),
         ("--arch resnet18 --set network.stem=none", "network.stem = 'none'"),
