@@ -17,7 +17,7 @@ def parse(content: bytes) -> Any:
 
     Raises ValueError, in one printable line, for what is no such text, and for what is one only to some readers: a
     number that is not finite or beyond 64 bits, a key that a table has twice, texts that cannot be printed or have more
-    than 100,000 characters, more than 50 tables in each other.
+    than 1,000,000 characters, more than 50 levels of tables.
     """
     if content.startswith(b"\x1f\x8b"):
         raise ValueError("it is compressed; unpack it with gunzip")
@@ -31,7 +31,7 @@ def parse(content: bytes) -> Any:
         )
         _check(value, (), 0)
     except RecursionError:
-        raise ValueError(f"more than {_DEEPEST} tables in each other") from None
+        raise ValueError(f"more than {_DEEPEST} levels of tables") from None
     return value
 
 
@@ -66,7 +66,7 @@ def _check(value: Any, way: tuple[str, ...], depth: int) -> None:
         _check_text(value, way)
     elif isinstance(value, dict | list):
         if depth == _DEEPEST:
-            raise ValueError(f"more than {_DEEPEST} tables in each other")
+            raise ValueError(f"more than {_DEEPEST} levels of tables")
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             if isinstance(key, str):
                 _check_text(key, way)

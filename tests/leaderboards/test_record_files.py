@@ -89,7 +89,7 @@ KEYS = b'{"fingerprint": "x", "kind": "knn", "method": "a", "variant": "", "trac
         (b'{"method": NaN}', "NaN is no finite number"),
         (b'{"a": 1, "a": 2}', "key 'a' is there twice"),
         (b"\xff", "byte 0 is not UTF-8"),
-        (b"[" * 100_000, "more than 50 tables"),
+        (b"[" * 100_000, "more than 50 levels of tables"),
         (b"3", "no JSON object"),
         (b'{"$protocol": ["x"]}', r"no protocol \['x'\]"),
         (KEYS.replace(b'"x"', b'["x"]'), "not a text"),

@@ -216,7 +216,7 @@ LINE = json.dumps(REPORTED)
         (LINE.replace("cifar10", "c\xfcfar").encode("latin-1"), "is not UTF-8"),
         (LINE.encode("utf-16"), "is not UTF-8"),
         (b"\x1f\x8b" + LINE.encode(), "gunzip"),
-        (b"[" * 100_000, "more than 50 tables"),
+        (b"[" * 100_000, "more than 50 levels of tables"),
         (b"[]", "no record"),
         (b"[3]", "record 1: no record, but int"),
         (b'{"seed": 0}', "key 'kind' is missing"),

@@ -112,7 +112,7 @@ def test_one_damaged_file_does_not_hide_the_others(tmp_path: Path) -> None:
     [
         (b'{"schema": 1, "schema": 1}', "'schema' is there twice"),
         (b'{"metrics": {"top1": 1e999}}', "no finite number"),
-        (b"[" * 100_000, "more than 50 tables"),
+        (b"[" * 100_000, "more than 50 levels of tables"),
         (b"\xff{}", "not UTF-8"),
         (b"[]", "no JSON object"),
     ],
