@@ -201,9 +201,12 @@ DEEP = {
 
 
 @pytest.mark.parametrize("name", DEEP)
-def test_a_deep_picture_decodes_as_the_same_picture_of_8_bits(name: str) -> None:
+def test_a_deep_picture_decodes_as_the_same_of_8_bits_and_counts_for_the_reach(name: str, tmp_path: Path) -> None:
     wanted = COLOURS >> 8 if "colours" in name or "ppm" in name else grey()
     assert apart(read(DEEP[name]()), wanted) <= 1
+    (path := tmp_path / "picture").write_bytes(DEEP[name]())
+    found = decoding.load(path, name).picture
+    assert decoding.reach_of([path]) == ((found.reach, 1) if isinstance(found, Deep) else (Reach(), 0))
 
 
 def test_pictures_of_one_set_stay_as_bright_relative_to_each_other_as_they_are() -> None:
@@ -229,8 +232,7 @@ def test_the_reach_of_a_folder_counts_the_deep_pictures(tmp_path: Path, monkeypa
     }
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
-    decoded: list[str] = []
-    load = decoding.load
+    decoded, load = list[str](), decoding.load
     monkeypatch.setattr(decoding, "load", lambda path, label: decoded.append(path.name) or load(path, label))
     reach, count = decoding.reach_of(sorted(tmp_path.iterdir()))
     assert (reach, count) == (Reach(4095, 1.0), 3)
@@ -239,15 +241,6 @@ def test_the_reach_of_a_folder_counts_the_deep_pictures(tmp_path: Path, monkeypa
         "3 pictures have more than 8 bits: the upper 8 of 12 bits are kept, as the largest value is 4,095;"
         " 1 is white, as the largest float is 1"
     )
-
-
-@pytest.mark.parametrize("name", DEEP)
-def test_every_deep_picture_counts_for_the_reach(name: str, tmp_path: Path) -> None:
-    content = DEEP[name]()
-    (tmp_path / "picture").write_bytes(content)
-    found = decoding.load(content, "picture").picture
-    wanted = (found.reach, 1) if isinstance(found, Deep) else (Reach(), 0)
-    assert decoding.reach_of([tmp_path / "picture"]) == wanted
 
 
 @pytest.mark.parametrize(
