@@ -262,6 +262,7 @@ def test_c4_splits_a_resnet_between_map_and_head(depth, stem):
     assert type(boxes).__name__ == "FasterRCNN" and not boxes.roi_head.with_mask
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("file", "name", "changes"),
     [

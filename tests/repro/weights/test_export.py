@@ -53,7 +53,7 @@ REFUSED = {
     ("torchvision", "vit-mean-bias"): "the mean of its patches",
 }
 CASES = [
-    pytest.param(library, name, marks=pytest.mark.seconds if NETWORKS[name].get("width") == 64 else ())
+    (library, name)
     for library in sorted(export.TARGETS)
     for name in NETWORKS
     if library == "timm" or not name.startswith("resnet")  # to the others, 64 channels are as 8
@@ -82,6 +82,7 @@ def need(library: str) -> None:
         pytest.skip(f"{library} is not installed (extra 'export')")
 
 
+@pytest.mark.seconds  # it imports each library
 @pytest.mark.parametrize(("library", "name"), CASES)
 def test_features_there_are_features_here(library: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     need(library)

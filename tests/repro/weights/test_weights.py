@@ -125,7 +125,8 @@ def test_a_resnet_however_it_is_wrapped(name: str, slim: dict[str, Tensor], tmp_
     assert "120 weights matched" in said and f"heads and classifiers: {heads} tensors" in said
 
 
-@pytest.mark.parametrize("depth", [18, pytest.param(50, marks=pytest.mark.seconds)])
+@pytest.mark.seconds
+@pytest.mark.parametrize("depth", [18, 50])
 def test_torchvisions_features(depth: int, tmp_path: Path) -> None:
     model: Any = shaken(getattr(torchvision.models, f"resnet{depth}")())
     network = ARCHS[f"resnet{depth}"]
