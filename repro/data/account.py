@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from repro.data.listing import Passed, Reason
 from repro.data.types import Split
@@ -32,6 +33,8 @@ class Account:
 
     class_counts: pictures by class; empty for pictures without classes.  untested: classes without a test picture.
     gone: classes that were there when the folder was last looked at, and how many pictures they had.
+    deeper: of each split, the folder whose folders are more likely the classes, below the one that was given; of
+        pictures of one class alone.
     """
 
     taken: tuple[Taken, ...]
@@ -39,6 +42,7 @@ class Account:
     passed: tuple[Passed, ...]
     untested: tuple[str, ...] = ()
     gone: tuple[tuple[str, int], ...] = ()
+    deeper: tuple[str, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -61,6 +65,27 @@ def one_picture_each(whose: object, what: str) -> UserError:
         f"{whose}: each class has one picture, which is to train on, so there is none to {what}",
         "give each class two or more, or a folder val beside train",
     )
+
+
+def one_class(whose: Path, account: Account, what: str) -> UserError:
+    """The error for pictures of one class, which every guess gets right. what: as in `one_picture_each`."""
+    hidden = [one for one in account.passed if one.reason is Reason.HIDDEN_FOLDER]
+    beside = f" (passed over: {passed_words(hidden)})" if hidden else ""
+    fix = "sort the pictures into one folder a class, of two classes or more"
+    if account.deeper:
+        places = [str(whose / below) for below in account.deeper]
+        fix = f"give {places[0]} if its folders are the classes" if len(places) == 1 else one_folder_deeper(places)
+    return UserError(
+        printable(
+            f"{whose}: all pictures are of one class ({account.classes[0]}), so there is nothing to {what}{beside}"
+        ),
+        printable(fix),
+    )
+
+
+def one_folder_deeper(places: Sequence[str]) -> str:
+    """What to do where classes are in a folder more than they should be, in `places`."""
+    return f"the classes are deeper, in {' and '.join(places)}; move them up, to lie as SPLIT/CLASS/*"
 
 
 def words(account: Account) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from repro.data import packed
-from repro.data.account import Account, one_picture_each, words
+from repro.data.account import Account, one_class, one_picture_each, words
 from repro.data.data_sets import DATA_SETS, Entry, entry_of, require_kind
 from repro.data.layouts import class_folders
 from repro.data.layouts.table import DETECTION, LAYOUTS
@@ -106,8 +106,10 @@ def train_pictures(name: str, where: Where) -> int:
         return 0
 
 
-def require_tests(own: OwnPictures | None, what: str) -> None:
-    """UserError where each class of own pictures has one, so that none is left to judge `what` on."""
+def require_judgeable(own: OwnPictures | None, what: str) -> None:
+    """UserError where own pictures are of one class, or each class has one, so that `what` has nothing to judge on."""
+    if own and len(own.account.classes) == 1:
+        raise one_class(own.folder, own.account, f"judge {what} on")
     if own and any(taken.split == "test" and not taken.pictures for taken in own.account.taken):
         raise one_picture_each(own.folder, f"judge {what} on")
 

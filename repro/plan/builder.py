@@ -233,7 +233,7 @@ class _Builder:
             raise UserError(f"data set '{data}' has no masks to judge segmentation by; take --eval detection")
         for kind in self.wanted():
             if kind.data == "classification":
-                inventory.require_tests(self.own(kind.data), kind.name)
+                inventory.require_judgeable(self.own(kind.data), kind.name)
             for protocol in self.protocols_of(kind, network):
                 self.evaluate(arm, parent, network, kind, protocol)
 

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from repro.data.account import TEST_SHARE, Account, Taken, passed_words
+from repro.data.account import TEST_SHARE, Account, Taken, one_folder_deeper, passed_words
 from repro.data.data_sets import Entry
 from repro.data.layouts.layout import ClassificationLayout, PictureSplit
-from repro.data.layouts.split_folders import Chosen, choose, require_no_splits
+from repro.data.layouts.split_folders import Chosen, choose, holder_of_classes, require_no_splits
 from repro.data.listing import Folder, Identity, Listing, Passed, Reason
 from repro.data.manifest import Tree
 from repro.data.names import composed, order
@@ -126,26 +126,39 @@ def read(root: Path, classes: Sequence[str] | None = None, parts: Sequence[str] 
             return Reading({"train": train.split}, _account((alone,), {"train": train.split}, passed))
         splits = _held_out(chosen.train.below, train.split)
         dealt = tuple(Taken(side, len(found.below), chosen.train.below, True) for side, found in splits.items())
-        return Reading(splits, _account(dealt, splits, passed))
+        return Reading(splits, _account(dealt, splits, passed, _deeper(listing, train.split, chosen)))
     if train.split.labels is None:
         raise UserError(
             f"{chosen.train.path} has no class folders but {chosen.test.path} is there",
             "sort both by class, or rename them if they are classes",
         )
     held = _class_folders(listing, chosen.test, classes, known)
-    splits = {"train": train.split, "test": _with_classes_of(train.split, held.split, chosen)}
+    splits = {"train": train.split, "test": _with_classes_of(train.split, held.split, listing, chosen)}
     sides = zip(splits.items(), (chosen.train, chosen.test), strict=True)
     taken = tuple(Taken(side, len(found.below), folder.below) for (side, found), folder in sides)
-    return Reading(splits, _account(taken, splits, [*passed, *held.passed]))
+    deeper = _deeper(listing, train.split, chosen)
+    return Reading(splits, _account(taken, splits, [*passed, *held.passed], deeper))
 
 
-def _account(taken: tuple[Taken, ...], splits: dict[Split, FolderSplit], passed: list[Passed]) -> Account:
+def _deeper(listing: Listing, train: FolderSplit, chosen: Chosen) -> tuple[str, ...]:
+    """The folders deeper down that hold the classes, of pictures that are else of one class."""
+    return tuple(found.below for found in _holders(listing, chosen)) if len(train.classes) == 1 else ()
+
+
+def _holders(listing: Listing, chosen: Chosen) -> list[Folder]:
+    tops = [top for top in (chosen.train, chosen.test) if top is not None]
+    return [found for top in tops if (found := holder_of_classes(listing, top)) is not None]
+
+
+def _account(
+    taken: tuple[Taken, ...], splits: dict[Split, FolderSplit], passed: list[Passed], deeper: tuple[str, ...] = ()
+) -> Account:
     classes = splits["train"].classes
     tested = set(splits["test"].labels or ()) if "test" in splits else set(range(len(classes)))
     untested = tuple(name for label, name in enumerate(classes) if label not in tested)
     ordered = tuple(sorted(passed, key=lambda one: (one.reason.value, order(one.below))))
     counts = Counter(classes[label] for found in splits.values() for label in found.labels or ())
-    return Account(taken, {name: counts[name] for name in classes}, ordered, untested)
+    return Account(taken, {name: counts[name] for name in classes}, ordered, untested, deeper=deeper)
 
 
 def _named(listing: Listing, name: str) -> Folder:
@@ -233,13 +246,18 @@ def _require_different(top: Folder, folders: Sequence[Folder]) -> None:
         raise UserError(f"{top.path} has two class folders called {some(alike)}", "merge them, or rename one")
 
 
-def _with_classes_of(train: FolderSplit, test: FolderSplit, chosen: Chosen) -> FolderSplit:
+def _with_classes_of(train: FolderSplit, test: FolderSplit, listing: Listing, chosen: Chosen) -> FolderSplit:
     """The test split with the labels of the training split's classes."""
     assert chosen.test is not None
     if test.labels is None:
         raise UserError(f"{chosen.test.path} has no class folders; sort its pictures into one folder a class")
     extra = sorted(set(test.classes) - set(train.classes))
     if extra:
+        if deeper := [str(found.path) for found in _holders(listing, chosen)]:
+            raise UserError(
+                f"{listing.root.path}: {chosen.train.name} and {chosen.test.name} have other folders in them",
+                one_folder_deeper(deeper),
+            )
         raise UserError(
             f"{chosen.test.path} has a class '{extra[0]}' that {chosen.train.path} lacks; rename or remove it"
         )

@@ -93,6 +93,20 @@ def require_no_splits(listing: Listing, classes: list[Folder]) -> None:
             )
 
 
+def holder_of_classes(listing: Listing, top: Folder) -> Folder | None:
+    """The folder below `top` whose folders are the classes, where each on the way there holds one folder alone.
+
+    None where `top` has several folders itself, or where no such folder comes before the pictures.
+    """
+    here = top
+    while not listing.pictures(here):
+        full = [folder for folder in listing.folders(here) if listing.has_pictures(folder)]
+        if len(full) != 1:
+            return here if full and here is not top else None
+        here = full[0]
+    return None
+
+
 def _shape(listing: Listing, folder: Folder) -> _Shape:
     nested = any(map(listing.has_pictures, listing.folders(folder)))
     return _Shape(folder, bool(listing.pictures(folder)), nested)
