@@ -72,6 +72,8 @@ def read(path: Path) -> File:
         raise UserError(strangers.folder(path))
     if not path.is_file():
         raise UserError(f"no checkpoint {path}")
+    if misnamed := strangers.misnamed(path):
+        raise UserError(f"{path}: {misnamed}")
     if strangers.is_safetensors(path):
         return _read_safetensors(path)
     if other := strangers.other_kind(path):

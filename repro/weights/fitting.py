@@ -36,6 +36,10 @@ def find(file: File, network: Mapping[str, Any], said: str, part: str | None = N
         raise Misfit(wording.not_whole(file, said, network, found, fitting(file, part)), wording.names(found))
     if found.infinite:
         raise UserError(wording.infinite(file, found))
+    if found.negative:
+        raise UserError(wording.negative(file, found))
+    if found.blank:
+        raise UserError(wording.blank(file))
     return found
 
 

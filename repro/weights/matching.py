@@ -66,7 +66,7 @@ class Grid:
 class Match:
     """How a file fits a network; names are the file's own.
 
-    weights: complete, under our keys, float32; empty unless `whole` and finite.
+    weights: complete, under our keys, float32; empty unless `whole` and of possible values.
     missing, misshapen, unfit, inside: of the encoder, not in the file; of another shape; of numbers that are no
         weights; in the file alone.
     filled: counters of BatchNorm that old files lack, set to 0: no result depends on them.
@@ -74,6 +74,8 @@ class Match:
     cast: how many weights were of which other precision.
     heads: classifiers, projectors and the like beside the encoder.  others: everything else in the file.
     infinite: weights of a whole encoder with values that are not finite.
+    negative: variances of a whole encoder with values below 0.
+    blank: whether all kernels and matrices of a whole encoder are 0, so that every picture has the same features.
     """
 
     layout: str
@@ -91,6 +93,8 @@ class Match:
     heads: tuple[str, ...]
     others: tuple[str, ...]
     infinite: tuple[str, ...]
+    negative: tuple[str, ...]
+    blank: bool
 
     @property
     def whole(self) -> bool:
@@ -293,12 +297,20 @@ def _compare(file: File, place: _Place, parts: tuple[str, ...], want: Mapping[st
         for ours, value in (found.items() if whole else ())
         if value.is_floating_point() and not bool(value.isfinite().all())
     ]
+    negative = [
+        taken[ours]
+        for ours, value in (found.items() if whole else ())
+        if ours.endswith("running_var") and bool((value < 0).any())
+    ]
+    kernels = [value for ours, value in found.items() if ours.endswith("weight") and value.dim() > 1]
+    blank = whole and not any(bool(value.any()) for value in kernels)
+    sound = whole and not infinite and not negative and not blank
     return Match(
         layout=layout.name,
         part=part,
         parts=parts,
         matched=len(found) - len(filled),
-        weights=layout.ours(found) if whole and not infinite else {},
+        weights=layout.ours(found) if sound else {},
         missing=tuple(missing),
         misshapen=tuple(misshapen),
         unfit=tuple(unfit),
@@ -309,6 +321,8 @@ def _compare(file: File, place: _Place, parts: tuple[str, ...], want: Mapping[st
         heads=tuple(heads),
         others=tuple(others),
         infinite=tuple(infinite),
+        negative=tuple(negative),
+        blank=blank,
     )
 
 

@@ -86,6 +86,16 @@ def is_safetensors(path: Path) -> bool:
     return told or (path.suffix == ".safetensors" and bool(start) and not other_kind(path))
 
 
+def misnamed(path: Path) -> str:
+    """What a file called `.safetensors` is, and what to do, where it begins as those of PyTorch do; else ""."""
+    with path.open("rb") as stream:
+        start = stream.read(32)
+    torchs = start.startswith(b"PK\x03\x04") or (start.startswith(b"\x80") and _MAGIC in start)
+    if path.suffix != ".safetensors" or not torchs or other_kind(path):
+        return ""
+    return f"no file of safetensors, it begins as those of PyTorch do; rename it to {path.with_suffix('.pth').name}"
+
+
 def refusal(path: Path, name: str, module: bool) -> str:
     """Of a file that only running code could read. name: what it would run, "" if unknown. module: it holds one."""
     if name.startswith(("torch.distributed", "torch._utils._rebuild_wrapper_subclass")):

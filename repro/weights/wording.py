@@ -39,6 +39,19 @@ def infinite(file: File, found: Match) -> str:
     )
 
 
+def negative(file: File, found: Match) -> str:
+    """Of variances that are none."""
+    return (
+        f"{file.name}: values below 0 stand in {len(found.negative)} of its variances ({_few(found.negative)});"
+        " fetch it or save it again"
+    )
+
+
+def blank(file: File) -> str:
+    """Of a network that tells no picture from another."""
+    return f"{file.name}: all kernels and matrices of its encoder are 0; give a checkpoint of a trained network"
+
+
 def no_weight(file: File, said: str, fitting: Sequence[str]) -> str:
     """Of a file without any weight of the network `said`. fitting: the architectures that it does hold."""
     biggest = sorted(file.tensors, key=lambda name: -file.tensors[name].numel())

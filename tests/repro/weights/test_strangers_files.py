@@ -205,6 +205,30 @@ def test_weights_that_cannot_be_used_are_refused_by_name(name: str, weights: Wei
     assert same(found, weights) and found.others == ("other",)
 
 
+def test_values_that_no_training_leaves_are_refused_by_name(weights: Weights, tmp_path: Path) -> None:
+    name = "layer1.0.bn1.running_var"
+    below_0 = weights[name].clone()
+    below_0[1] = -1e-3
+    with pytest.raises(UserError, match=rf"x.pth: values below 0 stand in 1 of its variances \({name}\)"):
+        found_in({**weights, name: below_0}, tmp_path / "x.pth")
+    with pytest.raises(UserError, match=r"x.pth: all kernels and matrices of its encoder are 0"):
+        found_in({key: torch.zeros_like(value) for key, value in weights.items()}, tmp_path / "x.pth")
+    # A layer that training has switched off is one of a trained network, and a variance of 0 one of a dead channel.
+    off = {**weights, CONV: torch.zeros_like(weights[CONV]), name: torch.zeros_like(weights[name])}
+    assert same(found_in(off, tmp_path / "x.pth"), off)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_file_of_pytorch_that_is_called_safetensors_is_renamed(
+    zipped: bool, weights: Weights, tmp_path: Path
+) -> None:
+    path = tmp_path / "net.safetensors"
+    torch.save(weights, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(UserError, match=r"net.safetensors: no file of safetensors, .*; rename it to net\.pth"):
+        files.read(path)
+    assert same(fitting.find(files.read(path.rename(tmp_path / "net.pth")), NETWORK, "it"), weights)
+
+
 def own(**change: Any) -> dict[str, Any]:
     """A file as repro writes it."""
     return {"form": "repro-encoder", "network": NETWORK, "mean": [0.5] * 3, "std": [0.2] * 3, **change}
