@@ -13,6 +13,7 @@ from leaderboards.record_fields import OURS, TRUST
 from repro.errors import UserError, unknown
 from repro.plan.kinds import KINDS
 from repro.plan.tracks import tracks
+from repro.results.record_checks import own_contradictions
 from repro.settings import Settings, require_writable
 from repro.store import records
 from repro.store.hashes import digest
@@ -68,16 +69,23 @@ def bring_in(file: Path, trust: str, settings: Settings) -> str:
     for name in checked:
         make(name, ())
     for name, record in made.items():
-        if faults := records.problems(record):
+        if KINDS[record["kind"]].judges and not record["metrics"]:
+            raise UserError(f"{where[name]}: metrics holds no metric; say at least one of kind '{record['kind']}'")
+        if faults := records.problems(record) or own_contradictions(record):
             raise UserError(f"{where[name]}: {faults[0]}; mend it in the file")
         if len(os.fsencode(records.file_name(record))) > _LONGEST:
             raise UserError(f"{where[name]}: its method and variant are too long for the name of a file")
     require_writable(settings.workspace)
     place = Workspace(settings.workspace).records
     new = _write(place, list(made.values()))
-    lines = [f"{new} records imported as {trust}, {len(made) - new} were there; they lie in {place}"]
+    there = len(made) - new
+    lines = [
+        f"{new} record{'' if new == 1 else 's'} imported as {trust}, {there} {'was' if there == 1 else 'were'} there;"
+        f" they lie in {place}"
+    ]
     if lost:
-        lines.append(f"{lost} parents are not in the file: what their recipes say shows as '-'")
+        absent = "1 parent is" if lost == 1 else f"{lost} parents are"
+        lines.append(f"{absent} not in the file: what their recipes say shows as '-'")
     lines.append("boards show their trust, verdicts leave them out; now: python -m repro report")
     return "\n".join(lines)
 

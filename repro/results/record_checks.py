@@ -49,8 +49,13 @@ def contradictions(found: Sequence[Record]) -> Iterator[tuple[Record, str]]:
             try:
                 yield from [(record, fault) for fault in rule(record, family)]
             except _UNEXPECTED as error:  # of records from elsewhere, whose details are anything
-                said = f"{type(error).__name__}: {error}".splitlines()[0][:80]
-                yield record, f"its {rule.__name__.strip('_')} cannot be checked, an entry is of another form ({said})"
+                lacks = f", or lacks {error}"[:80] if isinstance(error, KeyError) else ""
+                yield record, f"its {rule.__name__.strip('_')} cannot be checked, an entry is of another form{lacks}"
+
+
+def own_contradictions(record: Record) -> list[str]:
+    """What `contradictions` finds in a record alone, without those before and after it."""
+    return [fault for _, fault in contradictions([{**record, "parents": []}])]
 
 
 def _ancestry(record: Record, family: _Family) -> Iterator[str]:
@@ -85,7 +90,7 @@ def _date(record: Record) -> datetime.datetime | None:
 def _dated(record: Record, _: _Family) -> Iterator[str]:
     stated, date = entry(record, "provenance", "date"), _date(record)
     if stated is not None and date is None:
-        yield f"date {stated!r} is none"
+        yield f"date {stated!r:.80} is no date; one is 2026-01-31T12:00:00+00:00"
     elif date and not _EARLIEST <= date <= datetime.datetime.now(datetime.UTC) + _CLOCKS:
         yield f"date {stated} is in the future or before 2020"
 
@@ -176,7 +181,11 @@ def _answers(record: Record, _: _Family) -> Iterator[str]:
     name = _counted(record)
     total = details.get("n_query", details.get("n_test"))
     if name and isinstance(details.get("correct"), str) and isinstance(total, int):
-        room = 8 * len(base64.b64decode(details["correct"]))
+        try:
+            room = 8 * len(base64.b64decode(details["correct"]))
+        except ValueError:  # binascii.Error is one
+            yield "its right answers, details.correct, are not base64"
+            return
         if not room - 8 < total <= room or total < 1:
             yield f"{total} pictures, but right answers of {room - 7} to {room}"
             return
@@ -207,6 +216,9 @@ def _selection(record: Record, _: _Family) -> Iterator[str]:
         yield "top1_best_on_test is below what the last epoch gave"
     for name, draws in (details.get("low_shot") or {}).items():
         if isinstance(draws, str):  # why there are none
+            continue
+        if not draws:
+            yield f"details.low_shot.{name:.80} holds no draws"
             continue
         mean = sum(draw["top1"] for draw in draws) / len(draws)
         if abs(metrics.get(f"top1_{name}", mean) - mean) > _SLACK:

@@ -49,8 +49,9 @@ def test_a_number_by_hand_is_a_record_that_boards_mark(
     assert bring_in(REPORTED) == 0
     (record,) = imported()
     assert record["metrics"] == REPORTED["metrics"] and record["provenance"]["trust"] == "self-reported"
+    assert "1 record imported as self-reported, 0 were there" in capsys.readouterr().out
     assert bring_in([REPORTED]) == 0
-    assert "0 records imported as self-reported, 1 were there" in capsys.readouterr().out
+    assert "0 records imported as self-reported, 1 was there" in capsys.readouterr().out
     assert main(["report"]) == 0
     board = Path("repro-work/boards/linear.md").read_text()
     (head,) = [line for line in board.splitlines() if line.startswith("| method")]
@@ -181,6 +182,13 @@ def test_verdicts_rest_on_ours_alone() -> None:
         ({"metrics": {"top1": math.nan}}, "no finite number"),
         ({"metrics": {"top1": 99.0, "top5": 91.0}}, "top5"),
         ({"metrics": None}, "must be dict"),
+        ({"metrics": {}}, "record 2: metrics holds no metric"),
+        ({"provenance": {"data": {"name": "cifar10"}, "date": "yesterday"}}, "record 2: date 'yesterday' is no date"),
+        ({"details": {"n_test": 8, "correct": "abc"}}, "record 2: its right answers, details.correct, are not base64"),
+        ({"details": {"low_shot": {"1pct": []}}}, "record 2: details.low_shot.1pct holds no draws"),
+        ({"details": {"low_shot": {"1pct": 3}}}, "record 2: its selection cannot be checked, an entry is of another"),
+        ({"details": {"low_shot": {"1pct": [{"top5": 1.0}]}}}, "an entry is of another form, or lacks 'top1'; mend"),
+        ({"details": {"n_test": 8, "correct": "/w=="}}, "record 2: top1 is 91, but its right answers count 100"),
         ({"provenance": {}}, "provenance.data.name is missing"),
         ({"schema": 99}, "schema 99"),
         ({"artefacts": {}}, "did you mean 'artifacts'"),
