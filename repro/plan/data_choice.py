@@ -28,7 +28,7 @@ class Choice:
 
         here: whether its pictures are there by now.
         """
-        chosen, first = f"{self.name}, {entry_of(self.name).title}", self.among[0]
+        chosen, first = entry_of(self.name).called, self.among[0]
         if self.name == first:
             why = "preferred to" if here else "which is missing, as is"
             return f"pictures: {chosen}, {why} {', '.join(self.among[1:])}"

@@ -36,7 +36,7 @@ def get(names: Sequence[str], where: Where) -> int:
             left = True
             print(_by_hand(each, where))
         elif each.missing is None and not spoilt[each.entry.name]:
-            print(f"{each.entry.name} ({each.entry.title}) is here: {each.place}")
+            print(f"{each.entry.called}, is here: {each.place}")
     for each in found:
         name = each.entry.name
         if each.download is None or not (each.missing or spoilt[name]):
@@ -73,9 +73,8 @@ def _by_hand(found: Standing, where: Where) -> str:
     place = f"{where.data_root or 'DATA_ROOT'}/{entry.folders[0]}"
     root = "" if where.data_root else "DATA_ROOT is --data-root, REPRO_DATA or data_root in repro.toml"
     remark = lacking(entry, where) or root
-    return (
-        f"{entry.name} ({entry.title}) is yours to fetch, on its own terms ({entry.licence}): {entry.how};"
-        f" put it at {place}" + (f" ({remark})" if remark else "")
+    return f"{entry.called}, is yours to fetch, on its own terms ({entry.licence}): {entry.how}; put it at {place}" + (
+        f" ({remark})" if remark else ""
     )
 
 
@@ -90,7 +89,7 @@ def _download(entry: Entry, what: Download, where: Where) -> None:
     except KeyboardInterrupt:
         print("\ninterrupted: what has come is kept, and the same command goes on from there")
         raise
-    print(f"{entry.name} ({entry.title}) is here, as published: {what.target}")
+    print(f"{entry.called}, is here, as published: {what.target}")
 
 
 def complete(planned: Plan, where: Where, agreed: bool) -> None:
@@ -118,7 +117,7 @@ def _all_of(lost: dict[str, str], planned: Plan, where: Where) -> UserError:
     """What is missing, where something of it is the user's to fetch, and how to get it."""
     if len(lost) == 1:
         return UserError(next(iter(lost.values())))
-    *some, last = (f"{name} ({entry_of(name).title})" for name in lost)
+    *some, last = (entry_of(name).called for name in lost)
     root = "" if where.data_root else "if you have them, set REPRO_DATA or --data-root; "
     own = data_choice.preferred(planned.track)
     wanted = [name for name in lost if name not in own]
@@ -126,6 +125,6 @@ def _all_of(lost: dict[str, str], planned: Plan, where: Where) -> UserError:
         wanted.insert(0, planned.track.name)
     command = f"python -m repro data get {' '.join(wanted)}"
     return UserError(
-        f"{', '.join(some)} and {last} are missing",
+        f"{'; '.join(some)}; and {last}, are missing",
         f"{root}{command} downloads what may be downloaded and says where the others belong",
     )

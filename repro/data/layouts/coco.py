@@ -31,5 +31,5 @@ class Coco(DetectionLayout):
         ]
         for path in places:
             if not path.exists():
-                raise MissingData(f"{entry.name} ({entry.title}): {path} is missing; {entry.how}")
+                raise MissingData(f"{entry.called}: {path} is missing; {entry.how}")
         return CocoFolders(*places)

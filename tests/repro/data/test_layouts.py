@@ -347,7 +347,7 @@ def test_reading_downloads_nothing(where: Where, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr("urllib.request.OpenerDirector.open", asked)
     line = (
-        r"cifar10 \(CIFAR-10\) is missing: looked for .*root/cifar10 or .*; to get it: python -m repro data get cifar10"
+        r"cifar10, CIFAR-10, is missing: looked for .*root/cifar10 or .*; to get it: python -m repro data get cifar10"
     )
     for use in (
         lambda: loading.load_classification("cifar10", "train", where, size=32),

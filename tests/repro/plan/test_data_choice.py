@@ -82,4 +82,4 @@ def test_plan_and_doctor_name_the_pictures(
     assert str(found[0]).startswith("ok       data: cifar10-jpeg (manifest ")
     (root / "cifar10-jpeg" / "cifar10_jpeg.npz").unlink()
     found = list(doctor_workspace.data(tracks.find("mini"), Settings(data_root=Path("data"))))
-    assert "fault    data: cifar10 (CIFAR-10) is missing" in str(found[0]) and "data get mini" in str(found[0])
+    assert "fault    data: cifar10, CIFAR-10, is missing" in str(found[0]) and "data get mini" in str(found[0])

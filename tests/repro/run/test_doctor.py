@@ -48,7 +48,7 @@ def test_what_is_missing_for_a_track_is_a_fault_with_its_fix(
     out = capsys.readouterr().out
     assert "ok       GPUs: asked for 1" in out
     assert re.search(
-        r"^fault +data: imagenet \(ImageNet-1k\) needs a data root, set REPRO_DATA or --data-root", out, re.M
+        r"^fault +data: imagenet, ImageNet-1k, needs a data root, set REPRO_DATA or --data-root", out, re.M
     )
     # 2 runs of 15 GB, and 1,281,167 pictures of 256 x 256 in three bytes.
     need = 2 * 15 + 1_281_167 * 3 * 256**2 / 2**30

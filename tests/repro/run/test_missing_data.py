@@ -18,6 +18,7 @@ from repro import settings
 from repro.cli.dispatch import main
 from repro.data import archives, inventory, loading
 from repro.data.archives import OFFICIAL_CIFAR
+from repro.data.types import MissingData
 from repro.errors import UserError
 from repro.plan.builder import make
 from repro.plan.planned import Plan
@@ -77,7 +78,7 @@ def test_get_downloads_into_the_workspace_once(internet: Any, capsys: pytest.Cap
     assert "\r" not in said.err and said.err.splitlines()[-1].startswith("cifar10: ")  # plain lines: no terminal
     assert DOWNLOADED.read_bytes() == internet.content
     assert main(["data", "get", "cifar10"]) == 0
-    assert "cifar10 (CIFAR-10) is here" in capsys.readouterr().out
+    assert "cifar10, CIFAR-10, is here" in capsys.readouterr().out
     assert len(internet.asked) == 1
 
 
@@ -98,6 +99,11 @@ def test_a_data_root_that_is_marked_read_only_is_left_alone(capsys: pytest.Captu
     assert found["cifar10"].found
 
 
+def test_a_title_with_brackets_stands_in_none() -> None:
+    with pytest.raises(MissingData, match=r"^cifar10-jpeg, CIFAR-10 \(JPEG copy\), is missing: looked for "):
+        inventory.manifest_of("cifar10-jpeg", settings.Where(Path("root"), Path("cache")))
+
+
 def test_get_of_a_track_says_what_is_left_to_the_user(capsys: pytest.CaptureFixture[str]) -> None:
     Path("root").mkdir()
     assert main(["data", "get", "mini", "--data-root", "root"]) == 1
@@ -107,7 +113,7 @@ def test_get_of_a_track_says_what_is_left_to_the_user(capsys: pytest.CaptureFixt
         (line,) = [line for line in lines if line.startswith(name)]
         assert address in line and f"put it at root/{name}" in line
     assert main(["data", "get", "imagenet", "sysu30k"]) == 1  # as a track, so with its other data sets
-    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    names = [line.split(",")[0] for line in capsys.readouterr().out.splitlines()]
     assert names == ["imagenet", "coco2017", "market1501", "sysu30k"]
     assert main(["data", "get", "market1501"]) == 1  # without a data root
     assert "put it at DATA_ROOT/market1501 (DATA_ROOT is --data-root, REPRO_DATA or" in capsys.readouterr().out
@@ -195,7 +201,7 @@ def test_the_pictures_of_an_archive_are_those_that_were_packed(
 
 def test_without_a_terminal_a_run_names_the_command(internet: Any, refused: Callable[[str], str]) -> None:
     line = refused(RUN)
-    assert "cifar10 (CIFAR-10) is missing" in line and "python -m repro data get mini downloads it" in line
+    assert "cifar10, CIFAR-10, is missing" in line and "python -m repro data get mini downloads it" in line
     assert "data get cifar100 downloads it (169 MB)" in refused(f"{RUN} --data cifar100")
     for verb in ("tune --method random --track mini", "run --method random --track cifar --suite quick"):
         assert "downloads it" in refused(verb)
