@@ -107,7 +107,12 @@ def train_pictures(name: str, where: Where) -> int:
 
 
 def require_judgeable(own: OwnPictures | None, what: str) -> None:
-    """UserError where own pictures are of one class, or each class has one, so that `what` has nothing to judge on."""
+    """UserError where own pictures have no classes, one class or one picture a class, nothing to judge `what` on."""
+    if own and not own.account.classes:
+        raise UserError(
+            f"{own.folder}: its pictures have no classes, so there is nothing to judge {what} on",
+            "sort them into one folder a class, or choose other evaluations with --eval",
+        )
     if own and len(own.account.classes) == 1:
         raise one_class(own.folder, own.account, f"judge {what} on")
     if own and any(taken.split == "test" and not taken.pictures for taken in own.account.taken):

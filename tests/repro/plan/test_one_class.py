@@ -34,6 +34,7 @@ ONE_CLASS: dict[str, tuple[tuple[str, ...], str]] = {
         "deeper, in .*own/train/images and .*own/val/images; move them up",
     ),
     "a hidden class": ((".a", "b"), r"one class \(b\).*passed over: 1 hidden folder \(\.a\)"),
+    "no class": (("",), r"its pictures have no classes, .*; sort them into one folder a class"),
     "one folder with folders": (("cat/new", "cat"), r"one class \(cat\), .*; sort the pictures"),
 }
 
