@@ -66,8 +66,11 @@ class Finder:
         # os.path's: they say no to names that no file can have, where pathlib raises
         if os.path.isfile(self.folder / name):  # noqa: PTH113
             return name
+        if os.path.exists(self.folder / name) and not os.path.isdir(self.folder / name):  # noqa: PTH110, PTH112
+            raise Refused(f"its file_name {short(name)} is a pipe or device, no file; put the picture there")
         wanted = PurePosixPath(name.replace("\\", "/"))
-        found = sorted(self._by_name.get(wanted.name, []))
+        # regular files only: to open a pipe waits for ever
+        found = sorted(place for place in self._by_name.get(wanted.name, []) if (self.folder / place).is_file())
         for depth in range(1, len(wanted.parts) + 1):
             if len(found) > 1:
                 found = [place for place in found if PurePosixPath(place).parts[-depth:] == wanted.parts[-depth:]]
