@@ -224,7 +224,8 @@ def _deep(
     values = np.asarray(image)
     if tags.get(_BITS_PER_SAMPLE) == (32,) and tags.get(_FORMAT, (1,)) == (1,) and image.mode == "I":
         values = values.view(np.uint32)
-    bits = 16 if image.format == "PPM" else {(12,): 12}.get(tags.get(_BITS_PER_SAMPLE), 0)
+    whole = image.format == "PPM" and image.mode != "F"  # PFM has floats
+    bits = 16 if whole else {(12,): 12}.get(tags.get(_BITS_PER_SAMPLE), 0)
     inverted = tags.get(_PHOTOMETRIC) == 0
     if bits:  # Pillow has scaled the values of a PGM by the largest that it states
         grey = upper(values, bits)
