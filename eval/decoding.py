@@ -13,7 +13,7 @@ import contextlib
 import functools
 import io
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -56,7 +56,13 @@ def load(source: Source, label: str, *, at_least: tuple[int, int] | None = None)
         with contextlib.ExitStack() as stack:
             stream: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
             handle = stack.enter_context(stream)
-            return _load(stack.enter_context(image.open(handle)), handle, label, at_least)
+            try:
+                opened = image.open(handle)
+            except image.UnidentifiedImageError:
+                if not _is_tiff(handle):
+                    raise
+                raise ValueError("it is a TIFF of numbers that Pillow does not read; save it as 8 or 16 bits") from None
+            return _load(stack.enter_context(opened), handle, label, at_least)
     except image.DecompressionBombError:
         limit = 2 * (image.MAX_IMAGE_PIXELS or 0)
         raise ValueError(
@@ -64,6 +70,11 @@ def load(source: Source, label: str, *, at_least: tuple[int, int] | None = None)
         ) from None
     except Exception as error:  # what Pillow raises for damaged files has no common kind
         raise ValueError(_refused(label, error)) from None
+
+
+def _is_tiff(handle: BinaryIO) -> bool:
+    handle.seek(0)
+    return handle.read(4) in (b"II*\0", b"MM\0*")
 
 
 def read(source: Source, label: str, reach: Reach | None = None) -> Image.Image:
@@ -162,6 +173,7 @@ def _load(image: Image.Image, handle: BinaryIO, label: str, at_least: tuple[int,
     if jpeg and at_least:
         width, height = at_least
         image.draft("RGB", (height, width) if orientation in SWAPS_SIDES else (width, height))
+    _require_as_meant(image, handle)
     other = _other_byte(image)  # known until it is loaded
     image.load()
     low = _low_bytes(handle, other) if other else None
@@ -169,6 +181,37 @@ def _load(image: Image.Image, handle: BinaryIO, label: str, at_least: tuple[int,
         orientation = orientation_of(image)  # after loading: PNG may tell it at its end, and a TIFF has been turned
     picture = _upright(_deep(image, handle, label, low) or _rgb(image), orientation)
     return Opened(picture, several)
+
+
+def _require_as_meant(image: Image.Image, handle: BinaryIO) -> None:
+    """Raises ValueError for numbers that Pillow takes for others. Before it is loaded: then the raw form is gone."""
+    fix = "; save it as PNG, or as TIFF of unsigned numbers in one plane"
+    if image.format == "FITS":
+        scale = {b"BZERO": 0.0, b"BSCALE": 1.0}
+        for key, value in _fits_cards(handle):
+            if key in scale and float(value.replace(b"D", b"E")) != scale[key]:
+                raise ValueError(f"its values are scaled by {key.decode()}, which is not read{fix}")
+    if image.format != "TIFF":
+        return
+    tags: Any = getattr(image, "tag_v2", {})
+    bits = max(tags.get(_BITS_PER_SAMPLE, (1,)))
+    if 2 in tags.get(_FORMAT, ()) and bits <= 8:
+        raise ValueError(f"its numbers are signed, which of them are black and white is not known{fix}")
+    if bits > 8 and not _wide(image) and any(";" not in raw for raw in _raw_modes(image)):
+        raise ValueError(f"its colours of {bits} bits lie in a plane each, which is not read{fix}")
+
+
+def _fits_cards(handle: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+    """Keys and values of the heads of a FITS file, up to the one of its pixels."""
+    handle.seek(0)
+    pixels = False
+    for card in iter(lambda: handle.read(80), b""):
+        key, _, rest = card.partition(b"=")
+        value = rest.split(b"/")[0].strip()
+        pixels |= key.strip() == b"NAXIS" and value != b"0"
+        yield key.strip(), value
+        if card.strip() == b"END" and pixels:
+            return
 
 
 def _several(image: Image.Image) -> bool:
@@ -224,6 +267,8 @@ def _deep(
     values = np.asarray(image)
     if tags.get(_BITS_PER_SAMPLE) == (32,) and tags.get(_FORMAT, (1,)) == (1,) and image.mode == "I":
         values = values.view(np.uint32)
+    if image.format == "FITS" and values.dtype == np.uint16:
+        values = values.view(np.int16)  # FITS has signed numbers alone
     whole = image.format == "PPM" and image.mode != "F"  # PFM has floats
     bits = 16 if whole else {(12,): 12}.get(tags.get(_BITS_PER_SAMPLE), 0)
     inverted = tags.get(_PHOTOMETRIC) == 0
@@ -259,9 +304,14 @@ def _significant_bits(handle: BinaryIO) -> bytes:
     return b""
 
 
+def _raw_modes(image: Image.Image) -> set[str]:
+    """How Pillow will unpack the pixels, of a picture that is not loaded."""
+    return {str(args[0] if isinstance(args, tuple) and args else args) for *_, args in getattr(image, "tile", ())}
+
+
 def _other_byte(image: Image.Image) -> str:
     """How Pillow would unpack the lower bytes of colours of 16 bits, of which it keeps the upper ones; or ""."""
-    raw = {str(args[0] if isinstance(args, tuple) and args else args) for *_, args in getattr(image, "tile", ())}
+    raw = _raw_modes(image)
     if len(raw) != 1:
         return ""
     (mode,) = raw

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import warnings
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,3 +36,71 @@ def test_a_float_map_of_an_unknown_range_is_refused(values: list[float], why: st
     with warnings.catch_warnings(), pytest.raises(ValueError, match=rf"cannot decode a\.pfm \(.*{why}"):
         warnings.simplefilter("error")
         decoding.read(pfm(np.array([values], np.float32)), "a.pfm")
+
+
+def tiff(values: npt.NDArray[Any], **options: Any) -> bytes:
+    tifffile = pytest.importorskip("tifffile", reason="tifffile is not installed")
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, values, **options)
+    return stream.getvalue()
+
+
+def deep_colours() -> npt.NDArray[np.uint16]:
+    """[16, 16, 3] of full range."""
+    found = np.random.default_rng(1).integers(0, 2**16, (16, 16, 3)).astype(np.uint16)
+    found[0, 0] = 2**16 - 1
+    return found
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_deep_colours_in_planes_are_read_as_in_pixels_or_refused(byteorder: Any) -> None:
+    options: dict[str, Any] = {"photometric": "rgb", "byteorder": byteorder}
+    planes = deep_colours().transpose(2, 0, 1)
+    with pytest.raises(ValueError, match=r"cannot decode a\.tif \(its colours of 16 bits lie in a plane each"):
+        decoding.read(tiff(planes, planarconfig="separate", **options), "a.tif")
+    for content in (
+        tiff(planes, planarconfig="separate", compression="zlib", **options),
+        tiff(deep_colours(), **options),
+    ):
+        assert (np.asarray(decoding.read(content, "a.tif")) == deep_colours() >> 8).all()
+    grey_planes = tiff(shades()[None].repeat(3, 0), planarconfig="separate", **options)
+    assert (np.asarray(decoding.read(grey_planes, "a.tif")) == shades()[..., None]).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        (shades().view(np.int8), "its numbers are signed"),
+        (shades().astype(np.float64), "does not read; save it as 8 or 16 bits"),
+        (shades().astype(np.float16), "does not read; save it as 8 or 16 bits"),
+        (deep_colours().astype(np.float32), "does not read; save it as 8 or 16 bits"),
+    ],
+)
+def test_a_tiff_of_other_numbers_is_refused_with_the_fix(values: npt.NDArray[Any], why: str) -> None:
+    with pytest.raises(ValueError, match=rf"cannot decode a\.tif \(.*{why}"):
+        photometric = "rgb" if values.ndim == 3 else "minisblack"
+        decoding.read(tiff(values, photometric=photometric), "a.tif")
+
+
+def fits(values: npt.NDArray[Any], **more: object) -> bytes:
+    """A FITS file; its lowest row comes first."""
+    height, width = values.shape
+    bits = values.dtype.itemsize * 8
+    cards = {"SIMPLE": "T", "BITPIX": bits, "NAXIS": 2, "NAXIS1": width, "NAXIS2": height, **more}
+    head = "".join(f"{key:8}= {value!s:>20}".ljust(80) for key, value in cards.items()) + "END".ljust(80)
+    body = values[::-1].astype(values.dtype.newbyteorder(">")).tobytes()
+    return head.ljust(2880).encode() + body.ljust(2880, b"\0")
+
+
+def test_fits_whose_values_pillow_would_not_scale_is_refused() -> None:
+    plain = fits(shades(), BZERO="0.0", BSCALE="1.0")
+    assert (np.asarray(decoding.read(plain, "a.fits")) == shades()[..., None]).all()
+    deep = decoding.read(fits(shades().astype(np.int16) * 64), "a.fits", decoding.Reach(whole=2**14 - 1))
+    assert (np.asarray(deep) == shades()[..., None]).all()
+    for content, why in (
+        (fits(shades(), BZERO=-128), "scaled by BZERO"),
+        (fits(shades(), BSCALE="2.5"), "scaled by BSCALE"),
+        (fits(shades().astype(np.int16) - 5), "values from -5 to 250"),
+    ):
+        with pytest.raises(ValueError, match=rf"cannot decode a\.fits \(.*{why}"):
+            decoding.read(content, "a.fits")
