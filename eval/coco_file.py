@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.coco_account import Account, Ledger
-from eval.coco_objects import FAR, Refused, number, read_object, short, whole
+from eval.coco_objects import FAR, Refused, number, read_object, short, trainable, whole
 from eval.coco_pictures import Finder, Look, look_at_all
 
 Entry = dict[str, Any]
@@ -90,6 +90,14 @@ class CocoFolders:
     def read(self, masks: bool | None = None) -> CocoData:
         """Both files, checked. masks: as for `coco_file.read`. Raises as it, and where they list other categories."""
         train = read(self.train_json, self.train_images, masks=masks)
+        if not any(map(trainable, train.annotations)):
+            thin = all(entry["iscrowd"] or min(entry["bbox"][2:]) < 1 for entry in train.annotations)
+            why = (
+                "its boxes are below one pixel: are they relative (YOLO)? COCO wants pixels"
+                if thin
+                else "all are crowds, below one pixel or marked `ignore`; correct the marks"
+            )
+            raise ValueError(f"{self.train_json}: it has no object that can be trained on; {why}")
         return CocoData(train, read(self.val_json, self.val_images, masks=masks).in_order_of(train))
 
 
@@ -117,8 +125,12 @@ def read(file: Path, folder: Path, *, masks: bool | None = None) -> CocoFile:
 
 def _content(raw: bytes) -> dict[str, list[Entry]]:
     none = "it is no COCO annotation file"
+    if raw[:2] == b"\x1f\x8b":
+        raise Refused("it is compressed; unpack it with gunzip")
     try:
-        content = json.loads(raw)  # with or without a byte order mark
+        content = json.loads(raw, object_pairs_hook=_once)  # with or without a byte order mark
+    except Refused:
+        raise
     except UnicodeDecodeError as error:
         raise Refused(f"{none}: not in UTF-8 (byte {error.start:,})") from None
     except RecursionError:
@@ -136,6 +148,16 @@ def _content(raw: bytes) -> dict[str, list[Entry]]:
             if not isinstance(entry, dict):
                 raise Refused(f"entry {position} of '{key}' is {short(entry)}, not an object")
     return content
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON. Of a key that comes twice Python would keep the last value only."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise Refused(f"an object of it has the key {short(twice)} twice; join the two, or remove one")
+    return found
 
 
 def _id(value: object) -> Id | None:
@@ -225,7 +247,10 @@ class _Reader:
                 raise Refused(f"{_name('picture', entry, position)}: {error}") from None
             # A file that another entry lists, or has been found for, is not this one's.
             if place is None or (place != name and (place in listed or place in elsewhere)):
-                raise FileNotFoundError(f"no picture {short(name)} in {self.folder}, which {self.file} lists")
+                raise FileNotFoundError(
+                    f"no picture {short(name)} in {self.folder}, which {self.file} lists;"
+                    " put it there, or remove its entries from the file"
+                )
             places.append(place)
             elsewhere |= {place} if place != name else set()
             notes.append(({"number"} if renumbered else set()) | ({"found"} if place != name else set()))

@@ -90,6 +90,11 @@ def read_object(
     return found | {"bbox": box, "area": area}
 
 
+def trainable(entry: dict[str, Any]) -> bool:
+    """Whether mmdet trains on an object that `read_object` gave; as for what is judged, see `coco_account.WORDS`."""
+    return not entry["iscrowd"] and not entry.get("ignore") and bool(min(entry["bbox"][2:]) >= 1)
+
+
 def _flag(entry: dict[str, Any], key: str, note: Note) -> int:
     value = entry.get(key)
     found = int(value) if isinstance(value, bool) else 0 if value is None else whole(value, note)
@@ -195,7 +200,12 @@ class _Mask:
         x, y = polygon[::2], polygon[1::2]
         if clip(min(x), min(y), max(x) - min(x), max(y) - min(y), self.width, self.height) is None:
             return False
-        return sum(map(mul, x, y[1:] + y[:1])) != sum(map(mul, x[1:] + x[:1], y))  # twice its area
+        if sum(map(mul, x, y[1:] + y[:1])) != sum(map(mul, x[1:] + x[:1], y)):  # twice its area
+            return True
+        # 0 also where the outline crosses itself: the two parts have opposite signs
+        from pycocotools import mask as coding
+
+        return bool(coding.area(coding.frPyObjects([polygon], self.height, self.width)).sum())
 
     def extent(self) -> Box | None:
         """The box round what of the mask lies in the picture."""

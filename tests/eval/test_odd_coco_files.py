@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from eval.coco_file import CocoFile, read
+from eval.coco_file import CocoFile, CocoFolders, read
 
 Content = dict[str, Any]
 HEIGHT, WIDTH = 30, 40
@@ -46,3 +47,51 @@ def test_a_pipe_is_no_picture(place: Path, below: bool) -> None:
     why = r"no picture '2\.png'" if below else r"picture 2: its file_name '2\.png' is a pipe or device, no file"
     with pytest.raises((ValueError, FileNotFoundError), match=why):
         reading(place, {"bbox": [5, 6, 20, 10]})
+
+
+def test_a_missing_picture_is_named_with_the_fix(place: Path) -> None:
+    (place / "pictures/2.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no picture '2\.png' in .*two\.json lists; put it there, or remove"):
+        reading(place, {"bbox": [5, 6, 20, 10]})
+
+
+def test_a_compressed_file_is_to_be_unpacked(place: Path) -> None:
+    (place / "two.json").write_bytes(gzip.compress(json.dumps(content()).encode()))
+    with pytest.raises(ValueError, match=r"two\.json: it is compressed; unpack it with gunzip"):
+        read(place / "two.json", place / "pictures")
+
+
+@pytest.mark.parametrize(("key", "of"), [("annotations", "[]"), ("bbox", "[1, 2, 3, 4]")])
+def test_a_key_that_comes_twice_is_refused(place: Path, key: str, of: str) -> None:
+    text = json.dumps(content({"bbox": [5, 6, 20, 10]})).replace(f'"{key}":', f'"{key}": {of}, "{key}":')
+    (place / "two.json").write_text(text)
+    with pytest.raises(ValueError, match=rf"two\.json: an object of it has the key '{key}' twice; join the two"):
+        read(place / "two.json", place / "pictures")
+
+
+@pytest.mark.parametrize(
+    ("objects", "why"),
+    [
+        ([{"bbox": [0.5, 0.5, 0.2, 0.3]}, {"bbox": [0.1, 0.2, 0.9, 1]}], "below one pixel: are they relative"),
+        ([{"bbox": [5, 6, 20, 10], "ignore": 1}] * 2, "marked `ignore`"),
+    ],
+)
+def test_a_file_without_an_object_to_train_on_is_no_training_file(
+    place: Path, objects: list[Content], why: str
+) -> None:
+    good = [*objects, {"bbox": [5, 6, 20, 10]}]
+    for name, own in (("bad", objects), ("good", good)):
+        (place / f"{name}.json").write_text(json.dumps(content(*own)))
+    pictures = place / "pictures"
+    with pytest.raises(ValueError, match=rf"bad\.json: it has no object that can be trained on; .*{why}"):
+        CocoFolders(pictures, place / "bad.json", pictures, place / "good.json").read()
+    data = CocoFolders(pictures, place / "good.json", pictures, place / "bad.json").read()
+    assert (len(data.train.annotations), len(data.val.annotations)) == (3, 2)
+
+
+def test_an_outline_that_crosses_itself_has_an_area(place: Path) -> None:
+    bow_tie = [5, 6, 25, 16, 5, 16, 25, 6]  # two triangles of 20 x 5 / 2 pixels
+    file = reading(place, {"bbox": [5, 6, 20, 10], "segmentation": [bow_tie], "area": 0})
+    (entry,) = file.annotations
+    assert (entry["iscrowd"], entry["segmentation"], entry["area"]) == (0, [bow_tie], 100)
+    assert [note.reason for note in file.account.notes] == ["area"]
