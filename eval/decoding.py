@@ -225,9 +225,13 @@ def _several(image: Image.Image) -> bool:
 def orientation_of(image: Image.Image) -> int:
     """1 to 8; 1 where it is not told, or in a way that cannot be read."""
     try:
-        value = image.getexif().get(ORIENTATION, 1)
+        return _orientation(image.getexif())
     except Exception:  # damaged EXIF: the pixels may still be whole
         return 1
+
+
+def _orientation(exif: Image.Exif) -> int:
+    value = exif.get(ORIENTATION, 1)
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
@@ -293,15 +297,46 @@ def _stated(image: Image.Image, handle: BinaryIO, tags: Any) -> int:
 
 def _significant_bits(handle: BinaryIO) -> bytes:
     """The content of a PNG's chunk sBIT, which comes before its pixels; empty where there is none."""
-    handle.seek(8)
-    for head in iter(lambda: handle.read(8), b""):
-        kind, length = head[4:], int.from_bytes(head[:4], "big")
+    for kind, length in _chunks(handle):
         if kind == b"sBIT":
             return handle.read(length)
-        if kind in (b"PLTE", b"IDAT") or len(head) < 8:
+        if kind in (b"PLTE", b"IDAT"):
             break
-        handle.seek(length + 4, io.SEEK_CUR)
     return b""
+
+
+def _chunks(handle: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Kind and length of a PNG's chunks; the handle is at the content of each."""
+    place = 8
+    handle.seek(place)
+    for head in iter(lambda: handle.read(8), b""):
+        kind, length = head[4:], int.from_bytes(head[:4], "big")
+        if len(head) < 8:
+            break
+        yield kind, length
+        place += length + 12
+        handle.seek(place)
+
+
+def late_orientation(path: Path) -> int | None:
+    """The orientation that a PNG tells behind its pixels, as decoding finds it; None where it tells nothing there.
+
+    The pixels are passed over: of the rest a PNG without them is made, of which Pillow is asked.
+    """
+    rest, late, pixels = [b"\x89PNG\r\n\x1a\n"], False, False
+    with path.open("rb") as handle:
+        for kind, length in _chunks(handle):
+            pixels |= kind == b"IDAT"
+            if pixels and kind in (b"IEND", b"fcTL"):  # the next frame of an animation: decoding ends there
+                break
+            if kind not in (b"IDAT", b"fdAT", b"acTL", b"fcTL"):
+                late |= pixels and kind in (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
+                rest.append(length.to_bytes(4, "big") + kind + handle.read(length + 4))
+    if not late:
+        return None
+    rest.append(b"\0\0\0\0IDAT\x35\xaf\x06\x1e")  # where Pillow takes the head to end
+    with pillow().open(io.BytesIO(b"".join(rest))) as image:
+        return _orientation(pillow().Image.getexif(image))
 
 
 def _raw_modes(image: Image.Image) -> set[str]:

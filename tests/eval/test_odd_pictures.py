@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 import warnings
+import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from PIL import Image
 
 from eval import decoding
+from eval.coco_pictures import Look, look
 
 
 def shades() -> npt.NDArray[np.uint8]:
@@ -104,3 +108,58 @@ def test_fits_whose_values_pillow_would_not_scale_is_refused() -> None:
     ):
         with pytest.raises(ValueError, match=rf"cannot decode a\.fits \(.*{why}"):
             decoding.read(content, "a.fits")
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+
+
+def turned(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[decoding.ORIENTATION] = orientation
+    return exif.tobytes().removeprefix(b"Exif\0\0")
+
+
+def png(orientation: int | None = None, **options: Any) -> bytes:
+    """24 pixels wide, 16 high, as it is stored."""
+    stream = io.BytesIO()
+    exif = {} if orientation is None else {"exif": turned(orientation)}
+    Image.new("RGB", (24, 16)).save(stream, "PNG", **exif, **options)
+    return stream.getvalue()
+
+
+def behind(content: bytes, *chunks: bytes) -> bytes:
+    """A PNG with more chunks before its end."""
+    return content[:-12] + b"".join(chunks) + content[-12:]
+
+
+FRAME = Image.new("RGB", (24, 16), "red")
+XMP = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+
+
+@pytest.mark.parametrize(
+    ("content", "swapped"),
+    [
+        (png(), False),
+        (png(6), True),
+        (png(3), False),
+        (behind(png(), chunk(b"eXIf", turned(6))), True),
+        (behind(png(6), chunk(b"eXIf", turned(1))), False),  # the last one holds
+        (behind(png(1), chunk(b"eXIf", turned(8))), True),
+        (behind(png(), chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP)), True),
+        (behind(png(6), chunk(b"tEXt", b"Comment\0none")), True),
+        (behind(png(6), chunk(b"eXIf", b"II*\0\xff\xff\xff\xff")), False),
+        (
+            behind(png(save_all=True, append_images=[Image.new("RGB", (24, 16), "red")]), chunk(b"eXIf", turned(6))),
+            None,
+        ),
+    ],
+)
+def test_the_head_of_a_png_tells_the_size_that_it_is_decoded_to(
+    content: bytes, swapped: bool | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    width, height = decoding.read(path, "a.png").size
+    assert look(path) == Look((16, 24), (height, width))
+    assert swapped is None or (width < height) is swapped
