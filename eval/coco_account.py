@@ -28,6 +28,8 @@ WORDS = {
         "parts": "polygons of fewer than three points or an odd count of numbers; the mask's other polygons are kept",
         "maskless": "no mask with an area in the picture; ignored, neither trained on nor judged",
         "thin": "box narrower than a pixel; judged, but not trained on",
+        "apart": "box and mask lie apart; both are kept, correct one of them",
+        "corners": "box looks like two corners of its mask, not x, y, width, height; kept as it is, correct it",
         "ignore": "marked `ignore`; judged, but not trained on",
         "empty": "box without width or height, and no mask to take one from; left out",
         "outside": "outside the picture; left out",
@@ -94,6 +96,10 @@ class Ledger:
         for reason in found:
             count, first = self._reasons.get((kind, reason), (0, name))
             self._reasons[kind, reason] = count + 1, first
+
+    def count(self, kind: str, reason: str) -> int:
+        """Of entries of a kind that were added with this reason."""
+        return self._reasons.get((kind, reason), (0, ""))[0]
 
     def account(self) -> Account:
         """What was added."""

@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from eval.coco_account import Account, Ledger
-from eval.coco_objects import FAR, Refused, number, read_object, short, trainable, whole
+from eval.coco_objects import FAR, Refused, box_readings, number, read_object, short, trainable, whole
 from eval.coco_pictures import Finder, Look, look_at_all
+
+NEARLY_ALL = 0.95  # of the boxes
+FEW = 3  # boxes: of fewer each may reach out by itself
 
 Entry = dict[str, Any]
 Id = int | str
@@ -330,6 +333,7 @@ class _Reader:
                 of_turned[image].append(entry)
         for image, theirs in of_turned.items():
             self._fits_as_it_looks(image, theirs)
+        self._no_two_corners(places)
         found: list[Entry] = []
         for image, (position, entry) in zip(places, enumerate(entries, start=1), strict=True):
             picture, reasons = self.images[image], set[str]()
@@ -342,9 +346,31 @@ class _Reader:
             if read is not None:
                 category = category_ids[_id(entry["category_id"])]  # type: ignore[index]
                 found.append({"id": len(found) + 1, "image_id": picture["id"], "category_id": category, **read})
+        corners = self.ledger.count("annotations", "corners")
+        if corners >= max(FEW, NEARLY_ALL * len(found)):
+            raise Refused(
+                f"{corners:,} of its {len(found):,} boxes look like two corners of their masks;"
+                " COCO wants x, y, width, height"
+            )
         if all(entry["iscrowd"] for entry in found):
             raise Refused("it has no object that counts: all are crowds, lie outside their pictures or have no mask")
         return found
+
+    def _no_two_corners(self, places: Sequence[Id]) -> None:
+        """Refuse a file whose boxes all fit their pictures as x, y, x, y, and most do not as x, y, width, height."""
+        fit = reach_out = count = 0
+        for image, entry in zip(places, self.content["annotations"], strict=True):
+            box, picture = entry.get("bbox"), self.images[image]
+            if isinstance(box, list) and len(box) == 4 and set(map(type, box)) <= {int, float}:
+                as_corners, as_sides = box_readings(box, picture["width"], picture["height"])
+                count += 1
+                fit += as_corners
+                reach_out += not as_sides
+        if fit >= NEARLY_ALL * count and reach_out > count / 2 and count >= FEW:
+            raise Refused(
+                f"{reach_out:,} of its {count:,} boxes reach out of their pictures, and {fit:,} look like two corners;"
+                " COCO wants x, y, width, height"
+            )
 
 
 def _fits(entry: Entry, size: tuple[int, int]) -> bool:

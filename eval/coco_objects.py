@@ -18,6 +18,8 @@ from typing import Any
 ROUNDING = 1.0  # pixels: as far outside the picture a box may reach, as exporters round; it is left as it is
 FAR = 100_000  # pixels: COCO's metrics know nothing larger. Outlines beyond cost pycocotools all memory
 LONGEST = 1_000_000  # pixels of outline, of which pycocotools keeps five points each
+HALF = 0.5  # of the smaller of box and mask the other holds at least this: below they lie apart
+ALIKE = 0.8  # boxes that share so much of both are one
 KEPT = ("difficult", "ignore")  # flags beside `iscrowd` that mmdet or a protocol look at
 
 Box = list[float]
@@ -87,6 +89,9 @@ def read_object(
         note("thin")
     if "ignore" in found:
         note("ignore")
+    extent = mask.extent() if masks else None
+    if extent is not None and box != extent and (contradiction := contradicts(entry["bbox"], extent)):
+        note(contradiction)
     return found | {"bbox": box, "area": area}
 
 
@@ -141,6 +146,31 @@ def clip(x: float, y: float, w: float, h: float, width: int, height: int) -> Box
     """What of a box lies in a picture; None for nothing."""
     left, top, right, bottom = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
     return [left, top, right - left, bottom - top] if w > 0 and h > 0 and right > left and bottom > top else None
+
+
+def contradicts(given: list[Any], extent: Box) -> str:
+    """How a box contradicts the one round its mask: "corners" where it is that one's two corners, "apart", or ""."""
+    sides = [number(side, lambda reason: None) for side in given]
+    x, y, w, h = (side for side in sides if side is not None)
+    if _overlap((x, y, w - x, h - y), extent) > ALIKE > _overlap((x, y, w, h), extent):
+        return "corners"
+    return "" if _overlap((x, y, w, h), extent, within=True) >= HALF or min(w, h) <= 0 else "apart"
+
+
+def _overlap(one: Sequence[float], other: Sequence[float], *, within: bool = False) -> float:
+    """Of two boxes what they share, as a part of both together; `within`: of the smaller one."""
+    shared = max(0.0, min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0]))
+    shared *= max(0.0, min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1]))
+    areas = one[2] * one[3], other[2] * other[3]
+    whole = min(areas) if within else sum(areas) - shared
+    return shared / whole if min(*one[2:], *other[2:]) > 0 else 0.0
+
+
+def box_readings(box: Sequence[float], width: int, height: int) -> tuple[bool, bool]:
+    """Whether a box lies in its picture as x, y, x, y of two corners, and as x, y, width, height."""
+    x, y, w, h = box
+    across, down = width + ROUNDING, height + ROUNDING
+    return -ROUNDING <= x < w <= across and -ROUNDING <= y < h <= down, x + w <= across and y + h <= down
 
 
 def require_sound(entries: Sequence[dict[str, Any]], what: str) -> None:

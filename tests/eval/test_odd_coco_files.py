@@ -95,3 +95,43 @@ def test_an_outline_that_crosses_itself_has_an_area(place: Path) -> None:
     (entry,) = file.annotations
     assert (entry["iscrowd"], entry["segmentation"], entry["area"]) == (0, [bow_tie], 100)
     assert [note.reason for note in file.account.notes] == ["area"]
+
+
+def outlined(x: float, y: float, w: float, h: float, **more: object) -> Content:
+    """An object with a rectangle as its mask."""
+    outline = [x, y, x + w, y, x + w, y + h, x, y + h]
+    return {"bbox": [x, y, w, h], "segmentation": [outline], "area": w * h, **more}
+
+
+INSIDE = [(20, 15, 10, 10), (25, 16, 14, 12), (21, 3, 18, 5), (2, 16, 3, 12)]  # half of it or more to the right or low
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_boxes_of_two_corners_are_refused(place: Path, masks: bool) -> None:
+    objects = [outlined(*box) for box in INSIDE]
+    assert reading(place, *objects).lines() == []
+    for (x, y, w, h), entry in zip(INSIDE, objects, strict=True):
+        entry["bbox"] = [x, y, x + w, y + h]
+        if not masks:
+            del entry["segmentation"]
+    with pytest.raises(ValueError, match=r"4 of its 4 boxes .*two corners; COCO wants x, y, width, height"):
+        reading(place, *objects)
+
+
+def test_boxes_of_two_corners_that_stay_inside_are_known_by_their_masks(place: Path) -> None:
+    small = [(x, y, 5, 6) for x, y in ((6, 4), (9, 5), (12, 7))]
+    objects = [outlined(x, y, w, h, bbox=[x, y, x + w, y + h]) for x, y, w, h in small]
+    with pytest.raises(ValueError, match="3 of its 3 boxes look like two corners of their masks"):
+        reading(place, *objects)
+    file = reading(place, objects[0], *[outlined(*box) for box in INSIDE])
+    assert [(note.reason, note.count) for note in file.account.notes] == [("corners", 1)]
+
+
+def test_a_mask_elsewhere_than_its_box_is_told(place: Path) -> None:
+    part = outlined(8, 8, 3, 3, bbox=[6, 6, 20, 15])  # most of the object is hidden: the box is right
+    wrong = outlined(3, 3, 8, 8, bbox=[25, 15, 10, 10])
+    file = reading(place, part, wrong)
+    assert [str(note) for note in file.account.notes] == [
+        "1 of 2 annotations (annotation 2 of '1.png'): box and mask lie apart; both are kept, correct one of them"
+    ]
+    assert [entry["bbox"] for entry in file.annotations] == [[6, 6, 20, 15], [25, 15, 10, 10]]
