@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from eval.coco_objects import Refused, short
-from eval.decoding import ORIENTATION, SWAPS_SIDES, late_orientation, pillow
+from eval.decoding import ORIENTATION, SWAPS_SIDES, late_orientation, pillow, refused
 
 MANY = 1000  # more pictures are opened by several threads: file systems of clusters are slow to answer
 
@@ -35,10 +35,9 @@ def look(path: Path) -> Look | str:
                 with contextlib.suppress(Exception):  # damaged EXIF: as `decoding.orientation_of`
                     orientation = image.Image.getexif(picture).get(ORIENTATION)  # PNG's own would decode all of it
             if picture.format == "PNG":
-                with contextlib.suppress(Exception):
-                    orientation = late_orientation(path) or orientation
+                orientation = late_orientation(path) or orientation
     except Exception as error:  # what the readers of damaged files raise has no common kind
-        return f"cannot read picture {path}: {' '.join(str(error).split()) or type(error).__name__}"
+        return refused(path, error)
     stored = height, width
     return Look(stored, (width, height) if orientation in SWAPS_SIDES else stored)
 

@@ -56,25 +56,14 @@ def load(source: Source, label: str, *, at_least: tuple[int, int] | None = None)
         with contextlib.ExitStack() as stack:
             stream: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
             handle = stack.enter_context(stream)
-            try:
-                opened = image.open(handle)
-            except image.UnidentifiedImageError:
-                if not _is_tiff(handle):
-                    raise
-                raise ValueError("it is a TIFF of numbers that Pillow does not read; save it as 8 or 16 bits") from None
-            return _load(stack.enter_context(opened), handle, label, at_least)
+            return _load(stack.enter_context(image.open(handle)), handle, label, at_least)
     except image.DecompressionBombError:
         limit = 2 * (image.MAX_IMAGE_PIXELS or 0)
         raise ValueError(
             f"cannot decode {label} (it has more than the {limit:,} pixels that are decoded); make it smaller"
         ) from None
     except Exception as error:  # what Pillow raises for damaged files has no common kind
-        raise ValueError(_refused(label, error)) from None
-
-
-def _is_tiff(handle: BinaryIO) -> bool:
-    handle.seek(0)
-    return handle.read(4) in (b"II*\0", b"MM\0*")
+        raise ValueError(_refused(label, error, source)) from None
 
 
 def read(source: Source, label: str, reach: Reach | None = None) -> Image.Image:
@@ -154,16 +143,30 @@ def pillow() -> Any:
     return Image
 
 
-def _refused(label: str, error: Exception) -> str:
+def refused(path: Path, error: Exception) -> str:
+    """Why a picture cannot be decoded, and the fix, in one line; error: what Pillow raised for it."""
+    return _refused(str(path), error, path)
+
+
+def _refused(label: str, error: Exception, source: Source = b"") -> str:
     from PIL import UnidentifiedImageError
 
     if isinstance(error, UnidentifiedImageError):
+        if _head(source) in (b"II*\0", b"MM\0*"):
+            return f"cannot decode {label} (it is a TIFF of numbers that Pillow does not read); save it as 8 or 16 bits"
         return f"cannot decode {label} (it is no picture of a form that Pillow knows); replace or remove that picture"
     if isinstance(error, OSError) and error.errno and error.strerror:
         return f"cannot decode {label} ({error.strerror}); it has to be a file that can be read"
     said = " ".join(str(error).split()) or type(error).__name__
     hint = "" if "; " in said else "; replace or remove that picture"
     return f"cannot decode {label} ({said}){hint}"
+
+
+def _head(source: Source) -> bytes:
+    if isinstance(source, bytes):
+        return source[:4]
+    with source.open("rb") as handle:
+        return handle.read(4)
 
 
 def _load(image: Image.Image, handle: BinaryIO, label: str, at_least: tuple[int, int] | None) -> Opened:
@@ -335,8 +338,11 @@ def late_orientation(path: Path) -> int | None:
     if not late:
         return None
     rest.append(b"\0\0\0\0IDAT\x35\xaf\x06\x1e")  # where Pillow takes the head to end
-    with pillow().open(io.BytesIO(b"".join(rest))) as image:
-        return _orientation(pillow().Image.getexif(image))
+    try:
+        with pillow().open(io.BytesIO(b"".join(rest))) as image:
+            return _orientation(pillow().Image.getexif(image))
+    except Exception:  # damaged EXIF: as in `orientation_of`
+        return 1
 
 
 def _raw_modes(image: Image.Image) -> set[str]:
