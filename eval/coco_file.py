@@ -361,8 +361,9 @@ class _Reader:
         fit = reach_out = count = 0
         for image, entry in zip(places, self.content["annotations"], strict=True):
             box, picture = entry.get("bbox"), self.images[image]
-            if isinstance(box, list) and len(box) == 4 and set(map(type, box)) <= {int, float}:
-                as_corners, as_sides = box_readings(box, picture["width"], picture["height"])
+            sides = [number(side, lambda reason: None) for side in box] if isinstance(box, list) else []
+            if len(known := [side for side in sides if side is not None]) == 4 == len(sides):
+                as_corners, as_sides = box_readings(known, picture["width"], picture["height"])
                 count += 1
                 fit += as_corners
                 reach_out += not as_sides

@@ -279,7 +279,7 @@ def hold(place: Path, raw: bytes, masks: bool | None) -> set[str]:
     path.write_text(json.dumps(again))
     second = read(path, place / "pictures", masks=masks)
     assert (second.images, second.annotations, second.categories) == tuple(again.values())
-    assert {note.reason for note in second.account.notes} <= {"thin", "ignore", "twice", "name"}
+    assert {note.reason for note in second.account.notes} <= {"thin", "ignore", "twice", "name", "apart", "corners"}
     return {"read"} | {note.reason for note in file.account.notes}
 
 
@@ -332,6 +332,9 @@ def test_any_file_is_accounted_for_or_refused_in_a_line(place: Path, number: int
     @example(raw=text(segmentation=[[2, 3, 12, 3, 2.08e8, 3.5e8, 2, 13]]), masks=True)
     @example(raw=text(segmentation=[[2, 3, math.nan, 3, 12, 13, 2, 13]]), masks=True)
     @example(raw=text(segmentation=[[2, 3, 12, 13]]), masks=True)
+    @example(raw=text(bbox=[0.3, 3, 10**400, 10]), masks=True)
+    @example(raw=text(bbox=[2, 3, 12, 13]), masks=True)  # two corners
+    @example(raw=text(bbox=[25, 15, 10, 10]), masks=True)
     @example(raw=text(file_name=1, area=10**400), masks=None)
     def check(raw: bytes, masks: bool | None) -> None:
         became.update(hold(place, raw, masks))
