@@ -2,7 +2,7 @@
 # The check before a change is sent: lint, format, types, the walls between the rooms, and all tests but the slow ones.
 # bash tests/run.sh [--quick] [what pytest takes]
 #   --quick       in under a minute on two idle cores: no types, and only tests that do not train, start no process and
-#                 do not compute for more than a second
+#                 do not compute for about a second or more
 #   -k plan       only tests with that word in their name
 #   -m slow       only the slow tests; -m "slow or not slow" takes all tests, as .ci/run does
 set -euo pipefail

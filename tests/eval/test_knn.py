@@ -127,6 +127,7 @@ def test_a_gpu_finds_what_the_cpu_finds() -> None:
     assert (ranks[0] == ranks[1]).all() and (plain[0] == plain[1]).all()
 
 
+@pytest.mark.seconds
 def test_one_search_for_all_k_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """2,000 queries of 6,000 pictures: 48 MB of similarities at once, 2.4 MB at a time here."""
     rng = np.random.default_rng(4)

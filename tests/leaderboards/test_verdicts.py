@@ -200,6 +200,7 @@ def test_a_pair_of_another_spread_is_not_pooled() -> None:
 
 @pytest.mark.parametrize("n", [3, 4])
 @pytest.mark.parametrize("noise", [1.0, 2.0, 3.0])
+@pytest.mark.seconds
 def test_a_noisier_pair_keeps_the_nominal_rate(n: int, noise: float) -> None:
     """500 tables of 21 arms in which the two compared differ in nothing, but stray more than the others."""
     rng = np.random.default_rng(int(10 * noise) + n)

@@ -83,10 +83,12 @@ def test_picture_has_labels_units_and_every_arm(make: Make) -> None:
     assert "No records yet." in sheet([])
 
 
+@pytest.mark.seconds
 def test_the_published_boards_are_what_their_records_give() -> None:
     assert published.drift(suite()) == []
 
 
+@pytest.mark.seconds
 def test_rebuild_drift_and_hand_edits(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained, judged = make("aps", "knn", {"top1": 40.0})
     record_files.write(tmp_path / "records", [trained, judged])

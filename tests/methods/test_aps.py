@@ -102,6 +102,7 @@ def test_uniform_over_all_patches_for_disjoint_boxes_and_for_gamma_zero(
     assert abs(shared / rows - 4) < 0.5  # 16 of 64 at random: 4 in common, so no avoidance
 
 
+@pytest.mark.seconds
 def test_race_has_the_distribution_of_numpys_sequential_choice() -> None:
     r, gamma, n, draws = np.array([1.0, 0.9, 0.5, 0.3, 0.0, 0.7]), 2.0, 3, 40_000
     p = r**gamma / (r**gamma).sum()

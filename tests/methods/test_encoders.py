@@ -34,6 +34,7 @@ def resnet(**changes: Any) -> encoders.ResNet:
 
 
 @pytest.mark.parametrize("depth", [18, 50])
+@pytest.mark.seconds
 def test_resnet_is_torchvisions(depth: int) -> None:
     ours = resnet(depth=depth, stem="imagenet", width=64).eval()
     theirs = getattr(torchvision.models, f"resnet{depth}")()

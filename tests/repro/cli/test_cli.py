@@ -111,6 +111,7 @@ def test_what_only_reads_makes_no_workspace(refused: Callable[[str], str], line:
     assert not Path("nowhere").exists()
 
 
+@pytest.mark.seconds
 def test_looking_at_a_folder_leaves_it_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     Path("some").mkdir()
     for line in ("status", "cancel", "retry", "gc", "verify"):
@@ -201,6 +202,7 @@ def test_a_folder_of_that_name_in_the_working_directory_hides_no_room(hidden: st
     assert answer.returncode == 0, answer.stderr
 
 
+@pytest.mark.seconds
 def test_a_plan_is_made_in_under_two_seconds_of_cpu(yardstick: Callable[[], float]) -> None:
     started = time.process_time()
     assert main("plan --method all --track imagenet --seed 0 1 2 3 4".split()) == 0

@@ -260,6 +260,7 @@ def any_name_ends_in_identity_and_camera_or_one_line(examples: int, tmp_path: Pa
     assert past.total() >= examples and past[True] >= examples / 2
 
 
+@pytest.mark.seconds
 def test_any_name_ends_in_identity_and_camera_or_one_line(tmp_path: Path) -> None:
     any_name_ends_in_identity_and_camera_or_one_line(50, tmp_path)
 

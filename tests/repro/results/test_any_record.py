@@ -163,6 +163,7 @@ def run(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert 2 * seen["json"] > seen["all"] and 4 * seen["imported"] > seen["all"], dict(seen)
 
 
+@pytest.mark.seconds
 def test_any_record(monkeypatch: pytest.MonkeyPatch) -> None:
     run(20, monkeypatch)
 

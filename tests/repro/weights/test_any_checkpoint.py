@@ -250,6 +250,7 @@ def run(count: int) -> None:
     assert 2 * seen["read"] > seen["all"] and 3 * seen["loaded"] > seen["all"], dict(seen)
 
 
+@pytest.mark.seconds
 def test_any_checkpoint() -> None:
     run(15)
 

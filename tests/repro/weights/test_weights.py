@@ -142,6 +142,7 @@ def test_torchvisions_features(depth: int, tmp_path: Path) -> None:
         torch.testing.assert_close(features(match, network, noise(64)), want, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.seconds
 def test_mmpretrains_features(tmp_path: Path) -> None:
     from eval import mmcv_ops
 
@@ -157,6 +158,7 @@ def test_mmpretrains_features(tmp_path: Path) -> None:
     torch.testing.assert_close(features(found, RESNET18, noise(64)), want, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.seconds
 def test_timms_features(tmp_path: Path) -> None:
     timm = pytest.importorskip("timm", reason="timm is not installed (extra 'export')")
     model = shaken(timm.create_model("vit_tiny_patch16_224"))
