@@ -10,7 +10,7 @@ _EXAMPLES = """examples:
   python -m repro run --method aps --suite full                      digits, no download, minutes
   python -m repro run --method aps moco_v3 random --track mini --seed 0 1 2 --data-root DIR
   python -m repro plan --method aps --track imagenet                 what would run, and how long
-  python -m repro data get mini                                      downloads what may be, names the rest
+  python -m repro data get mini                                      download CIFAR-10, say where the rest must be put
   python -m repro run --method aps --set pretrain.epochs=2 knn.ks=[1,5]
   python -m repro eval --checkpoint r50.pth --arch resnet50 --suite quick       an author's weights, our protocols
 """
@@ -234,9 +234,9 @@ def build_parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser(
         "data",
         help="list, get, verify or prepare data sets",
-        description="get downloads the official CIFAR archives, into the data root if one is set, else into the"
-        " workspace; a download that was cut goes on from where it stopped. Of other data sets it says where to have"
-        " them and where they must go, and ends with status 1 while one is missing.",
+        description="get downloads the official CIFAR archives into the data root if it is set, else into the"
+        " workspace. An interrupted download continues where it stopped. For other data sets it prints where to get"
+        " them and where to put them; its exit status is 1 while one is missing.",
     )
     verb.add_argument(
         "action", nargs="?", default="list", metavar="ACTION", help="list (default), get, verify or prepare"

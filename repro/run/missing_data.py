@@ -1,6 +1,6 @@
 """Data sets that are missing: `data get` downloads what may be downloaded, a run asks first. Nothing else downloads.
 
-Of what is not ours to download it is said where it is to be had and where it must go.
+For the others a message says where to get them and where to put them.
 """
 
 from __future__ import annotations
@@ -81,13 +81,13 @@ def _by_hand(found: Standing, where: Where) -> str:
 def _download(entry: Entry, what: Download, where: Where) -> None:
     root = where.data_root
     if root is not None and root not in what.target.parents:
-        print(f"{root} may not be written to: what is downloaded goes into the workspace")
+        print(f"{root} is not writable: downloads go into the workspace")
     print(f"downloading {entry.title} ({size(what.bytes)}) from {what.url} to {what.target}", flush=True)
     try:
         with download_bar(entry.name) as bar:
             fetch(what, bar)
     except KeyboardInterrupt:
-        print("\ninterrupted: what has come is kept, and the same command goes on from there")
+        print("\ninterrupted: what has come is kept; give the same command again to continue")
         raise
     print(f"{entry.called}, is here, as published: {what.target}")
 

@@ -93,7 +93,7 @@ def test_get_downloads_into_the_data_root_that_is_set(internet: Any, monkeypatch
 def test_a_data_root_that_is_marked_read_only_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
     Path("root").mkdir(mode=0o555)
     assert main(["data", "get", "cifar10", "--data-root", "root"]) == 0
-    assert "root may not be written to: what is downloaded goes into the workspace" in capsys.readouterr().out
+    assert "root is not writable: downloads go into the workspace" in capsys.readouterr().out
     assert DOWNLOADED.is_file() and not list(Path("root").iterdir())
     found = {status.name: status for status in inventory.statuses(settings.load({"data_root": "root"}).where)}
     assert found["cifar10"].found
