@@ -25,6 +25,7 @@ from repro.data.types import Progress
 from repro.errors import UserError
 from repro.store import atomic
 from slurm.files import write_atomic
+from slurm.machine import cores_here
 
 SUMS = "SHA256SUMS"
 T = TypeVar("T")
@@ -168,7 +169,7 @@ def parallel(work: Callable[[str], T], names: Sequence[str]) -> Iterator[T]:
 
     In blocks, so that whoever stops at the first bad file does not wait for all the others.
     """
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(cores_here()) as pool:
         for start in range(0, len(names), 512):
             yield from pool.map(work, names[start : start + 512])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from repro.data.manifest import file_sha256
 from repro.data.types import RGB, Progress
 from repro.errors import UserError
 from repro.store import atomic
+from slurm.machine import cores_here
 
 if TYPE_CHECKING:
     import numpy as np
@@ -215,7 +215,7 @@ def pack_pictures(
                 out[i] = fitted(found.picture, height, width, crop=crop)
         return min(start + step, len(sources)) - start, left
 
-    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+    pool = ThreadPoolExecutor(cores_here())
     try:
         done, all_left = 0, Left()
         for count, left in pool.map(work, range(0, len(sources), step)):
