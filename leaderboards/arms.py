@@ -21,7 +21,10 @@ from leaderboards.record_fields import OURS, Record, cost_of, entry, number, ori
 from leaderboards.setting import Setting, own_pictures, setting_of
 from leaderboards.suite import Suite
 
-CONTROLS = ("random", "supervised")
+UNTRAINED = "random"
+PIXELS = "pixels"
+"""The control method, and the kind of network that is none: the pixels themselves."""
+CONTROLS = (UNTRAINED, "supervised")
 """Methods that show what no pre-training, or one with labels, reaches: nothing that a method competes with."""
 
 _SECONDS_TO_TELL = 5  # of a training: the start of a shorter one would tell

@@ -21,6 +21,7 @@ class Evaluation:
     unit: str  # of the metrics, in words
     further: tuple[str, ...] = ()  # metrics that get a column where records have them
     task: str = ""  # what a model index calls it
+    few: str = ""  # the metric with few labels, which has a row of its own where a run ends; "": there is none
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Suite:
     protocols: Protocols = field(default_factory=dict)
     neutral: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Recipe table -> key -> the value that changes nothing: a recipe without the key is the same recipe."""
+    networks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Kind of network -> the keys of a recipe's table [network] that make one of it, as it is before training."""
     own: str = ""  # how the names of a user's own pictures begin; "": there are none
 
     def kind_of(self, evaluation: str) -> str:

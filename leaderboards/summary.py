@@ -1,84 +1,165 @@
-"""The one table that ends a run: every job of it, its main metrics, what they can be held against, time and memory."""
+"""The table that ends a run: results, what they are held against, times; and what to say below it."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
-from leaderboards.arms import Arm, Arms
+from leaderboards.arms import UNTRAINED, Arm, Arms
 from leaderboards.cells import duration, peak, spread
 from leaderboards.claims import Claim
+from leaderboards.controls import Control, Controls
 from leaderboards.deviations import deviations
-from leaderboards.record_fields import Record
+from leaderboards.record_fields import Record, finite
 from leaderboards.suite import Evaluation, Suite
+from leaderboards.verdicts import NO_VERDICTS
 from leaderboards.wording import reason
 
+FEW_PICTURES = 500
+"""Test pictures: of fewer the table says how far chance alone moves a number."""
+_HEADS = ["job", "method", "seed", "result", "untrained", "raw pixels", "paper's number", "time", "memory"]
+_WIDTHS = [None, 24, 9, 22, None, None, 24, None, None]
+_LEGEND = "in brackets: points above the same network untrained, and above raw pixels without a network"
+_PUBLISHED = "* from the published records, of the same pictures, protocol and network"
 
-def suite_table(records: Iterable[Record], claims: Sequence[Claim], suite: Suite) -> str:
-    """A plain table, about 110 columns wide.
+
+@dataclass(frozen=True)
+class Lacking:
+    """A result beside which a control is missing."""
+
+    arm: Arm
+    evaluation: str
+    pixels: bool  # raw pixels, else the network untrained
+
+
+@dataclass
+class Summary:
+    """The table, the lines below it, and the controls that are missing in it."""
+
+    table: str = ""
+    lines: list[str] = field(default_factory=list)
+    lacking: list[Lacking] = field(default_factory=list)
+
+
+def summarise(records: Iterable[Record], claims: Sequence[Claim], suite: Suite, controls: Controls) -> Summary:
+    """The table of a run, about 120 columns wide.
 
     Args:
         records: those of this run, of all kinds and seeds; several seeds of an arm share a row.
         claims: what `claim_files.load()` gives.
         suite: what may be among them, in the order of the rows.
+        controls: what the results are held against.
     """
     from tabulate import tabulate
 
-    known = Arms(records, suite)
-    rows = [_row(kind, known.of(kind), arm, "", "") for kind in suite.preparing for arm in known.of(kind)]
+    known, said = Arms(records, suite), Summary()
+    rows = [_row(kind, known.of(kind), arm) for kind in suite.preparing for arm in known.of(kind)]
+    papers: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))  # why there is no number
     for evaluation in suite.evaluations.values():
-        rows += _results(evaluation, known, claims)
-    heads = ["job", "method", "seed", "result", "held against", "time", "peak memory"]
-    widths = [None, 24, 9, 22, 34, None, None]
-    return str(tabulate(rows, headers=heads, tablefmt="simple", disable_numparse=True, maxcolwidths=widths))
+        rows += _results(evaluation, known, claims, controls, said.lacking, papers)
+    said.table = str(tabulate(rows, headers=_HEADS, tablefmt="simple", disable_numparse=True, maxcolwidths=_WIDTHS))
+    said.lines.append(_LEGEND)
+    if any("*" in cell for row in rows for cell in row[4:6]):
+        said.lines.append(_PUBLISHED)
+    said.lines += _chance(known)
+    for name, by_reason in papers.items():
+        parts = (f"{', '.join(evaluations)}: {why}" for why, evaluations in by_reason.items())
+        said.lines.append(f"paper's numbers, {name}: {'; '.join(parts)}")
+    return said
 
 
-def _results(evaluation: Evaluation, known: Arms, claims: Sequence[Claim]) -> Iterator[list[str]]:
+def _results(
+    evaluation: Evaluation,
+    known: Arms,
+    claims: Sequence[Claim],
+    controls: Controls,
+    lacking: list[Lacking],
+    papers: dict[str, dict[str, list[str]]],
+) -> Iterator[list[str]]:
     """The rows of one evaluation. What shares its job with an evaluation above has its time and memory there."""
     first = next(other for other in known.suite.evaluations.values() if other.kind == evaluation.kind)
-    shared = first is not evaluation
-    arms = known.of(evaluation.kind)
+    arms, main = known.of(evaluation.kind), evaluation.metrics[0]
     for arm in arms:
         values = [(metric, arm.values(metric).values()) for metric in evaluation.metrics]
-        result = ", ".join(f"{metric} {spread(found).text}" for metric, found in values if found)
-        if result or not shared:  # a data set may have no masks
-            against = held_against(arm, evaluation.name, claims, known.suite)
-            yield _row(evaluation.name, arms, arm, result, against, shared=shared)
+        result = ", ".join(f"{metric} {spread(found, 1).text}" for metric, found in values if found)
+        if not result and first is not evaluation:
+            continue  # a data set may have no masks
+        beside = _beside(arm, main, controls)
+        if arm.method != UNTRAINED:
+            lacking += [Lacking(arm, evaluation.name, i > 0) for i, cell in enumerate(beside) if cell == "-"]
+        number, why = held_against(arm, evaluation.name, claims, known.suite)
+        if why and evaluation.name not in papers[arm.name][why]:
+            papers[arm.name][why].append(evaluation.name)
+        yield _row(evaluation.name, arms, arm, result, *beside, number or "-", shared=first is not evaluation)
+        if few := arm.values(evaluation.few).values():
+            words = evaluation.few.removeprefix(f"{main}_").replace("_", " ")  # labels: "10 per class"
+            beside = _beside(arm, evaluation.few, controls)
+            yield _row(f"- {words}", (arm,), arm, f"{main} {spread(few, 1).text}", *beside, "-", shared=True)
 
 
-def _row(job: str, arms: Sequence[Arm], arm: Arm, result: str, against: str, *, shared: bool = False) -> list[str]:
-    """arms: all of this kind.  shared: whether its job stands further up."""
+def _beside(arm: Arm, metric: str, controls: Controls) -> tuple[str, str]:
+    """The cells of the two controls."""
+    return _held(controls.untrained(arm, metric)), _held(controls.pixels(arm, metric))
+
+
+def _held(control: Control | None) -> str:
+    """`38.4 (+7.5)`, `38.4* (+7.5)` of a published record, or "-"."""
+    if control is None:
+        return "-"
+    gain = round(control.gain, 1) + 0.0  # no "-0.0"
+    return f"{control.value:.1f}{'*' * control.published} ({gain:+.1f})"
+
+
+def _row(job: str, arms: Sequence[Arm], arm: Arm, *cells: str, shared: bool = False) -> list[str]:
+    """arms: all of this kind.  cells: from the result to the paper's number.  shared: its job stands further up."""
     several = len({other.setting.protocol for other in arms}) > 1
     return [
         f"{job} ({arm.setting.protocol})" if several else job,
         arm.name + (f" ({arm.label})" if arm.label else ""),
         " ".join(map(str, sorted(arm.records))),
-        result,
-        against,
+        *(cells or ("", "", "", "")),
         "as above" if shared else duration(arm.costs("wall_s").values()).text,
         "" if shared else peak(arm.costs).text,
     ]
 
 
-def held_against(arm: Arm, evaluation: str, claims: Sequence[Claim], suite: Suite) -> str:
-    """The paper's number that this arm may stand beside, or why there is none."""
+def _chance(known: Arms) -> list[str]:
+    """A line for the evaluations on few pictures: how far apart two numbers must be to tell anything."""
+    sizes: dict[int, float] = {}
+    for record in known.records:
+        details = record.get("details") or {}
+        size, error = (finite(details.get(key)) for key in ("n_test", "standard_error"))
+        if size and error and size < FEW_PICTURES:
+            sizes[int(size)] = max(error, sizes.get(int(size), 0.0))
+    return [
+        f"{size} test pictures: standard error up to {error:.1f} points; differences below twice that may be chance"
+        for size, error in sorted(sizes.items())
+    ]
+
+
+def held_against(arm: Arm, evaluation: str, claims: Sequence[Claim], suite: Suite) -> tuple[str, str]:
+    """The paper's number that this arm may stand beside; where a paper has one that it may not, why; else both ""."""
     track = arm.setting.track
-    if track == "embedded":
-        return f"none comparable: no paper reports {arm.setting.data}"
+    own = bool(suite.own) and arm.setting.data.startswith(suite.own)
+    if track == NO_VERDICTS or own or arm.method == UNTRAINED:
+        return "", ""
     if arm.imported:
-        return "none: no claim is tested on weights that were not trained here"
+        return "", "no claim is tested on weights that were not trained here"
     of_method = [claim for claim in claims if claim.arm == arm.name and claim.evaluation == evaluation]
     numbers = [claim for claim in of_method if claim.kind == "number"]
     apart = [(claim, deviations(claim, arm, suite)) for claim in numbers]
     exact = [claim for claim, departures in apart if not departures]
     if exact:
-        return "; ".join(f"{claim.metric} {claim.stated} ({claim.id})" for claim in exact)
+        return "; ".join(f"{claim.metric} {claim.stated} ({claim.id})" for claim in exact), ""
     tested = [claim for claim in of_method if track in claim.proxies]
     if tested:
-        return f"no number; direction at {track}: " + ", ".join(dict.fromkeys(claim.stated for claim in tested))
+        stated = ", ".join(dict.fromkeys(claim.stated for claim in tested))
+        return "", f"none, but the direction is tested at {track}: {stated}"
     if apart:
         nearest = min((departures for _, departures in apart), key=len)
-        return f"none comparable: {reason(nearest[0])}"
+        return "", f"none comparable, {reason(nearest[0])}"
     judged = [claim.method for claim in claims if claim.baseline_arm == arm.name and claim.evaluation == evaluation]
     if judged:
-        return f"none comparable: a baseline of {', '.join(dict.fromkeys(judged))}"
-    return f"none comparable: no claim of {arm.name} on {evaluation}"
+        return "", f"none, a baseline of {', '.join(dict.fromkeys(judged))}"
+    return "", ""

@@ -153,6 +153,7 @@ KINDS: dict[str, Kind] = {
                     _PERCENT,
                     ("top5", "top1_10_per_class", "top1_1pct", "top1_10pct"),
                     "Linear Classification",
+                    few="top1_10_per_class",
                 ),
             ),
             suites=("quick", "full"),

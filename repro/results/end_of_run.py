@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from leaderboards.record_fields import entry
+from repro.data.data_sets import FOLDER
 from repro.errors import UserError
 from repro.plan import tracks
 from repro.plan.tracks import Track
@@ -38,14 +40,22 @@ def collate(workspace: str, track: str, fingerprints: Sequence[str], keys: Seque
 
 def finish(fingerprints: Collection[str], track: Track, place: Workspace) -> None:
     """Write the boards and print the one table of the runs with these fingerprints."""
-    from leaderboards.summary import suite_table
+    from leaderboards.controls import Controls
+    from leaderboards.summary import summarise
+    from repro.results.control_commands import commands
 
     write_boards(place)
     wanted = set(fingerprints)
-    mine = [record for record in records.read_all(place.records)[0] if record["fingerprint"] in wanted]
+    here = records.read_all(place.records)[0]
+    mine = [record for record in here if record["fingerprint"] in wanted]
     if mine:
-        print()
-        print(suite_table(mine, find_records.every_claim(), suite()))
-        print(f"\ncomparable with the papers: {track.comparable}")
+        controls = Controls(here, find_records.published_records()[0], suite())
+        said = summarise(mine, find_records.every_claim(), suite(), controls)
+        print(f"\n{said.table}\n")
+        print(*said.lines, sep="\n")
+        for command in commands(said.lacking):
+            print(f"to fill gaps (-): {command}")
+        own = any(str(entry(record, "provenance", "data", "name")).startswith(FOLDER) for record in mine)
+        print(f"comparable with the papers: {'no: own pictures' if own else track.comparable}")
     print(f"boards:  {place.boards / 'index.md'}, to look at in a browser: {place.boards / 'report.html'}")
     print(f"records: {place.records}")

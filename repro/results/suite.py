@@ -9,6 +9,9 @@ from leaderboards.suite import Suite
 from repro.data.data_sets import FOLDER
 from repro.plan import kinds, protocol_files, recipes
 from repro.store import records
+from repro.weights.architectures import ARCHS
+
+_OF_TRAINING = ("freeze_patches",)  # keys of a network that change nothing before it is trained
 
 
 @cache
@@ -19,6 +22,7 @@ def suite() -> Suite:
         preparing=tuple(kind.name for kind in kinds.KINDS.values() if not kind.judges),
         protocols=_named_protocols(),
         neutral=recipes.neutral(),
+        networks={table["arch"]: tuple(key for key in table if key not in _OF_TRAINING) for table in ARCHS.values()},
         own=FOLDER,
     )
 

@@ -16,13 +16,14 @@ import pytest
 from leaderboards import assessments, boards, claim_files, claims, published, record_files, report
 from leaderboards.arms import Arm, Arms
 from leaderboards.cells import Link
+from leaderboards.controls import Controls
 from leaderboards.markdown import markdown
 from leaderboards.paired_arms import apart, fairest
 from leaderboards.recipe_differences import unlike
 from leaderboards.references import references
 from leaderboards.setting import network_name
 from leaderboards.suite import Evaluation
-from leaderboards.summary import suite_table
+from leaderboards.summary import summarise
 from repro.data.data_sets import FOLDER
 from repro.results.suite import suite
 
@@ -354,8 +355,8 @@ def test_an_import_stands_apart_from_what_was_trained_here(make: Make) -> None:
     rows = [line for line in built["knn.md"].splitlines() if "imported" in line]
     assert len(rows) == 1 and "99.00" in rows[0] and "theirs.pth" in rows[0]
     assert built["efficiency.md"] == plain["efficiency.md"] and built["claims.md"] == plain["claims.md"]
-    table = suite_table([given, judged], claim_files.load(suite()), suite())
-    assert re.search(r"import +aps:imported", table) and "no claim is tested on" in table
+    said = summarise([given, judged], claim_files.load(suite()), suite(), Controls([], [], suite()))
+    assert re.search(r"import +aps:imported", said.table) and "no claim is tested on" in "\n".join(said.lines)
 
     judged = {**judged, "variant": ""}  # should a name ever be that of a method: still no claim is tested on it
     given = {**given, "variant": ""}
@@ -478,7 +479,8 @@ def test_a_made_up_evaluation_gets_its_board_row_place_and_line(make: Make) -> N
     assert "## Depth, mini: CIFAR-10" in built["efficiency.md"] and "Depth: depth delta1" in built[report.PICTURE]
     page = built[report.FILE]
     assert 'id="board-depth"' in page and "Depth: depth delta1" in page and "delta1 30.50 ± 0.71" in page
-    assert re.search(r"depth +aps +0 1 +delta1 30.50 ± 0.71 ", suite_table(records, claim_files.load(suite()), wider))
+    table = summarise(records, claim_files.load(suite()), wider, Controls([], [], wider)).table
+    assert re.search(r"depth +aps +0 1 +delta1 30.5 ± 0.7 ", table)
 
 
 def test_top5_of_fewer_than_five_neighbours_says_nothing(make: Make) -> None:

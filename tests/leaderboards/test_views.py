@@ -1,16 +1,15 @@
-"""The table that ends a run, the picture, and the published boards."""
+"""The picture, and the published boards."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
-from leaderboards import claim_files, plots, published, record_files, report, summary
+from leaderboards import plots, published, record_files, report
 from leaderboards.arms import Arms
 from leaderboards.efficiency import paid
 from repro.results.suite import suite
@@ -21,53 +20,6 @@ Make = Callable[..., list[Record]]
 
 def sheet(records: list[Record]) -> str:
     return plots.efficiency_sheet(paid(Arms(records, suite())))
-
-
-def test_suite_table_names_every_evaluation_and_why_nothing_compares(make: Make) -> None:
-    digits: dict[str, Any] = {"track": "embedded", "protocol": "embedded", "data": "digits"}
-    records = make("aps", "knn", {"top1": 91.5}, **digits) + make("aps", "reid", {"rank1": 60.0, "mAP": 50.0}, **digits)
-    records += make("aps", "detection", {"bbox_AP": 12.0, "segm_AP": 11.0}, **digits)
-    text = summary.suite_table(records, claim_files.load(suite()), suite())
-    lines = text.splitlines()
-    assert [line.split()[0] for line in lines[2:] if line[0] != " "] == [
-        "pretrain",
-        "knn",
-        "detection",
-        "segmentation",
-        "reid",
-    ]
-    assert text.count("no paper reports") == 4
-    assert "top1 91.50" in text
-    assert "rank1 60.00, mAP 50.00" in text
-    assert "bbox_AP 12.00" in text
-    assert "segm_AP 11.00" in text
-    assert "2.2 min" in text  # 130 s of pre-training
-    assert "900 MB" in text
-    assert max(map(len, lines)) <= 120
-
-
-def test_suite_table_holds_a_run_against_the_number_of_its_own_setting(make: Make) -> None:
-    own: dict[str, Any] = {
-        "track": "cifar",
-        "data": "cifar100",
-        "protocol": "aps",
-        "protocol_hash": suite().protocols["finetune"]["aps"]["hash"],
-        "epochs": 1600,
-        "batch": 512,
-        "network": {"arch": "vit", "dim": 192, "depth": 12, "heads": 3, "patch": 2},
-    }
-    known = claim_files.load(suite())
-
-    def said(records: list[Record]) -> str:
-        return " ".join(summary.suite_table(records, known, suite()).split())
-
-    assert "83.4 %" in said(make("aps", "finetune", {"top1": 83.0}, **own))
-    # no number without its setting, but the direction may be tested there
-    short = said(make("aps", "finetune", {"top1": 70.0}, **{**own, "epochs": 20}))
-    assert "83.4" not in short
-    assert "direction at cifar" in short
-    assert "no claim of aps" in said(make("aps", "knn", {"top1": 70.0}, **own))
-    assert "a baseline of" in said(make("moco_v3", "finetune", {"top1": 70.0}, **own))
 
 
 def test_picture_has_labels_units_and_every_arm(make: Make) -> None:
@@ -127,10 +79,3 @@ def test_rebuild_drift_and_hand_edits(make: Make, tmp_path: Path, monkeypatch: p
     (tmp_path / "records" / "mini" / "bad.jsonl").write_text("{")
     with pytest.raises(ValueError, match=r"bad\.jsonl:1: not a record"):
         published.load_published(tmp_path)
-
-
-def test_claims_of_kind_number_on_no_track_are_never_held_against_anything(make: Make) -> None:
-    claim = next(c for c in claim_files.load(suite()) if c.id == "triplet-voc-ap")
-    claim = replace(claim, data="cifar10-jpeg", backbone="")
-    text = summary.suite_table(make("truncated_triplet", "detection", {"bbox_AP": 50.0}), [claim], suite())
-    assert "56.9" not in text

@@ -43,7 +43,9 @@ def test_a_quick_run_leaves_records_boards_and_one_table(capsys: pytest.CaptureF
     line = ["run", "--method", "aps", "random:vit", "--suite", "quick", *SMALL]
     assert main(line) == 0
     out = capsys.readouterr().out
-    assert re.search(r"knn +aps", out) and re.search(r"linear +random", out) and "none comparable" in out
+    assert re.search(r"knn +aps", out) and re.search(r"linear +random", out) and "comparable with the papers: no" in out
+    assert re.search(r"knn +aps +0 +top1 [\d.]+ +[\d.]+ \([+-][\d.]+\)", out)  # beside the network untrained
+    assert "--method random:pixels" in out  # the command that makes what is missing
     left = records()
     assert set(left) == {f"{k} {m} 0" for k in ("pretrain", "features", "knn", "linear") for m in ("aps", "random")}
     pretrain = left["pretrain aps 0"]

@@ -1,0 +1,98 @@
+"""What a result is held against to see whether the method learnt: the same network untrained, and raw pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from statistics import fmean
+
+from leaderboards.arms import PIXELS, UNTRAINED, Arm, Arms
+from leaderboards.record_fields import OURS, Record, entry
+from leaderboards.suite import Suite
+
+
+@dataclass(frozen=True)
+class Control:
+    """What a control reaches in one metric, and how far a result is above it.
+
+    value: over the seeds of the result where the control has them all, else over those that it has.
+    """
+
+    value: float
+    gain: float
+    published: bool
+
+
+class Controls:
+    """The control arms of a workspace, and the published ones for what it lacks.
+
+    An untrained network of older code counts too, where data, protocol, number of pictures and network are the same.
+    """
+
+    def __init__(self, here: Iterable[Record], published: Iterable[Record], suite: Suite) -> None:
+        self._suite = suite
+        self._places = [
+            (Arms(filter(_of_control, records), suite), i > 0) for i, records in enumerate((here, published))
+        ]
+
+    def untrained(self, arm: Arm, metric: str) -> Control | None:
+        """The network of this arm before training; None where there is no record, or it is itself untrained."""
+        network = network_of(arm, self._suite)
+        if arm.method == UNTRAINED or not network:
+            return None
+        return self._beside(arm, metric, lambda other: network_of(other, self._suite) == network)
+
+    def pixels(self, arm: Arm, metric: str) -> Control | None:
+        """The pixels themselves."""
+        return self._beside(arm, metric, _is_pixels) if not _is_pixels(arm) else None
+
+    def _beside(self, arm: Arm, metric: str, fits: Callable[[Arm], bool]) -> Control | None:
+        wanted = judged_on(arm)
+        ours = arm.values(metric)
+        for known, published in self._places if ours and all(wanted) else ():
+            found = [
+                other
+                for other in known.of(arm.kind)
+                if other.trust == OURS and judged_on(other) == wanted and other.values(metric) and fits(other)
+            ]
+            if found:
+                best = max(
+                    found, key=lambda other: (not other.flag, ours.keys() <= other.values(metric).keys(), other.newest)
+                )
+                theirs = best.values(metric)
+                shared = ours if ours.keys() <= theirs.keys() else theirs
+                value = fmean(theirs[seed] for seed in shared)
+                return Control(value, fmean(ours.values()) - value, published)
+        return None
+
+
+def network_of(arm: Arm, suite: Suite) -> dict[str, object]:
+    """What makes the network of an arm before training, by key of its recipe; {} where not all of it is at hand."""
+    keys = suite.networks.get(str(arm.options.get("network.arch")), ())
+    found = {key: arm.options.get(f"network.{key}") for key in keys}
+    return found if None not in found.values() else {}
+
+
+def _fitness(arm: Arm, metric: str, seeds: Mapping[int, float]) -> tuple[bool, bool, str]:
+    """To choose among control arms by: without a flag, with all seeds of the result, the newest."""
+    return not arm.flag, seeds.keys() <= arm.values(metric).keys(), arm.newest
+
+
+def _of_control(record: Record) -> bool:
+    return record["method"] == UNTRAINED
+
+
+def _is_pixels(arm: Arm) -> bool:
+    return arm.options.get("network.arch") == PIXELS
+
+
+def judged_on(arm: Arm) -> tuple[str, ...]:
+    """What two results must share to stand side by side, beside the network; a part is "" where it is not known.
+
+    Track, content of the pictures judged on and of those that the encoder saw, protocol, and how many were used.
+    """
+    setting = arm.setting
+    seen = {str(entry(origin, "provenance", "data", "manifest") or "") for origin in arm.origins.values()}
+    used = {str(entry(record, "details", "n_train") or "all") for record in arm.records.values()}
+    parts = (setting.track, setting.manifest, setting.protocol_hash, " ".join(sorted(seen)), " ".join(sorted(used)))
+    return tuple("" if part == "-" else part for part in parts)
