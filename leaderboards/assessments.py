@@ -11,15 +11,15 @@ from leaderboards.claim_arms import COMPUTE, EPOCHS
 from leaderboards.claims import NO_TRACK, TRACKS, VERIFIED, Claim, tracks_of
 from leaderboards.reasons import NoTrack
 from leaderboards.references import references
-from leaderboards.verdicts import HEADLINE, Verdict, both
-from leaderboards.wording import brief, outcome, sentence
+from leaderboards.verdicts import HEADLINE, NO_VERDICTS, Verdict, both
+from leaderboards.wording import OF_EMBEDDED, brief, outcome, sentence
 
 CLAIMS_INTRO = (
     "A verdict holds at the track that it names, and nowhere else. A paper's own claim stays `not run` until"
     " records of its own network, epochs, data and protocol exist; until then its direction alone may have been tested."
     " A claim has one verdict a track, or two: at equal epochs and at equal compute. So there are more verdicts than"
     f" claims. With fewer than {HEADLINE} pairs, mini and cifar give no headline: such a verdict is not to be quoted"
-    " without its n. No verdict is given at embedded."
+    f" without its n. No verdict is given at {NO_VERDICTS}. {OF_EMBEDDED}"
 )
 
 

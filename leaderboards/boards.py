@@ -20,7 +20,8 @@ from leaderboards.curves import ABOUT, reached, watched
 from leaderboards.efficiency import Paid
 from leaderboards.suite import Evaluation
 from leaderboards.tables import Table, best_first, by_scope, lines_under
-from leaderboards.wording import place
+from leaderboards.verdicts import NO_VERDICTS
+from leaderboards.wording import OF_EMBEDDED, place
 
 LEGEND = (
     "Mean ± sample standard deviation over seeds; n counts pre-trainings. Wall time and memory are those of the"
@@ -129,7 +130,7 @@ def _evaluation(evaluation: Evaluation, known: Arms, link: Link) -> Board:
                 for arm in sorted(group, key=lambda arm: best_first(arm, first))
             ],
             ("test set", "device", "trials", "date"),
-            lines_under(group, superseded),
+            [*([OF_EMBEDDED] if group[0].setting.track == NO_VERDICTS else []), *lines_under(group, superseded)],
             group[0].setting,
         )
         for group in by_scope(arm for arm in known.current(evaluation.kind) if arm.values(first))

@@ -23,7 +23,14 @@ from leaderboards.reasons import (
     Training,
     TrialsApart,
 )
-from leaderboards.verdicts import DOWN, NULL, SAME, UP, Evidence, Verdict
+from leaderboards.verdicts import DOWN, NO_VERDICTS, NULL, SAME, UP, Evidence, Verdict
+
+OF_EMBEDDED = (
+    f"At {NO_VERDICTS} a number says whether a method learns anything: how far it is above the same network untrained"
+    " (`random`, `random:vit`). It does not say how good the method is beside another one or beside its paper. Digits"
+    " are easy: raw pixels (`random:pixels`) are hard to beat."
+)
+"""What can be read from numbers of the track at which no verdict is given."""
 
 
 def sentence(verdict: Verdict) -> str:
@@ -68,7 +75,7 @@ def _untested(verdict: Verdict) -> str:
     claim = verdict.claim
     match verdict.reasons:
         case (NoVerdicts(),):
-            return f"no verdicts at this track ({verdict.track})"
+            return f"no verdicts at {verdict.track}: it shows whether a method learns, not whether a claim holds"
         case (SmallTestSet(metric),):
             why = f"no test, as its test set is too small for {metric}, however many seeds"
             return f"{_said(verdict)} ({_counted(claim, verdict.n)}): {why}"

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from leaderboards import assessments, claims
 from leaderboards.arms import Arms
 from leaderboards.unknown_names import UnknownName
-from leaderboards.verdicts import Verdict
+from leaderboards.verdicts import NO_VERDICTS, Verdict
+from leaderboards.wording import OF_EMBEDDED
 from repro.errors import UserError, unknown
 from repro.results import find_records
 from repro.results.suite import suite
@@ -39,8 +40,8 @@ def listing(settings: Settings, wanted: Mapping[str, str], outcome: str | None =
     lines = [f"passed over: {fault}" for fault in faults]
     lines += [assessments.claims_table(shown)] if shown else []
     lines += ["", f"{len(shown)} of {len(every)} claims; python -m repro claims ID explains one"]
-    if any(record["track"] == "embedded" for record in found):
-        lines.append("embedded: no verdicts at this track, whatever its records say")
+    if any(record["track"] == NO_VERDICTS for record in found):
+        lines.append(f"No verdicts at {NO_VERDICTS}. {OF_EMBEDDED}")
     return "\n".join(lines)
 
 
