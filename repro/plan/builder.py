@@ -21,7 +21,8 @@ from repro.data import inventory, loading, standing
 from repro.data.data_sets import entry_of, own_folder, require_kind
 from repro.data.types import MissingData
 from repro.errors import UserError, unknown
-from repro.plan import data_choice, kinds, prices, protocol_files, recipes, registry, tracks
+from repro.plan import data_choice, few_pictures, kinds, prices, protocol_files, recipes, registry, tracks
+from repro.plan.few_pictures import Fitted
 from repro.plan.fingerprints import fingerprint_of
 from repro.plan.kinds import Kind
 from repro.plan.planned import Plan, PlannedJob
@@ -32,6 +33,7 @@ from repro.store import records
 from repro.store.job import Recipe
 from repro.store.workspace import Workspace
 
+_MANY = 1000  # classes, where they are not known yet: what depends on them is checked where the data is read
 IMPORTED = "imported"  # the variant of every arm that was trained elsewhere: no registered arm is called so
 
 
@@ -62,21 +64,26 @@ def make(request: Request, settings: Settings) -> Plan:
         parse_protocols(request.protocols, request.evaluations),
     )
     resolved: dict[str, Recipe] = {}
+    own = builder.own("classification")
+    fits: dict[str, Fitted] = {}
     for name in names:
         info, variant = registry.find(name)
-        resolved[name] = recipes.resolve(info, variant, track.name, stated)
-        if stated.keys() & set(registry.TABLES):
-            _require_buildable(name, info, resolved[name], track)
+        recipe = recipes.resolve(info, variant, track.name, stated)
+        if own:
+            fits[name] = few_pictures.fitted(name, recipe, builder.pictures(), builder.usual_pictures(), stated)
+            recipe = fits[name].recipe
+        if stated.keys() & set(registry.TABLES) or (name in fits and fits[name].changes):
+            _require_buildable(name, info, recipe, track, len(own.account.classes) if own else _MANY)
+        resolved[name] = recipe
         for seed in dict.fromkeys(request.seeds):
-            builder.run(info, variant, seed, resolved[name])
+            builder.run(info, variant, seed, recipe)
     if request.checkpoint is not None:
         builder.imported(request.checkpoint)
     jobs = _with_lost_outputs(tuple(builder.jobs.values()), place)
     used = {job.spec["data"]["name"] for job in jobs if "data" in job.spec}
     open_choices = tuple(choice for choice in choices.values() if len(choice.among) > 1 and choice.name in used)
-    own = builder.own("classification")
     account = own.account if own else None
-    made = Plan(request, track, jobs, tuple(faults), resolved, open_choices, account)
+    made = Plan(request, track, jobs, tuple(faults), resolved, open_choices, account, fits)
     return prices.priced(made, found, settings)
 
 
@@ -115,14 +122,15 @@ def _data_names(
     return keys
 
 
-def _require_buildable(name: str, info: registry.MethodInfo, recipe: Recipe, track: tracks.Track) -> None:
-    """UserError for values of --set that the method refuses. The registered recipes are known to build."""
+def _require_buildable(
+    name: str, info: registry.MethodInfo, recipe: Recipe, track: tracks.Track, classes: int = _MANY
+) -> None:
+    """UserError for values of --set, or fitted ones, that the method refuses. Registered recipes are known to build."""
     import torch  # takes seconds, and most plans need none of it
 
     from methods.base import DataInfo, load_method
 
-    many = 1000  # what depends on the number of classes is checked where the data is read
-    data = DataInfo(track.size, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), many)
+    data = DataInfo(track.size, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), classes or None)
     try:
         with torch.device("meta"):
             load_method(info.module)(recipe, data)
@@ -308,9 +316,15 @@ class _Builder:
 
     def pictures(self) -> int:
         """How many pictures are trained on."""
-        own = self.own("classification")
-        found = own.account.of("train") if own else 0
-        return self.data["limit"] or found or inventory.train_pictures(self.data["classification"], self.settings.where)
+        limit, own = self.data["limit"], self.own("classification")
+        if own:
+            found = own.account.of("train")
+            return min(limit, found) if limit else found
+        return limit or inventory.train_pictures(self.data["classification"], self.settings.where)
+
+    def usual_pictures(self) -> int:
+        """How many pictures the recipes of the track are for."""
+        return self.track.limit or entry_of(self.track.classification).counts["train"]
 
     def own(self, role: str) -> inventory.OwnPictures | None:
         """What is taken of the folder in that role; None where it is a published data set, or missing."""

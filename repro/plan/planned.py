@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from repro.data.account import Account
 from repro.plan import kinds
 from repro.plan.data_choice import Choice
+from repro.plan.few_pictures import Fitted
 from repro.plan.request import Request
 from repro.plan.tracks import Resources, Track
 from repro.store.job import Job, Recipe
@@ -45,6 +46,7 @@ class Plan:
     recipes: Mapping[str, Recipe] = field(default_factory=dict)
     choices: tuple[Choice, ...] = ()  # of data sets, where the track leaves one
     account: Account | None = None  # of the user's own pictures
+    fits: Mapping[str, Fitted] = field(default_factory=dict)  # of recipes to them, by name
 
     def by_fingerprint(self) -> dict[str, PlannedJob]:
         """Jobs by fingerprint."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from repro.data import account
 from repro.errors import UserError
-from repro.plan import budget
+from repro.plan import budget, few_pictures
 from repro.plan.planned import Plan
 from repro.plan.request import Request
 from repro.plan.tasks import graph_of
@@ -82,7 +82,7 @@ def perform(
     for fault in planned.faults:
         print(f"passed over: {fault}", file=sys.stderr)
     if planned.account:
-        print(account.words(planned.account), flush=True)
+        print(account.words(planned.account), *few_pictures.words(planned.fits), sep="\n", flush=True)
     todo = planned.to_do()
     missing_data.complete(planned, settings.where, agreed)
     for choice in planned.choices if todo else ():

@@ -364,7 +364,7 @@ def test_a_plan_says_what_is_taken_of_own_pictures(settings: Settings, tmp_path:
     (folder / "notes.txt").write_text("x")
     made = make(request, settings)
     assert made.account is not None and made.account.of("train") == 16
-    assert tables.plan_table(made, settings).splitlines()[-1] == (
+    assert tables.plan_table(made, settings).splitlines()[-2] == (
         "20 pictures of 2 classes (cat, dog) taken: 16 train, 4 test (a share of 20% of each class);"
         " passed over: 1 other file (notes.txt)"
     )
