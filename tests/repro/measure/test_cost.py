@@ -68,7 +68,7 @@ def test_the_table_of_one_method_and_its_variants(capsys: pytest.CaptureFixture[
     assert main("methods random --cost".split()) == 0
     out = capsys.readouterr().out
     assert re.search(r"^random +resnet 18, 8 wide +0 +0\.00 +0 .* -$", out, re.M), out
-    assert re.search(r"^random:vit +vit 96x6/4 +0 +0\.00 +0 .* 2\.00 GB$", out, re.M), out
+    assert re.search(r"^random:vit +vit 64x3/4 +0 +0\.00 +0 .* 2\.00 GB$", out, re.M), out
 
 
 @pytest.mark.trains
@@ -87,7 +87,7 @@ def test_moco_v3_is_one_and_a_method_that_cannot_be_measured_is_named(
     monkeypatch.setattr(cost, "measure", measure)
     assert main(["methods", "--cost", "--track", "embedded"]) == 0
     out = capsys.readouterr().out
-    assert re.search(r"^moco_v3 +vit 96x6/4 +\S+ +1\.00 ", out, re.M), out
+    assert re.search(r"^moco_v3 +vit 64x3/4 +\S+ +1\.00 ", out, re.M), out
     ratio = re.search(r"^simsiam +resnet 18, 8 wide +\S+ +(\S+) ", out, re.M)
     assert ratio and 0.7 < float(ratio[1]) < 0.8  # 2 passes of 2 2/3
     assert "not measured: supervised: no labels here\n" in out
