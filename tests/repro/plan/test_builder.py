@@ -226,7 +226,7 @@ def test_what_has_a_record_is_cached_and_not_in_the_graph(settings: Settings) ->
         ({"data": "cifar"}, "did you mean"),
         ({"data": "./nowhere"}, "no such folder"),
         ({"data": "coco-mini"}, "classification"),
-        ({"overrides": ("method.sampling_ratio=0.5",)}, "aps: method.repeats = 4 .* do not fit"),
+        ({"overrides": ("method.sampling_ratio=0.6",)}, "aps: method.repeats = 2 .* do not fit"),
         ({"methods": ("nnclr",), "overrides": ("method.bank_size=64",)}, "method.bank_size=128"),
         ({"methods": ("glnet",), "overrides": ("method.objective=foo",)}, "method.objective = 'foo': known are"),
         ({"methods": ("multi_network",), "overrides": ("method.split=3",)}, "method.split = 3 does not divide"),

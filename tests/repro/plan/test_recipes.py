@@ -108,7 +108,7 @@ def test_another_architecture_brings_the_tracks_network_of_it() -> None:
     vit = recipes.resolve(info, "", "mini", {"network": {"arch": "vit"}})["network"]
     assert {key: vit[key] for key in ("dim", "depth", "heads", "patch")} == {
         "dim": 128,
-        "depth": 6,
+        "depth": 3,
         "heads": 4,
         "patch": 4,
     }
@@ -132,3 +132,22 @@ def test_a_recipe_file_that_is_not_text_is_one_line_with_its_path(
     path = tmp_path / "mine.toml"
     path.write_bytes('paper = "größer"'.encode("latin-1"))
     assert f"{path}: not valid TOML" in refused(f"plan --method {path}")
+
+
+@pytest.mark.parametrize(("track", "size"), [("embedded", (64, 3, 4, 4)), ("mini", (128, 3, 4, 4))])
+def test_vits_of_the_small_tracks_are_the_same_for_all_and_have_fixed_positions(
+    track: str, size: tuple[int, ...]
+) -> None:
+    """What is learnt may differ by the method, and by which of its features a method teaches, but not by the network."""
+    free = {"pool", "freeze_patches"}  # freezing changes no untrained network
+    for name in ("aps", "moco_v3", "mae", "supervised:vit", "random:vit", "random:vit_mean", "glnet:vit"):
+        info, variant = registry.find(name)
+        network = recipes.resolve(info, variant, track, {})["network"]
+        assert tuple(network[key] for key in ("dim", "depth", "heads", "patch")) == size
+        assert network["positions"] == "sincos"
+        same = recipes.resolve(*registry.find("random:vit"), track, {})["network"]
+        assert {key: network[key] for key in network.keys() - free} == {key: same[key] for key in same.keys() - free}
+    mae, untrained = (
+        recipes.resolve(*registry.find(name), track, {})["network"] for name in ("mae", "random:vit_mean")
+    )
+    assert mae["pool"] == untrained["pool"] == "mean"
