@@ -138,7 +138,7 @@ def test_a_recipe_file_that_is_not_text_is_one_line_with_its_path(
 def test_vits_of_the_small_tracks_are_the_same_for_all_and_have_fixed_positions(
     track: str, size: tuple[int, ...]
 ) -> None:
-    """What is learnt may differ by the method, and by which of its features a method teaches, but not by the network."""
+    """The network is one; which of its features a method teaches may differ."""
     free = {"pool", "freeze_patches"}  # freezing changes no untrained network
     for name in ("aps", "moco_v3", "mae", "supervised:vit", "random:vit", "random:vit_mean", "glnet:vit"):
         info, variant = registry.find(name)
