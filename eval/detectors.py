@@ -104,12 +104,14 @@ class EncoderPart(nn.Module):
     With `protocol.norm == "frozen"` BatchNorm layers keep their running statistics while training (their scale and
     shift are trained, as in mmdet's `norm_eval`); with "trained" they use and update those of the batch.
     `protocol.precision == "bf16"` runs the encoder, and only it, under autocast: boxes need float32.
+    With `protocol.frozen` it runs without gradients, so that its weights stay as pre-training left them.
     """
 
     def __init__(self, protocol: DetectionProtocol) -> None:
         super().__init__()
         self.freeze_norm = protocol.norm == "frozen"
         self.precision = protocol.precision
+        self.frozen = protocol.frozen
 
     def pretrained(self) -> nn.Module:
         """What of it comes from pre-training."""
@@ -122,6 +124,12 @@ class EncoderPart(nn.Module):
                 if isinstance(layer, nn.modules.batchnorm._BatchNorm):
                     layer.eval()
         return self
+
+    @contextlib.contextmanager
+    def _as_stated(self, device: torch.device) -> Iterator[None]:
+        """Around the encoder's layers: precision and gradients as the protocol says."""
+        with autocast(device, self.precision), torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            yield
 
 
 class EncoderBackbone(EncoderPart):
@@ -136,7 +144,7 @@ class EncoderBackbone(EncoderPart):
         return self.encoder
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        with autocast(x.device, self.precision):
+        with self._as_stated(x.device):
             maps = self.encoder.feature_maps(x)  # type: ignore[operator]
         return tuple(maps[i].float() for i in self.used)
 
@@ -157,7 +165,7 @@ class LastStage(EncoderPart):
 
     def last(self, x: Tensor) -> Tensor:
         """The stage alone."""
-        with autocast(x.device, self.precision):
+        with self._as_stated(x.device):
             x = self.stage(x)
         return x.float()
 

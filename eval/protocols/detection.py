@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from eval.protocols.base import (
+    LATER,
     Count,
     Counts,
     NotNegative,
@@ -47,6 +48,8 @@ class DetectionProtocol(Protocol):
     mask_convs: Whole = 4
     class_agnostic: bool = False  # one box regression and one mask for all classes: learns from far fewer objects
     anchor_size: Count = 32  # pixels, of the smallest squares; four more sizes (c4) or each level (fpn) double it
+    # the encoder's weights stay as they came: pyramid and heads alone are trained
+    frozen: bool = field(default=False, metadata=LATER)
     norm: Literal["trained", "frozen"] = "trained"  # statistics of the encoder's BatchNorm layers
     head_norm: bool = False  # fpn: BatchNorm after each convolution of pyramid, box and mask head; c4: one after res5
     precise_norm: Whole = 0  # batches that set the statistics of trained BatchNorm layers anew before the judgement

@@ -387,6 +387,34 @@ def test_statistics_of_batch_norm(coco, tmp_path, memory, norm):
     assert not torch.equal(trained["backbone.encoder.stages.0.1.weight"], encoder.state_dict()["stages.0.1.weight"])
 
 
+@pytest.mark.trains
+@pytest.mark.parametrize("detector", ["fpn", "c4"])
+def test_a_frozen_encoder_stays_and_the_heads_take_the_same_first_update(coco, tmp_path, memory, detector):
+    found = {}
+    for frozen in (False, True):
+        torch.manual_seed(0)
+        encoder, store = ResNet(18, 8, "imagenet", False), memory()
+        changes = {"detector": detector, "mask_convs": 0} if detector == "c4" else {}
+        run(
+            coco,
+            tmp_path / f"{frozen}",
+            encoder=encoder,
+            protocol=small(frozen=frozen, iterations=1, optimizer="sgd", clip_grad=0.0, **changes),
+            store=store,
+        )
+        found[frozen] = weights(store)
+    brought = encoder.state_dict()
+    own = {key: key.rpartition("encoder.")[2].replace("roi_head.shared_head.stage", "layer4") for key in found[True]}
+    learnt = [key for key, name in own.items() if name in brought and key.endswith(("weight", "bias"))]
+    assert any("layer4" in own[key] for key in learnt)
+    for key in learnt:
+        assert torch.equal(found[True][key], brought[own[key]])
+    assert not all(torch.equal(found[False][key], brought[own[key]]) for key in learnt)
+    heads = [key for key, name in own.items() if name not in brought and "shared_head" not in key]
+    for key in heads:
+        torch.testing.assert_close(found[True][key], found[False][key])
+
+
 # ------------------------------------------------------------------------------------------------ data
 
 
