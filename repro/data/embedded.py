@@ -26,7 +26,7 @@ from repro.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
 
-VERSION = "2"
+VERSION = "3"
 
 PER_CLASS = 500
 TRAIN_PER_CLASS = 400
@@ -289,7 +289,7 @@ def _camera(number: int) -> dict[str, Any]:
 
 def shot(grey: np.ndarray, camera: int, seed: list[int]) -> np.ndarray:
     """A digit uint8 [28, 28] as one of the cameras sees it, uint8 [32, 32, 3]: the camera's colours, geometry, blur and
-    light, and of this shot alone a small turn, shift and zoom, exposure and noise."""
+    light, and of this shot alone how it is cut (turn, shift, zoom, stretch), exposure and noise."""
     import math
 
     import numpy as np
@@ -299,11 +299,12 @@ def shot(grey: np.ndarray, camera: int, seed: list[int]) -> np.ndarray:
     rng = np.random.default_rng([5, camera, *seed])
     angle = math.radians(view["angle"] + rng.normal(0, 4))
     shear = view["shear"] + rng.normal(0, 0.04)
-    zoom = rng.uniform(0.92, 1.12)
-    dx, dy = rng.uniform(-1.5, 1.5, 2)
+    zoom = rng.uniform(0.9, 1.25)
+    stretch = 1.15 ** rng.uniform(-0.5, 0.5)  # wider by this, lower by as much
+    dx, dy = rng.uniform(-3, 3, 2)
     # picture coordinates -> digit coordinates, about the middles (16, 16) and (14, 14)
-    a, b = math.cos(angle) / zoom, (math.sin(angle) + shear) / zoom
-    d, e = -math.sin(angle) / zoom, math.cos(angle) / zoom
+    a, b = math.cos(angle) / zoom / stretch, (math.sin(angle) + shear) / zoom / stretch
+    d, e = -math.sin(angle) / zoom * stretch, math.cos(angle) / zoom * stretch
     coefficients = (a, b, 14 - a * (16 + dx) - b * (16 + dy), d, e, 14 - d * (16 + dx) - e * (16 + dy))
     seen = Image.fromarray(grey).transform((32, 32), Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC)
     alpha = np.asarray(seen.filter(ImageFilter.GaussianBlur(view["blur"])))[..., None] / 255
