@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.protocols.base import Features, Protocol
+from leaderboards.claims import arm_name
 from repro.data import inventory, loading, standing
 from repro.data.data_sets import entry_of, own_folder, require_kind
 from repro.data.types import MissingData
@@ -81,9 +82,13 @@ def make(request: Request, settings: Settings) -> Plan:
         builder.imported(request.checkpoint)
     jobs = _with_lost_outputs(tuple(builder.jobs.values()), place)
     used = {job.spec["data"]["name"] for job in jobs if "data" in job.spec}
-    open_choices = tuple(choice for choice in choices.values() if len(choice.among) > 1 and choice.name in used)
+    open_choices = tuple(
+        choice
+        for choice in choices.values()
+        if len(choice.among) > 1 and choice.name in used and entry_of(choice.name).made_of not in used
+    )
     account = own.account if own else None
-    made = Plan(request, track, jobs, tuple(faults), resolved, open_choices, account, fits)
+    made = Plan(request, track, jobs, tuple(faults), resolved, open_choices, account, fits, tuple(builder.left_out))
     return prices.priced(made, found, settings)
 
 
@@ -174,6 +179,7 @@ class _Builder:
     stated: Mapping[str, Mapping[str, Any]]
     chosen: Mapping[str, tuple[str, ...]]  # protocols
     jobs: dict[str, PlannedJob] = field(default_factory=dict)
+    left_out: dict[tuple[str, str], None] = field(default_factory=dict)
     _manifests: dict[str, tuple[str, str]] = field(default_factory=dict)
     _own: dict[str, inventory.OwnPictures] = field(default_factory=dict)
 
@@ -240,6 +246,9 @@ class _Builder:
         if "segmentation" in asked and "detection" not in asked and not inventory.has_masks(data):
             raise UserError(f"data set '{data}' has no masks to judge segmentation by; take --eval detection")
         for kind in self.wanted():
+            if kind.trains and network["arch"] == "pixels":  # there is nothing to train
+                self.left_out[arm_name(arm.method, arm.variant), kind.name] = None
+                continue
             if kind.data == "classification":
                 inventory.require_judgeable(self.own(kind.data), kind.name)
             for protocol in self.protocols_of(kind, network):

@@ -33,6 +33,7 @@ class Kind:
     needs: what it reads of its parent: nothing, the encoder, or features that were extracted once.
     task: the task that it runs in, one of its own by default.
     resources: the table of a track's resources that its task asks for, by default that of the task's name.
+    trains: whether it trains the network that it judges.
     alone_with: a key of the protocol that, where it is set, makes the job read the encoder in a task of its own.
     output: the file in its folder that other jobs read, "" for none.
     scratch: patterns of what it goes on from, which nobody needs once its record is written.
@@ -49,6 +50,7 @@ class Kind:
     needs: Literal["", "encoder", "features"] = "encoder"
     task: str = ""
     resources: str = ""
+    trains: bool = False
     alone_with: str = ""
     output: str = ""
     scratch: tuple[str, ...] = ()
@@ -164,6 +166,7 @@ KINDS: dict[str, Kind] = {
         Kind(
             name="finetune",
             stage="repro.stages.finetune:run",
+            trains=True,
             scratch=_TRAINED,
             evaluations=(
                 Evaluation(
@@ -184,6 +187,7 @@ KINDS: dict[str, Kind] = {
         Kind(
             name="detection",
             stage="repro.stages.detection:run",
+            trains=True,
             data="detection",
             scratch=_TRAINED,
             evaluations=(
@@ -234,6 +238,7 @@ KINDS: dict[str, Kind] = {
         Kind(
             name="reid_finetune",
             stage="repro.stages.reid_finetune:run",
+            trains=True,
             data="reid",
             resources="finetune",
             scratch=_TRAINED,

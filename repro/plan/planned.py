@@ -47,6 +47,7 @@ class Plan:
     choices: tuple[Choice, ...] = ()  # of data sets, where the track leaves one
     account: Account | None = None  # of the user's own pictures
     fits: Mapping[str, Fitted] = field(default_factory=dict)  # of recipes to them, by name
+    left_out: tuple[tuple[str, str], ...] = ()  # arm and kind of what cannot be done
 
     def by_fingerprint(self) -> dict[str, PlannedJob]:
         """Jobs by fingerprint."""

@@ -28,10 +28,14 @@ def workspace(settings: Settings) -> Iterator[Finding]:
 
 def data(track: Track, settings: Settings) -> Iterator[Finding]:
     from repro.data import inventory, standing
+    from repro.data.data_sets import entry_of
 
-    for name in dict.fromkeys(data_choice.choose(track, role, settings.where).name for role in ROLES):
+    names = dict.fromkeys(data_choice.choose(track, role, settings.where).name for role in ROLES)
+    for name in names:
         try:
             if missing := standing.of(name, settings.where).missing:
+                if entry_of(name).made_of in names:  # which is missing, and is said to be
+                    continue
                 yield Finding("fault", "data", data_choice.how_missing(missing, name, track))
             else:
                 yield Finding("ok", "data", f"{name} (manifest {inventory.manifest_of(name, settings.where)[:12]})")

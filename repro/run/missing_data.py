@@ -27,8 +27,8 @@ def get(names: Sequence[str], where: Where) -> int:
 
     Raises UserError for an unknown name, and after all others where one could not be downloaded.
     """
-    wanted = dict.fromkeys(name for given in names for name in _data_sets(given))
-    found = [standing.of(name, where) for name in wanted]
+    asked = dict.fromkeys(name for given in names for name in _data_sets(given))
+    found = [standing.of(name, where) for name in dict.fromkeys(entry_of(name).made_of or name for name in asked)]
     spoilt = {each.entry.name: standing.spoilt(each, where) for each in found}
     left, failures = False, list[UserError]()
     for each in found:
@@ -49,6 +49,9 @@ def get(names: Sequence[str], where: Where) -> int:
             _download(each.entry, each.download, where)
         except UserError as error:
             failures.append(error)
+    for entry in map(entry_of, asked):
+        if entry.made_of:
+            print(f"{entry.called}, is made of {entry.made_of} on first use")
     for failure in failures[:-1]:
         print(f"repro: {failure}", file=sys.stderr)
     if failures:
@@ -97,7 +100,8 @@ def complete(planned: Plan, where: Where, agreed: bool) -> None:
 
     Raises UserError, one line, where something stays missing.
     """
-    lost = {job.spec["data"]["name"]: job.missing for job in planned.to_do() if job.missing}
+    names = {job.spec["data"]["name"]: job.missing for job in planned.to_do() if job.missing}
+    lost = {entry_of(name).made_of or name: line for name, line in names.items()}
     found = {name: standing.of(name, where) for name in lost}
     if any(each.download is None for each in found.values()):
         raise _all_of(lost, planned, where)

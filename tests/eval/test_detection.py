@@ -698,7 +698,7 @@ def test_it_learns_eight_real_pictures_by_heart(data_root, tmp_path):
         root / "images/val",
         root / "annotations/instances_val.json",
     )
-    protocol = protocols.load("detection", "mini", {"iterations": 1, "milestones": []})
+    protocol = protocols.load("detection", "coco_mini", {"iterations": 1, "milestones": []})
     torch.manual_seed(0)
     metrics = run(coco, tmp_path / "work", encoder=Stages(width=16), protocol=protocol)["metrics"]
     assert metrics["overfit_bbox_AP50"] >= 10

@@ -99,8 +99,8 @@ def shot(picture: np.ndarray, before: np.ndarray, camera: int, seed: list[int]) 
     rng = np.random.default_rng([23, camera, *seed])
     angle = math.radians(view["angle"] + rng.normal(0, 3))
     shear = view["shear"] + rng.normal(0, 0.03)
-    zoom = rng.uniform(0.8, 2.0)
-    dx, dy = rng.uniform(-5, 5, 2)
+    zoom = rng.uniform(0.8, 2.4)
+    dx, dy = rng.uniform(-7, 7, 2)
     mirrored = -1 if rng.random() < 0.5 else 1
     # shot -> picture, about the middles; the picture goes on as its mirror images, so that no black corner shows
     middle, edge = SIDE / 2, SIDE // 2
@@ -111,7 +111,7 @@ def shot(picture: np.ndarray, before: np.ndarray, camera: int, seed: list[int]) 
     wide = Image.fromarray(np.pad(picture, ((edge, edge), (edge, edge), (0, 0)), "symmetric"))
     seen = wide.transform((SIDE, SIDE), Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC)
     pixels = np.array(seen, np.uint8)
-    if rng.random() < 0.3:
+    if rng.random() < 0.2:
         height, width = (int(v) for v in rng.integers(6, 13, 2))
         top, left = int(rng.integers(SIDE - height + 1)), int(rng.integers(SIDE - width + 1))
         pixels[top : top + height, left : left + width] = before[:height, :width]

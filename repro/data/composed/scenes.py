@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from repro.data.composed.cutouts import SIDE as ENLARGED
 from repro.data.composed.cutouts import Cutout, cutouts
 from repro.data.composed.files import enlarge, write_coco
 from repro.data.composed.source import SIDE as SMALL
@@ -26,10 +27,10 @@ VERSION = "1"
 SIDE = 96  # pixels of a scene
 SCENES = {"train": 400, "val": 500}
 PICTURES = {"train": "train", "val": "test"}  # of which split of the pictures a split of scenes is made
-CUTOUTS = {"train": 80, "test": 50}  # objects of each class, each in several scenes
-OBJECT = (24, 60)  # pixels of the longer side of an object
+CUTOUTS = {"train": 70, "test": 40}  # objects of each class, each in several scenes
+PICTURE = (32, 64)  # pixels of the side to which the picture of an object is resized
 COVERED = 0.25  # at most this share of an object may lie under later ones
-DECOYS = (1, 3)  # shapes of objects filled with background
+DECOYS = (0, 2)  # shapes of objects filled with background
 PATCH = 14  # side of the corner of a picture that is taken for background
 
 
@@ -107,7 +108,7 @@ def _drawn(objects: list[Cutout], rng: np.random.Generator) -> tuple[np.ndarray,
 
     chosen = objects[int(rng.integers(len(objects)))]
     height, width = chosen.mask.shape
-    scale = int(rng.integers(OBJECT[0], OBJECT[1] + 1)) / max(height, width)
+    scale = int(rng.integers(PICTURE[0], PICTURE[1] + 1)) / ENLARGED
     height, width = max(8, round(height * scale)), max(8, round(width * scale))
     seen = np.asarray(Image.fromarray(chosen.colours).resize((width, height), Image.Resampling.BICUBIC), np.float64)
     alpha = enlarge(chosen.mask.astype(np.float64), height, width)

@@ -9,6 +9,7 @@ import pytest
 
 from repro.cli.dispatch import main
 from repro.plan.builder import make
+from repro.plan.kinds import evaluations
 from repro.plan.planned import Plan
 from repro.plan.request import Request
 from repro.settings import Settings
@@ -83,3 +84,36 @@ def test_plan_and_doctor_name_the_pictures(
     (root / "cifar10-jpeg" / "cifar10_jpeg.npz").unlink()
     found = list(doctor_workspace.data(tracks.find("mini"), Settings(data_root=Path("data"))))
     assert "fault    data: cifar10, CIFAR-10, is missing" in str(found[0]) and "data get mini" in str(found[0])
+
+
+def test_scenes_and_cameras_follow_the_pictures_and_one_line_says_so(root: Path) -> None:
+    request = Request(("random",), "mini", ("knn", "detection", "reid"))
+    alone = make(request, Settings(workspace=root.parent / "work", data_root=root))
+    assert names(alone) == {"cifar10-jpeg", "cifar10-jpeg-scenes", "cifar10-jpeg-cameras"}
+    assert [choice.name for choice in alone.choices] == ["cifar10-jpeg"]
+    official(root)
+    both = make(request, Settings(workspace=root.parent / "work", data_root=root))
+    assert names(both) == {"cifar10", "cifar10-scenes", "cifar10-cameras"}
+
+
+def test_the_pictures_of_before_keep_the_protocols_that_they_had(root: Path) -> None:
+    before = ("data.detection=coco-mini", "data.reid=vehicle-reid-market")
+    request = Request(("random",), "mini", ("detection", "reid", "reid_finetune"), overrides=before)
+    made = make(request, Settings(workspace=root.parent / "work", data_root=root))
+    found = {job.kind: job.protocol for job in made.jobs if job.protocol}
+    assert {kind: p["name"] for kind, p in found.items()} == {
+        "detection": "coco_mini",
+        "reid": "vehicles",
+        "reid_finetune": "vehicles",
+    }
+    assert found["detection"]["values"]["overfit_pictures"] == [30, 71, 72, 73, 86, 89, 92, 127]
+    assert found["reid"]["values"]["size"] == found["reid_finetune"]["values"]["size"] == [64, 64]
+
+
+def test_what_would_train_raw_pixels_is_left_out(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["plan", "--method", "random:pixels", "--track", "mini", "--suite", "full", "--data-root", str(root)]
+    assert main([*line, "--workspace", str(root.parent / "work")]) == 0
+    out = capsys.readouterr().out
+    assert out.count("left out: ") == 2 and "left out: detection of random:pixels" in out
+    made = make(Request(("random:pixels",), "mini", tuple(evaluations())), Settings(data_root=root))
+    assert {job.kind for job in made.jobs} == {"pretrain", "features", "knn", "linear", "reid"}

@@ -21,6 +21,7 @@ from repro.data.archives import OFFICIAL_CIFAR
 from repro.data.types import MissingData
 from repro.errors import UserError
 from repro.plan.builder import make
+from repro.plan.kinds import evaluations
 from repro.plan.planned import Plan
 from repro.plan.request import Request
 from repro.run import missing_data, tune
@@ -104,9 +105,28 @@ def test_a_title_with_brackets_stands_in_none() -> None:
         inventory.manifest_of("cifar10-jpeg", settings.Where(Path("root"), Path("cache")))
 
 
+def test_the_official_pictures_are_all_that_mini_needs(internet: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("root").mkdir()
+    assert main(["data", "get", "mini", "--data-root", "root"]) == 0
+    said = capsys.readouterr().out
+    assert Path("root/cifar10/cifar-10-python.tar.gz").is_file() and len(internet.asked) == 1
+    for name in ("cifar10-scenes", "cifar10-cameras"):
+        assert said.count(f"\n{name}, ") == 1 and "is made of cifar10 on first use" in said
+    assert main(["data", "get", "cifar10-scenes", "--data-root", "root"]) == 0
+    assert "cifar10, CIFAR-10, is here" in capsys.readouterr().out and len(internet.asked) == 1
+    every = tuple(evaluations())
+    plan = make(Request(("random",), "mini", every), settings.load({"data_root": "root"}))
+    assert not [job.missing for job in plan.jobs if job.missing]
+    assert {job.spec["data"]["name"] for job in plan.jobs if "data" in job.spec} == {
+        "cifar10",
+        "cifar10-scenes",
+        "cifar10-cameras",
+    }
+
+
 def test_get_of_a_track_says_what_is_left_to_the_user(capsys: pytest.CaptureFixture[str]) -> None:
     Path("root").mkdir()
-    assert main(["data", "get", "mini", "--data-root", "root"]) == 1
+    assert main(["data", "get", "cifar10", "coco-mini", "vehicle-reid-market", "--data-root", "root"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert Path("root/cifar10/cifar-10-python.tar.gz").is_file()
     for name, address in (("coco-mini", "cocodataset.org"), ("vehicle-reid-market", "github.com/Khoa-Nguyen-Truong")):
@@ -122,7 +142,7 @@ def test_get_of_a_track_says_what_is_left_to_the_user(capsys: pytest.CaptureFixt
 
 def test_get_that_fails_is_one_line_and_status_2(internet: Any, capsys: pytest.CaptureFixture[str]) -> None:
     internet.status = 404
-    assert main(["data", "get", "mini"]) == 2
+    assert main(["data", "get", "cifar10", "coco-mini"]) == 2
     said = capsys.readouterr()
     assert said.err.startswith("repro: cannot download") and said.err.count("\n") == 1
     assert str(DOWNLOADED) in said.err and "coco-mini" in said.out and not DOWNLOADED.exists()
@@ -211,7 +231,8 @@ def test_without_a_terminal_a_run_names_the_command(internet: Any, refused: Call
 def test_what_is_the_users_to_fetch_is_said_before_anything_is_downloaded(
     internet: Any, refused: Callable[[str], str]
 ) -> None:
-    line = refused("run --method random --track mini --yes")
+    older = "--set data.detection=coco-mini data.reid=vehicle-reid-market"
+    line = refused(f"run --method random --track mini {older} --yes")
     for name in ("cifar10", "coco-mini", "vehicle-reid-market", "python -m repro data get mini", "--data-root"):
         assert name in line
     assert internet.asked == []
