@@ -212,7 +212,7 @@ KINDS: dict[str, Kind] = {
             ),
             suites=("full",),
             work=workload.DETECTION,
-            seconds=_seconds(25, 160, 7200, 86400, 86400),
+            seconds=_seconds(25, 240, 7200, 86400, 86400),
             dropped=2,
         ),
         Kind(

@@ -278,7 +278,9 @@ def test_missing_data_is_noted_in_the_plan(settings: Settings) -> None:
     made = make(dataclasses.replace(APS, track="mini"), settings)
     assert all(job.missing for job in made.jobs)
     assert "python -m repro data get mini" in made.jobs[0].missing
-    assert any("--data-root" in job.missing for job in made.jobs)
+    by_hand = dataclasses.replace(APS, track="mini", overrides=("data.reid=vehicle-reid-market",))
+    by_hand = dataclasses.replace(by_hand, evaluations=("reid",))
+    assert any("--data-root" in job.missing for job in make(by_hand, settings).jobs)
 
 
 @pytest.mark.parametrize("track", ["cifar", "imagenet100", "imagenet"])
