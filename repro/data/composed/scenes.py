@@ -28,9 +28,9 @@ SIDE = 96  # pixels of a scene
 SCENES = {"train": 400, "val": 500}
 PICTURES = {"train": "train", "val": "test"}  # of which split of the pictures a split of scenes is made
 CUTOUTS = {"train": 70, "test": 40}  # objects of each class, each in several scenes
-PICTURE = (32, 64)  # pixels of the side to which the picture of an object is resized
+PICTURE = (40, 76)  # pixels of the side to which the picture of an object is resized
 COVERED = 0.25  # at most this share of an object may lie under later ones
-DECOYS = (0, 2)  # shapes of objects filled with background
+CONTRAST = 0.35  # of the background: what is an object is easy to tell, what it is of is not
 PATCH = 14  # side of the corner of a picture that is taken for background
 
 
@@ -75,8 +75,6 @@ def scene(made_of: Parts, index: int) -> tuple[np.ndarray, list[tuple[int, np.nd
 
     rng = np.random.default_rng([12, made_of.split == "train", index])
     picture = _background(made_of, rng)
-    for _ in range(int(rng.integers(DECOYS[0], DECOYS[1] + 1))):
-        picture = _decoy(made_of, picture, rng)
     instances: list[tuple[int, np.ndarray]] = []
     areas: list[int] = []  # of the whole masks, before anything covered them
     wanted = int(rng.integers(2, 6))
@@ -130,12 +128,14 @@ def _placed(colours: np.ndarray, alpha: np.ndarray, rng: np.random.Generator) ->
 
 
 def _background(made_of: Parts, rng: np.random.Generator) -> np.ndarray:
-    """Two textures that go over into each other, float [96, 96, 3]."""
+    """Two textures that go over into each other, of low contrast, float [96, 96, 3]."""
     import numpy as np
 
     first, second = _texture(made_of, rng), _texture(made_of, rng)
     blend = np.clip(2.5 * (enlarge(rng.random((4, 4)), SIDE, SIDE) - 0.5) + 0.5, 0, 1)[..., None]
-    return first * blend + second * (1 - blend)
+    both = first * blend + second * (1 - blend)
+    middle = both.mean((0, 1))
+    return middle + CONTRAST * (both - middle)
 
 
 def _texture(made_of: Parts, rng: np.random.Generator) -> np.ndarray:
@@ -148,10 +148,3 @@ def _texture(made_of: Parts, rng: np.random.Generator) -> np.ndarray:
     side = int(rng.integers(24, 49))
     patch = Image.fromarray(picture[y : y + PATCH, x : x + PATCH]).resize((side, side), Image.Resampling.BICUBIC)
     return np.pad(np.asarray(patch, np.float64), ((0, SIDE - side), (0, SIDE - side), (0, 0)), "symmetric")
-
-
-def _decoy(made_of: Parts, picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The picture with the shape of an object in it that is filled with a background."""
-    label = int(rng.integers(len(made_of.objects)))
-    _, cover = _placed(*_drawn(made_of.objects[label], rng), rng)
-    return picture * (1 - cover[..., None]) + _texture(made_of, rng) * cover[..., None]
