@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -71,11 +71,6 @@ def network_of(arm: Arm, suite: Suite) -> dict[str, object]:
     keys = suite.networks.get(str(arm.options.get("network.arch")), ())
     found = {key: arm.options.get(f"network.{key}") for key in keys}
     return found if None not in found.values() else {}
-
-
-def _fitness(arm: Arm, metric: str, seeds: Mapping[int, float]) -> tuple[bool, bool, str]:
-    """To choose among control arms by: without a flag, with all seeds of the result, the newest."""
-    return not arm.flag, seeds.keys() <= arm.values(metric).keys(), arm.newest
 
 
 def _of_control(record: Record) -> bool:

@@ -54,12 +54,14 @@ def _command(track: str, options: _Words, changes: _Words, evaluations: _Words, 
 
 
 def _control(track: str, network: Mapping[str, Any]) -> tuple[str, list[str]]:
-    """The name of the control of such a network, and what `--set` must change of what it has on the track."""
-    for name in (UNTRAINED, f"{UNTRAINED}:{network['arch']}"):
+    """The control nearest to such a network, and what `--set` must change of what it has on the track."""
+    variants = registry.methods()[UNTRAINED].variants
+    found: list[tuple[str, list[str]]] = []
+    for name in (UNTRAINED, *(f"{UNTRAINED}:{variant}" for variant in variants)):
         now = recipes.resolve(*registry.find(name), track, {})["network"]
         if now["arch"] == network["arch"]:
-            break
-    return name, differing("network", network, now)
+            found.append((name, differing("network", network, now)))
+    return min(found, key=lambda control: len(control[1]))
 
 
 def _setting(arm: Arm, kind: kinds.Kind) -> tuple[tuple[str, ...], list[str]]:
