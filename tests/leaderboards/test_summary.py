@@ -161,6 +161,7 @@ def test_missing_controls_come_with_the_command_that_makes_them(make: Make) -> N
         *make("aps", "knn", {"top1": 46.0}, seed=1, network=network("aps"), **DIGITS),
         *make("aps", "finetune", {"top1": 9.0}, seed=1, network=network("aps"), **DIGITS),
         *make("mae", "knn", {"top1": 46.0}, network=network("mae"), **DIGITS),
+        *make("simclr", "knn", {"top1": 46.0}, network=network("simclr") | {"width": 4}, **DIGITS),
     ]
     found = commands(told(mine).lacking)
     assert [line for line in found if "pixels" in line and "finetune" in line] == []
@@ -168,8 +169,8 @@ def test_missing_controls_come_with_the_command_that_makes_them(make: Make) -> N
     asked = {(request.methods, request.evaluations, request.seeds, request.overrides) for request in requests}
     assert asked == {
         (("random:vit",), ("knn", "finetune"), (1,), ()),
-        (("random:pixels",), ("knn",), (0, 1), ()),
-        (("random:vit",), ("knn",), (0,), ('network.pool="mean"',)),
+        (("random:pixels", "random:vit_mean"), ("knn",), (0, 1), ()),
+        (("random",), ("knn",), (0,), ("network.width=4",)),
     }
     weights = {**mine[0], "kind": "import", "details": {**mine[0]["details"], "file": "theirs.pth"}}
     assert commands(told([weights, mine[1]]).lacking) == []  # nobody knows what they began from
