@@ -104,7 +104,8 @@ class EncoderPart(nn.Module):
     With `protocol.norm == "frozen"` BatchNorm layers keep their running statistics while training (their scale and
     shift are trained, as in mmdet's `norm_eval`); with "trained" they use and update those of the batch.
     `protocol.precision == "bf16"` runs the encoder, and only it, under autocast: boxes need float32.
-    With `protocol.frozen` it runs without gradients, so that its weights stay as pre-training left them.
+    With `protocol.frozen` it runs without gradients, so that its weights stay as pre-training left them. BatchNorm
+    statistics are another matter: with norm "trained" they become those of the data set.
     """
 
     def __init__(self, protocol: DetectionProtocol) -> None:

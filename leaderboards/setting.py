@@ -132,10 +132,16 @@ def _table(value: object) -> Mapping[str, Any]:
 
 
 def _changed(protocol: Mapping[str, Any], named: Mapping[str, Mapping[str, Any]]) -> str:
-    """`epochs 20, crop_scale none`, or "". named: the protocols of that kind as they stand."""
+    """`epochs 20, crop_scale none`, or "". named: the protocols of that kind as they stand.
+
+    What was called otherwise then, and is a named protocol now, is not changed: that one's name is said.
+    """
     known, then = named.get(str(protocol.get("name"))), protocol.get("values")
     if not known or not then or protocol.get("hash") == known["hash"]:
         return ""
+    for name, other in named.items():
+        if protocol.get("hash") == other["hash"]:
+            return f"today these values are called {name}"
     now = known["values"]
     words = [f"{key} {value_words(value)}" for key, value in then.items() if key not in now or now[key] != value]
     if missing := len(now.keys() - then.keys()):

@@ -129,11 +129,11 @@ def _chance(known: Arms) -> list[str]:
     sizes: dict[int, float] = {}
     for record in known.records:
         details = record.get("details") or {}
-        size, error = (finite(details.get(key)) for key in ("n_test", "standard_error"))
+        size, error = finite(details.get("n_test", details.get("n_query"))), finite(details.get("standard_error"))
         if size and error and size < FEW_PICTURES:
             sizes[int(size)] = max(error, sizes.get(int(size), 0.0))
     return [
-        f"{size} test pictures: standard error up to {error:.1f} points; differences below twice that may be chance"
+        f"{size} test pictures: standard error up to {error:.1f} points; differences below 3 times that may be chance"
         for size, error in sorted(sizes.items())
     ]
 

@@ -27,8 +27,8 @@ from leaderboards.verdicts import DOWN, NO_VERDICTS, NULL, SAME, UP, Evidence, V
 
 OF_EMBEDDED = (
     f"At {NO_VERDICTS} a number says whether a method learns anything: how far it is above the same network untrained"
-    " (`random`, `random:vit`). It does not say how good the method is beside another one or beside its paper. Digits"
-    " are easy: raw pixels (`random:pixels`) are hard to beat."
+    " (`random`, `random:vit`, `random:vit_mean` for `mae`). It does not say how good the method is beside another one"
+    " or beside its paper. Digits are easy: raw pixels (`random:pixels`) are hard to beat."
 )
 """What can be read from numbers of the track at which no verdict is given."""
 

@@ -5,6 +5,7 @@ beside it (`knn.toml`: a table a name, with differences from the defaults; no ke
 
     embedded, mini, cifar, imagenet   the suite's own for the track of that name
     fast                              the suite's own where a track has none
+    coco_mini, vehicles               the suite's own for those data sets on the track `mini`
     others                            a paper's own, where nothing else is said
 
     >>> load("knn", "fast", {"temperature": 0.1}).temperature

@@ -48,7 +48,7 @@ class DetectionProtocol(Protocol):
     mask_convs: Whole = 4
     class_agnostic: bool = False  # one box regression and one mask for all classes: learns from far fewer objects
     anchor_size: Count = 32  # pixels, of the smallest squares; four more sizes (c4) or each level (fpn) double it
-    # the encoder's weights stay as they came: pyramid and heads alone are trained
+    # the encoder's weights stay as they came, pyramid and heads are trained; `norm` says what of its statistics
     frozen: bool = field(default=False, metadata=LATER)
     norm: Literal["trained", "frozen"] = "trained"  # statistics of the encoder's BatchNorm layers
     head_norm: bool = False  # fpn: BatchNorm after each convolution of pyramid, box and mask head; c4: one after res5

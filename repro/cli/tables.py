@@ -60,7 +60,7 @@ def plan_table(plan: Plan, settings: Settings) -> str:
         lines.append(f"constants: of {plan.track.device}; --calibrate measures here what no record tells")
     if any(job.kind == "detection" and job.spec["protocol"]["values"]["masks"] for job in plan.jobs):
         lines.append("detection trains one Mask R-CNN, which both boards, detection and segmentation, read")
-    lines += [f"left out: {kind} of {arm}, which has no network to train" for arm, kind in plan.left_out]
+    lines += plan.left_out_lines()
     lines += [choice.line(choice.here) for choice in plan.choices]
     for line in dict.fromkeys(job.missing for job in todo if job.missing):
         lines.append(f"missing: {line}")

@@ -14,7 +14,7 @@ from pathlib import Path
 from repro.data import embedded, packed
 from repro.data.archives import OFFICIAL_CIFAR, check_cifar, find_cifar, unpacked
 from repro.data.cache import build
-from repro.data.composed import cameras, scenes
+from repro.data.composed import cameras, cutouts, scenes
 from repro.data.composed.source import SIDE, Source
 from repro.data.data_sets import Entry, entry_of
 from repro.data.decoding import decode
@@ -165,8 +165,8 @@ class Composed(Origin):
         return _made_of(entry)[1].places(_made_of(entry)[0], where)
 
     def content(self, entry: Entry, where: Where) -> str:
-        """The content of those pictures, and how it is made of them."""
-        version = scenes.VERSION if entry.kind == "detection" else cameras.VERSION
+        """The content of those pictures, and how it is made of them: objects are cut out by OpenCV."""
+        version = f"{scenes.VERSION} {cutouts.library()}" if entry.kind == "detection" else cameras.VERSION
         source, origin = _made_of(entry)
         return text_sha256(entry.name, version, packed.VERSION, origin.content(source, where))
 

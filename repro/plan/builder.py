@@ -97,7 +97,10 @@ def _choices(
 ) -> dict[str, data_choice.Choice]:
     """The track's data sets by role, but for roles of which the request says them."""
     said = {*stated, *(["classification"] if request.data is not None else [])}
-    return {role: data_choice.choose(track, role, settings.where) for role in tracks.ROLES if role not in said}
+    pictures = str(request.data or stated.get("classification", ""))
+    return {
+        role: data_choice.choose(track, role, settings.where, pictures) for role in tracks.ROLES if role not in said
+    }
 
 
 def _data_names(

@@ -38,9 +38,13 @@ class Choice:
         )
 
 
-def choose(track: Track, role: str, where: Where) -> Choice:
-    """The first of a track's data sets for a role that is there; the preferred one where none is."""
+def choose(track: Track, role: str, where: Where, pictures: str = "") -> Choice:
+    """The first of a track's data sets for a role that is there; the preferred one where none is.
+
+    pictures: of classification, where the user says them: what is made of those comes first.
+    """
     among = track.data_sets(role)
+    among = tuple(sorted(among, key=lambda name: not pictures or entry_of(name).made_of != pictures))
     for name in among:
         if standing.of(name, where).place is not None:
             return Choice(name, among, True)

@@ -62,11 +62,11 @@ def fitted(name: str, recipe: Recipe, pictures: int, usual: int, stated: Mapping
         return Fitted(recipe, pictures, usual)
     if "batch" not in kept:
         now["batch"] = _batch(then, pictures)
-    if now["batch"] > pictures:
+    if now["batch"] * (1 if "batch" in kept else BATCHES) > pictures:
         raise UserError(
-            f"{name}: pretrain.batch = {now['batch']} is more than the {pictures} training pictures there are",
-            f"give {BATCHES * SMALLEST} or more, take a smaller one with --set pretrain.batch=N, or leave {name} out"
-            " (--method random random:pixels trains nothing)",
+            f"{name}: {pictures} training pictures are too few for batches of {now['batch']}",
+            f"give {BATCHES * now['batch']} or more, take smaller batches with --set pretrain.batch=N, or leave {name}"
+            " out (--method random random:pixels trains nothing)",
         )
     loads = pictures // now["batch"]
     if "epochs" not in kept:
@@ -92,7 +92,7 @@ def _batch(pretrain: Mapping[str, Any], pictures: int) -> int:
 def words(found: Mapping[str, Fitted]) -> list[str]:
     """A line for all arms, by name, whose recipes are fitted alike.
 
-    `simclr, glnet: 160 training pictures, not 5,000: batch 128 -> 64, epochs 4 -> 78, so that the updates stay ...`
+    `simclr: 160 training pictures, where the recipe is for 5,000: batch 128 -> 64, epochs 4 -> 78, so that ...`
     """
     alike: dict[str, list[str]] = {}
     for name, item in found.items():

@@ -49,6 +49,10 @@ class Plan:
     fits: Mapping[str, Fitted] = field(default_factory=dict)  # of recipes to them, by name
     left_out: tuple[tuple[str, str], ...] = ()  # arm and kind of what cannot be done
 
+    def left_out_lines(self) -> list[str]:
+        """A line for each evaluation that an arm cannot have."""
+        return [f"left out: {kind} of {arm}, which has no network to train" for arm, kind in self.left_out]
+
     def by_fingerprint(self) -> dict[str, PlannedJob]:
         """Jobs by fingerprint."""
         return {job.fingerprint: job for job in self.jobs}

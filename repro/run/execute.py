@@ -83,6 +83,8 @@ def perform(
         print(f"passed over: {fault}", file=sys.stderr)
     if planned.account:
         print(account.words(planned.account), *few_pictures.words(planned.fits), sep="\n", flush=True)
+    for line in planned.left_out_lines():
+        print(line)
     todo = planned.to_do()
     missing_data.complete(planned, settings.where, agreed)
     for choice in planned.choices if todo else ():

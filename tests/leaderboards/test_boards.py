@@ -376,19 +376,21 @@ def test_networks_are_called_as_papers_call_them() -> None:
 
 def test_a_changed_protocol_says_what_differs_from_its_name(make: Make) -> None:
     values = {"epochs": 100, "crop_scale": [0.08, 1.0], "hflip": True, "init_std": 0.01}
-    stands = {"linear": {"glnet": {"hash": "aaaaaaaaaaaa", "values": values}}}
+    short = {"hash": "eeeeeeeeeeee", "values": {**values, "epochs": 7}}
+    stands = {"linear": {"glnet": {"hash": "aaaaaaaaaaaa", "values": values}, "short": short}}
     records = []
     for seed, (mark, change) in enumerate(
         {
             "aaaaaaaaaaaa": {},
             "bbbbbbbbbbbb": {"epochs": 20, "crop_scale": [], "hflip": False},
             "cccccccccccc": {"init_std": 0.02},
+            "eeeeeeeeeeee": {"epochs": 7},
         }.items()
     ):
         trained, judged = make("glnet", "linear", {"top1": 40.0}, seed=seed, protocol="glnet", protocol_hash=mark)
         records += [trained, {**judged, "protocol": {**judged["protocol"], "values": {**values, **change}}}]
     before = {key: value for key, value in values.items() if key != "hflip"}  # there was no such key
-    trained, judged = make("glnet", "linear", {"top1": 40.0}, seed=3, protocol="glnet", protocol_hash="dddddddddddd")
+    trained, judged = make("glnet", "linear", {"top1": 40.0}, seed=4, protocol="glnet", protocol_hash="dddddddddddd")
     records += [trained, {**judged, "protocol": {**judged["protocol"], "values": before}}]
     built = report.everything(records, [], lambda record: "x", replace(suite(), protocols=stands))
     titles = [line.partition(", protocol ")[2] for line in built["linear.md"].splitlines() if line.startswith("## ")]
@@ -397,6 +399,7 @@ def test_a_changed_protocol_says_what_differs_from_its_name(make: Make) -> None:
         "glnet (bbbbbbbb; changed: epochs 20, crop_scale none, hflip off)",
         "glnet (cccccccc; changed: init_std 0.02)",
         "glnet (dddddddd; changed: recorded before 1 of today's keys)",
+        "glnet (eeeeeeee; changed: today these values are called short)",
     ]
     assert "changed: init_std 0.02" in built["efficiency.md"] and "changed: init_std 0.02" in built[report.FILE]
     assert (

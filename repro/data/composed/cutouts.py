@@ -25,6 +25,13 @@ AREA = (0.1, 0.7)  # least and largest share of the picture
 _BLOCK = 16  # pictures that are tried at once
 
 
+def library() -> str:
+    """`OpenCV 4.11`, whose GrabCut another release may change."""
+    import cv2
+
+    return "OpenCV " + ".".join(cv2.__version__.split(".")[:2])
+
+
 @dataclass(frozen=True)
 class Cutout:
     """An object in its tight box.

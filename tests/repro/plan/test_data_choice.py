@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from repro.cli.dispatch import main
+from repro.plan import tracks
 from repro.plan.builder import make
 from repro.plan.kinds import evaluations
 from repro.plan.planned import Plan
 from repro.plan.request import Request
+from repro.results.suite import suite
 from repro.settings import Settings
 
 Miniature = Callable[..., Path]
@@ -76,7 +78,6 @@ def test_plan_and_doctor_name_the_pictures(
     line = ["plan", "--method", "random", "--track", "mini", "--eval", "knn", "--data-root", "data"]
     assert main(line) == 0
     assert "\npictures: cifar10-jpeg, CIFAR-10 (JPEG copy), since cifar10" in capsys.readouterr().out
-    from repro.plan import tracks
     from repro.run import doctor_workspace
 
     found = list(doctor_workspace.data(tracks.find("mini"), Settings(data_root=Path("data"))))
@@ -94,9 +95,12 @@ def test_scenes_and_cameras_follow_the_pictures_and_one_line_says_so(root: Path)
     official(root)
     both = make(request, Settings(workspace=root.parent / "work", data_root=root))
     assert names(both) == {"cifar10", "cifar10-scenes", "cifar10-cameras"}
+    copy = Request(request.methods, "mini", request.evaluations, overrides=("data.classification=cifar10-jpeg",))
+    asked = make(copy, Settings(workspace=root.parent / "work", data_root=root))
+    assert names(asked) == {"cifar10-jpeg", "cifar10-jpeg-scenes", "cifar10-jpeg-cameras"}
 
 
-def test_the_pictures_of_before_keep_the_protocols_that_they_had(root: Path) -> None:
+def test_photographs_keep_the_protocols_that_they_had(root: Path) -> None:
     before = ("data.detection=coco-mini", "data.reid=vehicle-reid-market")
     request = Request(("random",), "mini", ("detection", "reid", "reid_finetune"), overrides=before)
     made = make(request, Settings(workspace=root.parent / "work", data_root=root))
@@ -107,7 +111,14 @@ def test_the_pictures_of_before_keep_the_protocols_that_they_had(root: Path) -> 
         "reid_finetune": "vehicles",
     }
     assert found["detection"]["values"]["overfit_pictures"] == [30, 71, 72, 73, 86, 89, 92, 127]
-    assert found["reid"]["values"]["size"] == found["reid_finetune"]["values"]["size"] == [64, 64]
+    # the hashes of records that were published before
+    hashes = {kind: suite().protocols[kind][p["name"]]["hash"] for kind, p in found.items()}
+    assert {kind: value[:8] for kind, value in hashes.items()} == {
+        "detection": "61ab1a2b",
+        "reid": "12b60092",
+        "reid_finetune": "dbe30537",
+    }
+    assert tracks.find("mini").reid_size == (64, 64)
 
 
 def test_what_would_train_raw_pixels_is_left_out(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
