@@ -85,6 +85,10 @@ def _changes(record: Record, origin: Record) -> tuple[list[str], str]:
         try:
             info, variant = registry.find(records.arm_of(record))
             now = recipes.resolve(info, variant, record["track"], {})
+            arch = then.get("network", {}).get("arch", now["network"]["arch"])
+            if arch != now["network"]["arch"]:  # `--set network.arch` brings the track's network of that kind along
+                changes.append(f"network.arch={json.dumps(arch)}")
+                now = recipes.resolve(info, variant, record["track"], {"network": {"arch": arch}})
         except UserError as error:
             return [], f"this checkout cannot: {error}"
         for table in registry.TABLES:

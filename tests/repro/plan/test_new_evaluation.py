@@ -93,7 +93,7 @@ def test_it_is_planned_priced_run_recorded_and_shown(house: Path, tmp_path: Path
     record = json.loads(path.read_text())
     hits = record["metrics"]["hits"]
     assert 0 < hits <= 100 and record["protocol"]["name"] == "fast" and record["protocol"]["values"]["power"] == 2
-    assert f"hits {hits:.2f}" in out
+    assert f"hits {hits:.1f}" in out
 
     boards = tmp_path / "repro-work" / "boards"
     assert f"{hits:.2f}" in (boards / "nearest_mean.md").read_text()

@@ -27,8 +27,12 @@ def test_the_command_plans_the_recipe_that_the_record_holds(
     ("track", "kind", "changes"),
     [
         ("mini", "knn", ['data.classification="cifar10-jpeg"']),
-        ("mini", "detection", ['data.classification="cifar10-jpeg"']),  # its encoder was trained on them
-        ("mini", "reid", ['data.classification="cifar10-jpeg"']),
+        (
+            "mini",
+            "detection",
+            ['data.classification="cifar10-jpeg"', 'data.detection="coco-mini"'],
+        ),  # its encoder was trained on them
+        ("mini", "reid", ['data.classification="cifar10-jpeg"', 'data.reid="vehicle-reid-market"']),
         ("embedded", "knn", []),  # there are no others
     ],
 )

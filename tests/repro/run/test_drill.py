@@ -42,7 +42,7 @@ def test_what_is_interrupted_leaves_what_is_not(drilled: Drill, way: str) -> Non
     score = drilled.local(way, TIMES[way])
     assert score.faults == ()
     assert (score.interruptions, score.records) == (TIMES[way], 3)
-    assert 0 < score.begun[1] < score.begun[-1] < score.updates == 120, "it went on, and not from zero"
+    assert 0 < score.begun[1] < score.begun[-1] < score.updates == 60, "it went on, and not from zero"
     assert list(score.begun) == sorted(score.begun)
 
 
@@ -198,6 +198,6 @@ def test_a_job_that_slurm_preempts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(drill, "_CLUSTER_PAUSE", 1.5)  # it takes SLURM a quarter of a minute
     score = Drill(tmp_path, seed=7).cluster("preempt", 1, Profile(partition="lent"))
     assert (score.faults, score.interruptions, score.records) == ((), 1, 3)
-    assert score.begun[1] >= 12, "it went on from the third step of four updates or later"
+    assert score.begun[1] >= 6, "it went on from the third step of two updates or later"
     told = "\n".join(path.read_text() for path in tmp_path.glob("preempt/processes/submitit/*.out"))
     assert "DUE TO PREEMPTION" in told

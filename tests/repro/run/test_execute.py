@@ -49,7 +49,7 @@ def test_a_quick_run_leaves_records_boards_and_one_table(capsys: pytest.CaptureF
     left = records()
     assert set(left) == {f"{k} {m} 0" for k in ("pretrain", "features", "knn", "linear") for m in ("aps", "random")}
     pretrain = left["pretrain aps 0"]
-    assert pretrain["cost"]["updates"] == 6 * 4 and pretrain["cost"]["image_passes"] == 6 * 32  # type: ignore[index]
+    assert pretrain["cost"]["updates"] == 6 * 2 and pretrain["cost"]["image_passes"] == 6 * 32  # type: ignore[index]
     assert pretrain["provenance"]["threads"] == 1 and pretrain["cost"]["flops"] > 0  # type: ignore[index]
     knn = left["knn aps 0"]
     assert knn["protocol"]["values"]["ks"] == [1, 5]  # type: ignore[index]
