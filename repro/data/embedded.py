@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro.data.composed.files import REID_PARTS, enlarge, save_shot, write_coco
+from repro.data.composed.stacking import stacked
 from repro.data.manifest import Tree, file_sha256, text_sha256, write_sums
 from repro.data.types import MissingData
 from repro.errors import UserError
@@ -118,30 +119,17 @@ def scene(split: str, index: int) -> tuple[np.ndarray, list[tuple[int, np.ndarra
 
     grey, labels = split_digits(split)
     rng = np.random.default_rng([3, split == "train", index])
-    picture = _background(rng)
-    instances: list[tuple[int, np.ndarray]] = []
-    areas: list[int] = []  # of the whole masks, before anything covered them
-    wanted = int(rng.integers(2, 6))
-    for _ in range(60 * wanted):
-        if len(instances) == wanted:
-            break
+
+    def draw() -> tuple[int, np.ndarray, Callable[[], np.ndarray]]:
         which = int(rng.integers(len(grey)))
         alpha = _tight(grey[which], int(rng.integers(DIGIT_PIXELS[0], DIGIT_PIXELS[1] + 1)))
         height, width = alpha.shape
         y, x = int(rng.integers(SCENE - height + 1)), int(rng.integers(SCENE - width + 1))
         cover = np.zeros((SCENE, SCENE))
         cover[y : y + height, x : x + width] = alpha
-        mask = cover > 0.5
-        left = [old & ~mask for _, old in instances]
-        if any(kept.sum() < (1 - COVERED) * area for kept, area in zip(left, areas, strict=True)):
-            continue
-        instances = [(label, kept) for (label, _), kept in zip(instances, left, strict=True)]
-        instances.append((int(labels[which]), mask))
-        areas.append(int(mask.sum()))
-        colour = rng.uniform(170, 255, 3)
-        picture = picture * (1 - cover[..., None]) + colour * cover[..., None]
-    noisy = picture + rng.normal(0, 5, picture.shape)
-    return np.clip(np.rint(noisy), 0, 255).astype(np.uint8), instances
+        return int(labels[which]), cover, lambda: rng.uniform(170, 255, 3)
+
+    return stacked(_background(rng), draw, rng, COVERED, noise=5)
 
 
 def _background(rng: np.random.Generator) -> np.ndarray:

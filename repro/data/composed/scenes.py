@@ -6,7 +6,7 @@ pictures: raise `VERSION` whenever a pixel changes (a test holds the pixels of e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from repro.data.composed.cutouts import Cutout, cutouts
 from repro.data.composed.files import enlarge, write_coco
 from repro.data.composed.source import SIDE as SMALL
 from repro.data.composed.source import Source
+from repro.data.composed.stacking import stacked
 from repro.data.manifest import Tree, write_sums
 from repro.errors import UserError
 
@@ -74,26 +75,13 @@ def scene(made_of: Parts, index: int) -> tuple[np.ndarray, list[tuple[int, np.nd
     import numpy as np
 
     rng = np.random.default_rng([12, made_of.split == "train", index])
-    picture = _background(made_of, rng)
-    instances: list[tuple[int, np.ndarray]] = []
-    areas: list[int] = []  # of the whole masks, before anything covered them
-    wanted = int(rng.integers(2, 6))
-    for _ in range(60 * wanted):
-        if len(instances) == wanted:
-            break
+
+    def draw() -> tuple[int, np.ndarray, Callable[[], np.ndarray]]:
         label = int(rng.integers(len(made_of.objects)))
-        colours, alpha = _drawn(made_of.objects[label], rng)
-        shown, cover = _placed(colours, alpha, rng)
-        mask = cover > 0.5
-        left = [old & ~mask for _, old in instances]
-        if any(kept.sum() < (1 - COVERED) * area for kept, area in zip(left, areas, strict=True)):
-            continue
-        instances = [(behind, kept) for (behind, _), kept in zip(instances, left, strict=True)]
-        instances.append((label, mask))
-        areas.append(int(mask.sum()))
-        picture = picture * (1 - cover[..., None]) + shown * cover[..., None]
-    noisy = picture + rng.normal(0, 3, picture.shape)
-    return np.clip(np.rint(noisy), 0, 255).astype(np.uint8), instances
+        shown, cover = _placed(*_drawn(made_of.objects[label], rng), rng)
+        return label, cover, lambda: shown
+
+    return stacked(_background(made_of, rng), draw, rng, COVERED, noise=3)
 
 
 def _drawn(objects: list[Cutout], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
