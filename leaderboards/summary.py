@@ -125,7 +125,7 @@ def _row(job: str, arms: Sequence[Arm], arm: Arm, *cells: str, shared: bool = Fa
 
 
 def _chance(known: Arms) -> list[str]:
-    """A line for the evaluations on few pictures: how far apart two numbers must be to tell anything."""
+    """A line for evaluations on few pictures (re-ID: queries): how far apart two numbers must be to tell anything."""
     sizes: dict[int, float] = {}
     for record in known.records:
         details = record.get("details") or {}
@@ -133,7 +133,7 @@ def _chance(known: Arms) -> list[str]:
         if size and error and size < FEW_PICTURES:
             sizes[int(size)] = max(error, sizes.get(int(size), 0.0))
     return [
-        f"{size} test pictures: standard error up to {error:.1f} points; differences below 3 times that may be chance"
+        f"judged on {size} pictures: standard error up to {error:.1f} points; less than 3 times that may be chance"
         for size, error in sorted(sizes.items())
     ]
 

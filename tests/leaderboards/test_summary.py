@@ -189,7 +189,7 @@ def test_own_pictures_are_given_by_their_folder(make: Make) -> None:
 def test_few_test_pictures_come_with_what_chance_may_do(make: Make) -> None:
     mine = make("simclr", "knn", {"top1": 50.0}, network=network("simclr"), **DIGITS)
     mine[1]["details"] = {"n_test": 40, "standard_error": 7.9}
-    assert any("40 test pictures: standard error up to 7.9 points" in line for line in told(mine).lines)
+    assert any("judged on 40 pictures: standard error up to 7.9 points" in line for line in told(mine).lines)
     mine[1]["details"] = {"n_test": 1000, "standard_error": 1.6}
     assert not any("standard error" in line for line in told(mine).lines)
 
