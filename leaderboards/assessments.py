@@ -8,19 +8,13 @@ from dataclasses import dataclass
 
 from leaderboards.arms import Arms
 from leaderboards.claim_arms import COMPUTE, EPOCHS
-from leaderboards.claims import NO_TRACK, TRACKS, VERIFIED, Claim, tracks_of
+from leaderboards.claims import NO_TRACK, TRACKS, VERIFIED, Claim, counted, tracks_of
 from leaderboards.reasons import NoTrack
 from leaderboards.references import references
-from leaderboards.verdicts import HEADLINE, NO_VERDICTS, Verdict, both
-from leaderboards.wording import OF_EMBEDDED, brief, outcome, sentence
-
-CLAIMS_INTRO = (
-    "A verdict holds at the track that it names, and nowhere else. A paper's own claim stays `not run` until"
-    " records of its own network, epochs, data and protocol exist; until then its direction alone may have been tested."
-    " A claim has one verdict a track, or two: at equal epochs and at equal compute. So there are more verdicts than"
-    f" claims. With fewer than {HEADLINE} pairs, mini and cifar give no headline: such a verdict is not to be quoted"
-    f" without its n. No verdict is given at {NO_VERDICTS}. {OF_EMBEDDED}"
-)
+from leaderboards.suite import Suite
+from leaderboards.testable import hindrance, members
+from leaderboards.verdicts import NOT_RUN, UNTESTABLE, Verdict, judge
+from leaderboards.wording import brief, departing, outcome, sentence
 
 
 @dataclass(frozen=True)
@@ -32,11 +26,13 @@ class Assessment:
     about: str
     source: str
     test: str
+    family: str  # with how many claims it shares its error rate, in words
+    untestable: bool  # whether no run can test it, at any track
 
     @property
     def answered(self) -> list[Verdict]:
         """The verdicts that rest on records."""
-        return [verdict for verdict in self.verdicts if verdict.outcome != "not run"]
+        return [verdict for verdict in self.verdicts if verdict.outcome not in (NOT_RUN, UNTESTABLE)]
 
     @property
     def sentences(self) -> list[str]:
@@ -49,6 +45,11 @@ class Assessment:
         return [brief(verdict) for verdict in self.answered]
 
     @property
+    def departures(self) -> list[str]:
+        """In what the method's recipe is not that of the claim's own track, in full."""
+        return list(dict.fromkeys(words for verdict in self.answered if (words := departing(verdict))))
+
+    @property
     def outcomes(self) -> str:
         """Each verdict in a few words."""
         return "; ".join(map(outcome, self.verdicts))
@@ -56,7 +57,7 @@ class Assessment:
 
 def _verdicts(claims: Sequence[Claim], known: Arms, track: str) -> dict[str, list[Verdict]]:
     """Verdicts by claim at one track, for the claims that the track can test."""
-    return both([claim for claim in claims if track in tracks_of(claim)], known, track)
+    return judge([claim for claim in claims if track in tracks_of(claim)], known, track)
 
 
 def _said(claim: Claim, verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> list[Verdict]:
@@ -65,20 +66,26 @@ def _said(claim: Claim, verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]])
     said = [
         verdict
         for verdict in found
-        if verdict.track == claim.track or verdict.outcome != "not run" or verdict.basis == COMPUTE
+        if verdict.track == claim.track or verdict.outcome != NOT_RUN or verdict.basis == COMPUTE
     ]
     if claim.track == NO_TRACK and not said:
-        return [Verdict(claim, NO_TRACK, "not run", reasons=(NoTrack(claim.data),))]
+        return [Verdict(claim, NO_TRACK, UNTESTABLE, reasons=(NoTrack(claim.data),))]
     return said
 
 
 def assess(claims: Sequence[Claim], known: Arms) -> list[Assessment]:
     """Each claim with its verdicts, in their order.
 
-    claims: all of them, as Holm's correction runs over families; choose afterwards.
+    claims: all of them, as a family shares an error rate; choose afterwards.
     """
     verdicts = {track: _verdicts(claims, known, track) for track in TRACKS}
-    return [_assessment(claim, verdicts) for claim in claims]
+    shared = {track: _sharing(claims, known.suite, track) for track in TRACKS}
+    return [_assessment(claim, verdicts, shared, known.suite) for claim in claims]
+
+
+def _sharing(claims: Sequence[Claim], suite: Suite, track: str) -> dict[str, int]:
+    """By id of a claim that is tested at a track, how many share its error rate there."""
+    return {claim.id: len(found) for found in members(claims, suite, track).values() for claim in found}
 
 
 def claims_table(found: Sequence[Assessment]) -> str:
@@ -103,26 +110,42 @@ def outcomes_by_basis(item: Assessment) -> dict[str, str]:
     """A claim in one row: what it states, and the outcomes at equal epochs, at equal compute and in its own setting."""
     columns: dict[str, list[str]] = {EPOCHS: [], COMPUTE: [], "own setting": []}
     for verdict in item.verdicts:
-        at_home = verdict.track in (item.claim.track, NO_TRACK) and not verdict.lacks
+        at_home = verdict.own or verdict.track == NO_TRACK or (verdict.track == item.claim.track and not verdict.lacks)
         columns["own setting" if at_home else verdict.basis or EPOCHS].append(outcome(verdict))
     claim = item.claim
     return {"claim": claim.id, "stated": claim.stated, **{name: "; ".join(said) for name, said in columns.items()}}
 
 
-def _assessment(claim: Claim, verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> Assessment:
+def _assessment(
+    claim: Claim,
+    verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]],
+    shared: Mapping[str, Mapping[str, int]],
+    suite: Suite,
+) -> Assessment:
     known = {row.id: row for row in references()}
     told = [row.words for mark in claim.references if (row := known.get(mark))]
     reported = f"; reported: {'; '.join(told)}" if told else ""
     directions = ", ".join(f"{claim.proxies[track]:g} at {track}" for track in TRACKS if track in claim.proxies)
     also = f"; of its direction {directions}" if directions else ""
+    family = _family(claim, shared)
     return Assessment(
         claim,
         _said(claim, verdicts),
         about=f"{claim.kind.replace('_', ' ')}: {claim.stated};"
         f" {claim.evaluation} {claim.metric} on {claim.data}{_setting_words(claim)}",
         source=f"source ({VERIFIED[claim.verified]}): {claim.source}{reported}",
-        test=f"test: margin {claim.margin:g} in its own setting{also}; n = {claim.n}, family {claim.family}",
+        test=f"test: margin {claim.margin:g} in its own setting{also}; {family}",
+        family=family,
+        untestable=all(hindrance(claim, suite, track) for track in tracks_of(claim)),
     )
+
+
+def _family(claim: Claim, shared: Mapping[str, Mapping[str, int]]) -> str:
+    """With how many claims it shares an error rate: `family rotation_aux: 3 claims at mini, 3 at cifar`."""
+    if counted(claim):
+        return "a cost without chance, so in no family"
+    found = [f"{shared[track][claim.id]} at {track}" for track in TRACKS if claim.id in shared[track]]
+    return f"family {claim.family}: {', '.join(found)}" if found else "in no family, as no run can test it"
 
 
 def tally(found: Iterable[Assessment]) -> str:
@@ -130,6 +153,12 @@ def tally(found: Iterable[Assessment]) -> str:
     said = [verdict for item in found for verdict in item.verdicts]
     outcomes = Counter(v.outcome + (f" ({COMPUTE})" if v.basis == COMPUTE else "") for v in said)
     return ", ".join(f"{outcome} {number}" for outcome, number in sorted(outcomes.items())) or "none"
+
+
+def untestable(found: Sequence[Assessment]) -> str:
+    """How many of these claims no run can test, and which; "" for none."""
+    names = [item.claim.id for item in found if item.untestable]
+    return f"No run can test {len(names)} of these {len(found)} claims: {', '.join(names)}." if names else ""
 
 
 def _setting_words(claim: Claim) -> str:

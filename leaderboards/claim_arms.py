@@ -1,7 +1,9 @@
 """Which arms a claim is tested on, and on which of their values.
 
-Only arms that may decide something are paired: of our own training, without a flag, tuned as often. At equal epochs two
-arms share their setting; at equal compute they share all of it but epochs and batch, and took as many operations.
+Only arms that may decide something are paired: of our own training, without a flag. At equal epochs two arms share
+their setting; at equal compute they share all of it but epochs and batch, and took as many operations. Arms that were
+tuned alike come before all that there may be more of; where there are none, the one that had fewer trials may still be
+shown to be the better one.
 """
 
 from __future__ import annotations
@@ -9,31 +11,30 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
-from leaderboards import statistics
 from leaderboards.arms import Arm
-from leaderboards.claims import COST, NO_TRACK, Claim, tracks_of
+from leaderboards.claims import COST, Claim, counted
 from leaderboards.deviations import deviations
 from leaderboards.paired_arms import ALIKE, Pair, pairs_alike, preferred
 from leaderboards.reasons import (
     Departure,
+    Deviation,
     Flagged,
     MachinesApart,
     NoRecord,
-    NoTrack,
     OperationsApart,
-    OtherTracks,
     Reason,
     SettingsApart,
     Training,
     TrialsApart,
 )
 from leaderboards.record_fields import Record, entry
-from leaderboards.setting import Setting
-from leaderboards.statistics import Mean
+from leaderboards.series import Series, series
 from leaderboards.suite import Suite
 
 EPOCHS, COMPUTE = "equal epochs", "equal compute"
+SAME_ANYWHERE = ("flops", "flops_per_image", "updates", "image_passes")  # costs that no machine changes
 SAME_COMPUTE = 0.1  # operations of two trainings that count as equal differ by no more than this fraction
 
 Read = Callable[[Arm], dict[int, float]]  # values by seed
@@ -51,16 +52,24 @@ class Used:
 class Sample:
     """What there is to test a claim on."""
 
-    setting: Setting  # of the method's arm
+    arms: tuple[Arm, ...]  # the method's, then the baseline's
     lacks: tuple[Departure, ...]  # what the claim's own setting has otherwise; none at that setting
-    seeds: int  # that are there; the first ones, as many as the claim froze, are used
-    mean: Mean | None  # of differences in favour of the claim, of values, or of logs of cost ratios
-    rests_on: tuple[Used, ...]  # the method's records, then the baseline's
+    series: Series  # of a cost without chance: all seeds, none waits
+    values: tuple[float, ...]  # in the order of the seeds: differences in favour of the claim, values, logs of ratios
+    trials: TrialsApart | None = None  # where the two were not tuned alike
 
     @property
     def own(self) -> bool:
         """Whether it is of the claim's own setting."""
         return not self.lacks
+
+    @property
+    def rests_on(self) -> tuple[Used, ...]:
+        """The records that it was computed from."""
+        return tuple(
+            Used(arm.name, {seed: arm.records[seed] for seed in self.series.seeds if seed in arm.records})
+            for arm in self.arms
+        )
 
 
 class NoTest(Exception):
@@ -75,34 +84,25 @@ class NoTest(Exception):
 def sample(claim: Claim, arms: Sequence[Arm], suite: Suite, track: str, basis: str) -> Sample:
     """The values to test a claim on at one track.
 
-    arms: ours, of the kind of record that tests this claim, at this track.
+    arms: ours, of the kind of record that tests this claim, at this track, which can test it (`testable.py`).
 
     Raises:
         NoTest: nothing fits the claim.
     """
-    if claim.track == NO_TRACK and not claim.proxies:
-        raise NoTest("not run", NoTrack(claim.data))
-    if track not in tracks_of(claim):
-        raise NoTest("incomparable", OtherTracks(tracks_of(claim)))
     ours = _unflagged(claim.arm, arms, baseline=False)
     if claim.kind == "number":
         return _values(claim, ours, suite)
     theirs = _unflagged(claim.baseline_arm, arms, baseline=True)
-    arm, other, lacks = _pair(claim, ours, theirs, suite, track, basis)
+    pair, lacks = _pair(claim, ours, theirs, suite, track, basis)
     read = reader(claim, own=not lacks)
-    left, right = read(arm), read(other)
-    seeds = sorted(left.keys() & right.keys())
-    if not seeds:
-        return Sample(arm.setting, lacks, 0, None, ())
-    peers = [a for a in arms if a.setting.scope == arm.setting.scope and a not in (arm, other) and not a.flag]
-    table = [read(a) for a in peers] if claim.evaluation != COST else []
-    frozen = seeds[: claim.n]
-    scaled = [
-        {seed: _scale(claim, value) for seed, value in values.items() if seed in frozen}
-        for values in (left, right, *table)
-    ]
-    mean = statistics.paired(scaled[0], scaled[1], scaled[2:])
-    return Sample(arm.setting, lacks, len(seeds), mean, (_used(arm, frozen), _used(other, frozen)))
+    left, right = ({seed: _scale(claim, value) for seed, value in read(arm).items()} for arm in pair)
+    if counted(claim):
+        seeds = tuple(sorted(left.keys() | right.keys()))
+        apart = (fmean(left.values()) - fmean(right.values()),) if left and right else ()
+        return Sample(pair, lacks, Series(seeds), apart)
+    found = series(pair, (left, right))
+    values = tuple(left[seed] - right[seed] for seed in found.seeds)
+    return Sample(pair, lacks, found, values, None if claim.evaluation == COST else _trials_apart([pair]))
 
 
 def _values(claim: Claim, ours: Sequence[Arm], suite: Suite) -> Sample:
@@ -113,9 +113,8 @@ def _values(claim: Claim, ours: Sequence[Arm], suite: Suite) -> Sample:
         raise NoTest("not run", *min(apart, key=len))
     arm = max(fitting, key=lambda a: (len(a.values(claim.metric)), a.label))
     values = arm.values(claim.metric)
-    frozen = sorted(values)[: claim.n]
-    mean = statistics.own([values[seed] for seed in frozen]) if frozen else None
-    return Sample(arm.setting, (), len(values), mean, (_used(arm, frozen),))
+    found = series((arm,), (values,))
+    return Sample((arm,), (), found, tuple(values[seed] for seed in found.seeds))
 
 
 def _unflagged(name: str, arms: Sequence[Arm], *, baseline: bool) -> list[Arm]:
@@ -127,10 +126,6 @@ def _unflagged(name: str, arms: Sequence[Arm], *, baseline: bool) -> list[Arm]:
     if not kept:
         raise NoTest("incomparable", Flagged(name, found[0].flag))
     return kept
-
-
-def _used(arm: Arm, seeds: Sequence[int]) -> Used:
-    return Used(arm.name, {seed: arm.records[seed] for seed in seeds})
 
 
 def reader(claim: Claim, own: bool) -> Read:
@@ -156,7 +151,7 @@ def _scale(claim: Claim, value: float) -> float:
 
 def _pair(
     claim: Claim, ours: Sequence[Arm], theirs: Sequence[Arm], suite: Suite, track: str, basis: str
-) -> tuple[Arm, Arm, tuple[Departure, ...]]:
+) -> tuple[Pair, tuple[Departure, ...]]:
     """The two arms to compare, and what the claim's own setting has otherwise: nothing where they are of it.
 
     They are of the claim's own setting if any are, else of the fullest one.
@@ -175,15 +170,21 @@ def _pair(
     exact = [(arm, other) for arm, other in pairs if arm in fitting[0] and other in fitting[1]] if all(fitting) else []
     if not exact and track not in claim.proxies:
         raise NoTest("not run", *min(map(departures, pairs), key=len))
+    most = claim.proxy_epochs.get(track, math.inf)
+    short = exact or [pair for pair in pairs if (pair[0].setting.epochs or 0) <= most]
+    if not short:
+        epochs = min(pair[0].setting.epochs or 0 for pair in pairs)
+        raise NoTest("not run", Deviation("epochs", epochs, f"{most} at most"))
     read = reader(claim, own=bool(exact))
-    arm, other = most_alike(exact or pairs, read)
-    if why := _trials_apart([(arm, other)]):
-        raise NoTest("incomparable", *why)
-    if claim.evaluation == COST:
-        machines = {_machine(a.records[seed]) for a in (arm, other) for seed in read(a)}
+    pair = most_alike(short, read)
+    apart = None if claim.evaluation == COST else _trials_apart([pair])
+    if apart and not (apart.ours and apart.theirs):
+        raise NoTest("incomparable", apart)
+    if claim.evaluation == COST and claim.metric not in SAME_ANYWHERE:
+        machines = {_machine(arm.records[seed]) for arm in pair for seed in read(arm)}
         if len(machines) > 1:
             raise NoTest("incomparable", MachinesApart(tuple(sorted(machines))))
-    return arm, other, () if exact else departures((arm, other))
+    return pair, () if exact else departures(pair)
 
 
 def _equal(claim: Claim, ours: Sequence[Arm], theirs: Sequence[Arm], basis: str) -> list[Pair]:
@@ -194,12 +195,12 @@ def _equal(claim: Claim, ours: Sequence[Arm], theirs: Sequence[Arm], basis: str)
         if not pairs:
             first, second = min(alike or [(ours[0], theirs[0])], key=lambda pair: _log_ratio(*pair))
             nearest = _training(first), _training(second)
-            raise NoTest("not run", OperationsApart(nearest, SAME_COMPUTE), *_trials_apart(alike))
+            raise NoTest("not run", OperationsApart(nearest, SAME_COMPUTE), *_told(_trials_apart(alike)))
     else:
         pairs = pairs_alike(ours, theirs, lambda arm: arm.setting)
         if not pairs:
             apart = _settings_apart(claim, ours, theirs)
-            raise NoTest("incomparable", apart, *_trials_apart(_but_length(ours, theirs)))
+            raise NoTest("incomparable", apart, *_told(_trials_apart(_but_length(ours, theirs))))
     return pairs
 
 
@@ -220,12 +221,16 @@ def most_alike(pairs: Sequence[Pair], read: Read) -> Pair:
     )
 
 
-def _trials_apart(pairs: Sequence[Pair]) -> tuple[TrialsApart, ...]:
-    """That of none of these pairs both arms are known to be tuned alike; or nothing."""
+def _trials_apart(pairs: Sequence[Pair]) -> TrialsApart | None:
+    """That of none of these pairs both arms are known to be tuned alike; None where one is, or without a pair."""
     if not pairs or any(_tuned_alike(*pair) for pair in pairs):
-        return ()
+        return None
     ours, theirs = (tuple(sorted({count for arm in side for count in arm.trials})) for side in zip(*pairs, strict=True))
-    return (TrialsApart(ours, theirs),)
+    return TrialsApart(ours, theirs)
+
+
+def _told(apart: TrialsApart | None) -> tuple[TrialsApart, ...]:
+    return (apart,) if apart else ()
 
 
 def _tuned_alike(a: Arm, b: Arm) -> bool:

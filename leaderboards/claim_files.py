@@ -115,6 +115,9 @@ def _check(claim: Claim, where: str, suite: Suite) -> None:
     for track in claim.proxies:
         if track not in TRACKS:
             raise ValueError(f"{where}: proxies: {UnknownName('track', track, TRACKS)}")
+    for track in claim.proxy_epochs:
+        if track not in claim.proxies:
+            raise ValueError(f"{where}: proxy_epochs: {UnknownName('track of its proxies', track, claim.proxies)}")
     for key in claim.unknown:
         if key not in SETTING:
             raise ValueError(f"{where}: unknown: {UnknownName('key of a setting', key, SETTING)}")

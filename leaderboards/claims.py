@@ -29,7 +29,7 @@ Text = Annotated[str, Meta(description="a text")]
 Whole = Annotated[int | None, Meta(description="a whole number")]
 Number = Annotated[float | None, Meta(description="a number")]
 Margin = Annotated[float, Meta(gt=0, description="a number above 0")]
-Pairs = Annotated[int, Meta(ge=3, description="a whole number from 3: no test is made of fewer")]
+Epochs = Annotated[int, Meta(ge=1, description="a whole number from 1")]
 Span = Annotated[tuple[int, int] | None, Meta(description="a whole number or [first, last]")]
 Names = Annotated[tuple[str, ...], Meta(description="a list of names")]
 Values = Annotated[Mapping[str, Any], Meta(description="a table: { key = value }")]
@@ -58,8 +58,7 @@ class Claim:
     verified: Text  # read | abstract | recalled
     track: Text  # where the claim's own setting can be run, or "none"
     margin: Margin  # what counts as no difference: points, or a fraction for cost ratios
-    n: Pairs  # pairs of pre-trainings (for a number: pre-trainings) that our test uses; frozen before the runs
-    family: Text  # claims that are tested together, and corrected for it
+    family: Text  # claims that share one error rate; with the margins frozen before the runs
     variant: Text = ""
     baseline: Text = ""
     baseline_variant: Text = ""
@@ -77,6 +76,8 @@ class Claim:
     spread: Number = None  # stated standard deviation, and of how many runs
     spread_n: Whole = None
     proxies: Mapping[str, Margin] = field(default_factory=dict)  # smaller track -> its margin
+    # smaller track -> the most epochs with which its direction is tested there: of a claim on short trainings
+    proxy_epochs: Mapping[str, Epochs] = field(default_factory=dict)
     references: Names = ()  # rows of references.csv; of a gain the last two are its two sides
     note: Text = ""
 
@@ -122,6 +123,15 @@ def arm_name(method: str, variant: str) -> str:
 def tested_on(claim: Claim, suite: Suite) -> str:
     """The kind of record that tests a claim."""
     return "pretrain" if claim.evaluation == COST else suite.kind_of(claim.evaluation)
+
+
+COUNTED = ("flops", "flops_per_image", "updates", "image_passes", "peak_device_memory_mb")
+"""Costs that every run of an arm has alike: they are compared as they are, and one run is enough."""
+
+
+def counted(claim: Claim) -> bool:
+    """Whether a claim is of a cost without chance."""
+    return claim.evaluation == COST and claim.metric in COUNTED
 
 
 def select(claims: Iterable[Claim], **wanted: str) -> list[Claim]:

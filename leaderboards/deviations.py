@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping
 
 from leaderboards.arms import Arm
 from leaderboards.claims import COST, Claim
-from leaderboards.reasons import CLAIMS, Departure, Deviation, OtherValues
+from leaderboards.neutral_keys import options
+from leaderboards.reasons import CLAIMS, OWN_TRACKS, Departure, Deviation, OtherValues
 from leaderboards.record_fields import entry
 from leaderboards.suite import Suite
 
@@ -68,6 +69,35 @@ def protocol_deviations(
         for key, value in stated.items()
         if judged.get(key) != value
     ]
+
+
+_OF_THE_MACHINE = ("devices", "accumulate", "precision", "channels_last", "tuning_trials")
+
+
+def departures(claim: Claim, arm: Arm, suite: Suite) -> list[Deviation]:
+    """In what an arm's recipe is not that of the claim's own track, with the claim's changes.
+
+    That one follows the paper as far as its sources tell. What a recipe says of the machine alone is passed over.
+    """
+    stated = suite.recipe(claim.arm, claim.track)
+    changed = {table: {**values, **claim.changes.get(table, {})} for table, values in stated.items()}
+    theirs = options(changed, suite.neutral)
+    return [
+        Deviation(key, run, theirs[key], OWN_TRACKS)
+        for key, run in arm.options.items()
+        if key in theirs and theirs[key] != run and key.partition(".")[2] not in _OF_THE_MACHINE
+    ]
+
+
+def salient(departure: Deviation) -> bool:
+    """Whether it is of the method's form: its kinds and switches, its temperatures, the network, the optimiser.
+
+    The rest are sizes and rates.
+    """
+    table, _, key = departure.what.partition(".")
+    if table == "method":
+        return isinstance(departure.run, str | bool) or "temperature" in key
+    return key in (("arch", "depth", "width", "dim", "stem", "pool") if table == "network" else ("optimizer",))
 
 
 def _recorded(value: object) -> object:

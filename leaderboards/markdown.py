@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from leaderboards.assessments import CLAIMS_INTRO, outcomes_by_basis, tally
+from leaderboards.assessments import outcomes_by_basis, tally, untestable
 from leaderboards.boards import INDEX_INTRO, Board, Content
 from leaderboards.cells import Cell, Row, whole, words
 from leaderboards.tables import EMPTY, Table, arranged
-from leaderboards.verdicts import HEADLINE
+from leaderboards.wording import CLAIMS_INTRO
 
 HEADER = "<!-- generated from records by `python -m repro`; do not edit -->"
 
@@ -73,7 +73,8 @@ def _board_text(board: Board, picture: str = "") -> str:
 
 
 def _claims_text(content: Content) -> str:
-    lines = ["# Claims and verdicts", "", CLAIMS_INTRO, ""]
+    lines = ["# Claims and verdicts", ""]
+    lines += [line for paragraph in CLAIMS_INTRO for line in (paragraph, "")]
     rows = [
         {"paper": words(f"[{paper}](#{paper})"), "claims": whole(len(found)), "verdicts": words(tally(found))}
         for paper, found in content.papers.items()
@@ -82,6 +83,7 @@ def _claims_text(content: Content) -> str:
     for paper, found in content.papers.items():
         outcomes = [{head: words(text) for head, text in outcomes_by_basis(item).items()} for item in found]
         lines += [f"## {paper}", "", found[0].claim.citation, "", _rows_text(outcomes), ""]
+        lines += [line for said in (untestable(found),) if said for line in (said, "")]
         for item in found:
             lines += [
                 f"- {' '.join(f'**{sentence}.**' for sentence in item.sentences)}",
@@ -89,6 +91,7 @@ def _claims_text(content: Content) -> str:
                 f"  - `{item.claim.id}`, {item.about}",
                 f"  - {item.source}",
                 f"  - {item.test}",
+                *(f"  - {said}" for said in item.departures),
                 *([f"  - note: {item.claim.note}"] if item.claim.note else []),
                 *(f"  - records at {where}: {_linked(sides)}" for where, sides in content.sources(item)),
             ]
@@ -125,7 +128,7 @@ def _index_text(content: Content) -> str:
             "[Pretext tasks](pretext.md): whether a location or a rotation was told, and left from right",
             "",
             f"[Claims and verdicts](claims.md): {len(claims)} claims of {len(content.papers)} papers; verdicts,"
-            f" of which a claim has one a track and basis: {tally(claims)}. Below n = {HEADLINE} none is a headline.",
+            f" of which a claim has one a track and basis: {tally(claims)}.",
             "",
             *(
                 f"- {sentence} ([{item.claim.id}](claims.md#{item.claim.paper}))"

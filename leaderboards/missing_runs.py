@@ -1,21 +1,28 @@
-"""What the test of a claim still lacks: which arms, and which of their seeds."""
+"""What the next look at a claim still lacks: which arms, and which of their seeds."""
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 
+from leaderboards import evalues
 from leaderboards.arms import Arm, Arms
 from leaderboards.claim_arms import reader
-from leaderboards.claims import Claim, tested_on
+from leaderboards.claims import Claim, counted, tested_on
 from leaderboards.deviations import deviations
+from leaderboards.reasons import Flagged, MachinesApart, Reason, TrialsApart
 from leaderboards.record_fields import OURS
 from leaderboards.setting import Setting
+from leaderboards.verdicts import Verdict
+
+FIRST_LOOK = evalues.least(2 / evalues.ALPHA)
+"""The fewest pairs with which a claim that is no other's kin can be decided."""
 
 
 @dataclass(frozen=True)
 class Missing:
-    """Pre-trainings of one arm that a test of a claim still lacks."""
+    """Pre-trainings of one arm that the next look at a claim still lacks."""
 
     arm: str  # registry name
     seeds: tuple[int, ...]
@@ -23,33 +30,61 @@ class Missing:
     beside: Arm | None  # else what is there of the other arm, whose setting they are to share
 
 
-def missing(claim: Claim, known: Arms, track: str, own: bool) -> list[Missing]:
-    """What the test of a claim at one track lacks, arm by arm; nothing where the frozen n is there.
+def in_vain(verdict: Verdict) -> Reason | None:
+    """Why no further seed would decide this one; None where one may."""
+    return next((why for why in verdict.reasons if isinstance(why, Flagged | MachinesApart | TrialsApart)), None)
+
+
+def missing(claim: Claim, known: Arms, track: str, own: bool, verdict: Verdict | None = None) -> list[Missing]:
+    """What the next look at a claim at one track lacks, arm by arm; nothing where it is decided.
+
+    As many pairs as its evidence needs at least, one more where these are there, and of a cost without chance one run.
 
     own: the test at the claim's own setting; else that of its direction, at the setting of which there is most.
+    verdict: that of this test so far; its arms go on.
     """
+    if verdict is not None and ((counted(claim) and verdict.arms) or (verdict.evidence and verdict.evidence.shown)):
+        return []
     names = [claim.arm, *([claim.baseline_arm] if claim.baseline else [])]
-    here = [arm for arm in known.of(tested_on(claim, known.suite)) if arm.setting.track == track and arm.name in names]
-    every = [arm for arm in here if arm.trust == OURS and not arm.imported]
-    fitting = [arm for arm in every if not own or not deviations(claim, arm, known.suite)]
     read = reader(claim, own)
-    by_setting: dict[Setting, dict[str, Arm]] = defaultdict(dict)
-    for arm in fitting:
-        by_name = by_setting[arm.setting]
-        if arm.name not in by_name or len(read(arm)) > len(read(by_name[arm.name])):
-            by_name[arm.name] = arm
-    chosen = max(by_setting.values(), key=lambda found: sum(len(read(arm)) for arm in found.values()), default={})
+    chosen = {arm.name: arm for arm in verdict.arms} if verdict else {}
+    chosen = chosen or _fullest(claim, known, track, own, names)
     has = {name: set(read(chosen[name])) if name in chosen else set() for name in names}
-    there = sorted(set().union(*has.values()), key=lambda seed: (-sum(seed in its for its in has.values()), seed))
-    fresh = (seed for seed in range(len(there) + claim.n) if seed not in there)
-    wanted = [*there, *fresh][: claim.n]
+    wanted = _wanted(claim, has, verdict)
     return [
         Missing(
             arm=name,
-            seeds=tuple(sorted(set(wanted) - has[name])),
+            seeds=tuple(sorted(wanted - has[name])),
             like=chosen.get(name),
             beside=next((arm for other, arm in chosen.items() if other != name), None),
         )
         for name in names
-        if set(wanted) - has[name]
+        if wanted - has[name]
     ]
+
+
+def _wanted(claim: Claim, has: dict[str, set[int]], verdict: Verdict | None) -> set[int]:
+    """The seeds that the next look is to have of each arm: those that entered, or the first ones, and those after."""
+    there = set().union(*has.values())
+    if counted(claim):
+        return {min(there, default=0)}
+    evidence, seeds = (verdict.evidence, verdict.series.seeds) if verdict else (None, ())
+    least = evalues.least(evidence.takes[evidence.nearest]) if evidence else FIRST_LOOK
+    start = min(seeds or there, default=0)
+    return set(range(start, start + max(least, len(seeds) + 1)))
+
+
+def _fullest(claim: Claim, known: Arms, track: str, own: bool, names: list[str]) -> dict[str, Arm]:
+    """By name, the arms of that setting of which there is most."""
+    most = math.inf if own else claim.proxy_epochs.get(track, math.inf)
+    read = reader(claim, own)
+    by_setting: dict[Setting, dict[str, Arm]] = defaultdict(dict)
+    for arm in known.of(tested_on(claim, known.suite)):
+        if arm.setting.track != track or arm.name not in names or arm.trust != OURS or arm.imported:
+            continue
+        if (arm.setting.epochs or 0) > most or (own and deviations(claim, arm, known.suite)):
+            continue
+        by_name = by_setting[arm.setting]
+        if arm.name not in by_name or len(read(arm)) > len(read(by_name[arm.name])):
+            by_name[arm.name] = arm
+    return max(by_setting.values(), key=lambda found: sum(len(read(arm)) for arm in found.values()), default={})

@@ -62,12 +62,12 @@ class Difference:
 
     @property
     def interval(self) -> str:
-        """`+0.12 to +3.40; variance pooled over 13 arms, 24 degrees of freedom`, or "" without a mean."""
-        return f"{self.low:+.2f} to {self.high:+.2f}; {self.mean.how}" if self.mean else ""
+        """`+0.12 to +3.40`, or "" without a mean."""
+        return f"{self.low:+.2f} to {self.high:+.2f}" if self.mean else ""
 
     @property
     def words(self) -> str:
-        """`+2.10 points, 95 % interval +0.12 to +3.40; ...`."""
+        """`+2.10 points, 95 % interval +0.12 to +3.40`."""
         if not self.mean:
             return f"{next(iter(self.by_seed.values())):+.2f} points, n = 1: no interval"
         return f"{self.mean.value:+.2f} points, 95 % interval {self.interval}"
@@ -170,23 +170,14 @@ def fairest(ours: Iterable[Arm], theirs: Iterable[Arm], read: Callable[[Arm], Ma
     )
 
 
-def difference(evaluation: str, metric: str, pair: Pair, every: Iterable[Arm]) -> Difference | None:
-    """How far the arms of a pair differ; None where they share no seed in this metric.
-
-    every: the arms of that evaluation, of which those of the same scope lend their spread (`statistics.paired`).
-    """
+def difference(evaluation: str, metric: str, pair: Pair) -> Difference | None:
+    """How far the arms of a pair differ; None where they share no seed in this metric."""
     a, b = pair
     left, right = a.values(metric), b.values(metric)
     seeds = left.keys() & right.keys()
     if not seeds:
         return None
-    scope = a.setting.scope
-    peers = [
-        arm.values(metric)
-        for arm in every
-        if not arm.flag and arm.trust == OURS and arm.setting.scope == scope and arm not in pair
-    ]
-    return Difference(evaluation, metric, a, b, paired(left, right, peers) if len(seeds) > 1 else None)
+    return Difference(evaluation, metric, a, b, paired(left, right) if len(seeds) > 1 else None)
 
 
 def baseline_differences(claims: Sequence[Claim], known: Arms) -> dict[str, list[Difference]]:
@@ -206,7 +197,6 @@ def baseline_differences(claims: Sequence[Claim], known: Arms) -> dict[str, list
             for name, evaluation in known.suite.evaluations.items():
                 sides = by_name.get((name, ours), ()), by_name.get((name, theirs), ())
                 pair = fairest(*sides, methodcaller("values", evaluation.metrics[0]))
-                every = known.of(evaluation.kind) if pair else ()
-                shown = [difference(name, metric, pair, every) for metric in evaluation.metrics] if pair else []
+                shown = [difference(name, metric, pair) for metric in evaluation.metrics] if pair else []
                 found.setdefault(track, []).extend(item for item in shown if item)
     return {track: items for track, items in found.items() if items}

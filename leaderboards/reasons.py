@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-CLAIMS = "the claim's"
+CLAIMS, OWN_TRACKS = "the claim's", "its own track's"
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,33 @@ class NoTrack:
     """No track runs the claim's data set."""
 
     data: str
+
+
+@dataclass(frozen=True)
+class NotKnown:
+    """No source tells these parts of the claim's own setting, so that nothing counts as it."""
+
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NotTrainedOn:
+    """No track pre-trains on the claim's pictures."""
+
+    data: str
+
+
+@dataclass(frozen=True)
+class NoKey:
+    """The claim's own setting changes what an arm's recipe does not have."""
+
+    arm: str  # registry name
+    key: str  # "method.view_size"
+
+
+@dataclass(frozen=True)
+class EpochsFirst:
+    """Equal compute is asked once equal epochs is decided."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +117,10 @@ class OperationsApart:
 
 @dataclass(frozen=True)
 class TrialsApart:
-    """The arms were not tuned alike: the counts of trials of each side, empty where none is recorded."""
+    """The arms were not tuned alike: the counts of trials of each side, empty where none is recorded.
+
+    An arm that had fewer may still be shown to be better; that it is worse, or the same, might be the trials' doing.
+    """
 
     ours: tuple[int, ...]
     theirs: tuple[int, ...]
@@ -105,7 +135,7 @@ class MachinesApart:
 
 @dataclass(frozen=True)
 class SmallTestSet:
-    """A test set that is too small for any number of seeds."""
+    """A test set that is too small to show anything, however many seeds."""
 
     metric: str
 
@@ -118,6 +148,10 @@ class NoVerdicts:
 Reason = (
     Departure
     | NoTrack
+    | NotKnown
+    | NotTrainedOn
+    | NoKey
+    | EpochsFirst
     | OtherTracks
     | NoRecord
     | Flagged

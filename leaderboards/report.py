@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from leaderboards import plots
 from leaderboards.arms import Arm, Arms, called
-from leaderboards.assessments import CLAIMS_INTRO, tally
+from leaderboards.assessments import tally, untestable
 from leaderboards.boards import INDEX_INTRO, Board, Content, compose
 from leaderboards.cells import Cell, Link, Row, duration, linked, signed, spread, whole, whole_numbers, words
 from leaderboards.claims import Claim, arm_name
@@ -24,6 +24,7 @@ from leaderboards.paired_arms import Difference, baseline_differences, no_ratio
 from leaderboards.record_fields import TRUST, Record, entry, number
 from leaderboards.suite import Suite
 from leaderboards.tables import EMPTY, Table, arranged
+from leaderboards.wording import CLAIMS_INTRO
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -117,6 +118,7 @@ def page(
         ],
         papers=content.papers,
         tally=tally,
+        untestable=untestable,
         trust=[(name, words) for name, words in TRUST.items()],
         methods=[_method(name, content, pictures or {}) for name in methods],
     )
@@ -174,7 +176,6 @@ def _difference(item: Difference) -> Row:
         "n": whole(len(item.seeds)),
         "difference": signed(item.mean.value if item.mean else next(iter(item.by_seed.values()))),
         "95 % interval": Cell(f"{low.text} to {high.text}", low.value) if low and high else Cell("none: one pair"),
-        "spread from": words(item.mean.how if item.mean else "-"),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +35,8 @@ class Suite:
     """Recipe table -> key -> the value that changes nothing: a recipe without the key is the same recipe."""
     networks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Kind of network -> the keys of a recipe's table [network] that make one of it, as it is before training."""
+    recipe: Callable[[str, str], Mapping[str, Mapping[str, Any]]] = lambda arm, track: {}
+    """The recipe of an arm on a track as it stands, by table; {} where there is none."""
     own: str = ""  # how the names of a user's own pictures begin; "": there are none
 
     def kind_of(self, evaluation: str) -> str:

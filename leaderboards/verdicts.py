@@ -1,74 +1,76 @@
 """Verdicts: what the records say of a claim, always at a named track and with its n.
 
 Only records of our own count, never imported ones. The unit of replication is a pre-training, so n counts seeds. A
-claim against a baseline is tested on pairs: same seed, data, protocol, network, as many tuning trials, and either as
-many epochs and the same batch (equal epochs) or as many operations of training within 10 % (equal compute). Tests are
-one-sided t-tests at 5 % and, for sameness, two one-sided tests (TOST) against the claim's frozen margin; where their
-spread comes from says `statistics.py`. Within a family of claims they are Holm's. Costs are compared as logarithms; one
-that lies within its margin is no difference. With so few seeds a difference that is not shown is `underpowered`, not
-absent. An arm whose seeds ran twice or whose tuning trials are not recorded decides nothing.
+claim against a baseline is tested on pairs: same seed, data, protocol, network, and either as many epochs and the same
+batch (equal epochs) or as many operations of training within 10 % (equal compute, asked once equal epochs is decided).
+The tests are e-values (`evalues.py`), which may be looked at after every pair; the claims of one paper that a run can
+test are a family, and share one error rate of 5 % a question by Holm's procedure. A verdict depends on the records of
+its own pair and on numbers that were frozen before, and on nothing else in the table. An arm whose seeds ran twice or
+whose tuning trials are not recorded decides nothing; one that had fewer trials than the other may only be shown to be
+the better one.
 
 A claim's own setting is one of its network, epochs, batch, data and protocol, the values of the protocol as they stand;
 where no source tells one of these, nothing counts as it. All else at its own track tests the direction alone, where
 `proxies` allows it, and leaves the claim's own setting `not run`.
 
-    number       reproduced | below | above | underpowered
-    gain         the same at the claim's own setting, or opposite; elsewhere it counts as a direction
-    direction    holds | opposite | no difference | underpowered
-    cost_ratio   reproduced | below | above | underpowered
-    any          no verdict (embedded, or n too small) | not run | incomparable
+    number       reproduced | below | above | not decided yet
+    gain         the same at the claim's own setting, or opposite, or holds; elsewhere it counts as a direction
+    direction    holds | opposite | no difference | not decided yet; the first two also smaller than the margin
+    cost_ratio   reproduced | below | above | not decided yet
+    any          no verdict (embedded) | not run | incomparable | cannot be tested
+
+Costs without chance (operations, updates) are compared as they are: no n, no error rate, no `not decided yet`.
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from leaderboards import evalues
 from leaderboards.arms import Arm, Arms
 from leaderboards.claim_arms import COMPUTE, EPOCHS, NoTest, Sample, Used, sample
-from leaderboards.claims import COST, Claim, tested_on, tracks_of
-from leaderboards.reasons import Departure, NoVerdicts, Reason, SmallTestSet
+from leaderboards.claims import COST, Claim, counted, tested_on
+from leaderboards.deviations import departures
+from leaderboards.reasons import Departure, Deviation, EpochsFirst, NoVerdicts, OtherTracks, Reason, TrialsApart
 from leaderboards.record_fields import OURS
+from leaderboards.series import Series, collapsed
 from leaderboards.setting import Setting
-from leaderboards.statistics import ALPHA, Mean, holm
+from leaderboards.statistics import Mean, own
 from leaderboards.suite import Suite
+from leaderboards.testable import hindrance, members, unreachable
 
 NO_VERDICTS = "embedded"
 """The track at which no verdict is given."""
-# Test sets so small that no number of pre-trainings helps: 57 pictures, 162 queries.
-TOO_SMALL = {("mini", "detection"), ("mini", "segmentation"), ("mini", "reid")}
-SMALL_TRACKS = ("mini", "cifar")
-HEADLINE = 10  # pairs that a verdict needs at the small tracks before it may be quoted without them
-UP, DOWN, NULL, SAME = TESTS = ("up", "down", "null", "same")
-"""What a test may show: the mean lies above 0, below 0, within the margin of 0, within that of the stated value."""
+UP, DOWN, NULL, SAME, OVER, UNDER = TESTS = ("up", "down", "null", "same", "over", "under")
+"""What a test may show of the mean: above or below 0, within the margin of 0 or of the stated value, beyond these."""
+QUESTIONS = ((UP, DOWN), (NULL, SAME), (OVER, UNDER))
+"""Tests that answer one question; a family has an error rate for each."""
+
+HOLDS, OPPOSITE, NO_DIFFERENCE, UNDECIDED = "holds", "opposite", "no difference", "not decided yet"
+REPRODUCED, ABOVE, BELOW = "reproduced", "above", "below"
+SMALLER = ", smaller than the margin"
+NOT_RUN, INCOMPARABLE, UNTESTABLE = "not run", "incomparable", "cannot be tested"
 
 
 @dataclass(frozen=True)
 class Evidence:
     """The test of a claim: what was asked, and what its numbers say."""
 
-    shows: str  # of TESTS; "" for none: nothing is shown, or the stated value lies outside the prediction interval
-    p_values: Mapping[str, float]  # by what they would show, not corrected for the family
+    by_test: Mapping[str, float]  # of the tests that were asked: the largest so far
+    takes: Mapping[str, float]  # of each of them, what it takes, or took
+    shown: tuple[str, ...]  # of them
+    fragile: tuple[str, ...]  # of what is shown, that with which a sign test of the same values disagrees
     mean: Mean  # on the scale of the test: of costs the logarithm of their ratio
     margin: float  # on that scale
-    level: float  # that p has to meet after the correction
-    family: int  # claims that the correction is for
-    resolvable: float  # the smallest mean difference that this test would have shown: points, percent of a cost
-    needed: int | None  # pairs that would show the claimed effect with a power of 80 %; None where not known
-    setting: Setting  # of the method's arm
-    seeds: int  # that are there, whether used or not
+    family: int  # claims that share the error rate
+    collapsed: Mapping[str, tuple[int, ...]]  # by arm, of the seeds that entered
 
     @property
-    def p(self) -> float | None:
-        """Of what is shown, not corrected for the family."""
-        return self.p_values[self.shows] if self.shows else None
-
-    @property
-    def trifling(self) -> bool:
-        """Whether a difference is shown that is smaller than what counts as one."""
-        return self.shows in (UP, DOWN) and abs(self.mean.value) < self.margin
+    def nearest(self) -> str:
+        """The test that is nearest to what it takes."""
+        return max(self.by_test, key=lambda test: self.by_test[test] / self.takes[test])
 
 
 @dataclass(frozen=True)
@@ -80,30 +82,46 @@ class Verdict:
     outcome: str
     basis: str = ""  # of a comparison of accuracies: equal epochs or equal compute
     own: bool = False  # whether it is of the claim's own setting
-    n: int = 0  # pairs, or for a number pre-trainings
     gap: float | None = None  # measured: difference in favour of the claim, value, or cost ratio
     evidence: Evidence | None = None
     reasons: tuple[Reason, ...] = ()  # why there is no test
     lacks: tuple[Departure, ...] = ()  # of the direction alone, at the claim's own track: what its own setting has
-    rests_on: tuple[Used, ...] = ()  # what it was computed from: the method's, then the baseline's
+    departs: tuple[Deviation, ...] = ()  # in what the method's recipe is not that of the own track
+    arms: tuple[Arm, ...] = field(default=(), repr=False)  # that it rests on: the method's, then the baseline's
+    series: Series = field(default_factory=Series)  # the seeds that entered, and those that did not
+    rests_on: tuple[Used, ...] = ()  # the records that it was computed from
+    trials: TrialsApart | None = None  # where the arms were not tuned alike
     at_equal_compute: str = ""  # of one at equal epochs: the outcome there, where that takes this one back
 
     @property
-    def quotable(self) -> bool:
-        """Whether it may be quoted without its n."""
-        return self.outcome == "underpowered" or self.track not in SMALL_TRACKS or self.n >= HEADLINE
+    def n(self) -> int:
+        """Pairs, or for a number pre-trainings; 0 for a cost without chance."""
+        return 0 if counted(self.claim) else len(self.series.seeds)
+
+    @property
+    def setting(self) -> Setting | None:
+        """Of the method's arm."""
+        return self.arms[0].setting if self.arms else None
 
 
 @dataclass(frozen=True)
 class _Tested:
-    """A claim whose sample is there, and its p-values."""
+    """A claim whose sample is there, and its evidence."""
 
     claim: Claim
     sample: Sample
-    mean: Mean
     margin: float  # points, or log of a ratio
     target: float  # where the stated value lies on that scale
-    p: Mapping[str, float]
+    by_test: Mapping[str, float]  # of the tests that this kind of claim asks
+    usable: frozenset[str]  # of them: not those that might be the doing of unequal tuning
+
+    def best(self, question: Sequence[str]) -> float:
+        """The largest evidence of the tests of a question."""
+        return max((self.by_test[test] for test in question if test in self.usable), default=1.0)
+
+
+_Found = dict[str, _Tested | Verdict]  # by id of the claim
+_Takes = dict[str, dict[str, float]]  # by id of the claim: what each of its tests takes
 
 
 def two_bases(claim: Claim) -> bool:
@@ -111,63 +129,56 @@ def two_bases(claim: Claim) -> bool:
     return bool(claim.baseline) and claim.evaluation != COST
 
 
-def judge(claims: Sequence[Claim], known: Arms, track: str, basis: str = EPOCHS) -> list[Verdict]:
-    """Verdicts on all claims at one track, in their order; Holm's correction runs over each family.
-
-    A claim of the family that this track could test but has not yet counts in the correction all the same, so that it
-    makes no difference in which order the runs were done. `basis` makes a difference where `two_bases` says so.
-    """
-    here: dict[str, list[Arm]] = {}
-    for kind in {tested_on(claim, known.suite) for claim in claims}:
-        here[kind] = [arm for arm in known.of(kind) if arm.trust == OURS and arm.setting.track == track]
-    families: dict[str, list[str]] = defaultdict(list)
-    for claim in claims:
-        if track in tracks_of(claim):
-            families[claim.family].append(claim.id)
-    found = [
-        _prepare(claim, here[tested_on(claim, known.suite)], known.suite, track, _basis(claim, basis))
-        for claim in claims
-    ]
-    p = {item.claim.id: item.p for item in found if isinstance(item, _Tested)}
-    shown: dict[str, set[str]] = {test: set() for test in TESTS}  # by test, the claims that it holds for
-    for members in families.values():
-        for test, passed in shown.items():
-            values = [p[name][test] if name in p else 1.0 for name in members]
-            passed.update(name for name, reject in zip(members, holm(values), strict=True) if reject)
-    return [
-        _decide(item, families[item.claim.family], shown, track, _basis(item.claim, basis))
-        if isinstance(item, _Tested)
-        else item
-        for item in found
-    ]
-
-
-def _basis(claim: Claim, basis: str) -> str:
-    return basis if two_bases(claim) else ""
-
-
-def both(claims: Sequence[Claim], known: Arms, track: str) -> dict[str, list[Verdict]]:
+def judge(claims: Sequence[Claim], known: Arms, track: str) -> dict[str, list[Verdict]]:
     """By id of a claim, the verdict at equal epochs and, where it can differ and there is one, that at equal compute.
 
     Where these are of the direction alone, though at the claim's own track, its own setting follows: it was not run. A
     claim that holds at equal epochs and not at equal compute says so.
+
+    claims: of all families as a whole, as their claims share an error rate.
     """
-    found = {item.claim.id: [item] for item in judge(claims, known, track)}
+    suite = known.suite
+    here: dict[str, list[Arm]] = {}
+    for kind in {tested_on(claim, suite) for claim in claims}:
+        here[kind] = [arm for arm in known.of(kind) if arm.trust == OURS and arm.setting.track == track]
+
+    def prepared(found: Sequence[Claim], basis: str) -> _Found:
+        return {
+            claim.id: _prepare(claim, here[tested_on(claim, suite)], suite, track, basis if two_bases(claim) else "")
+            for claim in found
+        }
+
+    families = members(claims, suite, track)
+    tested = prepared(claims, EPOCHS)
+    takes = _thresholds(families, tested)
+    found = {
+        claim.id: [_decided(tested[claim.id], takes, families, suite, EPOCHS if two_bases(claim) else "")]
+        for claim in claims
+    }
     comparing = [claim for claim in claims if two_bases(claim)]
-    for compute in judge(comparing, known, track, COMPUTE):
-        epochs = found[compute.claim.id][0]
-        if epochs.outcome != "not run" or compute.outcome != "not run":
-            found[compute.claim.id] = [_qualified(epochs, compute), compute]
+    again = prepared(comparing, COMPUTE)
+    settled = {name for name, (first,) in found.items() if first.evidence and first.evidence.shown}
+    asked = {name: item for name, item in again.items() if name in settled or isinstance(item, Verdict)}
+    takes = _thresholds(families, asked)
+    for claim in comparing:
+        (first,) = found[claim.id]
+        second = again[claim.id]
+        compute = _decided(second, takes, families, suite, COMPUTE) if claim.id in asked else _later(second, COMPUTE)
+        if NOT_RUN != first.outcome != UNTESTABLE or compute.outcome not in (NOT_RUN, UNTESTABLE):
+            found[claim.id] = [_qualified(first, compute), compute]
     for name, (first, *others) in found.items():
         if first.lacks:
-            own = Verdict(first.claim, track, "not run", own=True, reasons=first.lacks)
-            found[name] = [first, *others, own]
+            why = unreachable(first.claim, suite)
+            own_setting = Verdict(
+                first.claim, track, UNTESTABLE if why else NOT_RUN, own=True, reasons=(why,) if why else first.lacks
+            )
+            found[name] = [first, *others, own_setting]
     return found
 
 
 def _qualified(epochs: Verdict, compute: Verdict) -> Verdict:
-    taken_back = ("opposite", "no difference", "underpowered", "below")
-    if epochs.outcome in ("holds", "reproduced", "above") and compute.outcome in taken_back:
+    taken_back = (OPPOSITE, OPPOSITE + SMALLER, NO_DIFFERENCE, UNDECIDED, BELOW)
+    if epochs.outcome in (HOLDS, HOLDS + SMALLER, REPRODUCED, ABOVE) and compute.outcome in taken_back:
         return replace(epochs, at_equal_compute=compute.outcome)
     return epochs
 
@@ -176,25 +187,56 @@ def _qualified(epochs: Verdict, compute: Verdict) -> Verdict:
 
 
 def _prepare(claim: Claim, arms: Sequence[Arm], suite: Suite, track: str, basis: str) -> _Tested | Verdict:
-    """The numbers that this claim is tested on at this track, or the verdict that there are none."""
+    """The evidence on this claim at this track, or the verdict where there is none to weigh."""
     if track == NO_VERDICTS:
         return Verdict(claim, track, "no verdict", basis, reasons=(NoVerdicts(),))
+    why = hindrance(claim, suite, track)
+    if why:
+        elsewhere = isinstance(why, OtherTracks)
+        outcome, at_home = INCOMPARABLE if elsewhere else UNTESTABLE, track not in claim.proxies and not elsewhere
+        return Verdict(claim, track, outcome, basis, own=at_home, reasons=(why,))
     try:
         found = sample(claim, arms, suite, track, basis)
     except NoTest as nothing:
         return Verdict(claim, track, nothing.outcome, basis, reasons=nothing.reasons)
-    if (track, claim.evaluation) in TOO_SMALL:
-        small = SmallTestSet(claim.metric)
-        return replace(_about(claim, found, track, basis, "underpowered"), gap=None, reasons=(small,))
-    if found.mean is None or found.mean.n < claim.n:
-        return _about(claim, found, track, basis, "no verdict")
     margin = claim.margin if found.own else claim.proxies[track]
     margin = math.log1p(margin) if claim.evaluation == COST else margin
     target = 0.0 if claim.value is None else math.log(claim.value) if claim.kind == "cost_ratio" else claim.value
-    return _Tested(claim, found, found.mean, margin, target, _p_values(found.mean, margin, target))
+    if counted(claim):
+        return _counted(claim, found, track, margin, target, suite)
+    by_test = _evidence(found.values, margin, target, _asked(claim, found))
+    return _Tested(claim, found, margin, target, by_test, _usable(found.trials, by_test))
 
 
-def _about(claim: Claim, found: Sample, track: str, basis: str, outcome: str) -> Verdict:
+def _asked(claim: Claim, found: Sample) -> tuple[str, ...]:
+    """The tests of this kind of claim."""
+    if claim.kind == "direction" or (claim.kind == "gain" and not found.own):
+        return (UP, DOWN, NULL)
+    return (UP, DOWN, SAME, OVER, UNDER) if claim.kind == "gain" else (SAME, OVER, UNDER)
+
+
+def _evidence(values: Sequence[float], margin: float, target: float, asked: Sequence[str]) -> dict[str, float]:
+    made = {
+        UP: lambda: evalues.above(values),
+        DOWN: lambda: evalues.below(values),
+        NULL: lambda: evalues.within(values, -margin, margin),
+        SAME: lambda: evalues.within(values, target - margin, target + margin),
+        OVER: lambda: evalues.above(values, target + margin),
+        UNDER: lambda: evalues.below(values, target - margin),
+    }
+    return {test: made[test]() for test in asked}
+
+
+def _usable(trials: TrialsApart | None, asked: Mapping[str, float]) -> frozenset[str]:
+    """The tests whose result would not be the doing of unequal tuning: who had fewer trials may be the better one."""
+    if trials is None:
+        return frozenset(asked)
+    if max(trials.ours) < min(trials.theirs):
+        return frozenset({UP, OVER} & asked.keys())
+    return frozenset({DOWN, UNDER} & asked.keys()) if min(trials.ours) > max(trials.theirs) else frozenset()
+
+
+def _about(claim: Claim, found: Sample, track: str, basis: str, outcome: str, suite: Suite) -> Verdict:
     """A verdict with all that a sample tells of it, but for the test."""
     return Verdict(
         claim=claim,
@@ -202,16 +244,14 @@ def _about(claim: Claim, found: Sample, track: str, basis: str, outcome: str) ->
         outcome=outcome,
         basis=basis,
         own=found.own,
-        n=found.mean.n if found.mean else found.seeds,
-        gap=_shown(claim, found.mean.value) if found.mean else None,
+        gap=_shown(claim, sum(found.values) / len(found.values)) if found.values else None,
         lacks=found.lacks if track == claim.track else (),
-        rests_on=found.rests_on,
+        departs=tuple(departures(claim, found.arms[0], suite)),
+        arms=found.arms,
+        series=found.series,
+        rests_on=found.rests_on if found.values else (),
+        trials=found.trials,
     )
-
-
-def _p_values(mean: Mean, margin: float, target: float) -> dict[str, float]:
-    p = (mean.above(0.0), mean.below(0.0), mean.within(0.0, margin), mean.within(target, margin))
-    return dict(zip(TESTS, p, strict=True))
 
 
 def _shown(claim: Claim, value: float) -> float:
@@ -221,62 +261,112 @@ def _shown(claim: Claim, value: float) -> float:
     return math.exp(value if claim.kind == "cost_ratio" or claim.better == "higher" else -value)
 
 
+def _counted(claim: Claim, found: Sample, track: str, margin: float, target: float, suite: Suite) -> Verdict:
+    """The verdict on a cost without chance: what is there is compared as it is."""
+    if not found.values:
+        return _about(claim, found, track, "", NOT_RUN, suite)
+    apart = found.values[0] - (0.0 if claim.kind == "direction" else target)
+    names = (HOLDS, OPPOSITE, NO_DIFFERENCE) if claim.kind == "direction" else (ABOVE, BELOW, REPRODUCED)
+    outcome = names[2] if abs(apart) <= margin else names[0] if apart > 0 else names[1]
+    return _about(claim, found, track, "", outcome, suite)
+
+
 # --------------------------------------------------------------------------------------------------------- the decision
 
 
-def _decide(item: _Tested, members: Sequence[str], shown: Mapping[str, set[str]], track: str, basis: str) -> Verdict:
-    """The verdict that tests give.
+def _thresholds(families: Mapping[str, Sequence[Claim]], found: _Found) -> _Takes:
+    """What each test takes by Holm's procedure, which runs over each family and question."""
+    takes: _Takes = {}
+    for claims in families.values():
+        items = [found.get(claim.id) for claim in claims]
+        for question in QUESTIONS:
+            best = [item.best(question) if isinstance(item, _Tested) else 1.0 for item in items]
+            for claim, (_, needed) in zip(claims, evalues.holm(best), strict=True):
+                takes.setdefault(claim.id, {}).update(dict.fromkeys(question, needed))
+    return takes
 
-    members: the claims of its family.  shown: by test, the claims for which it holds after the correction.
-    """
-    claim, mean = item.claim, item.mean
-    main = UP if claim.kind in ("gain", "direction") else SAME
-    still_open = max(1, len(members) - len(shown[main] & {*members} - {claim.id}))  # claims of which nothing is shown
-    level = ALPHA / still_open
-    shows, outcome = _outcome(item, {test for test in TESTS if claim.id in shown[test]})
-    relative = claim.evaluation == COST
-    resolvable = mean.resolvable(level)
+
+def _decided(
+    item: _Tested | Verdict, takes: _Takes, families: Mapping[str, Sequence[Claim]], suite: Suite, basis: str
+) -> Verdict:
+    """The verdict that the evidence gives."""
+    if isinstance(item, Verdict):
+        return item
+    claim, values, needed = item.claim, item.sample.values, takes[item.claim.id]
+    reached = [test for test, found in item.by_test.items() if found >= needed[test]]
+    shown = tuple(test for test in reached if test in item.usable)
+    outcome = _outcome(item, shown)
+    track = item.sample.arms[0].setting.track
+    about = _about(claim, item.sample, track, basis, outcome, suite)
+    if reached and not shown and item.sample.trials:
+        about = replace(about, outcome=INCOMPARABLE, reasons=(item.sample.trials,))
+    if not values:
+        return about
+    weighed = {test: found for test, found in item.by_test.items() if test in item.usable} or item.by_test
     return replace(
-        _about(claim, item.sample, track, basis, outcome),
+        about,
         evidence=Evidence(
-            shows=shows,
-            p_values=item.p,
-            mean=mean,
+            by_test=weighed,
+            takes={test: needed[test] for test in weighed},
+            shown=shown,
+            fragile=tuple(test for test in shown if _signs(item, test) > evalues.ALPHA),
+            mean=own(values),
             margin=item.margin,
-            level=level,
-            family=len(members),
-            resolvable=math.expm1(resolvable) * 100 if relative else resolvable,
-            needed=mean.needed(effect(claim, item.margin), level) if main == UP and not relative else None,
-            setting=item.sample.setting,
-            seeds=item.sample.seeds,
+            family=len(families[claim.family]),
+            collapsed={
+                arm.name: lost for arm in item.sample.arms if (lost := collapsed(arm, item.sample.series.seeds))
+            },
         ),
     )
 
 
-def _outcome(item: _Tested, passed: set[str]) -> tuple[str, str]:
-    """(what is shown, outcome): the first of what speaks of this kind of claim that is shown."""
-    claim = item.claim
-    if claim.kind == "direction" or (claim.kind == "gain" and not item.sample.own):
-        order = [(UP, "holds"), (DOWN, "opposite"), (NULL, "no difference")]
-        if claim.evaluation == COST:  # costs hardly stray: any trifle would be shown
-            order = [order[2], *order[:2]]
-    elif claim.kind == "gain":
-        order = [(SAME, "reproduced"), (DOWN, "opposite"), ("", _beyond(item)), (UP, "holds")]
-    else:
-        order = [(SAME, "reproduced"), ("", _beyond(item))]
-    for test, outcome in order:
-        if test in passed or (not test and outcome):
-            return test, outcome
-    return "", "underpowered"
+def _outcome(item: _Tested, shown: Sequence[str]) -> str:
+    """What is shown; of above and below, which no data but odd ones show both, what has more evidence."""
+    first = [test for test in (UP, DOWN) if test in shown]
+    better = max(first, key=lambda test: item.by_test[test], default="")
+    if NULL in item.by_test:
+        if better:
+            return (HOLDS if better == UP else OPPOSITE) + (SMALLER if NULL in shown else "")
+        return NO_DIFFERENCE if NULL in shown else UNDECIDED
+    if SAME in shown:
+        return REPRODUCED
+    if better == DOWN:
+        return OPPOSITE
+    beyond = max((test for test in (OVER, UNDER) if test in shown), key=lambda test: item.by_test[test], default="")
+    if beyond:
+        return ABOVE if beyond == OVER else BELOW
+    return HOLDS if better else UNDECIDED
 
 
-def _beyond(item: _Tested) -> str:
-    """On which side of the 95 % prediction interval the values lie, "" where the stated one is within its margin."""
-    low, high = item.mean.next_value()
-    outside = "above" if low > item.target else "below" if high < item.target else ""
-    return outside if abs(item.mean.value - item.target) > item.margin else ""
+def _signs(item: _Tested, test: str) -> float:
+    """p-value of the sign test for what a test shows."""
+    values, negative = item.sample.values, [-value for value in item.sample.values]
+    low, high = item.target - item.margin, item.target + item.margin
+    if test == UP:
+        return evalues.sign_test(values)
+    if test == DOWN:
+        return evalues.sign_test(negative)
+    if test == OVER:
+        return evalues.sign_test(values, high)
+    if test == UNDER:
+        return evalues.sign_test(negative, -low)
+    if test == NULL:
+        low, high = -item.margin, item.margin
+    return max(evalues.sign_test(values, low), evalues.sign_test(negative, -high))
 
 
-def effect(claim: Claim, margin: float) -> float:
-    """The difference that a test should be able to show: the claimed one, else the margin."""
-    return claim.value if claim.kind in ("gain", "direction") and claim.value else margin
+def _later(item: _Tested | Verdict, basis: str) -> Verdict:
+    """Equal compute before equal epochs is decided: nothing is asked yet."""
+    if isinstance(item, Verdict):
+        return item
+    return Verdict(
+        item.claim,
+        item.sample.arms[0].setting.track,
+        UNDECIDED,
+        basis,
+        reasons=(EpochsFirst(),),
+        gap=_shown(item.claim, sum(item.sample.values) / len(item.sample.values)) if item.sample.values else None,
+        arms=item.sample.arms,
+        series=item.sample.series,
+        rests_on=item.sample.rests_on,
+    )

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from leaderboards import evalues
 from leaderboards.claim_arms import COMPUTE, EPOCHS
-from leaderboards.claims import COST, NO_TRACK, Claim
+from leaderboards.claims import COST, NO_TRACK, Claim, counted
+from leaderboards.deviations import salient
 from leaderboards.reasons import (
     Deviation,
+    EpochsFirst,
     Flagged,
     MachinesApart,
+    NoKey,
     NoRecord,
+    NotKnown,
     NoTrack,
+    NotTrainedOn,
     NoVerdicts,
     OperationsApart,
     OtherTracks,
@@ -23,7 +29,20 @@ from leaderboards.reasons import (
     Training,
     TrialsApart,
 )
-from leaderboards.verdicts import DOWN, NO_VERDICTS, NULL, SAME, UP, Evidence, Verdict
+from leaderboards.setting import value_words
+from leaderboards.verdicts import (
+    DOWN,
+    INCOMPARABLE,
+    NO_VERDICTS,
+    NULL,
+    OVER,
+    SAME,
+    UNDECIDED,
+    UNDER,
+    UP,
+    Evidence,
+    Verdict,
+)
 
 OF_EMBEDDED = (
     f"At {NO_VERDICTS} a number says whether a method learns anything: how far it is above the same network untrained"
@@ -33,27 +52,65 @@ OF_EMBEDDED = (
 """What can be read from numbers of the track at which no verdict is given."""
 
 
+_EXPONENTIAL, *_LOSSES = evalues.MEASURED
+CLAIMS_INTRO = (
+    "A verdict holds at the track that it names, and nowhere else. A paper's own claim stays `not run` until"
+    " records of its own network, epochs, data and protocol exist; until then its direction alone may have been tested."
+    " A claim has one verdict a track, or two: at equal epochs and, once that is decided, at equal compute. So there"
+    " are more verdicts than claims.",
+    "A verdict rests on pairs: the method and its baseline, trained from the same seed. One may look after every pair:"
+    " evidence begins at 1 and grows where the pairs agree. Where there is nothing to find, the evidence for either"
+    f" direction ever reaches 40 in one of 40 claims at most, so that {evalues.ALPHA:.0%} of such claims get a wrong"
+    " verdict, however often one looks. The claims of one paper that a run can test at a track are a family, and share"
+    f" these {evalues.ALPHA:.0%} a question: with m of them the largest evidence has to reach 40 m, the next one"
+    " 40 (m - 1), and so on. Until then a claim is `not decided yet`, and more pairs may decide it. `no difference`"
+    " means that the mean was shown to lie within the claim's margin, from both sides; `smaller than the margin`, that"
+    " there is a difference, and that it counts for little. It takes five pairs at least, however clear they are.",
+    "The 95 % intervals are those of Student's t, for one look: whoever adds pairs until one leaves 0 out is misled."
+    " Seeds enter in their order, and none is left out or replaced; those whose training collapsed are named. The seeds"
+    " of an arm differ in nothing but chance: they learn from the same pictures and are judged on the same test"
+    " pictures, and a verdict speaks of those. A method that had fewer tuning trials than its baseline may be shown to"
+    " be the better one, but nothing else. What is compared are recipes: that of a claim's own track follows the paper"
+    " as far as its sources tell, and each verdict says in what the method departs from it.",
+    "Where differences are far from normal, errors are more frequent. Simulated at a mean difference of 0, with a look"
+    " after every pair from the third to the twentieth: differences as skewed as the exponential distribution are told"
+    f" apart in {_EXPONENTIAL.wrong} % of claims; where one seed in twenty collapses, and the others are better by as"
+    " much as that costs, "
+    + ", ".join(f"{loss.wrong} % (a loss of {loss.loss:g} standard deviations)" for loss in _LOSSES)
+    + f". A verdict is `fragile` where a sign test of the same pairs (one-sided, {evalues.ALPHA:.0%}) does not show it:"
+    f" so are {_EXPONENTIAL.fragile} % of the former errors, and of the latter "
+    + ", ".join(f"{loss.fragile} %" for loss in _LOSSES)
+    + ".",
+    f"Costs without chance, as operations and updates, are compared as they are. No verdict is given at {NO_VERDICTS}."
+    f" {OF_EMBEDDED}",
+)
+"""How to read verdicts, a paragraph each."""
+
+
 def sentence(verdict: Verdict) -> str:
     """Outcome, track and n first, then how sure that is and where it was measured; complete without anything else."""
-    evidence = verdict.evidence
-    if evidence is None:
+    if verdict.reasons or not (verdict.evidence or verdict.rests_on):
         return _untested(verdict)
-    first, last = _trifling(verdict, evidence), _taken_back(verdict)
-    return "; ".join([_measured(verdict), *_statistics(verdict, evidence), *first, _where(verdict, evidence), *last])
+    evidence = verdict.evidence
+    parts = [_measured(verdict), *(_statistics(verdict, evidence) if evidence else [])]
+    if counted(verdict.claim):
+        parts.append("a cost without chance, compared as it is")
+    return "; ".join([*parts, *_left_out(verdict), _where(verdict), *_departing(verdict), *_taken_back(verdict)])
 
 
 def brief(verdict: Verdict) -> str:
     """The same without the statistics, but with what takes part of it back."""
-    evidence = verdict.evidence
-    if evidence is None:
+    if verdict.reasons or not (verdict.evidence or verdict.rests_on):
         return _untested(verdict)
-    return "; ".join([_measured(verdict), *_trifling(verdict, evidence), *_taken_back(verdict)])
+    return "; ".join([_measured(verdict), *_taken_back(verdict)])
 
 
 def outcome(verdict: Verdict) -> str:
-    """A verdict in a few words: `holds at mini, equal compute (n = 3)`."""
+    """A verdict in a few words: `holds at mini, equal compute (n = 6)`."""
     if verdict.track == NO_TRACK:
         return verdict.outcome
+    if verdict.outcome == UNDECIDED:
+        return f"{UNDECIDED} at {place(verdict)}" + (f" ({_so_far(verdict)})" if _so_far(verdict) else "")
     return f"{verdict.outcome} at {place(verdict)}" + (f" (n = {verdict.n})" if verdict.n else "")
 
 
@@ -61,6 +118,12 @@ def place(verdict: Verdict) -> str:
     """`mini`, `mini, equal compute`, `direction at cifar`: what its outcome is said of."""
     where = f"direction at {verdict.track}" if verdict.lacks else verdict.track
     return where + (f", {COMPUTE}" if verdict.basis == COMPUTE else "")
+
+
+def departing(verdict: Verdict) -> str:
+    """In what the method's recipe is not that of the claim's own track, in full, or ""."""
+    claim, listed = verdict.claim, ", ".join(map(_departure, verdict.departs))
+    return f"{claim.arm} at {verdict.track} departs from its recipe of {claim.track} in {listed}" if listed else ""
 
 
 def _said(verdict: Verdict) -> str:
@@ -76,13 +139,13 @@ def _untested(verdict: Verdict) -> str:
     match verdict.reasons:
         case (NoVerdicts(),):
             return f"no verdicts at {verdict.track}: it shows whether a method learns, not whether a claim holds"
-        case (SmallTestSet(metric),):
-            why = f"no test, as its test set is too small for {metric}, however many seeds"
-            return f"{_said(verdict)} ({_counted(claim, verdict.n)}): {why}"
+        case (EpochsFirst(),):
+            return f"{_said(verdict)} ({_counted(claim, verdict.n)}), {reason(EpochsFirst())}{_gap(verdict)}"
+        case (TrialsApart() as apart,) if verdict.outcome == INCOMPARABLE and verdict.n:
+            unfair = "so that only who had fewer trials could be shown to be better"
+            return f"{_said(verdict)} ({_counted(claim, verdict.n)}): {reason(apart)}, {unfair}{_gap(verdict)}"
         case ():
-            what = "pre-trainings" if claim.kind == "number" else "pairs"
-            of = "" if verdict.n == 1 else f" of the {claim.n} {what} that this claim froze"
-            return f"n = {verdict.n}{of}, {_said(verdict)}{_gap(verdict)}"
+            return f"{_said(verdict)} ({_counted(claim, verdict.n)})" + "".join(f"; {w}" for w in _left_out(verdict))
         case reasons:
             own = ", own setting" if verdict.own else ""
             at = "" if verdict.track == NO_TRACK else f" at {place(verdict)}{own}"
@@ -104,6 +167,16 @@ def reason(why: Reason) -> str:
             return f"protocol {protocol} with other values ({fingerprint[:8]}{also})"
         case NoTrack(data):
             return f"no track runs {data}"
+        case NotKnown(keys):
+            return f"not known: {', '.join(keys)}; so that nothing counts as it"
+        case NotTrainedOn(data):
+            return f"no track pre-trains on {data}"
+        case NoKey(arm, key):
+            return f"the recipe of {arm} has no {key}"
+        case EpochsFirst():
+            return f"asked once {EPOCHS} is decided"
+        case SmallTestSet(metric):
+            return f"its test set is too small for {metric}, however many seeds"
         case OtherTracks(tracks):
             return f"the claim can be put to the test at {', '.join(tracks)}"
         case NoRecord(arm, baseline):
@@ -123,7 +196,7 @@ def reason(why: Reason) -> str:
             return f"tuning trials differ, {', '.join(map(str, ours))} against {', '.join(map(str, theirs))}"
         case MachinesApart(machines):
             return f"costs were measured on {' and '.join(machines)}"
-        case SmallTestSet() | NoVerdicts():
+        case NoVerdicts():
             raise AssertionError("says the whole sentence, not the end of one")
 
 
@@ -141,9 +214,31 @@ def _listed(values: frozenset[object]) -> str:
 
 
 def _measured(verdict: Verdict) -> str:
-    """`holds at mini (n = 3 pairs, no headline): aps 2.10 points above moco_v3 in finetune top1`."""
-    count = _counted(verdict.claim, verdict.n) + ("" if verdict.quotable else ", no headline")
-    return f"{_said(verdict)} ({count}){_gap(verdict)}"
+    """`holds at mini (n = 6 pairs): aps 2.10 points above moco_v3 in finetune top1`; `, fragile` where it is so.
+
+    `not decided yet at mini (3 pairs, evidence 7.3 of the 40 it takes): ...`.
+    """
+    evidence = verdict.evidence
+    if verdict.outcome == UNDECIDED:
+        return f"{_said(verdict)} ({_so_far(verdict)}){_gap(verdict)}"
+    fragile = ", fragile" if evidence and evidence.fragile else ""
+    count = f" ({_counted(verdict.claim, verdict.n)}{fragile})" if verdict.n else ""
+    return f"{_said(verdict)}{count}{_gap(verdict)}"
+
+
+def _so_far(verdict: Verdict) -> str:
+    """`3 pairs, evidence 7.3 of the 40 it takes`."""
+    evidence = verdict.evidence
+    pairs = _counted(verdict.claim, verdict.n).removeprefix("n = ")
+    if evidence is None:
+        return pairs if verdict.n else ""
+    near = evidence.nearest
+    return f"{pairs}, evidence {_number(evidence.by_test[near])} of the {evidence.takes[near]:g} it takes"
+
+
+def _number(evidence: float) -> str:
+    """`7.3`, `412`, `3.1e+05`."""
+    return f"{evidence:.1f}" if evidence < 100 else f"{evidence:.0f}" if evidence < 1e5 else f"{evidence:.1e}"
 
 
 def _counted(claim: Claim, n: int) -> str:
@@ -167,53 +262,75 @@ def _gap(verdict: Verdict) -> str:
 
 
 def _statistics(verdict: Verdict, evidence: Evidence) -> list[str]:
-    """How sure the outcome is."""
+    """How sure the outcome is: evidence of each test, the interval, and what a sign test says."""
     claim = verdict.claim
-    after = f" after Holm over {evidence.family} claims" if evidence.family > 1 else ""
-    parts = []
-    if evidence.resolvable > 0:
-        parts.append(f"a mean difference of {evidence.resolvable:.2f} {_unit(claim)} could be resolved{after}")
-    parts.append(_tested(verdict, evidence))
-    if evidence.resolvable > 0:
-        parts.append(evidence.mean.how)
-    if evidence.needed:
-        parts.append(f"{evidence.needed} pairs show {_effect(verdict, evidence)} four times in five{after}")
+    family = f" (one of {evidence.family} claims)" if evidence.family > 1 else ""
+    tests = ", ".join(
+        f"{_question(verdict, evidence, test)} {_number(found)}" for test, found in evidence.by_test.items()
+    )
+    takes = " or ".join(f"{value:g}" for value in sorted(set(evidence.takes.values())))
+    parts = [f"evidence that it is {tests}, where it takes {takes}{family}"]
+    if evidence.mean.n > 1:
+        low, high = (_scaled(claim, edge) for edge in evidence.mean.interval)
+        parts.append(f"95 % interval for one look {min(low, high):.2f} to {max(low, high):.2f}")
+    for test in evidence.fragile:
+        parts.append(
+            f"fragile: a sign test of the same pairs does not show that it is {_question(verdict, evidence, test)}"
+        )
+    if verdict.trials:
+        better = claim.arm if UP in evidence.by_test or OVER in evidence.by_test else claim.baseline_arm
+        parts.append(f"{reason(verdict.trials)}: {better}, which had fewer, may be shown to be better, nothing else")
+    for arm, seeds in evidence.collapsed.items():
+        parts.append(f"collapsed: {arm} {_seeds(seeds)}, counted as it is")
     return parts
 
 
-def _tested(verdict: Verdict, evidence: Evidence) -> str:
-    """`one-sided t, p = 0.018, Holm over 4 claims`, and where nothing is shown what was tried."""
-    if verdict.outcome == "underpowered":
-        return _undecided(verdict, evidence)
-    if evidence.p is None:
-        return "95 % prediction interval"
-    used = "one-sided t" if evidence.shows in (UP, DOWN) else f"TOST within {_margin(verdict, evidence)}"
-    return (
-        f"{used}, p = {evidence.p:.2g}{_corrected(evidence)}"
-        if evidence.resolvable
-        else f"{used}: the seeds do not differ"
-    )
+def _question(verdict: Verdict, evidence: Evidence, test: str) -> str:
+    """What a test asks of the method beside its baseline, or of a number."""
+    claim, cost = verdict.claim, verdict.claim.evaluation == COST
+    band = f"{claim.value:g} ± {_margin(verdict, evidence)}" if claim.value is not None else ""
+    return {
+        UP: "less" if cost else "better",
+        DOWN: "more" if cost else "worse",
+        NULL: f"the same within {_margin(verdict, evidence)}",
+        SAME: f"within {band}",
+        OVER: f"above {band}",
+        UNDER: f"below {band}",
+    }[test]
 
 
-def _undecided(verdict: Verdict, evidence: Evidence) -> str:
-    claim, p = verdict.claim, evidence.p_values
-    compares = claim.kind in ("gain", "direction")
-    size = NULL if compares and not (claim.kind == "gain" and verdict.own) else SAME
-    asked = f" where {evidence.level:.2g} is asked for" if evidence.family > 1 and p[UP] < p[DOWN] else ""
-    apart = f"one-sided t, p = {min(p[UP], p[DOWN]):.2g}{asked}, and " if compares else ""
-    return (
-        f"neither a difference nor sameness is shown: {apart}TOST within {_margin(verdict, evidence)},"
-        f" p = {p[size]:.2g}{_corrected(evidence)}"
-    )
+def _scaled(claim: Claim, value: float) -> float:
+    """From the scale of a test to that of the reader: a ratio of costs for their logarithm."""
+    if claim.evaluation != COST:
+        return value
+    return math.exp(value if claim.kind == "cost_ratio" or claim.better == "higher" else -value)
 
 
-def _corrected(evidence: Evidence) -> str:
-    return f", Holm over {evidence.family} claims" if evidence.family > 1 else ""
+def _left_out(verdict: Verdict) -> list[str]:
+    """The seeds that are there and do not enter."""
+    found = []
+    if verdict.series.other_code:
+        found.append(f"not with {_seeds(verdict.series.other_code)}, of other training code")
+    if verdict.series.waiting:
+        found.append(f"not with {_seeds(verdict.series.waiting)}, as a seed before is missing")
+    return found
 
 
-def _trifling(verdict: Verdict, evidence: Evidence) -> list[str]:
-    """That a difference is shown, but a small one; or nothing."""
-    return [f"but less than the {_margin(verdict, evidence)} that count as a difference"] if evidence.trifling else []
+def _seeds(seeds: Sequence[int]) -> str:
+    """`seed 3`, `seeds 3, 4`."""
+    return f"seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds))}"
+
+
+def _departing(verdict: Verdict) -> list[str]:
+    """In what of its form the method is not as on the claim's own track; or nothing."""
+    found = [_departure(departure) for departure in verdict.departs if salient(departure)]
+    return [f"departs from the recipe of {verdict.claim.track} in {', '.join(found)}"] if found else []
+
+
+def _departure(departure: Deviation) -> str:
+    """`ranks scaled (there literal)`."""
+    key = departure.what.partition(".")[2]
+    return f"{key} {value_words(departure.run)} (there {value_words(departure.stated)})"
 
 
 def _taken_back(verdict: Verdict) -> list[str]:
@@ -222,23 +339,16 @@ def _taken_back(verdict: Verdict) -> list[str]:
     return [f"only at {EPOCHS}: at {COMPUTE} {there}"] if there else []
 
 
-def _where(verdict: Verdict, evidence: Evidence) -> str:
+def _where(verdict: Verdict) -> str:
     """The setting of a test."""
-    claim, setting = verdict.claim, evidence.setting
+    claim, setting = verdict.claim, verdict.setting
+    assert setting is not None
     words = [setting.source if setting.source != "-" else setting.data, setting.network]
     if setting.epochs:
         words.append(f"{setting.epochs} epochs" + (f" of {claim.arm}" if verdict.basis == COMPUTE else ""))
     if claim.evaluation != COST:
         words.append(f"protocol {setting.protocol}")
-    if evidence.seeds > claim.n:
-        words.append(f"{evidence.seeds - claim.n} further seeds not used, n was frozen")
     return ", ".join(words)
-
-
-def _effect(verdict: Verdict, evidence: Evidence) -> str:
-    """The difference that the test should be able to show."""
-    claimed = verdict.claim.value
-    return f"the claimed {claimed:g} points" if claimed else f"a difference of {evidence.margin:g} points"
 
 
 def _margin(verdict: Verdict, evidence: Evidence) -> str:

@@ -8,24 +8,35 @@ from collections.abc import Sequence
 
 from leaderboards import claims
 from leaderboards.arms import Arm, Arms
-from leaderboards.claims import COST, Claim
-from leaderboards.missing_runs import Missing, missing
+from leaderboards.claims import COST, Claim, counted
+from leaderboards.missing_runs import FIRST_LOOK, Missing, in_vain, missing
 from leaderboards.setting import network_name
+from leaderboards.testable import hindrance, unreachable
+from leaderboards.verdicts import Verdict
+from leaderboards.wording import reason
 from repro.data.data_sets import entry_of
 from repro.plan import kinds, protocol_files, recipes, registry, tracks
 from repro.plan.request import parse_overrides
 from repro.results import rerun
 from repro.results.overrides import nearest_arch
+from repro.results.suite import suite
 
 
-def wanting(claim: Claim, known: Arms, track: str, own: bool) -> list[str]:
-    """What one test lacks, and the commands that make it."""
-    lacking = missing(claim, known, track, own)
+def wanting(claim: Claim, known: Arms, track: str, own: bool, verdict: Verdict | None = None) -> list[str]:
+    """What the next look at one test lacks, and the commands that make it; or why nothing would decide it.
+
+    verdict: that of this test so far.
+    """
+    where = f"{track}, {'its own setting' if own else 'its direction'}"
+    why = unreachable(claim, suite()) if own else hindrance(claim, suite(), track)
+    if why:
+        return [f"{where}: {reason(why)}"]
+    if verdict and (why := in_vain(verdict)):
+        return [f"{where}: no further seeds help: {reason(why)}"]
+    lacking = missing(claim, known, track, own, verdict)
     if not lacking:
         return []
-    lines = [f"{track}, {'its own setting' if own else 'its direction'}"]
-    if own and (why := impossible(claim)):
-        return [f"{lines[0]}: {why}"]
+    lines = [where]
     by_seeds: dict[tuple[int, ...], list[str]] = {}
     for item in lacking:
         if not own and item.like is not None:
@@ -39,33 +50,16 @@ def wanting(claim: Claim, known: Arms, track: str, own: bool) -> list[str]:
     return lines
 
 
-def impossible(claim: Claim, papers: bool = True) -> str:
-    """Why nothing that we can run counts as the claim's own setting, or "".
-
-    papers: under the paper's protocol; else under ours.
-    """
-    if claim.pretrain_data:
-        return f"no track pre-trains on {claim.pretrain_data}"
-    if unknown := [key for key in claim.unknown if papers or key != "protocol"]:
-        return f"not known: {', '.join(unknown)}; so that nothing counts as it"
-    for name in filter(None, (claim.arm, claim.baseline_arm)):
-        recipe = recipes.resolve(*registry.find(name), claim.track, {})
-        for table in claim.changes.keys() & recipe.keys():
-            if lacking := sorted(claim.changes[table].keys() - recipe[table].keys()):
-                return f"the recipe of {name} has no {table}.{lacking[0]}"
-    return ""
-
-
 def for_leg(claim: Claim, key: str) -> list[str]:
     """What makes a leg of the gap (leaderboards.gap.LEGS), or why nothing does."""
     sides = [(claim.method, claim.variant), *([(claim.baseline, claim.baseline_variant)] if claim.baseline else [])]
     if key == "a":
         return [weights(claim, *side) for side in sides]
-    if why := impossible(claim, papers=key == "b"):
-        return [why]
+    if why := unreachable(claim, suite(), papers=key == "b"):
+        return [reason(why)]
     names = [claims.arm_name(*side) for side in sides]
     conditions = _conditions(claim, claim.track, names, own=True, papers=key == "b")
-    return [shlex.join(_run(names, range(claim.n), conditions))]
+    return [shlex.join(_run(names, range(FIRST_LOOK), conditions))]
 
 
 def weights(claim: Claim, method: str, variant: str) -> str:
@@ -164,10 +158,15 @@ def _trained(claim: Claim, track: str, names: Sequence[str], own: bool) -> list[
         changes.append(f"network.depth={claim.backbone.removeprefix('ResNet-')}")
     for key in ("epochs", "batch"):
         runs = [recipe["pretrain"][key] for recipe in found]
-        stated = getattr(claim, key) if own else None
+        stated = getattr(claim, key) if own else _shortened(claim, track, runs[0]) if key == "epochs" else None
         first, last = stated if isinstance(stated, tuple) else (stated, stated)
         if stated is None:
             first = last = runs[0]
         if not all(first <= run <= last for run in runs):
             changes.append(f"pretrain.{key}={last}")
     return changes
+
+
+def _shortened(claim: Claim, track: str, epochs: int) -> int:
+    """With how many of a recipe's epochs the direction of a claim is tested: of a cost without chance one is enough."""
+    return 1 if counted(claim) else min(epochs, claim.proxy_epochs.get(track, epochs))

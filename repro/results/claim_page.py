@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from leaderboards import assessments, claims
 from leaderboards.arms import Arms
+from leaderboards.claim_arms import COMPUTE
 from leaderboards.claims import COST, NO_TRACK, VERIFIED, Claim
 from leaderboards.references import references
+from leaderboards.verdicts import Verdict
 from repro.results import find_records
 from repro.results.claim_commands import wanting
 from repro.results.suite import suite
@@ -46,7 +48,7 @@ def explain(settings: Settings, name: str) -> str:
     unit = "of the ratio" if claim.evaluation == COST else "points"
     lines += [
         "",
-        f"test: {claim.arm}{against}, {claim.n} {what}; Holm over family {claim.family}",
+        f"test: {claim.arm}{against}, {'one run' if claims.counted(claim) else what}; {item.family}",
         *(
             f"  {track}, {'its own setting' if own else 'its direction'}: margin {margin:g} {unit}"
             for track, own, margin in _tests(claim)
@@ -54,11 +56,24 @@ def explain(settings: Settings, name: str) -> str:
         "",
         "verdicts so far",
         *(f"  {sentence}" for sentence in item.sentences),
+        *(f"  {words}" for words in item.departures),
     ]
-    lacking = [line for track, own, _ in _tests(claim) for line in wanting(claim, known, track, own)]
+    lacking = [
+        line
+        for track, own, _ in _tests(claim)
+        for line in wanting(claim, known, track, own, _so_far(item.verdicts, track, own))
+    ]
     if claim.track == NO_TRACK:
         lacking.insert(0, f"its own setting: no track runs {claim.data}")
-    return "\n".join([*lines, "", "missing", *(f"  {line}" for line in lacking or ["nothing: the frozen n is there"])])
+    return "\n".join(
+        [*lines, "", "for the next look", *(f"  {line}" for line in lacking or ["nothing: it is decided"])]
+    )
+
+
+def _so_far(found: Sequence[Verdict], track: str, own: bool) -> Verdict | None:
+    """The verdict of a test at equal epochs, as far as there is one."""
+    here = [verdict for verdict in found if verdict.track == track and verdict.basis != COMPUTE]
+    return next((verdict for verdict in here if verdict.own == own), None)
 
 
 def _said(claim: Claim, key: str) -> str:

@@ -97,12 +97,12 @@ def compare(first: str, second: str, track: str, settings: Settings, trust: Sequ
         heading = _heading(*pair)
         costs.setdefault(heading, _cost_rows(*pair))
         for metric in evaluation.metrics:
-            item = difference(name, metric, pair, every)
+            item = difference(name, metric, pair)
             rows.setdefault(heading, []).extend(_rows(item) if item else [])
     looked = fairest(filter(left.fits, seen), filter(right.fits, seen), by_seed)
     if not rows and not looked:
         raise UserError(f"{first} and {second} share no evaluation at {track} with the same data, protocol and seed")
-    head = ["at " + track, "seed", first, second, "difference", "95 % interval; spread from"]
+    head = ["at " + track, "seed", first, second, "difference", "95 % interval, for one look"]
     parts = {heading: [text.table(rows[heading] + costs[heading], head)] for heading in rows}
     if looked:
         parts.setdefault(_heading(*looked), []).append(_curves(first, second, *looked))
@@ -158,7 +158,7 @@ def _curves(first: str, second: str, a: Arm, b: Arm) -> str:
         if (row := _at(epochs, {seed: left[seed] for seed in seeds}, {seed: right[seed] for seed in seeds}))
     ]
     if rows:
-        lines += ["", text.table(rows, ["after epochs", first, second, "difference", "95 % interval of paired t"])]
+        lines += ["", text.table(rows, ["after epochs", first, second, "difference", "95 % interval, for one look"])]
     return "\n".join([*lines, about])
 
 

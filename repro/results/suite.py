@@ -7,8 +7,10 @@ from typing import Any
 
 from leaderboards.suite import Suite
 from repro.data.data_sets import FOLDER
-from repro.plan import kinds, protocol_files, recipes
+from repro.errors import UserError
+from repro.plan import kinds, protocol_files, recipes, registry, tracks
 from repro.store import records
+from repro.store.job import Recipe
 from repro.weights.architectures import ARCHS
 
 _OF_TRAINING = ("freeze_patches",)  # keys of a network that change nothing before it is trained
@@ -23,8 +25,17 @@ def suite() -> Suite:
         protocols=_named_protocols(),
         neutral=recipes.neutral(),
         networks={table["arch"]: tuple(key for key in table if key not in _OF_TRAINING) for table in ARCHS.values()},
+        recipe=_recipe,
         own=FOLDER,
     )
+
+
+@cache
+def _recipe(arm: str, track: str) -> Recipe:
+    try:
+        return recipes.resolve(*registry.find(arm), tracks.find(track).name, {})
+    except UserError:  # a method of somebody else's records, or no track
+        return {}
 
 
 def _named_protocols() -> dict[str, dict[str, dict[str, Any]]]:

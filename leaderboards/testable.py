@@ -1,0 +1,57 @@
+"""Which claims a run can test at all: the others are in no family, and are said to be so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from leaderboards.claims import NO_TRACK, Claim, counted, tracks_of
+from leaderboards.reasons import NoKey, NotKnown, NoTrack, NotTrainedOn, OtherTracks, Reason, SmallTestSet
+from leaderboards.suite import Suite
+
+_OF_A_RECIPE = ("method", "network", "pretrain")
+# Test sets so small that no number of pre-trainings helps: 57 pictures, 162 queries.
+_TOO_SMALL = {("mini", "detection"), ("mini", "segmentation"), ("mini", "reid")}
+
+
+def hindrance(claim: Claim, suite: Suite, track: str) -> Reason | None:
+    """Why no run at this track can test a claim, in its own setting or its direction alone; None where one can."""
+    if claim.track == NO_TRACK and not claim.proxies:
+        return NoTrack(claim.data)
+    if track not in tracks_of(claim):
+        return OtherTracks(tracks_of(claim))
+    if (track, claim.evaluation) in _TOO_SMALL:
+        return SmallTestSet(claim.metric)
+    return None if track in claim.proxies else unreachable(claim, suite)
+
+
+def unreachable(claim: Claim, suite: Suite, papers: bool = True) -> Reason | None:
+    """Why nothing that we can run counts as the claim's own setting; None where something does.
+
+    papers: under the paper's protocol; else under ours.
+    """
+    if claim.track == NO_TRACK:
+        return NoTrack(claim.data)
+    if claim.pretrain_data:
+        return NotTrainedOn(claim.pretrain_data)
+    if unknown := tuple(key for key in claim.unknown if papers or key != "protocol"):
+        return NotKnown(unknown)
+    for name in filter(None, (claim.arm, claim.baseline_arm)):
+        recipe = suite.recipe(name, claim.track)
+        for table in _OF_A_RECIPE if recipe else ():
+            for key in claim.changes.get(table, {}):
+                if key not in recipe.get(table, {}):
+                    return NoKey(name, f"{table}.{key}")
+    return None
+
+
+def members(claims: Iterable[Claim], suite: Suite, track: str) -> dict[str, list[Claim]]:
+    """By name of a family, the claims that share its error rate at one track.
+
+    These are all that a run can test there, whether it was run or not: so it makes no difference in which order the
+    runs are done. What is compared without chance is in none.
+    """
+    found: dict[str, list[Claim]] = {}
+    for claim in claims:
+        if not counted(claim) and hindrance(claim, suite, track) is None:
+            found.setdefault(claim.family, []).append(claim)
+    return found
