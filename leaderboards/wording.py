@@ -274,9 +274,7 @@ def _statistics(verdict: Verdict, evidence: Evidence) -> list[str]:
         low, high = (_scaled(claim, edge) for edge in evidence.mean.interval)
         parts.append(f"95 % interval for one look {min(low, high):.2f} to {max(low, high):.2f}")
     for test in evidence.fragile:
-        parts.append(
-            f"fragile: a sign test of the same pairs does not show that it is {_question(verdict, evidence, test)}"
-        )
+        parts.append(f"fragile, as a sign test does not show that it is {_question(verdict, evidence, test)}")
     if verdict.trials:
         better = claim.arm if UP in evidence.by_test or OVER in evidence.by_test else claim.baseline_arm
         parts.append(f"{reason(verdict.trials)}: {better}, which had fewer, may be shown to be better, nothing else")

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from repro.data import inventory
 from repro.errors import Stopped, UserError, unwritable
-from repro.plan import kinds
+from repro.plan import fingerprints, kinds
 from repro.settings import Where
 from repro.store import atomic, provenance, records, snapshot, time_spent
 from repro.store.job import Job
@@ -136,6 +136,7 @@ def _one(context: JobContext) -> records.Record | None:
     inventory.require_unchanged(job.spec.get("data"), context.where)
     settle(job.spec["threads"])
     provenance.reset_peak()
+    trained_by = {"training_code": fingerprints.code_of(job)[:16]} if job.kind == "pretrain" else {}
     with time_spent.counted(context.folder) as clock:
         outcome = stage(context)
         wall, cpu = clock.wall, clock.cpu
@@ -166,6 +167,7 @@ def _one(context: JobContext) -> records.Record | None:
         },
         "provenance": {
             **snapshot.code(),
+            **trained_by,
             "packages": provenance.versions(),
             "python": platform.python_version(),
             "device": provenance.device_name(),

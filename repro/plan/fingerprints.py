@@ -14,15 +14,8 @@ from repro.store.source_hash import REACHES, source_hash
 
 def fingerprint_of(job: Job) -> str:
     """The fingerprint of a job by today's code, whatever it says of its own."""
-    code = [kinds.KINDS[job.kind].stage.partition(":")[0]]
-    rooms: tuple[str, ...] = REACHES
     spec: Mapping[str, Any] = job.spec
     if job.kind == "pretrain":
-        # Evaluations cannot change an encoder: only its learning curve, which is for looking at, is made with them.
-        rooms = tuple(room for room in rooms if room != "eval")
-        code.append(job.module.rpartition(":")[0])
-        if base := job.recipe.get("base"):
-            code.append(base["module"].rpartition(":")[0])
         spec = {**spec, "recipe": recipes.without_neutral(job.recipe)}
     if "data" in spec:
         spec = {**spec, "data": {**spec["data"], "name": known_as(spec["data"]["name"])}}
@@ -35,6 +28,18 @@ def fingerprint_of(job: Job) -> str:
             "seed": job.seed,
             "spec": spec,
             "parents": sorted(job.parents),
-            "code": source_hash(*code, rooms=rooms),
+            "code": code_of(job),
         }
     )
+
+
+def code_of(job: Job) -> str:
+    """Hash of the code that a job can reach: results of different code are not replicates of each other."""
+    modules = [kinds.KINDS[job.kind].stage.partition(":")[0]]
+    if job.kind != "pretrain":
+        return source_hash(*modules)
+    modules.append(job.module.rpartition(":")[0])
+    if base := job.recipe.get("base"):
+        modules.append(base["module"].rpartition(":")[0])
+    # Evaluations cannot change an encoder: only its learning curve, which is for looking at, is made with them.
+    return source_hash(*modules, rooms=tuple(room for room in REACHES if room != "eval"))

@@ -35,7 +35,10 @@ _KINDS: Mapping[str, tuple[type, str]] = {
     "protocol.values": _TABLE,
     **{f"provenance.{key}": _TABLE for key in ("data", "packages", "slurm")},
     **{f"provenance.data.{key}": _TEXT for key in ("name", "source", "manifest")},
-    **{f"provenance.{key}": _TEXT for key in ("commit", "source_hash", "python", "device", "date", "trust")},
+    **{
+        f"provenance.{key}": _TEXT
+        for key in ("commit", "source_hash", "training_code", "python", "device", "date", "trust")
+    },
     **{f"provenance.{key}": _WHOLE for key in ("threads", "processes", "trials")},
     "details.recipe": _TABLE,
     **{f"details.recipe.{key}": _TABLE for key in ("method", "network", "pretrain", "base", "checkpoint")},
