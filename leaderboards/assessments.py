@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from leaderboards.arms import Arms
 from leaderboards.claim_arms import COMPUTE, EPOCHS
@@ -63,6 +63,9 @@ def _verdicts(claims: Sequence[Claim], known: Arms, track: str) -> dict[str, lis
 def _said(claim: Claim, verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> list[Verdict]:
     """What there is to say of a claim: at its own track always, elsewhere where it was run."""
     found = [verdict for track in tracks_of(claim) for verdict in verdicts[track][claim.id]]
+    if claim.form:
+        beside = [verdict for track in claim.proxies for verdict in verdicts[track][claim.as_published.id]]
+        found += [replace(verdict, form=claim.form) for verdict in beside if verdict.arms and not verdict.own]
     said = [
         verdict
         for verdict in found
@@ -78,7 +81,8 @@ def assess(claims: Sequence[Claim], known: Arms) -> list[Assessment]:
 
     claims: all of them, as a family shares an error rate; choose afterwards.
     """
-    verdicts = {track: _verdicts(claims, known, track) for track in TRACKS}
+    every = [*claims, *(claim.as_published for claim in claims if claim.form)]
+    verdicts = {track: _verdicts(every, known, track) for track in TRACKS}
     shared = {track: _sharing(claims, known.suite, track) for track in TRACKS}
     return [_assessment(claim, verdicts, shared, known.suite) for claim in claims]
 
@@ -141,11 +145,14 @@ def _assessment(
 
 
 def _family(claim: Claim, shared: Mapping[str, Mapping[str, int]]) -> str:
-    """With how many claims it shares an error rate: `family rotation_aux: 3 claims at mini, 3 at cifar`."""
+    """With how many claims it shares an error rate: `family rotation_aux, of which a run can test 3 at mini`."""
     if counted(claim):
         return "a cost without chance, so in no family"
     found = [f"{shared[track][claim.id]} at {track}" for track in TRACKS if claim.id in shared[track]]
-    return f"family {claim.family}: {', '.join(found)}" if found else "in no family, as no run can test it"
+    listed = ", ".join(found)
+    return (
+        f"family {claim.family}, of which a run can test {listed}" if found else "in no family, as no run can test it"
+    )
 
 
 def tally(found: Iterable[Assessment]) -> str:

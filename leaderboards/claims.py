@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 from msgspec import Meta
@@ -78,6 +78,7 @@ class Claim:
     proxies: Mapping[str, Margin] = field(default_factory=dict)  # smaller track -> its margin
     # smaller track -> the most epochs with which its direction is tested there: of a claim on short trainings
     proxy_epochs: Mapping[str, Epochs] = field(default_factory=dict)
+    form: Text = ""  # the variant with the paper's own form, where a proxy's recipe has another: tested beside it
     references: Names = ()  # rows of references.csv; of a gain the last two are its two sides
     note: Text = ""
 
@@ -89,6 +90,13 @@ class Claim:
     @property
     def baseline_arm(self) -> str:
         return arm_name(self.baseline, self.baseline_variant)
+
+    @property
+    def as_published(self) -> Claim:
+        """The same claim of the method in the paper's own form, in a family of such claims."""
+        return replace(
+            self, id=f"{self.id}:{self.form}", variant=self.form, form="", family=f"{self.family}, the paper's form"
+        )
 
     @property
     def epochs_span(self) -> str:

@@ -91,6 +91,7 @@ class Verdict:
     series: Series = field(default_factory=Series)  # the seeds that entered, and those that did not
     rests_on: tuple[Used, ...] = ()  # the records that it was computed from
     trials: TrialsApart | None = None  # where the arms were not tuned alike
+    form: str = ""  # the variant, where it is of the method in the paper's own form, beside the claim's
     at_equal_compute: str = ""  # of one at equal epochs: the outcome there, where that takes this one back
 
     @property

@@ -53,6 +53,7 @@ OF_EMBEDDED = (
 
 
 _EXPONENTIAL, *_LOSSES = evalues.MEASURED
+_ALPHA = f"{100 * evalues.ALPHA:g} %"
 CLAIMS_INTRO = (
     "A verdict holds at the track that it names, and nowhere else. A paper's own claim stays `not run` until"
     " records of its own network, epochs, data and protocol exist; until then its direction alone may have been tested."
@@ -60,9 +61,9 @@ CLAIMS_INTRO = (
     " are more verdicts than claims.",
     "A verdict rests on pairs: the method and its baseline, trained from the same seed. One may look after every pair:"
     " evidence begins at 1 and grows where the pairs agree. Where there is nothing to find, the evidence for either"
-    f" direction ever reaches 40 in one of 40 claims at most, so that {evalues.ALPHA:.0%} of such claims get a wrong"
+    f" direction ever reaches 40 in one of 40 claims at most, so that {_ALPHA} of such claims get a wrong"
     " verdict, however often one looks. The claims of one paper that a run can test at a track are a family, and share"
-    f" these {evalues.ALPHA:.0%} a question: with m of them the largest evidence has to reach 40 m, the next one"
+    f" these {_ALPHA} a question: with m of them the largest evidence has to reach 40 m, the next one"
     " 40 (m - 1), and so on. Until then a claim is `not decided yet`, and more pairs may decide it. `no difference`"
     " means that the mean was shown to lie within the claim's margin, from both sides; `smaller than the margin`, that"
     " there is a difference, and that it counts for little. It takes five pairs at least, however clear they are.",
@@ -71,13 +72,14 @@ CLAIMS_INTRO = (
     " of an arm differ in nothing but chance: they learn from the same pictures and are judged on the same test"
     " pictures, and a verdict speaks of those. A method that had fewer tuning trials than its baseline may be shown to"
     " be the better one, but nothing else. What is compared are recipes: that of a claim's own track follows the paper"
-    " as far as its sources tell, and each verdict says in what the method departs from it.",
+    " as far as its sources tell, and each verdict says in what the method departs from it. Where a variant has the"
+    " paper's own form, it is tested beside, in a family of such tests.",
     "Where differences are far from normal, errors are more frequent. Simulated at a mean difference of 0, with a look"
     " after every pair from the third to the twentieth: differences as skewed as the exponential distribution are told"
     f" apart in {_EXPONENTIAL.wrong} % of claims; where one seed in twenty collapses, and the others are better by as"
     " much as that costs, "
     + ", ".join(f"{loss.wrong} % (a loss of {loss.loss:g} standard deviations)" for loss in _LOSSES)
-    + f". A verdict is `fragile` where a sign test of the same pairs (one-sided, {evalues.ALPHA:.0%}) does not show it:"
+    + f". A verdict is `fragile` where a sign test of the same pairs (one-sided, {_ALPHA}) does not show it:"
     f" so are {_EXPONENTIAL.fragile} % of the former errors, and of the latter "
     + ", ".join(f"{loss.fragile} %" for loss in _LOSSES)
     + ".",
@@ -117,6 +119,7 @@ def outcome(verdict: Verdict) -> str:
 def place(verdict: Verdict) -> str:
     """`mini`, `mini, equal compute`, `direction at cifar`: what its outcome is said of."""
     where = f"direction at {verdict.track}" if verdict.lacks else verdict.track
+    where += f", the paper's form ({verdict.form})" if verdict.form else ""
     return where + (f", {COMPUTE}" if verdict.basis == COMPUTE else "")
 
 

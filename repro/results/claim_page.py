@@ -63,6 +63,8 @@ def explain(settings: Settings, name: str) -> str:
         for track, own, _ in _tests(claim)
         for line in wanting(claim, known, track, own, _so_far(item.verdicts, track, own))
     ]
+    if any(verdict.n for verdict in item.verdicts) and lacking:
+        lacking.append("new seeds join those that are there only where the same code trains them")
     if claim.track == NO_TRACK:
         lacking.insert(0, f"its own setting: no track runs {claim.data}")
     return "\n".join(

@@ -12,6 +12,7 @@ from leaderboards import claim_files, claims, gap
 from leaderboards.arms import Arm, Arms
 from leaderboards.deviations import deviations
 from leaderboards.missing_runs import Missing, missing
+from leaderboards.verdicts import judge
 from leaderboards.wording import reason
 from repro.results.suite import suite
 
@@ -158,28 +159,48 @@ def test_what_has_no_gap() -> None:
 def test_missing_seeds_are_those_of_each_arm(make: Make) -> None:
     records = trained(make, "glnet", {0: 1.0, 1: 2.0, 5: 3.0}, "glnet")
     records += trained(make, "moco_v3", {5: 1.0}, "glnet", variant="resnet")
-    (lack,) = lacks(GAIN, records, "imagenet", own=True)
-    assert (lack.arm, lack.seeds) == (
-        "moco_v3:resnet",
-        (0, 1),
-    )  # seed 5 is paired: two more make three
-    assert lack.like is not None and sorted(lack.like.records) == [5]
-    more = trained(make, "moco_v3", {0: 1.0, 1: 1.0}, "glnet", variant="resnet", salt=1)
+    found = lacks(GAIN, records, "imagenet", own=True)
+    assert [(lack.arm, lack.seeds) for lack in found] == [("glnet", (2, 3, 4)), ("moco_v3:resnet", (0, 1, 2, 3, 4))]
+    assert found[1].like is not None and sorted(found[1].like.records) == [5]  # five pairs decide at least, from seed 0
+    more = trained(make, "glnet", dict.fromkeys((2, 3, 4), 1.0), "glnet")
+    more += trained(make, "moco_v3", dict.fromkeys(range(5), 1.0), "glnet", variant="resnet", salt=1)
     assert lacks(GAIN, records + more, "imagenet", own=True) == []
     for own, track in ((True, "imagenet"), (False, "mini")):
         nothing = lacks(GAIN, [], track, own)
         assert [(m.arm, m.seeds, m.like, m.beside) for m in nothing] == [
-            ("glnet", (0, 1, 2), None, None),
-            ("moco_v3:resnet", (0, 1, 2), None, None),
+            ("glnet", (0, 1, 2, 3, 4), None, None),
+            ("moco_v3:resnet", (0, 1, 2, 3, 4), None, None),
         ]
+
+
+def test_a_verdict_says_which_pairs_come_next(make: Make) -> None:
+    """Five at least, one more where these decide nothing, none where it is decided; of a cost one run is enough."""
+    mini: dict[str, Any] = {"track": "mini", "data": "cifar10-jpeg", "network": None, "batch": 128, "epochs": 4}
+    claim = replace(GAIN, value=None, kind="direction")
+
+    def next_pairs(differences: list[float]) -> list[tuple[str, tuple[int, ...]]]:
+        gains = dict(enumerate(differences))
+        records = trained(make, "glnet", {seed: 40 + gain for seed, gain in gains.items()}, "mini", **mini)
+        records += trained(make, "moco_v3", dict.fromkeys(gains, 40.0), "mini", variant="resnet", **mini)
+        known = Arms(records, suite())
+        (found, *_) = judge([claim], known, "mini")[claim.id]
+        return [(lack.arm, lack.seeds) for lack in missing(claim, known, "mini", False, found)]
+
+    names = ("glnet", "moco_v3:resnet")
+    assert next_pairs([3.0, 3.1]) == [(name, (2, 3, 4)) for name in names]
+    assert next_pairs([3.0, -2.0, 1.0, 0.0, -1.0, 1.5]) == [(name, (6,)) for name in names]
+    assert next_pairs([3.0, 3.1, 2.9, 3.0, 3.2]) == []
+    cost = replace(claim, evaluation="cost", metric="flops", protocol="")
+    assert [lack.seeds for lack in lacks(cost, [], "mini", own=False)] == [(0,), (0,)]
 
 
 def test_a_direction_is_completed_where_there_is_most(make: Make) -> None:
     mini: dict[str, Any] = {"track": "mini", "data": "cifar10-jpeg", "network": None, "batch": 128}
     records = trained(make, "glnet", {0: 1.0, 1: 2.0, 2: 3.0}, "mini", **mini | {"epochs": 4})
     records += trained(make, "glnet", {0: 1.0}, "mini", **mini | {"epochs": 9})
-    (lack,) = lacks(GAIN, records, "mini", own=False)
-    assert (lack.arm, lack.seeds, lack.like) == ("moco_v3:resnet", (0, 1, 2), None)
+    more, lack = lacks(GAIN, records, "mini", own=False)
+    assert (more.arm, more.seeds) == ("glnet", (3, 4)) and more.like is not None and len(more.like.records) == 3
+    assert (lack.arm, lack.seeds, lack.like) == ("moco_v3:resnet", (0, 1, 2, 3, 4), None)
     assert lack.beside is not None and lack.beside.setting.epochs == 4
 
 
