@@ -14,6 +14,7 @@ from scipy import stats
 
 from leaderboards import verdicts
 from leaderboards.arms import Arms
+from leaderboards.assessments import assess
 from leaderboards.claim_arms import COMPUTE, most_alike
 from leaderboards.claims import Claim
 from leaderboards.paired_arms import fairest
@@ -552,6 +553,21 @@ def test_claims_shown_to_be_equal_do_not_make_a_difference_easier(make: Make) ->
     found = judge(family, records, "mini")
     assert [v.outcome for v in found] == ["not decided yet", "no difference", "no difference", "no difference"]
     assert evidence(found[0]).takes == {"up": 160.0, "down": 160.0, "null": 40.0}
+
+
+def test_the_papers_own_form_is_tested_beside_the_claim(make: Make) -> None:
+    """In a family of its own: it takes nothing from the claims."""
+    claim = replace(DIRECTION, form="flip_aware", proxies={"mini": 1.5})
+    records = pairs(make, BETTER)
+    (alone,) = assess([claim], Arms(records, suite()))
+    assert [v.form for v in alone.verdicts] == ["", "", ""]  # not run, so not said
+    for seed in range(6):
+        records += make("aps", "linear", {"top1": 30.0 + seed % 2}, seed=seed, variant="flip_aware")
+    (item,) = assess([claim], Arms(records, suite()))
+    assert {(v.form, v.outcome) for v in item.answered} == {("", "holds"), ("flip_aware", "opposite")}
+    assert {evidence(v).family for v in item.answered} == {1}
+    said = [words for words in item.sentences if words.startswith("opposite at mini, the paper's form (flip_aware)")]
+    assert said and "aps:flip_aware" in said[0] and "points below moco_v3" in said[0]
 
 
 # ----------------------------------------------------------------------------------------------------- equal compute

@@ -46,6 +46,8 @@ def planned(line: str) -> Plan:
 def test_names_in_claims_are_ours(claim: Claim) -> None:
     for arm in filter(None, (claim.arm, claim.baseline_arm)):
         registry.find(arm)
+    if claim.form:
+        registry.find(claim.as_published.arm)
     if claim.protocol:
         kind = suite().kind_of(claim.evaluation)
         assert claim.protocol in protocols.names(kind)
@@ -124,7 +126,7 @@ def test_a_claim_is_explained_with_what_would_complete_it(
     for words in (
         "(read in the abstract only)",
         "protocol    not known",
-        "pairs of pre-trainings with the same seed; family rotation_aux: 3 at mini, 3 at cifar",
+        "pairs of pre-trainings with the same seed; family rotation_aux, of which a run can test 3 at mini",
         "margin 1.5 points",
         "not decided yet at mini (3 pairs, evidence",
         "for the next look",
