@@ -279,11 +279,19 @@ def _statistics(verdict: Verdict, evidence: Evidence) -> list[str]:
     for test in evidence.fragile:
         parts.append(f"fragile, as a sign test does not show that it is {_question(verdict, evidence, test)}")
     if verdict.trials:
-        better = claim.arm if UP in evidence.by_test or OVER in evidence.by_test else claim.baseline_arm
-        parts.append(f"{reason(verdict.trials)}: {better}, which had fewer, may be shown to be better, nothing else")
+        parts.append(f"{reason(verdict.trials)}: {_may_be_better(claim, verdict.trials)}")
     for arm, seeds in evidence.collapsed.items():
         parts.append(f"collapsed: {arm} {_seeds(seeds)}, counted as it is")
     return parts
+
+
+def _may_be_better(claim: Claim, trials: TrialsApart) -> str:
+    """Who of two that were not tuned alike may be shown to be the better one."""
+    if max(trials.ours) < min(trials.theirs):
+        return f"{claim.arm}, which had fewer, may be shown to be better, nothing else"
+    if min(trials.ours) > max(trials.theirs):
+        return f"{claim.baseline_arm}, which had fewer, may be shown to be better, nothing else"
+    return "nothing can be shown"
 
 
 def _question(verdict: Verdict, evidence: Evidence, test: str) -> str:
