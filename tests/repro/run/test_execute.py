@@ -51,7 +51,10 @@ def test_a_quick_run_leaves_records_boards_and_one_table(capsys: pytest.CaptureF
     pretrain = left["pretrain aps 0"]
     assert pretrain["cost"]["updates"] == 6 * 2 and pretrain["cost"]["image_passes"] == 6 * 32  # type: ignore[index]
     assert pretrain["provenance"]["threads"] == 1 and pretrain["cost"]["flops"] > 0  # type: ignore[index]
+    trained_by = [left[name]["provenance"].get("training_code") for name in ("pretrain aps 0", "pretrain random 0")]  # type: ignore[attr-defined]
+    assert all(re.fullmatch("[0-9a-f]{16}", code) for code in trained_by) and len(set(trained_by)) == 2
     knn = left["knn aps 0"]
+    assert "training_code" not in knn["provenance"]  # type: ignore[operator]
     assert knn["protocol"]["values"]["ks"] == [1, 5]  # type: ignore[index]
     assert knn["provenance"]["data"]["source"].startswith("MNIST digits")  # type: ignore[index]
     assert "aps" in Path("repro-work/boards/knn.md").read_text()
