@@ -156,8 +156,8 @@ def _family(claim: Claim, shared: Mapping[str, Mapping[str, int]]) -> str:
 
 
 def tally(found: Iterable[Assessment]) -> str:
-    """How often each outcome was reached: `holds 2, not run 11`."""
-    said = [verdict for item in found for verdict in item.verdicts]
+    """How often each outcome was reached, but for forms that are tested beside: `holds 2, not run 11`."""
+    said = [verdict for item in found for verdict in item.verdicts if not verdict.form]
     outcomes = Counter(v.outcome + (f" ({COMPUTE})" if v.basis == COMPUTE else "") for v in said)
     return ", ".join(f"{outcome} {number}" for outcome, number in sorted(outcomes.items())) or "none"
 

@@ -135,7 +135,8 @@ def test_the_records_that_a_verdict_links_give_its_difference() -> None:
     for i, line in enumerate(lines):
         if not line.startswith("- **"):
             continue
-        at = r"at (mini(?:, the paper's form \(\w+\))?(?:, equal compute)?)(?: \([^)]*\))?(?:, asked once [a-z ]+)?: \S+ "
+        place = r"(mini(?:, the paper's form \(\w+\))?(?:, equal compute)?)"
+        at = rf"at {place}(?: \([^)]*\))?(?:, asked once [a-z ]+)?: \S+ "
         points = re.findall(at + r"(\S+) points (above|below) \S+ in \w+ (\w+)", line)
         said = {where: (metric, float(gap) * (1 if side == "above" else -1)) for where, gap, side, metric in points}
         said |= {
