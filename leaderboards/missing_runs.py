@@ -31,8 +31,16 @@ class Missing:
 
 
 def in_vain(verdict: Verdict) -> Reason | None:
-    """Why no further seed would decide this one; None where one may."""
-    return next((why for why in verdict.reasons if isinstance(why, Flagged | MachinesApart | TrialsApart)), None)
+    """Why no further seed would decide this one; None where one may.
+
+    Unequal tuning stands in the way where it is not known, or where it could explain what the pairs have shown.
+    """
+    for why in verdict.reasons:
+        unknown = isinstance(why, TrialsApart) and not (why.ours and why.theirs)
+        explains = isinstance(why, TrialsApart) and bool(verdict.arms)
+        if unknown or explains or isinstance(why, Flagged | MachinesApart):
+            return why
+    return None
 
 
 def missing(claim: Claim, known: Arms, track: str, own: bool, verdict: Verdict | None = None) -> list[Missing]:

@@ -11,7 +11,7 @@ import pytest
 from leaderboards import claim_files, claims, gap
 from leaderboards.arms import Arm, Arms
 from leaderboards.deviations import deviations
-from leaderboards.missing_runs import Missing, missing
+from leaderboards.missing_runs import Missing, in_vain, missing
 from leaderboards.verdicts import judge
 from leaderboards.wording import reason
 from repro.results.suite import suite
@@ -192,6 +192,25 @@ def test_a_verdict_says_which_pairs_come_next(make: Make) -> None:
     assert next_pairs([3.0, 3.1, 2.9, 3.0, 3.2]) == []
     cost = replace(claim, evaluation="cost", metric="flops", protocol="")
     assert [lack.seeds for lack in lacks(cost, [], "mini", own=False)] == [(0,), (0,)]
+
+
+def test_unequal_tuning_stands_in_the_way_only_where_it_explains_what_is_shown(make: Make) -> None:
+    mini: dict[str, Any] = {"track": "mini", "data": "cifar10-jpeg", "network": None, "batch": 128}
+    claim = replace(GAIN, value=None, kind="direction")
+
+    def hindered(theirs: float, epochs: int, trials: int | None) -> bool:
+        records = trained(make, "glnet", dict.fromkeys(range(5), 40.0), "mini", **mini, epochs=4, trials=3)
+        records += trained(
+            make, "moco_v3", dict.fromkeys(range(5), theirs), "mini", variant="resnet", **mini, epochs=epochs, trials=7
+        )
+        for record in records if trials is None else ():
+            del record["provenance"]["trials"]
+        (found, *_) = judge([claim], Arms(records, suite()), "mini")[claim.id]
+        return in_vain(found) is not None
+
+    assert not hindered(40.0 - 3, 6, 7)  # of other epochs: the baseline at these may yet be beaten
+    assert not hindered(40.0 - 3, 4, 7) and hindered(40.0 + 3, 4, 7)
+    assert hindered(40.0 - 3, 4, None)
 
 
 def test_a_direction_is_completed_where_there_is_most(make: Make) -> None:
