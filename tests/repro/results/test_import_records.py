@@ -146,25 +146,24 @@ def test_verdicts_rest_on_ours_alone() -> None:
                 | {"metrics": {"top1": top1}}
             )
     full = [{"schema": 1, "parents": [], "cost": {}, "protocol": {"name": "mini", "hash": "x"}, **r} for r in found]
-    assert verdicts.judge([claim], Arms(full, suite()), "mini")[0].outcome == "holds"
+    assert verdicts.judge([claim], Arms(full, suite()), "mini")[claim.id][0].outcome == "holds"
 
     Path("given.json").write_text(json.dumps(full))
     assert bring_in(full, "author") == 0
     foreign = imported()
     assert len(foreign) == len(full)
-    assert verdicts.judge([claim], Arms(foreign, suite()), "mini")[0].outcome == "not run"
+    assert verdicts.judge([claim], Arms(foreign, suite()), "mini")[claim.id][0].outcome == "not run"
 
     worse = [{**r, "metrics": {"top1": 1.0}} if r["kind"] == "linear" else r for r in full]
     shutil.rmtree("repro-work")
     assert bring_in(worse) == 0
-    for basis in (verdicts.EPOCHS, verdicts.COMPUTE):
-        both, alone = (Arms(found, suite()) for found in ([*full, *imported()], full))
-        assert verdicts.judge([claim], both, "mini", basis)[0] == verdicts.judge([claim], alone, "mini", basis)[0]
+    both, alone = (Arms(found, suite()) for found in ([*full, *imported()], full))
+    assert verdicts.judge([claim], both, "mini") == verdicts.judge([claim], alone, "mini")
     # an evaluation of ours that rests on foreign weights is foreign as well
     mixed = [
         {**r, "provenance": {**r["provenance"], "trust": "author"}} if r["kind"] == "pretrain" else r for r in full
     ]
-    assert verdicts.judge([claim], Arms(mixed, suite()), "mini")[0].outcome == "not run"
+    assert verdicts.judge([claim], Arms(mixed, suite()), "mini")[claim.id][0].outcome == "not run"
     assert {arm.trust for arm in Arms(mixed, suite()).of("linear")} == {"author"}
 
 
