@@ -25,7 +25,7 @@ from leaderboards.wording import OF_EMBEDDED, place
 
 LEGEND = (
     "Mean ± sample standard deviation over seeds; n counts pre-trainings. Wall time and memory are those of the"
-    " evaluation alone. Optimism: what choosing on the test set would have added, in points. Trials: tuning runs spent"
+    " evaluation alone. Optimism: gain from selecting on test data (not reported), in points. Trials: tuning runs spent"
     " on the arm."
 )
 INDEX_INTRO = "Every number comes from a record; numbers of different tracks, data or protocols never share a table."

@@ -64,7 +64,7 @@ def read(file: Traversable) -> list[Reference]:
             except ValueError as error:
                 raise ValueError(f"line {rows.line_num}: {error}") from None
     except (ValueError, csv.Error) as error:
-        raise ValueError(f"{file}: {error}; mend it, or bring it back with git") from None
+        raise ValueError(f"{file}: {error}; fix it, or restore it with git") from None
     return found
 
 

@@ -93,7 +93,7 @@ def load(options: Mapping[str, Any]) -> Settings:
             values[key] = _typed(key, options[key], f"--{key.replace('_', '-')}")
     settings = Settings(**values)
     if settings.data_root is not None and not settings.data_root.is_dir():
-        raise UserError(f"the data root {settings.data_root} is no folder; mend --data-root, REPRO_DATA or {FILE}")
+        raise UserError(f"the data root {settings.data_root} is not a directory; fix --data-root, REPRO_DATA or {FILE}")
     return settings
 
 

@@ -19,7 +19,7 @@ def names(kind: str) -> tuple[str, ...]:
         UserError: the file is no valid TOML, or holds a protocol that cannot be built; one line with its path.
     """
     table = protocols.KINDS[kind]
-    mend = "mend it, or bring it back with git"
+    mend = "fix it, or restore it with git"
     try:
         named = table.named
     except (OSError, ValueError) as error:

@@ -80,7 +80,7 @@ def _parse(text: bytes, source: str) -> MethodInfo:
     info = typed(MethodInfo, toml(text, source), source, source=source)
     if not info.base and info.negatives not in NEGATIVES:
         raise UserError(
-            f"{source}: key 'negatives' must say over which rows a sample meets its negatives: {', '.join(NEGATIVES)}"
+            f"{source}: key 'negatives' says where negatives come from; it must be one of {', '.join(NEGATIVES)}"
         )
     for name in (info.name, *info.variants):
         if not re.fullmatch(NAME, name) or len(name) > LONGEST:
@@ -145,7 +145,7 @@ def find(name: str) -> tuple[MethodInfo, str]:
 
 
 def negatives(info: MethodInfo, variant: str) -> str:
-    """Over which rows a sample meets its negatives: global, per_device or none."""
+    """Where negatives come from: global (the whole batch), per_device (one device) or none."""
     base = info.base_of(variant)
     return negatives(*find(base)) if base else info.negatives
 

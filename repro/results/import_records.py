@@ -55,9 +55,9 @@ def bring_in(file: Path, trust: str, settings: Settings) -> str:
     def make(name: str, below: tuple[str, ...]) -> str:
         nonlocal lost
         if name in below:
-            raise UserError(f"{where[name]}: it is its own ancestor; mend its parents")
+            raise UserError(f"{where[name]}: it is its own ancestor; fix its parents")
         if len(below) > _GENERATIONS:
-            raise UserError(f"{where[name]}: it has more than {_GENERATIONS} generations of children; mend the parents")
+            raise UserError(f"{where[name]}: it has more than {_GENERATIONS} generations of children; fix the parents")
         if name not in made:
             record = checked[name]
             parents = [parent for parent in record["parents"] if parent in checked]
@@ -72,7 +72,7 @@ def bring_in(file: Path, trust: str, settings: Settings) -> str:
         if KINDS[record["kind"]].judges and not record["metrics"]:
             raise UserError(f"{where[name]}: metrics holds no metric; say at least one of kind '{record['kind']}'")
         if faults := records.problems(record) or own_contradictions(record):
-            raise UserError(f"{where[name]}: {faults[0]}; mend it in the file")
+            raise UserError(f"{where[name]}: {faults[0]}; fix it in the file")
         if len(os.fsencode(records.file_name(record))) > _LONGEST:
             raise UserError(f"{where[name]}: its method and variant are too long for the name of a file")
     require_writable(settings.workspace)
@@ -136,7 +136,7 @@ def _parsed(content: bytes, at: str) -> Any:
     try:
         return record_json.parse(content)
     except ValueError as error:
-        raise UserError(f"{at}: cannot be read as JSON ({error}); mend it in the file") from None
+        raise UserError(f"{at}: cannot be read as JSON ({error}); fix it in the file") from None
 
 
 def _checked(given: Record, trust: str, at: str) -> Record:

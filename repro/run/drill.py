@@ -147,7 +147,8 @@ def table(scores: Sequence[Score]) -> str:
     rows = text.table([score.row() for score in scores], ["way", "times", "went on from update", "equal", "records"])
     struck, held = (sum(score.interruptions for score in scores), [s for s in scores if not s.passed_over])
     equal = sum(not score.faults for score in held)
-    return f"{rows}\n\n{struck} interruptions; {equal} of {len(held)} ways leave what no interruption leaves"
+    said = f"{equal} of {len(held)} kinds of interruption gave results identical to an uninterrupted run"
+    return f"{rows}\n\n{struck} interruptions; {said}"
 
 
 def _slurm(settings: Settings) -> Profile | None:

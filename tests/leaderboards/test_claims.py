@@ -360,7 +360,7 @@ def test_damaged_references_are_one_line(tmp_path: Path, damage: Callable[[bytes
     path.write_bytes(ours)
     assert read(path) == references()
     path.write_bytes(damage(ours))
-    with pytest.raises(ValueError, match=rf"^{path}: .*{says}.*; mend it, or bring it back with git$"):
+    with pytest.raises(ValueError, match=rf"^{path}: .*{says}.*; fix it, or restore it with git$"):
         read(path)
 
 

@@ -117,7 +117,10 @@ def test_the_table_and_the_exit_status(
     assert main(line) == 0
     out = capsys.readouterr().out
     assert re.search(r"^kill -9 of the job +2 +20, 76 of 120 +yes +3 of 3$", out, re.M)
-    assert "18 interruptions; 9 of 9 ways leave what no interruption leaves" in out and not list(tmp_path.iterdir())
+    assert (
+        "18 interruptions; 9 of 9 kinds of interruption gave results identical to an uninterrupted run" in out
+        and not list(tmp_path.iterdir())
+    )
     Fake.faults = ("the weights of the encoder differ",)
     assert main(line) == 1
     out = capsys.readouterr().out
