@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -37,16 +37,37 @@ class Controls:
 
     def untrained(self, arm: Arm, metric: str) -> Control | None:
         """The network of this arm before training; None where there is no record, or it is itself untrained."""
+        fits = self._same_network(arm)
+        return self._beside(arm, metric, fits) if fits else None
+
+    def untrained_by_seed(self, arm: Arm, metric: str) -> Mapping[int, float]:
+        """What the network of this arm reaches before training, by seed; {} where `untrained` is None."""
+        fits = self._same_network(arm)
+        best = self._best(arm, metric, fits) if fits else None
+        return best[0].values(metric) if best else {}
+
+    def _same_network(self, arm: Arm) -> Callable[[Arm], bool] | None:
         network = network_of(arm, self._suite)
         if arm.method == UNTRAINED or not network:
             return None
-        return self._beside(arm, metric, lambda other: network_of(other, self._suite) == network)
+        return lambda other: network_of(other, self._suite) == network
 
     def pixels(self, arm: Arm, metric: str) -> Control | None:
         """The pixels themselves."""
         return self._beside(arm, metric, _is_pixels) if not _is_pixels(arm) else None
 
     def _beside(self, arm: Arm, metric: str, fits: Callable[[Arm], bool]) -> Control | None:
+        found = self._best(arm, metric, fits)
+        if found is None:
+            return None
+        best, published = found
+        ours, theirs = arm.values(metric), best.values(metric)
+        shared = ours if ours.keys() <= theirs.keys() else theirs
+        value = fmean(theirs[seed] for seed in shared)
+        return Control(value, fmean(ours.values()) - value, published)
+
+    def _best(self, arm: Arm, metric: str, fits: Callable[[Arm], bool]) -> tuple[Arm, bool] | None:
+        """The control to hold an arm against, and whether it is a published one."""
         wanted = judged_on(arm)
         ours = arm.values(metric)
         for known, published in self._places if ours and all(wanted) else ():
@@ -59,10 +80,7 @@ class Controls:
                 best = max(
                     found, key=lambda other: (not other.flag, ours.keys() <= other.values(metric).keys(), other.newest)
                 )
-                theirs = best.values(metric)
-                shared = ours if ours.keys() <= theirs.keys() else theirs
-                value = fmean(theirs[seed] for seed in shared)
-                return Control(value, fmean(ours.values()) - value, published)
+                return best, published
         return None
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from leaderboards import published, record_files
 from leaderboards import report as page
 from repro.errors import UserError
-from repro.results import artifacts
+from repro.results import artifacts, readmes
 from repro.results.find_records import choose, every_claim
 from repro.results.suite import suite
 from repro.settings import Settings
@@ -91,12 +91,16 @@ def _repository(verb: str) -> Path:
 
 
 def rebuild() -> list[Path]:
-    """Write the repository's boards; returns those that changed. UserError for a line that holds no record."""
+    """Write the repository's boards and the tables of its READMEs; returns what changed.
+
+    UserError for a line that holds no record.
+    """
     _, damaged = records.read_published(published.records_folder(published.FOLDER))
     if damaged:
         raise UserError(damaged[0])
     try:
-        return published.rebuild(suite(), published.FOLDER)
+        boards = published.rebuild(suite(), published.FOLDER)
+        return boards + readmes.fill(published.FOLDER.parent, published.load_published(published.FOLDER), suite())
     except ValueError as error:
         raise UserError(str(error)) from None
 

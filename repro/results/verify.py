@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from leaderboards import published, record_files
-from repro.results import find_records
+from repro.results import find_records, readmes
 from repro.results.record_checks import contradictions, known_short
 from repro.results.suite import suite
 from repro.settings import Settings
@@ -37,6 +37,7 @@ def verify(settings: Settings) -> tuple[str, int]:
     else:
         try:
             faults += published.drift(suite(), published.FOLDER)
+            faults += readmes.drift(published.FOLDER.parent, theirs, suite())
         except ValueError as error:
             faults.append(f"the boards are not compared with the records: {error}")
     notes = [note for _, found in told for note in found]

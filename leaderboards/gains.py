@@ -1,0 +1,135 @@
+"""What a method gains over the same network untrained, and what its parts add: short tables for pages of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from leaderboards.arms import PIXELS, UNTRAINED, Arm, Arms
+from leaderboards.claims import arm_name
+from leaderboards.controls import Controls
+from leaderboards.record_fields import OURS, Record
+from leaderboards.suite import Suite
+
+FEWEST = 3
+"""Pairs of seeds: with fewer a part of a method is not listed."""
+
+
+@dataclass(frozen=True)
+class Gain:
+    """One metric of one arm on one track.
+
+    value: mean over seeds, in the metric's unit (percent).
+    above: mean, least and largest of (arm - the same network untrained), seed by seed; None where there is no control
+        or the arm is one.
+    """
+
+    metric: str
+    value: float
+    above: tuple[float, float, float] | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """An arm and its gains, one entry a column; None where it has no record."""
+
+    arm: Arm
+    seeds: int
+    gains: tuple[Gain | None, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one variant differs from its method by, on paired seeds: method - variant, mean, least and largest."""
+
+    method: Arm
+    variant: Arm
+    metric: str
+    difference: tuple[float, float, float]
+    seeds: int
+
+
+def gains(records: Iterable[Record], suite: Suite, track: str, evaluations: Sequence[str]) -> list[Row]:
+    """The current arms of a track without variants, the largest gain in the first column first; controls last.
+
+    Of the data sets and protocols of an evaluation only the one of its newest record counts, so that a column holds
+    numbers that may be compared; of several lengths of training the one with most seeds.
+
+    evaluations: names of evaluations; one that has a metric of few labels gives a second column for it.
+    """
+    known = Arms(records, suite)
+    controls = Controls((), known.records, suite)
+    columns = columns_of(suite, evaluations)
+    found: dict[str, dict[int, tuple[Arm, Gain]]] = {}
+    for place, (evaluation, metric) in enumerate(columns):
+        arms = [arm for arm in known.current(suite.kind_of(evaluation)) if _shown(arm, track) and arm.values(metric)]
+        scope = max(arms, key=lambda arm: arm.newest).setting.scope if arms else None
+        for arm in arms:
+            cells = found.setdefault(arm.name, {})
+            if arm.setting.scope == scope and (place not in cells or _said_better(arm, cells[place][0])):
+                cells[place] = arm, _gain(arm, metric, controls)
+    rows = [
+        Row(
+            next(iter(cells.values()))[0],
+            max(len(arm.records) for arm, _ in cells.values()),
+            tuple(cells[place][1] if place in cells else None for place in range(len(columns))),
+        )
+        for cells in found.values()
+        if cells
+    ]
+    return sorted(rows, key=_order)
+
+
+def columns_of(suite: Suite, evaluations: Sequence[str]) -> list[tuple[str, str]]:
+    """(evaluation, metric) of each column."""
+    found = []
+    for name in evaluations:
+        evaluation = suite.evaluations[name]
+        found += [(name, metric) for metric in (evaluation.metrics[0], evaluation.few) if metric]
+    return found
+
+
+def parts(records: Iterable[Record], suite: Suite, track: str, evaluation: str) -> list[Part]:
+    """Each variant beside its method, in the same setting and on at least three shared seeds; no imports or controls."""
+    metric = suite.evaluations[evaluation].metrics[0]
+    arms = [arm for arm in Arms(records, suite).current(suite.kind_of(evaluation)) if arm.trust == OURS]
+    arms = [arm for arm in arms if arm.setting.track == track]
+    found = []
+    for variant in (arm for arm in arms if arm.variant and not arm.control and not arm.imported):
+        for method in arms:
+            if method.name != arm_name(variant.method, "") or method.setting != variant.setting:
+                continue
+            ours, theirs = method.values(metric), variant.values(metric)
+            if len(seeds := sorted(ours.keys() & theirs.keys())) >= FEWEST:
+                found.append(
+                    Part(method, variant, metric, spread([ours[seed] - theirs[seed] for seed in seeds]), len(seeds))
+                )
+    return sorted(found, key=lambda part: (part.method.name, -part.difference[0]))
+
+
+def spread(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean, least and largest."""
+    return fmean(values), min(values), max(values)
+
+
+def _shown(arm: Arm, track: str) -> bool:
+    plain = not arm.variant or arm.control
+    return arm.setting.track == track and arm.trust == OURS and not arm.imported and plain
+
+
+def _said_better(arm: Arm, other: Arm) -> bool:
+    return (len(arm.records), arm.trained) > (len(other.records), other.trained)
+
+
+def _gain(arm: Arm, metric: str, controls: Controls) -> Gain:
+    values = arm.values(metric)
+    untrained = controls.untrained_by_seed(arm, metric)
+    pairs = [value - untrained[seed] for seed, value in values.items() if seed in untrained]
+    return Gain(metric, fmean(values.values()), spread(pairs) if pairs else None)
+
+
+def _order(row: Row) -> tuple[bool, float, str]:
+    above = [gain.above[0] for gain in row.gains if gain and gain.above]
+    control = row.arm.method == UNTRAINED or row.arm.options.get("network.arch") == PIXELS
+    return control, -(above[0] if above else 0.0), row.arm.name

@@ -1,0 +1,79 @@
+"""Tables of records for pages of text: READMEs have them between marks (`repro/results/readmes.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from leaderboards.arms import Arms
+from leaderboards.claims import Claim
+from leaderboards.controls import Controls
+from leaderboards.gains import Gain, columns_of, gains, parts
+from leaderboards.record_fields import Record, entry
+from leaderboards.suite import Suite
+from leaderboards.summary import summarise
+
+_HEADS = {"knn": "k-NN", "linear": "linear", "detection": "box AP", "segmentation": "mask AP", "reid": "Rank-1"}
+
+
+def gains_table(records: Iterable[Record], suite: Suite, track: str) -> str:
+    """Each method of a track: mean over seeds, and in brackets the points above the same network untrained."""
+    names = [name for name in _HEADS if name in suite.evaluations]
+    heads = [_head(suite, name, metric) for name, metric in columns_of(suite, names)]
+    rows = [
+        [f"`{row.arm.name}`", str(row.seeds), *(_cell(gain) for gain in row.gains)]
+        for row in gains(records, suite, track, names)
+    ]
+    return _table(["method", "seeds", *heads], rows)
+
+
+def run_table(
+    records: Sequence[Record], claims: Sequence[Claim], suite: Suite, method: str, track: str, packages: Sequence[str]
+) -> str:
+    """The table of a run of one method (its lowest seed), the range over its seeds, and the versions it ran on."""
+    known = Arms(records, suite)
+    kinds = [*suite.preparing, *dict.fromkeys(evaluation.kind for evaluation in suite.evaluations.values())]
+    arms = [arm for kind in kinds for arm in known.current(kind) if arm.name == method and arm.setting.track == track]
+    if not arms:
+        return "no record yet"
+    first = [arm.records[min(arm.records)] for arm in arms]
+    said = summarise(first, claims, suite, Controls((), known.records, suite))
+    lines = ["```", said.table, "", *said.lines, "```", ""]
+    ranges = []
+    for name, metric in columns_of(suite, [name for name in _HEADS if name in suite.evaluations]):
+        for values in (arm.values(metric).values() for arm in arms if arm.kind == suite.kind_of(name)):
+            if len(values) > 1:
+                ranges.append(f"{_head(suite, name, metric)} {min(values):.1f} to {max(values):.1f}")
+    versions = entry(first[0], "provenance", "packages") or {}
+    with_ = ", ".join(f"{name} {versions[name]}" for name in packages if name in versions)
+    seeds = max((arm.records for arm in arms), key=len)
+    lines.append(f"Seed {min(seeds)}, with {with_}. Over {len(seeds)} seeds: {', '.join(ranges)}.")
+    return "\n".join(lines)
+
+
+def parts_table(records: Iterable[Record], suite: Suite, track: str) -> str:
+    """What each variant changes: the method minus the variant in linear probe, paired seeds."""
+    rows = []
+    for part in parts(records, suite, track, "linear"):
+        mean, least, largest = part.difference
+        between = f"{least:+.1f} to {largest:+.1f}"
+        rows.append([f"`{part.method.name}`", f"`{part.variant.name}`", f"{mean:+.1f}", between, str(part.seeds)])
+    return _table(["method", "variant", "method - variant", "over the seeds", "seeds"], rows)
+
+
+def _head(suite: Suite, evaluation: str, metric: str) -> str:
+    """`k-NN`, or of the metric of few labels `10 labels a class`."""
+    if metric == suite.evaluations[evaluation].metrics[0]:
+        return _HEADS[evaluation]
+    return metric.split("_", 1)[-1].replace("_per_", " labels a ")
+
+
+def _cell(gain: Gain | None) -> str:
+    if gain is None:
+        return "-"
+    return f"{gain.value:.1f}" + (f" ({gain.above[0]:+.1f})" if gain.above else "")
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> str:
+    from tabulate import tabulate
+
+    return str(tabulate(rows, headers=heads, tablefmt="pipe", disable_numparse=True))

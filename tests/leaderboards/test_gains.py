@@ -1,0 +1,74 @@
+"""Gains over the untrained network and the parts of a method: means of differences on the same seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from leaderboards.gains import gains, parts
+from leaderboards.readme_tables import gains_table, parts_table, run_table
+from repro.plan import recipes, registry
+from repro.results.suite import suite
+
+Record = dict[str, Any]
+Make = Callable[..., list[Record]]
+
+
+def network(method: str) -> dict[str, Any]:
+    found: dict[str, Any] = recipes.resolve(*registry.find(method), "mini", {})["network"]
+    return found
+
+
+def of(make: Make, method: str, by_seed: dict[int, float], **options: Any) -> list[Record]:
+    options = {"network": network("aps"), **options}
+    return [r for seed, value in by_seed.items() for r in make(method, "knn", {"top1": value}, seed=seed, **options)]
+
+
+def test_a_gain_is_the_mean_of_the_differences_on_the_same_seeds(make: Make) -> None:
+    records = of(make, "aps", {0: 40.0, 1: 43.0, 2: 50.0})
+    records += of(make, "random", {0: 30.0, 1: 31.0}, variant="vit", epochs=0)  # nothing of seed 2
+    aps, control = gains(records, suite(), "mini", ["knn"])
+    (gain,), (beside,) = aps.gains, control.gains
+    assert gain is not None and beside is not None
+    assert gain.value == pytest.approx((40 + 43 + 50) / 3) and gain.above == pytest.approx((11.0, 10.0, 12.0))
+    assert (aps.arm.name, aps.seeds, control.arm.name, beside.above) == ("aps", 3, "random:vit", None)
+    assert gains(records, suite(), "embedded", ["knn"]) == []
+
+
+def test_a_column_holds_numbers_of_one_data_set_and_protocol(make: Make) -> None:
+    """What was measured under another protocol before is left out, though the arm has more seeds there."""
+    old = of(make, "aps", {0: 10.0, 1: 11.0}, protocol="older", protocol_hash="ffff")
+    new = of(make, "aps", {2: 40.0})
+    (row,) = gains(old + new, suite(), "mini", ["knn"])
+    assert row.seeds == 1 and row.gains[0] is not None and row.gains[0].value == 40.0
+
+
+def test_methods_come_by_their_gain_and_controls_last(make: Make) -> None:
+    records = of(make, "aps", {0: 40.0}) + of(make, "moco_v3", {0: 45.0}) + of(make, "random", {0: 30.0}, epochs=0)
+    records += of(make, "aps", {0: 50.0}, variant="one_update")  # a variant is no row
+    lines = gains_table(records, suite(), "mini").splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:]] == ["`moco_v3`", "`aps`", "`random`"]
+    assert "45.0 (+15.0)" in lines[2] and "40.0 (+10.0)" in lines[3] and "30.0 " in lines[4]
+
+
+def test_a_part_needs_three_shared_seeds_and_the_same_epochs(make: Make) -> None:
+    records = of(make, "aps", {0: 40.0, 1: 42.0, 2: 45.0, 3: 90.0})
+    records += of(make, "aps", {0: 39.0, 1: 40.0, 2: 42.0}, variant="one_update")
+    records += of(make, "aps", {0: 1.0, 1: 1.0, 2: 1.0}, variant="uniform", epochs=3)
+    records += of(make, "aps", {0: 1.0, 1: 1.0}, variant="clip")
+    (part,) = parts(records, suite(), "mini", "knn")
+    assert (part.method.name, part.variant.name, part.seeds) == ("aps", "aps:one_update", 3)
+    assert part.difference == pytest.approx((2.0, 1.0, 3.0))
+    assert parts_table(records, suite(), "mini").count("\n") == 1  # none in linear: heads alone
+
+
+def test_the_table_of_a_run_names_versions_and_the_range_over_seeds(make: Make) -> None:
+    records = of(make, "aps", {0: 40.0, 1: 43.0})
+    for record in records:
+        record["provenance"]["packages"] = {"torch": "9.9"}
+    said = run_table(records, [], suite(), "aps", "mini", ("torch", "torchvision"))
+    assert "top1 40.0" in said and "top1 43.0" not in said
+    assert said.splitlines()[-1] == "Seed 0, with torch 9.9. Over 2 seeds: k-NN 40.0 to 43.0."
+    assert run_table(records, [], suite(), "byol", "mini", ()) == "no record yet"

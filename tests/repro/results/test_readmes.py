@@ -1,0 +1,53 @@
+"""Tables in READMEs: made of records between marks, and never edited by hand."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from leaderboards import published
+from repro.results import readmes
+from repro.results.find_records import published_records
+from repro.results.suite import suite
+
+ROOT = published.FOLDER.parent
+
+
+def test_only_what_stands_between_marks_is_written() -> None:
+    text = "before\n<!-- generated: one -->\nold\n<!-- end -->\nbetween\n<!-- generated: two -->\n<!-- end -->\nafter\n"
+    made = readmes.filled(text, {"one": lambda: "1", "two": lambda: "2"})
+    assert made == (
+        "before\n<!-- generated: one -->\n\n1\n\n<!-- end -->\nbetween\n"
+        "<!-- generated: two -->\n\n2\n\n<!-- end -->\nafter\n"
+    )
+    assert readmes.filled(made, {"one": lambda: "1", "two": lambda: "2"}) == made
+    with pytest.raises(ValueError, match="no table is called 'two'; known are one"):
+        readmes.filled(text, {"one": lambda: "1"})
+
+
+def test_an_edited_table_is_found_and_written_anew(tmp_path: Path) -> None:
+    records, _ = published_records()
+    page = tmp_path / "README.md"
+    page.write_text("# here\n<!-- generated: parts mini -->\n<!-- end -->\n", encoding="utf-8")
+    assert readmes.fill(tmp_path, records, suite()) == [page] and readmes.drift(tmp_path, records, suite()) == []
+    made = page.read_text(encoding="utf-8")
+    page.write_text(made.replace("| method", "| methods"), encoding="utf-8")
+    (fault,) = readmes.drift(tmp_path, records, suite())
+    assert fault.startswith("README.md: a table differs from what the records give; ")
+    assert readmes.fill(tmp_path, records, suite()) == [page] and page.read_text(encoding="utf-8") == made
+
+
+def test_the_repositorys_readmes_are_what_its_records_give() -> None:
+    records, _ = published_records()
+    assert readmes.drift(ROOT, records, suite()) == []
+
+
+def test_the_front_page_is_short_and_all_its_links_lead_somewhere() -> None:
+
+    for name in ("README.md", "repro/README.md", "eval/README.md", "slurm/README.md", "leaderboards/README.md"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        links = re.findall(r"\]\(([^)#]+)[^)]*\)", text)
+        assert [link for link in links if ":" not in link and not ((ROOT / name).parent / link).exists()] == []
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
