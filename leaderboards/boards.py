@@ -7,8 +7,8 @@ end. What a newer recipe has superseded has no row.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from leaderboards import columns, efficiency
@@ -16,18 +16,24 @@ from leaderboards.arms import Arm, Arms
 from leaderboards.assessments import Assessment, assess
 from leaderboards.cells import Cell, Link, sources
 from leaderboards.claims import TRACKS, Claim
+from leaderboards.controls import Controls, above
 from leaderboards.curves import ABOUT, reached, watched
 from leaderboards.efficiency import Paid
+from leaderboards.paired_arms import apart
 from leaderboards.suite import Evaluation
 from leaderboards.tables import Table, best_first, by_scope, lines_under
 from leaderboards.verdicts import NO_VERDICTS
 from leaderboards.wording import OF_EMBEDDED, place
 
 LEGEND = (
-    "Mean ± sample standard deviation over seeds; n counts pre-trainings. Wall time and memory are those of the"
-    " evaluation alone. Optimism: gain from selecting on test data (not reported), in points. Trials: tuning runs spent"
-    " on the arm."
+    "Mean ± sample standard deviation over seeds. n: pre-trainings; it links to the first record. gain: points above"
+    " the same network untrained, on the same seeds. vs baseline: points above the first baseline of the method's"
+    " claims that was trained and tuned alike. TFLOP: cost of pre-training. NAME@EPOCHS: one of several lengths of"
+    " training. Further down, the same tables have all columns: wall time and memory are those of the evaluation alone;"
+    " optimism is the gain from selecting on test data (not reported), in points; trials are tuning runs of the arm."
 )
+_ENOUGH = 3  # trained networks, before a table is said to tell nothing
+_TELLING = 1.0  # points above the untrained network that at least one of them must reach
 INDEX_INTRO = "Every number comes from a record; numbers of different tracks, data or protocols never share a table."
 PRETEXT_INTRO = (
     "Right answers in percent over the last batch of training pictures that was logged, mean ± sample standard"
@@ -106,11 +112,14 @@ def compose(known: Arms, claims: Sequence[Claim], link: Link) -> Content:
     for found in papers.values():
         found.sort(key=lambda item: not item.answered)  # what records say of comes first
     groups, seen = efficiency.paid(known), watched(known.current("pretrain"))
+    controls = Controls((), known.records, known.suite)
     return Content(
         known=known,
         claims=claims,
         link=link,
-        evaluations=[_evaluation(evaluation, known, link) for evaluation in known.suite.evaluations.values()],
+        evaluations=[
+            _evaluation(evaluation, known, claims, controls, link) for evaluation in known.suite.evaluations.values()
+        ],
         efficiency=_efficiency(groups, seen, claims, link),
         pretext=_pretext(known, link),
         papers=dict(papers),
@@ -119,24 +128,60 @@ def compose(known: Arms, claims: Sequence[Claim], link: Link) -> Content:
     )
 
 
-def _evaluation(evaluation: Evaluation, known: Arms, link: Link) -> Board:
+def _evaluation(evaluation: Evaluation, known: Arms, claims: Sequence[Claim], controls: Controls, link: Link) -> Board:
     first = evaluation.metrics[0]
     superseded = [arm for arm in known.superseded(evaluation.kind) if arm.values(first)]
-    tables = [
-        Table(
-            group[0].setting.words,
-            [
-                columns.of_evaluation(arm, evaluation, link)
-                for arm in sorted(group, key=lambda arm: best_first(arm, first))
-            ],
-            ("test set", "device", "trials", "date"),
-            [*([OF_EMBEDDED] if group[0].setting.track == NO_VERDICTS else []), *lines_under(group, superseded)],
-            group[0].setting,
+    tables = []
+    for group in by_scope(arm for arm in known.current(evaluation.kind) if arm.values(first)):
+        group.sort(key=lambda arm: best_first(arm, first))
+        names = Counter(arm.name for arm in group)
+        beside = {arm: _beside(arm, group, first, claims, controls) for arm in group}
+        below = [OF_EMBEDDED] if group[0].setting.track == NO_VERDICTS else []
+        tables.append(
+            Table(
+                group[0].setting.words,
+                [columns.of_evaluation(arm, evaluation, link) for arm in group],
+                ("test set", "device", "trials", "date"),
+                [*_untrained_wins(beside), *below, *lines_under(group, superseded)],
+                group[0].setting,
+                [columns.in_short(arm, first, beside[arm], link, alone=names[arm.name] == 1) for arm in group],
+                _silent(beside, first, evaluation),
+            )
         )
-        for group in by_scope(arm for arm in known.current(evaluation.kind) if arm.values(first))
-    ]
     intro = f"{', '.join(evaluation.metrics)}: {evaluation.unit}. {LEGEND}"
     return Board(evaluation.name, evaluation.title, intro, tables, evaluation.metrics)
+
+
+def _beside(arm: Arm, group: Sequence[Arm], metric: str, claims: Sequence[Claim], controls: Controls) -> columns.Beside:
+    """What the arm is held against; `group`: the arms of its table."""
+    untrained = above(arm.values(metric), controls.untrained_by_seed(arm, metric))
+    for name in dict.fromkeys(claim.baseline_arm for claim in claims if claim.baseline and claim.arm == arm.name):
+        for other in (other for other in group if other.name == name and not apart(arm, other)):
+            if (points := above(arm.values(metric), other.values(metric))) is not None:
+                return columns.Beside(untrained, points, name)
+    return columns.Beside(untrained)
+
+
+def _untrained_wins(beside: Mapping[Arm, columns.Beside]) -> list[str]:
+    """A line where trained networks are no better than untrained ones."""
+    gains = {arm: beside[arm].untrained for arm in beside if not arm.control}
+    known = {arm: gain for arm, gain in gains.items() if gain is not None}
+    lost = list(dict.fromkeys(arm.name for arm, gain in known.items() if gain <= 0))
+    if not lost:
+        return []
+    return [f"Not above the same network untrained: {', '.join(lost)} ({len(lost)} of {len(known)})."]
+
+
+def _silent(beside: Mapping[Arm, columns.Beside], metric: str, evaluation: Evaluation) -> str:
+    """A sentence in place of a table in which no trained network stands out from the untrained one; else ""."""
+    gains = [held.untrained for arm, held in beside.items() if not arm.control and held.untrained is not None]
+    if len(gains) < _ENOUGH or max(gains) >= _TELLING:
+        return ""
+    top = max(value for arm in beside for value in arm.values(metric).values())
+    return (
+        f"This says nothing about the methods. Of {len(gains)} trained networks, none is {_TELLING:g} point or more"
+        f" above the same network untrained, and the highest {metric} is {top:.2f}. The records stay in `records/`."
+    )
 
 
 def _pretext(known: Arms, link: Link) -> Board:
@@ -163,7 +208,12 @@ def _pretext(known: Arms, link: Link) -> Board:
 
 
 def _efficiency(groups: Sequence[Paid], seen: Sequence[Arm], claims: Sequence[Claim], link: Link) -> Board:
+    """First what share of a baseline's cost a method needs; then the costs, once for each track and device.
+
+    What the pre-trainings cost does not depend on the evaluation, so the first one that has records stands for all.
+    """
     races = efficiency.races(reached(claims, seen), link)
-    intro = f"{efficiency.INTRO} {efficiency.RACES_INTRO} {ABOUT}" if races else efficiency.INTRO
-    tables = [*efficiency.cost_tables(groups, link), *races]
-    return Board("efficiency", "Accuracy against cost of pre-training", intro, tables)
+    intro = f"{efficiency.RACES_INTRO} {ABOUT} {efficiency.INTRO}" if races else efficiency.INTRO
+    once = {(group.setting.track, group.device): group for group in reversed(groups)}
+    costs = efficiency.cost_tables([group for group in groups if group in once.values()], link)
+    return Board("efficiency", "Accuracy against cost of pre-training", intro, [*races, *costs])

@@ -68,9 +68,10 @@ def spread(values: Iterable[float], digits: int = 2) -> Cell:
     return Cell(mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}", float(mean))
 
 
-def signed(value: float) -> Cell:
+def signed(value: float, digits: int = 2) -> Cell:
     """A difference: `+0.50`."""
-    return Cell(f"{value:+.2f}", float(f"{value:.2f}"))
+    rounded = round(value, digits) + 0.0  # no "-0.00"
+    return Cell(f"{rounded:+.{digits}f}", rounded)
 
 
 def count(values: Iterable[float], unit: float = 1.0, digits: int = 0) -> Cell:

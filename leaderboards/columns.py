@@ -6,6 +6,7 @@ A column in which no row of a table has anything to say is left out of it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from leaderboards.arms import Arm
 from leaderboards.cells import (
@@ -18,6 +19,7 @@ from leaderboards.cells import (
     duration,
     peak,
     percent,
+    signed,
     sources,
     spread,
     whole,
@@ -29,6 +31,21 @@ from leaderboards.paired_arms import no_ratio
 from leaderboards.record_fields import OURS, entry, finite, number
 from leaderboards.suite import Evaluation
 
+
+@dataclass(frozen=True)
+class Beside:
+    """What a result is held against on a board, in points on the same seeds.
+
+    untrained: above the same network untrained; None where it has no record, or the arm is it.
+    baseline, of: above the first baseline of the method's claims that was trained and tuned alike, and its name; 0.0
+        and "" where there is none.
+    """
+
+    untrained: float | None
+    baseline: float = 0.0
+    of: str = ""
+
+
 PRETEXT: Mapping[str, str] = {
     "final_location_accuracy": "location",
     "final_location_up_down": "up or down",
@@ -36,6 +53,23 @@ PRETEXT: Mapping[str, str] = {
     "final_rotation_accuracy": "rotation",
 }
 """Metrics of pre-trainings that count right answers, and what a board calls them."""
+
+
+def in_short(arm: Arm, metric: str, beside: Beside, link: Link, *, alone: bool) -> Row:
+    """What most readers want of a row of `of_evaluation`: at most 100 characters wide in Markdown.
+
+    alone: no other row has its name, so the epochs need not be told.
+    """
+    name = arm.name if alone or not arm.setting.epochs else f"{arm.name}@{arm.setting.epochs}"
+    values = arm.values(metric)
+    return {
+        "method": words(name + (f" ({arm.told_apart})" if arm.told_apart else "")),
+        metric: spread(_told(arm, metric), 1),
+        "n": Cell(str(len(values)), len(values), links=((str(len(values)), link(min(arm.records.items())[1])),)),
+        "gain": NOTHING if beside.untrained is None else signed(beside.untrained, 1),
+        "vs baseline": Cell(f"{beside.baseline:+.1f} {beside.of}", beside.baseline) if beside.of else NOTHING,
+        "TFLOP": NOTHING if arm.operations is None else count([arm.operations], unit=1e12, digits=1),
+    }
 
 
 def of_evaluation(arm: Arm, evaluation: Evaluation, link: Link) -> Row:

@@ -84,6 +84,12 @@ class Controls:
         return None
 
 
+def above(ours: Mapping[int, float], theirs: Mapping[int, float]) -> float | None:
+    """Mean difference over the seeds that both have; None where they share none."""
+    shared = [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
+    return fmean(shared) if shared else None
+
+
 def network_of(arm: Arm, suite: Suite) -> dict[str, object]:
     """What makes the network of an arm before training, by key of its recipe; {} where not all of it is at hand."""
     keys = suite.networks.get(str(arm.options.get("network.arch")), ())

@@ -25,8 +25,8 @@ INTRO = (
     " tuning runs spent on the arm, which the costs do not hold."
 )
 RACES_INTRO = (
-    "The last tables say what a method needs to get as far as its claims' baselines end,"
-    " both of as many epochs and tuning trials."
+    "The first tables say at which share of its baseline's cost a method is as good as the baseline at its end,"
+    " after as many epochs and with as many tuning trials."
 )
 
 

@@ -91,7 +91,7 @@ def columns_of(suite: Suite, evaluations: Sequence[str]) -> list[tuple[str, str]
 
 
 def parts(records: Iterable[Record], suite: Suite, track: str, evaluation: str) -> list[Part]:
-    """Each variant beside its method, in the same setting and on at least three shared seeds; no imports or controls."""
+    """Each variant beside its method, in the same setting and on at least three shared seeds."""
     metric = suite.evaluations[evaluation].metrics[0]
     arms = [arm for arm in Arms(records, suite).current(suite.kind_of(evaluation)) if arm.trust == OURS]
     arms = [arm for arm in arms if arm.setting.track == track]

@@ -31,8 +31,8 @@ def _without_tags(text: str) -> str:
     return text.rstrip("\n").replace("<", "&lt;")
 
 
-def _table_text(table: Table, addresses: list[str]) -> str:
-    """Aligned Markdown. The addresses of its links are added to `addresses`, as reference definitions."""
+def _table_text(table: Table, addresses: dict[str, int]) -> str:
+    """Aligned Markdown. The addresses of its links are numbered in `addresses`."""
     from tabulate import tabulate
 
     shown = arranged(table)
@@ -42,8 +42,7 @@ def _table_text(table: Table, addresses: list[str]) -> str:
             return cell.text.replace("|", "/")
         found = []
         for shown_as, address in cell.links:
-            addresses.append(f"[{len(addresses) + 1}]: {address}")
-            found.append(f"[{shown_as}][{len(addresses)}]")
+            found.append(f"[{shown_as}][{addresses.setdefault(address, len(addresses) + 1)}]")
         return " ".join(found)
 
     drawn = tabulate(
@@ -58,18 +57,31 @@ def _table_text(table: Table, addresses: list[str]) -> str:
 
 def _rows_text(rows: Sequence[Row]) -> str:
     """A table without links of its own."""
-    return _table_text(Table("", rows), [])
+    return _table_text(Table("", rows), {})
 
 
 def _board_text(board: Board, picture: str = "") -> str:
     lines = [f"# {board.title}", "", board.intro, ""]
     if board.tables and picture:
         lines += [f"![Accuracy against time of pre-training]({picture})", ""]
-    addresses: list[str] = []
+    addresses: dict[str, int] = {}
     for table in board.tables:
-        lines += [f"## {table.title}", "", _table_text(table, addresses), ""]
+        lines += [f"## {table.title}", ""]
+        if table.silent:
+            lines += [table.silent, ""]
+            continue
+        if table.first:
+            lines += [_table_text(Table("", table.first), addresses), ""]
+        else:
+            lines += [_table_text(table, addresses), ""]
         lines += [line for under in table.under for line in (under, "")]
-    return "\n".join([*lines, *(addresses or ([] if board.tables else [EMPTY]))])
+    if any(table.first and not table.silent for table in board.tables):
+        lines += ["# All columns", ""]
+        for table in board.tables:
+            if not table.silent:
+                lines += [f"## {table.title}, all columns", "", _table_text(table, addresses), ""]
+    links = [f"[{place}]: {address}" for address, place in addresses.items()]
+    return "\n".join([*lines, *(links or ([] if board.tables else [EMPTY]))])
 
 
 def _claims_text(content: Content) -> str:

@@ -137,7 +137,15 @@ def _element(drawing: Drawing) -> Markup:
 def _view(table: Table) -> dict[str, Any]:
     """A table for the template."""
     shown = arranged(table)
-    return {"title": table.title, "under": table.under, "above": shown.above, "heads": shown.heads, "rows": shown.rows}
+    return {
+        "title": table.title,
+        "under": table.under,
+        "above": shown.above,
+        "heads": shown.heads,
+        "rows": shown.rows,
+        "silent": table.silent,
+        "first": _view(Table("", table.first, under=table.under)) if table.first else None,
+    }
 
 
 def _summary(board: Board) -> Row:

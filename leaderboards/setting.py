@@ -13,6 +13,8 @@ from leaderboards.suite import Suite
 
 _VIT = {(192, 12): "T", (384, 12): "S", (768, 12): "B", (1024, 24): "L", (1280, 32): "H"}
 
+_LONG = 60  # characters of a protocol's changes: more have no room in a title
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -29,17 +31,25 @@ class Setting:
     batch: int | None
     trained_on: str  # the data set of the pre-training, "-" where that is not at hand or was not ours
     changed: str = field(default="", compare=False, repr=False)  # against the protocol of that name; the hash decides
+    unknown: bool = field(default=False, compare=False, repr=False)  # whether no protocol of today has that hash
 
     @property
     def place(self) -> str:
-        """What all numbers of a table share, beside the track: `CIFAR-10 (JPEG copy), protocol mini (08c879d4)`."""
-        changed = f"; changed: {self.changed}" if self.changed else ""
-        protocol = f", protocol {self.protocol} ({self.protocol_hash[:8]}{changed})"
+        """What all numbers of a table share, beside the track: `CIFAR-10 (JPEG copy), protocol mini`."""
+        short = self.changed if len(self.changed) <= _LONG else "other values"
+        if not self.changed and self.unknown:
+            short = f"values {self.protocol_hash[:8]}"
+        protocol = f", protocol {self.protocol}" + (f" ({short})" if short else "")
         return (self.source if self.source != "-" else self.data) + (protocol if self.protocol != "-" else "")
 
     @property
+    def other_values(self) -> str:
+        """A sentence with the protocol's values where `place` has no room for them, or ""."""
+        return f"Protocol {self.protocol} here: {self.changed}." if len(self.changed) > _LONG else ""
+
+    @property
     def words(self) -> str:
-        """Track and place: `mini: CIFAR-10 (JPEG copy), protocol mini (08c879d4)`."""
+        """Track and place: `mini: CIFAR-10 (JPEG copy), protocol mini`."""
         return f"{self.track}: {self.place}"
 
     @cached_property
@@ -110,6 +120,7 @@ def setting_of(record: Record, origin: Record | None, suite: Suite, own: Mapping
     tables = recipe if isinstance(recipe, Mapping) else {}
     trained_on, _, of = _pictures(origin if origin and origin["kind"] == "pretrain" else None)
     trained_on = own.get(of, (trained_on, ""))[0] if _is_own(trained_on, suite.own) else trained_on
+    named = suite.protocols.get(record["kind"], {})
     epochs, batch = (entry(tables, "pretrain", key) for key in ("epochs", "batch"))
     return Setting(
         track=str(record["track"]),
@@ -122,7 +133,8 @@ def setting_of(record: Record, origin: Record | None, suite: Suite, own: Mapping
         epochs=epochs if isinstance(epochs, int) else None,
         batch=batch if isinstance(batch, int) else None,
         trained_on=trained_on,
-        changed=_changed(protocol, suite.protocols.get(record["kind"], {})),
+        changed=_changed(protocol, named),
+        unknown=bool(protocol.get("hash")) and protocol["hash"] not in {other["hash"] for other in named.values()},
     )
 
 

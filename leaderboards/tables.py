@@ -11,6 +11,7 @@ from leaderboards.arms import Arm
 from leaderboards.cells import Cell, Row
 from leaderboards.recipe_differences import left_out, recipes_apart
 from leaderboards.setting import Setting
+from leaderboards.verdicts import NO_VERDICTS
 
 EMPTY = "No records yet."
 
@@ -24,6 +25,8 @@ class Table:
     lifted: tuple[str, ...] = ()  # columns that become a line above the table where all rows agree
     under: Sequence[str] = ()  # lines below the table
     setting: Setting | None = None  # of which all rows share the scope
+    first: Sequence[Row] = ()  # what a reader needs of each row, shown above the rest; (): there is no shorter form
+    silent: str = ""  # why the numbers tell nothing; a view says that in their place
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,11 @@ def arranged(table: Table) -> Arranged:
 
 
 def by_scope(found: Iterable[Arm]) -> list[list[Arm]]:
-    """Arms whose numbers may share a table, the smallest track first."""
+    """Arms whose numbers may share a table, the smallest track first; digits, which decide nothing, last."""
     groups: dict[tuple[object, ...], list[Arm]] = defaultdict(list)
     for arm in found:
         groups[arm.setting.scope].append(arm)
-    return [groups[scope] for scope in sorted(groups)]
+    return [groups[scope] for scope in sorted(groups, key=lambda scope: (scope[1] == NO_VERDICTS, scope))]
 
 
 def best_first(arm: Arm, metric: str) -> tuple[float, str, str]:
@@ -62,6 +65,7 @@ def best_first(arm: Arm, metric: str) -> tuple[float, str, str]:
 
 
 def lines_under(found: Sequence[Arm], superseded: Iterable[Arm]) -> list[str]:
-    """What stands below a table: how recipes of one name differ in it, and which of its scope have left it."""
-    scope = found[0].setting.scope
-    return recipes_apart(found) + left_out([arm for arm in superseded if arm.setting.scope == scope])
+    """What stands below a table: its protocol's values, how recipes of one name differ in it, and what has left it."""
+    setting = found[0].setting
+    values = [setting.other_values] if setting.other_values else []
+    return values + recipes_apart(found) + left_out([arm for arm in superseded if arm.setting.scope == setting.scope])

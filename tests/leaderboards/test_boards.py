@@ -25,12 +25,15 @@ from leaderboards.setting import network_name
 from leaderboards.suite import Evaluation
 from leaderboards.summary import summarise
 from repro.data.data_sets import FOLDER
+from repro.plan import recipes, registry
 from repro.results.suite import suite
 
 Record = dict[str, Any]
 Make = Callable[..., list[Record]]
 
 GOLDEN = Path(__file__).parent / "golden"
+WHOLE = recipes.resolve(*registry.find("aps"), "mini", {})["network"]
+"""A network with all its keys, so that the untrained one can be found."""
 
 
 def build(records: list[Record], known: list[claims.Claim], link: Link, picture: str = "") -> dict[str, str]:
@@ -199,9 +202,10 @@ def test_every_board_is_aligned_and_says_that_it_is_generated(make: Make) -> Non
 def test_other_tracks_protocols_and_data_get_tables_of_their_own(make: Make, change: dict[str, Any]) -> None:
     records = make("aps", "knn", {"top1": 40.0}) + make("moco_v3", "knn", {"top1": 50.0}, **change)
     text = build(records, [], link)["knn.md"]
-    tables = text.split("\n## ")[1:]
-    assert len(tables) == 2
-    assert all(("40.00" in table) != ("50.00" in table) for table in tables)
+    short, _, full = text.partition("# All columns")
+    for part, ours, theirs in ((short, "40.0", "50.0"), (full, "40.00", "50.00")):
+        tables = part.split("\n## ")[1:]
+        assert len(tables) == 2 and all((ours in table) != (theirs in table) for table in tables)
 
 
 def test_encoders_that_were_trained_on_other_pictures_are_other_rows_and_no_fair_pair(make: Make) -> None:
@@ -220,11 +224,49 @@ def test_encoders_that_were_trained_on_other_pictures_are_other_rows_and_no_fair
         ("moco_v3", "trained on cifar10-jpeg", [0]),
     ]
     text = build(records, [], link)["detection.md"]
-    assert text.count("\n## ") == 1 and text.count("trained on cifar10-jpeg") == 2 and "10.50" not in text
+    short, _, full = text.partition("# All columns")
+    for part in (short, full):
+        assert part.count("\n## ") == 1 and part.count("trained on cifar10-jpeg") == 2 and "10.5" not in part
     pair = fairest([found[0]], [found[3]], lambda arm: dict.fromkeys([0], 0.0))
     assert pair is not None and apart(*pair) == ["trained on cifar10 against cifar10-jpeg"]
     first, *_, last = arms([record for record in records if record["seed"] == 0], "detection")
     assert first.label == last.label == ""  # nothing to tell apart
+
+
+def test_a_row_says_what_it_gains_on_the_same_seeds(make: Make) -> None:
+    claim = next(claim for claim in claim_files.load(suite()) if claim.arm == "aps" and claim.baseline_arm == "moco_v3")
+    records: list[Record] = []
+    for seed, (ours, theirs) in enumerate(((40.0, 37.0), (44.0, 39.0), (50.0, None))):
+        records += make("aps", "knn", {"top1": ours}, seed=seed, trials=2, network=WHOLE)
+        records += make("moco_v3", "knn", {"top1": theirs}, seed=seed, trials=2, network=WHOLE) if theirs else []
+    records += make("random", "knn", {"top1": 30.0}, seed=1, variant="vit", epochs=0, network=WHOLE)
+    short = build(records, [claim], link)["knn.md"].partition("# All columns")[0]
+    row = next(line for line in short.splitlines() if line.startswith("| aps"))
+    assert "44.7 ± 5.0" in row and "+14.0" in row and "+4.0 moco_v3" in row  # 44 - 30 of seed 1; 3 and 5 of seeds 0, 1
+    for record in records:
+        if record["method"] == "moco_v3" and record["kind"] == "pretrain":
+            record["provenance"]["trials"] = 9
+    short = build(records, [claim], link)["knn.md"].partition("# All columns")[0]
+    assert "+4.0" not in short  # tuned more often: no fair pair
+
+
+def test_a_table_in_which_nothing_stands_out_is_a_sentence(make: Make) -> None:
+    records = make("random", "detection", {"bbox_AP": 0.1}, epochs=0, network=WHOLE)
+    for method in ("aps", "moco_v3", "mae"):
+        records += make(method, "detection", {"bbox_AP": 0.9}, network=WHOLE)
+    text = build(records, [], link)["detection.md"]
+    assert "This says nothing about the methods. Of 3 trained networks, none is 1 point or more above" in text
+    assert "the highest bbox_AP is 0.90" in text and "| aps" not in text
+    records += make("simclr", "detection", {"bbox_AP": 1.2}, network=WHOLE)  # one stands out
+    text = build(records, [], link)["detection.md"]
+    assert "| aps" in text and "nothing about the methods" not in text
+
+
+def test_a_line_names_what_is_not_above_the_untrained_network(make: Make) -> None:
+    records = make("random", "knn", {"top1": 30.0}, epochs=0, network=WHOLE)
+    records += make("aps", "knn", {"top1": 29.0}, network=WHOLE) + make("mae", "knn", {"top1": 35.0}, network=WHOLE)
+    text = build(records, [], link)["knn.md"]
+    assert "Not above the same network untrained: aps (1 of 2)." in text
 
 
 def test_own_pictures_that_were_moved_stay_in_one_arm(make: Make) -> None:
@@ -355,7 +397,7 @@ def test_an_import_stands_apart_from_what_was_trained_here(make: Make) -> None:
     assert (arm.name, arm.flag) == ("aps:imported", "not trained here: weights of theirs.pth")
     assert (arm.setting.epochs, arm.training("wall_s"), arm.trials) == (None, {}, [])
     rows = [line for line in built["knn.md"].splitlines() if "imported" in line]
-    assert len(rows) == 1 and "99.00" in rows[0] and "theirs.pth" in rows[0]
+    assert len(rows) == 2 and "99.0" in rows[0] and "99.00" in rows[1] and "theirs.pth" in rows[1]
     assert built["efficiency.md"] == plain["efficiency.md"] and built["claims.md"] == plain["claims.md"]
     said = summarise([given, judged], claim_files.load(suite()), suite(), Controls([], [], suite()))
     assert re.search(r"import +aps:imported", said.table) and "no claim is tested on" in "\n".join(said.lines)
@@ -378,8 +420,8 @@ def test_networks_are_called_as_papers_call_them() -> None:
 
 def test_a_changed_protocol_says_what_differs_from_its_name(make: Make) -> None:
     values = {"epochs": 100, "crop_scale": [0.08, 1.0], "hflip": True, "init_std": 0.01}
-    short = {"hash": "eeeeeeeeeeee", "values": {**values, "epochs": 7}}
-    stands = {"linear": {"glnet": {"hash": "aaaaaaaaaaaa", "values": values}, "short": short}}
+    few = {"hash": "eeeeeeeeeeee", "values": {**values, "epochs": 7}}
+    stands = {"linear": {"glnet": {"hash": "aaaaaaaaaaaa", "values": values}, "short": few}}
     records = []
     for seed, (mark, change) in enumerate(
         {
@@ -395,18 +437,18 @@ def test_a_changed_protocol_says_what_differs_from_its_name(make: Make) -> None:
     trained, judged = make("glnet", "linear", {"top1": 40.0}, seed=4, protocol="glnet", protocol_hash="dddddddddddd")
     records += [trained, {**judged, "protocol": {**judged["protocol"], "values": before}}]
     built = report.everything(records, [], lambda record: "x", replace(suite(), protocols=stands))
-    titles = [line.partition(", protocol ")[2] for line in built["linear.md"].splitlines() if line.startswith("## ")]
+    short = built["linear.md"].partition("# All columns")[0]
+    titles = [line.partition(", protocol ")[2] for line in short.splitlines() if line.startswith("## ")]
     assert titles == [
-        "glnet (aaaaaaaa)",
-        "glnet (bbbbbbbb; changed: epochs 20, crop_scale none, hflip off)",
-        "glnet (cccccccc; changed: init_std 0.02)",
-        "glnet (dddddddd; changed: recorded before 1 of today's keys)",
-        "glnet (eeeeeeee; changed: today these values are called short)",
+        "glnet",
+        "glnet (epochs 20, crop_scale none, hflip off)",
+        "glnet (init_std 0.02)",
+        "glnet (recorded before 1 of today's keys)",
+        "glnet (today these values are called short)",
     ]
-    assert "changed: init_std 0.02" in built["efficiency.md"] and "changed: init_std 0.02" in built[report.FILE]
-    assert (
-        "changed" not in report.everything(records, [], lambda record: "x", replace(suite(), protocols={}))["linear.md"]
-    )
+    assert "protocol glnet (init_std 0.02)" in built[report.FILE]
+    unknown = report.everything(records, [], lambda record: "x", replace(suite(), protocols={}))["linear.md"]
+    assert "protocol glnet (values bbbbbbbb)" in unknown and "init_std" not in unknown
 
 
 def retrained(make: Make) -> list[Record]:

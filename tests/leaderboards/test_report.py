@@ -92,7 +92,7 @@ def test_every_row_of_the_boards_stands_in_the_report() -> None:
     for name in (*suite().evaluations, "efficiency"):
         for line in (published.FOLDER / f"{name}.md").read_text().splitlines():
             if line.startswith("|") and not set(line) <= set("|:- "):
-                cells = tuple(re.sub(r"\[(s\d+)\]\[\d+\]", r"\1", cell.strip()) for cell in line.strip("|").split("|"))
+                cells = tuple(re.sub(r"\[(s?\d+)\]\[\d+\]", r"\1", cell.strip()) for cell in line.strip("|").split("|"))
                 assert cells in rows, line
                 compared += 1
     assert compared > 100
