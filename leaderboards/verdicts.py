@@ -62,6 +62,7 @@ class Evidence:
     takes: Mapping[str, float]  # of each of them, what it takes, or took
     shown: tuple[str, ...]  # of them
     fragile: tuple[str, ...]  # of what is shown, that with which a sign test of the same values disagrees
+    values: tuple[float, ...]  # that were tested, in the order in which they entered
     mean: Mean  # on the scale of the test: of costs the logarithm of their ratio
     margin: float  # on that scale
     family: int  # claims that share the error rate
@@ -311,6 +312,7 @@ def _decided(
             takes={test: needed[test] for test in weighed},
             shown=shown,
             fragile=tuple(test for test in shown if _signs(item, test) > evalues.ALPHA),
+            values=tuple(values),
             mean=own(values),
             margin=item.margin,
             family=len(families[claim.family]),

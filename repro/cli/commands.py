@@ -321,6 +321,18 @@ def claims(options: argparse.Namespace) -> int:
     return 0
 
 
+def settle(options: argparse.Namespace) -> int:
+    from repro.cli.grammar import build_parser
+    from repro.results import settle
+
+    def parse(words: Sequence[str]) -> Request:
+        return request_of(build_parser().parse_args(list(words)))
+
+    return settle.settle(
+        options.claim, options.paper, options.track, options.budget, _settings(options), parse, dry=options.dry_run
+    )
+
+
 def gap(options: argparse.Namespace) -> int:
     from repro.results import gap
 

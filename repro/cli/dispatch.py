@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "export": commands.export,
     "data": commands.data,
     "claims": commands.claims,
+    "settle": commands.settle,
     "gap": commands.gap,
     "explain": commands.explain,
     "compare": commands.compare,

@@ -310,6 +310,19 @@ def build_parser() -> argparse.ArgumentParser:
         group.add_argument(f"--{name}", metavar="NAME", help=words)
     _workspace_options(verb)
 
+    verb = verbs.add_parser(
+        "settle",
+        help="run the pairs of seeds that decide claims, within a budget",
+        description="Run pairs of a method and its baseline until a claim is decided or the budget is spent. The test"
+        " allows a look after every pair. Given again, it goes on from what is there.",
+    )
+    verb.add_argument("claim", nargs="*", metavar="ID", help="claims to decide, or --paper")
+    verb.add_argument("--paper", metavar="NAME", help="all claims of this paper that the track can test, or all")
+    verb.add_argument("--track", default="mini", metavar="NAME", help="track to test them on (default: mini)")
+    verb.add_argument("--budget", required=True, metavar="TIME", help="time to spend: 90min, 3h or 2d")
+    verb.add_argument("--dry-run", action="store_true", help="print the order, the hours and the chances; run nothing")
+    _workspace_options(verb)
+    _executor_options(verb)
     verb = verbs.add_parser("gap", help="break down the gap between the paper's number and ours")
     verb.add_argument("claim", metavar="ID", help="claim that states a number")
     _workspace_options(verb)

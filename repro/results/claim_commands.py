@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 
 from leaderboards import claims
 from leaderboards.arms import Arm, Arms
@@ -36,18 +37,40 @@ def wanting(claim: Claim, known: Arms, track: str, own: bool, verdict: Verdict |
     lacking = missing(claim, known, track, own, verdict)
     if not lacking:
         return []
-    lines = [where]
+    return [where, *(f"  {line}" for line in _lines(claim, track, own, lacking))]
+
+
+def next_runs(
+    claim: Claim, known: Arms, track: str, own: bool, verdict: Verdict | None = None
+) -> tuple[tuple[str, ...], ...]:
+    """The commands that make the next seed which a test lacks, word by word; () where it lacks none."""
+    lacking = missing(claim, known, track, own, verdict)
+    seed = min((seed for item in lacking for seed in item.seeds), default=0)
+    one = [replace(item, seeds=(seed,)) for item in lacking if seed in item.seeds]
+    return tuple(tuple(words) for words, _ in _commands(claim, track, own, one))
+
+
+def _lines(claim: Claim, track: str, own: bool, lacking: Sequence[Missing]) -> list[str]:
+    return [
+        shlex.join(words) + (f"   ({problem})" if problem else "")
+        for words, problem in _commands(claim, track, own, lacking)
+    ]
+
+
+def _commands(claim: Claim, track: str, own: bool, lacking: Sequence[Missing]) -> list[tuple[list[str], str]]:
+    """The fewest commands that make these seeds, and what stands in the way of each, or ""."""
+    found: list[tuple[list[str], str]] = []
     by_seeds: dict[tuple[int, ...], list[str]] = {}
     for item in lacking:
         if not own and item.like is not None:
-            lines.append(f"  {_more(item.like, item.seeds)}")
+            found.append(_more(item.like, item.seeds))
         elif not own and item.beside is not None:
-            lines.append(f"  {_like(claim, item)}")
+            found.append((_like(claim, item), ""))
         else:
             by_seeds.setdefault(item.seeds, []).append(item.arm)
     for seeds, names in by_seeds.items():
-        lines.append("  " + shlex.join(_run(names, seeds, _conditions(claim, track, names, own=own))))
-    return lines
+        found.append((_run(names, seeds, _conditions(claim, track, names, own=own)), ""))
+    return found
 
 
 def for_leg(claim: Claim, key: str) -> list[str]:
@@ -80,16 +103,15 @@ def weights(claim: Claim, method: str, variant: str) -> str:
     return shlex.join(words)
 
 
-def _more(arm: Arm, seeds: Sequence[int]) -> str:
-    """More seeds of an arm that is there."""
+def _more(arm: Arm, seeds: Sequence[int]) -> tuple[list[str], str]:
+    """More seeds of an arm that is there: the command, and what stands in its way, or ""."""
     first = next(iter(arm.records.values()))
     record = dict(first)
     origin = next((dict(arm.origins[seed]) for seed in arm.records if seed in arm.origins), record)
-    words, problem = rerun.words(record, origin, seeds)
-    return shlex.join(words) + (f"   ({problem})" if problem else "")
+    return rerun.words(record, origin, seeds)
 
 
-def _like(claim: Claim, item: Missing) -> str:
+def _like(claim: Claim, item: Missing) -> list[str]:
     """An arm of which nothing is there, at the setting of the one that it is compared with."""
     assert item.beside is not None
     setting = item.beside.setting
@@ -101,7 +123,7 @@ def _like(claim: Claim, item: Missing) -> str:
     used: dict[str, str] = {"classification": setting.trained_on, role: setting.data}
     changes += rerun.data_changes(tracks.find(setting.track), used)
     words = _run([item.arm], item.seeds, _conditions(claim, setting.track, [item.arm], own=False))
-    return shlex.join(words + (["--set", *changes] if changes else []))
+    return words + (["--set", *changes] if changes else [])
 
 
 def _run(names: Sequence[str], seeds: Sequence[int], conditions: Sequence[str]) -> list[str]:
