@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from leaderboards.answers import Answer
 from leaderboards.arms import Arm, called
 from leaderboards.curves import MONITOR, Look, average, by_seed
 from leaderboards.drawing import (
@@ -257,3 +258,35 @@ def differences(title: str, found: Sequence[Difference]) -> Drawing:
         f'<path class="line axis" d="M{x2:.1f} {y2 - 9:.1f}v10"/>',
     ]
     return axes.drawing([*drawn, *axes.under_plot(keys, legend, notes)])
+
+
+_FOREST, _THIN = 240, 34  # pixels of a row of the forest plot: width, height
+
+
+def forest(answer: Answer, limit: float) -> Drawing | None:
+    """One claim's mean difference and 95 % interval against 0 and against what the paper states; None without one.
+
+    limit: points from 0 to either end of the axis.
+    """
+    if answer.interval is None:
+        return None
+    mean, low, high = answer.interval
+
+    def x(value: float) -> float:
+        return _FOREST / 2 + max(-1.0, min(1.0, value / limit)) * (_FOREST / 2 - 14)
+
+    y = 11.0
+    drawn = [
+        f'<line class="grid" x1="14" x2="{_FOREST - 14}" y1="{y}" y2="{y}"/>',
+        f'<line class="axis" x1="{x(0):.1f}" x2="{x(0):.1f}" y1="1" y2="21"/>',
+        f'<path class="line k0" style="stroke-width:2.4" d="M{x(low):.1f} {y}H{x(high):.1f}"/>',
+        mark(x(mean), y, 0, f"{mean:+.2f} points, 95 % interval for one look {low:+.2f} to {high:+.2f}"),
+        text_at(x(0) - 3, _THIN - 1, "0", "soft"),
+    ]
+    said = f"{mean:+.1f} points, interval {low:+.1f} to {high:+.1f}"
+    if answer.claimed is not None:
+        drawn.append(f'<path class="line k1" d="M{x(answer.claimed):.1f} 2l5 9l-5 9l-5 -9z"/>')
+        said += f"; the paper states {answer.claimed:+g}"
+    for end in (-limit, limit):
+        drawn.append(text_at(x(end) - 14, _THIN - 1, f"{end:+g}", "soft"))
+    return Drawing(_FOREST, _THIN, "\n".join(drawn), said)

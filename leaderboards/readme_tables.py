@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from leaderboards.answers import Said, answers
 from leaderboards.arms import Arms
+from leaderboards.assessments import Assessment, assess
 from leaderboards.claims import Claim
 from leaderboards.controls import Controls
 from leaderboards.gains import Gain, columns_of, gains, parts
@@ -58,6 +60,28 @@ def parts_table(records: Iterable[Record], suite: Suite, track: str) -> str:
         between = f"{least:+.1f} to {largest:+.1f}"
         rows.append([f"`{part.method.name}`", f"`{part.variant.name}`", f"{mean:+.1f}", between, str(part.seeds)])
     return _table(["method", "variant", "method - variant", "over the seeds", "seeds"], rows)
+
+
+def verdicts_table(records: Sequence[Record], claims: Sequence[Claim], suite: Suite) -> str:
+    """Each comparative claim that was tested: what was found, at equal epochs and at equal compute, and where."""
+    by_paper: dict[str, list[Assessment]] = {}
+    for item in assess(claims, Arms(records, suite)):
+        by_paper.setdefault(item.claim.paper, []).append(item)
+    rows = [
+        [paper, answer.claim.statement, answer.where, _found(answer.epochs), _found(answer.compute)]
+        for paper, found in answers(by_paper).items()
+        for answer in found
+        if answer.epochs
+    ]
+    return _table(["paper", "claim", "tested at", "equal epochs", "equal compute"], rows)
+
+
+def _found(said: Said | None) -> str:
+    """`**holds**, +3.6 points (6 pairs)`."""
+    if said is None:
+        return "-"
+    difference = f", {said.difference}" if said.difference else ""
+    return f"**{said.word}**{difference}" + (f" ({said.n})" if said.n else "")
 
 
 def _head(suite: Suite, evaluation: str, metric: str) -> str:

@@ -12,6 +12,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from leaderboards import plots
+from leaderboards.answers import Answer, answers, scale
 from leaderboards.arms import Arm, Arms, called
 from leaderboards.assessments import tally, untestable
 from leaderboards.boards import INDEX_INTRO, Board, Content, compose
@@ -101,6 +102,7 @@ def page(
         sources=content.sources,
         overview=_view(Table("", [_summary(board) for board in content.evaluations])),
         assessments=content.assessments,
+        answers=_answers(content),
         efficiency=[
             (group.title, [_element(drawing) for drawing in drawings])
             for group in groups
@@ -122,6 +124,21 @@ def page(
         trust=[(name, words) for name, words in TRUST.items()],
         methods=[_method(name, content, pictures or {}) for name in methods],
     )
+
+
+def _answers(content: Content) -> list[tuple[str, str, list[tuple[Answer, Markup | str]]]]:
+    """(paper, citation, (answer, drawing of its difference)) for the first screen; one axis for all drawings."""
+    found = answers(content.papers)
+    limit = scale(answer for claims in found.values() for answer in claims)
+    return [
+        (
+            paper,
+            content.papers[paper][0].claim.citation,
+            [(answer, _element(drawn) if (drawn := plots.forest(answer, limit)) else "") for answer in claims],
+        )
+        for paper, claims in found.items()
+        if claims
+    ]
 
 
 def _element(drawing: Drawing) -> Markup:

@@ -1,0 +1,134 @@
+"""The first screen of the report: one line for each claim of a paper that a run can test, at equal epochs and compute.
+
+What no run can test, and numbers that a paper states of its own setting, are left to the list of claims.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from leaderboards.assessments import Assessment
+from leaderboards.claim_arms import COMPUTE
+from leaderboards.claims import COST, Claim
+from leaderboards.verdicts import (
+    BELOW,
+    HOLDS,
+    INCOMPARABLE,
+    NO_DIFFERENCE,
+    NOT_RUN,
+    OPPOSITE,
+    REPRODUCED,
+    UNDECIDED,
+    UNTESTABLE,
+    Verdict,
+)
+
+MARKS = {
+    HOLDS: ("yes", "●"),
+    REPRODUCED: ("yes", "●"),
+    OPPOSITE: ("no", "▼"),
+    BELOW: ("no", "▼"),
+    NO_DIFFERENCE: ("same", "="),
+    UNDECIDED: ("open", "◐"),
+    INCOMPARABLE: ("none", "×"),
+    NOT_RUN: ("none", "○"),
+    UNTESTABLE: ("none", "–"),
+}
+"""Outcome -> (class of its colour, shape): each can be told without the other."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """A verdict as a reader sees it at once."""
+
+    word: str
+    look: str  # see MARKS
+    shape: str
+    n: str  # `n = 5`, `3 pairs, evidence 7.3 of 40`, or ""
+    difference: str  # `+3.6 points`, `0.77 times`, or ""
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One claim: what it says, and what was found at equal epochs and at equal compute; None where nothing is."""
+
+    claim: Claim
+    where: str  # track
+    epochs: Said | None
+    compute: Said | None
+    missing: str  # what it would take, in words
+
+    @property
+    def interval(self) -> tuple[float, float, float] | None:
+        """Mean and 95 % interval in points, of the verdict at equal epochs; None for costs and a single pair."""
+        evidence = self.epochs.verdict.evidence if self.epochs else None
+        if evidence is None or self.claim.evaluation == COST or evidence.mean.n < 2:
+            return None
+        return evidence.mean.value, *evidence.mean.interval
+
+    @property
+    def claimed(self) -> float | None:
+        """The difference that the paper states, in points."""
+        return self.claim.value if self.claim.kind == "gain" else None
+
+
+def answers(papers: Mapping[str, Sequence[Assessment]]) -> dict[str, list[Answer]]:
+    """By paper, its comparative claims that a run can test, those with an answer first."""
+    found = {}
+    for paper, items in papers.items():
+        shown = [_answer(item) for item in items if item.claim.kind != "number" and not item.untestable]
+        found[paper] = sorted(shown, key=lambda answer: (answer.epochs is None, -_weight(answer)))
+    return found
+
+
+def _weight(answer: Answer) -> int:
+    looks = ("yes", "no", "same", "open", "none")
+    return -looks.index(answer.epochs.look) if answer.epochs else -len(looks)
+
+
+def _answer(item: Assessment) -> Answer:
+    seen = [verdict for verdict in item.verdicts if verdict.outcome not in (NOT_RUN, UNTESTABLE)]
+    first = next((verdict for verdict in seen if verdict.basis != COMPUTE), None)
+    second = next((verdict for verdict in seen if verdict.basis == COMPUTE and verdict.arms), None)
+    where = first.track if first else second.track if second else ""
+    return Answer(item.claim, where, _said(first), _said(second), _missing(item, seen))
+
+
+def _said(verdict: Verdict | None) -> Said | None:
+    if verdict is None:
+        return None
+    plain = verdict.outcome.partition(",")[0]
+    look, shape = MARKS.get(plain, ("none", "○"))
+    evidence, n = verdict.evidence, ""
+    if verdict.n:
+        n = f"{verdict.n} pair{'' if verdict.n == 1 else 's'}"
+        if verdict.outcome == UNDECIDED and evidence:
+            near = evidence.nearest
+            n += f", evidence {evidence.by_test[near]:.1f} of {evidence.takes[near]:g}"
+        if evidence and evidence.fragile:
+            n += ", fragile"
+    return Said(verdict.outcome, look, shape, n, _difference(verdict), verdict)
+
+
+def _difference(verdict: Verdict) -> str:
+    if verdict.gap is None:
+        return ""
+    if verdict.claim.evaluation == COST:
+        return f"{verdict.gap:.2f} times the cost"
+    return f"{round(verdict.gap, 1) + 0.0:+.1f} points"  # no "-0.0"
+
+
+def _missing(item: Assessment, seen: Sequence[Verdict]) -> str:
+    claim = item.claim
+    if not seen:
+        return f"no run yet; its own setting is {claim.data} at track {claim.track}"
+    own = any(verdict.own for verdict in seen)
+    return "" if own else f"its own setting ({claim.data}) was not run"
+
+
+def scale(found: Iterable[Answer]) -> float:
+    """Points from 0 to the end of the axis that all intervals share."""
+    ends = [abs(end) for answer in found for end in (*(answer.interval or ()), answer.claimed or 0.0)]
+    return next(limit for limit in (2, 5, 10, 15, 20, 50, 100) if limit >= min(max(ends, default=2.0), 100))

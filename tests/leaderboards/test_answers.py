@@ -1,0 +1,72 @@
+"""The first screen: one line a claim, in words and shapes that can be told apart without colour."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from leaderboards import boards, claim_files, plots
+from leaderboards.answers import MARKS, Answer, answers, scale
+from leaderboards.arms import Arms
+from leaderboards.readme_tables import verdicts_table
+from repro.results.suite import suite
+
+Record = dict[str, Any]
+Make = Callable[..., list[Record]]
+CLAIM = "glnet-imagenet-gain"  # above MoCo-v3 on a ResNet in linear evaluation, 2.4 points stated
+RESNET = {"arch": "resnet", "depth": 18, "width": 16}
+
+
+def found(make: Make, differences: list[float]) -> Answer:
+    """The answer on the claim where the seeds differ by that much."""
+    records: list[Record] = []
+    for seed, difference in enumerate(differences):
+        for method, variant, top1 in (("glnet", "", 40.0 + difference), ("moco_v3", "resnet", 40.0)):
+            records += make(method, "linear", {"top1": top1}, variant=variant, seed=seed, network=RESNET)
+    known = Arms(records, suite())
+    papers = boards.compose(known, claim_files.load(suite()), lambda record: "x").papers
+    (answer,) = (answer for claims in answers(papers).values() for answer in claims if answer.claim.id == CLAIM)
+    return answer
+
+
+def test_a_clear_difference_holds_and_is_drawn_on_its_side(make: Make) -> None:
+    answer = found(make, [3.0, 3.5, 4.0, 3.2, 3.6, 3.3])
+    assert answer.epochs is not None and (answer.epochs.word, answer.epochs.look) == ("holds", "yes")
+    assert answer.epochs.difference == "+3.4 points" and answer.epochs.n.startswith("6 pairs")
+    assert answer.where == "mini" and "imagenet" in answer.missing and answer.claimed == 2.4
+    mean, low, high = answer.interval or (0.0, 0.0, 0.0)
+    assert low < 3.433 < high and abs(mean - 20.6 / 6) < 1e-9
+    limit = scale([answer])
+    assert limit == 5
+    drawn = plots.forest(answer, limit)
+    assert drawn is not None and "the paper states +2.4" in drawn.said
+
+
+def test_few_pairs_are_not_decided_and_say_their_evidence(make: Make) -> None:
+    answer = found(make, [1.0, -1.0, 0.5])
+    assert answer.epochs is not None and answer.epochs.word == "not decided yet" and answer.epochs.look == "open"
+    assert answer.epochs.n.startswith("3 pairs, evidence ") and answer.epochs.n.endswith(" of 40")
+    single = found(make, [1.0])
+    assert single.interval is None and plots.forest(single, 5.0) is None
+
+
+def test_what_was_not_run_says_where_it_would_be(make: Make) -> None:
+    answer = found(make, [])
+    assert answer.epochs is None and answer.compute is None and answer.missing.startswith("no run yet; its own setting")
+
+
+def test_no_two_looks_share_a_shape_unless_they_mean_the_same() -> None:
+    by_look: dict[str, set[str]] = {}
+    for look, shape in MARKS.values():
+        by_look.setdefault(look, set()).add(shape)
+    shapes = [shape for found in by_look.values() for shape in found]
+    assert len(shapes) == len(set(shapes))
+
+
+def test_the_front_pages_table_has_a_row_for_each_claim_that_was_tested(make: Make) -> None:
+    records: list[Record] = []
+    for seed in range(3):
+        for method, variant, top1 in (("glnet", "", 43.0), ("moco_v3", "resnet", 40.0)):
+            records += make(method, "linear", {"top1": top1 + seed**2}, variant=variant, seed=seed, network=RESNET)
+    lines = verdicts_table(records, claim_files.load(suite()), suite()).splitlines()
+    assert len(lines) == 3 and "| glnet" in lines[2] and "+3.0 points (3 pairs" in lines[2]
