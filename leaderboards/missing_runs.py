@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from leaderboards import evalues
 from leaderboards.arms import Arm, Arms
-from leaderboards.claim_arms import reader
+from leaderboards.claim_arms import TOO_SMALL, reader
 from leaderboards.claims import Claim, counted, tested_on
 from leaderboards.deviations import deviations
 from leaderboards.reasons import Flagged, MachinesApart, Reason, TrialsApart
@@ -89,6 +89,8 @@ def _fullest(claim: Claim, known: Arms, track: str, own: bool, names: list[str])
     by_setting: dict[Setting, dict[str, Arm]] = defaultdict(dict)
     for arm in known.of(tested_on(claim, known.suite)):
         if arm.setting.track != track or arm.name not in names or arm.trust != OURS or arm.imported:
+            continue
+        if arm.setting.data in TOO_SMALL:
             continue
         if (arm.setting.epochs or 0) > most or (own and deviations(claim, arm, known.suite)):
             continue
