@@ -45,9 +45,9 @@ from leaderboards.verdicts import (
 )
 
 OF_EMBEDDED = (
-    f"At {NO_VERDICTS} a number says whether a method learns anything: how far it is above the same network untrained"
-    " (`random`, `random:vit`, `random:vit_mean` for `mae`). It does not say how good the method is beside another one"
-    " or beside its paper. Digits are easy: raw pixels (`random:pixels`) are hard to beat."
+    f"No verdict is given at {NO_VERDICTS}. There, a number shows whether a method learns: how far it is above the same"
+    " network untrained (`random`, `random:vit`, `random:vit_mean` for `mae`). It does not show which method is better."
+    " Digits are easy: raw pixels (`random:pixels`) are hard to beat."
 )
 """What can be read from numbers of the track at which no verdict is given."""
 
@@ -55,36 +55,32 @@ OF_EMBEDDED = (
 _EXPONENTIAL, *_LOSSES = evalues.MEASURED
 _ALPHA = f"{100 * evalues.ALPHA:g} %"
 CLAIMS_INTRO = (
-    "A verdict holds at the track that it names, and nowhere else. A paper's own claim stays `not run` until"
-    " records of its own network, epochs, data and protocol exist; until then its direction alone may have been tested."
-    " A claim has one verdict a track, or two: at equal epochs and, once that is decided, at equal compute. So there"
-    " are more verdicts than claims.",
-    "A verdict rests on pairs: the method and its baseline, trained from the same seed. One may look after every pair:"
-    " evidence begins at 1 and grows where the pairs agree. Where there is nothing to find, the evidence for either"
-    f" direction ever reaches 40 in one of 40 claims at most, so that {_ALPHA} of such claims get a wrong"
-    " verdict, however often one looks. The claims of one paper that a run can test at a track are a family, and share"
-    f" these {_ALPHA} a question: with m of them the largest evidence has to reach 40 m, the next one"
-    " 40 (m - 1), and so on. Until then a claim is `not decided yet`, and more pairs may decide it. `no difference`"
-    " means that the mean was shown to lie within the claim's margin, from both sides; `smaller than the margin`, that"
-    " there is a difference, and that it counts for little. It takes five pairs at least, however clear they are.",
-    "The 95 % intervals are those of Student's t, for one look: whoever adds pairs until one leaves 0 out is misled."
-    " Seeds enter in their order, and none is left out or replaced; those whose training collapsed are named. The seeds"
-    " of an arm differ in nothing but chance: they learn from the same pictures and are judged on the same test"
-    " pictures, and a verdict speaks of those. A method that had fewer tuning trials than its baseline may be shown to"
-    " be the better one, but nothing else. What is compared are recipes: that of a claim's own track follows the paper"
-    " as far as its sources tell, and each verdict says in what the method departs from it. Where a variant has the"
-    " paper's own form, it is tested beside, in a family of such tests.",
-    "Where differences are far from normal, errors are more frequent. Simulated at a mean difference of 0, with a look"
-    " after every pair from the third to the twentieth: differences as skewed as the exponential distribution are told"
-    f" apart in {_EXPONENTIAL.wrong} % of claims; where one seed in twenty collapses, and the others are better by as"
-    " much as that costs, "
-    + ", ".join(f"{loss.wrong} % (a loss of {loss.loss:g} standard deviations)" for loss in _LOSSES)
-    + f". A verdict is `fragile` where a sign test of the same pairs (one-sided, {_ALPHA}) does not show it:"
-    f" so are {_EXPONENTIAL.fragile} % of the former errors, and of the latter "
+    "Example: `holds at mini (n = 6 pairs)` means that the method was better than its baseline on the track"
+    " mini, in six pairs. A pair is the method and its baseline, trained from the same seed. A verdict is"
+    " about the track that it names. A paper's own claim stays `not run` until records of its own network,"
+    " epochs, data and protocol exist. A claim can have two verdicts at a track: at equal epochs and, once"
+    " that is decided, at equal compute.",
+    "Each pair adds evidence. Evidence starts at 1 and grows while pairs agree. You may look after every"
+    f" pair. If there is no difference, a wrong verdict comes in at most {_ALPHA} of claims, however often you"
+    " look. A single claim needs evidence of 40. Several claims of one paper share this error rate: with m"
+    " claims, the strongest needs 40 m, the next 40 (m - 1), and so on. Until then a claim is `not decided"
+    " yet`. At least five pairs are needed. `no difference`: the mean lies within the claim's margin. `smaller"
+    " than the margin`: there is a difference, but a small one.",
+    "The 95 % intervals are those of Student's t, which are valid for one look. Seeds enter in order; none is"
+    " left out or replaced. Collapsed trainings are named. All seeds of an arm learn from the same pictures"
+    " and are judged on the same test pictures, and a verdict is about those. A method with fewer tuning"
+    " trials than its baseline can be shown to be better, but not worse. Each verdict says how the method's"
+    " recipe departs from that of the paper's own track. The published pairs of mini use a JPEG copy of"
+    " CIFAR-10: pairs on the official pictures start a verdict of their own.",
+    "Errors are more frequent if differences are far from normal. Simulated without a true difference, with a"
+    f" look after each of the pairs 3 to 20: with exponential differences, {_EXPONENTIAL.wrong} % of claims"
+    " get a wrong verdict; if one seed in twenty collapses, "
+    + ", ".join(f"{loss.wrong} % (it loses {loss.loss:g} standard deviations)" for loss in _LOSSES)
+    + f". A verdict is `fragile` if a sign test of the same pairs (one-sided, {_ALPHA}) does not agree. This marks"
+    f" {_EXPONENTIAL.fragile} % of the first kind of error and "
     + ", ".join(f"{loss.fragile} %" for loss in _LOSSES)
-    + ".",
-    f"Costs without chance, as operations and updates, are compared as they are. No verdict is given at {NO_VERDICTS}."
-    f" {OF_EMBEDDED}",
+    + " of the others.",
+    f"Operations and updates do not vary by chance, so they are compared without a test. {OF_EMBEDDED}",
 )
 """How to read verdicts, a paragraph each."""
 

@@ -41,7 +41,7 @@ def listing(settings: Settings, wanted: Mapping[str, str], outcome: str | None =
     lines += [assessments.claims_table(shown)] if shown else []
     lines += ["", f"{len(shown)} of {len(every)} claims; python -m repro claims ID explains one"]
     if any(record["track"] == NO_VERDICTS for record in found):
-        lines.append(f"No verdicts at {NO_VERDICTS}. {OF_EMBEDDED}")
+        lines.append(OF_EMBEDDED)
     return "\n".join(lines)
 
 
