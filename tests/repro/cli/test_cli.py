@@ -36,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("own_folder")
         ("tune --method aps --cluster mine.toml", "cluster profile mine.toml: no such file"),
         ("plan --method aps --cluster mine.toml", "cluster profile mine.toml: no such file"),
         ("plan --method aps --cores 0", "at least 1"),
-        ("plan --method aps --data-root nowhere", "no folder"),
+        ("plan --method aps --data-root nowhere", "not a directory"),
         ("plan --method nothing.toml", "no recipe file"),
         ("run --method aps --track mini", "python -m repro data get mini downloads it"),
         ("run --method aps --data ./pictures", "no such folder"),

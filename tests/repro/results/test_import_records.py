@@ -53,7 +53,8 @@ def test_a_number_by_hand_is_a_record_that_boards_mark(
     assert bring_in([REPORTED]) == 0
     assert "0 records imported as self-reported, 1 was there" in capsys.readouterr().out
     assert main(["report"]) == 0
-    board = Path("repro-work/boards/linear.md").read_text()
+    short, _, board = Path("repro-work/boards/linear.md").read_text().partition("# All columns")
+    assert "glnet (self-reported)" in short and "91.0" in short
     (head,) = [line for line in board.splitlines() if line.startswith("| method")]
     (row,) = [line for line in board.splitlines() if line.startswith("| glnet")]
     cells = dict(zip((c.strip() for c in head.split("|")), (c.strip() for c in row.split("|")), strict=True))
@@ -186,7 +187,7 @@ def test_verdicts_rest_on_ours_alone() -> None:
         ({"details": {"n_test": 8, "correct": "abc"}}, "record 2: its right answers, details.correct, are not base64"),
         ({"details": {"low_shot": {"1pct": []}}}, "record 2: details.low_shot.1pct holds no draws"),
         ({"details": {"low_shot": {"1pct": 3}}}, "record 2: its selection cannot be checked, an entry is of another"),
-        ({"details": {"low_shot": {"1pct": [{"top5": 1.0}]}}}, "an entry is of another form, or lacks 'top1'; mend"),
+        ({"details": {"low_shot": {"1pct": [{"top5": 1.0}]}}}, "an entry is of another form, or lacks 'top1'; fix"),
         ({"details": {"n_test": 8, "correct": "/w=="}}, "record 2: top1 is 91, but its right answers count 100"),
         ({"provenance": {}}, "provenance.data.name is missing"),
         ({"schema": 99}, "schema 99"),
