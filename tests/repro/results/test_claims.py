@@ -113,7 +113,7 @@ def test_list_filters_and_names_its_claims(capsys: pytest.CaptureFixture[str]) -
     out = capsys.readouterr().out
     assert re.findall(r"^[a-z]+_?[a-z]*-\S+", out, re.MULTILINE) == ["rotation_aux-byol-few-epochs-knn"]
     assert f"1 of {len(CLAIMS)} claims" in out
-    assert "No verdict is given at embedded" in out and "above the same network untrained" in out  # there are records of it
+    assert "No verdict is given at embedded" in out and "above the same network untrained" in out
     assert main(["claims", "--outcome", "holds", "--track", "cifar"]) == 0
     assert f"0 of {len(CLAIMS)} claims" in capsys.readouterr().out
 
