@@ -107,7 +107,9 @@ def _row(info: registry.MethodInfo, recipe: Recipe, scale: tracks.Track, seconds
 def _ready(loop: PretrainLoop) -> Iterator[None]:
     """The updates of one load again and again, on the views that it had the first time."""
     loop.method.train()
-    views = [list(steps) for steps in loop.micro_batches(torch.arange(len(loop.images)))]
+    views = [
+        list(steps) for steps in loop.micro_batches(loop.feeder.read(loop.parts(torch.arange(len(loop.images)), 0)))
+    ]
     while True:
         for step in range(loop.method.updates_per_load):
             loop.update((steps[step] for steps in views), 0.0)

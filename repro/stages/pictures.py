@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from eval.data import Classification, Identified, Labelled, Pixels
 from eval.protocols.reid import ReidProtocol
@@ -61,10 +59,3 @@ def reid_pictures(context: JobContext, protocol: ReidProtocol) -> ReidSet:
     height, width = protocol.size if direct else context.spec["reid_size"]
     name = context.spec["data"]["name"]
     return loading.reid_set(name, context.where, size=(height, width), progress=context.progress)
-
-
-def as_tensor(array: np.ndarray[Any, Any]) -> torch.Tensor:
-    """A numpy array as a tensor that shares its memory, a read-only memory map too: nothing writes to pictures."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(array)

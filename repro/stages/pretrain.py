@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from eval import features, knn
+from eval.data import Pixels
 from eval.protocols.knn import KnnProtocol
 from eval.training import Checkpoint, Training
 from methods.base import Batch, Clock, DataInfo, Method, Streams, Views, load_method
@@ -31,7 +32,8 @@ from repro.data.types import Progress
 from repro.errors import UserError
 from repro.stages import distributed
 from repro.stages.context import JobContext, Outcome, device, source_of
-from repro.stages.pictures import as_tensor, classification_pictures
+from repro.stages.feeding import Feeder, resident
+from repro.stages.pictures import classification_pictures
 from repro.stages.schedules import factor
 from repro.store import checkpoints, encoder_file
 from repro.store.job import Recipe
@@ -87,12 +89,12 @@ _COUNTERS = ("updates", "seconds", "flops", "losses", "collapsed_at", "widest", 
 
 
 class PretrainLoop:
-    """Trains a method on pictures that lie in memory (or a memory map) as uint8 [N, 3, H, W]."""
+    """Trains a method on pictures, uint8 [N, 3, H, W]: an array, also a memory map, or a tensor."""
 
     def __init__(
         self,
         method: Method,
-        images: Tensor,
+        images: Pixels | Tensor,
         labels: Tensor | None,
         recipe: Mapping[str, Any],
         *,
@@ -107,6 +109,7 @@ class PretrainLoop:
         if self.group.size > 1:
             synchronised(method)
         self.method, self.images, self.labels, self.recipe = method.to(device), images, labels, recipe
+        self.feeder = Feeder(images, labels, device)
         self.seed, self.device, self.folder, self.progress = seed, device, folder, progress
         if recipe["channels_last"]:
             self.method.to(memory_format=torch.channels_last)
@@ -183,13 +186,13 @@ class PretrainLoop:
         started, before = time.monotonic(), self.seconds
         with training, contextlib.ExitStack() as stack:
             log = stack.enter_context(self._log.open("a", encoding="utf-8")) if self.group.first else None
+            batches = stack.enter_context(contextlib.closing(self.feeder.ahead(self._left(training))))
             points = {round(self.recipe["epochs"] * i / _POINTS) for i in range(_POINTS + 1)}
             for self.epoch in training.each_epoch():
                 if not self.curve:
                     started += self._judge(self.epoch)
-                order = self._order(self.epoch)
                 for self.load in training.each_update():
-                    self._one_load(order)
+                    self._one_load(next(batches))
                     self.seconds = before + time.monotonic() - started
                     if (self.load + 1) % _LOG_EVERY == 0 or self.load + 1 == self.loads:
                         self._look(log)
@@ -202,24 +205,36 @@ class PretrainLoop:
         generator = torch.Generator().manual_seed(seed_of(self.seed, epoch, "order"))
         return torch.randperm(len(self.images), generator=generator)
 
-    def micro_batches(self, order: Tensor) -> list[Iterator[Views]]:
-        """This rank's pictures of this load as micro-batches, contiguous parts that step side by side."""
-        size, parts = self.recipe["batch"], self.recipe["accumulate"]
-        rows = order[self.load * size : (self.load + 1) * size]
-        steps = []
-        for micro in range(parts):
-            part = self.group.part(slice(micro * size // parts, (micro + 1) * size // parts))
-            batch = Batch(
-                self.images[rows[part]].to(self.device, non_blocking=True),
-                None if self.labels is None else self.labels[rows[part]].to(self.device, non_blocking=True),
-            )
-            where = {"global_batch": size, "rows": part, "device": self.device, "micro": micro}
-            steps.append(self.method.steps(batch, Streams(self.seed, self.epoch, self.load, **where)))
-        return steps
+    def _left(self, training: Training) -> Iterator[list[Tensor]]:
+        """What is left to read of a training: of each load the rows of its micro-batches, this rank's of each."""
+        first = training.update
+        for epoch in range(training.epoch, training.epochs):
+            order = self._order(epoch)
+            for load in range(first, self.loads):
+                yield self.parts(order, load)
+            first = 0
 
-    def _one_load(self, order: Tensor) -> None:
+    def parts(self, order: Tensor, load: int) -> list[Tensor]:
+        """This rank's rows of that load, by micro-batches: contiguous parts that step side by side."""
+        start = load * self.recipe["batch"]
+        return [order[start + part.start : start + part.stop] for part in self._slices()]
+
+    def _slices(self) -> list[slice]:
+        """This rank's rows of each micro-batch, within a load."""
+        size, parts = self.recipe["batch"], self.recipe["accumulate"]
+        return [self.group.part(slice(micro * size // parts, (micro + 1) * size // parts)) for micro in range(parts)]
+
+    def micro_batches(self, batches: Sequence[Batch]) -> list[Iterator[Views]]:
+        """The steps of this load's micro-batches."""
+        where = {"global_batch": self.recipe["batch"], "device": self.device}
+        return [
+            self.method.steps(batch, Streams(self.seed, self.epoch, self.load, rows=rows, micro=micro, **where))
+            for micro, (batch, rows) in enumerate(zip(batches, self._slices(), strict=True))
+        ]
+
+    def _one_load(self, batches: Sequence[Batch]) -> None:
         """All updates of one batch of pictures; the first one is counted."""
-        micro_batches, count = self.micro_batches(order), not self.flops
+        micro_batches, count = self.micro_batches(batches), not self.flops
         for step in range(self.method.updates_per_load):
             fraction = (self.load + step / self.method.updates_per_load) / self.loads
             self.update((next(steps) for steps in micro_batches), fraction, count)
@@ -303,7 +318,7 @@ class PretrainLoop:
         found = [
             features.extract(
                 self.method.encoder,
-                self.images[rows],
+                self.feeder.pictures(rows),
                 data.mean,
                 data.std,
                 size=(data.size, data.size),
@@ -325,11 +340,11 @@ def run(context: JobContext) -> Outcome | None:
     """Pre-train one encoder and leave it as `encoder.pt` in the job's folder; None in all ranks but the first."""
     spec, recipe = context.spec, context.spec["recipe"]
     pictures = classification_pictures(context, "train")
-    images = as_tensor(pictures.pixels)
+    images: Pixels | Tensor = pictures.pixels
     labels = None if pictures.labels is None else torch.from_numpy(pictures.labels)
     here = device()
     if here.type == "cuda" and images.nbytes < 0.4 * torch.cuda.mem_get_info()[0]:
-        images = images.to(here)
+        images = resident(pictures.pixels, here)
         labels = None if labels is None else labels.to(here)
     # A recipe may normalise pixels as its paper's code does, whatever the data's own statistics are.
     mean, std = (tuple(recipe["method"].get(key) or getattr(pictures, key)) for key in ("mean", "std"))
