@@ -1,6 +1,6 @@
 """What one task of the plan does: its jobs in order, and a record for each.
 
-    run(workspace, jobs, data_root)      called by the executors in a process of its own
+    run(workspace, jobs, data_root, stored)      called by the executors in a process of its own
 
 A job that has its record is passed over, so a task may be started any number of times. A job that fails takes those
 that need it with it; the others go on, and the task ends with status 1. Of several attempts at a job only the newest
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from repro.data import inventory
 from repro.errors import Stopped, UserError, unwritable
 from repro.plan import fingerprints, kinds
-from repro.settings import Where
+from repro.settings import STORED, Where
 from repro.store import atomic, provenance, records, snapshot, time_spent
 from repro.store.job import Job
 from repro.store.workspace import Workspace
@@ -37,11 +37,13 @@ if TYPE_CHECKING:
     from repro.stages.context import JobContext, Stage
 
 
-def run(workspace: str, jobs: Sequence[Mapping[str, Any]], data_root: str | None = None) -> None:
+def run(
+    workspace: str, jobs: Sequence[Mapping[str, Any]], data_root: str | None = None, stored: str = STORED[0]
+) -> None:
     """Do the jobs that have no record yet. Where some fail, ends with SystemExit and a line that says which and why."""
     snapshot.code()  # remembered now: the files may change while we run
     place = Workspace(Path(workspace))
-    where = Where(Path(data_root) if data_root else None, place.data)
+    where = Where(Path(data_root) if data_root else None, place.data, stored)
     done = records.by_fingerprint(records.read_all(place.records)[0])
     failed: dict[str, str] = {}
     reasons = []
@@ -173,6 +175,7 @@ def _one(context: JobContext) -> records.Record | None:
             "device": provenance.device_name(),
             "threads": torch.get_num_threads(),
             **({"processes": ranks} if ranks > 1 else {}),
+            **({} if context.where.stored == STORED[0] else {"stored": context.where.stored}),
             "data": outcome.data,
             "slurm": {key: os.environ[key] for key in ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID") if key in os.environ},
             "trials": job.recipe.get("pretrain", {}).get("tuning_trials", 0),

@@ -14,14 +14,19 @@ from repro.errors import UserError, unknown
 
 FILE = "repro.toml"
 EXECUTORS = ("auto", "local", "slurm")
+STORED = ("packed", "jpeg")
 
 
 @dataclass(frozen=True)
 class Where:
-    """Where data lives: `data_root` (None: not set) is written by `data get` alone; `cache` is below the workspace."""
+    """Where data lives: `data_root` (None: not set) is written by `data get` alone; `cache` is below the workspace.
+
+    stored: one of STORED. Pictures of classes are decoded once into a pack, or stay in files of their own.
+    """
 
     data_root: Path | None
     cache: Path
+    stored: str = STORED[0]
 
     @property
     def downloads(self) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 from repro.data import account
 from repro.data.types import Status
 from repro.errors import unknown
-from repro.plan import few_pictures, kinds, protocol_files, recipes, registry, tracks
+from repro.plan import disk, few_pictures, kinds, protocol_files, recipes, registry, tracks
 from repro.plan.planned import CONSTANTS, PRICED_BY, Plan
 from repro.settings import Settings, Where
 from repro.terminal.text import duration, table
@@ -67,6 +67,7 @@ def plan_table(plan: Plan, settings: Settings) -> str:
     lines += [f"passed over: {fault}" for fault in plan.faults]
     lines += [account.words(plan.account)] if plan.account else []
     lines += few_pictures.words(plan.fits)
+    lines += disk.lines(plan, settings)
     return "\n".join(lines)
 
 

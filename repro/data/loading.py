@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, get_args
 
+from eval.deep_pixels import Reach
 from repro.data import packed
 from repro.data.account import one_picture_each
 from repro.data.data_sets import Entry, require_kind
@@ -15,18 +16,27 @@ from repro.data.layouts.table import DETECTION
 from repro.data.origins import ORIGINS
 from repro.data.preparing import prepare
 from repro.data.types import FLAT, RGB, CocoSet, MissingData, Pictures, Progress, ReidSet, ReidSplit, Split, quiet
+from repro.data.unpacked import Files
 from repro.errors import UserError, unknown
 from repro.settings import Where
 from slurm.files import write_atomic
 
 
 def load_classification(
-    name: str, split: Split, where: Where, *, size: int, limit: int | None = None, progress: Progress = quiet
+    name: str,
+    split: Split,
+    where: Where,
+    *,
+    size: int,
+    limit: int | None = None,
+    progress: Progress = quiet,
+    workers: int = 0,
 ) -> Pictures:
     """One split of a classification data set as uint8 [N, 3, size, size]; decoded on first use.
 
     Pictures of another shape are resized (bicubic, antialiased; the shorter side to `size`) and cut out in the middle.
     limit: at most so many pictures, classes balanced, always the same ones (`packed.balanced`).
+    workers: processes that decode them where they stay in their files (`Where.stored`).
     Raises MissingData, or UserError naming the file that cannot be read, or saying that there is nothing to learn.
     """
     import numpy as np
@@ -40,7 +50,12 @@ def load_classification(
         raise UserError(
             f"{entry.title} has no classes, so there is no {split} split; sort pictures into one folder a class"
         )
-    pixels = packed.open_array(folder / f"{split}.npy")
+    pixels: Any
+    if "files" in content:
+        root, reach = ORIGINS[entry.origin].obtain(entry, where), Reach(*content["reach"])
+        pixels = Files(root, content["files"][split], size, size, reach, workers)
+    else:
+        pixels = packed.open_array(folder / f"{split}.npy")
     if not len(pixels):
         raise one_picture_each(entry.title, f"{split} on")
     classes = tuple(content["classes"])
@@ -49,7 +64,8 @@ def load_classification(
         if limit < max(1, len(classes)):
             raise UserError(f"a limit of {limit} pictures is less than the {len(classes)} classes of {entry.title}")
         chosen = packed.balanced(labels, len(pixels), limit)
-        pixels, labels = np.asarray(pixels[chosen]), labels[chosen] if labels is not None else None
+        pixels = pixels.only(chosen) if isinstance(pixels, Files) else np.asarray(pixels[chosen])
+        labels = labels[chosen] if labels is not None else None
     found = Pictures(pixels, labels, classes, **_described(entry, content))
     if found.one_colour:
         colour = ", ".join(f"{255 * value:.0f}" for value in found.mean)

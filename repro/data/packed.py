@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -66,7 +67,10 @@ class Pack:
         self.arrays.append(name)
         self.counts[split] = len(sources)
 
-    def _decode_deep(self) -> list[str]:
+    def _training_pixels(self) -> Any:
+        return open_array(self.folder / "train.npy")
+
+    def _remarks(self) -> list[str]:
         """Decode what waited for the range of the whole data set; a line on that, and on further frames, if any."""
         import numpy as np
 
@@ -113,8 +117,8 @@ class Pack:
         entry = self.entry
         whole = all(self.counts.get(split) == count for split, count in entry.counts.items())
         part = ", ".join(f"{count:,} {split}" for split, count in self.counts.items())
-        remarks = self._decode_deep()
-        mean, std = entry.statistics or statistics(open_array(self.folder / "train.npy"))
+        remarks = self._remarks()
+        mean, std = entry.statistics or statistics(self._training_pixels())
         write_pack(
             self.folder,
             self.arrays,
@@ -234,7 +238,7 @@ def statistics(pixels: np.ndarray) -> tuple[RGB, RGB]:
     """Per-channel mean and standard deviation of pixels / 255, uint8 [N, 3, H, W], rounded to four digits."""
     import numpy as np
 
-    step = -(-pixels[:, 0].size // STATISTICS_OF)
+    step = -(-math.prod(pixels.shape) // 3 // STATISTICS_OF)
     pixels = pixels[:: max(1, step)]
     # exact, and without a float copy of the pictures: everything follows from how often each of 256 values occurs
     mean, std, values = [], [], np.arange(256) / 255

@@ -11,6 +11,7 @@ from repro.data.layouts.table import CLASSIFICATION, REID
 from repro.data.origins import ORIGINS
 from repro.data.packed import Pack
 from repro.data.types import Progress, quiet
+from repro.data.unpacked import Index
 from repro.errors import UserError
 from repro.settings import Where
 
@@ -19,7 +20,8 @@ def prepare(name_or_folder: str, where: Where, *, size: int | tuple[int, int], p
     """Make a data set ready for use: generate it, or decode it once to packed uint8 (side or (height, width) `size`).
 
     Returns the folder in the cache, for a detection set (kept as files) the folder of its files. Safe to call from
-    several processes at once; does nothing where it is done. Decoding ImageNet to 256 x 256 takes 250 GB.
+    several processes at once; does nothing where it is done. Decoding ImageNet to 256 x 256 takes 250 GB; where the
+    pictures are to stay in their files (`Where.stored`), they are listed, unless they have been decoded already.
     """
     entry = named(name_or_folder)
     if entry.kind == "detection":
@@ -30,13 +32,21 @@ def prepare(name_or_folder: str, where: Where, *, size: int | tuple[int, int], p
     value = manifest_of(entry.name, where)
     fill = _fill_classification if entry.kind == "classification" else _fill_reid
     label = "own" if entry.own is not None else entry.name  # a folder that moved meets its pack again
-    final = where.cache / "packed" / f"{label}-{height}x{width}-{value[:12]}"
+    name = f"{label}-{height}x{width}-{value[:12]}"
+    final = where.cache / "packed" / name
+    listed = where.stored == "jpeg" and stays_in_files(entry) and not final.is_dir()
 
     def make(folder: Path) -> None:
-        pack = Pack(entry, folder, height, width, progress)
-        fill(entry, ORIGINS[entry.origin].obtain(entry, where), value, pack)
+        root = ORIGINS[entry.origin].obtain(entry, where)
+        given = entry, folder, height, width, progress
+        fill(entry, root, value, Index(*given, root=root) if listed else Pack(*given))
 
-    return build(final, make)
+    return build(where.cache / "listed" / name if listed else final, make)
+
+
+def stays_in_files(entry: Entry) -> bool:
+    """Whether the pictures of a data set can be decoded as they are read."""
+    return entry.kind == "classification" and CLASSIFICATION[entry.layout].a_file_each
 
 
 def _fill_classification(entry: Entry, root: Path, manifest: str, pack: Pack) -> None:

@@ -50,7 +50,8 @@ class DataSet:
 class Pictures(DataSet):
     """One split of a classification data set, decoded.
 
-    pixels: uint8 [N, 3, S, S], a read-only memory map unless a limit was asked for
+    pixels: uint8 [N, 3, S, S], a read-only memory map unless a limit was asked for; or `unpacked.Files`, which are
+        read as an array is
     labels: int64 [N], indices into `classes`; None for pictures without classes
     mean, std: of the training split, per channel, of pixels / 255; a channel of one value has the deviation 1
     remarks: a line on each thing that files hold and pixels do not

@@ -75,6 +75,7 @@ def calibrate(planned: Plan, settings: Settings, seconds: float) -> str:
                     "workspace": str(place.root.resolve()),
                     "folder": str(Path(folder).resolve()),
                     "data_root": str(settings.data_root.resolve()) if settings.data_root else None,
+                    "stored": planned.stored,
                     "wanted": chains,
                     "seconds": seconds / len(wanted),
                 },
@@ -172,14 +173,19 @@ class Stopwatch:
 
 
 def measure(
-    workspace: str, folder: str, data_root: str | None, wanted: Sequence[Mapping[str, Any]], seconds: float
+    workspace: str,
+    folder: str,
+    data_root: str | None,
+    stored: str,
+    wanted: Sequence[Mapping[str, Any]],
+    seconds: float,
 ) -> dict[str, Any]:
     """The target of the calibrating task: samples, as plain values, and a line for each that could not be made.
 
     wanted: of each the key, the amount, and the job (as `Job.to_json` gives it) behind those that it needs.
     """
     device = device_name()
-    where = Where(Path(data_root) if data_root else None, Workspace(Path(workspace)).data)
+    where = Where(Path(data_root) if data_root else None, Workspace(Path(workspace)).data, stored)
     samples, faults = [], []
     for number, want in enumerate(wanted):
         chain = [Job.from_json(job) for job in want["jobs"]]

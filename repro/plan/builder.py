@@ -22,14 +22,14 @@ from repro.data import inventory, loading, standing
 from repro.data.data_sets import entry_of, own_folder, require_kind
 from repro.data.types import MissingData
 from repro.errors import UserError, unknown
-from repro.plan import data_choice, few_pictures, kinds, prices, protocol_files, recipes, registry, tracks
+from repro.plan import data_choice, disk, few_pictures, kinds, prices, protocol_files, recipes, registry, tracks
 from repro.plan.few_pictures import Fitted
 from repro.plan.fingerprints import fingerprint_of
 from repro.plan.kinds import Kind
 from repro.plan.planned import Plan, PlannedJob
 from repro.plan.request import Checkpoint, Request, ordered, parse_overrides, parse_protocols
 from repro.plan.workload import Load
-from repro.settings import Settings
+from repro.settings import STORED, Settings
 from repro.store import records
 from repro.store.job import Recipe
 from repro.store.workspace import Workspace
@@ -88,7 +88,8 @@ def make(request: Request, settings: Settings) -> Plan:
         if len(choice.among) > 1 and choice.name in used and entry_of(choice.name).made_of not in used
     )
     account = own.account if own else None
-    made = Plan(request, track, jobs, tuple(faults), resolved, open_choices, account, fits, tuple(builder.left_out))
+    left_out, stored = tuple(builder.left_out), builder.data["stored"]
+    made = Plan(request, track, jobs, tuple(faults), resolved, open_choices, account, fits, left_out, stored=stored)
     return prices.priced(made, found, settings)
 
 
@@ -110,7 +111,7 @@ def _data_names(
     keys: dict[str, Any] = {
         role: choices[role].name if role in choices else getattr(track, role) for role in tracks.ROLES
     }
-    keys["limit"] = track.limit
+    keys["limit"], keys["stored"] = track.limit, STORED[0]
     if request.data is not None:
         if own := own_folder(request.data):
             keys["classification"] = own
@@ -127,6 +128,7 @@ def _data_names(
         keys[key] = value
     for role in tracks.ROLES:
         require_kind(keys[role], role)
+    disk.require_stored(keys["stored"], keys["classification"])
     return keys
 
 

@@ -12,6 +12,7 @@ from repro.plan.data_choice import Choice
 from repro.plan.few_pictures import Fitted
 from repro.plan.request import Request
 from repro.plan.tracks import Resources, Track
+from repro.settings import STORED
 from repro.store.job import Job, Recipe
 
 RECORDS, CALIBRATION, ELSEWHERE, CONSTANTS = "records", "calibration", "records, other device", "constants"
@@ -48,6 +49,7 @@ class Plan:
     account: Account | None = None  # of the user's own pictures
     fits: Mapping[str, Fitted] = field(default_factory=dict)  # of recipes to them, by name
     left_out: tuple[tuple[str, str], ...] = ()  # arm and kind of what cannot be done
+    stored: str = STORED[0]  # see settings.Where: no result depends on it
 
     def left_out_lines(self) -> list[str]:
         """A line for each evaluation that an arm cannot have."""

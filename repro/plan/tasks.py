@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from repro.plan.kinds import FROZEN
 from repro.plan.planned import Plan, PlannedJob, root_of
-from repro.settings import Settings
+from repro.settings import STORED, Settings
 from slurm.graph import Graph, Resources, Task
 
 TARGET = "repro.jobs:run"
@@ -39,6 +39,7 @@ def graph_of(plan: Plan, settings: Settings) -> Graph:
                     "workspace": str(settings.workspace.resolve()),
                     "data_root": str(settings.data_root.resolve()) if settings.data_root else None,
                     "jobs": [job.to_json() for job in jobs],
+                    **({} if plan.stored == STORED[0] else {"stored": plan.stored}),
                 },
                 resources=Resources(
                     cpus=need.cpus,

@@ -57,6 +57,10 @@ class JobContext:
         stated = self.spec["protocol"]
         return kind.build(stated["name"], stated["values"])
 
+    def decoders(self) -> int:
+        """Processes that decode pictures which stay in their files; 0: the one that reads them does."""
+        return 0
+
     def evaluation(self, workers: int = 0) -> Context:
         """Where this job's evaluation runs. workers: processes that load pictures."""
         return Context(device(), self.progress, checkpoints.Store(self.folder), self.folder, workers)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eval.context import Context
+from repro.data.unpacked import CHUNK
 from repro.stages.context import JobContext
 from slurm.machine import cores_here, shared_memory_here
 
@@ -22,18 +23,26 @@ _FIX = "start the container with --shm-size=1g or --ipc=host"
 class ContextHere(JobContext):
     """Where cores or shared memory are too few for the loading processes of a job, it has fewer, and says so."""
 
+    def decoders(self) -> int:
+        side = self.spec["stored"] or self.spec["size"]
+        return _that_fit(self.spec["threads"] - 1, CHUNK * 3 * side**2) if self.where.stored == "jpeg" else 0
+
     def evaluation(self, workers: int = 0) -> Context:
-        fewer = min(workers, cores_here() - 1)
-        if fewer > 0:
-            batch, free = batch_bytes(self.spec["protocol"]["values"]), shared_memory_here()
-            fewer = max(0, min(fewer, (free - batch) // (_AHEAD * batch)))
-            if fewer < min(workers, cores_here() - 1):
-                print(
-                    f"processes that load pictures: {fewer} instead of {workers}; /dev/shm has"
-                    f" {free / 2**20:.1f} MB free, and each wants {_AHEAD * batch / 2**20:.1f} MB; {_FIX}",
-                    flush=True,
-                )
-        return super().evaluation(max(0, fewer))
+        fewer = _that_fit(workers, batch_bytes(self.spec["protocol"]["values"])) if workers else 0
+        return super().evaluation(fewer)
+
+
+def _that_fit(workers: int, batch: int) -> int:
+    """How many processes that load batches of so many bytes this machine has room for."""
+    most, free = min(workers, cores_here() - 1), shared_memory_here()
+    fewer = max(0, min(most, (free - batch) // (_AHEAD * batch)))
+    if fewer < most:
+        print(
+            f"processes that load pictures: {fewer} instead of {workers}; /dev/shm has"
+            f" {free / 2**20:.1f} MB free, and each wants {_AHEAD * batch / 2**20:.1f} MB; {_FIX}",
+            flush=True,
+        )
+    return fewer
 
 
 def batch_bytes(protocol: Mapping[str, Any]) -> int:

@@ -24,6 +24,7 @@ def classification_pictures(context: JobContext, split: Literal["train", "test"]
         context.where,
         size=spec["stored"] or spec["size"],
         limit=(wanted["limit"] or None) if split == "train" else None,
+        workers=context.decoders(),
     )
 
 

@@ -32,6 +32,8 @@ from repro.terminal.text import some
 class ClassFolders(ClassificationLayout):
     """Of a data set whose entry names the class folders in a file, those alone."""
 
+    a_file_each = True
+
     def tree(self, entry: Entry, root: Path) -> Tree:
         """Of own pictures those that are taken."""
         if entry.own is not None:

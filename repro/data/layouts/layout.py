@@ -63,6 +63,8 @@ class PictureSplit:
 class ClassificationLayout(Layout, ABC):
     """Of pictures with or without classes."""
 
+    a_file_each: ClassVar[bool] = False  # True: its splits have files, below the root
+
     @abstractmethod
     def splits(self, entry: Entry, root: Path) -> Iterable[PictureSplit]:
         """Its splits, one after another; all have the same classes."""

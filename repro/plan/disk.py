@@ -1,0 +1,46 @@
+"""What the pictures of a plan need on the disk: decoded once, or left in their files."""
+
+from __future__ import annotations
+
+import shutil
+
+from repro.data.data_sets import entry_of
+from repro.data.preparing import stays_in_files
+from repro.errors import UserError, unknown
+from repro.plan.planned import Plan
+from repro.settings import STORED, Settings
+from repro.terminal import text
+
+_SMALL = 10**9  # bytes of which nothing is said
+
+
+def require_stored(stored: str, name: str) -> None:
+    """UserError where the pictures of that data set cannot be stored so."""
+    if stored not in STORED:
+        raise UserError(f"--set data.stored: {unknown('way to store pictures', stored, STORED)}")
+    if stored != STORED[0] and not stays_in_files(entry_of(name)):
+        raise UserError(f"--set data.stored={stored}: the pictures of '{name}' are no files of their own; leave it out")
+
+
+def lines(plan: Plan, settings: Settings) -> list[str]:
+    """A line on both ways where the pictures of classes are many and leave the choice, or where it was made."""
+    names = {job.spec["data"]["name"] for job in plan.to_do() if "size" in job.spec and "data" in job.spec}
+    side, found = plan.track.stored or plan.track.size, []
+    place = settings.workspace.resolve()
+    free = shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists())).free
+    for entry in map(entry_of, sorted(names)):
+        count = plan.account.pictures if entry.own and plan.account else sum(entry.counts.values())
+        need = count * 3 * side**2
+        packed = plan.stored == STORED[0]
+        if stays_in_files(entry) and (need > _SMALL or not packed):
+            found.append(
+                f"disk: {count:,} pictures decoded once to {side} x {side} take {text.size(need)} beside their files"
+                f" ({text.size(free)} free); "
+                + (
+                    f"--set data.stored={STORED[1]} decodes the files at each reading, on cores of the job, and takes"
+                    " a list of their names; results are the same"
+                    if packed
+                    else "here they stay in their files, and cores of the job decode them at each reading"
+                )
+            )
+    return found
