@@ -1,7 +1,8 @@
 """The pictures of a training, read ahead: while the device works on one load, a thread reads the next and sends it.
 
-The thread calls nothing of torch that computes: numpy copies rows on one core, without the interpreter lock. So the
-thread count of a job stays what its record says, and the pictures are those that the training would have read itself.
+The thread calls nothing of torch that computes: rows are copied by numpy or read from the file by threads that wait for
+the disk, without the interpreter lock. So the thread count of a job stays what its record says, and the pictures are
+those that the training would have read itself.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from eval.data import Pixels
 from methods.base import Batch
+from repro.data import rows as rows_of_files
 
 Parts = Sequence[Tensor]
 """The rows of each micro-batch of a load: int64 [b] on the CPU."""
@@ -122,5 +124,5 @@ def _picked(array: npt.NDArray[Any], rows: Tensor, pinned: bool = False) -> Tens
     """Rows of an array; pinned: in memory that a GPU reads by itself."""
     kind = torch.uint8 if array.dtype == np.uint8 else torch.int64
     copy = torch.empty((len(rows), *array.shape[1:]), dtype=kind, pin_memory=pinned)
-    array.take(rows.numpy(), axis=0, out=copy.numpy(), mode="clip")  # "raise" copies twice; rows are in range
+    rows_of_files.take(array, rows.numpy(), copy.numpy())
     return copy

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import signal
-import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -256,7 +255,7 @@ def _blocking(feeder: Feeder, loads: Iterator[feeding.Parts]) -> Iterator[list[B
 
 
 def _quotient(loop: PretrainLoop) -> float:
-    """The time of a load over that of its update; of the quieter loads, as others may use the machine."""
+    """The time of a load over that of its update; of the quietest load, as others may use the machine."""
     loop.method.seconds = UPDATE  # type: ignore[assignment]
     update, updates = loop.update, []
 
@@ -267,7 +266,7 @@ def _quotient(loop: PretrainLoop) -> float:
 
     loop.update = timed  # type: ignore[method-assign]
     ends = [time.perf_counter() for _ in loop.train()]
-    return statistics.quantiles(np.diff(ends) / updates[1:])[0]
+    return float(min(np.diff(ends) / updates[1:]))
 
 
 @pytest.mark.trains
@@ -276,4 +275,4 @@ def test_a_training_does_not_wait_for_its_pictures(make: Make, monkeypatch: pyte
     """Reading a load takes half as long as an update; both sleep, so the machine's cores do not matter."""
     assert _quotient(make(Source(seconds=UPDATE / 2), epochs=5)) < 1.05
     monkeypatch.setattr(Feeder, "ahead", _blocking)
-    assert _quotient(make(Source(seconds=UPDATE / 2), epochs=5)) > 1.3
+    assert _quotient(make(Source(seconds=UPDATE / 2), epochs=5)) > 1.2
