@@ -55,3 +55,23 @@ def test_fewer_where_the_machine_has_less(
     assert workers(asked, tmp_path) == get
     said = capsys.readouterr().out
     assert ("start the container with --shm-size=1g or --ipc=host" in said) == (get < min(asked, cores - 1))
+
+
+@pytest.mark.parametrize(
+    ("stored", "threads", "cores", "free", "get"),
+    [
+        ("packed", 16, 8, 10**9, 0),
+        ("jpeg", 16, 8, 10**9, 7),
+        ("jpeg", 4, 8, 10**9, 3),
+        ("jpeg", 1, 8, 10**9, 0),
+        ("jpeg", 16, 8, 7 * 16 * 3 * 24**2, 2),  # 16 pictures at a time
+    ],
+)
+def test_processes_that_decode_leave_a_core_to_who_trains(
+    stored: str, threads: int, cores: int, free: int, get: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loaders, "cores_here", lambda: cores)
+    monkeypatch.setattr(loaders, "shared_memory_here", lambda: free)
+    job = Job.__new__(Job)
+    object.__setattr__(job, "spec", {"threads": threads, "size": 20, "stored": 24})
+    assert ContextHere(job, Workspace(tmp_path), Where(None, tmp_path, stored), quiet).decoders() == get
