@@ -2,9 +2,9 @@
 
 Who starts the ranks, each a process of its own, says in the environment who they are, as SLURM's srun (SLURM_PROCID,
 SLURM_NTASKS, ...) or torchrun (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) do; how many there must be says the plan.
-Each holds the whole network and a contiguous part of the rows of a batch; gradients are averaged, BatchNorm takes its
-statistics over all of them, and rank 0 alone writes. On GPUs the tensors travel by NCCL, on CPUs, and all that the host
-decides, by gloo.
+Each holds the whole network and a contiguous part of the rows of a batch; gradients are averaged (exchange.py),
+BatchNorm takes its statistics over all of them, and rank 0 alone writes. On GPUs the tensors travel by NCCL, on CPUs,
+and all that the host decides, by gloo.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Group:
     rank: int = 0
     size: int = 1
     host: Any = None  # the gloo group, for what is decided on CPUs
+    gradients: Any = None  # the group that sums gradients, beside what else travels meanwhile; None is that of all
 
     @property
     def first(self) -> bool:
@@ -87,8 +88,10 @@ def group(ranks: int, device: torch.device) -> Iterator[Group]:
         )
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     host: Any = dist.new_group(backend="gloo", timeout=PATIENCE)
+    # Two communicators of NCCL that are busy at once may wait for each other for ever.
+    gradients: Any = None if device.type == "cuda" else dist.new_group(backend="gloo", timeout=PATIENCE)
     try:
-        yield Group(dist.get_rank(), ranks, host)
+        yield Group(dist.get_rank(), ranks, host, gradients)
     except Stopped:
         dist.barrier(group=host)
         raise

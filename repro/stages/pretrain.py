@@ -32,6 +32,7 @@ from repro.data.types import Progress
 from repro.errors import UserError
 from repro.stages import distributed
 from repro.stages.context import JobContext, Outcome, device, source_of
+from repro.stages.exchange import Exchange
 from repro.stages.feeding import Feeder, resident
 from repro.stages.pictures import classification_pictures
 from repro.stages.schedules import factor
@@ -114,6 +115,7 @@ class PretrainLoop:
         if recipe["channels_last"]:
             self.method.to(memory_format=torch.channels_last)
         self.optimizer = build_optimizer(self.method, recipe)
+        self.exchange = Exchange(self.method.parameters(), self.group)
         self.loads = len(images) // recipe["batch"]
         rows = recipe["batch"] // recipe["accumulate"]
         if rows % self.group.size:
@@ -254,16 +256,18 @@ class PretrainLoop:
             group["lr"] = rate if group["constant_lr"] else scheduled
         half = recipe["precision"] == "bf16"
         pending = []
-        for views in micro_batches:
+        for micro, views in enumerate(micro_batches):
             with FlopCounterMode(display=False) if count else contextlib.nullcontext() as counter:
                 with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
                     outputs = self.method(views)
                 total = torch.stack([value for name, value in outputs.items() if name.startswith("loss_")]).sum()
+                if micro == parts - 1:
+                    self.exchange.begin()
                 (total / parts).backward()
             if counter:
                 self.flops += counter.get_total_flops() * self.group.size
             pending.append({name: value for name, value in outputs.items() if name.startswith("pending_")})
-        self.group.average([p.grad for p in self.method.parameters() if p.grad is not None])
+        self.exchange.finish()
         if recipe["clip_adaptive"]:
             clip_adaptive(self.method.parameters(), recipe["clip_adaptive"])
         if recipe["clip_norm"]:
