@@ -189,14 +189,18 @@ def protocols(options: argparse.Namespace) -> int:
 
 def bench(options: argparse.Namespace) -> int:
     what, sizes, seconds, threads = options.what, options.sizes, options.seconds, options.threads
-    if what not in ("pretrain", "eval"):
-        raise unknown("thing to bench", what, ("pretrain", "eval"))
+    if what not in ("pretrain", "eval", "exchange"):
+        raise unknown("thing to bench", what, ("pretrain", "eval", "exchange"))
     if seconds <= 0 or (threads is not None and threads < 1):
         raise UserError("--seconds and --threads must be positive")
-    if what == "pretrain" and sizes is not None:
-        raise UserError("bench pretrain: --sizes is of bench eval; leave it out")
-    if what == "eval" and (options.method or options.track or options.precision or options.set):
-        raise UserError("bench eval: --method, --track, --precision and --set are of bench pretrain; leave them out")
+    if what != "eval" and sizes is not None:
+        raise UserError(f"bench {what}: --sizes is of bench eval; leave it out")
+    if what != "pretrain" and (options.method or options.track or options.precision or options.set):
+        raise UserError(f"bench {what}: --method, --track, --precision and --set are of bench pretrain; leave them out")
+    if what != "exchange" and options.processes is not None:
+        raise UserError(f"bench {what}: --processes is of bench exchange; leave it out")
+    if what == "exchange" and threads is not None:
+        raise UserError("bench exchange: every rank has one thread; leave --threads out")
     from repro.settings import require_temporary
 
     require_temporary()
@@ -210,6 +214,10 @@ def bench(options: argparse.Namespace) -> int:
 
         track = options.track or "mini"
         print(bench_pretraining.table(options.method, track, options.precision, seconds, options.set))
+    elif what == "exchange":
+        from repro.measure import bench_exchange
+
+        print(bench_exchange.table(seconds, 2 if options.processes is None else options.processes))
     else:
         from repro.measure import bench_evaluations
 

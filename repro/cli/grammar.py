@@ -247,7 +247,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     verb = verbs.add_parser("bench", help="measure the speed of pre-training and evaluations on this machine")
-    verb.add_argument("what", metavar="WHAT", help="pretrain or eval; eval takes only --seconds, --threads and --sizes")
+    verb.add_argument(
+        "what", metavar="WHAT", help="pretrain; eval: --seconds, --threads, --sizes; exchange: --seconds, --processes"
+    )
     verb.add_argument("--method", nargs="+", default=[], metavar="NAME", help="NAME or NAME:VARIANT (default: all)")
     verb.add_argument("--track", metavar="NAME", help="track of the recipes (default: mini)")
     verb.add_argument("--precision", nargs="+", default=[], metavar="NAME", help="fp32, bf16 or both (default)")
@@ -255,6 +257,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--seconds", type=float, default=4.0, metavar="N", help="seconds for each measurement (default: 4)"
     )
     verb.add_argument("--threads", type=int, metavar="N", help="threads of torch (default: its own choice)")
+    verb.add_argument("--processes", type=int, metavar="N", help="exchange: ranks that train together (default: 2)")
     verb.add_argument("--sizes", metavar="NAME", help="eval: small (default), or peers (minutes per row)")
     verb.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="TABLE.KEY=VALUE", help="change a recipe"

@@ -67,6 +67,8 @@ pytestmark = pytest.mark.usefixtures("own_folder")
         ("bench eval --track mini", "leave them out"),
         ("bench eval --sizes peer", "did you mean 'peers'"),
         ("bench pretrain --sizes peers", "--sizes is of bench eval"),
+        ("bench pretrain --processes 2", "--processes is of bench exchange"),
+        ("bench exchange --processes 1", "use --processes 2 or more"),
         ("bench pretrain --method simclrr", "unknown method"),
         ("bench pretrain --precision fp23", "did you mean 'fp32'"),
         ("bench pretrain --track minni", "did you mean 'mini'"),

@@ -179,3 +179,14 @@ def test_ready_makes_the_updates_of_a_load_on_one_set_of_views(
     each = built.updates_per_load
     assert loop.updates == len(seen) == 3 * each
     assert all(seen[i] is seen[i + each] for i in range(2 * each))
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_the_exchange_of_gradients_in_three_ways(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "exchange", "--seconds", "0.01"]) == 0
+    out = capsys.readouterr().out
+    found = dict(re.findall(r"^(alone|after|during) +(\d+) +\S+$", out, re.M))
+    assert found.keys() == {"alone", "after", "during"} and all(int(time) > 0 for time in found.values())
+    assert "2 ranks of one thread, 23.5 million parameters" in out
+    assert re.search(r"^exposed during / after: -?\d+\.\d\d$", out, re.M)
