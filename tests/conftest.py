@@ -268,3 +268,16 @@ echo Submitted batch job $number
         file.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
     return folder
+
+
+@pytest.fixture(scope="session")
+def three_nodes() -> list[str]:
+    """The names of the nodes of a SLURM that has three or more."""
+    from slurm import scheduler
+
+    if reason := scheduler.available():
+        pytest.skip(f"{reason} (tests/slurm/cluster.sh start --nodes 3 starts one)")
+    names = sorted(set(scheduler.ask(["sinfo", "--noheader", "--Node", "--format=%N"]).split()))
+    if len(names) < 3:
+        pytest.skip(f"this SLURM has too few nodes, {len(names)} (tests/slurm/cluster.sh start --nodes 3 starts three)")
+    return names

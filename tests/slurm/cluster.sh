@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# A real SLURM of one node on a bare Debian machine, for the tests marked `slurm`: munge, MariaDB, slurmdbd, slurmctld
-# and slurmd, without systemd and without cgroup delegation.
+# A real SLURM on a bare Debian machine, for the tests marked `slurm`: munge, MariaDB, slurmdbd, slurmctld and slurmd,
+# without systemd and without cgroup delegation.
 #
-#     sudo tests/slurm/cluster.sh start     install what is missing (apt) and start what is not running
-#     sudo tests/slurm/cluster.sh status    one line a daemon, then sinfo; exit status 1 unless all of it runs
-#     sudo tests/slurm/cluster.sh stop      cancel all jobs and stop the daemons; accounting data stays
+#     sudo tests/slurm/cluster.sh start              install what is missing (apt) and start what is not running
+#     sudo tests/slurm/cluster.sh start --nodes 3    the same with three nodes, n1 to n3: a slurmd each, at its own port
+#     sudo tests/slurm/cluster.sh status             one line a daemon, then sinfo; exit status 1 unless all of it runs
+#     sudo tests/slurm/cluster.sh stop               cancel all jobs and stop the daemons; accounting data stays
 #
 # `start` may be repeated. Everything lives in $SLURM_TEST_HOME (default /var/lib/slurm-one-node: configuration, keys,
 # data base, logs) except one link, /etc/slurm/slurm.conf, by which sbatch and its like find the configuration; where a
@@ -14,14 +15,28 @@ set -euo pipefail
 home=${SLURM_TEST_HOME:-/var/lib/slurm-one-node}
 link=/etc/slurm/slurm.conf
 database_port=13306
+node_port=27000 # and the node's number
 verb=${1:-}
+use="use: cluster.sh start [--nodes N]|stop|status"
 
 fail() { echo "cluster.sh: $*" >&2; exit 1; }
 
-# Is the daemon of this pid file alive, and the program we mean? Pids are used again after a reboot.
+# Is the daemon of this pid file alive, and the program we mean? Pids are used again after a reboot. That of a node is
+# slurmd.NODE; where there is one node, slurmd.
 alive() { # NAME
     local pid
-    pid=$(cat "$home/run/$1.pid" 2>/dev/null) && [ -n "$pid" ] && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$1" ]
+    pid=$(cat "$home/run/$1.pid" 2>/dev/null) && [ -n "$pid" ] &&
+        [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "${1%%.*}" ]
+}
+
+# The names of the nodes' daemons.
+slurmds() {
+    local node
+    if [ "$(cat "$home/nodes" 2>/dev/null || echo 1)" = 1 ]; then
+        echo slurmd
+    else
+        for node in $(seq "$(cat "$home/nodes")"); do echo "slurmd.n$node"; done
+    fi
 }
 
 wait_for() { # SECONDS WHAT COMMAND...
@@ -49,6 +64,12 @@ configure() {
     [ ! -e "$link" ] || [ "$(readlink -f "$link")" = "$(readlink -f "$home")/slurm.conf" ] ||
         fail "$link exists and is not ours: this machine has a SLURM of its own, use that one"
     mkdir -p "$home"/{run,log,state,spool,database,munge} /etc/slurm
+    local name
+    for name in $(slurmds); do
+        ! alive "$name" || [ "$(cat "$home/nodes" 2>/dev/null || echo 1)" = "$nodes" ] ||
+            fail "a cluster of another number of nodes runs; stop it first"
+    done
+    echo "$nodes" >"$home/nodes"
     chmod 755 "$home" "$home/munge"
     chown munge: "$home/munge"
     chown mysql: "$home/database"
@@ -59,12 +80,24 @@ configure() {
         chmod 400 "$home/munge/key"
     fi
 
-    local host cpus memory
+    local host cpus memory node each lines timeout
     host=$(hostname -s)
-    # Four slots whatever the machine has (config_overrides), so that arrays and dependencies have something to do.
+    # Four slots whatever the machine has (config_overrides), so that arrays and dependencies have something to do; of
+    # several nodes each has two.
     cpus=$(nproc)
     [ "$cpus" -ge 4 ] || cpus=4
     memory=$(awk '/^MemTotal/ {print int($2 / 1024 * 0.9)}' /proc/meminfo)
+    if [ "$nodes" -eq 1 ]; then
+        each="" timeout=300
+        lines="NodeName=$host NodeAddr=127.0.0.1 CPUs=$cpus RealMemory=$memory State=UNKNOWN"
+    else
+        each=".%n" timeout=20
+        lines=$(for node in $(seq "$nodes"); do
+            mkdir -p "$home/spool/n$node"
+            echo "NodeName=n$node NodeHostname=$host NodeAddr=127.0.0.1 Port=$((node_port + node)) CPUs=2" \
+                "RealMemory=$((memory / nodes)) State=UNKNOWN"
+        done)
+    fi
 
     cat >"$home/slurm.conf" <<CONF
 ClusterName=onenode
@@ -94,17 +127,19 @@ SwitchType=switch/none
 SchedulerParameters=sched_interval=2,bf_interval=2
 SlurmdParameters=config_overrides
 StateSaveLocation=$home/state
-SlurmdSpoolDir=$home/spool
+SlurmdSpoolDir=$home/spool${each:+/%n}
+# How long a node may give no answer until its jobs are queued again, on others.
+SlurmdTimeout=$timeout
 SlurmctldPidFile=$home/run/slurmctld.pid
-SlurmdPidFile=$home/run/slurmd.pid
+SlurmdPidFile=$home/run/slurmd$each.pid
 SlurmctldLogFile=$home/log/slurmctld.log
-SlurmdLogFile=$home/log/slurmd.log
-NodeName=$host NodeAddr=127.0.0.1 CPUs=$cpus RealMemory=$memory State=UNKNOWN
+SlurmdLogFile=$home/log/slurmd$each.log
+$lines
 # Jobs of lent make room for those of main: told by SIGTERM, ended five seconds later, queued again.
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-PartitionName=main Nodes=$host Default=YES MaxTime=INFINITE DefMemPerCPU=512 PriorityTier=2 PreemptMode=OFF State=UP
-PartitionName=lent Nodes=$host MaxTime=INFINITE DefMemPerCPU=512 PriorityTier=1 GraceTime=5 State=UP
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE DefMemPerCPU=512 PriorityTier=2 PreemptMode=OFF State=UP
+PartitionName=lent Nodes=ALL MaxTime=INFINITE DefMemPerCPU=512 PriorityTier=1 GraceTime=5 State=UP
 CONF
     cat >"$home/slurmdbd.conf" <<CONF
 AuthType=auth/munge
@@ -158,21 +193,26 @@ start() {
     sacctmgr -n show cluster onenode format=cluster | grep -q onenode || sacctmgr -i add cluster onenode >/dev/null
     alive slurmctld || slurmctld
     wait_for 30 slurmctld bash -c "scontrol ping | grep -q UP"
-    alive slurmd || slurmd
+    local name node
+    for name in $(slurmds); do
+        node=${name#slurmd} # "" or ".NODE"
+        alive "$name" || slurmd ${node:+-N "${node#.}"}
+    done
     # A node that was down when the controller last ran comes back by itself (ReturnToService); one that was drained
     # by a test that died does not.
-    wait_for 30 "the node" bash -c "
-        sinfo -h -o %T | grep -qE 'idle|mixed|allocated' || { scontrol update nodename=ALL state=resume; false; }"
+    wait_for 30 "a node" bash -c "
+        [ \$(sinfo -h -N -o '%N %T' -p main | grep -cE ' (idle|mixed|allocated)$') = $(slurmds | wc -l) ] ||
+            { scontrol update nodename=ALL state=resume; false; }"
 }
 
 stop() {
     export SLURM_CONF="$home/slurm.conf"
-    if alive slurmctld && alive slurmd; then
+    if alive slurmctld; then
         scancel --state=PENDING --user=root || true
         scancel --user=root || true
     fi
     local name pid
-    for name in slurmd slurmctld slurmdbd mariadbd munged; do # the ones that others lean on go last
+    for name in $(slurmds) slurmctld slurmdbd mariadbd munged; do # the ones that others lean on go last
         alive "$name" || continue
         pid=$(cat "$home/run/$name.pid")
         kill "$pid"
@@ -187,13 +227,20 @@ stop() {
 
 status() {
     local name all=0
-    for name in munged mariadbd slurmdbd slurmctld slurmd; do
+    for name in munged mariadbd slurmdbd slurmctld $(slurmds); do
         if alive "$name"; then echo "$name runs (pid $(cat "$home/run/$name.pid"))"; else echo "$name is down"; all=1; fi
     done
     [ $all -eq 0 ] && sinfo
     return $all
 }
 
+nodes=1
+if [ "$verb" = start ] && [ "${2:-}" = --nodes ]; then
+    nodes=${3:-}
+    [[ $nodes =~ ^[1-9][0-9]?$ ]] || fail "--nodes wants a number from 1 to 99; $use"
+elif [ $# -ne 1 ]; then
+    fail "$use"
+fi
 case $verb in
 start | stop) [ "$(id -u)" -eq 0 ] || fail "$verb needs root" ;;
 esac
@@ -201,5 +248,5 @@ case $verb in
 start) install_packages && configure && start && status ;;
 stop) stop ;;
 status) status ;;
-*) fail "use: cluster.sh start|stop|status" ;;
+*) fail "$use" ;;
 esac
