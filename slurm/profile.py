@@ -34,6 +34,7 @@ class Profile:
     account: Text = ""
     qos: Text = ""
     gpus_per_node: Whole = 0
+    cpus_per_node: Whole = 0
     max_minutes: Whole = 0
     time_scale: Factor = 1.0
     parallel: Whole = 256
@@ -86,18 +87,22 @@ class Profile:
         return profile
 
     def spread(self, wanted: Resources) -> Resources:
-        """The same ranks over as few machines as have the GPUs for them, equally many on each.
+        """The same ranks over as few machines as have the GPUs and CPUs for them, equally many on each.
 
-        Raises ValueError where one rank wants more GPUs than the profile says a machine has.
+        Raises ValueError where one rank wants more than the profile says a machine has.
         """
-        if not self.gpus_per_node or wanted.ranks_per_node * wanted.gpus <= self.gpus_per_node:
+        most = wanted.ranks_per_node
+        for what, have, each in (("gpu", self.gpus_per_node, wanted.gpus), ("cpu", self.cpus_per_node, wanted.cpus)):
+            if not have or not each:
+                continue
+            if each > have:
+                raise ValueError(
+                    f"a task wants {each} {what.upper()}s of one machine, and the cluster profile says"
+                    f" {what}s_per_node = {have}: choose another partition, or correct the profile"
+                )
+            most = min(most, have // each)
+        if most == wanted.ranks_per_node:
             return wanted
-        if wanted.gpus > self.gpus_per_node:
-            raise ValueError(
-                f"a task wants {wanted.gpus} GPUs of one machine, and the cluster profile says gpus_per_node ="
-                f" {self.gpus_per_node}: choose another partition, or correct the profile"
-            )
-        most = self.gpus_per_node // wanted.gpus
         here = next(count for count in range(most, 0, -1) if wanted.ranks % count == 0)
         return dataclasses.replace(wanted, nodes=wanted.ranks // here, ranks_per_node=here)
 

@@ -139,6 +139,17 @@ def test_the_ranks_of_a_task_over_machines_with_few_gpus(fake_slurm: Path, tmp_p
     assert four.spread(Resources(gpus=2, nodes=3, ranks_per_node=2)) == Resources(gpus=2, nodes=3, ranks_per_node=2)
     assert Profile().spread(wants) == wants
     assert four.spread(Resources(gpus=1, ranks_per_node=7)) == Resources(gpus=1, nodes=7)
+    # The scarcer of the two decides.
+    both = Profile(gpus_per_node=4, cpus_per_node=16)
+    assert both.spread(Resources(cpus=8, gpus=1, ranks_per_node=8)) == Resources(
+        cpus=8, gpus=1, nodes=4, ranks_per_node=2
+    )
+    assert both.spread(Resources(cpus=2, gpus=1, ranks_per_node=8)) == Resources(
+        cpus=2, gpus=1, nodes=2, ranks_per_node=4
+    )
+    assert both.spread(Resources(cpus=2, ranks_per_node=8)) == Resources(cpus=2, ranks_per_node=8)
+    with pytest.raises(ValueError, match=r"wants 17 CPUs of one machine, and .* cpus_per_node = 16"):
+        both.spread(Resources(cpus=17))
 
 
 def test_patience_with_a_job_that_hangs_is_the_profiles(fake_slurm: Path, tmp_path: Path) -> None:
