@@ -140,7 +140,9 @@ class Folder:
         """Which of a task's several ranks failed first, of those that could say so: the others have followed it."""
         ranks = range(task.resources.ranks) if task.resources.ranks > 1 else ()
         ends = {rank: self.read_outcome(task.key, rank) for rank in ranks}
-        failed = {rank: end for rank, end in ends.items() if end and end.state == "failed"}
+        # A rank on a node that was given up for lost may wake up beside the job's next life, and fail then.
+        life = max((end.restarts for end in ends.values() if end), default=0)
+        failed = {rank: end for rank, end in ends.items() if end and (end.state, end.restarts) == ("failed", life)}
         if not failed:
             return None
         rank, first = min(failed.items(), key=lambda item: item[1].ended)

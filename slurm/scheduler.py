@@ -10,6 +10,7 @@ import os
 import pwd
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,15 +26,18 @@ _OUT_OF_MEMORY = ("exceeded memory limit", "oom-kill", "oom_kill")
 # submitit's words in a job that reached its limit and may not be queued again; SLURM calls it FAILED.
 _TIMED_OUT_TOO_OFTEN = "not requeued because: timed-out"
 _MAX_ARRAY = 1001  # SLURM's own default
+_BEFORE_NODES = 40 + 20 + 8 + 100  # letters of squeue's lines; a reason may have words, and a job no node
 
 
 @dataclass(frozen=True)
 class Job:
-    """SLURM's word for a job's state, its reason, and how often it was queued again."""
+    """SLURM's word for a job's state, its reason, how often it was queued again, and the nodes that it has or had, as
+    SLURM abbreviates them: "n1", "n[1-2]", empty where it has none yet."""
 
     word: str
     reason: str
     restarts: int = 0
+    nodes: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,11 +109,11 @@ def jobs(numbers: Iterable[str], owners: Iterable[str] = ()) -> dict[str, Job]:
     if not numbers:
         return {}
     known = {}
-    columns = "--Format=JobArrayID:40,State:20,RestartCnt:8,Reason:100"
+    columns = "--Format=JobArrayID:40,State:20,RestartCnt:8,Reason:100,NodeList:100"
     users = f"--user={','.join(sorted(set(owners))) or user()}"
     for line in ask(["squeue", users, "--array", "--states=all", "--noheader", columns]).splitlines():
-        number, word, restarts, *reason = line.split(maxsplit=3)
-        known[number] = Job(word, "".join(reason).strip(), int(restarts))
+        number, word, restarts, *reason = line[:_BEFORE_NODES].split(maxsplit=3)
+        known[number] = Job(word, "".join(reason).strip(), int(restarts), line[_BEFORE_NODES:].strip())
     forgotten = {array_of(number) for number in numbers - known.keys()}
     if forgotten:
         command = [
@@ -119,7 +123,7 @@ def jobs(numbers: Iterable[str], owners: Iterable[str] = ()) -> dict[str, Job]:
             "--duplicates",
             "--noheader",
             "--parsable2",
-            "--format=JobID,State,Reason,Start,End",
+            "--format=JobID,State,Reason,Start,End,NodeList",
         ]
         # Without accounting the outcomes must do.
         with contextlib.suppress(ValueError):
@@ -133,15 +137,16 @@ def _accounted(answer: str) -> dict[str, Job]:
     known: dict[str, Job] = {}
     # Ranges last: one that was cancelled as a whole ("7_[0-2]") includes elements that had left it.
     for line in sorted(answer.splitlines(), key=lambda line: "[" in line):
-        ids, word, reason, start, end = line.split("|", 4)
+        ids, word, reason, start, end, *nodes = line.split("|", 5)
+        where = "".join(nodes).replace("None assigned", "")
         word, _, by = word.partition(" ")  # "CANCELLED by 1000"
         if word == "CANCELLED" and (start in ("None", "Unknown") or (start == end and not by)):
             reason = "Dependency"  # accounting does not always keep it, and may have a start of what never began
         for number in expand(ids):
             if "[" not in ids:
-                known[number] = Job(word, reason, known[number].restarts + 1 if number in known else 0)
+                known[number] = Job(word, reason, known[number].restarts + 1 if number in known else 0, where)
             else:
-                known.setdefault(number, Job(word, reason))
+                known.setdefault(number, Job(word, reason, nodes=where))
     return known
 
 
@@ -184,6 +189,22 @@ def named(names: Iterable[str]) -> set[str]:
 def node_of(number: str) -> str:
     """The machine that a job runs on."""
     return ask(["squeue", f"--jobs={number}", "--noheader", "--format=%N"]).strip()
+
+
+def free_nodes(partition: str = "") -> list[str]:
+    """The machines of a partition (default: of any) that could begin a job now, sorted."""
+    where = [f"--partition={partition}"] if partition else []
+    return sorted(set(ask(["sinfo", "--noheader", "--Node", "--states=idle,mixed", "--format=%N", *where]).split()))
+
+
+def address_of(node: str) -> str:
+    """Where a machine is reached: under its name, or, where that means nothing here, at SLURM's own address of it."""
+    try:
+        socket.getaddrinfo(node, None)
+        return node
+    except OSError:
+        told = re.search(r"\bNodeAddr=(\S+)", ask(["scontrol", "--oneliner", "show", "node", node]))
+        return told[1] if told else node
 
 
 def jobs_on(node: str) -> set[str]:

@@ -33,6 +33,7 @@ class TaskState:
         restarts: how often SLURM queued it again: preemption, a failed machine, its time limit, or by hand.
         progress: its last report, when it runs.
         outcome: what it left, when it ended in this submission.
+        nodes: the nodes that its job has or had last, as SLURM abbreviates them; empty where that is not known.
     """
 
     task: Task
@@ -43,6 +44,7 @@ class TaskState:
     restarts: int = 0
     progress: Progress | None = None
     outcome: Outcome | None = None
+    nodes: str = ""
 
     @property
     def key(self) -> str:
@@ -109,6 +111,8 @@ class Facts:
         failed_rank: why the first of its ranks failed that could say so, "" where none did.
         killed_for_memory: SLURM's words in its log are that it took too much memory.
         last_line: of its log.
+        no_log: where its log must be, there is none.
+        nodes: that the job had, as SLURM abbreviates them.
     """
 
     queued: bool = True
@@ -123,6 +127,8 @@ class Facts:
     failed_rank: str = ""
     killed_for_memory: bool = False
     last_line: str = ""
+    no_log: bool = False
+    nodes: str = ""
 
     @property
     def live(self) -> bool:
@@ -218,6 +224,13 @@ RULES = (
         lambda it: it.word == "FAILED" and it.killed_for_memory,
         "failed",
         ENDED["OUT_OF_MEMORY"] + "{0.log}",
+    ),
+    Rule(
+        "its node cannot write here",
+        lambda it: it.word == "FAILED" and it.no_log and it.nodes != "",
+        "failed",
+        "it left no log: {0.nodes} cannot write to this workspace; choose one that all nodes see, or leave that node"
+        " out (exclude, in [sbatch] of the profile)",
     ),
     Rule("ended without a word", lambda it: it.word in ENDED, "failed", "{0.said}{0.log}"),
 )

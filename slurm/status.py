@@ -105,6 +105,7 @@ def _on_slurm(
         restarts=max(job.restarts if job else 0, outcome.restarts if outcome else 0),
         progress=place.read_progress(task.key, entry.time) if rule.state == "running" else None,
         outcome=outcome,
+        nodes=job.nodes if job else "",
     )
 
 
@@ -137,4 +138,6 @@ def _facts(
         failed_rank=failure.reason if failure and (failure.job, failure.digest) == (entry.job, entry.digest) else "",
         killed_for_memory=scheduler.killed_for_memory(logs.last_lines(log)),
         last_line=logs.last_line(log),
+        no_log=not log.exists(),
+        nodes=job.nodes if job else "",
     )

@@ -33,7 +33,9 @@ def cancel(settings: Settings, names: Sequence[str]) -> str:
             cluster.cancel(place.processes, chosen)
         except ValueError as error:
             raise UserError(str(error)) from None
-    return f"cancelled {listed(chosen)}; checkpoints are kept, python -m repro retry goes on from them"
+    nodes = ", ".join(sorted({state.nodes for state in chosen.values() if state.nodes}))
+    where = f", on {nodes}" if nodes else ""
+    return f"cancelled {listed(chosen)}{where}; checkpoints are kept, python -m repro retry goes on from them"
 
 
 def retry(settings: Settings, names: Sequence[str], views: Views) -> int:

@@ -66,8 +66,11 @@ def cell(state: TaskState) -> str:
         text += _far(state)
     elif state.state == "pending" and state.reason:
         text += f": {state.reason}"
+    where = f"on {state.nodes}" if state.nodes and state.state != "done" else ""
     if state.job and state.live:
-        text += f" [{state.job}]"
+        text += f" [{state.job}{where and f' {where}'}]"
+    elif where:
+        text += f" {where}"
     if state.restarts:
         text += f", restarted {state.restarts} time{'s' if state.restarts > 1 else ''}"
     return text

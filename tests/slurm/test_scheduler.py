@@ -69,3 +69,30 @@ def test_a_refusal_of_sbatch_is_told_apart() -> None:
 def test_the_parts_of_a_job_number() -> None:
     assert [scheduler.array_of(number) for number in ("7", "7_12")] == ["7", "7"]
     assert [scheduler.index_of(number) for number in ("7", "7_0", "7_12")] == [None, 0, 12]
+
+
+def test_the_nodes_of_a_job_whatever_its_reason_says(fake_slurm: Path) -> None:
+    lines = {
+        "7_0": ("RUNNING", "1", "None", "n[1-2]"),
+        "7_1": ("PENDING", "0", "ReqNodeNotAvail, UnavailableNodes:n2", ""),
+    }
+    columns = [f"{n:40}{word:20}{count:8}{why:100}{nodes:100}\n" for n, (word, count, why, nodes) in lines.items()]
+    (fake_slurm / "squeue.answer").write_text("".join(columns))
+    (fake_slurm / "sacct.answer").write_text(
+        "8|NODE_FAIL|None|2026-01-01T00:00:00|2026-01-01T00:00:09|n2\n"
+        "8|FAILED|None|2026-01-01T00:01:00|2026-01-01T00:01:09|n3\n"
+        "9_[0-1]|CANCELLED|None|Unknown|Unknown|None assigned\n"
+    )
+    assert scheduler.jobs({"7_0", "7_1", "8", "9_0"}) == {
+        "7_0": scheduler.Job("RUNNING", "None", 1, "n[1-2]"),
+        "7_1": scheduler.Job("PENDING", "ReqNodeNotAvail, UnavailableNodes:n2", 0, ""),
+        "8": scheduler.Job("FAILED", "None", 1, "n3"),
+        "9_0": scheduler.Job("CANCELLED", "Dependency"),
+        "9_1": scheduler.Job("CANCELLED", "Dependency"),
+    }
+
+
+def test_a_node_is_reached_by_its_name_or_where_slurm_reaches_it(fake_slurm: Path) -> None:
+    (fake_slurm / "scontrol.answer").write_text("NodeName=n1 CPUTot=2 NodeAddr=10.0.0.7 NodeHostName=vm Port=27001\n")
+    assert scheduler.address_of("localhost") == "localhost"
+    assert scheduler.address_of("no-such-name.invalid") == "10.0.0.7"

@@ -41,6 +41,8 @@ CASES = [
     ("reached its time limit", Facts(word="TIMEOUT", last_line="epoch 3"), f"reached its time limit{LOG}"),
     ("reached its time limit", Facts(word="TIMEOUT", failed_rank="rank 1 of 2: killed"), "reached its time limit"),
     ("killed for its memory", Facts(word="FAILED", killed_for_memory=True, last_line="epoch 3"), "ran out of mem"),
+    ("its node cannot write here", Facts(word="FAILED", no_log=True, nodes="n3"), "it left no log: n3 cannot write"),
+    ("ended without a word", Facts(word="FAILED", no_log=True), "failed"),
     ("ended without a word", Facts(word="NODE_FAIL", last_line="epoch 3"), f"its machine failed{LOG}"),
     ("ended without a word", Facts(word="COMPLETED"), "SLURM calls it COMPLETED, but it left no outcome"),
 ]
