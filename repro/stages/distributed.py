@@ -21,6 +21,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from repro.errors import Stopped, UserError
+from slurm import scheduler
 
 PATIENCE = datetime.timedelta(minutes=30)  # for a rank that does not answer: rank 0 may be writing a checkpoint
 
@@ -80,6 +81,7 @@ def group(ranks: int, device: torch.device) -> Iterator[Group]:
 
         # Which GPUs it sees was settled before CUDA was started (slurm.worker).
         TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+        os.environ["MASTER_ADDR"] = scheduler.address_of(os.environ["MASTER_ADDR"])
     size = os.environ.get("WORLD_SIZE", "0")
     if size != str(ranks):
         raise UserError(

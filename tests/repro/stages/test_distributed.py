@@ -27,6 +27,7 @@ from repro.store import checkpoints
 from repro.store.encoder_file import ENCODER
 from repro.store.workspace import Workspace
 from slurm import scheduler
+from slurm.states import TaskState
 from slurm.status import of_folder
 
 pytestmark = [pytest.mark.processes, pytest.mark.trains]
@@ -182,22 +183,51 @@ def test_two_processes_that_were_interrupted_go_on_bit_for_bit(tmp_path: Path, m
     assert again.keys() == once.keys() and all(torch.equal(again[name], once[name]) for name in once)
 
 
-@pytest.mark.slurm
-def test_a_run_of_two_processes_on_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if reason := scheduler.available():
-        pytest.skip(f"{reason} (tests/slurm/cluster.sh starts one)")
-    monkeypatch.chdir(tmp_path)
-    assert main(["run", *LINE[:4], "--processes", "2", "--executor", "slurm", *LINE[4:]]) == 0
+def on_slurm(line: list[str]) -> TaskState:
+    """Run that line on SLURM; how the pre-training has ended there."""
+    assert main(["run", "--executor", "slurm", *line]) == 0
     place, end = Workspace(Path("repro-work")).processes, time.monotonic() + 240
     while any(state.live for state in of_folder(place)) and time.monotonic() < end:
         time.sleep(1)
     found = of_folder(place)
     assert {state.state for state in found} == {"done"}, [(state.key, state.reason) for state in found]
     (pretrain,) = [state for state in found if state.task.stage == "pretrain"]
+    return pretrain
+
+
+@pytest.mark.slurm
+def test_a_run_of_two_processes_on_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if reason := scheduler.available():
+        pytest.skip(f"{reason} (tests/slurm/cluster.sh starts one)")
+    monkeypatch.chdir(tmp_path)
+    pretrain = on_slurm([*LINE[:4], "--processes", "2", *LINE[4:]])
     assert pretrain.task.resources.ranks_per_node == 2
     two, record = encoder_and_record()
     require_equal(trained_by_one(tmp_path / "one", monkeypatch), two)
     assert record["provenance"]["slurm"]["SLURM_JOB_ID"] == pretrain.job
+
+
+@pytest.mark.slurm
+@pytest.mark.slow
+@pytest.mark.usefixtures("three_nodes")
+def test_two_ranks_on_each_of_two_nodes_train_what_four_on_one_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line, found = [*LINE[:4], "--processes", "4", *LINE[4:], "pretrain.epochs=5"], []
+    for where in ("nodes", "here"):
+        (tmp_path / where).mkdir()
+        monkeypatch.chdir(tmp_path / where)
+        if where == "nodes":
+            Path("mine.toml").write_text("cpus_per_node = 2\n")
+            pretrain = on_slurm(["--cluster", "mine.toml", *line])
+            assert (pretrain.task.resources.nodes, pretrain.task.resources.ranks_per_node) == (2, 2)
+        else:
+            assert main(["run", "--executor", "local", *line]) == 0
+        found.append(encoder_and_record())
+    (apart, record), (together, _) = found
+    assert record["cost"]["updates"] == 5
+    assert len(scheduler.ask(["scontrol", "show", "hostnames", pretrain.nodes]).split()) == 2
+    require_equal(together, apart)
 
 
 def test_processes_that_were_not_started_together_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
