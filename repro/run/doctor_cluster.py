@@ -8,7 +8,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,9 +23,11 @@ from repro.store.workspace import Workspace
 from repro.terminal.text import duration
 
 if TYPE_CHECKING:  # what this leans on may be what is wrong
+    from slurm.graph import Resources
     from slurm.profile import Profile
 
 _WAIT = 180.0  # seconds that the small job may take
+_NODES = 8  # on which it is looked whether they see the workspace, at most
 _TICK = 1.0
 _SHARE = "choose a --workspace on a file system that all machines mount"
 
@@ -118,7 +120,8 @@ def _through_a_job(track: Track, settings: Settings, profile: Profile) -> Iterat
         resources=Resources(cpus=1, gpus=need.gpus, memory_gb=4.0, minutes=10),
     )
     try:
-        job = cluster.submit(Graph([task]), folder=folder, profile=profile, code=snapshot.take(place)).jobs["doctor"]
+        code = snapshot.take(place)
+        job = cluster.submit(Graph([task]), folder=folder, profile=profile, code=code).jobs["doctor"]
     except ValueError as error:
         yield Finding("fault", "small job", str(error), "correct the profile or the workspace")
         return
@@ -141,8 +144,54 @@ def _through_a_job(track: Track, settings: Settings, profile: Profile) -> Iterat
         yield Finding(
             "fault", "shared directory", f"what the node wrote to {folder} is not to be seen from here", _SHARE
         )
-    else:
+        return
+    blind = list(_on_each_node(folder, token, task.resources, profile, code))
+    yield from blind
+    if all(finding.level == "ok" for finding in blind):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _on_each_node(
+    folder: Path, token: str, resources: Resources, profile: Profile, code: Path | None
+) -> Iterator[Finding]:
+    """Which of the nodes that are free see the folder, by a job on each; nothing where only one is."""
+    from slurm import cluster, scheduler
+    from slurm.graph import Graph, Task
+    from slurm.status import of_folder
+
+    try:
+        nodes = scheduler.free_nodes(profile.partition)[:_NODES]
+    except scheduler.NoAnswer:
+        return
+    if len(nodes) < 2:
+        return
+    args, place = {"folder": str(folder.resolve()), "token": token}, folder / "nodes"
+    for node in nodes:
+        task = Task(node, "repro.run.doctor_cluster:sees", args, resources)
+        pinned = replace(profile, sbatch={**profile.sbatch, "nodelist": node})
+        try:
+            cluster.submit(Graph([task]), folder=place, profile=pinned, code=code)
+        except ValueError as error:
+            yield Finding("warning", "nodes", f"{node}: {error}")
+    end = time.monotonic() + _WAIT
+    while any(state.live for state in of_folder(place)) and time.monotonic() < end:
+        time.sleep(_TICK)
+    states = of_folder(place)
+    seeing = [state.key for state in states if state.outcome and state.outcome.value is True]
+    if seeing:
+        yield Finding("ok", "nodes", f"{', '.join(seeing)} see{'s' * (len(seeing) == 1)} the workspace")
+    for state in states:
+        if state.live:
+            scheduler.cancel([state.job])
+            yield Finding("warning", "nodes", f"{state.key}: its job is still {state.state}, cancelled")
+        elif state.key not in seeing:
+            said = state.reason or "another folder is there"
+            yield Finding("fault", "nodes", f"{state.key} does not see the workspace: job {state.job}: {said}", _SHARE)
+
+
+def sees(folder: str, token: str) -> bool:
+    """The target of the job on each node: whether it sees what was written here."""
+    return _holds(Path(folder) / "from-here", token)
 
 
 def _holds(path: Path, token: str) -> bool:
@@ -171,4 +220,5 @@ def on_node(folder: str, token: str, gpus: int, data_root: str | None) -> dict[s
         found.append(Finding("ok" if fits else "fault", "scratch", scratch + ("" if fits else " is not writable"), fix))
     found += commands("the node", sacct="warning")
     found += on_machine(gpus)
-    return {"machine": platform.node(), "findings": [asdict(finding) for finding in found]}
+    machine = os.environ.get("SLURMD_NODENAME", platform.node())
+    return {"machine": machine, "findings": [asdict(finding) for finding in found]}
