@@ -123,11 +123,30 @@ LINE = (
 
 
 def training(workspace: Path, resources: Resources, pause: float) -> tuple[Task, Path]:
-    """A pre-training by four ranks that saves a checkpoint at every update, and where its encoder will be."""
-    request = Request(("mae",), "embedded", (), overrides=tuple(LINE.split()), processes=4)
+    """A pre-training by these ranks that saves a checkpoint at every update, and where its encoder will be."""
+    request = Request(("mae",), "embedded", (), overrides=tuple(LINE.split()), processes=resources.ranks)
     (job,) = make(request, Settings(workspace=workspace)).jobs
     args = {"workspace": str(workspace), "jobs": [job.to_json()], "pause": pause}
     return Task("a", "repro.run.drill:work", args, resources), Workspace(workspace).encoder(job.fingerprint)
+
+
+def require_equal_bits(encoder: Path, tmp_path: Path, ranks: int) -> None:
+    """It is what as many ranks of this machine train without any interruption."""
+    task, expected = training(tmp_path / "whole", Resources(ranks_per_node=ranks, memory_gb=0.8), 0.0)
+    outcomes = local.run(Graph([task]), folder=Workspace(tmp_path / "whole").processes)
+    assert outcomes["a"].state == "done", outcomes
+    one, other = (checkpoints.load(path, ENCODER)["weights"] for path in (expected, encoder))
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def has_come_to(folder: Folder, step: int) -> Callable[[dict[str, TaskState]], bool]:
+    started = time.time()
+
+    def far(found: dict[str, TaskState]) -> bool:
+        assert found["a"].live, found
+        return (report := folder.read_progress("a", started)) is not None and report.done >= step
+
+    return far
 
 
 def kill_node(node: str) -> None:
@@ -153,14 +172,8 @@ def test_a_job_of_a_node_that_dies_goes_on_elsewhere_from_its_checkpoint(
     apart = Resources(nodes=2, ranks_per_node=2, memory_gb=0.8, minutes=10)
     task, encoder = training(tmp_path / "died", apart, 0.3)
     folder = Folder(Workspace(tmp_path / "died").processes)
-    started = time.time()
     cluster.submit(Graph([task]), folder=folder.root)
-
-    def far(found: dict[str, TaskState]) -> bool:
-        assert found["a"].live, found
-        return (report := folder.read_progress("a", started)) is not None and report.done >= 10
-
-    before = states_when(folder.root, far, 240)["a"]
+    before = states_when(folder.root, has_come_to(folder, 10), 240)["a"]
     nodes = scheduler.ask(["scontrol", "show", "hostnames", before.nodes]).split()
     assert len(nodes) == 2
     kill_node(nodes[place])
@@ -168,15 +181,33 @@ def test_a_job_of_a_node_that_dies_goes_on_elsewhere_from_its_checkpoint(
     assert (after.state, after.restarts, after.job) == ("done", 1, before.job), after
     others = scheduler.ask(["scontrol", "show", "hostnames", after.nodes]).split()
     assert len(others) == 2 and nodes[place] not in others
-    report = folder.read_progress("a", started)
+    report = folder.read_progress("a", 0.0)
     assert report is not None and report.first >= 9, "it went on from the update that it had come to"
-
-    whole, expected = training(tmp_path / "whole", Resources(ranks_per_node=4, memory_gb=0.8), 0.0)
-    outcomes = local.run(Graph([whole]), folder=Workspace(tmp_path / "whole").processes)
-    assert outcomes["a"].state == "done", outcomes
-    (one, other) = (checkpoints.load(path, ENCODER)["weights"] for path in (expected, encoder))
-    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    require_equal_bits(encoder, tmp_path, 4)
     # Nothing of the first life is left that could still write.
-    assert not [
-        p for p in psutil.process_iter(["environ"]) if (p.info["environ"] or {}).get("SLURM_JOB_ID") == before.job
+    left = [(process.info["environ"] or {}).get("SLURM_JOB_ID") for process in psutil.process_iter(["environ"])]
+    assert before.job not in left
+
+
+@pytest.mark.slow
+@pytest.mark.trains
+@pytest.mark.usefixtures("as_it_was")
+def test_what_lives_on_where_a_node_was_given_up_and_its_successor_leave_one_result(
+    tmp_path: Path, states_when: StatesWhen
+) -> None:
+    """Only the node's daemon dies: its job is queued again, while the first one's process goes on."""
+    task, encoder = training(tmp_path / "lost", Resources(memory_gb=0.8, minutes=10), 2.0)
+    folder = Folder(Workspace(tmp_path / "lost").processes)
+    cluster.submit(Graph([task]), folder=folder.root)
+    before = states_when(folder.root, has_come_to(folder, 3), 240)["a"]
+    psutil.Process(pid_of(before.nodes)).kill()
+    second = states_when(folder.root, lambda found: found["a"].restarts == 1 and found["a"].state == "running", 120)[
+        "a"
     ]
+    assert second.nodes != before.nodes
+    alive = [(process.info["environ"] or {}).get("SLURMD_NODENAME") for process in psutil.process_iter(["environ"])]
+    assert before.nodes in alive, "the first one's process"
+    after = states_when(folder.root, lambda found: not found["a"].live, 300)["a"]
+    assert after.state == "done", after
+    assert len(list(Workspace(tmp_path / "lost").records.glob("*.json"))) == 1
+    require_equal_bits(encoder, tmp_path, 1)
