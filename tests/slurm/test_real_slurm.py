@@ -258,7 +258,7 @@ def test_where_a_node_is_drained_jobs_wait_and_say_why_and_run_when_it_is_back(
     cluster.submit(Graph(tasks), folder=tmp_path)
     found = states_when(tmp_path, lambda found: found["first"].reason not in ("None", "Priority", ""))
     assert (found["first"].state, found["second"].state) == ("pending", "pending")
-    assert re.search("Resources|NodeNotAvail|Nodes_required|NodeDown", found["first"].reason), found["first"].reason
+    assert re.search("Resources|NodeNotAvail|Nodes.required|NodeDown", found["first"].reason), found["first"].reason
     drained("resume")
     found = states_when(tmp_path, settled)
     assert {state.state for state in found.values()} == {"done"} and not any(s.restarts for s in found.values())
