@@ -42,6 +42,7 @@ class Settings:
     data_root: Path | None = None  # also REPRO_DATA
     executor: str = "auto"
     cluster: str = "default"  # profile of the SLURM cluster
+    card: str = ""  # that estimates are for, see repro/plan/cards.toml; default: the one of this machine
     cores: int | None = None  # for the local executor; default: all that this process may use
     memory_gb: float | None = None  # likewise; default: what is free
     hang_minutes: float | None = None  # likewise; a task in which nothing moves for so long is ended, 0: never
@@ -72,8 +73,9 @@ def _typed(key: str, value: Any, source: str) -> Any:
         raise UserError(f"{source}: memory_gb must be a positive number, not {value!r}")
     if key == "hang_minutes" and (not isinstance(value, int | float) or isinstance(value, bool) or not value >= 0):
         raise UserError(f"{source}: hang_minutes must be a number from 0, not {value!r}")
-    if key == "cluster" and not isinstance(value, str):
-        raise UserError(f"{source}: cluster must be the name of a profile, not {value!r}")
+    if key in ("cluster", "card") and not isinstance(value, str):
+        what = "card" if key == "card" else "profile"
+        raise UserError(f"{source}: {key} must be the name of a {what}, not {value!r}")
     return value
 
 

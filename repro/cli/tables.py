@@ -57,7 +57,8 @@ def plan_table(plan: Plan, settings: Settings) -> str:
         f" {sums} (estimate{': ' if sources else ''}{sources}), workspace {settings.workspace}",
     ]
     if counts[CONSTANTS]:
-        lines.append(f"constants: of {plan.track.device}; --calibrate measures here what no record tells")
+        device = plan.card.title if plan.card else plan.track.device
+        lines.append(f"constants: of {device}; --calibrate measures here what no record tells")
     if any(job.kind == "detection" and job.spec["protocol"]["values"]["masks"] for job in plan.jobs):
         lines.append("detection trains one Mask R-CNN, which both boards, detection and segmentation, read")
     lines += plan.left_out_lines()

@@ -55,6 +55,7 @@ def make(request: Request, settings: Settings) -> Plan:
     found, faults = records.read_all(place.records)
     request = dataclasses.replace(request, methods=tuple(names), evaluations=ordered(request.evaluations))
     choices = _choices(track, request, stated.get("data", {}), settings)
+    machine = prices.Machine.of(track, settings)
     builder = _Builder(
         settings,
         track,
@@ -63,6 +64,7 @@ def make(request: Request, settings: Settings) -> Plan:
         _data_names(track, request, stated.get("data", {}), choices),
         stated,
         parse_protocols(request.protocols, request.evaluations),
+        machine,
     )
     resolved: dict[str, Recipe] = {}
     own = builder.own("classification")
@@ -73,7 +75,7 @@ def make(request: Request, settings: Settings) -> Plan:
         if own:
             fits[name] = few_pictures.fitted(name, recipe, builder.pictures(), builder.usual_pictures(), stated)
             recipe = fits[name].recipe
-        if stated.keys() & set(registry.TABLES) or (name in fits and fits[name].changes):
+        if recipes.may_be_refused(stated) or (name in fits and fits[name].changes):
             _require_buildable(name, info, recipe, track, len(own.account.classes) if own else _MANY)
         resolved[name] = recipe
         for seed in dict.fromkeys(request.seeds):
@@ -89,8 +91,10 @@ def make(request: Request, settings: Settings) -> Plan:
     )
     account = own.account if own else None
     left_out, stored = tuple(builder.left_out), builder.data["stored"]
-    made = Plan(request, track, jobs, tuple(faults), resolved, open_choices, account, fits, left_out, stored=stored)
-    return prices.priced(made, found, settings)
+    made = Plan(
+        request, track, jobs, tuple(faults), resolved, open_choices, account, fits, left_out, machine.card, stored
+    )
+    return prices.priced(made, found, settings, machine)
 
 
 def _choices(
@@ -183,6 +187,7 @@ class _Builder:
     data: Mapping[str, Any]
     stated: Mapping[str, Mapping[str, Any]]
     chosen: Mapping[str, tuple[str, ...]]  # protocols
+    machine: prices.Machine
     jobs: dict[str, PlannedJob] = field(default_factory=dict)
     left_out: dict[tuple[str, str], None] = field(default_factory=dict)
     _manifests: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -389,7 +394,7 @@ class _Builder:
             parents=parents,
             source=source,
             missing=missing,
-            seconds=kind.work.guess(kind.seconds_at(self.track.name), load, self.track),
+            seconds=kind.work.seconds(kind.seconds_at(self.track.name), load, self.track, self.machine.card),
             amount=kind.work.planned(load),
         )
         fingerprint = fingerprint_of(job)

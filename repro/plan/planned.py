@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from repro.data.account import Account
 from repro.plan import kinds
+from repro.plan.cards import Card
 from repro.plan.data_choice import Choice
 from repro.plan.few_pictures import Fitted
 from repro.plan.request import Request
@@ -29,6 +30,7 @@ class PlannedJob(Job):
     cached: bool = False
     missing: str = ""  # why it could not run: the data that is not there
     priced_by: str = CONSTANTS
+    memory_gb: float = 0.0  # highest recorded peak on a GPU of the same work, 0 where there is none
 
     @property
     def task(self) -> str:
@@ -49,6 +51,7 @@ class Plan:
     account: Account | None = None  # of the user's own pictures
     fits: Mapping[str, Fitted] = field(default_factory=dict)  # of recipes to them, by name
     left_out: tuple[tuple[str, str], ...] = ()  # arm and kind of what cannot be done
+    card: Card | None = None  # that estimates are for, where jobs ask for a GPU
     stored: str = STORED[0]  # see settings.Where: no result depends on it
 
     def left_out_lines(self) -> list[str]:

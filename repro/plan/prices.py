@@ -5,7 +5,8 @@ A line of a plan is priced by the first of these that knows its work on its trac
     records                 runs on this device with as many threads: of the workspace, else the published ones
     calibration             `plan --calibrate` on this device (calibration.py), kept in the workspace
     records, other device   runs anywhere, as above
-    constants               seconds of kinds.py, units_per_second of tracks.toml, relative_cost of the recipe
+    constants               seconds of kinds.py, units_per_second of tracks.toml or the speed of the card (cards.py),
+                            relative_cost of the recipe
 
 Two jobs are the same work when their recipes (of an evaluation: network and protocol) differ in nothing that costs
 time. Epochs and pictures may differ: they scale what was measured.
@@ -15,18 +16,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import statistics
-import subprocess
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from eval import protocols
 from leaderboards.record_fields import last_attempt_only
-from repro.plan import kinds
+from repro.plan import cards, kinds
+from repro.plan.cards import Card
 from repro.plan.planned import CALIBRATION, ELSEWHERE, RECORDS, Plan, PlannedJob, root_of
 from repro.plan.recipes import without_neutral
 from repro.plan.tracks import Track
@@ -58,29 +58,50 @@ class Sample:
     amount: float
     fixed: float
     scaled: float
+    memory_gb: float = 0.0  # peak on a GPU, 0 where it was not recorded
 
     def seconds(self, amount: float) -> float:
         """For that amount of the same work."""
         return self.fixed + self.scaled * (amount / self.amount if amount and self.amount else 1.0)
 
 
-def priced(plan: Plan, found: Sequence[records.Record], settings: Settings) -> Plan:
+@dataclass(frozen=True)
+class Machine:
+    """card: that estimates are for; None: of CPUs.  gpus: what records of it name as their device, () if not known."""
+
+    card: Card | None = None
+    gpus: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, track: Track, settings: Settings) -> Machine:
+        """The card of --card, else the one of this machine, else the track's. UserError for an unknown one."""
+        if not any(need.gpus for need in track.resources.values()):
+            return cls()
+        if settings.card:
+            named = cards.find(settings.card)
+            return cls(named, tuple(named.smi))
+        seen = cards.here()
+        if here := seen.card():
+            return cls(here, (seen.name,))
+        return cls(cards.find(track.card) if track.card else None)
+
+
+def priced(plan: Plan, found: Sequence[records.Record], settings: Settings, machine: Machine) -> Plan:
     """The plan with the seconds of what is to do, and what they are from. found: the records of the workspace."""
     if not plan.to_do():
         return plan
-    here = _device_names(plan.track)
     places = (_by_key(_of_records(found)), _by_key(_published()))
     calibrated = _by_key(calibrations(settings))
-    known, found_prices = plan.by_fingerprint(), dict[Any, tuple[float, str] | None]()
+    known, found_prices = plan.by_fingerprint(), dict[Any, tuple[float, str, float] | None]()
     jobs = []
     for job in plan.jobs:
         if not job.cached:
             work = key, amount, threads = key_of(job, known), job.amount, job.spec["threads"]
             if work not in found_prices:
-                device = here(plan.resources(job).gpus)
-                found_prices[work] = _price(key, amount, device, threads, places, calibrated)
+                devices = machine.gpus if plan.resources(job).gpus else (cpu_name(),)
+                found_prices[work] = _price(key, amount, devices, threads, places, calibrated)
             if (price := found_prices[work]) is not None:
-                job = dataclasses.replace(job, seconds=price[0], priced_by=price[1])
+                job = dataclasses.replace(job, seconds=price[0], priced_by=price[1], memory_gb=price[2])
         jobs.append(job)
     return dataclasses.replace(plan, jobs=tuple(jobs))
 
@@ -88,20 +109,23 @@ def priced(plan: Plan, found: Sequence[records.Record], settings: Settings) -> P
 def _price(
     key: str,
     amount: float,
-    device: str,
+    devices: Sequence[str],
     threads: int,
     places: Sequence[Mapping[str, list[Sample]]],
     calibrated: Mapping[str, list[Sample]],
-) -> tuple[float, str] | None:
+) -> tuple[float, str, float] | None:
+    """Seconds, what they are from, and the highest peak on a GPU that any record of the work has."""
+
     def alike(sample: Sample) -> bool:
-        return (sample.device, sample.threads) == (device, threads)
+        return sample.device in devices and sample.threads == threads
 
     tried = [(RECORDS, [s for s in place.get(key, ()) if alike(s)]) for place in places]
     tried.append((CALIBRATION, [s for s in calibrated.get(key, ()) if alike(s)]))
     tried += [(ELSEWHERE, place.get(key, [])) for place in places]
     for source, samples in tried:
         if samples:
-            return statistics.median(sample.seconds(amount) for sample in samples), source
+            peak = max((sample.memory_gb for place in places for sample in place.get(key, ())), default=0.0)
+            return statistics.median(sample.seconds(amount) for sample in samples), source, peak
     return None
 
 
@@ -193,31 +217,7 @@ def _of_records(found: Sequence[records.Record]) -> Iterable[Sample]:
                 kinds.KINDS[record["kind"]].work.recorded(record),
                 max(0.0, wall - scaled),
                 scaled,
+                cost.get("peak_device_memory_mb", 0.0) / 1024,
             )
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
             continue
-
-
-# ------------------------------------------------------------------------------------------------------- which device
-
-
-def _device_names(track: Track) -> Callable[[int], str]:
-    """By how many GPUs a job asks for: what records of this machine call the device. "" where there is no GPU."""
-    asks = any(need.gpus for need in track.resources.values())
-    gpu = _gpu_name() if asks else ""
-    return lambda gpus: gpu if gpus else cpu_name()
-
-
-def _gpu_name() -> str:
-    from slurm.machine import gpus_here
-
-    if not gpus_here():  # hidden by CUDA_VISIBLE_DEVICES, say
-        return ""
-    try:
-        listing = subprocess.run(
-            ["nvidia-smi", "-L"], capture_output=True, text=True, errors="replace", timeout=30, check=True
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    match = re.match(r"GPU \d+: (.*) \(UUID", listing)
-    return match[1] if match else ""

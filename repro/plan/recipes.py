@@ -28,6 +28,7 @@ _CHOICES = {
     "schedule_clock": schedules.CLOCKS,
     "cosine_start": schedules.STARTS,
 }
+_DIVISION = {"batch", "devices", "accumulate"}
 _LEAST = {
     "epochs": 0,
     "batch": 1,
@@ -163,6 +164,11 @@ def _check_batch(info: MethodInfo, variant: str, pretrain: Mapping[str, Any]) ->
             f"{name}: pretrain.accumulate = {accumulate}, but its negatives are those of the whole batch, and"
             " accumulation would change them; use more devices, or a smaller pretrain.batch with accumulate = 1"
         )
+
+
+def may_be_refused(stated: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether `--set` states what a method may refuse when built: of [pretrain], how a batch is divided."""
+    return bool(stated.keys() & {"method", "network"} or stated.get("pretrain", {}).keys() & _DIVISION)
 
 
 def neutral() -> Mapping[str, Mapping[str, Any]]:

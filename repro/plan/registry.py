@@ -41,6 +41,7 @@ class Variant:
     summary: Text = ""
     base: Annotated[str | None, Meta(description="a text")] = None  # None: the method's
     relative_cost: Annotated[float | None, Meta(description="a number")] = None  # likewise
+    kept_passes: Annotated[float | None, Meta(description="a number")] = None  # likewise
     method: Values = field(default_factory=dict)
     network: Values = field(default_factory=dict)
     pretrain: Values = field(default_factory=dict)
@@ -63,6 +64,8 @@ class MethodInfo:
     paper: Text
     arxiv: Text = ""
     relative_cost: Number = 2.0  # passes of the backbone for one picture of one epoch, both ways; for estimates only
+    # Of those, the ones that one update keeps for its backward pass, in passes of whole pictures; None: relative_cost.
+    kept_passes: Annotated[float | None, Meta(description="a number")] = None
     negatives: Text = ""  # one of NEGATIVES; "" with a base, whose it then has
     base: Text = ""  # the method that it is an auxiliary task of, or ""
     defaults: Tables
@@ -156,3 +159,12 @@ def relative_cost(info: MethodInfo, variant: str) -> float:
     own = info.relative_cost if stated is None else stated
     base = info.base_of(variant)
     return own + (relative_cost(*find(base)) if base else 0.0)
+
+
+def kept_passes(info: MethodInfo, variant: str) -> float:
+    """Passes of whole pictures that one update keeps for its backward pass; with a base, on top of the base's."""
+    change = info.variants[variant] if variant else Variant()
+    stated = (change.kept_passes, change.relative_cost, info.kept_passes, info.relative_cost)
+    own = next(passes for passes in stated if passes is not None)
+    base = info.base_of(variant)
+    return own + (kept_passes(*find(base)) if base else 0.0)

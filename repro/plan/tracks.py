@@ -41,10 +41,11 @@ class Track:
     limit: Whole
     device: Text
     disk_gb: Number
-    units_per_second: Number
     comparable: Text
     usual_protocol: Text
     resources: Mapping[str, Resources]
+    units_per_second: Number = 0.0
+    card: Text = ""
     stand_ins: Mapping[str, Text] = field(default_factory=dict)
     protocols: Mapping[str, Text] = field(default_factory=dict)
     protocols_of: Mapping[str, Mapping[str, Text]] = field(default_factory=dict)

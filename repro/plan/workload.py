@@ -6,11 +6,14 @@ measured can be scaled (repro.plan.prices).
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from repro.plan import cards, footprint
+from repro.plan.cards import Card
 from repro.plan.tracks import Track
 from repro.store.job import Recipe
 
@@ -21,7 +24,7 @@ class Load:
 
     values: of its protocol.  usual: of the track's own protocol, which the constants are for.  pictures: training
     pictures; tests: test pictures, 0 where unknown.  relative_cost: of the method, see its recipe.
-    extraction: seconds for the features of all pictures, guessed.
+    extraction: seconds for the features of all pictures, guessed.  card: that the estimate is for, on a track of GPUs.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -33,6 +36,7 @@ class Load:
     relative_cost: float = 0.0
     extraction: float = 0.0
     ranks: int = 1
+    card: Card | None = None
 
 
 Guess = Callable[[float, Load, Track], float]
@@ -50,6 +54,15 @@ class Work:
     planned: Callable[[Load], float] = lambda load: 0.0
     recorded: Callable[[Mapping[str, Any]], float] = lambda record: 0.0
     guess: Guess = _constant
+
+    def seconds(self, constant: float, load: Load, track: Track, card: Card | None) -> float:
+        """Seconds on that card (None: on the CPUs that the constants are for), where nothing was measured."""
+        if card is None:
+            return self.guess(constant, load, track)
+        slower = max(1.0, cards.find(track.card).rate("bf16") / card.rate("bf16"))
+        return self.guess(
+            constant * slower, dataclasses.replace(load, card=card, extraction=load.extraction * slower), track
+        )
 
 
 def _protocol(record: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -70,8 +83,11 @@ def _trained_on(load: Load) -> float:
 
 
 def _guess_pretraining(seconds: float, load: Load, track: Track) -> float:
-    units = load.pictures * load.recipe["pretrain"]["epochs"] * load.relative_cost
-    return 10 + units / (track.units_per_second * load.ranks)
+    pretrain = load.recipe["pretrain"]
+    units, rate = load.pictures * pretrain["epochs"] * load.relative_cost, track.units_per_second
+    if load.card is not None and units:
+        rate = load.card.rate(pretrain["precision"]) / footprint.training_flops(load.recipe, track.size)
+    return 10 + (units / (rate * load.ranks) if units else 0.0)
 
 
 def _finetuned_on(load: Load, values: Mapping[str, Any]) -> float:
