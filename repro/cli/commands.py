@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def _settings(options: argparse.Namespace) -> Settings:
     from repro import settings
 
-    keys = ("workspace", "data_root", "executor", "cluster", "cores", "memory_gb")
+    keys = ("workspace", "data_root", "executor", "cluster", "card", "cores", "memory_gb")
     return settings.load({key: getattr(options, key, None) for key in keys})
 
 
@@ -86,6 +86,7 @@ def plan(options: argparse.Namespace) -> int:
     from repro.cli import tables
     from repro.plan import budget
     from repro.plan.builder import make
+    from repro.results import night, night_words
     from repro.run import submit
 
     request, settings = request_of(options), _settings(options)
@@ -94,7 +95,10 @@ def plan(options: argparse.Namespace) -> int:
         from repro.measure import calibration
 
         print(calibration.calibrate(make(request, settings), settings, options.calibrate) + "\n")
-    print(tables.plan_table(budget.within(request, settings, options.budget, options.trim), settings))
+    planned = budget.within(request, settings, options.budget, options.trim)
+    print(tables.plan_table(planned, settings))
+    if found := night.of(planned, settings, options.night):
+        print("\n" + night_words.words(found, planned, settings))
     return 0
 
 

@@ -100,6 +100,7 @@ def _budget_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--trim", action="store_true", help="with --budget: drop the last seeds, then evaluations, until the plan fits"
     )
+    group.add_argument("--card", metavar="NAME", help="GPU that estimates are for: rtx4090, or 24GB of memory")
 
 
 def _executor_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
@@ -160,6 +161,13 @@ def build_parser() -> argparse.ArgumentParser:
         const=20.0,
         metavar="SECONDS",
         help="time each kind of job for a few seconds (20 in all) and estimate from that",
+    )
+    verb.add_argument(
+        "--night",
+        type=float,
+        default=10.0,
+        metavar="HOURS",
+        help="on GPU tracks: show what one GPU can settle in this many hours (default: 10)",
     )
     verb = verbs.add_parser("tune", help="try settings of a recipe, judged on held-out training pictures")
     _request_options(verb, evaluations=False, seed=100)  # 100: none of those that results are reported of
