@@ -293,7 +293,8 @@ def test_the_big_tracks_have_a_whole_graph_with_estimates(settings: Settings, tr
 def test_looking_imports_no_torch(tmp_path: Path) -> None:
     code = (
         "import sys; from repro.cli import dispatch as cli;"
-        "[cli.main(line.split()) for line in ('plan --method all --track imagenet', 'methods', 'methods aps', 'data',"
+        "[cli.main(line.split()) for line in ('plan --method all --track imagenet',"
+        " 'plan --method multi_network byol --track cifar', 'methods', 'methods aps', 'data',"
         " 'protocols', 'status', 'plan --method aps')];"
         "heavy = {'torch', 'mmengine', 'mmdet', 'pandas', 'scipy', 'matplotlib', 'torchvision'} & set(sys.modules);"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
