@@ -83,6 +83,11 @@ def find(text: str) -> Card:
     raise UserError(f"--card {text}: {line}; or say its memory: --card 24GB")
 
 
+def named(device: str) -> Card | None:
+    """The card that nvidia-smi and records call so."""
+    return next((card for card in cards().values() if device in card.smi), None)
+
+
 def _of_memory(memory_gb: float) -> Card:
     modern = [card for card in cards().values() if card.bf16]
     least = min((c.memory_gb for c in modern if c.memory_gb >= memory_gb), default=max(c.memory_gb for c in modern))
@@ -101,9 +106,8 @@ class Seen:
 
     def card(self) -> Card | None:
         """What is known of it: its row, else that of a card of its memory; None where there is no GPU."""
-        for card in cards().values():
-            if self.name in card.smi:
-                return dataclasses.replace(card, memory_gb=min(card.memory_gb, self.memory_gb or card.memory_gb))
+        if card := named(self.name):
+            return dataclasses.replace(card, memory_gb=min(card.memory_gb, self.memory_gb or card.memory_gb))
         if not self.memory_gb:
             return None
         return dataclasses.replace(_of_memory(self.memory_gb), title=f"{self.name}, {self.memory_gb:g} GB")

@@ -4,7 +4,7 @@ A line of a plan is priced by the first of these that knows its work on its trac
 
     records                 runs on this device with as many threads: of the workspace, else the published ones
     calibration             `plan --calibrate` on this device (calibration.py), kept in the workspace
-    records, other device   runs anywhere, as above
+    records, other device   runs anywhere, as above; on a GPU by the speed of both cards
     constants               seconds of kinds.py, units_per_second of tracks.toml or the speed of the card (cards.py),
                             relative_cost of the recipe
 
@@ -67,10 +67,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Machine:
-    """card: that estimates are for; None: of CPUs.  gpus: what records of it name as their device, () if not known."""
+    """card: that estimates are for; None: of CPUs.  devices: what records of it are of, () where that is not known."""
 
     card: Card | None = None
-    gpus: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, track: Track, settings: Settings) -> Machine:
@@ -85,6 +85,14 @@ class Machine:
             return cls(here, (seen.name,))
         return cls(cards.find(track.card) if track.card else None)
 
+    def moved(self, sample: Sample) -> Sample | None:
+        """What was measured elsewhere, by the speed of both cards; None where a GPU is wanted and it was none known."""
+        if self.card is None:
+            return sample
+        if (other := cards.named(sample.device)) is None:
+            return None
+        return dataclasses.replace(sample, scaled=sample.scaled * other.rate("bf16") / self.card.rate("bf16"))
+
 
 def priced(plan: Plan, found: Sequence[records.Record], settings: Settings, machine: Machine) -> Plan:
     """The plan with the seconds of what is to do, and what they are from. found: the records of the workspace."""
@@ -98,8 +106,8 @@ def priced(plan: Plan, found: Sequence[records.Record], settings: Settings, mach
         if not job.cached:
             work = key, amount, threads = key_of(job, known), job.amount, job.spec["threads"]
             if work not in found_prices:
-                devices = machine.gpus if plan.resources(job).gpus else (cpu_name(),)
-                found_prices[work] = _price(key, amount, devices, threads, places, calibrated)
+                used = machine if plan.resources(job).gpus else Machine(devices=(cpu_name(),))
+                found_prices[work] = _price(key, amount, used, threads, places, calibrated)
             if (price := found_prices[work]) is not None:
                 job = dataclasses.replace(job, seconds=price[0], priced_by=price[1], memory_gb=price[2])
         jobs.append(job)
@@ -109,7 +117,7 @@ def priced(plan: Plan, found: Sequence[records.Record], settings: Settings, mach
 def _price(
     key: str,
     amount: float,
-    devices: Sequence[str],
+    used: Machine,
     threads: int,
     places: Sequence[Mapping[str, list[Sample]]],
     calibrated: Mapping[str, list[Sample]],
@@ -117,11 +125,11 @@ def _price(
     """Seconds, what they are from, and the highest peak on a GPU that any record of the work has."""
 
     def alike(sample: Sample) -> bool:
-        return sample.device in devices and sample.threads == threads
+        return sample.device in used.devices and sample.threads == threads
 
     tried = [(RECORDS, [s for s in place.get(key, ()) if alike(s)]) for place in places]
     tried.append((CALIBRATION, [s for s in calibrated.get(key, ()) if alike(s)]))
-    tried += [(ELSEWHERE, place.get(key, [])) for place in places]
+    tried += [(ELSEWHERE, [s for s in map(used.moved, place.get(key, ())) if s is not None]) for place in places]
     for source, samples in tried:
         if samples:
             peak = max((sample.memory_gb for place in places for sample in place.get(key, ())), default=0.0)

@@ -10,15 +10,16 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from leaderboards.claims import COST, Claim, tracks_of
+from leaderboards.claims import COST, Claim, arm_name, tracks_of
 from repro.errors import UserError
 from repro.plan import footprint, kinds, registry
 from repro.plan.builder import make
 from repro.plan.cards import Card, cards
-from repro.plan.planned import CONSTANTS, PRICED_BY, Plan, PlannedJob
+from repro.plan.planned import Plan, PlannedJob
 from repro.plan.request import Request, parse_overrides
 from repro.results import find_records, rerun
 from repro.settings import Settings
+from repro.store.job import Recipe
 
 PAIRS = 6  # with fewer hardly any difference is shown
 MOST = 9  # with as many a difference of 1.5 standard deviations mostly is
@@ -49,13 +50,15 @@ class Memory:
 
 @dataclass(frozen=True)
 class Arm:
-    """Seconds of one seed: of its pre-training fixed and by the epoch, of the features, of each evaluation by name."""
+    """Seconds of one seed: of its pre-training fixed and by the epoch, of the other jobs by kind.
+
+    priced_by: what those of the pre-training are from.
+    """
 
     name: str
     fixed: float
     epoch: float
-    features: float
-    judged: dict[str, float]
+    others: dict[str, float]
     priced_by: str
     memory: Memory
 
@@ -128,11 +131,9 @@ def hours(of: Iterable[Comparison], epochs: int) -> float:
     """One seed of all these comparisons by one command: what they share is done once, all arms are judged alike."""
     together = list(of)
     arms = {arm.name: arm for one in together for arm in one.arms}.values()
-    evaluations = {name for one in together for name in one.evaluations}
-    seconds = sum(arm.seconds(epochs) + sum(arm.judged[name] for name in evaluations) for arm in arms)
-    if any(kinds.find(kinds.evaluations()[name].kind).needs == "features" for name in evaluations):
-        seconds += sum(arm.features for arm in arms)
-    return seconds / 3600
+    done = set(kinds.of_evaluations(tuple(name for one in together for name in one.evaluations)))
+    done |= {"features"} if any(kinds.find(name).needs == "features" for name in done) else set()
+    return sum(arm.seconds(epochs) + sum(arm.others.get(name, 0.0) for name in done) for arm in arms) / 3600
 
 
 def _affordable(of: Sequence[Comparison], budget: float) -> int:
@@ -151,7 +152,7 @@ def of(planned: Plan, settings: Settings, budget: float) -> Night | None:
     if planned.card is None or planned.request.processes > 1 or planned.request.checkpoint:
         return None
     every = [claim for claim in find_records.every_claim() if _testable(claim, planned)]
-    named = set(planned.recipes)
+    named = set(_recipes(planned))
     grouped: dict[tuple[str, str, bool], list[Claim]] = {}
     absent: dict[str, int] = {}
     for claim in every:
@@ -166,6 +167,12 @@ def of(planned: Plan, settings: Settings, budget: float) -> Night | None:
     found = [_comparison(planned, arms, *pair[:2], claims) for pair, claims in grouped.items()]
     night = Night(planned.card, budget, tuple(sorted(found, key=Comparison.hours)), absent=absent)
     return _chosen(night, planned, settings)
+
+
+def _recipes(planned: Plan) -> dict[str, Recipe]:
+    """The recipes by the names of the arms, whatever the user called them (rotation_aux:byol is rotation_aux)."""
+    found = {name: registry.find(name) for name in planned.recipes}
+    return {arm_name(info.name, variant): planned.recipes[name] for name, (info, variant) in found.items()}
 
 
 def _testable(claim: Claim, planned: Plan) -> bool:
@@ -187,7 +194,7 @@ def _on_frozen(claim: Claim) -> bool:
 
 def _comparison(planned: Plan, arms: dict[str, Arm], name: str, baseline: str, claims: Sequence[Claim]) -> Comparison:
     asked = {rerun.ANY if claim.evaluation == COST else claim.evaluation for claim in claims}
-    pretrain = [planned.recipes[arm]["pretrain"] for arm in (name, baseline)]
+    pretrain = [_recipes(planned)[arm]["pretrain"] for arm in (name, baseline)]
     return Comparison(
         arms[name],
         arms[baseline],
@@ -220,20 +227,18 @@ def _arms(planned: Plan, settings: Settings, names: Iterable[str]) -> dict[str, 
 def _arm(planned: Plan, name: str, short: Sequence[PlannedJob], long: Sequence[PlannedJob]) -> Arm:
     first, second = (next(job for job in jobs if job.kind == "pretrain") for jobs in (short, long))
     epoch = (second.seconds - first.seconds) / (_PROBES[1] - _PROBES[0])
-    seconds: dict[str, float] = {}
+    others: dict[str, float] = {}
     for job in short:
-        seconds[job.kind] = seconds.get(job.kind, 0.0) + job.seconds
-    judged = {name: seconds.get(evaluation.kind, 0.0) for name, evaluation in kinds.evaluations().items()}
-    worst = max((job.priced_by for job in short), key=PRICED_BY.index, default=CONSTANTS)
+        others[job.kind] = others.get(job.kind, 0.0) + job.seconds
     fixed = max(0.0, first.seconds - epoch * _PROBES[0])
-    return Arm(name, fixed, epoch, seconds.get("features", 0.0), judged, worst, _memory(planned, name, first.memory_gb))
+    return Arm(name, fixed, epoch, others, first.priced_by, _memory(planned, name, first.memory_gb))
 
 
 def _memory(planned: Plan, name: str, recorded_gb: float) -> Memory:
     """Whether an arm fits on the card, and in how many parts an update must be where the negatives allow it."""
     assert planned.card is not None
     info, variant = registry.find(name)
-    recipe, card = planned.recipes[name], planned.card
+    recipe, card = _recipes(planned)[name], planned.card
     pretrain, negatives = recipe["pretrain"], registry.negatives(info, variant)
     stated = pretrain["precision"]
     passes, size = registry.kept_passes(info, variant), planned.track.size
@@ -334,7 +339,8 @@ def request(night: Night, planned: Plan) -> Request:
 
 def changes(night: Night, planned: Plan) -> list[str]:
     """What `--set` of the command changes of the recipes."""
-    found = [planned.recipes[arm.name]["pretrain"] for one in night.chosen for arm in one.arms]
+    recipes = _recipes(planned)
+    found = [recipes[arm.name]["pretrain"] for one in night.chosen for arm in one.arms]
     wanted = {"epochs": night.epochs}
     if batch := night.chosen[0].batch:
         wanted["batch"] = batch

@@ -124,7 +124,7 @@ def _sources(night: Night, settings: Settings) -> list[str]:
     card, arms = night.card, _arms(night.comparisons)
     counts = {name: sum(arm.priced_by == name for arm in arms) for name in PRICED_BY}
     told = ", ".join(f"{count} by {name}" for name, count in counts.items() if count)
-    lines = [f"hours: of {len(arms)} arms, {told}"] if arms else []
+    lines = [f"hours: pre-training of {len(arms)} arms, {told}"] if arms else []
     if any(arm.priced_by == CONSTANTS for arm in arms):
         lines.append(
             f"constants: {card.rate('bf16') / 1e12:.3g} TFLOP/s, estimated from {card.bandwidth:,g} GB/s and"

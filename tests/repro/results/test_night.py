@@ -123,6 +123,19 @@ def test_a_record_on_the_card_prices_and_tells_the_memory(settings: Settings) ->
     assert [arm.memory.recorded for arm in one.arms] == [True, True] and one.arm.memory.gb == pytest.approx(9)
     assert (one.arm.seconds(100), one.baseline.seconds(100)) == (pytest.approx(700), pytest.approx(500))
     assert one.arm.epoch == pytest.approx(7)
+    # On another card by the bandwidth of both: 1,555 and 936 GB/s.
+    (other,) = night_of(BOTH, on("rtx3090", settings)).comparisons
+    assert (one.arm.priced_by, other.arm.priced_by) == ("records", "records, other device")
+    assert other.arm.seconds(100) == pytest.approx(700 * 1555 / 936)
+
+
+def test_what_a_cpu_took_says_nothing_of_a_gpu(settings: Settings) -> None:
+    stated = dataclasses.replace(BOTH, overrides=("pretrain.epochs=100",))
+    (job, *_) = make(stated, settings).jobs
+    left = recorded(job, 1e6, 0.0)
+    left["provenance"]["device"] = "some CPU"
+    records.write(Workspace(settings.workspace).records, left)
+    assert next(j for j in make(stated, settings).jobs if j.kind == "pretrain").priced_by == "constants"
 
 
 def recorded(job: Any, seconds: float, memory_mb: float) -> dict[str, Any]:
