@@ -99,6 +99,8 @@ def _settles(night: Night, planned: Plan, settings: Settings) -> list[str]:
         f" {hours} h and {disk:.3g} GB of disk ({free:.0f} GB free)",
         f"for the claims: {ids}",
     ]
+    if disk > free:
+        lines.append("the disk is too small: python -m repro gc --delete makes room, or take another --workspace")
     if night.shortened:
         lines.append("fewer epochs than the recipes': a verdict holds at that length, not at the papers'")
     if told := [change for change in nights.changes(night, planned) if not change.startswith("pretrain.epochs")]:
