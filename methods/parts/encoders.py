@@ -92,10 +92,20 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(dim, eps)
         self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, first: int | None = None) -> Tensor:
+        """[B, N, D], or of the first tokens alone [B, first, D]: the others are only attended to."""
         b, n, d = x.shape
-        q, k, v = self.qkv(self.norm1(x)).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
-        x = x + self.proj(attend(q, k, v).transpose(1, 2).reshape(b, n, d))
+        y, head = self.norm1(x), (self.heads, d // self.heads)
+        if first is None:
+            q, k, v = self.qkv(y).view(b, n, 3, *head).permute(2, 0, 3, 1, 4)
+        else:
+            parts = [d, 2 * d]
+            query, rest = self.qkv.weight.split(parts)
+            bias, rest_bias = (None, None) if self.qkv.bias is None else self.qkv.bias.split(parts)
+            x = x[:, :first]
+            q = F.linear(y[:, :first], query, bias).unflatten(2, head).transpose(1, 2)
+            k, v = F.linear(y, rest, rest_bias).view(b, n, 2, *head).permute(2, 0, 3, 1, 4)
+        x = x + self.proj(attend(q, k, v).transpose(1, 2).reshape(x.shape))
         return x + self.mlp(self.norm2(x))
 
 
@@ -182,10 +192,17 @@ class ViT(nn.Module):
             positions = F.interpolate(square, (rows, columns), mode="bicubic").flatten(2)[0].T
         return grid.flatten(2).transpose(1, 2) + positions
 
-    def _encode(self, tokens: Tensor) -> Tensor:
-        """[B, n, D] -> [B, 1 + n, D] after the final norm, class token first."""
-        first = self.class_token.expand(len(tokens), -1, -1).to(tokens.dtype)
-        return self.norm(self.blocks(torch.cat([first, tokens], dim=1)))
+    def _encode(self, tokens: Tensor, first: int | None = None) -> Tensor:
+        """[B, n, D] -> [B, 1 + n, D] after the final norm, class token first; or the first of these tokens alone."""
+        x = torch.cat([self.class_token.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
+        *blocks, last = self.blocks
+        for block in blocks:
+            x = block(x)
+        return self.norm(last(x, first))
+
+    def _pool(self, tokens: Tensor) -> Tensor:
+        """[B, n, D] -> features [B, D]; where only the class token counts, the last block makes nothing else."""
+        return self.pooled(self._encode(tokens, 1 if self.pool == "class" else None))
 
     def pooled(self, encoded: Tensor) -> Tensor:
         """[B, 1 + n, D] -> [B, D]."""
@@ -193,16 +210,18 @@ class ViT(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Class token or mean of the patches after the final norm, [B, D]."""
-        return self.pooled(self._encode(self.tokens(x)))
+        return self._pool(self.tokens(x))
+
+    def _subset(self, x: Tensor, index: Tensor) -> Tensor:
+        return self.tokens(x).gather(1, index[..., None].expand(-1, -1, self.dim))
 
     def subset_tokens(self, x: Tensor, index: Tensor) -> Tensor:
         """Class token and the patches `index` (int64 [B, n]), [B, 1 + n, D]: the others never enter a block."""
-        tokens = self.tokens(x)
-        return self._encode(tokens.gather(1, index[..., None].expand(-1, -1, self.dim)))
+        return self._encode(self._subset(x, index))
 
     def forward_subset(self, x: Tensor, index: Tensor) -> Tensor:
         """Features [B, D] from the patches `index` (int64 [B, n]) alone."""
-        return self.pooled(self.subset_tokens(x, index))
+        return self._pool(self._subset(x, index))
 
     def feature_maps(self, x: Tensor) -> list[Tensor]:
         patch = self.strides[0]

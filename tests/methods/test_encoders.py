@@ -91,6 +91,23 @@ def test_vit_is_the_sheets_network_for_all_patches_and_for_some(recipe: str) -> 
     assert (got - net.features(x)).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("recipe", ["aps", "moco_v3"])
+def test_features_of_the_class_token_make_no_other_token_in_the_last_block(recipe: str) -> None:
+    net, x = vit(recipe).double(), torch.randn(3, 3, 32, 32).double()
+    made: list[int] = []
+    for block in net.blocks:
+        block.mlp.register_forward_hook(lambda _, inputs, __: made.append(inputs[0].shape[1]))
+    slope = torch.randn(3, 24).double()
+    net.features(x).backward(slope)
+    assert made == [65, 1]
+    short = {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
+    net.zero_grad()
+    net.pooled(net._encode(net.tokens(x))).backward(slope)
+    whole = {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
+    assert made[2:] == [65, 65] and short.keys() == whole.keys()
+    torch.testing.assert_close(short, whole)
+
+
 def test_attention_is_the_same_in_bfloat16() -> None:
     q, k, v = torch.randn(3, 2, 3, 17, 8).unbind()
     want = F.scaled_dot_product_attention(q, k, v)
