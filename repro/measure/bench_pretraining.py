@@ -6,7 +6,9 @@ Two loops of the same method run in turns in one process, so that a noisy machin
     ready    the same updates on views that were made once: what is left when the data path costs nothing
 
 and where the package `lightly` is installed, its own data path and loss around the same network, for the methods that
-it has. Pictures are noise in memory. Every sample is some loads long; the table shows medians, of ratios too.
+it has. Products of large matrices in the same precision take turns with them: "of limit" is the loop's operations a
+second (of its networks, forward and backward; of layers with padding also those on zeros that libraries pass over) as a
+share of theirs. Pictures are noise in memory. Every sample is some loads long; the table shows medians, of ratios too.
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from methods.base import DataInfo
 from repro.errors import Stopped, UserError, unknown
-from repro.measure import lightly_peer, timing
+from repro.measure import lightly_peer, limits, timing
 from repro.plan import recipes, registry, tracks
 from repro.plan.request import parse_overrides
 from repro.stages.context import device
@@ -29,6 +32,7 @@ from repro.store.job import Recipe
 from repro.terminal import text
 
 _LOADS = 4  # distinct batches; the loop looks at its losses after each round of them
+_HEAD = ["method", "precision", "batch", "loop", "ready", "loop / ready", "GFLOP/s", "of limit"]
 
 
 def table(
@@ -56,11 +60,14 @@ def table(
                 passed_over.append(f"{name}: {str(error).splitlines()[0]}")
     if not rows:
         raise UserError(f"nothing measured; {'; '.join(passed_over) or 'no method'}")
-    head = ["method", "precision", "batch", "loop", "ready", "loop / ready", "lightly", "loop / lightly"]
+    on_gpu = device().type == "cuda"
     lines = [
         f"images a second, track {scale.name}, {scale.size} px, {timing.device_in_words()}",
         "",
-        text.table(rows, head),
+        text.table(rows, [*_HEAD, *["GPU idles"] * on_gpu, "lightly", "loop / lightly"]),
+        "",
+        "of limit: GFLOP/s as a share of those of products of large matrices in the same precision, in turns with them",
+        _of_the_machine(),
     ]
     if not lightly_peer.installed():
         lines.append(f"lightly is not installed: pip install '.[bench]' puts it beside {', '.join(lightly_peer.PEERS)}")
@@ -68,43 +75,66 @@ def table(
     return "\n".join(lines)
 
 
-def _row(info: registry.MethodInfo, recipe: Recipe, scale: tracks.Track, seconds: float) -> list[str]:
-    settings = {**recipe["pretrain"], "epochs": 10**6}  # no end in sight
-    batch, here = settings["batch"], device()
-    generator = torch.Generator().manual_seed(0)
-    side = scale.stored or scale.size
-    images = torch.randint(0, 256, (_LOADS * batch, 3, side, side), dtype=torch.uint8, generator=generator)
-    labels = torch.arange(len(images)) % 10
-    data = DataInfo(scale.size, (0.5,) * 3, (0.25,) * 3, 10)
+def _of_the_machine() -> str:
     with tempfile.TemporaryDirectory() as folder:
+        read = limits.disk_reads(Path(folder))
+    disk = "" if read is None else f"; {read / 1e9:.2f} GB/s read from the disk of temporary files"
+    return f"memory: {limits.memory_bandwidth(device()) / 1e9:.1f} GB/s read and written by copies{disk}"
 
-        def loop() -> PretrainLoop:
-            method = build_method(info.module, recipe, data, 0)
-            if not method.updates_per_load:
-                raise UserError("it makes no update")
-            return PretrainLoop(
-                method,
-                images.to(here),
-                labels.to(here),
-                settings,
-                seed=0,
-                device=here,
-                folder=Path(folder),
-                progress=lambda *_: None,
-            )
 
-        sides = [loop().train(), _ready(loop())]
-        peer = lightly_peer.training_steps(info.name, recipe, scale.size, images)
+def _row(info: registry.MethodInfo, recipe: Recipe, scale: tracks.Track, seconds: float) -> list[str]:
+    batch, here = recipe["pretrain"]["batch"], device()
+    with tempfile.TemporaryDirectory() as folder:
+        real = new_loop(info.module, recipe, scale, Path(folder))
+        steps, (operations, products) = real.train(), limits.products(recipe["pretrain"]["precision"], here)
+        sides = [steps, products, ready(new_loop(info.module, recipe, scale, Path(folder)))]
+        peer = lightly_peer.training_steps(info.name, recipe, scale.size, _pictures(recipe, scale))
         sides += [peer] if peer else []
-        ours, *others = timing.interleaved(sides, seconds, here)
-    row = [str(batch), f"{batch / statistics.median(ours):,.0f}"]
+        ours, theirs, *others = timing.interleaved(sides, seconds, here)
+        idles = [f"{limits.device_idles(steps, _LOADS):.0%}"] if here.type == "cuda" else []
+    rates = []
     for other in others:  # neighbours in time met the same disturbances: the ratio is that of neighbours
-        ratio = statistics.median(b / a for a, b in zip(ours, other, strict=True))
-        row += [f"{batch / statistics.median(other):,.0f}", f"{ratio:.2f}"]
-    return row if peer else [*row, "-", "-"]
+        rates += [f"{batch / statistics.median(other):,.0f}", f"{_ratio(ours, other):.2f}"]
+    limit = _ratio(ours, theirs) * real.flops / operations
+    return [
+        *[str(batch), f"{batch / statistics.median(ours):,.0f}", *rates[:2]],
+        *[f"{real.flops / statistics.median(ours) / 1e9:,.0f}", f"{limit:.0%}", *idles],
+        *(rates[2:] or ["-", "-"]),
+    ]
 
 
-def _ready(loop: PretrainLoop) -> Iterator[None]:
+def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Median of their time beside ours, sample by sample."""
+    return statistics.median(b / a for a, b in zip(ours, theirs, strict=True))
+
+
+def _pictures(recipe: Recipe, scale: tracks.Track) -> Tensor:
+    """Noise for some loads, uint8 [N, 3, side, side]."""
+    side, generator = scale.stored or scale.size, torch.Generator().manual_seed(0)
+    return torch.randint(
+        0, 256, (_LOADS * recipe["pretrain"]["batch"], 3, side, side), dtype=torch.uint8, generator=generator
+    )
+
+
+def new_loop(module: str, recipe: Recipe, scale: tracks.Track, folder: Path) -> PretrainLoop:
+    """The loop of that recipe on noise, with no end in sight.  Raises UserError for a method that makes no update."""
+    here, images = device(), _pictures(recipe, scale)
+    method = build_method(module, recipe, DataInfo(scale.size, (0.5,) * 3, (0.25,) * 3, 10), 0)
+    if not method.updates_per_load:
+        raise UserError("it makes no update")
+    return PretrainLoop(
+        method,
+        images.to(here),
+        (torch.arange(len(images)) % 10).to(here),
+        {**recipe["pretrain"], "epochs": 10**6},
+        seed=0,
+        device=here,
+        folder=folder,
+        progress=lambda *_: None,
+    )
+
+
+def ready(loop: PretrainLoop) -> Iterator[None]:
     """The updates of one load again and again, on the views that it had the first time."""
     loop.method.train()
     views = [

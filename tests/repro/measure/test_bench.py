@@ -13,7 +13,7 @@ import torch
 from eval.detection_metrics import coco_metrics
 from methods.base import DataInfo
 from repro.cli.dispatch import main
-from repro.measure import bench_evaluations, bench_pretraining, lightly_peer, timing
+from repro.measure import bench_evaluations, bench_pretraining, lightly_peer, limits, timing
 from repro.measure.bench_evaluations import Contest
 from repro.plan import recipes, registry
 from repro.stages.pretrain import PretrainLoop, build_method
@@ -31,13 +31,18 @@ def threads_as_they_were() -> Iterator[None]:
 
 
 @pytest.mark.trains
-def test_a_row_a_method_and_precision(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_row_a_method_and_precision(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(limits._SIDE, "cpu", 512)
+    monkeypatch.setattr(limits, "_COPIED", 2**20)
+    monkeypatch.setattr(limits, "_READ", 2**20)
     assert main(["bench", "pretrain", "--method", "supervised", "simsiam", "random", *TINY]) == 0
     out = capsys.readouterr().out
-    rows = re.findall(r"^(\w+) +(fp32|bf16) +8 +([\d,]+) +([\d,]+) +(\d\.\d\d) +(\S+)", out, re.M)
+    rows = re.findall(r"^(\w+) +(fp32|bf16) +8 +([\d,]+) +([\d,]+) +(\d\.\d\d) +([\d,]+) +(\d+)% +(\S+)", out, re.M)
     assert [row[:2] for row in rows] == [(m, p) for m in ("supervised", "simsiam") for p in ("fp32", "bf16")]
-    for _, _, loop, ready, ratio, peer in rows:
+    for _, _, loop, ready, ratio, rate, limit, peer in rows:
         assert min(float(text.replace(",", "")) for text in (loop, ready, ratio)) > 0 and peer == "-"
+        assert float(rate.replace(",", "")) >= 0 and 0 <= int(limit) < 200
+    assert re.search(r"^memory: \d+\.\d GB/s .*; \d+\.\d\d GB/s read from the disk", out, re.M)
     assert "not measured: random: it makes no update" in out
     assert ("lightly is not installed" in out) is not lightly_peer.installed()
 
@@ -173,7 +178,7 @@ def test_ready_makes_the_updates_of_a_load_on_one_set_of_views(
         folder=tmp_path,
         progress=lambda *_: None,
     )
-    side = bench_pretraining._ready(loop)
+    side = bench_pretraining.ready(loop)
     for _ in range(3):
         next(side)
     each = built.updates_per_load
