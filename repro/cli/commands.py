@@ -192,41 +192,9 @@ def protocols(options: argparse.Namespace) -> int:
 
 
 def bench(options: argparse.Namespace) -> int:
-    what, sizes, seconds, threads = options.what, options.sizes, options.seconds, options.threads
-    if what not in ("pretrain", "eval", "exchange"):
-        raise unknown("thing to bench", what, ("pretrain", "eval", "exchange"))
-    if seconds <= 0 or (threads is not None and threads < 1):
-        raise UserError("--seconds and --threads must be positive")
-    if what != "eval" and sizes is not None:
-        raise UserError(f"bench {what}: --sizes is of bench eval; leave it out")
-    if what != "pretrain" and (options.method or options.track or options.precision or options.set):
-        raise UserError(f"bench {what}: --method, --track, --precision and --set are of bench pretrain; leave them out")
-    if what != "exchange" and options.processes is not None:
-        raise UserError(f"bench {what}: --processes is of bench exchange; leave it out")
-    if what == "exchange" and threads is not None:
-        raise UserError("bench exchange: every rank has one thread; leave --threads out")
-    from repro.settings import require_temporary
+    from repro.cli import bench
 
-    require_temporary()
-    import torch
-
-    from repro.jobs import settle
-
-    settle(threads or torch.get_num_threads())
-    if what == "pretrain":
-        from repro.measure import bench_pretraining
-
-        track = options.track or "mini"
-        print(bench_pretraining.table(options.method, track, options.precision, seconds, options.set))
-    elif what == "exchange":
-        from repro.measure import bench_exchange
-
-        print(bench_exchange.table(seconds, 2 if options.processes is None else options.processes))
-    else:
-        from repro.measure import bench_evaluations
-
-        print(bench_evaluations.table(seconds, sizes or "small"))
-    return 0
+    return bench.bench(options)
 
 
 def data(options: argparse.Namespace) -> int:

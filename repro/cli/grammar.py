@@ -256,11 +256,16 @@ def build_parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("bench", help="measure the speed of pre-training and evaluations on this machine")
     verb.add_argument(
-        "what", metavar="WHAT", help="pretrain; eval: --seconds, --threads, --sizes; exchange: --seconds, --processes"
+        "what",
+        metavar="WHAT",
+        help="pretrain; tried: other ways to make the same updates; eval; exchange: gradients between ranks",
     )
     verb.add_argument("--method", nargs="+", default=[], metavar="NAME", help="NAME or NAME:VARIANT (default: all)")
     verb.add_argument("--track", metavar="NAME", help="track of the recipes (default: mini)")
-    verb.add_argument("--precision", nargs="+", default=[], metavar="NAME", help="fp32, bf16 or both (default)")
+    verb.add_argument(
+        "--precision", nargs="+", default=[], metavar="NAME", help="fp32, bf16 or both (default; tried: bf16)"
+    )
+    verb.add_argument("--compile", action="store_true", help="tried: also torch.compile, which takes minutes")
     verb.add_argument(
         "--seconds", type=float, default=4.0, metavar="N", help="seconds for each measurement (default: 4)"
     )
