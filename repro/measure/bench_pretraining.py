@@ -62,7 +62,8 @@ def table(
         raise UserError(f"nothing measured; {'; '.join(passed_over) or 'no method'}")
     on_gpu = device().type == "cuda"
     lines = [
-        f"images a second, track {scale.name}, {scale.size} px, {timing.device_in_words()}",
+        f"images a second {timing.clock_in_words(device())}, track {scale.name}, {scale.size} px,"
+        f" {timing.device_in_words()}",
         "",
         text.table(rows, [*_HEAD, *["GPU idles"] * on_gpu, "lightly", "loop / lightly"]),
         "",
@@ -90,7 +91,7 @@ def _row(info: registry.MethodInfo, recipe: Recipe, scale: tracks.Track, seconds
         sides = [steps, products, ready(new_loop(info.module, recipe, scale, Path(folder)))]
         peer = lightly_peer.training_steps(info.name, recipe, scale.size, _pictures(recipe, scale))
         sides += [peer] if peer else []
-        ours, theirs, *others = timing.interleaved(sides, seconds, here)
+        ours, theirs, *others = timing.interleaved(sides, seconds, here, timing.clock(here))
         idles = [f"{limits.device_idles(steps, _LOADS):.0%}"] if here.type == "cuda" else []
     rates = []
     for other in others:  # neighbours in time met the same disturbances: the ratio is that of neighbours

@@ -155,6 +155,17 @@ def test_sides_take_turns_and_samples_are_of_one_step() -> None:
     assert re.fullmatch("(a+b+)+", "".join(calls)) and "ab" in "".join(calls[4:])
 
 
+def test_one_thread_of_a_cpu_is_timed_by_what_it_computes_itself() -> None:
+    torch.set_num_threads(1)
+    here = torch.device("cpu")
+    now = timing.clock(here)
+    before = now()
+    time.sleep(0.2)  # as if others had the core
+    assert now() - before < 0.1 and "own time" in timing.clock_in_words(here)
+    torch.set_num_threads(2)
+    assert timing.clock(here) is timing.clock(torch.device("cuda")) is time.perf_counter
+
+
 @pytest.mark.trains
 @pytest.mark.parametrize("method", ["aps", "moco_v3:resnet"])
 def test_ready_makes_the_updates_of_a_load_on_one_set_of_views(
