@@ -157,7 +157,8 @@ def _hashes(path: Path) -> tuple[str, ...]:
     return tuple(_statements(_read(path)))
 
 
-def source_hash(*modules: str, rooms: Sequence[str] = REACHES) -> str:
+@cache  # a plan asks for a dozen, thousands of times
+def source_hash(*modules: str, rooms: tuple[str, ...] = REACHES) -> str:
     """Hash of these modules and of all that they import, directly or not, within the rooms that make numbers.
 
     A module outside those rooms (a plug-in method) is hashed when it is named here.

@@ -24,6 +24,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     def forget() -> None:
         source_hash._read.cache_clear()
         source_hash._hashes.cache_clear()
+        source_hash.source_hash.cache_clear()
 
     monkeypatch.setattr(source_hash, "_file_of", lambda name: _file(tmp_path, name))
     monkeypatch.setattr(source_hash, "REACHES", ("room", "other"))
@@ -47,6 +48,7 @@ def built(root: Path, files: dict[str, str], *modules: str, rooms: tuple[str, ..
         path.write_text(text)
     source_hash._read.cache_clear()
     source_hash._hashes.cache_clear()
+    source_hash.source_hash.cache_clear()
     return source_hash.source_hash(*modules, rooms=rooms)
 
 
