@@ -3,49 +3,50 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from slurm import scheduler
 from slurm.environment import Code, code_of
-from slurm.graph import Graph, Task
+from slurm.graph import Task
 
 
-def kinds_of_children(graph: Graph, settled: Collection[str]) -> dict[str, frozenset[Any]]:
-    """Of every task, what kinds of children are still to be queued behind it: tasks that have the same ones make an
-    array whose elements the children's arrays can follow one to one."""
-    found: dict[str, set[Any]] = defaultdict(set)
-    for task in graph:
-        if not task.always and task.key not in settled:
-            for parent in task.after:
-                found[parent].add((task.stage, task.resources))
-    return {key: frozenset(kinds) for key, kinds in found.items()}
+@dataclass(frozen=True)
+class Batch:
+    """The tasks of one call of sbatch.
+
+    Attributes:
+        dependency: sbatch's, "" for none.
+        elements: the number of each task in the array, where it follows another element to element; else empty, for
+            0, 1, 2, ... and where a task alone is no array.
+    """
+
+    tasks: Sequence[Task]
+    dependency: str = ""
+    elements: Sequence[int] = ()
+
+    def part(self, start: int, count: int) -> Batch:
+        """Some of its tasks."""
+        chosen = slice(start, start + count)
+        return replace(self, tasks=self.tasks[chosen], elements=self.elements[chosen])
 
 
-def batches(
-    tasks: Sequence[Task],
-    jobs: Mapping[str, str],
-    children: Mapping[str, frozenset[Any]],
-    longest: int,
-    code: Code = None,
-) -> Iterator[tuple[list[Task], str]]:
+def batches(tasks: Sequence[Task], jobs: Mapping[str, str], longest: int, code: Code = None) -> Iterator[Batch]:
     """Split tasks into arrays: equal stage, resources and code, and parents that one dependency can express.
 
     `jobs` holds the numbers of what is queued; parents that are not in it have ended and are waited for no more.
-    `children` is that of `kinds_of_children`.
-    Yields the tasks of each sbatch call, in the order of the array's elements, and its dependency ("" for none).
     """
     alike: dict[Any, list[Task]] = defaultdict(list)
     for task in tasks:
-        kind = (task.stage, task.resources, task.always, children.get(task.key, frozenset()))
-        alike[kind, code_of(code, task.key)].append(task)
+        alike[task.stage, task.resources, task.always, code_of(code, task.key)].append(task)
     for group in alike.values():
-        for members, dependency in _by_parents(group, jobs):
-            for start in range(0, len(members), longest):
-                yield members[start : start + longest], dependency
+        for batch in _by_parents(group, jobs):
+            for start in range(0, len(batch.tasks), longest):
+                yield batch.part(start, longest)
 
 
-def _by_parents(tasks: Sequence[Task], jobs: Mapping[str, str]) -> Iterator[tuple[list[Task], str]]:
+def _by_parents(tasks: Sequence[Task], jobs: Mapping[str, str]) -> Iterator[Batch]:
     families: dict[frozenset[str], list[Task]] = defaultdict(list)
     for task in tasks:
         families[frozenset(jobs[parent] for parent in task.after if parent in jobs)].append(task)
@@ -53,26 +54,27 @@ def _by_parents(tasks: Sequence[Task], jobs: Mapping[str, str]) -> Iterator[tupl
         for parents, children in families.items():
             # Of an array all elements: its number alone, so that the line stays short.
             whole = sorted({scheduler.array_of(parent) for parent in parents}, key=int)
-            yield children, f"afterany:{':'.join(whole)}" if whole else ""
+            yield Batch(children, f"afterany:{':'.join(whole)}" if whole else "")
         return
     if free := families.pop(frozenset(), None):
-        yield free, ""
+        yield Batch(free)
     common = frozenset.intersection(*families) if families else frozenset()
     matched, others = _elementwise({parents - common: children for parents, children in families.items()})
     for members, arrays in matched:
-        yield members, _dependency(common, arrays)
+        yield Batch(list(members.values()), _dependency(common, arrays), tuple(members))
     for parents, children in others.items():
-        yield children, _dependency(common | parents, [])
+        yield Batch(children, _dependency(common | parents, []))
 
 
 def _elementwise(
     families: Mapping[frozenset[str], list[Task]],
-) -> tuple[list[tuple[list[Task], tuple[str, ...]]], dict[frozenset[str], list[Task]]]:
-    """Arrays in which element i waits for element i of other arrays, with the numbers of those (aftercorr); and the
-    families (by their parents) that no such array can take.
+) -> tuple[list[tuple[dict[int, Task], tuple[str, ...]]], dict[frozenset[str], list[Task]]]:
+    """Arrays (task by element) in which element i waits for element i of other arrays, with the numbers of those
+    (aftercorr); and the families (by their parents) that no such array can take.
 
     Where the elements have several children each, the first children make one array, the second ones another.
-    A task fits that waits for one same element of each of its arrays, if every element from 0 has its child.
+    A task fits that waits for one same element of each of its arrays. An array need not have all elements: of the
+    others the parents may have ended, or have no such child.
     """
     placed: dict[tuple[tuple[str, ...], int], dict[int, tuple[Task, frozenset[str]]]] = defaultdict(dict)
     others: dict[frozenset[str], list[Task]] = defaultdict(list)
@@ -87,8 +89,8 @@ def _elementwise(
             placed[arrays, turn][index] = task, parents
     matched = []
     for (arrays, _), members in placed.items():
-        if len(members) > 1 and sorted(members) == list(range(len(members))):
-            matched.append(([members[index][0] for index in sorted(members)], arrays))
+        if len(members) > 1:
+            matched.append(({index: members[index][0] for index in sorted(members)}, arrays))
         else:
             for task, parents in members.values():
                 others[parents].append(task)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from slurm import environment, scheduler, watch
+from slurm.arrays import Batch
 from slurm.graph import Resources, Task
 from slurm.profile import Profile
 
@@ -39,9 +40,12 @@ def _minutes_granted(task: Task, profile: Profile) -> int:
     return min(wanted, profile.max_minutes or wanted)
 
 
-def parameters(name: str, task: Task, dependency: str, profile: Profile, code: Path | None) -> dict[str, Any]:
-    """What submitit is told of a job; the folder `code` comes first on its import path."""
+def parameters(name: str, batch: Batch, profile: Profile, code: Path | None) -> dict[str, Any]:
+    """What submitit is told of a job or an array of jobs; the folder `code` comes first on its import path."""
+    task, wanted = batch.tasks[0], {}
     resources = task.resources
+    if batch.elements:  # in place of submitit's own, which count from 0
+        wanted["array"] = f"{scheduler.abbreviated(batch.elements)}%{min(len(batch.tasks), profile.parallel)}"
     exports = [
         f"export {key}={shlex.quote(value)}" for key, value in environment.variables(resources.cpus, code).items()
     ]
@@ -49,7 +53,7 @@ def parameters(name: str, task: Task, dependency: str, profile: Profile, code: P
         exports.append(f"export {watch.VARIABLE}={profile.hang_minutes:g}")
     # Unquoted on purpose, for the job's shell to put its variables in; a folder with spaces keeps together.
     scratch = [f'export TMPDIR="{profile.scratch}"', 'mkdir -p "$TMPDIR"'] if profile.scratch else []
-    return _options(name, task, dependency, profile) | {
+    return _options(name, task, batch.dependency, profile) | {
         "array_parallelism": profile.parallel,
         "setup": [*exports, *scratch, *profile.setup],
         # Time to write a last checkpoint before the limit, and most of a short job left to work in.
@@ -62,7 +66,7 @@ def parameters(name: str, task: Task, dependency: str, profile: Profile, code: P
             *(["--kill-on-bad-exit=1"] if resources.ranks > 1 else []),
             *profile.srun,
         ],
-        "additional_parameters": {"kill-on-invalid-dep": "yes", "requeue": True, **profile.sbatch},
+        "additional_parameters": {"kill-on-invalid-dep": "yes", "requeue": True, **wanted, **profile.sbatch},
     }
 
 

@@ -25,6 +25,7 @@ _ANSWER_LOST = re.compile(r"Socket timed out|Unable to contact slurm controller"
 _OUT_OF_MEMORY = ("exceeded memory limit", "oom-kill", "oom_kill")
 # submitit's words in a job that reached its limit and may not be queued again; SLURM calls it FAILED.
 _TIMED_OUT_TOO_OFTEN = "not requeued because: timed-out"
+_PATIENCE = 120.0  # seconds for a command to answer in
 _MAX_ARRAY = 1001  # SLURM's own default
 _BEFORE_NODES = 40 + 20 + 8 + 100  # letters of squeue's lines; a reason may have words, and a job no node
 
@@ -82,13 +83,11 @@ def config() -> dict[str, str]:
 
 
 def longest_array() -> int:
-    """Elements that one array may have: MaxArraySize, or max_array_tasks; 1 where arrays are switched off."""
-    try:
-        told = config()
-        fewer = re.findall(r"\bmax_array_tasks=(\d+)", told.get("SchedulerParameters", ""))
-        return max(1, min(map(int, [told["MaxArraySize"], *fewer])))
-    except (KeyError, ValueError):
-        return _MAX_ARRAY
+    """Elements that one array may have: MaxArraySize, or max_array_tasks; 1 where arrays are switched off. Raises
+    ValueError where SLURM does not answer."""
+    told = config()
+    fewer = re.findall(r"\bmax_array_tasks=(\d+)", told.get("SchedulerParameters", ""))
+    return max(1, min(map(int, [told.get("MaxArraySize", _MAX_ARRAY), *fewer])))
 
 
 def user() -> str:
@@ -174,6 +173,17 @@ def expand(ids: str) -> list[str]:
     return numbers
 
 
+def abbreviated(indices: Iterable[int]) -> str:
+    """Rising numbers of elements as sbatch takes them: "0-2,5"."""
+    spans: list[list[int]] = []
+    for index in indices:
+        if spans and index == spans[-1][1] + 1:
+            spans[-1][1] = index
+        else:
+            spans.append([index, index])
+    return ",".join(f"{first}" if first == last else f"{first}-{last}" for first, last in spans)
+
+
 def cancel(numbers: Iterable[str]) -> None:
     """Cancel jobs; quiet about those that have ended since."""
     if numbers := sorted(set(numbers)):
@@ -257,12 +267,12 @@ def ask(command: list[str]) -> str:
     whole = os.environ | {"SLURM_BITSTR_LEN": "0"}  # ranges of array elements are cut short otherwise
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, errors="backslashreplace", timeout=120, env=whole
+            command, capture_output=True, text=True, errors="backslashreplace", timeout=_PATIENCE, env=whole
         )
     except FileNotFoundError:
         raise NoAnswer(f"no `{command[0]}` on PATH: run this on a login node of a SLURM cluster") from None
     except subprocess.TimeoutExpired:
-        raise NoAnswer(f"`{command[0]}` did not answer for two minutes: try again later") from None
+        raise NoAnswer(f"`{command[0]}` did not answer for {_PATIENCE:g} s: try again later") from None
     if done.returncode:
         said = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise NoAnswer(f"`{command[0]}` failed: {said}")

@@ -6,10 +6,11 @@ import dataclasses
 import shutil
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from repro.errors import UserError
 from repro.plan.tasks import TARGET
+from repro.run.task_states import listed
 from repro.settings import Settings
 from repro.store.hashes import digest
 from repro.store.workspace import Workspace
@@ -96,15 +97,23 @@ def submit(
     from slurm import cluster
     from slurm.profile import Profile
 
+    said = ""
+
+    def say(line: str, file: TextIO) -> None:
+        nonlocal said
+        if line != said:  # a pause after a pause
+            print(line, file=file, flush=True)
+        said = line
+
     def wait(queued: int, total: int) -> None:
-        print(
+        say(
             f"SLURM takes no more jobs for now: {queued} of {total} tasks are queued, the others follow as soon as"
             " there is room. Ctrl-C leaves those that are queued; the same command goes on then.",
-            flush=True,
+            sys.stdout,
         )
 
     def trouble(line: str) -> None:
-        print(f"{line}; asking again", file=sys.stderr, flush=True)
+        say(f"{line}; asking again. Ctrl-C loses nothing: the same command goes on then.", sys.stderr)
 
     try:
         profile = Profile.from_json(recorded, "journal") if recorded else profile_of(settings)
@@ -116,9 +125,9 @@ def submit(
     numbers = sorted({job.partition("_")[0] for job in submission.jobs.values()})
     print(f"submitted {len(submission.jobs)} tasks to SLURM in {submission.calls} calls: jobs {', '.join(numbers)}")
     if submission.kept:
-        print(f"already queued or running, left alone: {', '.join(submission.kept)}")
+        print(f"already queued or running, left alone: {listed(submission.kept)}")
     if submission.settled:
-        print(f"ended before the queue had room for all: {', '.join(submission.settled)}")
+        print(f"ended before the queue had room for all: {listed(submission.settled)}")
     at = "" if settings.workspace == Settings.workspace else f" --workspace {settings.workspace}"
     print(f"where they stand:     python -m repro status{at}   (--watch: until all have ended)")
     collates = [task.key for task in graph if task.stage == "collate"]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from slurm import arrays
-from slurm.graph import Graph, Resources, Task
+from slurm.graph import Resources, Task
 
 SMALL = Resources(memory_gb=0.1, minutes=2)
 
@@ -15,7 +15,8 @@ def task(key: str, function: str, *after: str, stage: str = "", resources: Resou
 
 
 def batches(tasks: list[Task], jobs: dict[str, str], longest: int = 1000) -> list[tuple[list[str], str]]:
-    return [([item.key for item in members], line) for members, line in arrays.batches(tasks, jobs, {}, longest)]
+    found = arrays.batches(tasks, jobs, longest)
+    return [([item.key for item in batch.tasks], batch.dependency) for batch in found]
 
 
 def test_equal_tasks_without_parents_are_one_array() -> None:
@@ -45,8 +46,7 @@ def test_parents_in_several_arrays_keep_their_own() -> None:
 @pytest.mark.parametrize(
     "parents",
     [
-        [("t0",), ("t2",)],  # element 1 has no child: element numbers differ
-        [("t0", "t1"), ("t1", "t2")],
+        [("t0", "t1"), ("t1", "t2"), ("t0", "t2")],
         [("t0",), ("single",)],
     ],
 )
@@ -70,23 +70,21 @@ def test_no_array_is_longer_than_slurm_takes() -> None:
     assert [len(members) for members, _ in batches(tasks, {})] == [1000, 1000, 500]
 
 
-def test_a_partly_finished_grid_is_still_one_array_for_each_shape() -> None:
-    """Of six runs two have nothing left to evaluate and one has no pre-training left."""
-    stages = ("frozen", "finetune")
-    tasks = [task(f"t{i}", "add", stage="train") for i in range(6)]
-    tasks += [task(f"{stage}{i}", "add", f"t{i}", stage=stage) for i in (1, 3, 4, 5) for stage in stages]
-    tasks += [task(f"{stage}9", "add", stage=stage) for stage in stages]
-    graph, jobs, seen = Graph(tasks), {}, []
-    children = arrays.kinds_of_children(graph, set())
-    for level in graph.levels:
-        for number, (members, line) in enumerate(arrays.batches(level, jobs, children, 1000), 7 + len(seen)):
-            seen.append(([item.key for item in members], line))
-            jobs |= {item.key: f"{number}_{i}" if len(members) > 1 else f"{number}" for i, item in enumerate(members)}
-    assert [keys for keys, _ in seen[:2]] == [["t0", "t2"], ["t1", "t3", "t4", "t5"]]
-    assert sorted(line for _, line in seen) == ["", "", "", "", "aftercorr:8", "aftercorr:8"]
-    for keys, line in seen:
-        if line:  # element i belongs to element i
-            assert [key[-1] for key in keys] == ["1", "3", "4", "5"]
+def test_elements_without_a_child_are_left_out_of_the_childrens_array() -> None:
+    """Of six runs two have nothing left to evaluate, one has no pre-training left, and one is alone of its kind."""
+    jobs = {f"t{i}": f"7_{i}" for i in range(6)} | {"alone": "8_3"}
+    parents = {"e1": "t1", "e3": "t3", "e4": "t4", "e5": "t5", "f3": "alone"}
+    tasks = [task("e9", "add"), *(task(key, "add", parent) for key, parent in reversed(parents.items()))]
+    found = list(arrays.batches(tasks, jobs, 1000))
+    assert [([item.key for item in batch.tasks], batch.dependency, batch.elements) for batch in found] == [
+        (["e9"], "", ()),
+        (["e1", "e3", "e4", "e5"], "aftercorr:7", (1, 3, 4, 5)),
+        (["f3"], "afterok:8_3", ()),
+    ]
+    # In pieces each keeps its element.
+    pieces = [batch for batch in arrays.batches(tasks, jobs, 3) if batch.elements]
+    assert [batch.elements for batch in pieces] == [(1, 3, 4), (5,)]
+    assert pieces[1].dependency == "aftercorr:7" and pieces[1].tasks[0].key == "e5"
 
 
 def test_a_task_that_runs_whatever_happens_waits_for_whole_arrays() -> None:

@@ -93,7 +93,7 @@ def test_where_the_queue_is_full_what_fits_is_queued_and_the_rest_follows(fake_s
     (fake_slurm / "squeue.default").write_text("PENDING 0 Priority")
     done = cluster.submit(Graph(tasks), folder=place.root, on_full=on_full, pause=0.01)
     found = {state.key: state for state in of_folder(place.root)}
-    assert len(waits) >= 2 and waits[0] == (3, 12) and all(total == 12 for _, total in waits)
+    assert len(waits) >= 2 and waits[0] == (4, 12) and all(total == 12 for _, total in waits)
     assert found["t2"].state == "failed" and found["e2"].state == "blocked" and found["e2"].reason == "'t2' failed"
     assert "e2" in done.settled and "e2" not in done.jobs
     others = set(found) - {"t2", "e2"}
@@ -111,7 +111,7 @@ def test_a_call_whose_answer_was_lost_is_looked_for_by_name(fake_slurm: Path, tm
     done = cluster.submit(
         Graph([task("a", "add")]),
         folder=tmp_path / "run",
-        on_full=lambda queued, total: (fake_slurm / "refuse").unlink(),
+        on_trouble=lambda line: (fake_slurm / "refuse").unlink(),
         pause=0.01,
     )
     assert done.calls == 1

@@ -44,6 +44,12 @@ def test_abbreviated_job_numbers(ids: str, jobs: list[str]) -> None:
     assert scheduler.expand(ids) == jobs
 
 
+@pytest.mark.parametrize("indices", [(0,), (0, 1, 2), (3,), (0, 2, 3, 4, 9), tuple(range(1, 1001, 2))])
+def test_elements_are_written_as_slurm_reads_them(indices: tuple[int, ...]) -> None:
+    assert scheduler.expand(f"7_[{scheduler.abbreviated(indices)}%4]") == [f"7_{index}" for index in indices]
+    assert scheduler.abbreviated((0, 1, 2, 5)) == "0-2,5"
+
+
 def test_accounting_is_asked_for_whole_ranges(fake_slurm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SLURM_BITSTR_LEN", raising=False)
     (fake_slurm / "sacct").write_text('#!/bin/sh\necho "7_[0-1]|PENDING|None|Unknown|${SLURM_BITSTR_LEN:-64}"\n')
@@ -54,6 +60,9 @@ def test_the_controllers_own_limit_of_elements_counts_too(fake_slurm: Path) -> N
     answer = "MaxArraySize            = 1001\nSchedulerParameters     = defer,max_array_tasks=3,bf_interval=2\n"
     (fake_slurm / "scontrol.answer").write_text(answer)
     assert scheduler.longest_array() == 3
+    (fake_slurm / "scontrol").write_text("#!/bin/sh\nexit 1\n")
+    with pytest.raises(scheduler.NoAnswer, match="`scontrol` failed"):  # no guess, which sbatch might refuse
+        scheduler.longest_array()
 
 
 def test_a_refusal_of_sbatch_is_told_apart() -> None:
