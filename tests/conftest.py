@@ -186,14 +186,19 @@ def data_root() -> Path:
     return root
 
 
-@pytest.fixture(scope="session")
-def miniature() -> Callable[..., Path]:
-    """`miniature(name, root, **sizes)`: a tiny data set of the right layout below a data root (tests/miniatures.py)."""
-    spec = importlib.util.spec_from_file_location("miniatures", Path(__file__).with_name("miniatures.py"))
+def _beside(name: str) -> Any:
+    """A module of this folder, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    writer: Callable[..., Path] = module.write
+    return module
+
+
+@pytest.fixture(scope="session")
+def miniature() -> Callable[..., Path]:
+    """`miniature(name, root, **sizes)`: a tiny data set of the right layout below a data root (tests/miniatures.py)."""
+    writer: Callable[..., Path] = _beside("miniatures").write
     return writer
 
 
@@ -227,13 +232,16 @@ def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     sbatch counts from 101, keeps each script and the journal as it found it, prints the file `refuse` and fails where
     there is one, and fails as SLURM 22.05 does where more jobs would be `queued` than the file `limit` says; with
     --test-only it only fails where there is a file `limits`, and says what that holds. The others say what NAME.answer
-    holds; squeue says `squeue.default` of all that sbatch took and squeue.answer does not name.
+    holds; squeue says `squeue.default` of all that sbatch took and squeue.answer does not name. For jobs that start and
+    end by themselves see `simulated_slurm`.
     """
     folder = tmp_path / "bin"
     folder.mkdir()
+    simulator = Path(__file__).with_name("simulated_slurm.py")
+    simulated = f'[ -e {folder}/cluster.json ] && exec {sys.executable} -IS {simulator} {folder} "${{0##*/}}" "$@"'
     for name in ("srun", "squeue", "scancel", "scontrol", "sacct"):
         answer = f"cat {folder}/{name}.answer 2>/dev/null"
-        (folder / name).write_text(f'#!/bin/sh\necho {name} "$@" >>{folder}/calls\n{answer} || true\n')
+        (folder / name).write_text(f'#!/bin/sh\n{simulated}\necho {name} "$@" >>{folder}/calls\n{answer} || true\n')
     with (folder / "squeue").open("a") as script:
         script.write(
             f"""case "$*" in *--name=*) exit 0;; esac
@@ -245,6 +253,7 @@ done <{folder}/taken
         )
     (folder / "sbatch").write_text(
         f"""#!/bin/sh
+{simulated}
 case "$1" in --test-only) echo test "$@" >>{folder}/calls; cat {folder}/limits >&2 2>/dev/null && exit 1; exit 0;; esac
 echo sbatch "$@" >>{folder}/calls
 [ -e {folder}/refuse ] && {{ cat {folder}/refuse >&2; exit 1; }}
@@ -281,3 +290,9 @@ def three_nodes() -> list[str]:
     if len(names) < 3:
         pytest.skip(f"this SLURM has too few nodes, {len(names)} (tests/slurm/cluster.sh start --nodes 3 starts three)")
     return names
+
+
+@pytest.fixture
+def simulated_slurm(fake_slurm: Path) -> Callable[..., Any]:
+    """`simulated_slurm(max_submit=100, ...)`: the Cluster (simulated_slurm.py) that all commands are of from now on."""
+    return lambda **settings: _beside("simulated_slurm").Cluster(fake_slurm, **settings)

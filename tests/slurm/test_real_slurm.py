@@ -367,3 +367,26 @@ def test_at_its_time_limit_a_job_goes_on_as_often_as_the_profile_allows(
     assert allowed.outcome is not None and allowed.outcome.value == "first second"
     (refused,) = states_when(tmp_path / "never", settled, 120).values()
     assert (refused.state, refused.restarts) == ("timeout", 0), refused
+
+
+@pytest.mark.slurm
+@pytest.mark.usefixtures("real_slurm")
+def test_children_of_the_elements_that_have_not_ended_wait_each_for_its_own(
+    tmp_path: Path, states_when: StatesWhen
+) -> None:
+    """Submitted when one of four has ended: their array has no element 0."""
+    notes = str(tmp_path / "notes")
+    tasks = [task("t0", "add", stage="train", a=0, b=1)]
+    tasks += [task(f"t{i}", "nap", stage="train", seconds=10 + 2 * i, notes=notes) for i in (1, 2)]
+    tasks += [task("t3", "fail", stage="train", message="no luck")]
+    cluster.submit(Graph(tasks), folder=tmp_path)
+    states_when(tmp_path, lambda found: found["t0"].state == "done" and found["t1"].live and found["t2"].live)
+    children = [task(f"e{i}", "add", f"t{i}", stage="score", a=i, b=10) for i in (1, 2, 3)]
+    done = cluster.submit(Graph([*tasks[1:3], tasks[3], *children]), folder=tmp_path)
+    assert done.calls <= 2 and set(done.kept) >= {"t1", "t2"}  # the one that failed may be queued anew
+    assert {scheduler.index_of(done.jobs[key]) for key in ("e1", "e2")} == {1, 2}
+    found = states_when(tmp_path, settled)
+    assert [found[key].state for key in ("e1", "e2", "e3")] == ["done", "done", "blocked"]
+    for child, parent in (("e1", "t1"), ("e2", "t2")):
+        begun, ended = found[child].outcome, found[parent].outcome
+        assert begun is not None and ended is not None and begun.ended - begun.seconds >= ended.ended
