@@ -118,9 +118,8 @@ def true_ranks(
             voters = labels[neighbours[:, low:high]]
             votes.scatter_add_(1, voters, weights[:, low:high])
             found.scatter_(1, voters, True)
-            ranks = true_rank(votes, truth)
             # Without a neighbour of its class a picture is wrong at any depth.
-            ranks[~found.gather(1, truth[:, None])[:, 0]] = classes
+            ranks = true_rank(votes, truth).masked_fill(~found.gather(1, truth[:, None])[:, 0], classes)
             out[i, start : start + chunk] = ranks.cpu().numpy()
         progress(min(start + chunk, len(test_x)), len(test_x), {})
     return out
@@ -129,9 +128,30 @@ def true_ranks(
 def nearest(similarity: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k largest of every row in descending order, equal ones by index: values [N, k] and int64 indices [N, k].
 
-    similarity: float [N, M], k <= M. Exact, and twice as fast as torch.topk, which besides may take any of those equal
-    to the k-th: the columns are dealt out to some multiple of k groups, and since k groups have a maximum that is not
-    below the k-th largest maximum, nothing below that one is among the k largest. Few are left to be sorted.
+    similarity: float [N, M], k <= M. torch.topk may take any of those equal to the k-th.
+    """
+    if similarity.device.type == "cpu":
+        return nearest_by_groups(similarity, k)
+    return nearest_without_waiting(similarity, k)
+
+
+def nearest_without_waiting(similarity: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """`nearest` in operations whose shapes depend on no value, so that the host waits for none of the device."""
+    floor = similarity.topk(k, dim=1, sorted=False).values.amin(1, keepdim=True)
+    above, equal = similarity > floor, similarity == floor
+    keep = above | (equal & (equal.cumsum(1) <= k - above.sum(1, keepdim=True)))  # k of every row
+    place = torch.where(keep, keep.cumsum(1) - 1, k)
+    columns = torch.arange(similarity.shape[1], device=similarity.device).expand_as(place)
+    indices = columns.new_empty(len(similarity), k + 1).scatter_(1, place, columns)[:, :k]  # the rest lands behind
+    values, order = similarity.gather(1, indices).sort(dim=1, descending=True, stable=True)
+    return values, indices.gather(1, order)
+
+
+def nearest_by_groups(similarity: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """`nearest` on a CPU, twice as fast as torch.topk.
+
+    The columns are dealt out to some multiple of k groups, and since k groups have a maximum that is not below the k-th
+    largest maximum, nothing below that one is among the k largest. Few are left to be sorted.
     """
     rows, columns = similarity.shape
     deals = max(1, columns // (_GROUPS * k))
@@ -147,7 +167,7 @@ def nearest(similarity: Tensor, k: int) -> tuple[Tensor, Tensor]:
         found, counts = _true_at(keep)
     row = found.div(columns, rounding_mode="floor")
     width = int(counts.max())
-    place = torch.arange(len(found), device=found.device) + (row * width - (counts.cumsum(0) - counts)[row])
+    place = torch.arange(len(found)) + (row * width - (counts.cumsum(0) - counts)[row])
     values = similarity.new_full((rows, width), -torch.inf)
     indices = torch.zeros_like(values, dtype=torch.int64)
     values.view(-1)[place] = similarity.reshape(-1).index_select(0, found)
@@ -158,8 +178,6 @@ def nearest(similarity: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 def _true_at(mask: Tensor) -> tuple[Tensor, Tensor]:
     """Where bool [N, M] is true, as positions in the flattened mask, ascending, and how many there are a row [N]."""
-    flat = mask.reshape(-1)
-    # On a CPU numpy finds them six times faster.
-    found = torch.from_numpy(np.flatnonzero(flat.numpy())) if mask.device.type == "cpu" else flat.nonzero()[:, 0]
-    ends = torch.searchsorted(found, torch.arange(len(mask) + 1, device=mask.device) * mask.shape[1])
+    found = torch.from_numpy(np.flatnonzero(mask.numpy()))  # six times faster than torch finds them
+    ends = torch.searchsorted(found, torch.arange(len(mask) + 1) * mask.shape[1])
     return found, ends.diff()
