@@ -35,7 +35,7 @@ from methods.base import Batch, DataInfo, Method, Recipe, Streams, Views
 from methods.parts.encoders import ViT, build_encoder
 from methods.parts.heads import mlp, spread
 from methods.parts.losses import info_nce
-from methods.parts.views import Augment, Boxes
+from methods.parts.views import Augment, Boxes, Draws, make_views
 
 
 def line_overlap(start1: Tensor, length1: Tensor, start2: Tensor, length2: Tensor, cells: int) -> Tensor:
@@ -107,21 +107,28 @@ class APS(Method):
             )
 
     def steps(self, batch: Batch, rng: Streams) -> Iterator[Views]:
-        pixels1, boxes1 = self.augment(batch.images, rng.stream("view1"))
-        pixels2, boxes2 = self.augment(batch.images, rng.stream("view2"))
-        index1, index2 = self.sample(boxes1, boxes2, rng)
+        streams = [rng.stream("view1"), rng.stream("view2")]
+        ((pixels1, boxes1), (pixels2, boxes2)), drawn = make_views(
+            2 * [self.augment], batch.images, streams, self.draw(rng)
+        )
+        index1, index2 = self.sample(boxes1, boxes2, drawn)
         for t in range(self.updates_per_load):
             yield Views({"pixels1": pixels1, "pixels2": pixels2, "index1": index1[:, t], "index2": index2[:, t]})
 
-    def sample(self, boxes1: Boxes, boxes2: Boxes, rng: Streams) -> tuple[Tensor, Tensor]:
+    def draw(self, rng: Streams) -> Draws:
+        """What decides which patches are taken, on the CPU: order int64 [B, P], exponentials [B, T, P]."""
+        return {
+            "order": rng.stream("sparse").host.permutation(self.patches),
+            "exponentials": rng.stream("selective").host.exponential(self.updates_per_load, self.patches),
+        }
+
+    def sample(self, boxes1: Boxes, boxes2: Boxes, drawn: Draws) -> tuple[Tensor, Tensor]:
         """Patches of the T sub-views of view 1 and of view 2, int64 [B, T, n] each."""
-        order = rng.stream("sparse").permutation(self.patches)
         repeats = self.updates_per_load
-        index1 = order[:, : repeats * self.n].unflatten(1, (repeats, self.n))
+        index1 = drawn["order"][:, : repeats * self.n].unflatten(1, (repeats, self.n))
         selected = torch.zeros(*index1.shape[:2], self.patches, dtype=torch.bool, device=index1.device)
         r = uncovered(selected.scatter_(2, index1, True), boxes1, boxes2, self.flip_aware)
-        exponentials = rng.stream("selective").exponential(repeats, self.patches)
-        return index1, race(r, exponentials, self.gamma, self.n)
+        return index1, race(r, drawn["exponentials"], self.gamma, self.n)
 
     def loss(self, views: Views) -> dict[str, Tensor]:
         pixels = torch.cat([views["pixels1"], views["pixels2"]])

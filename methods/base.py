@@ -101,7 +101,8 @@ class Stream:
         return Stream(self._generator, self.shared, self._total, self._rows, "cpu")
 
     def _local(self, drawn: Tensor) -> Tensor:
-        return drawn[self._rows].to(self._device, non_blocking=True)
+        drawn = drawn[self._rows]
+        return drawn if self._device.type == "cpu" else drawn.pin_memory().to(self._device, non_blocking=True)
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """U[low, high), [b, *shape]."""

@@ -50,7 +50,7 @@ from methods.parts.encoders import ResNet, ViT, build_encoder
 from methods.parts.heads import mlp, spread
 from methods.parts.losses import cosine, first_row, gather, gather_keys, info_nce, sup_con, world
 from methods.parts.montage import QUADRANTS, assemble, cell_means, deal, quadrants
-from methods.parts.views import Augment
+from methods.parts.views import Augment, Draws, make_views
 
 OBJECTIVES = ("supcon", "info_nce", "clustering", "byol", "simsiam")
 LOCATIONS = ("quadrant", "flipped", "random")
@@ -117,36 +117,40 @@ class GLNet(Method):
         )
 
     def steps(self, batch: Batch, rng: Streams) -> Iterator[Views]:
-        crops1, flipped = self.sample(batch.images, self.augment1, rng, "view1")
-        crops2, _ = self.sample(batch.images, self.augment2, rng, "view2")
+        total = len(batch.images) * world()
+        shared = rng.stream("montage").shared
+        dealt = deal(torch.randperm(QUADRANTS * total, generator=shared))
+        mine = dealt[first_row(1)]
+        drawn = {"quadrant": mine // total, "picture": mine % total}
+        if self.options["objective"] == "info_nce":
+            crop = torch.randint(QUADRANTS, (total,), generator=shared) * total + torch.arange(total)
+            drawn["chosen"] = dealt.flatten().argsort()[crop]
+        if self.options["location"] == "random":
+            drawn["location"] = rng.stream("location").host.integers(QUADRANTS, QUADRANTS)
+        (crops1, crops2), flipped, sent = self.sample(batch.images, rng, drawn)
         location = torch.arange(QUADRANTS, device=flipped.device).expand_as(flipped)
         if self.options["location"] == "flipped":  # left becomes right: bit 1 of the quadrant's number
             location = location ^ 2 * flipped
-        elif self.options["location"] == "random":
-            location = rng.stream("location").integers(QUADRANTS, QUADRANTS)
-        total = len(flipped) * world()
-        shared = rng.stream("montage").shared
-        dealt = deal(torch.randperm(QUADRANTS * total, generator=shared))
-        mine = dealt[first_row(1)].to(flipped.device, non_blocking=True)
-        quadrant, picture = mine // total, mine % total
+        location, quadrant, picture = sent.get("location", location), sent["quadrant"], sent["picture"]
         pixels1, pixels2 = (gather_keys(crops)[picture, quadrant] for crops in (crops1, crops2))
         if self.options["montage"]:
             pixels1, pixels2 = assemble(pixels1), assemble(pixels2)
         views = Views({"pixels1": pixels1, "pixels2": pixels2, "picture": picture})
         views.tensors["location"] = gather_keys(location)[picture, quadrant]
-        if self.options["objective"] == "info_nce":
-            crop = torch.randint(QUADRANTS, (total,), generator=shared) * total + torch.arange(total)
-            views.tensors["chosen"] = dealt.flatten().argsort()[crop].to(flipped.device, non_blocking=True)
+        if "chosen" in sent:
+            views.tensors["chosen"] = sent["chosen"]
         yield views
 
-    def sample(self, images: Tensor, augment: Augment, rng: Streams, view: str) -> tuple[Tensor, Tensor]:
-        """One crop of each quadrant: float32 [b, 4, 3, s, s], and whether it was mirrored, bool [b, 4]."""
-        crops, flipped = [], []
-        for k, (rows, columns) in enumerate(quadrants(images.shape[2], images.shape[3], self.options["overlap"])):
-            pixels, boxes = augment(images[:, :, rows, columns].contiguous(), rng.stream(f"{view} quadrant{k}"))
-            crops.append(pixels)
-            flipped.append(boxes.flipped)
-        return torch.stack(crops, dim=1), torch.stack(flipped, dim=1)
+    def sample(self, images: Tensor, rng: Streams, also: Draws | None = None) -> tuple[list[Tensor], Tensor, Draws]:
+        """Of each view one crop of each quadrant, float32 [b, 4, 3, s, s]; whether those of view 1 were mirrored, bool
+        [b, 4]; and the CPU tensors of `also` on the device."""
+        places = quadrants(images.shape[2], images.shape[3], self.options["overlap"])
+        parts = [images[:, :, rows, columns].contiguous() for rows, columns in places]
+        augments = [self.augment1] * QUADRANTS + [self.augment2] * QUADRANTS
+        streams = [rng.stream(f"view{view} quadrant{k}") for view in (1, 2) for k in range(QUADRANTS)]
+        made, sent = make_views(augments, 2 * parts, streams, also)
+        crops = [torch.stack([pixels for pixels, _ in of], dim=1) for of in (made[:QUADRANTS], made[QUADRANTS:])]
+        return crops, torch.stack([boxes.flipped for _, boxes in made[:QUADRANTS]], dim=1), sent
 
     def cells(self, encoder: nn.Module, pixels: Tensor) -> Tensor:
         """One vector per crop, [4b, D], from montages or from single crops."""

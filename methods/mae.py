@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from methods.base import Batch, DataInfo, Method, Recipe, Streams, Views
 from methods.parts.encoders import Block, ViT, build_encoder, sincos_positions
 from methods.parts.heads import spread
-from methods.parts.views import Augment
+from methods.parts.views import Augment, make_views
 
 
 def patchify(x: Tensor, patch: int) -> Tensor:
@@ -128,8 +128,9 @@ class MAE(Method):
         self.augment = Augment.of_recipe(method, data)
 
     def steps(self, batch: Batch, rng: Streams) -> Iterator[Views]:
-        pixels, _ = self.augment(batch.images, rng.stream("view"))
-        order = rng.stream("mask").permutation(self.encoder.side**2)
+        drawn = {"order": rng.stream("mask").host.permutation(self.encoder.side**2)}
+        ((pixels, _),), sent = make_views([self.augment], batch.images, [rng.stream("view")], drawn)
+        order = sent["order"]
         yield Views({"pixels": pixels, "keep": order[:, : self.kept], "masked": order[:, self.kept :]})
 
     def loss(self, views: Views) -> dict[str, Tensor]:

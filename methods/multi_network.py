@@ -44,7 +44,7 @@ from methods.parts.heads import mlp, spread
 from methods.parts.losses import gather_keys, nt_xent
 from methods.parts.norm import statistics_kept
 from methods.parts.patches import average_groups, grouped_nce, require_whole_patches, split_patches
-from methods.parts.views import Augment
+from methods.parts.views import Augment, make_views
 
 GRADIENTS = ("prediction", "none", "patches")
 
@@ -101,8 +101,8 @@ class MultiNetwork(Method):
         self.augment = Augment.of_recipe(method, data, size=side)
 
     def steps(self, batch: Batch, rng: Streams) -> Iterator[Views]:
-        names = {f"pixels{i}": rng.stream(f"view{i}") for i in (1, 2, 3)}
-        yield Views({name: self.augment(batch.images, stream)[0] for name, stream in names.items()})
+        made, _ = make_views(3 * [self.augment], batch.images, [rng.stream(f"view{i}") for i in (1, 2, 3)])
+        yield Views({f"pixels{i}": pixels for i, (pixels, _) in enumerate(made, 1)})
 
     def local(self, x: Tensor) -> Tensor:
         """k^(ab) of x [B, 3, S, S], group by group: [6 B, D]."""

@@ -31,6 +31,7 @@ from torch import Tensor
 from methods.base import Batch, Clock, DataInfo, Method, Recipe, Streams, Views, load_method
 from methods.parts.encoders import ResNet, ViT
 from methods.parts.heads import mlp
+from methods.parts.sending import send
 
 
 def quarter_turns(x: Tensor, k: Tensor) -> Tensor:
@@ -76,13 +77,20 @@ class RotationAux(Method):
         return cast("ViT | ResNet", self.base.encoder)
 
     def steps(self, batch: Batch, rng: Streams) -> Iterator[Views]:
+        turns: list[dict[str, Tensor]] = []
         for update, views in enumerate(self.base.steps(batch, rng)):
-            turns = {
-                f"{name}{v}": rng.stream(f"rotation {name}{v} of update {update}").integers(4)
-                for v in range(1, len(self.base.rotatable(views)) + 1)
-                for name in dict.fromkeys(("turns", self.labels))
-            }
-            yield Views(views.tensors | turns)
+            if not turns:  # all updates show as many views, so all numbers of the load can travel at once
+                count = len(self.base.rotatable(views))
+                turns = send([self._turns(rng, u, count) for u in range(self.updates_per_load)], batch.images.device)
+            yield Views(views.tensors | turns[update])
+
+    def _turns(self, rng: Streams, update: int, count: int) -> dict[str, Tensor]:
+        """By how much each of so many views is turned, and the labels, int64 [B] on the CPU."""
+        return {
+            f"{name}{v}": rng.stream(f"rotation {name}{v} of update {update}").host.integers(4)
+            for v in range(1, count + 1)
+            for name in dict.fromkeys(("turns", self.labels))
+        }
 
     def loss(self, views: Views) -> dict[str, Tensor]:
         outputs = self.base.loss(views)

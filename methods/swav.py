@@ -38,7 +38,7 @@ from methods.parts.bank import Bank
 from methods.parts.encoders import ResNet, ViT, build_encoder
 from methods.parts.heads import mlp, spread
 from methods.parts.losses import first_row, gather_keys, world
-from methods.parts.views import Augment
+from methods.parts.views import Augment, make_views
 
 
 @torch.no_grad()
@@ -105,8 +105,9 @@ class SwAV(Method):
         return [group | {"adapt": self.adapt} for group in super().param_groups(weight_decay)]
 
     def steps(self, batch: Batch, rng: Streams) -> Iterator[Views]:
-        crops = [augment(batch.images, rng.stream(f"crop{n}"))[0] for n, augment in enumerate(self.augments, 1)]
-        yield Views({f"pixels{n}": pixels for n, pixels in enumerate(crops, 1)})
+        numbers = range(1, len(self.augments) + 1)
+        made, _ = make_views(self.augments, batch.images, [rng.stream(f"crop{n}") for n in numbers])
+        yield Views({f"pixels{n}": pixels for n, (pixels, _) in zip(numbers, made, strict=True)})
 
     def loss(self, views: Views) -> dict[str, Tensor]:
         crops = [views[f"pixels{n}"] for n in range(1, len(self.augments) + 1)]

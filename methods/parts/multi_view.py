@@ -9,7 +9,7 @@ from torch import Tensor
 
 from methods.base import Batch, DataInfo, Method, Recipe, Streams, Views
 from methods.parts.encoders import ResNet, ViT, build_encoder
-from methods.parts.views import Augment
+from methods.parts.views import Augment, make_views
 
 
 class MultiView(Method):
@@ -29,8 +29,9 @@ class MultiView(Method):
         self.augments = [Augment.of_recipe(method, data, view) for view in range(len(method["blur_p"]))]
 
     def steps(self, batch: Batch, rng: Streams) -> Iterator[Views]:
-        views = enumerate(self.augments, 1)
-        yield Views({f"pixels{v}": augment(batch.images, rng.stream(f"view{v}"))[0] for v, augment in views})
+        numbers = range(1, len(self.augments) + 1)
+        made, _ = make_views(self.augments, batch.images, [rng.stream(f"view{v}") for v in numbers])
+        yield Views({f"pixels{v}": pixels for v, (pixels, _) in zip(numbers, made, strict=True)})
 
     def each(self, net: Callable[[Tensor], Tensor], views: Sequence[Tensor]) -> list[Tensor]:
         """What `net` makes of each of the views, all [B, ...]. With method.one_forward they pass as one batch, so that

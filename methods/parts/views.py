@@ -9,6 +9,7 @@ defines it for float pictures in [0, 1]. Nothing is rounded to uint8 in between,
   antialiased interpolation (PIL's, torchvision's `antialias=True`) restricted to the box.
 * Brightness, contrast and saturation are all clamp(f x + (1 - f) y), with y = 0, the mean gray, or the gray picture:
   one pass with coefficients per row serves every row in its own random order. Hue takes the rows whose turn it is.
+* All that chance decides is drawn on the CPU before the first operation, and travels to a device in one copy.
 * On a CPU, views above SMALL pixels are made one by one: they stay in its cache, pay for nothing but their own
   operations, and their few weights per pixel cost less one after the other than as a matrix.
 """
@@ -16,8 +17,8 @@ defines it for float pictures in [0, 1]. Nothing is rounded to uint8 in between,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from methods.base import DataInfo, Stream
+from methods.parts.sending import send
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 GRAY = (0.2989, 0.587, 0.114)
@@ -42,8 +44,9 @@ class Boxes:
     width: Tensor
     flipped: Tensor
 
-    def to(self, device: torch.device) -> Boxes:
-        return Boxes(*(t.to(device, non_blocking=True) for t in vars(self).values()))
+
+Draws = dict[str, Tensor]
+"""What chance decides of one batch of views, by name."""
 
 
 @dataclass(frozen=True)
@@ -83,25 +86,65 @@ class Augment:
         base: dict[str, Any] = {"size": data.size, "mean": data.mean, "std": data.std}
         return cls(**(base | {"scale": tuple(method["crop_scale"])} | stated | changes))
 
-    def __call__(self, images: Tensor, stream: Stream) -> tuple[Tensor, Boxes]:
-        """images: uint8 [B, 3, H, W] -> float32 [B, 3, size, size], and the boxes that were cut."""
-        device, draw = images.device, stream.host  # decisions on the CPU: no operation below waits for a device
-        boxes = random_boxes(images.shape[-2:], self.scale, self.ratio, self.flip_p, draw).to(device)
+    def draw(self, shape: torch.Size | tuple[int, int], stream: Stream) -> Draws:
+        """What chance decides of one batch of views of pictures of shape (H, W), and the factors of the normalisation.
+
+        The boxes by their fields; `turns`; int64 indices of the rows that turn gray, are blurred and solarised, the
+        latter's sigma [B]; shift and factor [3, 1, 1]. All on the CPU: what follows from a decision need not wait.
+        """
+        draw = stream.host
+        found = {**vars(random_boxes(shape, self.scale, self.ratio, self.flip_p, draw))}
+        if self.jitter_p:
+            found |= turns(*jitter_draws(self.jitter, self.jitter_p, draw))
+        if self.gray_p:
+            found["gray"] = true_rows(draw.uniform() < self.gray_p)
+        if self.blur_p:
+            found["sigma"] = draw.uniform(low=self.blur_sigma[0], high=self.blur_sigma[1])
+            found["blurred"] = true_rows(draw.uniform() < self.blur_p)
+        if self.solarize_p:
+            found["solarized"] = true_rows(draw.uniform() < self.solarize_p)
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
+        return found | {"shift": -mean / std, "factor": 1 / std}
+
+    def make(self, images: Tensor, host: Draws, here: Draws) -> tuple[Tensor, Boxes]:
+        """images: uint8 [B, 3, H, W] -> float32 [B, 3, size, size], and the boxes that were cut.
+
+        host: what was drawn; here: the same on the device of the images.
+        """
+        boxes = Boxes(*(here[field.name] for field in fields(Boxes)))
         x = crop(images, boxes, self.size, self.interpolation)
         if self.jitter_p:
-            color_jitter(x, *jitter_draws(self.jitter, self.jitter_p, draw))
+            color_jitter(x, host, here)
         if self.gray_p:
-            change(x, draw.uniform() < self.gray_p, to_gray)
+            change(x, here["gray"], to_gray)
         if self.blur_p:
-            sigma = draw.uniform(low=self.blur_sigma[0], high=self.blur_sigma[1]).to(device)
-            rows = (draw.uniform() < self.blur_p).nonzero()[:, 0].to(device, non_blocking=True)
-            for chosen in rows.split(5 if large(x) else len(x)):  # 15 planes fill the 16 lanes of a CPU
+            for chosen in here["blurred"].split(5 if large(x) else len(x)):  # 15 planes fill the 16 lanes of a CPU
                 if len(chosen):  # a convolution in no groups is an error
-                    x[chosen] = gaussian_blur(x[chosen], sigma[chosen], math.ceil(3 * self.blur_sigma[1]))
+                    x[chosen] = gaussian_blur(x[chosen], here["sigma"][chosen], math.ceil(3 * self.blur_sigma[1]))
         if self.solarize_p:
-            change(x, draw.uniform() < self.solarize_p, solarize)
-        mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (self.mean, self.std))
-        return torch.addcmul(-mean / std, x, 1 / std, out=x), boxes
+            change(x, here["solarized"], solarize)
+        return torch.addcmul(here["shift"], x, here["factor"], out=x), boxes
+
+    def __call__(self, images: Tensor, stream: Stream) -> tuple[Tensor, Boxes]:
+        """images: uint8 [B, 3, H, W] -> float32 [B, 3, size, size], and the boxes that were cut."""
+        ((view,), _) = make_views([self], images, [stream])
+        return view
+
+
+def make_views(
+    augments: Sequence[Augment],
+    images: Tensor | Sequence[Tensor],
+    streams: Sequence[Stream],
+    also: Draws | None = None,
+) -> tuple[list[tuple[Tensor, Boxes]], Draws]:
+    """What each of the pipelines makes of the images, or of its own ones, and its stream; and on their device the CPU
+    tensors of `also`. All that is drawn travels there in one copy.
+    """
+    images = len(augments) * [images] if isinstance(images, Tensor) else images
+    host = [augment.draw(x.shape[-2:], s) for augment, x, s in zip(augments, images, streams, strict=True)]
+    *here, more = send([*host, also or {}], images[0].device)
+    made = [augment.make(x, *drawn) for augment, x, *drawn in zip(augments, images, host, here, strict=True)]
+    return made, more
 
 
 def large(x: Tensor) -> bool:
@@ -109,16 +152,20 @@ def large(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.shape[-1] > SMALL
 
 
+def true_rows(chosen: Tensor) -> Tensor:
+    """Indices int64 [n], ascending, of those of bool [B] on the CPU that are true."""
+    return chosen.nonzero()[:, 0]
+
+
 def change(x: Tensor, rows: Tensor, operation: Callable[..., Tensor], *parameters: Tensor) -> None:
     """x[rows] <- operation(x[rows], parameters[rows] ...), in place.
 
-    x: [B, ...]; rows: bool [B] on the CPU; parameters: [B] each, on the device of x.
+    x: [B, ...]; rows: int64 [n], each at most once; parameters: [B] each; all on the device of x.
     """
-    chosen = rows.nonzero()[:, 0].to(x.device, non_blocking=True)
-    if len(chosen) == len(x):
+    if len(rows) == len(x):
         x.copy_(operation(x, *parameters))
-    elif len(chosen):
-        x[chosen] = operation(x[chosen], *(p[chosen] for p in parameters))
+    elif len(rows):
+        x[rows] = operation(x[rows], *(p[rows] for p in parameters))
 
 
 def random_boxes(
@@ -222,26 +269,29 @@ def jitter_draws(strength: tuple[float, float, float, float], p: float, draw: St
     return torch.where((draw.uniform() < p)[:, None], factors, rest), draw.permutation(4)
 
 
-def color_jitter(x: Tensor, factors: Tensor, order: Tensor) -> None:
-    """Changes x (float32 [B, 3, H, W] in [0, 1]) in place: row i gets the operations order[i] with its factors[i].
+def turns(factors: Tensor, order: Tensor) -> Draws:
+    """What `color_jitter` does in each of its four turns to every row, which gets operations order[i] by factors[i].
 
     factors: [B, 4]; order: int64 [B, 4], a permutation of BRIGHTNESS .. HUE per row; both on the CPU.
+    hue [B]; blend, to_mean, to_pixel [B, 4]; used: bool [B, 4, 3], whether a turn blends, blends with gray, turns hues;
+    hue0 .. hue3: the rows whose hue it turns, int64 [n].
     """
-    device = x.device
-    turning = factors[:, HUE] != 0
-    blend = torch.where(order == HUE, 1.0, factors.gather(1, order))  # [B, 4]: factor of each turn, 1 on hue's
+    blend = torch.where(order == HUE, 1.0, factors.gather(1, order))  # factor of each turn, 1 on hue's
     to_mean = torch.where(order == CONTRAST, 1 - blend, 0.0)
     to_pixel = torch.where(order == SATURATION, 1 - blend, 0.0)
-    turning = turning[:, None] & (order == HUE)
+    turning = (factors[:, HUE] != 0)[:, None] & (order == HUE)
     used = torch.stack([blend != 1, (to_mean != 0) | (to_pixel != 0), turning], dim=2)
-    shift = factors[:, HUE].to(device, non_blocking=True)
-    blend, to_mean, to_pixel = (
-        t.to(device, non_blocking=True)[..., None, None, None] for t in (blend, to_mean, to_pixel)
-    )
+    found = {"hue": factors[:, HUE], "blend": blend, "to_mean": to_mean, "to_pixel": to_pixel, "used": used}
+    return found | {f"hue{turn}": true_rows(turning[:, turn]) for turn in range(4)}
+
+
+def color_jitter(x: Tensor, host: Draws, here: Draws) -> None:
+    """Changes x (float32 [B, 3, H, W] in [0, 1]) in place, as `turns` says; here: the same on the device of x."""
+    blend, to_mean, to_pixel = (here[name][..., None, None, None] for name in ("blend", "to_mean", "to_pixel"))
     rows = 1 if large(x) else len(x)
     for part in (slice(first, first + rows) for first in range(0, len(x), rows)):
         y = x[part]
-        for turn, (blended, grayed, turned) in enumerate(used[part].any(dim=0).tolist()):
+        for turn, (blended, grayed, turned) in enumerate(host["used"][part].any(dim=0).tolist()):
             factor = blend[part, turn]
             if grayed:
                 gray = to_gray(y)
@@ -250,8 +300,10 @@ def color_jitter(x: Tensor, factors: Tensor, order: Tensor) -> None:
                 torch.addcmul(target, y, factor, out=y).clamp_(0, 1)
             elif blended:
                 y.mul_(factor).clamp_(0, 1)
-            if turned:
-                change(y, turning[part, turn], shift_hue, shift[part])
+            if turned and rows == 1:
+                y.copy_(shift_hue(y, here["hue"][part]))
+            elif turned:
+                change(y, here[f"hue{turn}"], shift_hue, here["hue"])
 
 
 def shift_hue(x: Tensor, shift: Tensor) -> Tensor:
@@ -269,7 +321,8 @@ def shift_hue(x: Tensor, shift: Tensor) -> Tensor:
     hue = (red - green).mul_(sixth).add_(2 / 3)
     hue.lerp_((blue - red).mul_(sixth).add_(1 / 3), is_green).lerp_((green - blue).mul_(sixth), is_red)
     hue.add_(shift.view(-1, 1, 1))
-    away = hue[:, None] - torch.tensor([1 / 2, 5 / 6, 1 / 6], device=x.device).view(3, 1, 1)
+    complements = torch.arange(3.0, 9.0, 2.0, device=x.device) % 6 / 6  # 1/2, 5/6, 1/6
+    away = hue[:, None] - complements.view(3, 1, 1)
     away.sub_(away.round()).abs_().mul_(-6).add_(2).clamp_(0, 1)
     return torch.addcmul(high[:, None], away, chroma[:, None], value=-1, out=away)
 

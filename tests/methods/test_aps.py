@@ -77,7 +77,7 @@ def test_overlap_equals_rasterised_overlap(aware: bool, flip1: bool, flip2: bool
 def test_identical_boxes_give_disjoint_subsets_uniform_over_the_rest() -> None:
     method, rows = build(), 400
     same = boxes(*[(2, 3, 20, 26)] * rows)
-    index1, index2 = method.sample(same, same, streams(rows))
+    index1, index2 = method.sample(same, same, method.draw(streams(rows)))
     chosen = Counter()
     for b in range(rows):
         for t in range(4):
@@ -94,7 +94,8 @@ def test_uniform_over_all_patches_for_disjoint_boxes_and_for_gamma_zero(
     gamma: float, second: tuple[int, int, int, int]
 ) -> None:
     method, rows = build(gamma=gamma), 400
-    index1, index2 = method.sample(boxes(*[(0, 0, 16, 16)] * rows), boxes(*[second] * rows), streams(rows))
+    drawn = method.draw(streams(rows))
+    index1, index2 = method.sample(boxes(*[(0, 0, 16, 16)] * rows), boxes(*[second] * rows), drawn)
     counts = torch.bincount(index2.flatten(), minlength=64).double()
     expected = rows * 4 * 16 / 64
     assert (counts - expected).abs().max() < 5 * math.sqrt(expected)

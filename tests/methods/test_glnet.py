@@ -77,9 +77,7 @@ def test_montages_hold_every_crop_once_in_the_order_of_one_permutation() -> None
     rng = streams()
     step = views(method)
     permutation = torch.randperm(4 * ROWS, generator=rng.stream("montage").shared).tolist()
-    for name, view in (("pixels1", "view1"), ("pixels2", "view2")):
-        augment = method.augment1 if view == "view1" else method.augment2
-        crops, _ = method.sample(pictures(), augment, rng, view)
+    for name, crops in zip(("pixels1", "pixels2"), method.sample(pictures(), rng)[0], strict=True):
         assert crops.shape == (ROWS, 4, 3, 16, 16) and step[name].shape == (ROWS, 3, 32, 32)
         got = assemble_back(step[name])
         for j, number in enumerate(permutation):
@@ -96,7 +94,7 @@ def test_crops_lie_in_their_quadrant() -> None:
     for k, (rows, columns) in enumerate([(0, 0), (26, 0), (0, 26), (26, 26)]):
         images = torch.zeros(ROWS, 3, 32, 32, dtype=torch.uint8)
         images[:, :, rows : rows + 6, columns : columns + 6] = 255
-        crops, _ = method.sample(images, method.augment1, streams(), "view1")
+        crops = method.sample(images, streams())[0][0]
         bright = (crops * 0.2 + torch.tensor(DATA.mean).view(3, 1, 1)).amax(dim=(0, 2, 3, 4)) > 0.5
         assert bright.tolist() == [c == k for c in range(4)]
 
@@ -289,7 +287,7 @@ def test_labels_of_the_location_variants() -> None:
     images = pictures(rows)
     steps = [views(method, rows) for method in (full, mirrored, chance)]
     assert all(torch.equal(step["pixels1"], steps[0]["pixels1"]) for step in steps)
-    _, flipped = full.sample(images, full.augment1, streams(rows), "view1")
+    _, flipped, _ = full.sample(images, streams(rows))
     of_row = flipped[steps[0]["picture"], steps[0]["location"]]
     other_side = torch.tensor([2, 3, 0, 1])  # top left <-> top right, bottom left <-> bottom right
     want = torch.where(of_row, other_side[steps[0]["location"]], steps[0]["location"])
@@ -297,7 +295,7 @@ def test_labels_of_the_location_variants() -> None:
     agree = (steps[2]["location"] == steps[0]["location"]).float().mean().item()
     assert 0.1 < agree < 0.4 and set(steps[2]["location"].tolist()) == {0, 1, 2, 3}
     assert still.augment1.flip_p == 0.0 and still.augment2.flip_p == 0.5
-    assert not still.sample(images, still.augment1, streams(rows), "view1")[1].any()
+    assert not still.sample(images, streams(rows))[1].any()
 
 
 def test_info_nce_takes_one_crop_of_each_picture() -> None:

@@ -81,7 +81,8 @@ def test_colour_jitter_is_torchvisions_in_the_order_of_each_row() -> None:
     x[:4] = x[:4, :1]  # gray pictures have no hue
     factors, order = v.jitter_draws((0.8, 0.8, 0.8, 0.5), 1.0, stream(64))
     want = torch.stack([literal_jitter(x[i], factors[i], order[i]) for i in range(64)])
-    v.color_jitter(x, factors, order)
+    turns = v.turns(factors, order)
+    v.color_jitter(x, turns, turns)
     torch.testing.assert_close(x, want, atol=2e-5, rtol=0)
     assert len({tuple(row) for row in order.tolist()}) > 15
 
