@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +200,24 @@ def miniature() -> Callable[..., Path]:
     """`miniature(name, root, **sizes)`: a tiny data set of the right layout below a data root (tests/miniatures.py)."""
     writer: Callable[..., Path] = _beside("miniatures").write
     return writer
+
+
+@pytest.fixture
+def gpu() -> Iterator[Any]:
+    """A GPU: one that is pretended, or with REPRO_GPU=real in the environment this machine's (tests/pretend_gpu.py)."""
+    import pretend_gpu
+
+    with pretend_gpu.chosen() as device:
+        yield device
+
+
+@pytest.fixture
+def valued_gpu() -> Iterator[Any]:
+    """As `gpu`, and the pretended one has values: for libraries whose shapes depend on them."""
+    import pretend_gpu
+
+    with pretend_gpu.chosen(values=True) as device:
+        yield device
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,159 @@
+"""Pre-training on a GPU: no operation mixes devices, no update waits, and what is sent is little and pinned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pretend_gpu import HiddenWait, MixedDevices, pretend
+from torch import Tensor
+
+from methods.base import DataInfo, Views
+from methods.simclr import SimCLR
+from repro.plan import recipes, registry, tracks
+from repro.stages.pretrain import PretrainLoop, build_method
+from repro.store import checkpoints
+
+MOST = 4  # copies to the device a load: pictures, labels, what chance decides of the views, by how much they are turned
+CASES = [
+    pytest.param(name, variant, marks=[pytest.mark.slow] if variant else [])
+    for name, info in sorted(registry.methods().items())
+    for variant in ("", *info.variants)
+    if name != "random"
+]
+Tables = Callable[..., recipes.Recipe]
+
+
+@pytest.fixture(autouse=True)
+def _no_checkpoint_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint waits, and is due by the clock: here at the end alone."""
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY", float("inf"))
+
+
+def loop(gpu: Any, tables: recipes.Recipe, module: str, folder: Path, size: int = 32, rows: int = 16) -> PretrainLoop:
+    """The loop of a recipe on the device, on three loads of noise."""
+    tables["pretrain"] |= {"epochs": 1}
+    loads = PretrainLoop(
+        build_method(module, tables, DataInfo(size, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), 10), seed=0),
+        torch.randint(0, 256, (3 * rows, 3, size, size), dtype=torch.uint8),
+        torch.arange(3 * rows) % 10,
+        tables["pretrain"],
+        seed=0,
+        device=gpu.device,
+        folder=folder,
+        progress=lambda *_: None,
+    )
+    loads.curve = [[0.0] * 5]  # begun: its k-NN has a test of its own
+    return loads
+
+
+def second_load(gpu: Any, trained: PretrainLoop) -> None:
+    """Train, and let the device's counters hold what the second of three loads did."""
+    training = trained.train()
+    next(training)
+    gpu.forget()
+    next(training)
+
+
+@pytest.mark.parametrize(("name", "variant"), CASES)
+def test_a_load_mixes_no_devices_waits_for_nothing_and_sends_little(
+    gpu: Any, name: str, variant: str, shrunk: Tables, tmp_path: Path
+) -> None:
+    info = registry.find(name)[0]
+    trained = loop(gpu, shrunk(name, variant), info.module, tmp_path)
+    second_load(gpu, trained)
+    gpu.check_waits()
+    gpu.check_sent(MOST)
+    assert trained.updates == 2 * trained.method.updates_per_load
+    assert {p.device.type for p in trained.method.parameters()} == {"cuda"}
+
+
+def test_accumulated_and_clipped_in_bfloat16(gpu: Any, shrunk: Tables, tmp_path: Path) -> None:
+    """Two micro-batches, each with its copies, LARS and every kind of clipping."""
+    tables = shrunk("multi_network")
+    more = {"accumulate": 2, "clip_norm": 1.0, "clip_adaptive": 0.1, "precision": "bf16", "channels_last": True}
+    lars = {"optimizer": "lars", "momentum": 0.9, "trust": 1e-3, "lars_form": "solo", "lars_clip": True}
+    tables["pretrain"] |= more | lars
+    trained = loop(gpu, tables, "methods.multi_network:MultiNetwork", tmp_path)
+    second_load(gpu, trained)
+    gpu.check_waits()
+    gpu.check_sent(2 * MOST)
+
+
+def test_a_training_waits_for_its_curve_its_log_and_its_checkpoint(gpu: Any, shrunk: Tables, tmp_path: Path) -> None:
+    trained = loop(gpu, shrunk("simsiam"), "methods.simsiam:SimSiam", tmp_path)
+    trained.curve = []
+    trained.run()
+    assert trained.losses.keys() >= {"loss_1to2", "std_z"} and len(trained.curve) == 2
+    waited = {place.split(":")[1] for place in gpu.waits}
+    assert gpu.real or waited == {"extract", "true_ranks", "PretrainLoop._look", "save.<locals>.<lambda>"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("track", tracks.tracks())
+@pytest.mark.parametrize(("name", "variant"), [case.values for case in CASES])
+def test_a_load_of_the_recipe_of_a_track(gpu: Any, name: str, variant: str, track: str, tmp_path: Path) -> None:
+    """Networks and views of their full size; of a batch the share of one device, 64 pictures at most."""
+    info = registry.find(name)[0]
+    tables = recipes.resolve(info, variant, track, {})
+    tables["pretrain"] |= {"devices": 1, "accumulate": 1, "batch": min(64, tables["pretrain"]["batch"])}
+    with gpu.device:  # no weights are drawn on the host
+        trained = loop(
+            gpu, tables, info.module, tmp_path, size=tracks.find(track).size, rows=tables["pretrain"]["batch"]
+        )
+    second_load(gpu, trained)
+    gpu.check_waits()
+    gpu.check_sent(MOST)
+
+
+class Peeking(SimCLR):
+    """Looks at a value of the device in its loss."""
+
+    def loss(self, views: Views) -> dict[str, Tensor]:
+        outputs = super().loss(views)
+        return outputs if outputs["loss_nt_xent"].item() >= 0 else {}
+
+
+class Choosing(SimCLR):
+    """Takes rows by a mask, how many it has to ask the device."""
+
+    def loss(self, views: Views) -> dict[str, Tensor]:
+        bright = views["pixels1"].mean(dim=(1, 2, 3)) > 0
+        return super().loss(views) | {"bright": views["pixels1"][bright].mean()}
+
+
+class Mixing(SimCLR):
+    """Weighs its rows by numbers of the host."""
+
+    def loss(self, views: Views) -> dict[str, Tensor]:
+        return super().loss(views) | {"weighed": (torch.ones(16) * views["pixels1"].mean(dim=(1, 2, 3))).mean()}
+
+
+class Sending(SimCLR):
+    """Sends a number of its own, from memory that is not pinned."""
+
+    def loss(self, views: Views) -> dict[str, Tensor]:
+        weights = torch.ones(16).to(views["pixels1"].device, non_blocking=True)
+        return super().loss(views) | {"weighed": (weights * views["pixels1"].mean(dim=(1, 2, 3))).mean()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "words"),
+    [
+        (Peeking, HiddenWait, r"Peeking\.loss waits for the device"),
+        (Choosing, HiddenWait, r"Choosing\.loss waits for the device"),
+        (Mixing, MixedDevices, r"Mixing\.loss meets tensors of the host and of the device"),
+        (Sending, AssertionError, "pageable memory(.|\n)*Sending.loss"),
+    ],
+)
+def test_a_planted_fault_is_found(
+    kind: type[SimCLR], error: type[Exception], words: str, shrunk: Tables, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("methods.simclr.SimCLR", kind)
+    with pretend() as gpu, pytest.raises(error, match=words):
+        second_load(gpu, loop(gpu, shrunk("simclr"), "methods.simclr:SimCLR", tmp_path))
+        gpu.check_waits()
+        gpu.check_sent(MOST)
