@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from eval.features import to_device
+
 Numbers = npt.NDArray[np.float64]
 
 OPERATIONS = (
@@ -42,7 +44,7 @@ def crop(x: Tensor, padding: int, rng: np.random.Generator) -> Tensor:
     b, _, h, w = x.shape
     padded = F.pad(x, [padding] * 4)
     top, left = (rng.integers(0, 2 * padding + 1, (b, 1)) for _ in "yx")
-    rows, columns = (torch.from_numpy(i).to(x.device) for i in (top + np.arange(h), left + np.arange(w)))
+    rows, columns = (to_device(i, x.device) for i in (top + np.arange(h), left + np.arange(w)))
     picture = torch.arange(b, device=x.device)[:, None, None]
     return padded[picture, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
@@ -90,7 +92,7 @@ def boxes(
 
 def mirror(x: Tensor, rng: np.random.Generator) -> Tensor:
     """Half of the pictures, left and right exchanged."""
-    flipped = torch.from_numpy(rng.random(len(x)) < 0.5).to(x.device)
+    flipped = to_device(rng.random(len(x)) < 0.5, x.device)
     return torch.where(flipped[:, None, None, None], x.flip(-1), x)
 
 
@@ -106,7 +108,7 @@ def randaugment(x: Tensor, fill: Sequence[float], rng: np.random.Generator) -> T
         x = x.clone()
         for i in np.unique(operation[operation >= 0]):
             rows = np.flatnonzero(operation == i)
-            where = torch.from_numpy(rows).to(x.device)
+            where = to_device(rows, x.device)
             x[where] = operate(OPERATIONS[i], x[where], level[rows], sign[rows], fill)
     return x
 
@@ -116,7 +118,7 @@ def operate(name: str, x: Tensor, level: Numbers, sign: Numbers, fill: Sequence[
     from torchvision.transforms.v2 import functional as V
 
     def column(values: Numbers, dtype: torch.dtype = torch.float32) -> Tensor:
-        return torch.from_numpy(values).to(x.device, dtype).view(-1, 1, 1, 1)
+        return to_device(torch.from_numpy(values).to(dtype), x.device).view(-1, 1, 1, 1)
 
     match name:
         case "autocontrast":
@@ -143,7 +145,7 @@ def _enhance(name: str, x: Tensor, factor: Tensor) -> Tensor:
     """PIL's ImageEnhance: away from (factor > 1) or towards the picture without colour, contrast, light or detail."""
     from torchvision.transforms.v2 import functional as V
 
-    weights = torch.tensor([19595, 38470, 7471], device=x.device, dtype=torch.int32).view(1, 3, 1, 1)
+    weights = to_device(torch.tensor([19595, 38470, 7471], dtype=torch.int32), x.device).view(1, 3, 1, 1)
     grey = ((x.int() * weights).sum(1, keepdim=True) + 0x8000) >> 16
     match name:
         case "color":
@@ -176,12 +178,12 @@ def _move(name: str, x: Tensor, amount: Numbers, fill: Sequence[float]) -> Tenso
             to_x, to_y = (one, none, none), (none, one, 0.45 * h * amount)
         case _:
             raise ValueError(f"no operation {name!r}")
-    matrix = torch.from_numpy(np.stack([np.stack(to_x, 1), np.stack(to_y, 1)], 1)).to(x.device, torch.float32)
+    matrix = to_device(np.stack([np.stack(to_x, 1), np.stack(to_y, 1)], 1).astype(np.float32), x.device)
     across, down = torch.arange(w, device=x.device) + 0.5, torch.arange(h, device=x.device) + 0.5
     points = torch.stack([across.expand(h, w), down[:, None].expand(h, w), torch.ones(h, w, device=x.device)], -1)
     old = torch.einsum("hwk,bik->bhwi", points, matrix)
-    grid = 2 * old / torch.tensor([w, h], device=x.device) - 1
-    colour = torch.tensor(fill, device=x.device, dtype=torch.float32).view(1, 3, 1, 1)
+    grid = 2 * old / to_device(torch.tensor([w, h]), x.device) - 1
+    colour = to_device(torch.tensor(fill, dtype=torch.float32), x.device).view(1, 3, 1, 1)
     moved = F.grid_sample(x.float() - colour, grid, mode="bicubic", padding_mode="zeros", align_corners=False) + colour
     return moved.round().clamp(0, 255).to(torch.uint8)
 
@@ -199,7 +201,7 @@ def erase(x: Tensor, probability: float, rng: np.random.Generator) -> Tensor:
             if 0 < eh < h and 0 < ew < w:
                 top, left = rng.integers(0, h - eh + 1), rng.integers(0, w - ew + 1)
                 noise = rng.standard_normal((c, eh, ew), np.float32)
-                x[i, :, top : top + eh, left : left + ew] = torch.from_numpy(noise).to(x.device)
+                x[i, :, top : top + eh, left : left + ew] = to_device(noise, x.device)
                 break
     return x
 

@@ -49,7 +49,7 @@ def extract(
     features: npt.NDArray[np.float32] | None = None
     with evaluating(encoder), torch.inference_mode(), autocast(device, precision):
         for start in range(0, len(images), batch):
-            x = middle(to_tensor(images[start : start + batch]).to(device), size, test_crop, interpolation)
+            x = middle(to_device(images[start : start + batch], device), size, test_crop, interpolation)
             x = normalise(x, mean, std)
             f = encoder.features(x).float()  # type: ignore[operator]
             if flip != "none":
@@ -120,6 +120,14 @@ def to_tensor(array: npt.NDArray[Any] | Tensor) -> Tensor:
     return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
 
+def to_device(array: npt.NDArray[Any] | Tensor, device: str | torch.device) -> Tensor:
+    """An array or tensor of the host on that device; a GPU fetches it from pinned memory, and nobody waits for it."""
+    tensor, there = to_tensor(array), torch.device(device)
+    if there.type == "cpu" or tensor.device.type != "cpu":
+        return tensor.to(there)
+    return tensor.pin_memory().to(there, non_blocking=True)
+
+
 def resize(x: Tensor, size: Sequence[int], interpolation: str = "bilinear") -> Tensor:
     """uint8 [B, 3, H, W] -> uint8 [B, 3, *size], antialiased; x itself where `size` is () or already its size."""
     if not size or tuple(size) == tuple(x.shape[-2:]):
@@ -146,7 +154,7 @@ def middle(x: Tensor, size: Sequence[int], share: float, interpolation: str = "b
 
 def normalise(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """(x / 255 - mean) / std: uint8 [B, 3, H, W] -> float32 of the same shape."""
-    m, s = (torch.tensor(v, dtype=torch.float32, device=x.device).view(1, 3, 1, 1) * 255 for v in (mean, std))
+    m, s = to_device(torch.tensor([mean, std], dtype=torch.float32).view(2, 1, 3, 1, 1) * 255, x.device)
     return (x.float() - m) / s
 
 

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from eval import augment
 from eval.context import PLAIN, Context
 from eval.data import IMAGENET, Classification, Ids, Labelled, Labels, Normalisation, Pixels
-from eval.features import autocast, evaluating, middle, normalise, resize, to_tensor
+from eval.features import autocast, evaluating, middle, normalise, resize, to_device
 from eval.protocols.finetune import FinetuneProtocol
 from eval.schedules import rates
 from eval.scores import pack, percent, standard_error, true_rank
@@ -95,9 +95,9 @@ def evaluate(
         ranks = []
         with evaluating(model), torch.inference_mode(), autocast(device, protocol.precision):
             for chosen in np.array_split(order, range(256, len(order), 256)):
-                x = middle(to_tensor(part.x[chosen]).to(device), protocol.size, protocol.test_crop)
+                x = middle(to_device(part.x[chosen], device), protocol.size, protocol.test_crop)
                 x = normalise(x, normalisation.mean, normalisation.std)
-                ranks.append(true_rank(model(x).float(), torch.from_numpy(part.y[chosen]).to(device)).cpu().numpy())
+                ranks.append(true_rank(model(x).float(), to_device(part.y[chosen], device)).cpu().numpy())
         return np.concatenate(ranks)
 
     batch = min(protocol.batch, len(rows))
@@ -122,7 +122,7 @@ def evaluate(
                 rng = np.random.default_rng([protocol.seed, epoch, update, 1])
                 torch.manual_seed(int(rng.integers(2**62)))  # for dropout inside an encoder
                 chosen = order[update * batch : (update + 1) * batch]
-                x = to_tensor(train.x[chosen]).to(device)
+                x = to_device(train.x[chosen], device)
                 x, targets = training_batch(x, train.y[chosen], data.classes, normalisation, protocol, rng)
                 set_rate(optimizer, schedule[training.done])
                 with autocast(device, protocol.precision):
@@ -218,7 +218,7 @@ def training_batch(
     if protocol.randaugment:
         x = augment.randaugment(x, [255 * m for m in normalisation.mean], rng)
     x = normalise(x, normalisation.mean, normalisation.std)
-    targets = F.one_hot(torch.from_numpy(y).to(x.device), classes).float()
+    targets = F.one_hot(to_device(y, x.device), classes).float()
     if protocol.erasing:
         x = augment.erase(x, protocol.erasing, rng)
     if protocol.mixup or protocol.cutmix:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from eval.context import PLAIN, Context, Progress, part_of, quiet
 from eval.data import Classification, Features
-from eval.features import check_finite, to_tensor
+from eval.features import check_finite, to_device
 from eval.protocols.knn import KnnProtocol
 from eval.scores import pack, percent, standard_error, true_rank
 from eval.splits import holdout
@@ -99,13 +99,13 @@ def true_ranks(
 
     plain: bool [N] to be filled with whether the single nearest picture is of the true class.
     """
-    bank = F.normalize(to_tensor(train_x).to(device), dim=1)
-    labels = to_tensor(train_y).to(device)
+    bank = F.normalize(to_device(train_x, device), dim=1)
+    labels = to_device(train_y, device)
     chunk = max(1, min(ROWS, CHUNK // len(bank)))
     out = np.empty((len(ks), len(test_x)), np.int64)
     for start in range(0, len(test_x), chunk):
-        queries = F.normalize(to_tensor(test_x[start : start + chunk]).to(device), dim=1)
-        truth = to_tensor(test_y[start : start + chunk]).to(device)
+        queries = F.normalize(to_device(test_x[start : start + chunk], device), dim=1)
+        truth = to_device(test_y[start : start + chunk], device)
         cosines = queries @ bank.T
         if plain is not None:
             plain[start : start + chunk] = (labels[cosines.argmax(1)] == truth).cpu().numpy()

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from eval.context import PLAIN, Context
 from eval.data import Classification, Features
-from eval.features import check_finite, to_tensor
+from eval.features import check_finite, to_device
 from eval.linear_grid import judge
 from eval.protocols.linear import LinearProtocol
 from eval.ridge import low_shot
@@ -32,10 +33,13 @@ def evaluate(data: Classification[Features], protocol: LinearProtocol, context: 
         check_finite(part.x)
     train_y, test_y, classes = data.train.y, data.test.y, data.classes
     scaled = normalised(data.train.x, data.test.x, protocol.normalise)
-    train, test = (to_tensor(x).to(context.device) for x in scaled)
-    plain = train.__getitem__
-    result = judge(lambda rows, *_: train[rows], plain, train_y, test, test_y, classes, protocol, context.progress)
-    few = low_shot(train, train_y, test, to_tensor(test_y).to(context.device), classes, protocol)
+    train, test = (to_device(x, context.device) for x in scaled)
+
+    def feed(rows: npt.NDArray[np.int64], *_: int) -> Tensor:
+        return train[to_device(rows, context.device)]
+
+    result = judge(feed, feed, train_y, test, test_y, classes, protocol, context.progress)
+    few = low_shot(train, train_y, test, to_device(test_y, context.device), classes, protocol)
     for name, runs in few.items():
         if not isinstance(runs, str):
             result["metrics"][f"top1_{name}"] = float(np.mean([run["top1"] for run in runs]))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from eval import augment
 from eval.context import PLAIN, Context
 from eval.data import Classification, Normalisation, Pixels
-from eval.features import autocast, evaluating, extract, normalise, summary, to_tensor
+from eval.features import autocast, evaluating, extract, normalise, summary, to_device
 from eval.linear_grid import judge
 from eval.protocols.linear import LinearProtocol
 from eval.training import Checkpoint, identity
@@ -49,16 +49,16 @@ def probe(
     encoder.to(device)
     whole = {**protocol.transform(), "device": device}
     seen = extract(encoder, data.test.x, mean, std, **whole)
-    test = torch.from_numpy(seen).to(device)
+    test = to_device(seen, device)
 
     def plain(rows: npt.NDArray[np.int64]) -> Tensor:
         parts = np.array_split(rows, range(4096, len(rows), 4096))  # all at once might not fit into memory
         found = [extract(encoder, train.x[part], mean, std, **whole) for part in parts]
-        return torch.from_numpy(np.concatenate(found)).to(device)
+        return to_device(np.concatenate(found), device)
 
     def crops(rows: npt.NDArray[np.int64], epoch: int, update: int) -> Tensor:
         rng = np.random.default_rng([protocol.seed, epoch, update, 1])
-        x = to_tensor(train.x[rows]).to(device)
+        x = to_device(train.x[rows], device)
         size = protocol.size or x.shape[-2:]
         x = augment.resized_crop(x, size, protocol.interpolation, protocol.crop_scale, protocol.crop_ratio, rng)
         if protocol.hflip:

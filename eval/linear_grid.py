@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from eval import linear_heads
 from eval.context import Progress, part_of
+from eval.features import to_device
 from eval.linear_heads import Feed, Heads
 from eval.protocols.linear import LinearProtocol
 from eval.scores import pack, percent, standard_error
@@ -41,7 +41,7 @@ def judge(
     feed: features to train on; plain: those of whole training pictures, asked for the held-out ones; test: float32
     [N, D]; y: int64 [N]. progress is told of updates, of both trainings together.
     """
-    labels, test_labels = (torch.from_numpy(np.array(y)).to(test.device) for y in (train_y, test_y))
+    labels, test_labels = (to_device(np.array(y), test.device) for y in (train_y, test_y))
     grid = [(rate, decay) for rate in protocol.learning_rates for decay in protocol.weight_decays]
     fit, held = np.arange(len(train_y)), np.arange(0)
     if protocol.holdout:
@@ -64,7 +64,7 @@ def judge(
         )
         turns = linear_heads.train(
             lambda chosen, *clock: feed(rows[chosen], *clock),
-            labels[rows],
+            labels[to_device(rows, test.device)],
             classes,
             grid,
             protocol,
@@ -80,7 +80,7 @@ def judge(
     selected_epoch = protocol.epochs - 1
     on_split = np.full((protocol.epochs, len(grid)), np.nan)
     if len(held):
-        on_split, _ = train("split", fit, plain(held), labels[held])
+        on_split, _ = train("split", fit, plain(held), labels[to_device(held, test.device)])
         chosen = int(on_split[-1].argmax())  # of equals the first of the grid
         backwards, selected = divmod(int(on_split[::-1].argmax()), len(grid))  # of equals the longest training
         selected_epoch = protocol.epochs - 1 - backwards

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from eval.features import to_device
 from eval.protocols.linear import LinearProtocol
 from eval.schedules import rates
 from eval.scores import true_rank
@@ -107,7 +108,7 @@ def train(
     """
     if isinstance(x, Tensor):
         table, heads = x, heads or Heads(x.shape[1], classes, grid, protocol, x.device)
-        x = lambda rows, *_: table[rows]  # noqa: E731
+        x = lambda rows, *_: table[to_device(rows, table.device)]  # noqa: E731
     assert heads is not None
     n = len(y)
     updates = updates_of(n, protocol)
@@ -125,7 +126,7 @@ def train(
         order = np.random.default_rng([protocol.seed, epoch]).permutation(n)
         for update in training.each_update():
             rows = order[update * protocol.batch : (update + 1) * protocol.batch]
-            heads.step(x(rows, epoch, update), y[torch.from_numpy(rows)], factors[training.done])
+            heads.step(x(rows, epoch, update), y[to_device(rows, y.device)], factors[training.done])
         yield heads.result()
 
 

@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from eval import rerank
 from eval.context import PLAIN, Context, part_of
 from eval.data import Features, Identified, Ids, Pixels
-from eval.features import check_finite, to_tensor
+from eval.features import check_finite, to_device
 from eval.pictures import Ranking, draw_rankings
 from eval.protocols.reid import ReidProtocol
 from eval.scores import pack, percent, standard_error
@@ -172,10 +172,10 @@ def _similarities(
     block = max(1, BLOCK // max(gallery_x.shape[1], rows))
     similarity = np.empty((rows, len(gallery_x)), np.float32)
     for start in range(0, len(query_x), rows):
-        queries = to_tensor(query_x[start : start + rows]).to(device)
+        queries = to_device(query_x[start : start + rows], device)
         unit, squares = F.normalize(queries, dim=1), queries.square().sum(1, keepdim=True)
         for begin in range(0, len(gallery_x), block):
-            gallery = to_tensor(gallery_x[begin : begin + block]).to(device)
+            gallery = to_device(gallery_x[begin : begin + block], device)
             if protocol.metric == "cosine":
                 found = (unit @ gallery.T).div_(torch.linalg.vector_norm(gallery, dim=1).clamp_(min=1e-12))
             else:

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from eval import augment, reid
 from eval.context import PLAIN, Context
 from eval.data import IMAGENET, Features, Identified, Ids, Normalisation, Pixels
-from eval.features import autocast, extract, normalise, resize, summary, to_tensor
+from eval.features import autocast, extract, normalise, resize, summary, to_device
 from eval.protocols.reid_finetune import ReidFinetuneProtocol
 from eval.schedules import rates
 from eval.training import Checkpoint, Training, identity, set_rate, trainable
@@ -114,8 +114,8 @@ def evaluate(
             for update in training.each_update():
                 chosen, rng = order[update], np.random.default_rng([protocol.seed, epoch, update, 1])
                 torch.manual_seed(int(rng.integers(2**62)))  # for dropout inside an encoder
-                x = _augmented(to_tensor(train.x[rows[chosen]]).to(device), normalisation, protocol, rng)
-                y = torch.from_numpy(labels[chosen]).to(device)
+                x = _augmented(to_device(train.x[rows[chosen]], device), normalisation, protocol, rng)
+                y = to_device(labels[chosen], device)
                 set_rate(optimizer, schedule[training.done])
                 with autocast(device, protocol.precision):
                     found = model.encoder.features(x)  # type: ignore[operator]

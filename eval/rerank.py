@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from eval.context import Progress
-from eval.features import to_tensor
+from eval.features import to_device, to_tensor
 from eval.protocols.reid import ReidProtocol
 
 LIMIT = 100_000  # pictures: every one is compared with every other, and all features are held once more
@@ -52,7 +52,7 @@ def distances(
             f"re-ranking compares all {n:,} pictures with each other, more than the {LIMIT:,} that it is made for: "
             "set reid.rerank = false"
         )
-    x = torch.cat([to_tensor(query_x), to_tensor(gallery_x)]).to(device)
+    x = to_device(torch.cat([to_tensor(query_x), to_tensor(gallery_x)]), device)
     if protocol.metric == "cosine":
         x = F.normalize(x, dim=1)
     nearest = np.empty((n, min(max(protocol.rerank_k1 + 1, protocol.rerank_k2), n)), np.int64)
@@ -145,5 +145,5 @@ def _reciprocal(nearest: npt.NDArray[np.int64], k: int) -> Any:
 
 def _pairs(x: Tensor, i: npt.NDArray[Any], j: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Squared distances of the pairs (i, j) of rows."""
-    first, second = (x[torch.from_numpy(k.astype(np.int64)).to(x.device)] for k in (i, j))
+    first, second = (x[to_device(k.astype(np.int64), x.device)] for k in (i, j))
     return (first - second).square().sum(1).double().cpu().numpy()

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from eval.features import to_device
 from eval.linear_heads import ranks
 from eval.protocols.linear import LinearProtocol
 from eval.scores import percent
@@ -38,17 +39,19 @@ def low_shot(
         f"{share * 100:g}pct": (shares(train_y, share, *splits), "a class would get no picture")
         for share in protocol.low_shot_shares
     }
-    labels = torch.from_numpy(np.array(train_y)).to(train.device)
+    labels = to_device(np.array(train_y), train.device)
     held = holdout(train_y, protocol.holdout, protocol.seed)[1] if protocol.holdout else np.arange(0)
     found: dict[str, list[dict[str, Any]] | str] = {}
     for name, (choices, why_not) in probes.items():
         runs = []
         for rows in choices:
-            weight, bias, strength = ridge(train[rows], labels[rows], classes, protocol.ridge)
+            few = to_device(rows, train.device)
+            weight, bias, strength = ridge(train[few], labels[few], classes, protocol.ridge)
             run: dict[str, Any] = {"ridge": strength, "labels": len(rows)}
             run["top1"] = percent(ranks(test, test_y, weight, bias) == 0)
             if len(unseen := np.setdiff1d(held, rows)):
-                run["split_top1"] = percent(ranks(train[unseen], labels[unseen], weight, bias) == 0)
+                rest = to_device(unseen, train.device)
+                run["split_top1"] = percent(ranks(train[rest], labels[rest], weight, bias) == 0)
             runs.append(run)
         found[name] = runs or why_not
     return found
@@ -67,13 +70,14 @@ def ridge(x: Tensor, y: Tensor, classes: int, strengths: Sequence[float]) -> tup
     scale = s.square().mean().clamp(min=torch.finfo(torch.float64).tiny)
     projected = u.T @ (targets - target_mean)
 
-    def left_out(strength: float) -> float:
+    def left_out(strength: float) -> Tensor:
         shrink = s.square() / (s.square() + strength * scale)
         residual = targets - target_mean - u @ (shrink[:, None] * projected)
         leverage = 1 / len(x) + (u.square() * shrink).sum(1, keepdim=True)
-        return float((residual / (1 - leverage).clamp(min=1e-12)).square().mean())
+        return (residual / (1 - leverage).clamp(min=1e-12)).square().mean()
 
-    strength = min(strengths, key=left_out)
+    errors = torch.stack([left_out(strength) for strength in strengths]).tolist()
+    strength = strengths[errors.index(min(errors))]
     weight = vh.T @ ((s / (s.square() + strength * scale))[:, None] * projected)
     bias = target_mean - mean @ weight
     return weight.float()[:, :, None], bias.float()[:, None], strength

@@ -6,7 +6,7 @@ a program shows what only a GPU would show:
 
 * `MixedDevices`: an operation meets tensors of the host and of the device.
 * `HiddenWait`: the program needs a value that the device has yet to compute (`.item()`, `.cpu()`, a mask as index), in
-  a place that `PLACES` does not name. A named place gets a made-up value: noise for numbers, 0 and False for others.
+  a place that `PLACES` does not name. A named place gets a made-up value: noise, 0 for whole numbers, and True.
 * `sent`: every copy from host to device, its size, and whether it lay in pinned memory, without which it waits, too.
 
 What a pool of threads is given to do runs at once, in the thread that gives it. What is made up, and so is not tested:
@@ -62,6 +62,13 @@ PLACES = {
     "eval/rerank.py:distances": "the distances of a chunk of pictures",
     "eval/rerank.py:_nearest": "the neighbours of a chunk of pictures",
     "eval/rerank.py:_pairs": "the distances of a chunk of pairs",
+    "eval/detectors.py:_same_maps": "whether a new detector sees the encoder's own maps, before a training",
+    "eval/detection_training.py:Detector.train": "the loss, every 10 updates; mmdet's assigners and samplers",
+    "eval/detection_training.py:Detector._renew_statistics": "mmdet's assigners and samplers",
+    "eval/detection_training.py:Detector.judge": "mmdet's choice among the detections of a picture",
+    "eval/mmcv_ops.py:nms": "mmdet's choice among the detections of a picture",
+    "eval/mmcv_ops.py:batched_nms": "mmdet's choice among the detections of a picture",
+    "eval/detection_metrics.py:coco_results": "the detections of a picture",
 }
 """Where a stage may wait for its device, by file and function, and for what."""
 
@@ -189,9 +196,10 @@ class _Split(TorchDispatchMode):
         """A real tensor on the host of that shape and type, with the values of the other where it has some."""
         if isinstance(like, Valued):
             return like.values.clone()
-        if like.dtype.is_floating_point:
-            return torch.rand(like.shape, generator=self.noise).to(like.dtype)
-        return torch.zeros(like.shape, dtype=like.dtype)
+        with unset_fake_temporarily():
+            if like.dtype.is_floating_point:
+                return torch.rand(like.shape, generator=self.noise).to(like.dtype)
+            return torch.full(like.shape, like.dtype == torch.bool, dtype=like.dtype)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -211,7 +219,9 @@ class _Split(TorchDispatchMode):
         host = [x for x in tensors if not isinstance(x, FakeTensor | Valued)]
         if func is _aten.copy_.default and not isinstance(args[0], FakeTensor | Valued):
             self.wait(func)
-            return args[0].copy_(self.made_up(args[1]))
+            values = self.made_up(args[1])
+            with unset_fake_temporarily():
+                return args[0].copy_(values)
         if func in _SENDS and host:
             told = kwargs.get("non_blocking") or (len(args) > 2 and args[2])
             pinned = bool(told) and self.is_pinned(host[0])
@@ -225,12 +235,13 @@ class _Split(TorchDispatchMode):
         except (DataDependentOutputException, DynamicOutputShapeException):
             self.wait(func)
             if func is _aten._local_scalar_dense.default:
-                return self.made_up(fakes[0]).item()
+                value = self.made_up(fakes[0])
+                with unset_fake_temporarily():
+                    return value.item()
             raise HiddenWait(f"{_place()}: the shape of what {func} returns depends on values of the device") from None
         if any(isinstance(x, FakeTensor) and x.device.type == "cpu" for x in tree_leaves(out)):
             self.wait(func)
-            with unset_fake_temporarily():
-                return tree_map(lambda x: self.made_up(x) if isinstance(x, FakeTensor) else x, out)
+            return tree_map(lambda x: self.made_up(x) if isinstance(x, FakeTensor) else x, out)
         return out
 
     def _with_values(self, func: Any, args: Any, kwargs: Any, touches: bool) -> Any:

@@ -1,0 +1,68 @@
+"""Detectors on a GPU: no operation of ours or of mmdet's mixes devices, in training and inference.
+
+mmdet's assigners, samplers and NMS take indices that depend on values (`nonzero`, `unique`, masks as index), so they
+run on the pretend device that has values. Each such index waits for the device: that is mmdet's way, and the named
+places `Detector.train` and `Detector.judge` cannot tell it from a wait of ours in the same function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from eval import detection, protocols
+from eval.coco_file import CocoFolders
+from eval.context import Context
+from eval.data import IMAGENET
+from eval.protocols.detection import DetectionProtocol
+from methods.parts.encoders import build_encoder
+
+pytestmark = pytest.mark.seconds
+NETWORKS: dict[str, dict[str, Any]] = {
+    "resnet": {"arch": "resnet", "depth": 18, "width": 8, "stem": "cifar"},
+    "vit": {"arch": "vit", "size": 32, "patch": 8, "dim": 24, "depth": 1, "heads": 2, "pool": "mean"},
+}
+SMALL = {
+    "short_side": 64,
+    "long_side": 96,
+    "width": 8,
+    "fc_width": 16,
+    "mask_convs": 1,
+    "anchor_size": 16,
+    "candidates": 40,
+    "proposals": 20,
+    "test_candidates": 40,
+    "test_proposals": 20,
+    "rpn_samples": 16,
+    "roi_samples": 16,
+    "iterations": 1,
+    "batch": 2,
+    "warmup": 1,
+    "milestones": [],
+    "score_threshold": 0.0,
+    "max_detections": 5,
+}
+
+
+@pytest.mark.parametrize("arch", NETWORKS)
+def test_training_and_inference_mix_no_devices(
+    valued_gpu: Any, arch: str, miniature: Callable[..., Path], tmp_path: Path
+) -> None:
+    root = miniature("coco2017", tmp_path, train=2, val=1)
+    files = [root / "annotations" / f"instances_{split}2017.json" for split in ("train", "val")]
+    coco = CocoFolders(root / "train2017", files[0], root / "val2017", files[1])
+    protocol = protocols.load_as(DetectionProtocol, "fast", SMALL)
+    encoder = build_encoder(NETWORKS[arch]).to(valued_gpu.device)  # as a stage hands it over
+    found = detection.evaluate(encoder, coco, IMAGENET, protocol, Context(valued_gpu.device, folder=tmp_path), seed=0)
+    assert found["metrics"].keys() >= {"bbox_AP", "segm_AP"}
+    assert next(encoder.parameters()).device.type == "cuda"
+
+
+def test_what_was_computed_with_values_is_what_the_host_computes(valued_gpu: Any) -> None:
+    x = torch.arange(6.0).view(2, 3)
+    there = x.to(valued_gpu.device)
+    assert there.device.type == "cuda" and torch.equal((there @ there.T).cpu(), x @ x.T)
