@@ -12,6 +12,7 @@ from pretend_gpu import HiddenWait, MixedDevices, pretend
 from torch import Tensor
 
 from methods.base import DataInfo, Views
+from methods.parts.encoders import ResNet
 from methods.simclr import SimCLR
 from repro.plan import recipes, registry, tracks
 from repro.stages.pretrain import PretrainLoop, build_method
@@ -33,6 +34,17 @@ def _no_checkpoint_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoints, "SAVE_EVERY", float("inf"))
 
 
+@pytest.fixture
+def _shallow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One block a stage of a ResNet: the operations of the others are the same."""
+    layer = ResNet._make_layer
+
+    def of_one_block(self: ResNet, block: Any, planes: int, blocks: int, *args: Any, **kwargs: Any) -> Any:
+        return layer(self, block, planes, 1, *args, **kwargs)
+
+    monkeypatch.setattr(ResNet, "_make_layer", of_one_block)
+
+
 def loop(gpu: Any, tables: recipes.Recipe, module: str, folder: Path, size: int = 32, rows: int = 16) -> PretrainLoop:
     """The loop of a recipe on the device, on three loads of noise."""
     tables["pretrain"] |= {"epochs": 1}
@@ -46,7 +58,7 @@ def loop(gpu: Any, tables: recipes.Recipe, module: str, folder: Path, size: int 
         folder=folder,
         progress=lambda *_: None,
     )
-    loads.curve = [[0.0] * 5]  # begun: its k-NN has a test of its own
+    loads.curve, loads.flops = [[0.0] * 5], 1.0  # begun: how a training begins has a test of its own
     return loads
 
 
@@ -58,6 +70,7 @@ def second_load(gpu: Any, trained: PretrainLoop) -> None:
     next(training)
 
 
+@pytest.mark.usefixtures("_shallow")
 @pytest.mark.parametrize(("name", "variant"), CASES)
 def test_a_load_mixes_no_devices_waits_for_nothing_and_sends_little(
     gpu: Any, name: str, variant: str, shrunk: Tables, tmp_path: Path
@@ -71,6 +84,7 @@ def test_a_load_mixes_no_devices_waits_for_nothing_and_sends_little(
     assert {p.device.type for p in trained.method.parameters()} == {"cuda"}
 
 
+@pytest.mark.usefixtures("_shallow")
 def test_accumulated_and_clipped_in_bfloat16(gpu: Any, shrunk: Tables, tmp_path: Path) -> None:
     """Two micro-batches, each with its copies, LARS and every kind of clipping."""
     tables = shrunk("multi_network")
@@ -83,9 +97,10 @@ def test_accumulated_and_clipped_in_bfloat16(gpu: Any, shrunk: Tables, tmp_path:
     gpu.check_sent(2 * MOST)
 
 
+@pytest.mark.usefixtures("_shallow")
 def test_a_training_waits_for_its_curve_its_log_and_its_checkpoint(gpu: Any, shrunk: Tables, tmp_path: Path) -> None:
     trained = loop(gpu, shrunk("simsiam"), "methods.simsiam:SimSiam", tmp_path)
-    trained.curve = []
+    trained.curve, trained.flops = [], 0.0
     trained.run()
     assert trained.losses.keys() >= {"loss_1to2", "std_z"} and len(trained.curve) == 2
     waited = {place.split(":")[1] for place in gpu.waits}
@@ -140,6 +155,7 @@ class Sending(SimCLR):
         return super().loss(views) | {"weighed": (weights * views["pixels1"].mean(dim=(1, 2, 3))).mean()}
 
 
+@pytest.mark.usefixtures("_shallow")
 @pytest.mark.parametrize(
     ("kind", "error", "words"),
     [
