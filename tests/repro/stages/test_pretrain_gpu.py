@@ -18,6 +18,7 @@ from repro.plan import recipes, registry, tracks
 from repro.stages.pretrain import PretrainLoop, build_method
 from repro.store import checkpoints
 
+pytestmark = pytest.mark.seconds
 MOST = 4  # copies to the device a load: pictures, labels, what chance decides of the views, by how much they are turned
 CASES = [
     pytest.param(name, variant, marks=[pytest.mark.slow] if variant else [])
@@ -87,11 +88,11 @@ def test_a_load_mixes_no_devices_waits_for_nothing_and_sends_little(
 @pytest.mark.usefixtures("_shallow")
 def test_accumulated_and_clipped_in_bfloat16(gpu: Any, shrunk: Tables, tmp_path: Path) -> None:
     """Two micro-batches, each with its copies, LARS and every kind of clipping."""
-    tables = shrunk("multi_network")
+    tables = shrunk("simsiam")
     more = {"accumulate": 2, "clip_norm": 1.0, "clip_adaptive": 0.1, "precision": "bf16", "channels_last": True}
     lars = {"optimizer": "lars", "momentum": 0.9, "trust": 1e-3, "lars_form": "solo", "lars_clip": True}
     tables["pretrain"] |= more | lars
-    trained = loop(gpu, tables, "methods.multi_network:MultiNetwork", tmp_path)
+    trained = loop(gpu, tables, "methods.simsiam:SimSiam", tmp_path)
     second_load(gpu, trained)
     gpu.check_waits()
     gpu.check_sent(2 * MOST)
@@ -114,11 +115,9 @@ def test_a_load_of_the_recipe_of_a_track(gpu: Any, name: str, variant: str, trac
     """Networks and views of their full size; of a batch the share of one device, 64 pictures at most."""
     info = registry.find(name)[0]
     tables = recipes.resolve(info, variant, track, {})
-    tables["pretrain"] |= {"devices": 1, "accumulate": 1, "batch": min(64, tables["pretrain"]["batch"])}
-    with gpu.device:  # no weights are drawn on the host
-        trained = loop(
-            gpu, tables, info.module, tmp_path, size=tracks.find(track).size, rows=tables["pretrain"]["batch"]
-        )
+    rows, size = min(64, tables["pretrain"]["batch"]), tracks.find(track).size
+    tables["pretrain"] |= {"devices": 1, "accumulate": 1, "batch": rows}
+    trained = loop(gpu, tables, info.module, tmp_path, size, rows)
     second_load(gpu, trained)
     gpu.check_waits()
     gpu.check_sent(MOST)

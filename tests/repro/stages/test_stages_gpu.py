@@ -20,6 +20,7 @@ from repro.store import records
 from repro.store.workspace import Workspace
 from repro.weights import export
 
+pytestmark = pytest.mark.seconds
 NETWORK = {
     "vit": "network.depth=1 network.dim=24",
     "resnet": "network.arch=resnet network.depth=18 network.width=8",
@@ -121,7 +122,6 @@ def test_reid_finetuning(gpu: Any, tmp_path: Path) -> None:
     assert gpu.real or gpu.waits["eval/reid_finetune.py:evaluate"] == 1
 
 
-@pytest.mark.seconds
 def test_what_a_device_trained_is_exported_and_judged_as_a_foreign_encoder(valued_gpu: Any, tmp_path: Path) -> None:
     network = ("network.arch=resnet", "network.depth=18", "network.width=64", "network.stem=imagenet")
     made = carried_out(Request(("random",), evaluations=(), overrides=network), tmp_path / "trained")
