@@ -10,7 +10,9 @@ import signal
 import subprocess
 import threading
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 def ended(process: subprocess.Popen[bytes]) -> bool:
@@ -43,6 +45,24 @@ def die_with_parent(pipe: int) -> None:
         os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def lead(log: str, function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+    """What a process of multiprocessing does first and last: lead a group of its own, which ends with the process that
+    started it; print to the end of that log; call the function."""
+    os.setsid()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+    with Path(log).open("ab") as file:
+        for descriptor in (1, 2):
+            os.dup2(file.fileno(), descriptor)
+    function(*arguments)
 
 
 def end_when_a_queue_fails() -> None:

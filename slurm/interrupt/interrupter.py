@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import os
 import random
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -18,6 +15,7 @@ from slurm import temporary, worker
 from slurm.folder import Folder
 from slurm.graph import Task
 from slurm.interrupt.spells import PATIENCE, Watch
+from slurm.process import lead
 
 _MARGIN = 0.6  # of the steps: whoever is slow to strike later meets a task that has ended
 
@@ -52,7 +50,7 @@ class Interrupter:
     def fork(self, function: Callable[..., object], *arguments: Any) -> ForkServerProcess:
         """Call it in a process that leads a group of its own and writes to a log of ours."""
         log = self.place.root / "drill.log"
-        process = self._context.Process(target=_lead, args=(str(log), function, arguments), daemon=True)
+        process = self._context.Process(target=lead, args=(str(log), function, arguments), daemon=True)
         process.start()
         self._processes.append(process)
         return process
@@ -89,22 +87,6 @@ class Interrupter:
         self.watch.look()
         if process.is_alive():
             raise TimeoutError(f"{self.task.key}: still running after {PATIENCE:.0f} s")
-
-
-def _lead(log: str, function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
-    os.setsid()
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os.killpg(0, signal.SIGKILL)
-
-    threading.Thread(target=watch, daemon=True).start()
-    with Path(log).open("ab") as file:
-        for descriptor in (1, 2):
-            os.dup2(file.fileno(), descriptor)
-    function(*arguments)
 
 
 def _work(spec: str) -> None:
