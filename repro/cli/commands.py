@@ -6,6 +6,7 @@ Every function takes the parsed options and returns the exit status.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -162,6 +163,14 @@ def drill(options: argparse.Namespace) -> int:
     from repro.run import drill
 
     return drill.run(_settings(options), options.seed, options.times, options.stage)
+
+
+def gpu(options: argparse.Namespace) -> int:
+    from repro.measure.gpu import check
+
+    settings = _settings(options)
+    output = Path(options.output or os.environ.get("OUT") or settings.workspace)
+    return check.run(settings, options.device, options.minutes, output, options.part, options.tests, options.threads)
 
 
 # ---------------------------------------------------------------------------------------- what there is, how fast it is

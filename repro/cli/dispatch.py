@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "gc": commands.collect_garbage,
     "doctor": commands.doctor,
     "drill": commands.drill,
+    "gpu": commands.gpu,
     "methods": commands.methods,
     "protocols": commands.protocols,
     "bench": commands.bench,
