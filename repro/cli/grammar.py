@@ -238,14 +238,24 @@ def build_parser() -> argparse.ArgumentParser:
         "--executor", metavar="NAME", help="auto (default: here, and on SLURM if there is one), local or slurm"
     )
 
-    verb = verbs.add_parser(
-        "gpu", help="eight minutes of a GPU: is it right, how fast, does a training go on bit for bit"
+    verb = verbs.add_parser("gpu", help="check a GPU in eight minutes: results, speed, memory, resumed training")
+    verb.add_argument(
+        "--minutes", type=float, default=8.0, metavar="N", help="time for all parts together (default: 8)"
     )
-    verb.add_argument("--minutes", type=float, default=8.0, metavar="N", help="for all parts together (default: 8)")
-    verb.add_argument("--device", default="cuda", metavar="NAME", help="cuda (default), or cpu: the same in small")
-    verb.add_argument("--part", nargs="+", default=[], metavar="NAME", help="agreement, speed, ... (default: all)")
-    verb.add_argument("--tests", nargs="+", default=[], metavar="FILE", help="tests of the stages, for pytest")
-    verb.add_argument("--threads", type=int, metavar="N", help="threads of torch (default: all cores; cpu: 1)")
+    verb.add_argument(
+        "--device", default="cuda", metavar="NAME", help="cuda (default), or cpu: the same with small sizes"
+    )
+    verb.add_argument(
+        "--part", nargs="+", default=[], metavar="NAME", help="parts to run: agreement, speed, ... (default: all)"
+    )
+    verb.add_argument(
+        "--tests",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="files of tests to run with pytest (default: those of the stages)",
+    )
+    verb.add_argument("--threads", type=int, metavar="N", help="threads of torch (default: all cores; with cpu: 1)")
     verb.add_argument("--output", metavar="DIR", help="folder for the figures (default: OUT, else the workspace)")
     _workspace_options(verb)
 
