@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from repro.cli.grammar import CLAIM_FILTERS
+from repro.cli.grammar_results import CLAIM_FILTERS
 from repro.errors import UserError, printable, unknown
 
 if TYPE_CHECKING:

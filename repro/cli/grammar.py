@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 
 from repro import __version__
+from repro.cli.grammar_results import add_results
+from repro.cli.options import executor_options, workspace_options
 
 _EXAMPLES = """examples:
   python -m repro run --method aps --suite full                      digits, no download, minutes
@@ -14,25 +16,6 @@ _EXAMPLES = """examples:
   python -m repro run --method aps --set pretrain.epochs=2 knn.ks=[1,5]
   python -m repro eval --checkpoint r50.pth --arch resnet50 --suite quick       evaluate an author's weights
 """
-
-
-CLAIM_FILTERS = {
-    "paper": "claims of this paper, for example glnet",
-    "method": "claims about this method, or against this baseline",
-    "kind": "number, gain, direction or cost_ratio",
-    "evaluation": "knn, linear, finetune, ..., or cost",
-    "track": "claims that this track can test",
-    "data": "claims on this data set",
-    "verified": "how the source was read: read, abstract (abstract only) or recalled",
-    "outcome": "claims with this verdict (with --track: on that track)",
-    "text": "claims whose text contains this",
-}
-
-
-def _workspace_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("where")
-    group.add_argument("--workspace", metavar="DIR", help="folder for all that is written (default: ./repro-work)")
-    group.add_argument("--data-root", metavar="DIR", help="folder with the data sets (default: REPRO_DATA)")
 
 
 def _request_options(
@@ -83,8 +66,8 @@ def _request_options(
         metavar="TABLE.KEY=VALUE",
         help="change a value of a recipe or a protocol",
     )
-    _workspace_options(parser)
-    group = _executor_options(parser)
+    workspace_options(parser)
+    group = executor_options(parser)
     group.add_argument("--executor", metavar="NAME", help="auto (default), local or slurm")
 
 
@@ -101,16 +84,6 @@ def _budget_options(parser: argparse.ArgumentParser) -> None:
         "--trim", action="store_true", help="with --budget: drop the last seeds, then evaluations, until the plan fits"
     )
     group.add_argument("--card", metavar="NAME", help="GPU that estimates are for: rtx4090, or 24GB of memory")
-
-
-def _executor_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    group = parser.add_argument_group("how")
-    group.add_argument("--cluster", metavar="NAME", help="SLURM profile: a name or FILE.toml")
-    group.add_argument("--cores", type=int, metavar="N", help="CPU cores to use on this machine (default: all)")
-    group.add_argument(
-        "--memory-gb", type=float, metavar="N", help="memory to use on this machine (default: the free memory)"
-    )
-    return group
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -183,22 +156,22 @@ def build_parser() -> argparse.ArgumentParser:
     _download_option(verb)
     verb = verbs.add_parser("status", help="show the progress of all tasks of a workspace")
     verb.add_argument("--watch", action="store_true", help="repeat every few seconds until all tasks have ended")
-    _workspace_options(verb)
+    workspace_options(verb)
     verb = verbs.add_parser("logs", help="show the last lines of the log of a task")
     verb.add_argument("task", metavar="JOB", help="TASK-RUN as printed by status, or a SLURM job number")
     verb.add_argument("--follow", action="store_true", help="keep printing new lines until the task ends")
-    _workspace_options(verb)
+    workspace_options(verb)
     verb = verbs.add_parser("cancel", help="stop queued and running tasks; checkpoints are kept")
     verb.add_argument("task", nargs="*", metavar="JOB", help="TASK-RUN, RUN or a SLURM job number (default: all)")
-    _workspace_options(verb)
+    workspace_options(verb)
     verb = verbs.add_parser("retry", help="run failed tasks again, and the tasks that wait for them")
     verb.add_argument("task", nargs="*", metavar="JOB", help="TASK-RUN, RUN or a SLURM job number (default: all)")
-    _workspace_options(verb)
-    _executor_options(verb)
+    workspace_options(verb)
+    executor_options(verb)
 
     verb = verbs.add_parser("gc", help="list files that can be deleted safely")
     verb.add_argument("--delete", action="store_true", help="delete them (default: only list them)")
-    _workspace_options(verb)
+    workspace_options(verb)
 
     verb = verbs.add_parser("doctor", help="check packages, data, disk, GPUs and cluster")
     verb.add_argument(
@@ -217,8 +190,8 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "--seed", nargs="+", type=int, default=[0], metavar="N", help="seeds used to estimate disk space (default: 0)"
     )
-    _workspace_options(verb)
-    group = _executor_options(verb)
+    workspace_options(verb)
+    group = executor_options(verb)
     group.add_argument("--executor", metavar="NAME", help="auto (default), local or slurm")
 
     verb = verbs.add_parser("drill", help="test recovery from crashes: interrupt a short job in many ways")
@@ -257,7 +230,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("--threads", type=int, metavar="N", help="threads of torch (default: all cores; with cpu: 1)")
     verb.add_argument("--output", metavar="DIR", help="folder for the figures (default: OUT, else the workspace)")
-    _workspace_options(verb)
+    workspace_options(verb)
 
     verb = verbs.add_parser("methods", help="list methods, their papers and variants, or print a recipe")
     verb.add_argument(
@@ -265,7 +238,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("--cost", action="store_true", help="measure operations, updates and memory, relative to MoCo-v3")
     verb.add_argument("--track", metavar="NAME", help="with --cost: track of the recipes (default: embedded)")
-    _workspace_options(verb)
+    workspace_options(verb)
 
     verb = verbs.add_parser("protocols", help="list the protocols of the evaluations")
     verb.add_argument(
@@ -315,7 +288,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("--processes", type=int, default=1, metavar="N", help="--processes of its run (default: 1)")
     verb.add_argument("--checkpoint", metavar="FILE", help="an encoder.pt instead of --method")
-    _workspace_options(verb)
+    workspace_options(verb)
 
     verb = verbs.add_parser(
         "data",
@@ -336,82 +309,7 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "--size", type=int, default=256, metavar="PIXELS", help="prepare: side of the decoded pictures (default: 256)"
     )
-    _workspace_options(verb)
+    workspace_options(verb)
 
-    verb = verbs.add_parser("claims", help="list the papers' claims and their verdicts, or explain one")
-    verb.add_argument(
-        "claim", nargs="?", metavar="ID", help="explain this claim: source, conditions, our test, what is missing"
-    )
-    group = verb.add_argument_group("only claims")
-    for name, words in CLAIM_FILTERS.items():
-        group.add_argument(f"--{name}", metavar="NAME", help=words)
-    _workspace_options(verb)
-
-    verb = verbs.add_parser(
-        "settle",
-        help="run the pairs of seeds that decide claims, within a budget",
-        description="Run pairs of a method and its baseline until a claim is decided or the budget is spent. The test"
-        " allows a look after every pair. Given again, it goes on from what is there.",
-    )
-    verb.add_argument("claim", nargs="*", metavar="ID", help="claims to decide, or --paper")
-    verb.add_argument("--paper", metavar="NAME", help="all claims of this paper that the track can test, or all")
-    verb.add_argument("--track", default="mini", metavar="NAME", help="track to test them on (default: mini)")
-    verb.add_argument("--budget", required=True, metavar="TIME", help="time to spend: 90min, 3h or 2d")
-    verb.add_argument("--dry-run", action="store_true", help="print the order, the hours and the chances; run nothing")
-    _workspace_options(verb)
-    _executor_options(verb)
-    verb = verbs.add_parser("gap", help="break down the gap between the paper's number and ours")
-    verb.add_argument("claim", metavar="ID", help="claim that states a number")
-    _workspace_options(verb)
-
-    verb = verbs.add_parser("explain", help="show what made a number on a board, and how to make it again")
-    verb.add_argument("cell", metavar="RECORD", help="what the number links to, or the beginning of a fingerprint")
-    _workspace_options(verb)
-
-    verb = verbs.add_parser("compare", help="compare two methods seed by seed, with intervals")
-    verb.add_argument(
-        "arms",
-        nargs=2,
-        metavar="ARM",
-        help="NAME or NAME:VARIANT; @EPOCHS or @RECIPE selects one of several, for example byol@15",
-    )
-    verb.add_argument("--track", default="embedded", metavar="NAME", help="embedded (default), mini, cifar, ...")
-    verb.add_argument(
-        "--trust", nargs="+", default=[], metavar="NAME", help="also use records of this trust: author, self-reported"
-    )
-    _workspace_options(verb)
-
-    verb = verbs.add_parser("verify", help="check records, and that the published boards match them")
-    _workspace_options(verb)
-
-    verb = verbs.add_parser("report", help="write boards and report again from the records")
-    verb.add_argument(
-        "--published", action="store_true", help="write the repository's boards, from leaderboards/records alone"
-    )
-    _workspace_options(verb)
-
-    verb = verbs.add_parser("records", help="export records (CSV, Parquet, LaTeX, model-index) or import some")
-    verb.add_argument("action", nargs="?", default="export", metavar="ACTION", help="export (default) or import")
-    verb.add_argument(
-        "file",
-        nargs="?",
-        metavar="FILE",
-        help="import: a JSON file (a record or a list of records) or .jsonl (one per line)",
-    )
-    verb.add_argument("--to", metavar="NAME", help="export: csv, parquet, latex or model-index")
-    verb.add_argument("--out", metavar="FILE", help="export: file to write")
-    verb.add_argument("--method", nargs="+", metavar="NAME", help="export: only records of these methods")
-    verb.add_argument("--track", metavar="NAME", help="export: only records of this track")
-    verb.add_argument(
-        "--published", action="store_true", help="export: the repository's records instead of the workspace's"
-    )
-    verb.add_argument(
-        "--trust", metavar="NAME", help="import: self-reported, or author (made with the authors' weights)"
-    )
-    _workspace_options(verb)
-
-    verb = verbs.add_parser("publish", help="copy records into the repository and write its boards")
-    verb.add_argument("--method", nargs="+", metavar="NAME", help="only records of these methods")
-    verb.add_argument("--track", metavar="NAME", help="only records of this track")
-    _workspace_options(verb)
+    add_results(verbs)
     return parser

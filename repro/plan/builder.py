@@ -89,11 +89,8 @@ def make(request: Request, settings: Settings) -> Plan:
         for choice in choices.values()
         if len(choice.among) > 1 and choice.name in used and entry_of(choice.name).made_of not in used
     )
-    account = own.account if own else None
-    left_out, stored = tuple(builder.left_out), builder.data["stored"]
-    made = Plan(
-        request, track, jobs, tuple(faults), resolved, open_choices, account, fits, left_out, machine.card, stored
-    )
+    told = own.account if own else None, fits, tuple(builder.left_out), machine.card, builder.data["stored"]
+    made = Plan(request, track, jobs, tuple(faults), resolved, open_choices, *told)
     return prices.priced(made, found, settings, machine)
 
 

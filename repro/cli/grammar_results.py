@@ -1,0 +1,99 @@
+"""The commands about results, from claims to publishing: their options and what `--help` says of them."""
+
+from __future__ import annotations
+
+import argparse
+
+from repro.cli.options import executor_options, workspace_options
+
+CLAIM_FILTERS = {
+    "paper": "claims of this paper, for example glnet",
+    "method": "claims about this method, or against this baseline",
+    "kind": "number, gain, direction or cost_ratio",
+    "evaluation": "knn, linear, finetune, ..., or cost",
+    "track": "claims that this track can test",
+    "data": "claims on this data set",
+    "verified": "how the source was read: read, abstract (abstract only) or recalled",
+    "outcome": "claims with this verdict (with --track: on that track)",
+    "text": "claims whose text contains this",
+}
+
+
+def add_results(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add them to the command line."""
+    verb = verbs.add_parser("claims", help="list the papers' claims and their verdicts, or explain one")
+    verb.add_argument(
+        "claim", nargs="?", metavar="ID", help="explain this claim: source, conditions, our test, what is missing"
+    )
+    group = verb.add_argument_group("only claims")
+    for name, words in CLAIM_FILTERS.items():
+        group.add_argument(f"--{name}", metavar="NAME", help=words)
+    workspace_options(verb)
+
+    verb = verbs.add_parser(
+        "settle",
+        help="run the pairs of seeds that decide claims, within a budget",
+        description="Run pairs of a method and its baseline until a claim is decided or the budget is spent. The test"
+        " allows a look after every pair. Given again, it goes on from what is there.",
+    )
+    verb.add_argument("claim", nargs="*", metavar="ID", help="claims to decide, or --paper")
+    verb.add_argument("--paper", metavar="NAME", help="all claims of this paper that the track can test, or all")
+    verb.add_argument("--track", default="mini", metavar="NAME", help="track to test them on (default: mini)")
+    verb.add_argument("--budget", required=True, metavar="TIME", help="time to spend: 90min, 3h or 2d")
+    verb.add_argument("--dry-run", action="store_true", help="print the order, the hours and the chances; run nothing")
+    workspace_options(verb)
+    executor_options(verb)
+    verb = verbs.add_parser("gap", help="break down the gap between the paper's number and ours")
+    verb.add_argument("claim", metavar="ID", help="claim that states a number")
+    workspace_options(verb)
+
+    verb = verbs.add_parser("explain", help="show what made a number on a board, and how to make it again")
+    verb.add_argument("cell", metavar="RECORD", help="what the number links to, or the beginning of a fingerprint")
+    workspace_options(verb)
+
+    verb = verbs.add_parser("compare", help="compare two methods seed by seed, with intervals")
+    verb.add_argument(
+        "arms",
+        nargs=2,
+        metavar="ARM",
+        help="NAME or NAME:VARIANT; @EPOCHS or @RECIPE selects one of several, for example byol@15",
+    )
+    verb.add_argument("--track", default="embedded", metavar="NAME", help="embedded (default), mini, cifar, ...")
+    verb.add_argument(
+        "--trust", nargs="+", default=[], metavar="NAME", help="also use records of this trust: author, self-reported"
+    )
+    workspace_options(verb)
+
+    verb = verbs.add_parser("verify", help="check records, and that the published boards match them")
+    workspace_options(verb)
+
+    verb = verbs.add_parser("report", help="write boards and report again from the records")
+    verb.add_argument(
+        "--published", action="store_true", help="write the repository's boards, from leaderboards/records alone"
+    )
+    workspace_options(verb)
+
+    verb = verbs.add_parser("records", help="export records (CSV, Parquet, LaTeX, model-index) or import some")
+    verb.add_argument("action", nargs="?", default="export", metavar="ACTION", help="export (default) or import")
+    verb.add_argument(
+        "file",
+        nargs="?",
+        metavar="FILE",
+        help="import: a JSON file (a record or a list of records) or .jsonl (one per line)",
+    )
+    verb.add_argument("--to", metavar="NAME", help="export: csv, parquet, latex or model-index")
+    verb.add_argument("--out", metavar="FILE", help="export: file to write")
+    verb.add_argument("--method", nargs="+", metavar="NAME", help="export: only records of these methods")
+    verb.add_argument("--track", metavar="NAME", help="export: only records of this track")
+    verb.add_argument(
+        "--published", action="store_true", help="export: the repository's records instead of the workspace's"
+    )
+    verb.add_argument(
+        "--trust", metavar="NAME", help="import: self-reported, or author (made with the authors' weights)"
+    )
+    workspace_options(verb)
+
+    verb = verbs.add_parser("publish", help="copy records into the repository and write its boards")
+    verb.add_argument("--method", nargs="+", metavar="NAME", help="only records of these methods")
+    verb.add_argument("--track", metavar="NAME", help="only records of this track")
+    workspace_options(verb)
