@@ -86,17 +86,27 @@ def _resnet(table: Mapping[str, Any], size: int, number: int) -> Network:
 
 
 def _vit(table: Mapping[str, Any], size: int, number: int) -> Network:
-    """Kept of a block: what enters both norms (fp32), q, k, v, what attention gives, and the MLP's two wide tensors."""
+    """Kept of a block: what enters both norms (fp32), q, k, v, what attention gives, and the MLP's two wide tensors.
+
+    Where the class token alone counts, the last block makes of all other tokens nothing but keys and values.
+    """
     dim, depth, patches = table["dim"], table["depth"], (size // table["patch"]) ** 2
     tokens, patch = patches + 1, 3 * table["patch"] ** 2
+    last = 1 if table["pool"] == "class" else tokens  # tokens that the last block makes
     weights = patch * dim + depth * 12 * dim**2
     biases = dim + depth * (6 * dim + (3 * dim if table["qkv_bias"] else 0))
     norms = (2 * depth + 1) * 2 * dim
-    multiplied = patches * patch * dim + depth * (12 * tokens * dim**2 + 2 * tokens**2 * dim)
-    block = tokens * dim * (2 * 4 + 14 * number) + 4 * tokens * table["heads"]
-    kept = depth * block + 3 * size**2 * number + tokens * dim * 4
+
+    def multiplied(made: int) -> int:
+        return (2 * tokens + 10 * made) * dim**2 + 2 * tokens * made * dim
+
+    def kept(made: int) -> float:
+        return dim * (4 * (tokens + made) + (3 * tokens + 11 * made) * number) + 4 * made * table["heads"]
+
+    operations = patches * patch * dim + (depth - 1) * multiplied(tokens) + multiplied(last)
+    held = (depth - 1) * kept(tokens) + kept(last) + 3 * size**2 * number + last * dim * 4
     parameters = weights + biases + norms + dim * (1 + patches)
-    return Network(parameters, 2.0 * multiplied, kept, 4.0 * tokens * dim * number, dim)
+    return Network(parameters, 2.0 * operations, held, 4.0 * tokens * dim * number, dim)
 
 
 def training_flops(recipe: Recipe, size: int) -> float:

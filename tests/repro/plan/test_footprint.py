@@ -32,7 +32,11 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 @contextlib.contextmanager
 def kept(module: torch.nn.Module) -> Iterator[dict[int, int]]:
     """Bytes by storage that autograd keeps for the backward pass, without weights and their copies of other types."""
-    weights = {tuple(p.shape) for p in module.parameters()} | {tuple(p.shape[::-1]) for p in module.parameters()}
+    shapes = [tuple(p.shape) for p in module.parameters()]
+    shapes += [
+        (part * d, d) for rows, d in (s for s in shapes if len(s) == 2) if rows == 3 * d for part in (1, 2)
+    ]  # qkv
+    weights = {*shapes, *(shape[::-1] for shape in shapes)}
     found: dict[int, int] = {}
     held = []  # so that no address is used twice
 
