@@ -227,7 +227,7 @@ def test_what_has_a_record_is_cached_and_not_in_the_graph(settings: Settings) ->
         ({"data": "./nowhere"}, "no such folder"),
         ({"data": "coco-mini"}, "classification"),
         ({"overrides": ("method.sampling_ratio=0.6",)}, "aps: method.repeats = 2 .* do not fit"),
-        ({"methods": ("nnclr",), "overrides": ("method.bank_size=64",)}, "method.bank_size=128"),
+        ({"methods": ("nnclr",), "overrides": ("method.bank_size=32",)}, "method.bank_size=64"),
         ({"methods": ("glnet",), "overrides": ("method.objective=foo",)}, "method.objective = 'foo': known are"),
         ({"methods": ("multi_network",), "overrides": ("method.split=3",)}, "method.split = 3 does not divide"),
         ({"methods": ("rotation_aux",), "overrides": ("method.rotation_reduction=max",)}, "rotation_reduction"),
@@ -319,7 +319,10 @@ def test_several_processes_are_asked_for_where_something_is_trained(settings: Se
     }
     shown = tables.plan_table(two, settings)
     assert "2 x 1 CPU" in shown and "2 x 2 GB" in shown
-    spread = ("pretrain.devices=4",)
+    spread = (
+        "pretrain.batch=64",
+        "pretrain.devices=4",
+    )
     triplet = Request(("truncated_triplet",), evaluations=("knn",), overrides=spread, processes=2)
     assert make(triplet, settings).jobs[0].ranks == 2
     over = Request(("rotation_aux:truncated_triplet",), evaluations=("knn",), processes=2)

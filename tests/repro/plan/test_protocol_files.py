@@ -41,7 +41,7 @@ def test_a_damaged_file_is_one_line(
     for line in ("plan --method random --eval knn", "protocols knn", "plan --method random --protocol knn=fast"):
         assert main(line.split()) == 2
         said = capsys.readouterr().err
-        assert said.startswith(f"repro: {knn}: {says}") and said.endswith("bring it back with git\n"), said
+        assert said.startswith(f"repro: {knn}: {says}") and said.endswith("restore it with git\n"), said
         assert said.count("\n") == 1
 
 

@@ -124,7 +124,7 @@ def test_the_table_and_the_exit_status(
     Fake.faults = ("the weights of the encoder differ",)
     assert main(line) == 1
     out = capsys.readouterr().out
-    assert "kill -9 of the job: the weights of the encoder differ" in out and "8 of 9 ways" in out
+    assert "kill -9 of the job: the weights of the encoder differ" in out and "8 of 9 kinds" in out
     assert f"kept for a look: {next(tmp_path.iterdir())}" in out
     assert main([*line, "--times", "99"]) == 2
     assert "--times 99: " in capsys.readouterr().err
