@@ -33,7 +33,7 @@ from repro.plan.request import Request
 from repro.results import find_records
 from repro.results.claim_commands import next_runs
 from repro.results.suite import suite
-from repro.run import execute
+from repro.run import execute, submit
 from repro.run.live_boards import Views
 from repro.settings import Settings
 from repro.store import records
@@ -66,11 +66,12 @@ class Step:
 
 @dataclass
 class Ledger:
-    """What a settlement has spent: seconds by claim, and what failed."""
+    """What a settlement has spent: seconds by claim, the commands that it ran last for each, and what failed."""
 
     budget: Budget
     spent: float = 0.0
     by_claim: dict[str, float] = field(default_factory=dict)
+    ran: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -95,7 +96,8 @@ def settle(
     dry: print the order, the hours and the chances, and run nothing.
 
     Raises:
-        UserError: no such claim, a budget that is none, or a claim that the track cannot test.
+        UserError: no such claim, a budget that is none, a claim that the track cannot test, or runs that would go to
+            SLURM, where nothing waits for their end.
     """
     chosen = _chosen(wanted, paper, track)
     ledger = Ledger(Budget.parse(budget))
@@ -104,6 +106,8 @@ def settle(
     if dry:
         print(_table(_look(chosen, track, settings, parse, ledger), ledger))
         return 0
+    if submit.why_local(settings) is None:
+        raise UserError("settle waits for every pair, so it runs on this machine, not on SLURM; give --executor local")
     try:
         while True:
             steps = _look(chosen, track, settings, parse, ledger)
@@ -173,6 +177,8 @@ def _step(
     commands = next_runs(claim, known, track, own, open_)
     if not commands:
         return Step(claim, open_, why="no command makes what is missing")
+    if commands == ledger.ran.get(claim.id):
+        return Step(claim, open_, why=f"its last pair does not count, see python -m repro claims {claim.id}")
     seconds = sum(builder.make(parse(words[3:]), settings).seconds for words in commands)
     if seconds > ledger.left:
         why = f"the next pair takes {text.duration(seconds)}, more than is left"
@@ -205,6 +211,7 @@ def first_takes(claim: Claim, every: Sequence[Claim], track: str) -> float:
 def _carry_out(step: Step, settings: Settings, parse: Parse, ledger: Ledger) -> None:
     """Run a pair. A pair that fails is not tried again: the claim is left with the reason."""
     began = time.monotonic()
+    ledger.ran[step.claim.id] = step.commands
     for words in step.commands:
         request = parse(words[3:])
         status = execute.run(request, settings, list(words[3:]), Views.none())

@@ -63,6 +63,7 @@ class Lab:
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch, own_folder: None, data_root: Path) -> Callable[[Reach], Lab]:
     monkeypatch.setenv("REPRO_DATA", str(data_root))
+    monkeypatch.setattr("slurm.scheduler.available", lambda: "no SLURM here")
 
     def open_(reach: Reach) -> Lab:
         made = Lab(reach)
@@ -125,6 +126,26 @@ def test_a_dry_run_runs_nothing_and_orders_by_worth(
     assert main(["settle", "--paper", "glnet", "--budget", "3h", "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert made.runs == [] and CLAIM in out and "0 s of 3h spent" in out and "% " not in out.splitlines()[0]
+
+
+def test_a_pair_that_does_not_count_ends_its_claim(
+    lab: Callable[[Reach], Lab], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab(clear)
+    ran: list[Request] = []
+    monkeypatch.setattr(execute, "run", lambda request, *_: (ran.append(request), 0)[1])  # leaves no record
+    assert main(["settle", CLAIM, "--budget", "10d"]) == 0
+    assert len(ran) == 1 and "its last pair does not count" in capsys.readouterr().out
+
+
+def test_it_does_not_submit_pairs_for_which_nothing_waits(
+    lab: Callable[[Reach], Lab], refused: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = lab(clear)
+    monkeypatch.setattr("slurm.scheduler.available", lambda: None)
+    assert "give --executor local" in refused(f"settle {CLAIM} --budget 10d") and made.runs == []
+    made.fails = True
+    assert main(["settle", CLAIM, "--budget", "10d", "--executor", "local"]) == 1 and len(made.runs) == 1
 
 
 @pytest.mark.parametrize(
