@@ -31,9 +31,9 @@ def start(log: Path, function: Callable[..., object], *arguments: Any) -> ForkSe
 
 
 def end(process: ForkServerProcess) -> None:
-    """Leave nothing of it and its group, whatever they do."""
-    if process.is_alive() and process.pid:
-        with contextlib.suppress(ProcessLookupError):  # it leads no group yet
-            os.killpg(process.pid, signal.SIGKILL)
-        process.kill()
+    """Leave nothing of it and its group, whatever they do, also where it has ended and others of its group have not."""
+    assert process.pid
+    with contextlib.suppress(ProcessLookupError):  # it leads no group yet, or all have ended
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
     process.join()
