@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from repro.measure.tf32 import tf32
+
 _SIDE = {"cpu": 2048, "cuda": 8192}  # of the matrices
 _COPIED = 2**28  # bytes
 _READ = 2**26  # bytes
@@ -21,13 +23,17 @@ _TRIES = 3
 
 
 def products(precision: str, here: torch.device) -> tuple[float, Iterator[None]]:
-    """Operations of one product of two square matrices, and an iterator that makes one a step."""
+    """Operations of one product of two square matrices, and an iterator that makes one a step.
+
+    In float32 with TF32 where convolutions use it.
+    """
     side = _SIDE.get(here.type, _SIDE["cpu"])
     a, b = torch.randn(2, side, side, device=here, dtype=torch.bfloat16 if precision == "bf16" else None)
 
     def steps() -> Iterator[None]:
         while True:
-            torch.mm(a, b)
+            with tf32(torch.backends.cudnn.allow_tf32):
+                torch.mm(a, b)
             yield
 
     return 2.0 * side**3, steps()

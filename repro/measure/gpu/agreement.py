@@ -35,6 +35,7 @@ from methods.base import Batch, Method, Streams, Views
 from repro.errors import UserError
 from repro.measure.gpu import device, loops
 from repro.measure.gpu.part import Case, Figures, Found, Tell
+from repro.measure.tf32 import tf32
 from repro.plan import registry, tracks
 from repro.stages.pretrain import PretrainLoop
 from repro.store.job import Recipe
@@ -180,7 +181,7 @@ def run(case: Case, tell: Tell) -> Found:
     figures: Figures = {"factor": FACTOR, "floor": FLOOR, "views": VIEWS, "track": track.name, "methods": {}}
     done: Figures = figures["methods"]
     names, untrained = sorted(registry.methods()), []
-    with device.tf32(False):
+    with tf32(False):
         for number, name in enumerate(names):
             if number and time.monotonic() - began > case.seconds * number / (number + 1):
                 break  # another like those before would be too late
@@ -193,7 +194,7 @@ def run(case: Case, tell: Tell) -> Found:
                 done[name] = {"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
             tell(figures)
     if here.type == "cuda" and CONTROL in done:
-        with device.tf32(True):
+        with tf32(True):
             figures["tf32"] = compare(*loops.recipe_of(CONTROL, track.name), track, here)
     wrong = {name: reason for name, found in done.items() if (reason := fault(found))}
     figures["left out"] = [name for name in names if name not in done and name not in untrained]

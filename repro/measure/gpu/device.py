@@ -3,8 +3,6 @@ care which."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -49,14 +47,3 @@ def facts(here: torch.device) -> dict[str, Any]:
         found |= {"capability": f"{has.major}.{has.minor}", "processors": has.multi_processor_count}
         found |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
     return {**found, "threads": torch.get_num_threads(), "packages": provenance.versions()}
-
-
-@contextlib.contextmanager
-def tf32(allowed: bool) -> Iterator[None]:
-    """Whether matrix products and convolutions in float32 may use TF32, which has 10 bits where float32 has 23."""
-    kept = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = kept

@@ -10,13 +10,12 @@ from __future__ import annotations
 import gc
 import statistics
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
 from repro.errors import UserError
-from repro.measure import timing
+from repro.measure import limits, timing
 from repro.measure.gpu import device, loops
 from repro.measure.gpu.part import Case, Figures, Found, Tell
 from repro.plan import tracks
@@ -30,25 +29,14 @@ ROWS = (
     ("moco_v3", "imagenet", "bf16", 256),
 )
 SMALL = (("simclr", "embedded", "bf16", 64), ("moco_v3", "embedded", "fp32", 64))
-_SIDE = {"cuda": 8192, "cpu": 1024}  # of the matrices
 _LOADS = 2  # distinct batches
 
 
 def limit(here: torch.device, precision: str, seconds: float) -> float:
-    """Operations a second of a large matrix product; in float32 with TF32 where convolutions use it."""
-    side = _SIDE[here.type]
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    generator = torch.Generator().manual_seed(0)
-    first, second = (torch.randn(side, side, generator=generator).to(here, dtype) for _ in range(2))
-
-    def products() -> Iterator[None]:
-        while True:
-            first @ second
-            yield
-
-    with device.tf32(torch.backends.cudnn.allow_tf32):
-        (taken,) = timing.interleaved([products()], seconds, here)
-    return 2 * side**3 / statistics.median(taken)
+    """Operations a second of a large matrix product."""
+    operations, products = limits.products(precision, here)
+    (taken,) = timing.interleaved([products], seconds, here)
+    return operations / statistics.median(taken)
 
 
 def row(case: Case, name: str, track: str, precision: str, batch: int, seconds: float) -> Figures:
@@ -98,11 +86,11 @@ def run(case: Case, tell: Tell) -> Found:
         found["share of the limit"] = found["flops a second"] / figures["limits"][precision]
         figures["rows"].append(found)
         tell(figures)
-    limits = ", ".join(f"{flops / 1e12:.3g} TFLOP/s in {name}" for name, flops in figures["limits"].items())
+    most = ", ".join(f"{flops / 1e12:.3g} TFLOP/s in {name}" for name, flops in figures["limits"].items())
     told = [
         f"{r['method']} {r['pixels']} px {r['precision']} {r['images a second']:,.0f} images/s"
         f" ({100 * r['share of the limit']:.0f} %)"
         for r in figures["rows"]
     ]
     told += [f"not {what}: {why}" for what, why in figures["left out"].items()]
-    return Found(not figures["left out"], f"matrix products {limits}; {'; '.join(told)}", figures)
+    return Found(not figures["left out"], f"matrix products {most}; {'; '.join(told)}", figures)

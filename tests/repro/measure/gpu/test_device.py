@@ -10,6 +10,7 @@ import torch
 
 from repro.errors import UserError
 from repro.measure.gpu import device
+from repro.measure.tf32 import tf32
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -80,9 +81,9 @@ def test_tf32_is_as_it_was_afterwards() -> None:
         return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
 
     before = now()
-    with device.tf32(False):
+    with tf32(False):
         assert now() == (False, False)
-        with device.tf32(True):
+        with tf32(True):
             assert now() == (True, True)
         assert now() == (False, False)
     assert now() == before

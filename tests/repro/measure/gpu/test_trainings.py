@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from repro.errors import UserError
+from repro.measure import limits
 from repro.measure.gpu import device, loops, memory, precision, resume, speed, training
 from repro.measure.gpu.part import Case, Figures
 from repro.plan import tracks
@@ -101,7 +102,7 @@ def test_a_killed_training_goes_on_bit_for_bit(case: Case) -> None:
 @pytest.mark.trains
 def test_images_a_second_and_the_share_of_the_limit(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "SMALL", (("supervised", "embedded", "fp32", 16), ("random", "embedded", "fp32", 16)))
-    monkeypatch.setitem(speed._SIDE, "cpu", 64)
+    monkeypatch.setitem(limits._SIDE, "cpu", 64)
     found = speed.run(case, nothing)
     (row,) = found.figures["rows"]
     assert not found.good and found.figures["left out"] == {"random embedded fp32": "it makes no update"}
