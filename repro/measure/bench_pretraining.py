@@ -19,15 +19,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from methods.base import DataInfo
 from repro.errors import Stopped, UserError, unknown
 from repro.measure import lightly_peer, limits, timing
+from repro.measure.gpu import loops
 from repro.plan import recipes, registry, tracks
 from repro.plan.request import parse_overrides
 from repro.stages.context import device
-from repro.stages.pretrain import PretrainLoop, build_method
+from repro.stages.pretrain import PretrainLoop
 from repro.store.job import Recipe
 from repro.terminal import text
 
@@ -89,7 +88,7 @@ def _row(info: registry.MethodInfo, recipe: Recipe, scale: tracks.Track, seconds
         real = new_loop(info.module, recipe, scale, Path(folder))
         steps, (operations, products) = real.train(), limits.products(recipe["pretrain"]["precision"], here)
         sides = [steps, products, ready(new_loop(info.module, recipe, scale, Path(folder)))]
-        peer = lightly_peer.training_steps(info.name, recipe, scale.size, _pictures(recipe, scale))
+        peer = lightly_peer.training_steps(info.name, recipe, scale.size, loops.noise(_LOADS * batch, scale)[0])
         sides += [peer] if peer else []
         ours, theirs, *others = timing.interleaved(sides, seconds, here, timing.clock(here))
         idles = [f"{limits.device_idles(steps, _LOADS):.0%}"] if here.type == "cuda" else []
@@ -109,30 +108,11 @@ def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     return statistics.median(b / a for a, b in zip(ours, theirs, strict=True))
 
 
-def _pictures(recipe: Recipe, scale: tracks.Track) -> Tensor:
-    """Noise for some loads, uint8 [N, 3, side, side]."""
-    side, generator = scale.stored or scale.size, torch.Generator().manual_seed(0)
-    return torch.randint(
-        0, 256, (_LOADS * recipe["pretrain"]["batch"], 3, side, side), dtype=torch.uint8, generator=generator
-    )
-
-
 def new_loop(module: str, recipe: Recipe, scale: tracks.Track, folder: Path) -> PretrainLoop:
     """The loop of that recipe on noise, with no end in sight.  Raises UserError for a method that makes no update."""
-    here, images = device(), _pictures(recipe, scale)
-    method = build_method(module, recipe, DataInfo(scale.size, (0.5,) * 3, (0.25,) * 3, 10), 0)
-    if not method.updates_per_load:
-        raise UserError("it makes no update")
-    return PretrainLoop(
-        method,
-        images.to(here),
-        (torch.arange(len(images)) % 10).to(here),
-        {**recipe["pretrain"], "epochs": 10**6},
-        seed=0,
-        device=here,
-        folder=folder,
-        progress=lambda *_: None,
-    )
+    images, labels = loops.noise(_LOADS * recipe["pretrain"]["batch"], scale)
+    endless = {"epochs": 10**6}
+    return loops.loop_on(images, labels, module, recipe, device(), folder, size=scale.size, settings=endless)
 
 
 def ready(loop: PretrainLoop) -> Iterator[None]:

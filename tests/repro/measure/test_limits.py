@@ -10,6 +10,7 @@ import torch
 
 from repro.measure import bench_pretraining, limits
 from repro.measure.bench_pretraining import lightly_peer
+from repro.measure.gpu import loops
 from repro.plan import recipes, registry, tracks
 
 
@@ -55,13 +56,13 @@ def test_share_of_the_limit_is_operations_by_time(
     """A load of 0.5 s beside a product of 0.1 s of a known number of operations."""
     loads = []
 
-    class Known(bench_pretraining.PretrainLoop):
+    class Known(loops.PretrainLoop):
         def train(self) -> Iterator[None]:
             loads.append(self)
             self.flops = 3e6
             return iter(())
 
-    monkeypatch.setattr(bench_pretraining, "PretrainLoop", Known)
+    monkeypatch.setattr(loops, "PretrainLoop", Known)
     monkeypatch.setattr(lightly_peer, "training_steps", lambda *_: None)
     monkeypatch.setattr(limits, "products", lambda precision, here: (1e6, iter(())))
     monkeypatch.setattr(bench_pretraining.timing, "interleaved", lambda *_: [[0.5] * 3, [0.1] * 3, [0.4] * 3])
