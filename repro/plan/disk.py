@@ -9,6 +9,7 @@ from repro.data.preparing import stays_in_files
 from repro.errors import UserError, unknown
 from repro.plan.planned import Plan
 from repro.settings import STORED, Settings
+from repro.store.workspace import Workspace
 from repro.terminal import text
 
 _SMALL = 10**9  # bytes of which nothing is said
@@ -26,8 +27,7 @@ def lines(plan: Plan, settings: Settings) -> list[str]:
     """A line on both ways where the pictures of classes are many and leave the choice, or where it was made."""
     names = {job.spec["data"]["name"] for job in plan.to_do() if "size" in job.spec and "data" in job.spec}
     side, found = plan.track.stored or plan.track.size, []
-    place = settings.workspace.resolve()
-    free = shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists())).free
+    free = shutil.disk_usage(Workspace(settings.workspace).on_disk).free
     for entry in map(entry_of, sorted(names)):
         count = plan.account.pictures if entry.own and plan.account else sum(entry.counts.values())
         need = count * 3 * side**2

@@ -11,6 +11,7 @@ from repro.plan.planned import CONSTANTS, PRICED_BY, Plan
 from repro.results import night as nights
 from repro.results.night import PAIRS, Arm, Comparison, Night
 from repro.settings import Settings
+from repro.store.workspace import Workspace
 from repro.terminal import text
 
 WIDTH = 100
@@ -89,8 +90,7 @@ def _settles(night: Night, planned: Plan, settings: Settings) -> list[str]:
         shortest = f"the shortest takes {_hours(min(needed))} h with {nights.LEAST_EPOCHS} epochs"
         return [f"no comparison gets {PAIRS} pairs in {night.hours:g} h: {shortest}, see --night"]
     runs = sum(job.kind == "pretrain" for job in night.plan.to_do())
-    place = settings.workspace.resolve()
-    free = shutil.disk_usage(next(path for path in (place, *place.parents) if path.exists())).free / 2**30
+    free = shutil.disk_usage(Workspace(settings.workspace).on_disk).free / 2**30
     count = f"{len(night.chosen)} comparison" + "s" * (len(night.chosen) > 1)
     ids = ", ".join(name for one in night.chosen for name in one.claims)
     hours, disk = _hours(night.plan.seconds / 3600), runs * planned.track.disk_gb

@@ -13,6 +13,7 @@ from repro.plan.tracks import ROLES, Track
 from repro.run.doctor_findings import Finding, hangs
 from repro.run.doctor_machine import file_system
 from repro.settings import Settings, require_writable
+from repro.store.workspace import Workspace
 
 
 def workspace(settings: Settings) -> Iterator[Finding]:
@@ -47,9 +48,7 @@ def disk(track: Track, methods: Sequence[str], seeds: Sequence[int], settings: S
     from repro.data import inventory
 
     request = Request(tuple(methods), track.name, seeds=tuple(seeds))
-    where = next(
-        path for path in (settings.workspace.resolve(), *settings.workspace.resolve().parents) if path.exists()
-    )
+    where = Workspace(settings.workspace).on_disk
     try:
         planned = make(request, settings)
     except UserError as error:

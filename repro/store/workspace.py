@@ -32,6 +32,12 @@ class Workspace:
         return cls(root)
 
     @property
+    def on_disk(self) -> Path:
+        """The folder, absolute, or where it is not made yet the nearest one above it that is there."""
+        place = self.root.resolve()
+        return next(path for path in (place, *place.parents) if path.exists())
+
+    @property
     def records(self) -> Path:
         return self.root / "records"
 
