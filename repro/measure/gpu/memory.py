@@ -53,6 +53,9 @@ def run(case: Case, tell: Tell) -> Found:
         except (UserError, RuntimeError) as error:
             figures["left out"][name] = str(error).splitlines()[0]
         tell(figures)
+    if not figures["bytes"]:
+        name, why = next(iter(figures["left out"].items()))
+        raise UserError(f"no method was measured: {name}: {why}")
     most = max(figures["bytes"], key=figures["bytes"].get)
     line = f"{len(figures['bytes'])} methods at their batch; most has {most}, {text.size(figures['bytes'][most])}"
     if case.device == "cuda":  # the plan says nothing of a CPU's
