@@ -55,7 +55,7 @@ def run(
             raise unknown("part", name, PARTS)
     for file in tests:
         if not Path(file).exists():
-            raise UserError(f"gpu: there are no tests {file}; mend --tests")
+            raise UserError(f"gpu: no test file {file}; fix --tests")
     threads = threads or (1 if kind == "cpu" else cores_here())
     require_temporary()
     require_writable(output)

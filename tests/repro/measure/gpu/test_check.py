@@ -72,7 +72,7 @@ def test_the_place_of_the_figures(parts: Any, monkeypatch: pytest.MonkeyPatch) -
         ("--device tpu", "unknown device 'tpu'"),
         ("--part agrement", "unknown part 'agrement'; did you mean 'agreement'?"),
         ("--minutes 0", "--minutes must be positive"),
-        ("--tests no.py", "there are no tests no.py; mend --tests"),
+        ("--tests no.py", "no test file no.py; fix --tests"),
     ],
 )
 def test_wrong_use_is_one_line(parts: Any, refused: Callable[[str], str], words: str, told: str) -> None:
