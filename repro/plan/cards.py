@@ -117,9 +117,11 @@ def here() -> Seen:
     """The first GPU that this process may use."""
     from slurm.machine import gpus_here
 
-    if not gpus_here():  # hidden by CUDA_VISIBLE_DEVICES, say
+    gpus = gpus_here()
+    if not gpus:  # hidden by CUDA_VISIBLE_DEVICES, say
         return Seen()
     query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    query += [] if gpus[0].startswith("MIG-") else [f"--id={gpus[0]}"]  # of a part of a GPU it cannot be asked
     try:
         answer = subprocess.run(query, capture_output=True, text=True, errors="replace", timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):

@@ -69,5 +69,12 @@ def test_nvidia_smi_is_asked_for_name_and_memory(monkeypatch: pytest.MonkeyPatch
     assert cards.here() == Seen("NVIDIA A100-SXM4-40GB", 40)
     found = cards.here().card()
     assert found is not None and found.name == "a100-40"
+    asked: list[list[str]] = []
+    monkeypatch.setattr(cards.subprocess, "run", lambda query, **_: (asked.append(query), 1 / 0)[1])
+    for gpus in (["1", "0"], ["GPU-5d"], ["MIG-5d"]):  # the one that CUDA_VISIBLE_DEVICES names first
+        monkeypatch.setattr(machine, "gpus_here", lambda gpus=gpus: gpus)
+        with pytest.raises(ZeroDivisionError):
+            cards.here()
+    assert [query[3:] for query in asked] == [["--id=1"], ["--id=GPU-5d"], []]
     monkeypatch.setattr(machine, "gpus_here", list)  # hidden
     assert cards.here() == Seen()
