@@ -71,8 +71,8 @@ def submit(
     """Queue every task of the graph and return at once. `folder` must be seen by the cluster's machines.
 
     Tasks of this folder that are queued or running already are left alone (and waited for by their children), so a
-    submission that stopped half-way is simply repeated. Where a machine of the profile has fewer GPUs than a task's
-    ranks want, they are spread over several. Where SLURM takes no more jobs for now (a limit on submitted
+    submission that stopped half-way is simply repeated. Where a machine of the profile has fewer GPUs or CPUs
+    than a task's ranks want, they are spread over several. Where SLURM takes no more jobs for now (a limit on submitted
     jobs), what fits is queued and the rest follows when a quarter of that has ended; where it does not answer, what is
     left follows when it does. Only then does the call take long, and others may submit and cancel from this folder
     meanwhile.
