@@ -145,9 +145,9 @@ def _through_a_job(track: Track, settings: Settings, profile: Profile) -> Iterat
             "fault", "shared directory", f"what the node wrote to {folder} is not to be seen from here", _SHARE
         )
         return
-    blind = list(_on_each_node(folder, token, task.resources, profile, code))
-    yield from blind
-    if all(finding.level == "ok" for finding in blind):
+    of_nodes = list(_on_each_node(folder, token, task.resources, profile, code))
+    yield from of_nodes
+    if all(finding.level == "ok" for finding in of_nodes):
         shutil.rmtree(folder, ignore_errors=True)
 
 
