@@ -123,9 +123,9 @@ def _difference(verdict: Verdict) -> str:
 def _missing(item: Assessment, seen: Sequence[Verdict]) -> str:
     claim = item.claim
     if not seen:
-        return f"no run yet; its own setting is {claim.data} at track {claim.track}"
+        return f"no run yet; the paper's setting is {claim.data} at track {claim.track}"
     own = any(verdict.own for verdict in seen)
-    return "" if own else f"its own setting ({claim.data}) was not run"
+    return "" if own else f"the paper's setting ({claim.data}) was not run"
 
 
 def scale(found: Iterable[Answer]) -> float:

@@ -16,6 +16,9 @@ from leaderboards.testable import hindrance, members
 from leaderboards.verdicts import NOT_RUN, UNTESTABLE, Verdict, judge
 from leaderboards.wording import brief, departing, outcome, sentence
 
+PAPERS = "the paper's setting"
+"""Head of the outcomes in the network, epochs, batch, data and protocol that a claim states."""
+
 
 @dataclass(frozen=True)
 class Assessment:
@@ -111,11 +114,11 @@ def claims_table(found: Sequence[Assessment]) -> str:
 
 
 def outcomes_by_basis(item: Assessment) -> dict[str, str]:
-    """A claim in one row: what it states, and the outcomes at equal epochs, at equal compute and in its own setting."""
-    columns: dict[str, list[str]] = {EPOCHS: [], COMPUTE: [], "own setting": []}
+    """A claim in one row: what it states, its outcomes at equal epochs, equal compute and in the paper's setting."""
+    columns: dict[str, list[str]] = {EPOCHS: [], COMPUTE: [], PAPERS: []}
     for verdict in item.verdicts:
         at_home = verdict.own or verdict.track == NO_TRACK or (verdict.track == item.claim.track and not verdict.lacks)
-        columns["own setting" if at_home else verdict.basis or EPOCHS].append(outcome(verdict))
+        columns[PAPERS if at_home else verdict.basis or EPOCHS].append(outcome(verdict))
     claim = item.claim
     return {"claim": claim.id, "stated": claim.stated, **{name: "; ".join(said) for name, said in columns.items()}}
 
@@ -130,7 +133,7 @@ def _assessment(
     told = [row.words for mark in claim.references if (row := known.get(mark))]
     reported = f"; reported: {'; '.join(told)}" if told else ""
     directions = ", ".join(f"{claim.proxies[track]:g} at {track}" for track in TRACKS if track in claim.proxies)
-    also = f"; of its direction {directions}" if directions else ""
+    also = f"; for the direction alone {directions}" if directions else ""
     family = _family(claim, shared)
     return Assessment(
         claim,
@@ -138,21 +141,19 @@ def _assessment(
         about=f"{claim.kind.replace('_', ' ')}: {claim.stated};"
         f" {claim.evaluation} {claim.metric} on {claim.data}{_setting_words(claim)}",
         source=f"source ({VERIFIED[claim.verified]}): {claim.source}{reported}",
-        test=f"test: margin {claim.margin:g} in its own setting{also}; {family}",
+        test=f"test: margin {claim.margin:g} in {PAPERS}{also}; {family}",
         family=family,
         untestable=all(hindrance(claim, suite, track) for track in tracks_of(claim)),
     )
 
 
 def _family(claim: Claim, shared: Mapping[str, Mapping[str, int]]) -> str:
-    """With how many claims it shares an error rate: `family rotation_aux, of which a run can test 3 at mini`."""
+    """With how many claims it shares an error rate: `family rotation_aux, testable claims: 3 at mini`."""
     if counted(claim):
-        return "a cost without chance, so in no family"
+        return "a cost that does not vary by chance, so in no family"
     found = [f"{shared[track][claim.id]} at {track}" for track in TRACKS if claim.id in shared[track]]
     listed = ", ".join(found)
-    return (
-        f"family {claim.family}, of which a run can test {listed}" if found else "in no family, as no run can test it"
-    )
+    return f"family {claim.family}, testable claims: {listed}" if found else "in no family, as no run can test it"
 
 
 def tally(found: Iterable[Assessment]) -> str:

@@ -280,7 +280,7 @@ def forest(answer: Answer, limit: float) -> Drawing | None:
         f'<line class="grid" x1="14" x2="{_FOREST - 14}" y1="{y}" y2="{y}"/>',
         f'<line class="axis" x1="{x(0):.1f}" x2="{x(0):.1f}" y1="1" y2="21"/>',
         f'<path class="line k0" style="stroke-width:2.4" d="M{x(low):.1f} {y}H{x(high):.1f}"/>',
-        mark(x(mean), y, 0, f"{mean:+.2f} points, 95 % interval for one look {low:+.2f} to {high:+.2f}"),
+        mark(x(mean), y, 0, f"{mean:+.2f} points, 95 % interval (fixed n) {low:+.2f} to {high:+.2f}"),
         text_at(x(0) - 3, _THIN - 1, "0", "soft"),
     ]
     said = f"{mean:+.1f} points, interval {low:+.1f} to {high:+.1f}"

@@ -2,7 +2,7 @@
 
 Only records of our own count, never imported ones. The unit of replication is a pre-training, so n counts seeds. A
 claim against a baseline is tested on pairs: same seed, data, protocol, network, and either as many epochs and the same
-batch (equal epochs) or as many operations of training within 10 % (equal compute, asked once equal epochs is decided).
+batch (equal epochs) or as many operations of training within 10 % (equal compute, tested once equal epochs is decided).
 The tests are e-values (`evalues.py`), which may be looked at after every pair; the claims of one paper that a run can
 test are a family, and share one error rate of 5 % a question by Holm's procedure. A verdict depends on the records of
 its own pair and on numbers that were frozen before, and on nothing else in the table. An arm whose seeds ran twice or

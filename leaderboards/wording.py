@@ -45,8 +45,8 @@ from leaderboards.verdicts import (
 )
 
 OF_EMBEDDED = (
-    f"No verdict is given at {NO_VERDICTS}. There, a number shows whether a method learns: how far it is above the same"
-    " network untrained (`random`, `random:vit`, `random:vit_mean` for `mae`). It does not show which method is better."
+    f"No claim is tested at {NO_VERDICTS}. Its numbers show whether a method learns: how far it is above the same"
+    " network untrained (`random`, `random:vit`, `random:vit_mean` for `mae`). They do not show which method is better."
     " Digits are easy: raw pixels (`random:pixels`) are hard to beat."
 )
 """What can be read from numbers of the track at which no verdict is given."""
@@ -56,28 +56,28 @@ _EXPONENTIAL, *_LOSSES = evalues.MEASURED
 _ALPHA = f"{100 * evalues.ALPHA:g} %"
 CLAIMS_INTRO = (
     "Example: `holds at mini (n = 6 pairs)` means that the method was better than its baseline on the track"
-    " mini, in six pairs. A pair is the method and its baseline, trained from the same seed. A verdict is"
-    " about the track that it names. A paper's own claim stays `not run` until records of its own network,"
-    " epochs, data and protocol exist. A claim can have two verdicts at a track: at equal epochs and, once"
-    " that is decided, at equal compute.",
-    "Each pair adds evidence. Evidence starts at 1 and grows while pairs agree. You may look after every"
-    f" pair. If there is no difference, a wrong verdict comes in at most {_ALPHA} of claims, however often you"
+    " mini, in six pairs. A pair is the method and its baseline, trained from the same seed. A verdict applies"
+    " only to the track that it names. The claim in the paper's own setting stays `not run` until there are"
+    " records of the paper's network, epochs, data and protocol. A claim can have two verdicts on a track: at"
+    " equal epochs and, once that is decided, at equal compute.",
+    "Each pair changes the evidence (an e-value). It starts at 1 and grows while pairs agree. You may look after"
+    f" every pair: if there is no difference, at most {_ALPHA} of claims get a wrong verdict, however often you"
     " look. A single claim needs evidence of 40. Several claims of one paper share this error rate: with m"
     " claims, the strongest needs 40 m, the next 40 (m - 1), and so on. Until then a claim is `not decided"
     " yet`. At least five pairs are needed. `no difference`: the mean lies within the claim's margin. `smaller"
-    " than the margin`: there is a difference, but a small one.",
-    "The 95 % intervals are those of Student's t, which are valid for one look. Seeds enter in order; none is"
-    " left out or replaced. Collapsed trainings are named. All seeds of an arm learn from the same pictures"
-    " and are judged on the same test pictures, and a verdict is about those. A method with fewer tuning"
-    " trials than its baseline can be shown to be better, but not worse. Each verdict says how the method's"
-    " recipe departs from that of the paper's own track. The published pairs of mini use a JPEG copy of"
-    " CIFAR-10: pairs on the official pictures start a verdict of their own.",
-    "Errors are more frequent if differences are far from normal. Simulated without a true difference, with a"
-    f" look after each of the pairs 3 to 20: with exponential differences, {_EXPONENTIAL.wrong} % of claims"
-    " get a wrong verdict; if one seed in twenty collapses, "
+    " than the margin`: there is a difference, but it is smaller than the margin.",
+    "The 95 % intervals are Student's t intervals. They are valid only if the number of pairs was fixed in advance"
+    " (`fixed n`). Seeds enter in order; none is left out or replaced. Collapsed trainings are named. All seeds"
+    " of an arm use the same training and test pictures, and a verdict applies only to those. A method with"
+    " fewer tuning trials than its baseline can be shown to be better, but not worse. Each verdict lists how the"
+    " recipe differs from the recipe of the paper's track. The published pairs of mini use a JPEG copy of"
+    " CIFAR-10; pairs on the official pictures get a separate verdict.",
+    "Errors are more frequent if the differences are far from normally distributed. We simulated claims without a"
+    f" true difference and looked after each of the pairs 3 to 20. With exponentially distributed differences,"
+    f" {_EXPONENTIAL.wrong} % of claims get a wrong verdict. If one seed in twenty collapses, it is "
     + ", ".join(f"{loss.wrong} % (it loses {loss.loss:g} standard deviations)" for loss in _LOSSES)
-    + f". A verdict is `fragile` if a sign test of the same pairs (one-sided, {_ALPHA}) does not agree. This marks"
-    f" {_EXPONENTIAL.fragile} % of the first kind of error and "
+    + f". A verdict is `fragile` if a sign test of the same pairs (one-sided, {_ALPHA}) does not agree. This mark"
+    f" finds {_EXPONENTIAL.fragile} % of the wrong verdicts of the first kind and "
     + ", ".join(f"{loss.fragile} %" for loss in _LOSSES)
     + " of the others.",
     f"Operations and updates do not vary by chance, so they are compared without a test. {OF_EMBEDDED}",
@@ -92,7 +92,7 @@ def sentence(verdict: Verdict) -> str:
     evidence = verdict.evidence
     parts = [_measured(verdict), *(_statistics(verdict, evidence) if evidence else [])]
     if counted(verdict.claim):
-        parts.append("a cost without chance, compared as it is")
+        parts.append("a cost that does not vary by chance, compared without a test")
     return "; ".join([*parts, *_left_out(verdict), _where(verdict), *_departing(verdict), *_taken_back(verdict)])
 
 
@@ -122,7 +122,7 @@ def place(verdict: Verdict) -> str:
 def departing(verdict: Verdict) -> str:
     """In what the method's recipe is not that of the claim's own track, in full, or ""."""
     claim, listed = verdict.claim, ", ".join(map(_departure, verdict.departs))
-    return f"{claim.arm} at {verdict.track} departs from its recipe of {claim.track} in {listed}" if listed else ""
+    return f"{claim.arm} at {verdict.track} differs from its recipe of {claim.track}: {listed}" if listed else ""
 
 
 def _said(verdict: Verdict) -> str:
@@ -141,12 +141,12 @@ def _untested(verdict: Verdict) -> str:
         case (EpochsFirst(),):
             return f"{_said(verdict)} ({_counted(claim, verdict.n)}), {reason(EpochsFirst())}{_gap(verdict)}"
         case (TrialsApart() as apart,) if verdict.outcome == INCOMPARABLE and verdict.n:
-            unfair = "so that only who had fewer trials could be shown to be better"
+            unfair = "so only the method with fewer trials could be shown to be better"
             return f"{_said(verdict)} ({_counted(claim, verdict.n)}): {reason(apart)}, {unfair}{_gap(verdict)}"
         case ():
             return f"{_said(verdict)} ({_counted(claim, verdict.n)})" + "".join(f"; {w}" for w in _left_out(verdict))
         case reasons:
-            own = ", own setting" if verdict.own else ""
+            own = ", the paper's setting" if verdict.own else ""
             at = "" if verdict.track == NO_TRACK else f" at {place(verdict)}{own}"
             return f"{verdict.outcome}{at}: {reasons_why(reasons)}"
 
@@ -167,28 +167,28 @@ def reason(why: Reason) -> str:
         case NoTrack(data):
             return f"no track runs {data}"
         case NotKnown(keys):
-            return f"not known: {', '.join(keys)}; so that nothing counts as it"
+            return f"not known: {', '.join(keys)}; so no run can match it"
         case NotTrainedOn(data):
             return f"no track pre-trains on {data}"
         case NoKey(arm, key):
             return f"the recipe of {arm} has no {key}"
         case EpochsFirst():
-            return f"asked once {EPOCHS} is decided"
+            return f"tested once {EPOCHS} is decided"
         case SmallTestSet(metric):
             return f"its test set is too small for {metric}, however many seeds"
         case OtherTracks(tracks):
-            return f"the claim can be put to the test at {', '.join(tracks)}"
+            return f"the claim can be tested at {', '.join(tracks)}"
         case NoRecord(arm, baseline):
             return f"no record of {'the baseline ' if baseline else ''}{arm}"
         case Flagged(arm, flag):
             return f"{arm}: {flag}"
         case SettingsApart(arm, baseline, key, ours, theirs):
-            never = "data, protocol, network, epochs and batch agree one by one but never together"
+            never = "no two records agree in data, protocol, network, epochs and batch together"
             apart = f"{key} {_listed(ours)} against {_listed(theirs)}" if key else never
             return f"{arm} and {baseline} share no setting: {apart}"
         case OperationsApart(nearest, tolerance):
             listed = " and ".join(map(_operations, nearest))
-            return f"no two trainings of as many operations within {tolerance:.0%}: {listed}"
+            return f"no two trainings with equal operations (within {tolerance:.0%}): {listed}"
         case TrialsApart(ours, theirs):
             if not (ours and theirs):
                 return "tuning trials not recorded"
@@ -215,7 +215,7 @@ def _listed(values: frozenset[object]) -> str:
 def _measured(verdict: Verdict) -> str:
     """`holds at mini (n = 6 pairs): aps 2.10 points above moco_v3 in finetune top1`; `, fragile` where it is so.
 
-    `not decided yet at mini (3 pairs, evidence 7.3 of the 40 it takes): ...`.
+    `not decided yet at mini (3 pairs, evidence 7.3 of the 40 needed): ...`.
     """
     evidence = verdict.evidence
     if verdict.outcome == UNDECIDED:
@@ -226,13 +226,13 @@ def _measured(verdict: Verdict) -> str:
 
 
 def _so_far(verdict: Verdict) -> str:
-    """`3 pairs, evidence 7.3 of the 40 it takes`."""
+    """`3 pairs, evidence 7.3 of the 40 needed`."""
     evidence = verdict.evidence
     pairs = _counted(verdict.claim, verdict.n).removeprefix("n = ")
     if evidence is None:
         return pairs if verdict.n else ""
     near = evidence.nearest
-    return f"{pairs}, evidence {_number(evidence.by_test[near])} of the {evidence.takes[near]:g} it takes"
+    return f"{pairs}, evidence {_number(evidence.by_test[near])} of the {evidence.takes[near]:g} needed"
 
 
 def _number(evidence: float) -> str:
@@ -253,7 +253,7 @@ def _gap(verdict: Verdict) -> str:
         return ""
     what = f"{claim.evaluation} {claim.metric_read(verdict.own)}"
     if claim.kind == "number":
-        return f": {claim.arm} reaches {what} {gap:.2f}, stated {claim.value:g}"
+        return f": {claim.arm} reaches {what} {gap:.2f}, the paper states {claim.value:g}"
     if claim.evaluation == COST:
         return f": {claim.arm} takes {gap:.2f} times the {claim.metric} of {claim.baseline_arm}"
     side = "above" if (gap >= 0) == (claim.better == "higher") else "below"
@@ -263,30 +263,30 @@ def _gap(verdict: Verdict) -> str:
 def _statistics(verdict: Verdict, evidence: Evidence) -> list[str]:
     """How sure the outcome is: evidence of each test, the interval, and what a sign test says."""
     claim = verdict.claim
-    family = f" (one of {evidence.family} claims)" if evidence.family > 1 else ""
+    family = f" (one of {evidence.family} claims that share the error rate)" if evidence.family > 1 else ""
     tests = ", ".join(
-        f"{_question(verdict, evidence, test)} {_number(found)}" for test, found in evidence.by_test.items()
+        f"{_number(found)} that it is {_question(verdict, evidence, test)}" for test, found in evidence.by_test.items()
     )
     takes = " or ".join(f"{value:g}" for value in sorted(set(evidence.takes.values())))
-    parts = [f"evidence that it is {tests}, where it takes {takes}{family}"]
+    parts = [f"evidence {tests}; {takes} needed{family}"]
     if evidence.mean.n > 1:
         low, high = (_scaled(claim, edge) for edge in evidence.mean.interval)
-        parts.append(f"95 % interval for one look {min(low, high):.2f} to {max(low, high):.2f}")
+        parts.append(f"95 % interval (fixed n) {min(low, high):.2f} to {max(low, high):.2f}")
     for test in evidence.fragile:
-        parts.append(f"fragile, as a sign test does not show that it is {_question(verdict, evidence, test)}")
+        parts.append(f"fragile: a sign test does not show that it is {_question(verdict, evidence, test)}")
     if verdict.trials:
         parts.append(f"{reason(verdict.trials)}: {_may_be_better(claim, verdict.trials)}")
     for arm, seeds in evidence.collapsed.items():
-        parts.append(f"collapsed: {arm} {_seeds(seeds)}, counted as it is")
+        parts.append(f"collapsed: {arm} {_seeds(seeds)}, still counted")
     return parts
 
 
 def _may_be_better(claim: Claim, trials: TrialsApart) -> str:
     """Who of two that were not tuned alike may be shown to be the better one."""
     if max(trials.ours) < min(trials.theirs):
-        return f"{claim.arm}, which had fewer, may be shown to be better, nothing else"
+        return f"only {claim.arm}, with fewer trials, can be shown to be better"
     if min(trials.ours) > max(trials.theirs):
-        return f"{claim.baseline_arm}, which had fewer, may be shown to be better, nothing else"
+        return f"only {claim.baseline_arm}, with fewer trials, can be shown to be better"
     return "nothing can be shown"
 
 
@@ -315,9 +315,9 @@ def _left_out(verdict: Verdict) -> list[str]:
     """The seeds that are there and do not enter."""
     found = []
     if verdict.series.other_code:
-        found.append(f"not with {_seeds(verdict.series.other_code)}, of other training code")
+        found.append(f"without {_seeds(verdict.series.other_code)}: other training code")
     if verdict.series.waiting:
-        found.append(f"not with {_seeds(verdict.series.waiting)}, as a seed before is missing")
+        found.append(f"without {_seeds(verdict.series.waiting)}: an earlier seed is missing")
     return found
 
 
@@ -329,13 +329,13 @@ def _seeds(seeds: Sequence[int]) -> str:
 def _departing(verdict: Verdict) -> list[str]:
     """In what of its form the method is not as on the claim's own track; or nothing."""
     found = [_departure(departure) for departure in verdict.departs if salient(departure)]
-    return [f"departs from the recipe of {verdict.claim.track} in {', '.join(found)}"] if found else []
+    return [f"differs from the recipe of {verdict.claim.track}: {', '.join(found)}"] if found else []
 
 
 def _departure(departure: Deviation) -> str:
-    """`ranks scaled (there literal)`."""
+    """`ranks scaled instead of literal`."""
     key = departure.what.partition(".")[2]
-    return f"{key} {value_words(departure.run)} (there {value_words(departure.stated)})"
+    return f"{key} {value_words(departure.run)} instead of {value_words(departure.stated)}"
 
 
 def _taken_back(verdict: Verdict) -> list[str]:

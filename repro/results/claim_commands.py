@@ -28,7 +28,7 @@ def wanting(claim: Claim, known: Arms, track: str, own: bool, verdict: Verdict |
 
     verdict: that of this test so far.
     """
-    where = f"{track}, {'its own setting' if own else 'its direction'}"
+    where = f"{track}, {'setting of the paper' if own else 'direction alone'}"
     why = unreachable(claim, suite()) if own else hindrance(claim, suite(), track)
     if why:
         return [f"{where}: {reason(why)}"]

@@ -34,7 +34,7 @@ def explain(settings: Settings, name: str) -> str:
         *([["pre-trained on", claim.pretrain_data]] if claim.pretrain_data else []),
         *([["note", claim.note]] if claim.note else []),
     ]
-    lines = [f"passed over: {fault}" for fault in faults]
+    lines = [f"skipped: {fault}" for fault in faults]
     lines += [f"{claim.id}: {claim.statement}", "", *_listed(conditions)]
     rows = {row.id: row for row in references()}
     reported = [row for row in rows.values() if row.id in claim.references]
@@ -42,7 +42,7 @@ def explain(settings: Settings, name: str) -> str:
         lines += ["", "reported numbers"]
         for row in reported:
             lines.append(f"  {row.words}")
-            lines += [f"    reported otherwise: {rows[other].words}" for other in row.conflicts]
+            lines += [f"    also reported: {rows[other].words}" for other in row.conflicts]
     against = f" and {claim.baseline_arm}" if claim.baseline else ""
     what = "pre-trainings" if claim.kind == "number" else "pairs of pre-trainings with the same seed"
     unit = "of the ratio" if claim.evaluation == COST else "points"
@@ -50,7 +50,7 @@ def explain(settings: Settings, name: str) -> str:
         "",
         f"test: {claim.arm}{against}, {'one run' if claims.counted(claim) else what}; {item.family}",
         *(
-            f"  {track}, {'its own setting' if own else 'its direction'}: margin {margin:g} {unit}"
+            f"  {track}, {'setting of the paper' if own else 'direction alone'}: margin {margin:g} {unit}"
             for track, own, margin in _tests(claim)
         ),
         "",
@@ -64,11 +64,11 @@ def explain(settings: Settings, name: str) -> str:
         for line in wanting(claim, known, track, own, _so_far(item.verdicts, track, own))
     ]
     if any(verdict.n for verdict in item.verdicts) and lacking:
-        lacking.append("new seeds join those that are there only where the same code trains them")
+        lacking.append("new seeds join the existing ones only if the same code trains them")
     if claim.track == NO_TRACK:
-        lacking.insert(0, f"its own setting: no track runs {claim.data}")
+        lacking.insert(0, f"setting of the paper: no track runs {claim.data}")
     return "\n".join(
-        [*lines, "", "for the next look", *(f"  {line}" for line in lacking or ["nothing: it is decided"])]
+        [*lines, "", "needed next", *(f"  {line}" for line in lacking or ["nothing: the claim is decided"])]
     )
 
 

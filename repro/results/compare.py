@@ -102,7 +102,7 @@ def compare(first: str, second: str, track: str, settings: Settings, trust: Sequ
     looked = fairest(filter(left.fits, seen), filter(right.fits, seen), by_seed)
     if not rows and not looked:
         raise UserError(f"{first} and {second} share no evaluation at {track} with the same data, protocol and seed")
-    head = ["at " + track, "seed", first, second, "difference", "95 % interval, for one look"]
+    head = ["at " + track, "seed", first, second, "difference", "95 % interval (fixed n)"]
     parts = {heading: [text.table(rows[heading] + costs[heading], head)] for heading in rows}
     if looked:
         parts.setdefault(_heading(*looked), []).append(_curves(first, second, *looked))
@@ -158,7 +158,7 @@ def _curves(first: str, second: str, a: Arm, b: Arm) -> str:
         if (row := _at(epochs, {seed: left[seed] for seed in seeds}, {seed: right[seed] for seed in seeds}))
     ]
     if rows:
-        lines += ["", text.table(rows, ["after epochs", first, second, "difference", "95 % interval, for one look"])]
+        lines += ["", text.table(rows, ["after epochs", first, second, "difference", "95 % interval (fixed n)"])]
     return "\n".join([*lines, about])
 
 

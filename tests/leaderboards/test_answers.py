@@ -52,7 +52,11 @@ def test_few_pairs_are_not_decided_and_say_their_evidence(make: Make) -> None:
 
 def test_what_was_not_run_says_where_it_would_be(make: Make) -> None:
     answer = found(make, [])
-    assert answer.epochs is None and answer.compute is None and answer.missing.startswith("no run yet; its own setting")
+    assert (
+        answer.epochs is None
+        and answer.compute is None
+        and answer.missing.startswith("no run yet; the paper's setting")
+    )
 
 
 def test_no_two_looks_share_a_shape_unless_they_mean_the_same() -> None:

@@ -90,7 +90,7 @@ def test_index_and_claims_name_what_is_there(make: Make) -> None:
     assert "**not run at imagenet: no record of glnet.**" in judged
     assert "No run can test 9 of these 13 claims: triplet-imagenet-r50-long, " in judged
     assert "**cannot be tested: no track runs tiny_imagenet.**" in judged
-    for words in ("for one look", "13 % of claims", "16 % (it loses 10 standard deviations)", "fragile"):
+    for words in ("fixed n", "13 % of claims", "16 % (it loses 10 standard deviations)", "fragile"):
         assert words in judged  # how to read them, and how often they err
     assert "read in the abstract only" in judged
 
@@ -123,7 +123,10 @@ def test_verdicts_lead_their_claim(make: Make) -> None:
     )
     bases = "holds at mini (n = 7); holds at mini, equal compute (n = 7); not run at cifar"
     assert found.outcomes == bases
-    assert "test: margin 1 in its own setting; of its direction 1.2 at mini, 1 at cifar; family aps, of which" in text
+    assert (
+        "test: margin 1 in the paper's setting; for the direction alone 1.2 at mini, 1 at cifar; family aps, testable"
+        in text
+    )
     assert "**not run at cifar: no record of aps.**" in line  # the paper's own setting is still open
     table = assessments.claims_table(assessments.assess(claim_files.load(suite()), Arms(records, suite())))
     (row,) = [line for line in table.splitlines() if line.startswith("aps-cifar100-finetune-gain ")]
@@ -139,7 +142,7 @@ def test_the_records_that_a_verdict_links_give_its_difference() -> None:
         if not line.startswith("- **"):
             continue
         place = r"(mini(?:, the paper's form \(\w+\))?(?:, equal compute)?)"
-        at = rf"at {place}(?: \([^)]*\))?(?:, asked once [a-z ]+)?: \S+ "
+        at = rf"at {place}(?: \([^)]*\))?(?:, tested once [a-z ]+)?: \S+ "
         points = re.findall(at + r"(\S+) points (above|below) \S+ in \w+ (\w+)", line)
         said = {where: (metric, float(gap) * (1 if side == "above" else -1)) for where, gap, side, metric in points}
         said |= {

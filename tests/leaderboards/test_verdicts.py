@@ -126,10 +126,11 @@ def test_direction_holds_with_its_numbers(make: Make) -> None:
     assert by_test["null"] == min(largest([x + 1.5 for x in BETTER]), largest([1.5 - x for x in BETTER])) == 1.0
     assert set(evidence(found).takes.values()) == {40.0}
     words = sentence(found)
-    assert words.startswith("holds at mini (n = 6 pairs): aps 3.00 points above moco_v3 in linear top1; evidence that")
-    assert f"it is better {by_test['up']:.0f}, worse 1.0, the same within 1.5 points 1.0, where it takes 40;" in words
+    assert words.startswith("holds at mini (n = 6 pairs): aps 3.00 points above moco_v3 in linear top1; evidence ")
+    assert f"evidence {by_test['up']:.0f} that it is better, 1.0 that it is worse, 1.0 that it is the same" in words
+    assert "the same within 1.5 points; 40 needed; " in words
     low, high = stats.t(5, 3.0, np.std(BETTER, ddof=1) / math.sqrt(6)).interval(0.95)
-    assert f"95 % interval for one look {low:.2f} to {high:.2f}" in words
+    assert f"95 % interval (fixed n) {low:.2f} to {high:.2f}" in words
     assert "CIFAR-10 (JPEG copy), ViT 128x6/4, 16 epochs, protocol mini" in words
     assert "fragile" not in words
 
@@ -147,8 +148,8 @@ def test_the_other_outcomes_of_a_direction(make: Make) -> None:
     assert wide.outcome == "not decided yet"
     assert sentence(wide).startswith("not decided yet at mini (6 pairs, evidence ")
     best = max(evidence(wide).by_test.values())
-    assert f"evidence {best:.1f} of the 40 it takes)" in sentence(wide) and 1 < best < 40
-    assert outcome(wide).endswith("of the 40 it takes)")
+    assert f"evidence {best:.1f} of the 40 needed)" in sentence(wide) and 1 < best < 40
+    assert outcome(wide).endswith("of the 40 needed)")
     # shown to be above zero, but by less than what counts: both are said
     small = of([0.30, 0.31, 0.32, 0.30, 0.31])
     assert small.outcome == "holds, smaller than the margin"
@@ -161,9 +162,7 @@ def test_no_three_pairs_decide_however_clear(make: Make) -> None:
         assert (found.outcome, found.n) == ("not decided yet", n)
     assert verdict(DIRECTION, pairs(make, [5.0] * 5), "mini").outcome == "holds"
     one = verdict(DIRECTION, pairs(make, [5.0]), "mini")
-    assert sentence(one).startswith(
-        "not decided yet at mini (1 pair, evidence 1.0 of the 40 it takes): aps 5.00 points"
-    )
+    assert sentence(one).startswith("not decided yet at mini (1 pair, evidence 1.0 of the 40 needed): aps 5.00 points")
 
 
 def test_what_was_shown_once_stays_shown(make: Make) -> None:
@@ -172,7 +171,7 @@ def test_what_was_shown_once_stays_shown(make: Make) -> None:
     assert found.outcome == "holds" and evidence(found).by_test["up"] == pytest.approx(largest(BETTER), rel=1e-6)
     assert found.n == 8 and evidence(found).fragile == ("up",)
     assert "(n = 8 pairs, fragile)" in brief(found)
-    assert "fragile, as a sign test does not show that it is better" in sentence(found)
+    assert "fragile: a sign test does not show that it is better" in sentence(found)
 
 
 def test_fragile_is_what_a_sign_test_of_the_same_pairs_does_not_show(make: Make) -> None:
@@ -190,11 +189,11 @@ def test_pairs_enter_in_the_order_of_their_seeds_without_gaps(make: Make) -> Non
     found = verdict(DIRECTION, gap, "mini")
     assert (found.n, found.series.seeds, found.series.waiting) == (3, (0, 1, 2), (4, 5))
     assert evidence(found).by_test["up"] == pytest.approx(largest(BETTER[:3]), rel=1e-6)
-    assert "not with seeds 4, 5, as a seed before is missing" in sentence(found)
+    assert "without seeds 4, 5: an earlier seed is missing" in sentence(found)
     # nobody drops the first seed of one arm either
     cut = [record for record in whole if (record["method"], record["seed"]) != ("aps", 0)]
     assert verdict(DIRECTION, cut, "mini").n == 0
-    assert sentence(verdict(DIRECTION, cut, "mini")).startswith("not decided yet at mini (n = 0 pairs); not with seeds")
+    assert sentence(verdict(DIRECTION, cut, "mini")).startswith("not decided yet at mini (n = 0 pairs); without seeds")
 
 
 def test_pairs_of_different_training_code_never_share_a_verdict(make: Make) -> None:
@@ -202,7 +201,7 @@ def test_pairs_of_different_training_code_never_share_a_verdict(make: Make) -> N
     found = verdict(DIRECTION, records, "mini")
     assert (found.series.seeds, found.series.other_code) == (tuple(range(3, 9)), (0, 1, 2))
     assert evidence(found).by_test["up"] == pytest.approx(largest(BETTER), rel=1e-6)
-    assert "not with seeds 0, 1, 2, of other training code" in sentence(found)
+    assert "without seeds 0, 1, 2: other training code" in sentence(found)
     # the hash of the training code alone counts where a record has it: other trees may train alike
     for record in records:
         record["provenance"]["training_code"] = "the same"
@@ -219,7 +218,7 @@ def test_a_collapsed_seed_counts_and_is_named(make: Make) -> None:
     found = verdict(DIRECTION, records, "mini")
     assert (found.n, dict(evidence(found).collapsed)) == (7, {"aps": (6,)})
     assert evidence(found).mean.value == pytest.approx(np.mean([*BETTER, -25.0]))
-    assert "collapsed: aps seed 6, counted as it is" in sentence(found)
+    assert "collapsed: aps seed 6, still counted" in sentence(found)
 
 
 def test_a_verdict_depends_on_its_own_pair_alone(make: Make) -> None:
@@ -276,9 +275,9 @@ def test_who_had_fewer_trials_may_be_shown_to_be_better_and_nothing_else(make: M
     ):
         assert verdict(DIRECTION, tuned(make, differences, ours, theirs), "mini").outcome == shown
     held = sentence(verdict(DIRECTION, tuned(make, BETTER, 1, 4), "mini"))
-    assert "tuning trials differ, 1 against 4: aps, which had fewer, may be shown to be better, nothing else" in held
+    assert "tuning trials differ, 1 against 4: only aps, with fewer trials, can be shown to be better" in held
     lost = sentence(verdict(DIRECTION, tuned(make, BETTER, 4, 1), "mini"))
-    assert "tuning trials differ, 4 against 1, so that only who had fewer trials could be shown to be better" in lost
+    assert "tuning trials differ, 4 against 1, so only the method with fewer trials could be shown to be better" in lost
     records = tuned(make, BETTER, 0, 0)
     for record in records:
         del record["provenance"]["trials"]
@@ -325,9 +324,9 @@ def test_what_no_run_can_test_is_said_to_be_so_and_is_in_no_family(make: Make) -
     keyless = replace(DIRECTION, id="k", proxies={}, changes={"method": {"view_size": 224}})
     records = pairs(make, BETTER)
     for claim, track, words in (
-        (unknown, "cifar", "cannot be tested at cifar, own setting: not known: batch; so that nothing counts as it"),
-        (nowhere, "cifar", "cannot be tested at cifar, own setting: no track runs tiny_imagenet"),
-        (keyless, "cifar", "cannot be tested at cifar, own setting: the recipe of aps has no method.view_size"),
+        (unknown, "cifar", "cannot be tested at cifar, the paper's setting: not known: batch; so no run can match it"),
+        (nowhere, "cifar", "cannot be tested at cifar, the paper's setting: no track runs tiny_imagenet"),
+        (keyless, "cifar", "cannot be tested at cifar, the paper's setting: the recipe of aps has no method.view_size"),
     ):
         found = judge([claim, DIRECTION], records, track)
         assert sentence(found[0]) == words
@@ -368,8 +367,8 @@ def test_a_verdict_names_in_what_the_method_departs_from_the_papers_recipe(make:
     (found, *_) = both([claim], records, "mini")["d"]
     assert {departure.what for departure in found.departs} >= {"method.ranks", "network.width", "method.head_dim"}
     words = sentence(found)
-    assert "departs from the recipe of imagenet in ranks scaled (there literal), depth 18 (there 50)" in words
-    assert "width 16 (there 64)" in words and "head_dim" not in words and "gamma" not in words
+    assert "differs from the recipe of imagenet: ranks scaled instead of literal, depth 18 instead of 50" in words
+    assert "width 16 instead of 64" in words and "head_dim" not in words and "gamma" not in words
 
 
 OWN: dict[str, Any] = {
@@ -398,7 +397,7 @@ def test_a_number_is_reproduced_below_or_above_only_in_its_own_setting(make: Mak
     assert of([80.0, 80.1, 80.2, 80.0, 80.1]).outcome == "below"
     assert of([86.0, 86.1, 86.2, 86.0, 86.1]).outcome == "above"
     assert of([81.0, 83.0, 85.5, 83.0, 84.0]).outcome == "not decided yet"
-    assert "above 83.4 ± 0.5 points 1.0" in sentence(same) and "(n = 5 pre-trainings)" in sentence(same)
+    assert "1.0 that it is above 83.4 ± 0.5 points" in sentence(same) and "(n = 5 pre-trainings)" in sentence(same)
     for change, word in (
         ({"epochs": 20}, "epochs 20, the claim's is 1600"),
         ({"batch": 64}, "batch 64, the claim's is 128"),
@@ -436,7 +435,7 @@ def test_a_gain_is_tested_for_its_size_at_home_and_for_its_sign_elsewhere(make: 
     allowed = replace(gain, proxies={"cifar": 1.0})
     there, own_setting = both([allowed], pairs(make, [2.5 + off for off in near], **other), "cifar")["d"][::2]
     assert sentence(there).startswith("holds for the direction at cifar (n = 5 pairs): aps 2.50 points")
-    assert sentence(own_setting) == "not run at cifar, own setting: protocol fast, the claim's is aps"
+    assert sentence(own_setting) == "not run at cifar, the paper's setting: protocol fast, the claim's is aps"
     assert (place(there), place(own_setting)) == ("direction at cifar", "cifar")
     assert around(2.5, allowed, epochs=2).outcome == "holds"
     assert not around(2.5).lacks
@@ -472,14 +471,14 @@ def test_costs_are_compared_as_ratios(make: Make) -> None:
     logs = np.log(np.array(ratios) / 0.75)
     within = min(largest((logs + math.log(1.1)).tolist()), largest((math.log(1.1) - logs).tolist()))
     assert evidence(found).by_test["same"] == pytest.approx(within, rel=1e-6)
-    assert "95 % interval for one look 0.7" in sentence(found)
+    assert "95 % interval (fixed n) 0.7" in sentence(found)
     assert verdict(ratio, costly(make, [0.99, 1.0, 1.01, 1.0, 1.0], "device_s"), "mini").outcome == "above"
     assert verdict(ratio, costly(make, [0.49, 0.50, 0.51, 0.5, 0.5], "device_s"), "mini").outcome == "below"
     assert verdict(ratio, costly(make, [0.5, 0.8, 1.2, 0.7, 0.9], "device_s"), "mini").outcome == "not decided yet"
     faster = replace(ratio, kind="direction", value=None)
     assert verdict(faster, costly(make, [0.7, 0.75, 0.71, 0.72, 0.7], "device_s"), "mini").outcome == "holds"
     near = verdict(faster, costly(make, [0.97, 0.96, 0.97, 0.96, 0.97], "device_s"), "mini")
-    assert near.outcome == "holds, smaller than the margin" and "evidence that it is less" in sentence(near)
+    assert near.outcome == "holds, smaller than the margin" and " that it is less" in sentence(near)
 
 
 def test_costs_without_chance_are_compared_as_they_are(make: Make) -> None:
@@ -490,7 +489,9 @@ def test_costs_without_chance_are_compared_as_they_are(make: Make) -> None:
     assert (less.outcome, less.n, less.evidence) == ("holds", 0, None)
     assert less.gap == pytest.approx(0.4)
     words = sentence(less)
-    assert words.startswith("holds at mini: aps takes 0.40 times the flops of moco_v3; a cost without chance")
+    assert words.startswith(
+        "holds at mini: aps takes 0.40 times the flops of moco_v3; a cost that does not vary by chance"
+    )
     assert "n =" not in words and outcome(less) == "holds at mini"
     assert verdict(fewer, costly(make, [1.4], "flops"), "mini").outcome == "opposite"
     for near in (1.05, 0.95, 0.92):  # within 10 %: the inverse of 1.1 is 0.909
@@ -540,8 +541,8 @@ def test_a_family_shares_one_error_rate(make: Make) -> None:
     assert 40 < 80 < alone < 160
     short = judge(family, records, "mini")[0]
     assert (short.outcome, evidence(short).takes["up"]) == ("not decided yet", 160.0)
-    assert f"evidence {alone:.0f} of the 160 it takes" in sentence(short)
-    assert "where it takes 160 (one of 4 claims)" in sentence(short)
+    assert f"evidence {alone:.0f} of the 160 needed" in sentence(short)
+    assert "160 needed (one of 4 claims that share the error rate)" in sentence(short)
     # as others are shown, it takes less
     clear = [10.0, 10.1, 10.2, 10.0, 10.1, 10.15]
     two = judge(family, records + against(make, "base0", clear) + against(make, "base1", clear), "mini")
@@ -633,7 +634,7 @@ def test_a_claim_that_holds_only_at_equal_epochs_says_so(make: Make) -> None:
     records += trained(make, "moco_v3", BASE, 16, 1.0e13)
     alone = both([DIRECTION], records, "mini")["d"]
     assert [v.outcome for v in alone] == ["holds", "not run"]
-    assert "no two trainings of as many operations within 10%" in sentence(alone[1])
+    assert "no two trainings with equal operations (within 10%)" in sentence(alone[1])
     assert "aps 1.75e+13 in 16 epochs and moco_v3 1e+13 in 16 epochs" in sentence(alone[1])
     assert "only at equal epochs" not in sentence(alone[0])
 
@@ -660,7 +661,7 @@ def test_equal_compute_is_asked_once_equal_epochs_is_decided(make: Make) -> None
     epochs, compute = both([DIRECTION], records, "mini")["d"]
     assert (epochs.outcome, compute.outcome, compute.evidence) == ("not decided yet", "not decided yet", None)
     assert sentence(compute) == (
-        "not decided yet at mini, equal compute (n = 6 pairs), asked once equal epochs is decided:"
+        "not decided yet at mini, equal compute (n = 6 pairs), tested once equal epochs is decided:"
         " aps 9.00 points above moco_v3 in linear top1"
     )
     clear = [value + gap for value, gap in zip(BASE, BETTER, strict=True)]

@@ -113,7 +113,7 @@ def test_list_filters_and_names_its_claims(capsys: pytest.CaptureFixture[str]) -
     out = capsys.readouterr().out
     assert re.findall(r"^[a-z]+_?[a-z]*-\S+", out, re.MULTILINE) == ["rotation_aux-byol-few-epochs-knn"]
     assert f"1 of {len(CLAIMS)} claims" in out
-    assert "No verdict is given at embedded" in out and "above the same network untrained" in out
+    assert "No claim is tested at embedded" in out and "above the same network untrained" in out
     assert main(["claims", "--outcome", "holds", "--track", "cifar"]) == 0
     assert f"0 of {len(CLAIMS)} claims" in capsys.readouterr().out
 
@@ -127,10 +127,10 @@ def test_a_claim_is_explained_with_what_would_complete_it(
     for words in (
         "(read in the abstract only)",
         "protocol    not known",
-        "pairs of pre-trainings with the same seed; family rotation_aux, of which a run can test 3 at mini",
+        "pairs of pre-trainings with the same seed; family rotation_aux, testable claims: 3 at mini",
         "margin 1.5 points",
         "not decided yet at mini (3 pairs, evidence",
-        "for the next look",
+        "needed next",
     ):
         assert words in out
     commands = re.findall(r"python -m repro run .*", out)
@@ -145,14 +145,14 @@ def test_a_claim_is_explained_with_what_would_complete_it(
     assert main(["claims", "rotation_aux-byol-few-epochs"]) == 0
     (line,) = re.findall(r"python -m repro run --method byol .*--track mini.*", capsys.readouterr().out)
     assert {job.spec["data"]["name"] for job in planned(line).jobs if "data" in job.spec} == {"cifar10-jpeg"}
-    assert "its own setting: not known: protocol, backbone, epochs, batch; so that nothing counts as it" in out
+    assert "setting of the paper: not known: protocol, backbone, epochs, batch; so no run can match it" in out
 
 
 def test_a_setting_that_an_arm_cannot_be_given_is_said_so(capsys: pytest.CaptureFixture[str]) -> None:
     """Multi-network's own setting enlarges the views of both arms; BYOL's recipe cannot."""
     assert main(["claims", "multi_network-cifar10-byol"]) == 0
     out = capsys.readouterr().out
-    assert "cifar, its own setting: the recipe of byol has no method.view_size" in out
+    assert "cifar, setting of the paper: the recipe of byol has no method.view_size" in out
     assert "linear.size" in out and "network.stem" in out
 
 
@@ -196,6 +196,6 @@ def test_reported_conflicts_have_value_and_source(capsys: pytest.CaptureFixture[
         for other in rows[row_id].conflicts:
             row = rows[other]
             assert (
-                f"reported otherwise: {other} {row.method} " in out
+                f"also reported: {other} {row.method} " in out
                 and f"{row.value:g} {row.unit}, {row.source}\n" in out
             )

@@ -157,7 +157,7 @@ def test_it_does_not_submit_pairs_for_which_nothing_waits(
         ("settle --paper nobody --budget 3h", "no such paper; valid: all, aps, glnet"),
         (f"settle {CLAIM} --budget soon", "write it as 2h"),
         (f"settle {CLAIM} --budget 3gpuh", "give hours"),
-        (f"settle {CLAIM} --budget 3h --track imagenet100", "can be put to the test at"),
+        (f"settle {CLAIM} --budget 3h --track imagenet100", "can be tested at"),
     ],
 )
 def test_wrong_use_is_one_line(own_folder: None, refused: Callable[[str], str], line: str, said: str) -> None:
