@@ -216,7 +216,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--minutes", type=float, default=8.0, metavar="N", help="time for all parts together (default: 8)"
     )
     verb.add_argument(
-        "--device", default="cuda", metavar="NAME", help="cuda (default), or cpu: the same with small sizes"
+        "--device", default="cuda", metavar="NAME", help="cuda (default), or cpu (the same checks with small sizes)"
     )
     verb.add_argument(
         "--part", nargs="+", default=[], metavar="NAME", help="parts to run: agreement, speed, ... (default: all)"
@@ -226,7 +226,7 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="FILE",
-        help="files of tests to run with pytest (default: those of the stages)",
+        help="test files to run with pytest (default: the tests of the stages)",
     )
     verb.add_argument("--threads", type=int, metavar="N", help="threads of torch (default: all cores; with cpu: 1)")
     verb.add_argument("--output", metavar="DIR", help="folder for the figures (default: OUT, else the workspace)")
@@ -252,7 +252,7 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "what",
         metavar="WHAT",
-        help="pretrain; tried: other ways to make the same updates; eval; exchange: gradients between ranks",
+        help="pretrain; tried (other implementations of the training step); eval; exchange (of gradients)",
     )
     verb.add_argument("--method", nargs="+", default=[], metavar="NAME", help="NAME or NAME:VARIANT (default: all)")
     verb.add_argument("--track", metavar="NAME", help="track of the recipes (default: mini)")

@@ -34,13 +34,17 @@ def add_results(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "settle",
         help="run the pairs of seeds that decide claims, within a budget",
         description="Run pairs of a method and its baseline until a claim is decided or the budget is spent. The test"
-        " allows a look after every pair. Given again, it goes on from what is there.",
+        " stays valid if you look after every pair. Run the same command again to continue.",
     )
     verb.add_argument("claim", nargs="*", metavar="ID", help="claims to decide, or --paper")
     verb.add_argument("--paper", metavar="NAME", help="all claims of this paper that the track can test, or all")
     verb.add_argument("--track", default="mini", metavar="NAME", help="track to test them on (default: mini)")
     verb.add_argument("--budget", required=True, metavar="TIME", help="time to spend: 90min, 3h or 2d")
-    verb.add_argument("--dry-run", action="store_true", help="print the order, the hours and the chances; run nothing")
+    verb.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the order, the hours and the probability of a decision; run nothing",
+    )
     workspace_options(verb)
     group = executor_options(verb)
     group.add_argument("--executor", metavar="NAME", help="auto (default) or local: needed where SLURM is installed")
@@ -48,8 +52,8 @@ def add_results(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     verb.add_argument("claim", metavar="ID", help="claim that states a number")
     workspace_options(verb)
 
-    verb = verbs.add_parser("explain", help="show what made a number on a board, and how to make it again")
-    verb.add_argument("cell", metavar="RECORD", help="what the number links to, or the beginning of a fingerprint")
+    verb = verbs.add_parser("explain", help="show how a number on a board was made, and the command to make it again")
+    verb.add_argument("cell", metavar="RECORD", help="the link of the number, or the first digits of a fingerprint")
     workspace_options(verb)
 
     verb = verbs.add_parser("compare", help="compare two methods seed by seed, with intervals")
@@ -68,7 +72,7 @@ def add_results(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     verb = verbs.add_parser("verify", help="check records, and that the published boards match them")
     workspace_options(verb)
 
-    verb = verbs.add_parser("report", help="write boards and report again from the records")
+    verb = verbs.add_parser("report", help="write boards and report from the records")
     verb.add_argument(
         "--published", action="store_true", help="write the repository's boards, from leaderboards/records alone"
     )
