@@ -58,14 +58,14 @@ def plan_table(plan: Plan, settings: Settings) -> str:
     ]
     if counts[CONSTANTS]:
         device = plan.card.title if plan.card else plan.track.device
-        lines.append(f"constants: of {device}; --calibrate measures here what no record tells")
+        lines.append(f"constants: estimates for {device}; --calibrate measures this machine")
     if any(job.kind == "detection" and job.spec["protocol"]["values"]["masks"] for job in plan.jobs):
-        lines.append("detection trains one Mask R-CNN, which both boards, detection and segmentation, read")
+        lines.append("detection trains one Mask R-CNN; it gives the results of both detection and segmentation")
     lines += plan.left_out_lines()
     lines += [choice.line(choice.here) for choice in plan.choices]
     for line in dict.fromkeys(job.missing for job in todo if job.missing):
         lines.append(f"missing: {line}")
-    lines += [f"passed over: {fault}" for fault in plan.faults]
+    lines += [f"skipped: {fault}" for fault in plan.faults]
     lines += [account.words(plan.account)] if plan.account else []
     lines += few_pictures.words(plan.fits)
     lines += disk.lines(plan, settings)

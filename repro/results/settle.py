@@ -102,7 +102,7 @@ def settle(
     chosen = _chosen(wanted, paper, track)
     ledger = Ledger(Budget.parse(budget))
     if ledger.budget.gpu:
-        raise UserError(f"--budget {budget}: settle counts the time that passes; give hours, for example --budget 3h")
+        raise UserError(f"--budget {budget}: settle uses wall-clock time; give hours, for example --budget 3h")
     if dry:
         print(_table(_look(chosen, track, settings, parse, ledger), ledger))
         return 0
@@ -118,7 +118,7 @@ def settle(
             print(_line(best), flush=True)
             _carry_out(best, settings, parse, ledger)
     except KeyboardInterrupt:
-        print("\ninterrupted: what is finished is kept; give the same command again to go on")
+        print("\ninterrupted: what is finished is kept; run the same command again to continue")
         return 130
     print(_table(steps, ledger))
     return 1 if ledger.failed else 0
@@ -128,7 +128,7 @@ def _chosen(wanted: Sequence[str], paper: str | None, track: str) -> list[Claim]
     """The claims asked for, all of which the track can test by pairs or runs."""
     every = find_records.every_claim()
     if bool(wanted) == bool(paper):
-        raise UserError("settle takes ids of claims, or --paper NAME or all; python -m repro claims lists them")
+        raise UserError("settle needs ids of claims, --paper NAME, or --paper all; python -m repro claims lists them")
     if wanted:
         found = [find_records.find_claim(name) for name in wanted]
         for claim in found:
@@ -148,7 +148,7 @@ def _look(chosen: Sequence[Claim], track: str, settings: Settings, parse: Parse,
     """Every claim with its next pair, or why it has none. Only the workspace's records count: they are of one code."""
     found, faults = records.read_all(Workspace(settings.workspace).records)
     for fault in faults:
-        print(f"passed over: {fault}", file=sys.stderr)
+        print(f"skipped: {fault}", file=sys.stderr)
     known = Arms(found, suite())
     said = {item.claim.id: item.verdicts for item in assess(find_records.every_claim(), known)}
     return [_step(claim, said[claim.id], known, track, settings, parse, ledger) for claim in chosen]
@@ -176,12 +176,12 @@ def _step(
     own = track == claim.track and track not in claim.proxies
     commands = next_runs(claim, known, track, own, open_)
     if not commands:
-        return Step(claim, open_, why="no command makes what is missing")
+        return Step(claim, open_, why="no command can make the missing run")
     if commands == ledger.ran.get(claim.id):
         return Step(claim, open_, why=f"its last pair does not count, see python -m repro claims {claim.id}")
     seconds = sum(builder.make(parse(words[3:]), settings).seconds for words in commands)
     if seconds > ledger.left:
-        why = f"the next pair takes {text.duration(seconds)}, more than is left"
+        why = f"the next pair takes {text.duration(seconds)}, more than the budget has left"
         return Step(claim, open_, seconds=seconds, why=why)
     if claims.counted(claim):
         return Step(claim, open_, commands, seconds, 1, Prospect(1.0, 1))
@@ -236,9 +236,9 @@ def bar(found: float, takes: float) -> str:
 
 
 def _line(step: Step) -> str:
-    """`glnet-imagenet-gain  [######..............] 7.3 of 40, 4 pairs; next pair about 12 min, chance 61 %`."""
+    """`glnet-imagenet-gain  [######..............] 7.3 of 40, 4 pairs; next pair about 12 min, probability 61 %`."""
     said = f"{step.claim.id}  {_evidence(step.verdict)}"
-    ahead = f"chance of a decision within the budget {step.prospect.chance:.0%}"
+    ahead = f"probability of a decision within the budget {step.prospect.chance:.0%}"
     return f"{said}; next pair about {text.duration(step.seconds)}, {ahead}"
 
 
@@ -257,10 +257,10 @@ def _table(steps: Sequence[Step], ledger: Ledger) -> str:
     for step in sorted(steps, key=lambda step: -step.worth):
         ahead = step.prospect
         pairs = "1 more pair" if ahead.pairs == 1 else f"{ahead.pairs} more pairs"
-        rest = step.why or f"{pairs} of {text.duration(step.seconds)} in the median; chance {ahead.chance:.0%}"
+        rest = step.why or f"{pairs} (median) of {text.duration(step.seconds)} each; probability {ahead.chance:.0%}"
         said = outcome(step.verdict) if step.verdict else "no pair yet"
         hours = ledger.by_claim.get(step.claim.id, 0.0)
         n = str(step.verdict.n) if step.verdict else "0"
         rows.append([step.claim.id, said, n, text.duration(hours) if hours else "-", rest])
-    shown = text.table(rows, ["claim", "verdict", "n", "time spent", "to decide it"])
+    shown = text.table(rows, ["claim", "verdict", "n", "time spent", "to decide the claim"])
     return f"{shown}\n\n{text.duration(ledger.spent)} of {ledger.budget.text} spent"

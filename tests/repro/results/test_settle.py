@@ -104,10 +104,10 @@ def test_it_stops_where_the_budget_cannot_decide(
     made = lab(even)
     assert main(["settle", CLAIM, "--budget", "4d"]) == 0
     out = capsys.readouterr().out
-    assert "not decided yet at mini" in out and ("futile" in out or "more than is left" in out)
+    assert "not decided yet at mini" in out and ("futile" in out or "more than the budget has left" in out)
     assert 5 <= len({seeds for _, seeds in made.runs}) < 40
     assert main(["settle", CLAIM, "--budget", "1s"]) == 0
-    assert "more than is left" in capsys.readouterr().out
+    assert "more than the budget has left" in capsys.readouterr().out
 
 
 def test_a_failed_pair_ends_its_claim_and_shows(
