@@ -26,7 +26,7 @@ def bench(options: argparse.Namespace) -> int:
     for name in sorted(frozenset().union(*TAKES.values()) - TAKES[what]):
         if getattr(options, name) not in (None, False, []):
             takers = " and ".join(f"bench {other}" for other, names in TAKES.items() if name in names)
-            raise UserError(f"bench {what}: --{name} is of {takers}; leave it out")
+            raise UserError(f"bench {what}: --{name} applies only to {takers}; leave it out")
     from repro.settings import require_temporary
 
     require_temporary()

@@ -40,7 +40,7 @@ def table(seconds: float, ranks: int) -> str:
     seconds: of each way. Raises UserError for fewer than two ranks.
     """
     if ranks < 2:
-        raise UserError("bench exchange: one rank has nobody to exchange with; use --processes 2 or more")
+        raise UserError("bench exchange: it needs at least 2 ranks; use --processes 2 or more")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -78,7 +78,7 @@ def find(text: str) -> Card:
     if match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*gi?b", text.strip().lower()):
         if float(match[1]):
             return _of_memory(float(match[1]))
-        raise UserError(f"--card {text}: a card has some memory; write it as 24GB")
+        raise UserError(f"--card {text}: memory must be above 0; write it as 24GB")
     line = str(unknown("card", text, cards()))
     raise UserError(f"--card {text}: {line}; or say its memory: --card 24GB")
 

@@ -20,7 +20,7 @@ def require_stored(stored: str, name: str) -> None:
     if stored not in STORED:
         raise UserError(f"--set data.stored: {unknown('way to store pictures', stored, STORED)}")
     if stored != STORED[0] and not stays_in_files(entry_of(name)):
-        raise UserError(f"--set data.stored={stored}: the pictures of '{name}' are no files; leave it out")
+        raise UserError(f"--set data.stored={stored}: the pictures of '{name}' are not files; leave it out")
 
 
 def lines(plan: Plan, settings: Settings) -> list[str]:

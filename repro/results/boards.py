@@ -43,6 +43,6 @@ def report(settings: Settings) -> str:
     place = Workspace.existing(settings.workspace)
     require_writable(settings.workspace)
     faults = write_boards(place)
-    lines = [f"passed over: {fault}" for fault in faults]
+    lines = [f"skipped: {fault}" for fault in faults]
     lines.append(f"boards written to {place.boards} (begin with {place.boards / 'index.md'})")
     return "\n".join([*lines, f"to look at in a browser: {place.boards / page.FILE}"])

@@ -37,7 +37,7 @@ def listing(settings: Settings, wanted: Mapping[str, str], outcome: str | None =
         if item.claim.id in chosen
         and (outcome is None or any(v.outcome == outcome for v in item.verdicts if _at(v, wanted.get("track"))))
     ]
-    lines = [f"passed over: {fault}" for fault in faults]
+    lines = [f"skipped: {fault}" for fault in faults]
     lines += [assessments.claims_table(shown)] if shown else []
     lines += ["", f"{len(shown)} of {len(every)} claims; python -m repro claims ID explains one"]
     if any(record["track"] == NO_VERDICTS for record in found):

@@ -108,7 +108,7 @@ def compare(first: str, second: str, track: str, settings: Settings, trust: Sequ
         parts.setdefault(_heading(*looked), []).append(_curves(first, second, *looked))
     texts = ["\n\n".join(["\n".join(heading), *part]) for heading, part in parts.items()]
     why = "both have records, but under different protocols or data, or of other seeds"
-    passed = ["\n".join(f"passed over: {fault}" for fault in faults)] if faults else []
+    passed = ["\n".join(f"skipped: {fault}" for fault in faults)] if faults else []
     return "\n\n".join([*passed, *texts, *(f"{evaluation}: {why}" for evaluation in different)])
 
 

@@ -28,7 +28,7 @@ def explain(cell: str, settings: Settings) -> str:
     about = record["provenance"]
     pictures = {**dict.fromkeys(("source", "name", "manifest"), "-"), **about.get("data", {})}
     lines = [
-        *(f"passed over: {fault}" for fault in faults),
+        *(f"skipped: {fault}" for fault in faults),
         f"{record['kind']} of {records.arm_of(record)}, track {record['track']}, seed {record['seed']}",
         "  " + ", ".join(f"{key} {value:.4g}" for key, value in record["metrics"].items()),
         "",

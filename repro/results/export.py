@@ -46,7 +46,7 @@ def export(
         said = _FORMATS[to](chosen, every, out)
     except OSError as error:
         raise UserError(f"cannot write {out} ({error.strerror or error}); choose another file with --out") from None
-    return "\n".join([*(f"passed over: {fault}" for fault in faults), f"wrote {out}: {said}"])
+    return "\n".join([*(f"skipped: {fault}" for fault in faults), f"wrote {out}: {said}"])
 
 
 _FORMATS: dict[str, Callable[[Sequence[Record], Sequence[Record], Path], str]] = {

@@ -26,7 +26,7 @@ def shortfall(settings: Settings, name: str) -> str:
     if why := gap.reason(claim):
         raise UserError(f"claim {name} {why}; see python -m repro claims {name}")
     found, faults = find_records.everything(settings)
-    lines = [f"passed over: {fault}" for fault in faults]
+    lines = [f"skipped: {fault}" for fault in faults]
     lines += [f"{claim.id}: {claim.statement}", ""]
     if claim.track == NO_TRACK:
         return "\n".join([*lines, f"claimed {claim.stated}; no track runs {claim.data}, so there is no leg to compare"])

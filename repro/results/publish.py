@@ -50,7 +50,7 @@ def publish(settings: Settings, methods: Sequence[str] | None, track: str | None
                 if not kept.exists() and (packed := artifacts.packed(path)):
                     kept.write_bytes(packed)
         changed = rebuild()
-    lines = [f"passed over: {fault}" for fault in faults]
+    lines = [f"skipped: {fault}" for fault in faults]
     lines.append(
         f"{len(new)} records published, {len(chosen) - len(new)} were there; boards changed: {_names(changed)}"
     )

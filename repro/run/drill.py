@@ -117,9 +117,9 @@ def run(settings: Settings, seed: int, times: int, stage: str) -> int:
     slurm = _slurm(settings)
     require_writable(settings.workspace)
     if not 1 <= times <= _MOST:
-        raise UserError(f"--times {times}: the job is short; interrupt it once to {_MOST} times in each way")
+        raise UserError(f"--times {times}: must be from 1 to {_MOST}, as the job is short")
     folder = Path(tempfile.mkdtemp(prefix="drill-", dir=settings.workspace.resolve()))  # machines of a cluster see it
-    print(f"seed {seed}: --seed {seed} strikes at the same steps again", flush=True)
+    print(f"seed {seed}: --seed {seed} repeats these interruptions", flush=True)
     drill = Drill(folder, seed, stage)
     scores = []
     for way in on_machine.WAYS:

@@ -80,7 +80,7 @@ def perform(
     imports.require_real()
     place = Workspace(settings.workspace)
     for fault in planned.faults:
-        print(f"passed over: {fault}", file=sys.stderr)
+        print(f"skipped: {fault}", file=sys.stderr)
     if planned.account:
         print(account.words(planned.account), *few_pictures.words(planned.fits), sep="\n", flush=True)
     for line in planned.left_out_lines():

@@ -211,4 +211,4 @@ def _delete(path: Path) -> None:
         else:
             path.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(f"cannot delete {path} ({error.strerror}); what stood before it in the list is gone") from None
+        raise UserError(f"cannot delete {path} ({error.strerror}); the files listed before it are deleted") from None

@@ -67,7 +67,7 @@ def tune(
         for name, values in used.items():
             if not values["holdout"]:
                 raise UserError(
-                    f"--protocol {kind}={name}: it holds no training pictures out, so a trial cannot be judged by it"
+                    f"--protocol {kind}={name}: it has no held-out training pictures, so it cannot score a trial"
                 )
     _share_downloads(users.where.downloads, settings.where.downloads)
     return execute.perform(

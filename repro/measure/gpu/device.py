@@ -14,7 +14,7 @@ from repro.store import provenance
 def of_kind(kind: str) -> torch.device:
     """The device of that kind, of part.KINDS. UserError where this process sees none."""
     if kind == "cuda" and not torch.cuda.is_available():
-        raise UserError("gpu: torch sees no GPU here; --device cpu does the same in small")
+        raise UserError("gpu: torch finds no GPU here; --device cpu runs the same checks with small sizes")
     return torch.device(kind)
 
 

@@ -59,7 +59,7 @@ pytestmark = pytest.mark.usefixtures("own_folder")
         ("plan --method aps --processes 0", "at least 1"),
         ("plan --method aps --processes 3", "aps has 128 pictures a micro-batch"),
         ("plan --method truncated_triplet --processes 2", "--set pretrain.devices=2"),
-        ("tune --method aps --protocol linear=glnet", "holds no training pictures out"),
+        ("tune --method aps --protocol linear=glnet", "has no held-out training pictures"),
         ("tune --method aps --protocol linear=fast,mini", "name one"),
         ("bench train", "did you mean 'pretrain'"),
         ("bench evil", "did you mean 'eval'"),

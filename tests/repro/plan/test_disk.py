@@ -45,7 +45,7 @@ def test_where_there_is_no_choice_nothing_is_said(settings: Settings) -> None:
     [
         (
             "data.stored=jpeg",
-            "--set data.stored=jpeg: the pictures of 'digits' are no files; leave it out",
+            "--set data.stored=jpeg: the pictures of 'digits' are not files; leave it out",
         ),
         (
             "data.stored=jpg",

@@ -195,7 +195,4 @@ def test_reported_conflicts_have_value_and_source(capsys: pytest.CaptureFixture[
         assert f"  {rows[row_id].words}\n" in out
         for other in rows[row_id].conflicts:
             row = rows[other]
-            assert (
-                f"also reported: {other} {row.method} " in out
-                and f"{row.value:g} {row.unit}, {row.source}\n" in out
-            )
+            assert f"also reported: {other} {row.method} " in out and f"{row.value:g} {row.unit}, {row.source}\n" in out

@@ -93,7 +93,7 @@ def test_a_damaged_record_is_not_left_out_in_silence(every: list[Record], capsys
     damaged.write_text("{")
     for line in ("compare glnet random --track mini", f"explain {every[0]['fingerprint']}"):
         assert main(line.split()) == 0
-        assert capsys.readouterr().out.startswith(f"passed over: {damaged}: ")
+        assert capsys.readouterr().out.startswith(f"skipped: {damaged}: ")
 
 
 def test_compare_leaves_out_what_is_not_ours_unless_asked(

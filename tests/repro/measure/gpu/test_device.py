@@ -72,7 +72,7 @@ def test_a_cpu_asks_no_gpu(asked: list[str]) -> None:
 
 def test_where_there_is_no_gpu_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match="torch sees no GPU here; --device cpu"):
+    with pytest.raises(UserError, match="torch finds no GPU here; --device cpu"):
         device.of_kind("cuda")
 
 
