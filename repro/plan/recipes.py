@@ -144,8 +144,8 @@ def require_parts(info: MethodInfo, variant: str, pretrain: Mapping[str, Any], r
     devices = pretrain["devices"]
     if negatives(info, variant) == "per_device" and devices % ranks:
         raise UserError(
-            f"--processes {ranks}: the negatives of {name} are those of one of pretrain.devices = {devices}, and a"
-            f" rank holds whole ones; choose a divisor of {devices}, or change what a sample is held against with"
+            f"--processes {ranks}: the negatives of {name} come from one device (pretrain.devices = {devices}), and a"
+            f" rank holds whole devices; choose a divisor of {devices}, or change where negatives come from with"
             f" --set pretrain.devices={ranks}"
         )
 

@@ -70,7 +70,7 @@ def _unfit(arm: Arm, night: Night) -> list[str]:
         return []
     if memory.parts:
         return [
-            f"{arm.name}: fits with pretrain.accumulate={memory.parts}; what it is held against stays, BatchNorm"
+            f"{arm.name}: fits with pretrain.accumulate={memory.parts}; the negatives stay the same, but BatchNorm"
             f" sees {memory.rows} rows at a time"
         ]
     if memory.bf16_fits:
