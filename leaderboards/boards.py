@@ -28,19 +28,19 @@ from leaderboards.wording import OF_EMBEDDED, place
 LEGEND = (
     "Mean ± sample standard deviation over seeds. n: pre-trainings; it links to the first record. gain: points above"
     " the same network untrained, on the same seeds. vs baseline: points above the first baseline of the method's"
-    " claims that was trained and tuned alike. TFLOP: cost of pre-training. NAME@EPOCHS: one of several lengths of"
-    " training. Further down, the same tables have all columns: wall time and memory are those of the evaluation alone;"
-    " optimism is the gain from selecting on test data (not reported), in points; trials are tuning runs of the arm."
+    " claims with equal training settings and tuning trials. TFLOP: cost of pre-training. NAME@EPOCHS: one of several"
+    " lengths of training. Further down, the same tables have all columns: wall time and memory are those of the"
+    " evaluation alone; optimism is the gain from selecting on test data (not reported), in points; trials are tuning"
+    " runs of the arm."
 )
 _ENOUGH = 3  # trained networks, before a table is said to tell nothing
 _TELLING = 1.0  # points above the untrained network that at least one of them must reach
 INDEX_INTRO = "Every number comes from a record; numbers of different tracks, data or protocols never share a table."
 PRETEXT_INTRO = (
-    "Right answers in percent over the last batch of training pictures that was logged, mean ± sample standard"
-    " deviation over seeds; n counts pre-trainings. By chance location is 25 (of four places), up or down and left"
-    " or right 50 each, rotation 25 (of four angles). GLNet's pictures are mirrored at random before they are cut,"
-    " which leaves nothing that tells left from right where they are symmetric; glnet:no_flip's are not. No verdict"
-    " rests on this board."
+    "Accuracy in percent on the last logged batch of training pictures, mean ± sample standard deviation over seeds."
+    " n: pre-trainings. Chance level: location 25 (four places), up or down 50, left or right 50, rotation 25 (four"
+    " angles). GLNet mirrors pictures at random before it cuts them, so left and right cannot be told apart in"
+    " symmetric pictures; glnet:no_flip does not mirror. No verdict uses this board."
 )
 
 

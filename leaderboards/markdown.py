@@ -137,10 +137,10 @@ def _index_text(content: Content) -> str:
             "",
             "[Accuracy against cost](efficiency.md)",
             "",
-            "[Pretext tasks](pretext.md): whether a location or a rotation was told, and left from right",
+            "[Pretext tasks](pretext.md): accuracy on the methods' own tasks: location and rotation",
             "",
-            f"[Claims and verdicts](claims.md): {len(claims)} claims of {len(content.papers)} papers; verdicts,"
-            f" of which a claim has one a track and basis: {tally(claims)}.",
+            f"[Claims and verdicts](claims.md): {len(claims)} claims of {len(content.papers)} papers; verdicts"
+            f" (one per claim, track, and equal epochs or compute): {tally(claims)}.",
             "",
             *(
                 f"- {sentence} ([{item.claim.id}](claims.md#{item.claim.paper}))"

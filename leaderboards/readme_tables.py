@@ -59,7 +59,7 @@ def parts_table(records: Iterable[Record], suite: Suite, track: str) -> str:
         mean, least, largest = part.difference
         between = f"{least:+.1f} to {largest:+.1f}"
         rows.append([f"`{part.method.name}`", f"`{part.variant.name}`", f"{mean:+.1f}", between, str(part.seeds)])
-    return _table(["method", "variant", "method - variant", "over the seeds", "seeds"], rows)
+    return _table(["method", "variant", "method - variant", "range over seeds", "seeds"], rows)
 
 
 def verdicts_table(records: Sequence[Record], claims: Sequence[Claim], suite: Suite) -> str:
