@@ -326,7 +326,7 @@ def test_several_processes_are_asked_for_where_something_is_trained(settings: Se
     triplet = Request(("truncated_triplet",), evaluations=("knn",), overrides=spread, processes=2)
     assert make(triplet, settings).jobs[0].ranks == 2
     over = Request(("rotation_aux:truncated_triplet",), evaluations=("knn",), processes=2)
-    with pytest.raises(UserError, match=r"negatives of rotation_aux:\w+ are those of one of pretrain.devices = 1"):
+    with pytest.raises(UserError, match=r"negatives of rotation_aux:\w+ come from one device \(pretrain.devices = 1\)"):
         make(over, settings)
 
 

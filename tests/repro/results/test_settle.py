@@ -151,8 +151,8 @@ def test_it_does_not_submit_pairs_for_which_nothing_waits(
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("settle --budget 3h", "ids of claims, or --paper"),
-        (f"settle {CLAIM} --paper glnet --budget 3h", "ids of claims, or --paper"),
+        ("settle --budget 3h", "ids of claims, --paper NAME, or"),
+        (f"settle {CLAIM} --paper glnet --budget 3h", "ids of claims, --paper NAME, or"),
         ("settle nothing --budget 3h", "unknown claim 'nothing'"),
         ("settle --paper nobody --budget 3h", "no such paper; valid: all, aps, glnet"),
         (f"settle {CLAIM} --budget soon", "write it as 2h"),
