@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import tomllib
@@ -69,7 +70,9 @@ def _typed(key: str, value: Any, source: str) -> Any:
         raise UserError(f"{source}: {unknown('executor', str(value), EXECUTORS)}")
     if key == "cores" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
         raise UserError(f"{source}: cores must be a whole number of at least 1, not {value!r}")
-    if key == "memory_gb" and (not isinstance(value, int | float) or isinstance(value, bool) or value <= 0):
+    if key == "memory_gb" and (
+        not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf
+    ):
         raise UserError(f"{source}: memory_gb must be a positive number, not {value!r}")
     if key == "hang_minutes" and (not isinstance(value, int | float) or isinstance(value, bool) or not value >= 0):
         raise UserError(f"{source}: hang_minutes must be a number from 0, not {value!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Mapping
 
 from repro.errors import UserError, unknown
@@ -21,7 +22,7 @@ def bench(options: argparse.Namespace) -> int:
     what, seconds, threads = options.what, options.seconds, options.threads
     if what not in TAKES:
         raise unknown("thing to bench", what, tuple(TAKES))
-    if seconds <= 0 or (threads is not None and threads < 1):
+    if not 0 < seconds < math.inf or (threads is not None and threads < 1):
         raise UserError("--seconds and --threads must be positive")
     for name in sorted(frozenset().union(*TAKES.values()) - TAKES[what]):
         if getattr(options, name) not in (None, False, []):

@@ -29,6 +29,7 @@ from repro.errors import UserError
 from repro.stages.distributed import Group, group
 from repro.stages.exchange import Exchange
 from repro.terminal import text
+from slurm.machine import cores_here
 
 _SIDE, _BATCH = 64, 8  # pixels; pictures in each rank
 _FEWEST = 5  # rounds
@@ -37,10 +38,13 @@ _FEWEST = 5  # rounds
 def table(seconds: float, ranks: int) -> str:
     """Times of the three ways as lines to print.
 
-    seconds: of each way. Raises UserError for fewer than two ranks.
+    seconds: of each way. Raises UserError for fewer than two ranks, or more than there are cores (two always may).
     """
     if ranks < 2:
         raise UserError("bench exchange: it needs at least 2 ranks; use --processes 2 or more")
+    most = max(2, cores_here())
+    if ranks > most:
+        raise UserError(f"bench exchange: {ranks} ranks need a core each; use --processes {most} or fewer here")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

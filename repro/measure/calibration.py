@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -43,7 +44,7 @@ def calibrate(planned: Plan, settings: Settings, seconds: float) -> str:
 
     seconds: shared by all that is measured; loading comes on top.
     """
-    if seconds <= 0:
+    if not 0 < seconds < math.inf:
         raise UserError("--calibrate: seconds must be positive")
     require_writable(settings.workspace)
     place, known_jobs = Workspace(settings.workspace), planned.by_fingerprint()
