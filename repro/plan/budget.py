@@ -11,6 +11,7 @@ stays.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class Budget:
     def parse(cls, text: str) -> Budget:
         """UserError for what is no budget."""
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]+)", text.strip().lower())
-        if not match or match[2] not in _UNITS or not float(match[1]):
+        if not match or match[2] not in _UNITS or not 0 < float(match[1]) < math.inf:
             raise UserError(f"--budget {text}: write it as 2h, 90min, 3d of work, or 12gpuh of GPU-hours")
         return cls(text, float(match[1]) * _UNITS[match[2]], match[2] == "gpuh")
 

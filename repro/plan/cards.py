@@ -19,6 +19,8 @@ from msgspec import Meta
 from repro.errors import UserError, unknown
 from repro.plan.tables import Number, Text, toml, typed
 
+_MOST_GB = 10_000  # of memory that a card may be said to have
+
 
 @dataclass(frozen=True)
 class Share:
@@ -76,9 +78,9 @@ def find(text: str) -> Card:
     if text in cards():
         return cards()[text]
     if match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*gi?b", text.strip().lower()):
-        if float(match[1]):
+        if 0 < float(match[1]) <= _MOST_GB:
             return _of_memory(float(match[1]))
-        raise UserError(f"--card {text}: memory must be above 0; write it as 24GB")
+        raise UserError(f"--card {text}: memory must be above 0 and at most {_MOST_GB} GB; write it as 24GB")
     line = str(unknown("card", text, cards()))
     raise UserError(f"--card {text}: {line}; or say its memory: --card 24GB")
 

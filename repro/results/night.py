@@ -23,6 +23,7 @@ from repro.store.job import Recipe
 
 PAIRS = 6  # with fewer hardly any difference is shown
 MOST = 9  # with as many a difference of 1.5 standard deviations mostly is
+LONGEST = 8760  # hours
 LEAST_EPOCHS = 20  # of a shortened pre-training: less tells little
 _PROBES = (100, 200)  # epochs at which plans are made, to tell what an epoch takes
 _RESERVED = 0.95  # of the memory as sold is what a process gets
@@ -145,10 +146,10 @@ def _affordable(of: Sequence[Comparison], budget: float) -> int:
 def of(planned: Plan, settings: Settings, budget: float) -> Night | None:
     """The night of that many hours for the methods of a plan; None where no claim compares any of them on its track.
 
-    UserError for no hours.
+    UserError for no hours, or more than LONGEST.
     """
-    if not budget > 0:
-        raise UserError(f"--night {budget:g}: hours must be above 0")
+    if not 0 < budget <= LONGEST:
+        raise UserError(f"--night {budget:g}: hours must be above 0 and at most {LONGEST}, a year")
     if planned.card is None or planned.request.processes > 1 or planned.request.checkpoint:
         return None
     every = [claim for claim in find_records.every_claim() if _testable(claim, planned)]

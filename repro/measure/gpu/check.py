@@ -6,6 +6,7 @@ Of each part one line is printed, and all of its figures are in FILE as soon as 
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 import time
 from collections.abc import Sequence
@@ -46,7 +47,7 @@ def run(
     budget = Budget(60 * minutes)
     if kind not in KINDS:
         raise unknown("device", kind, KINDS)
-    if minutes <= 0:
+    if not 0 < minutes < math.inf:
         raise UserError("gpu: --minutes must be positive")
     if threads is not None and threads < 1:
         raise UserError("gpu: --threads must be positive")

@@ -159,7 +159,8 @@ def test_a_baseline_that_is_not_named_is_told(settings: Settings, capsys: pytest
 def test_without_a_gpu_there_is_no_night(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     line = f"plan --method multi_network byol --suite quick --workspace {settings.workspace}"
     assert main(line.split()) == 0 and "one night" not in capsys.readouterr().out
-    for wrong, words in (("--card a100-4", "did you mean 'a100-40'"), ("--night 0", "hours must be above 0")):
+    hours = [(f"--night {given}", "hours must be above 0 and at most") for given in ("0", "nan", "inf", "1e300")]
+    for wrong, words in (("--card a100-4", "did you mean 'a100-40'"), *hours):
         assert main([*line.split(), "--track", "cifar", *wrong.split()]) == 2
         said = capsys.readouterr().err
         assert words in said and said.count("\n") == 1

@@ -72,6 +72,8 @@ def test_the_place_of_the_figures(parts: Any, monkeypatch: pytest.MonkeyPatch) -
         ("--device tpu", "unknown device 'tpu'"),
         ("--part agrement", "unknown part 'agrement'; did you mean 'agreement'?"),
         ("--minutes 0", "--minutes must be positive"),
+        ("--minutes nan", "--minutes must be positive"),
+        ("--minutes inf", "--minutes must be positive"),
         ("--tests no.py", "no test file no.py; fix --tests"),
     ],
 )
