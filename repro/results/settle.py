@@ -26,10 +26,11 @@ from leaderboards.prospects import NOTHING, Prospect, prospect
 from leaderboards.testable import hindrance, members
 from leaderboards.verdicts import UNDECIDED, Verdict
 from leaderboards.wording import outcome, reason
-from repro.errors import UserError
+from repro.errors import UserError, unknown
 from repro.plan import builder
 from repro.plan.budget import Budget
 from repro.plan.request import Request
+from repro.plan.tracks import tracks
 from repro.results import find_records
 from repro.results.claim_commands import next_runs
 from repro.results.suite import suite
@@ -127,10 +128,12 @@ def settle(
 def _chosen(wanted: Sequence[str], paper: str | None, track: str) -> list[Claim]:
     """The claims asked for, all of which the track can test by pairs or runs."""
     every = find_records.every_claim()
+    if track not in tracks():
+        raise unknown("track", track, tracks())
     if bool(wanted) == bool(paper):
         raise UserError("settle needs ids of claims, --paper NAME, or --paper all; python -m repro claims lists them")
     if wanted:
-        found = [find_records.find_claim(name) for name in wanted]
+        found = [find_records.find_claim(name) for name in dict.fromkeys(wanted)]
         for claim in found:
             if why := hindrance(claim, suite(), track):
                 raise UserError(f"{claim.id} cannot be tested at {track}: {reason(why)}")
@@ -190,7 +193,7 @@ def _step(
     takes = min(evidence.takes.values()) if evidence else first_takes(claim, find_records.every_claim(), track)
     ahead = prospect(evidence.values if evidence else (), takes, pairs)
     if ahead.chance < FUTILE:
-        said = f"{pairs} more pairs decide it with a probability of {ahead.chance:.0%}"
+        said = f"{_more(pairs)} would decide it with a probability of {ahead.chance:.0%}"
         return Step(claim, open_, seconds=seconds, pairs=pairs, prospect=ahead, why=f"futile: {said}")
     return Step(claim, open_, commands, seconds, pairs, ahead)
 
@@ -235,6 +238,10 @@ def bar(found: float, takes: float) -> str:
     return "[" + "#" * full + "." * (_BAR - full) + "]"
 
 
+def _more(pairs: int) -> str:
+    return f"{pairs} more pair{'' if pairs == 1 else 's'}"
+
+
 def _line(step: Step) -> str:
     """`glnet-imagenet-gain  [######..............] 7.3 of 40, 4 pairs; next pair about 12 min, probability 61 %`."""
     said = f"{step.claim.id}  {_evidence(step.verdict)}"
@@ -256,7 +263,7 @@ def _table(steps: Sequence[Step], ledger: Ledger) -> str:
     rows = []
     for step in sorted(steps, key=lambda step: -step.worth):
         ahead = step.prospect
-        pairs = "1 more pair" if ahead.pairs == 1 else f"{ahead.pairs} more pairs"
+        pairs = _more(ahead.pairs or 0)
         rest = step.why or f"{pairs} (median) of {text.duration(step.seconds)} each; probability {ahead.chance:.0%}"
         said = outcome(step.verdict) if step.verdict else "no pair yet"
         hours = ledger.by_claim.get(step.claim.id, 0.0)

@@ -125,6 +125,8 @@ def test_a_dry_run_runs_nothing_and_orders_by_worth(
     made = lab(clear)
     assert main(["settle", "--paper", "glnet", "--budget", "3h", "--dry-run"]) == 0
     out = capsys.readouterr().out
+    assert main(["settle", CLAIM, CLAIM, "--budget", "3h", "--dry-run"]) == 0
+    assert capsys.readouterr().out.count(CLAIM) == 1  # once, however often it is named
     assert made.runs == [] and CLAIM in out and "0 s of 3h spent" in out and "% " not in out.splitlines()[0]
 
 
@@ -157,6 +159,8 @@ def test_it_does_not_submit_pairs_for_which_nothing_waits(
         ("settle --paper nobody --budget 3h", "no such paper; valid: all, aps, glnet"),
         (f"settle {CLAIM} --budget soon", "write it as 2h"),
         (f"settle {CLAIM} --budget 3gpuh", "give hours"),
+        (f"settle {CLAIM} --budget {'9' * 400}h", "write it as 2h"),
+        (f"settle {CLAIM} --budget 3h --track minni", "unknown track 'minni'; did you mean 'mini'?"),
         (f"settle {CLAIM} --budget 3h --track imagenet100", "can be tested at"),
     ],
 )
