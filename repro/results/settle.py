@@ -74,6 +74,7 @@ class Ledger:
     by_claim: dict[str, float] = field(default_factory=dict)
     ran: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    done: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)  # the last commands that ended well
 
     @property
     def left(self) -> float:
@@ -212,7 +213,10 @@ def first_takes(claim: Claim, every: Sequence[Claim], track: str) -> float:
 
 
 def _carry_out(step: Step, settings: Settings, parse: Parse, ledger: Ledger) -> None:
-    """Run a pair. A pair that fails is not tried again: the claim is left with the reason."""
+    """Run a pair. A pair that fails, or leaves nothing, is not tried again: the claim is left with the reason."""
+    if ledger.done.get(step.claim.id) == step.commands:
+        ledger.failed[step.claim.id] = f"no record that counts came of: {shlex.join(step.commands[0])}"
+        return
     began = time.monotonic()
     ledger.ran[step.claim.id] = step.commands
     for words in step.commands:
@@ -223,6 +227,8 @@ def _carry_out(step: Step, settings: Settings, parse: Parse, ledger: Ledger) -> 
         if status:
             ledger.failed[step.claim.id] = f"a run failed: {shlex.join(words)}"
             break
+    else:
+        ledger.done[step.claim.id] = step.commands
     took = time.monotonic() - began
     ledger.spent += took
     ledger.by_claim[step.claim.id] = ledger.by_claim.get(step.claim.id, 0.0) + took

@@ -29,12 +29,15 @@ class Lab:
     """In place of the executor: each run leaves the records that trainings with those accuracies would leave."""
 
     def __init__(self, reach: Reach) -> None:
-        self.reach, self.runs, self.fails = reach, list[tuple[tuple[str, ...], tuple[int, ...]]](), False
+        self.reach, self.runs = reach, list[tuple[tuple[str, ...], tuple[int, ...]]]()
+        self.fails = self.loses = False
 
     def run(self, request: Request, settings: Settings, words: Sequence[str], views: object) -> int:
         self.runs.append((request.methods, request.seeds))
         if self.fails:
             return 1
+        if self.loses:
+            return 0
         spectrum = dict.fromkeys(collapse_metrics("train", "test"), 1.0)
         for job in builder.make(request, settings).to_do():
             data = {"name": "cifar10-jpeg", "source": "pictures", "manifest": "c0c0"}
@@ -117,6 +120,15 @@ def test_a_failed_pair_ends_its_claim_and_shows(
     made.fails = True
     assert main(["settle", CLAIM, "--budget", "10d"]) == 1
     assert len(made.runs) == 1 and "a run failed: python -m repro run --method glnet" in capsys.readouterr().out
+
+
+def test_a_pair_that_leaves_no_record_is_not_made_for_ever(
+    lab: Callable[[Reach], Lab], capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = lab(clear)
+    made.loses = True
+    assert main(["settle", CLAIM, "--budget", "10d"]) == 1
+    assert len(made.runs) == 1 and "no record that counts came of: python -m repro run" in capsys.readouterr().out
 
 
 def test_a_dry_run_runs_nothing_and_orders_by_worth(
