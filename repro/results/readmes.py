@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from leaderboards import readme_tables
@@ -18,6 +19,7 @@ from repro.results.find_records import every_claim
 
 PAGES = ("README.md", "leaderboards/README.md")
 _BLOCK = re.compile(r"(<!-- generated: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_MARK = re.compile(r"<!-- *(?:generated\b|end *-->).*")
 _AGAIN = "write it anew with python -m repro report --published"
 
 
@@ -38,8 +40,13 @@ def filled(text: str, made: Mapping[str, Callable[[], str]]) -> str:
     """The text with every block made anew.
 
     Raises:
-        ValueError: a block of a name that nothing makes.
+        ValueError: a block of a name that nothing makes, or a mark without its other half.
     """
+    marks = [found[0].strip() for found in _MARK.finditer(text)]
+    paired = [mark for found in _BLOCK.finditer(text) for mark in (found[1].strip(), found[3])]
+    if marks != paired:
+        first = next((m for m, p in zip_longest(marks, paired) if m and m != p), marks[-1])
+        raise ValueError(f"mark '{first}' is not one of a pair; write <!-- generated: NAME -->, then <!-- end -->")
 
     def block(found: re.Match[str]) -> str:
         name = found["name"]

@@ -50,3 +50,18 @@ def test_the_front_page_is_short_and_all_its_links_lead_somewhere() -> None:
         links = re.findall(r"\]\(([^)#]+)[^)]*\)", text)
         assert [link for link in links if ":" not in link and not ((ROOT / name).parent / link).exists()] == []
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+@pytest.mark.parametrize(
+    ("text", "mark"),
+    [
+        ("<!-- generated: one -->\nprose\n<!-- generated: one -->\nx\n<!-- end -->\n", "<!-- generated: one -->"),
+        ("<!-- generated: one -->\nx\n<!-- end\n", "<!-- generated: one -->"),
+        ("x\n<!-- end -->\n", "<!-- end -->"),
+        ("<!--generated: one -->\nx\n<!-- end -->\n", "<!--generated: one -->"),
+        ("<!-- generated one -->\nx\n<!-- end -->\n", "<!-- generated one -->"),
+    ],
+)
+def test_a_mark_without_its_other_half_is_refused(text: str, mark: str) -> None:
+    with pytest.raises(ValueError, match=f"mark '{mark}' is not one of a pair"):
+        readmes.filled(text, {"one": lambda: "made"})
