@@ -296,7 +296,7 @@ def _chosen(night: Night, planned: Plan, settings: Settings) -> Night:
             whole = together
     if whole:
         return _settled(night, planned, settings, whole, whole[0].epochs)
-    if "epochs" in parse_overrides(planned.request.overrides).get("pretrain", {}):
+    if epochs_are_set(planned):
         return night
     while fitting:
         epochs = min(_affordable(fitting, night.hours), *(one.epochs for one in fitting))
@@ -304,6 +304,11 @@ def _chosen(night: Night, planned: Plan, settings: Settings) -> Night:
             return _settled(night, planned, settings, fitting, epochs)
         fitting.remove(max(fitting, key=lambda one: _dearness(one, fitting)))
     return night
+
+
+def epochs_are_set(planned: Plan) -> bool:
+    """Whether the user says how many epochs: then no pre-training is made shorter."""
+    return "epochs" in parse_overrides(planned.request.overrides).get("pretrain", {})
 
 
 def _dearness(one: Comparison, of: Sequence[Comparison]) -> float:

@@ -84,10 +84,14 @@ def _settles(night: Night, planned: Plan, settings: Settings) -> list[str]:
     if not night.chosen or night.plan is None:
         if not night.comparisons:
             return []
-        needed = [PAIRS * one.hours(min(one.epochs, nights.LEAST_EPOCHS)) for one in night.comparisons if one.fits]
+        fixed = nights.epochs_are_set(planned)
+        fitting = [one for one in night.comparisons if one.fits]
+        lengths = [one.epochs if fixed else min(one.epochs, nights.LEAST_EPOCHS) for one in fitting]
+        needed = [(PAIRS * one.hours(epochs), epochs) for one, epochs in zip(fitting, lengths, strict=True)]
         if not needed:
             return [f"none of these fits in {night.card.memory_gb:g} GB"]
-        shortest = f"the shortest takes {_hours(min(needed))} h with {nights.LEAST_EPOCHS} epochs"
+        least, epochs = min(needed)
+        shortest = f"the shortest takes {_hours(least)} h with {epochs} epochs{', as --set says' if fixed else ''}"
         return [f"no comparison gets {PAIRS} pairs in {night.hours:g} h: {shortest}, see --night"]
     runs = sum(job.kind == "pretrain" for job in night.plan.to_do())
     free = shutil.disk_usage(Workspace(settings.workspace).on_disk).free / 2**30

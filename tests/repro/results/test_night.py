@@ -164,3 +164,12 @@ def test_without_a_gpu_there_is_no_night(settings: Settings, capsys: pytest.Capt
         assert main([*line.split(), "--track", "cifar", *wrong.split()]) == 2
         said = capsys.readouterr().err
         assert words in said and said.count("\n") == 1
+
+
+def test_epochs_that_the_user_set_are_those_that_are_told(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = f"plan --track cifar --method glnet moco_v3:resnet --suite quick --workspace {settings.workspace}"
+    assert main([*line.split(), "--card", "rtx4090", "--set", "pretrain.epochs=100000"]) == 0
+    out = capsys.readouterr().out
+    assert "h with 100000 epochs, as --set says" in out and "with 20 epochs" not in out
