@@ -67,12 +67,11 @@ class Step:
 
 @dataclass
 class Ledger:
-    """What a settlement has spent: seconds by claim, the commands that it ran last for each, and what failed."""
+    """What a settlement has spent: seconds by claim, and what failed."""
 
     budget: Budget
     spent: float = 0.0
     by_claim: dict[str, float] = field(default_factory=dict)
-    ran: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     done: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)  # the last commands that ended well
 
@@ -181,8 +180,6 @@ def _step(
     commands = next_runs(claim, known, track, own, open_)
     if not commands:
         return Step(claim, open_, why="no command can make the missing run")
-    if commands == ledger.ran.get(claim.id):
-        return Step(claim, open_, why=f"its last pair does not count, see python -m repro claims {claim.id}")
     seconds = sum(builder.make(parse(words[3:]), settings).seconds for words in commands)
     if seconds > ledger.left:
         why = f"the next pair takes {text.duration(seconds)}, more than the budget has left"
@@ -215,10 +212,12 @@ def first_takes(claim: Claim, every: Sequence[Claim], track: str) -> float:
 def _carry_out(step: Step, settings: Settings, parse: Parse, ledger: Ledger) -> None:
     """Run a pair. A pair that fails, or leaves nothing, is not tried again: the claim is left with the reason."""
     if ledger.done.get(step.claim.id) == step.commands:
-        ledger.failed[step.claim.id] = f"no record that counts came of: {shlex.join(step.commands[0])}"
+        ledger.failed[step.claim.id] = (
+            f"its last run left no record that counts: {shlex.join(step.commands[0])};"
+            f" see python -m repro claims {step.claim.id}"
+        )
         return
     began = time.monotonic()
-    ledger.ran[step.claim.id] = step.commands
     for words in step.commands:
         request = parse(words[3:])
         status = execute.run(request, settings, list(words[3:]), Views.none())
