@@ -13,7 +13,7 @@ from slurm import machine
 
 RESNET = {"arch": "resnet", "width": 64, "stem": "imagenet"}
 RESNET18, RESNET50 = ({**RESNET, "depth": depth} for depth in (18, 50))
-VIT_TINY = {"arch": "vit", "dim": 192, "depth": 12, "heads": 3, "patch": 16, "qkv_bias": True}
+VIT_TINY = {"arch": "vit", "dim": 192, "depth": 12, "heads": 3, "patch": 16, "qkv_bias": True, "pool": "class"}
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_negatives_say_what_may_be_done_to_fit(settings: Settings) -> None:
     (large,), (small,) = (night_of(pair, on(card, settings)).comparisons for card in ("a100-40", "rtx4090"))
     assert large.fits and large.baseline.memory.gb < 40 and small.arm.memory.fits
     memory = small.baseline.memory
-    assert not small.fits and memory.gb > 24 and memory.negatives == "global" and memory.least == "A100 40 GB"
+    assert not small.fits and memory.gb > 23 and memory.negatives == "global" and memory.least == "A100 40 GB"
 
     vits = Request(("rotation_aux", "byol"), "cifar", ("knn",), overrides=("network.arch=vit",))
     (none,) = night_of(vits, on("12GB", settings)).comparisons
