@@ -55,7 +55,7 @@ def test_three_stages_with_arrays_run_and_a_failure_ends_only_what_waits_for_it(
     tasks += [task("good", "add", "e0", "e1", a=1, b=2), task("bad", "add", "e1", "e2", a=1, b=2), task("dead", "die")]
     submission = cluster.submit(Graph(tasks), folder=tmp_path)
     assert any(state.live for state in of_folder(tmp_path)), "it returns, and does not wait for the jobs"
-    assert submission.calls == 6
+    assert submission.calls == 5  # good and bad are one array: both wait for e1, one for e0 too, one for e2
 
     found = states_when(tmp_path, settled)
     assert {key: state.state for key, state in found.items()} == {
@@ -383,7 +383,7 @@ def test_children_of_the_elements_that_have_not_ended_wait_each_for_its_own(
     states_when(tmp_path, lambda found: found["t0"].state == "done" and found["t1"].live and found["t2"].live)
     children = [task(f"e{i}", "add", f"t{i}", stage="score", a=i, b=10) for i in (1, 2, 3)]
     done = cluster.submit(Graph([*tasks[1:3], tasks[3], *children]), folder=tmp_path)
-    assert done.calls <= 2 and set(done.kept) >= {"t1", "t2"}  # the one that failed may be queued anew
+    assert done.calls <= 3 and set(done.kept) >= {"t1", "t2"}  # t3, which failed, is queued anew, and e3 waits for it
     assert {scheduler.index_of(done.jobs[key]) for key in ("e1", "e2")} == {1, 2}
     found = states_when(tmp_path, settled)
     assert [found[key].state for key in ("e1", "e2", "e3")] == ["done", "done", "blocked"]
