@@ -189,10 +189,10 @@ def test_a_submission_killed_anywhere_goes_on_without_doubling(
 
 
 @pytest.mark.slow
-def test_a_submission_killed_at_each_point_goes_on_without_doubling(
+def test_a_submission_killed_at_many_points_goes_on_without_doubling(
     simulated_slurm: Callable[..., Any], fake_slurm: Path, tmp_path: Path
 ) -> None:
-    assert interrupted_at(range(1, 400), simulated_slurm, fake_slurm, tmp_path) >= 70
+    assert interrupted_at(range(1, 400, 6), simulated_slurm, fake_slurm, tmp_path) >= 11
 
 
 # -------------------------------------------------------------------------------------------------------------- silence
