@@ -12,10 +12,12 @@ from leaderboards.assessments import Assessment
 from leaderboards.claim_arms import COMPUTE
 from leaderboards.claims import COST, Claim
 from leaderboards.verdicts import (
+    ABOVE,
     BELOW,
     HOLDS,
     INCOMPARABLE,
     NO_DIFFERENCE,
+    NONE,
     NOT_RUN,
     OPPOSITE,
     REPRODUCED,
@@ -28,14 +30,17 @@ MARKS = {
     HOLDS: ("yes", "●"),
     REPRODUCED: ("yes", "●"),
     OPPOSITE: ("no", "▼"),
-    BELOW: ("no", "▼"),
+    ABOVE: ("apart", "△"),
+    BELOW: ("apart", "▽"),
     NO_DIFFERENCE: ("same", "="),
     UNDECIDED: ("open", "◐"),
     INCOMPARABLE: ("none", "×"),
     NOT_RUN: ("none", "○"),
     UNTESTABLE: ("none", "–"),
+    NONE: ("none", "–"),
 }
 """Outcome -> (class of its colour, shape): each can be told without the other."""
+_FIRST = ("yes", "no", "same", "apart", "open", "none")  # the order of answers within a paper
 
 
 @dataclass(frozen=True)
@@ -79,13 +84,12 @@ def answers(papers: Mapping[str, Sequence[Assessment]]) -> dict[str, list[Answer
     found = {}
     for paper, items in papers.items():
         shown = [_answer(item) for item in items if item.claim.kind != "number" and not item.untestable]
-        found[paper] = sorted(shown, key=lambda answer: (answer.epochs is None, -_weight(answer)))
+        found[paper] = sorted(shown, key=_order)
     return found
 
 
-def _weight(answer: Answer) -> int:
-    looks = ("yes", "no", "same", "open", "none")
-    return -looks.index(answer.epochs.look) if answer.epochs else -len(looks)
+def _order(answer: Answer) -> int:
+    return _FIRST.index(answer.epochs.look) if answer.epochs else len(_FIRST)
 
 
 def _answer(item: Assessment) -> Answer:
@@ -100,7 +104,7 @@ def _said(verdict: Verdict | None) -> Said | None:
     if verdict is None:
         return None
     plain = verdict.outcome.partition(",")[0]
-    look, shape = MARKS.get(plain, ("none", "○"))
+    look, shape = MARKS[plain]
     evidence, n = verdict.evidence, ""
     if verdict.n:
         n = f"{verdict.n} pair{'' if verdict.n == 1 else 's'}"

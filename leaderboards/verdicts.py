@@ -51,7 +51,7 @@ QUESTIONS = ((UP, DOWN), (NULL, SAME), (OVER, UNDER))
 HOLDS, OPPOSITE, NO_DIFFERENCE, UNDECIDED = "holds", "opposite", "no difference", "not decided yet"
 REPRODUCED, ABOVE, BELOW = "reproduced", "above", "below"
 SMALLER = ", smaller than the margin"
-NOT_RUN, INCOMPARABLE, UNTESTABLE = "not run", "incomparable", "cannot be tested"
+NOT_RUN, INCOMPARABLE, UNTESTABLE, NONE = "not run", "incomparable", "cannot be tested", "no verdict"
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def _qualified(epochs: Verdict, compute: Verdict) -> Verdict:
 def _prepare(claim: Claim, arms: Sequence[Arm], suite: Suite, track: str, basis: str) -> _Tested | Verdict:
     """The evidence on this claim at this track, or the verdict where there is none to weigh."""
     if track == NO_VERDICTS:
-        return Verdict(claim, track, "no verdict", basis, reasons=(NoVerdicts(),))
+        return Verdict(claim, track, NONE, basis, reasons=(NoVerdicts(),))
     why = hindrance(claim, suite, track)
     if why:
         elsewhere = isinstance(why, OtherTracks)

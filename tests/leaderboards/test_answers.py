@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from leaderboards import boards, claim_files, plots
+from leaderboards import boards, claim_files, plots, verdicts
 from leaderboards.answers import MARKS, Answer, answers, scale
 from leaderboards.arms import Arms
 from leaderboards.readme_tables import verdicts_table
@@ -57,6 +57,14 @@ def test_what_was_not_run_says_where_it_would_be(make: Make) -> None:
         and answer.compute is None
         and answer.missing.startswith("no run yet; the paper's setting")
     )
+
+
+def test_every_outcome_of_a_verdict_has_a_mark() -> None:
+    outcomes = {
+        *(verdicts.HOLDS, verdicts.OPPOSITE, verdicts.NO_DIFFERENCE, verdicts.UNDECIDED, verdicts.REPRODUCED),
+        *(verdicts.ABOVE, verdicts.BELOW, verdicts.NOT_RUN, verdicts.INCOMPARABLE, verdicts.UNTESTABLE, verdicts.NONE),
+    }
+    assert outcomes == set(MARKS)  # above and below a stated number are neither yes nor no
 
 
 def test_no_two_looks_share_a_shape_unless_they_mean_the_same() -> None:
