@@ -15,6 +15,27 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+SMALL_DETECTOR = {
+    "short_side": 64,
+    "long_side": 96,
+    "width": 8,
+    "fc_width": 16,
+    "mask_convs": 1,
+    "anchor_size": 16,
+    "candidates": 40,
+    "proposals": 20,
+    "test_candidates": 40,
+    "test_proposals": 20,
+    "rpn_samples": 16,
+    "roi_samples": 16,
+    "batch": 2,
+    "warmup": 1,
+    "milestones": [],
+    "score_threshold": 0.0,
+    "max_detections": 5,
+}
+"""Values of a detection protocol under which a test takes a second."""
+
 
 def write(name: str, root: Path, **sizes: Any) -> Path:
     """Make a miniature of `name` (or "folder": own pictures) below `root`; `sizes` are the writer's arguments."""

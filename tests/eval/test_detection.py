@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from miniatures import SMALL_DETECTOR
 from mmengine.model import BaseModel
 from PIL import Image
 from torch import Tensor, nn
@@ -77,28 +78,7 @@ class Stages(nn.Module):
 
 
 def small(**changes) -> DetectionProtocol:
-    sizes = {
-        "short_side": 64,
-        "long_side": 96,
-        "width": 8,
-        "fc_width": 16,
-        "mask_convs": 1,
-        "anchor_size": 16,
-        "candidates": 40,
-        "proposals": 20,
-        "test_candidates": 40,
-        "test_proposals": 20,
-        "rpn_samples": 16,
-        "roi_samples": 16,
-        "iterations": 2,
-        "batch": 2,
-        "lr": 1e-3,
-        "warmup": 1,
-        "warmup_factor": 0.5,
-        "milestones": [],
-        "score_threshold": 0.0,
-        "max_detections": 5,
-    }
+    sizes = {**SMALL_DETECTOR, "iterations": 2, "lr": 1e-3, "warmup_factor": 0.5}
     return protocols.load_as(DetectionProtocol, "fast", sizes | changes)
 
 

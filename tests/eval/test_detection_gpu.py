@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from miniatures import SMALL_DETECTOR
 
 from eval import detection, protocols
 from eval.coco_file import CocoFolders
@@ -22,26 +23,7 @@ from eval.protocols.detection import DetectionProtocol
 from methods.parts.encoders import build_encoder
 
 pytestmark = pytest.mark.seconds
-SMALL = {
-    "short_side": 64,
-    "long_side": 96,
-    "width": 8,
-    "fc_width": 16,
-    "mask_convs": 1,
-    "anchor_size": 16,
-    "candidates": 40,
-    "proposals": 20,
-    "test_candidates": 40,
-    "test_proposals": 20,
-    "rpn_samples": 16,
-    "roi_samples": 16,
-    "iterations": 1,
-    "batch": 2,
-    "warmup": 1,
-    "milestones": [],
-    "score_threshold": 0.0,
-    "max_detections": 5,
-}
+SMALL = {**SMALL_DETECTOR, "iterations": 1}
 
 
 @pytest.mark.parametrize("variant", ["", "vit"])
