@@ -50,7 +50,7 @@ class Said:
     word: str
     look: str  # see MARKS
     shape: str
-    n: str  # `n = 5`, `3 pairs, evidence 7.3 of 40`, or ""
+    n: str  # `3 pairs, evidence 7.3 of 40`, `superseded`, or ""
     difference: str  # `+3.6 points`, `0.77 times`, or ""
     verdict: Verdict
 
@@ -113,6 +113,8 @@ def _said(verdict: Verdict | None) -> Said | None:
             n += f", evidence {evidence.by_test[near]:.1f} of {evidence.takes[near]:g}"
         if evidence and evidence.fragile:
             n += ", fragile"
+    if verdict.superseded:
+        n += ", superseded" if n else "superseded"
     return Said(verdict.outcome, look, shape, n, _difference(verdict), verdict)
 
 

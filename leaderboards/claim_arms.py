@@ -92,7 +92,7 @@ def sample(claim: Claim, arms: Sequence[Arm], suite: Suite, track: str, basis: s
     Raises:
         NoTest: nothing fits the claim.
     """
-    arms = _large_enough(claim, arms)
+    arms = _of_own_subsets(claim, _large_enough(claim, arms))
     ours = _unflagged(claim.arm, arms, baseline=False)
     if claim.kind == "number":
         return _values(claim, ours, suite)
@@ -128,6 +128,15 @@ def _large_enough(claim: Claim, arms: Sequence[Arm]) -> list[Arm]:
     if mine and not any(arm in kept for arm in mine):
         raise NoTest("not run", SmallTestSet(claim.metric))
     return kept
+
+
+def _of_own_subsets(claim: Claim, arms: Sequence[Arm]) -> list[Arm]:
+    """Without the arms of one subset for all seeds where there is a pair of which each seed drew its own."""
+    drawn = [arm for arm in arms if arm.setting.drawn]
+    ours, theirs = ([arm for arm in drawn if arm.name == name] for name in (claim.arm, claim.baseline_arm))
+    pairs = pairs_alike(ours, theirs, lambda arm: arm.setting)
+    renewed = {arm.setting.older.scope for arm, other in pairs if arm.records.keys() & other.records.keys()}
+    return [arm for arm in arms if arm.setting.scope not in renewed]
 
 
 def _unflagged(name: str, arms: Sequence[Arm], *, baseline: bool) -> list[Arm]:
@@ -252,7 +261,8 @@ def _tuned_alike(a: Arm, b: Arm) -> bool:
 
 def _settings_apart(claim: Claim, ours: Iterable[Arm], theirs: Iterable[Arm]) -> SettingsApart:
     """The first thing in which two arms differ that no record shares."""
-    for key in ("data", "manifest", "protocol", "protocol_hash", "network", "epochs", "batch", "trained_on"):
+    of_data = ("data", "manifest", "protocol", "protocol_hash")
+    for key in (*of_data, "network", "epochs", "batch", "trained_on", "pictures"):
         left, right = (frozenset(getattr(arm.setting, key) for arm in side) for side in (ours, theirs))
         if not left & right:
             return SettingsApart(claim.arm, claim.baseline_arm, key, left, right)

@@ -108,10 +108,12 @@ def _is_pixels(arm: Arm) -> bool:
 def judged_on(arm: Arm) -> tuple[str, ...]:
     """What two results must share to stand side by side, beside the network; a part is "" where it is not known.
 
-    Track, content of the pictures judged on and of those that the encoder saw, protocol, and how many were used.
+    Track, content of the pictures judged on and of those that the encoder saw, protocol, how many were used, and
+    whether each seed drew its own.
     """
     setting = arm.setting
     seen = {str(entry(origin, "provenance", "data", "manifest") or "") for origin in arm.origins.values()}
     used = {str(entry(record, "details", "n_train") or "all") for record in arm.records.values()}
-    parts = (setting.track, setting.manifest, setting.protocol_hash, " ".join(sorted(seen)), " ".join(sorted(used)))
+    seen_used = " ".join(sorted(seen)), " ".join(sorted(used)) + f" {setting.pictures}"
+    parts = (setting.track, setting.manifest, setting.protocol_hash, *seen_used)
     return tuple("" if part == "-" else part for part in parts)

@@ -35,7 +35,7 @@ def in_vain(verdict: Verdict) -> Reason | None:
 
     Unequal tuning stands in the way where it is not known, or where it could explain what the pairs have shown.
     """
-    for why in verdict.reasons:
+    for why in () if verdict.superseded else verdict.reasons:
         unknown = isinstance(why, TrialsApart) and not (why.ours and why.theirs)
         explains = isinstance(why, TrialsApart) and bool(verdict.arms)
         if unknown or explains or isinstance(why, Flagged | MachinesApart):
@@ -49,8 +49,9 @@ def missing(claim: Claim, known: Arms, track: str, own: bool, verdict: Verdict |
     As many pairs as its evidence needs at least, one more where these are there, and of a cost without chance one run.
 
     own: the test at the claim's own setting; else that of its direction, at the setting of which there is most.
-    verdict: that of this test so far; its arms go on.
+    verdict: that of this test so far; its arms go on, unless they are superseded.
     """
+    verdict = None if verdict and verdict.superseded else verdict
     if verdict is not None and ((counted(claim) and verdict.arms) or (verdict.evidence and verdict.evidence.shown)):
         return []
     names = [claim.arm, *([claim.baseline_arm] if claim.baseline else [])]
@@ -90,7 +91,7 @@ def _fullest(claim: Claim, known: Arms, track: str, own: bool, names: list[str])
     for arm in known.of(tested_on(claim, known.suite)):
         if arm.setting.track != track or arm.name not in names or arm.trust != OURS or arm.imported:
             continue
-        if arm.setting.data in TOO_SMALL:
+        if arm.setting.data in TOO_SMALL or arm.setting.drawn is None:
             continue
         if (arm.setting.epochs or 0) > most or (own and deviations(claim, arm, known.suite)):
             continue

@@ -144,9 +144,10 @@ ALIKE: tuple[Callable[[Pair], Any], ...] = (
 def fairest(ours: Iterable[Arm], theirs: Iterable[Arm], read: Callable[[Arm], Mapping[int, Any]]) -> Pair | None:
     """The two arms of one table that may best be held against each other, chosen as for a verdict.
 
-    Those of one setting, tuned as often and without a flag, before all that there may be more of; then the most seeds
-    in common, the likest recipes, the longest schedule, the newest records: never by the values. What then still sets
-    them apart, `apart` says. None where no two of them share a seed.
+    Those of which each seed drew its own pictures before those of one subset for all seeds; those of one setting, tuned
+    as often and without a flag, before all that there may be more of; then the most seeds in common, the likest
+    recipes, the longest schedule, the newest records: never by the values. What then still sets them apart, `apart`
+    says. None where no two of them share a seed.
 
     read: what is to be compared of an arm, by seed.
     """
@@ -162,6 +163,7 @@ def fairest(ours: Iterable[Arm], theirs: Iterable[Arm], read: Callable[[Arm], Ma
         return None
     return preferred(
         pairs,
+        lambda pair: pair[0].setting.drawn is not None,
         lambda pair: pair[0].trials == pair[1].trials,
         lambda pair: not (pair[0].flag or pair[1].flag),
         lambda pair: len(seeds[pair[0]] & seeds[pair[1]]),

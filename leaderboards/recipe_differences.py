@@ -49,11 +49,19 @@ def _said(arm: Arm, key: str) -> str:
 
 def left_out(superseded: Sequence[Arm]) -> list[str]:
     """The line under a table that says which arms do not stand in it any more, and how to reach them; none for none."""
-    if not superseded:
-        return []
-    names = ", ".join(sorted(f"{arm.name}@{arm.recipe[:6]}" for arm in superseded))
-    several = len(superseded) > 1
-    return [
-        f"{len(superseded)} {'arms' if several else 'arm'} of an older recipe {'are' if several else 'is'} left out:"
-        f" {names}. `compare` still takes {'them' if several else 'it'} by that name, and `explain` their records."
-    ]
+    one_subset = [arm for arm in superseded if arm.setting.drawn is None]
+    recipes = [arm for arm in superseded if arm.setting.drawn is not None]
+    lines = []
+    if recipes:
+        them = "them" if len(recipes) > 1 else "it"
+        still = f"`compare` still takes {them} by that name, and `explain` their records."
+        lines.append(f"{_gone(recipes, 'of an older recipe')}. {still}")
+    if one_subset:
+        lines.append(f"{_gone(one_subset, 'with one subset for all seeds')}. `explain` still takes their records.")
+    return lines
+
+
+def _gone(arms: Sequence[Arm], what: str) -> str:
+    names = ", ".join(sorted(f"{arm.name}@{arm.recipe[:6]}" for arm in arms))
+    several = len(arms) > 1
+    return f"{len(arms)} {'arms' if several else 'arm'} {what} {'are' if several else 'is'} left out: {names}"

@@ -51,6 +51,13 @@ def entry(record: Record, *path: str) -> Any:
     return value
 
 
+def drawn_of(record: Record) -> int | None:
+    """How many training pictures the seed of a record drew; 0: all were used, None: it does not say."""
+    if entry(record, "provenance", "data", "limit") is None:
+        return None
+    return int(finite(entry(record, "provenance", "data", "limit", "pictures")) or 0)
+
+
 def origin_of(record: Record, by_fingerprint: Mapping[str, Record]) -> Record | None:
     """The pre-training or import that a record descends from (itself, if it is one), None where it is not at hand."""
     todo, seen = [record], set[str]()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from leaderboards.claims import TRACKS
-from leaderboards.record_fields import Record, entry
+from leaderboards.record_fields import Record, drawn_of, entry
 from leaderboards.suite import Suite
 
 _VIT = {(192, 12): "T", (384, 12): "S", (768, 12): "B", (1024, 24): "L", (1280, 32): "H"}
@@ -30,6 +30,7 @@ class Setting:
     epochs: int | None
     batch: int | None
     trained_on: str  # the data set of the pre-training, "-" where that is not at hand or was not ours
+    drawn: int | None = 0  # training pictures that each seed draws; 0: all are used; None: older, all seeds share some
     changed: str = field(default="", compare=False, repr=False)  # against the protocol of that name; the hash decides
     unknown: bool = field(default=False, compare=False, repr=False)  # whether no protocol of today has that hash
 
@@ -40,7 +41,20 @@ class Setting:
         if not self.changed and self.unknown:
             short = f"values {self.protocol_hash[:8]}"
         protocol = f", protocol {self.protocol}" + (f" ({short})" if short else "")
-        return (self.source if self.source != "-" else self.data) + (protocol if self.protocol != "-" else "")
+        subset = "" if self.drawn == 0 else f", {self.pictures}"
+        return (self.source if self.source != "-" else self.data) + (protocol if self.protocol != "-" else "") + subset
+
+    @property
+    def pictures(self) -> str:
+        """Which training pictures were used, in words."""
+        if self.drawn is None:
+            return "one subset of the training pictures for all seeds"
+        return f"{self.drawn:,} training pictures drawn for each seed" if self.drawn else "all training pictures"
+
+    @property
+    def older(self) -> Setting:
+        """The same of the time when all seeds were trained on one subset."""
+        return replace(self, drawn=None)
 
     @property
     def other_values(self) -> str:
@@ -58,10 +72,11 @@ class Setting:
         return str(self)
 
     @cached_property
-    def scope(self) -> tuple[int, str, str, str, str, str, str]:
-        """The part that a whole table shares: track (smallest first), data and protocol."""
+    def scope(self) -> tuple[int, str, str, str, str, str, str, bool, int]:
+        """The part that a whole table shares: track (smallest first), data, protocol and choice of the pictures."""
         order = TRACKS.index(self.track) if self.track in TRACKS else len(TRACKS)
-        return (order, self.track, self.data, self.source, self.manifest, self.protocol, self.protocol_hash)
+        chosen = self.drawn is None, self.drawn or 0
+        return (order, self.track, self.data, self.source, self.manifest, self.protocol, self.protocol_hash, *chosen)
 
 
 def network_name(network: object) -> str:
@@ -133,9 +148,19 @@ def setting_of(record: Record, origin: Record | None, suite: Suite, own: Mapping
         epochs=epochs if isinstance(epochs, int) else None,
         batch=batch if isinstance(batch, int) else None,
         trained_on=trained_on,
+        drawn=_drawn(record, origin, suite),
         changed=_changed(protocol, named),
         unknown=bool(protocol.get("hash")) and protocol["hash"] not in {other["hash"] for other in named.values()},
     )
+
+
+def _drawn(record: Record, origin: Record | None, suite: Suite) -> int | None:
+    """`Setting.drawn`: of the pre-training, or of the pictures judged on where the weights are of a file."""
+    seen = origin if origin and origin["kind"] == "pretrain" else record
+    drawn = drawn_of(seen)
+    if drawn is None and _pictures(seen)[0] in suite.one_subset.get(str(record["track"]), ()):
+        return None
+    return drawn or 0
 
 
 def _table(value: object) -> Mapping[str, Any]:

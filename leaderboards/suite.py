@@ -37,6 +37,8 @@ class Suite:
     """Kind of network -> the keys of a recipe's table [network] that make one of it, as it is before training."""
     recipe: Callable[[str, str], Mapping[str, Mapping[str, Any]]] = lambda arm, track: {}
     """The recipe of an arm on a track as it stands, by table; {} where there is none."""
+    one_subset: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Track -> data sets of which all seeds were trained on one subset, where a record does not say which pictures."""
     own: str = ""  # how the names of a user's own pictures begin; "": there are none
 
     def kind_of(self, evaluation: str) -> str:

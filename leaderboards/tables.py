@@ -68,4 +68,5 @@ def lines_under(found: Sequence[Arm], superseded: Iterable[Arm]) -> list[str]:
     """What stands below a table: its protocol's values, how recipes of one name differ in it, and what has left it."""
     setting = found[0].setting
     values = [setting.other_values] if setting.other_values else []
-    return values + recipes_apart(found) + left_out([arm for arm in superseded if arm.setting.scope == setting.scope])
+    gone = [arm for arm in superseded if arm.setting.scope in (setting.scope, setting.older.scope)]
+    return values + recipes_apart(found) + left_out(gone)

@@ -105,6 +105,11 @@ class Verdict:
         """Of the method's arm."""
         return self.arms[0].setting if self.arms else None
 
+    @property
+    def superseded(self) -> bool:
+        """Whether its arms are of one subset for all seeds: no new seed can join them, and the claim is open again."""
+        return self.setting is not None and self.setting.drawn is None
+
 
 @dataclass(frozen=True)
 class _Tested:

@@ -67,8 +67,10 @@ CLAIMS_INTRO = (
     " yet`. At least five pairs are needed. `no difference`: the mean lies within the claim's margin. `smaller"
     " than the margin`: there is a difference, but it is smaller than the margin.",
     "The 95 % intervals are Student's t intervals. They are valid only if the number of pairs was fixed in advance"
-    " (`fixed n`). Seeds enter in order; none is left out or replaced. Collapsed trainings are named. All seeds"
-    " of an arm use the same training and test pictures, and a verdict applies only to those. A method with"
+    " (`fixed n`). Seeds enter in order; none is left out or replaced. Collapsed trainings are named. Where"
+    " a track uses a part of the training pictures, each seed draws its own, the same for all methods; the test"
+    " pictures are the same for all seeds. Older pairs, marked `superseded`, share one part for all seeds; new pairs"
+    " do not join them. A method with"
     " fewer tuning trials than its baseline can be shown to be better, but not worse. Each verdict lists how the"
     " recipe differs from the recipe of the paper's track. The published pairs of mini use a JPEG copy of"
     " CIFAR-10; pairs on the official pictures get a separate verdict.",
@@ -93,14 +95,15 @@ def sentence(verdict: Verdict) -> str:
     parts = [_measured(verdict), *(_statistics(verdict, evidence) if evidence else [])]
     if counted(verdict.claim):
         parts.append("a cost that does not vary by chance, compared without a test")
-    return "; ".join([*parts, *_left_out(verdict), _where(verdict), *_departing(verdict), *_taken_back(verdict)])
+    about = _where(verdict), *_pictures(verdict), *_departing(verdict), *_taken_back(verdict)
+    return "; ".join([*parts, *_left_out(verdict), *about, *_older(verdict)])
 
 
 def brief(verdict: Verdict) -> str:
     """The same without the statistics, but with what takes part of it back."""
     if verdict.reasons or not (verdict.evidence or verdict.rests_on):
         return _untested(verdict)
-    return "; ".join([_measured(verdict), *_taken_back(verdict)])
+    return "; ".join([_measured(verdict), *_taken_back(verdict), *_older(verdict)])
 
 
 def outcome(verdict: Verdict) -> str:
@@ -354,6 +357,17 @@ def _where(verdict: Verdict) -> str:
     if claim.evaluation != COST:
         words.append(f"protocol {setting.protocol}")
     return ", ".join(words)
+
+
+def _pictures(verdict: Verdict) -> list[str]:
+    """Of which training pictures it speaks, where not of all; or nothing."""
+    setting = verdict.setting
+    return [f"{setting.pictures}, the test set is the same for all"] if setting and setting.drawn else []
+
+
+def _older(verdict: Verdict) -> list[str]:
+    """That no new seed can join its arms; or nothing."""
+    return ["superseded: one subset of the training pictures for all seeds"] if verdict.superseded else []
 
 
 def _margin(verdict: Verdict, evidence: Evidence) -> str:

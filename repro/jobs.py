@@ -176,7 +176,7 @@ def _one(context: JobContext) -> records.Record | None:
             "threads": torch.get_num_threads(),
             **({"processes": ranks} if ranks > 1 else {}),
             **({} if context.where.stored == STORED[0] else {"stored": context.where.stored}),
-            "data": outcome.data,
+            "data": {**outcome.data, **({"limit": job.spec["data"]["limit"]} if "data" in job.spec else {})},
             "slurm": {key: os.environ[key] for key in ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID") if key in os.environ},
             "trials": job.recipe.get("pretrain", {}).get("tuning_trials", 0),
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -15,7 +15,19 @@ from repro.data.inventory import manifest_of
 from repro.data.layouts.table import DETECTION
 from repro.data.origins import ORIGINS
 from repro.data.preparing import prepare
-from repro.data.types import FLAT, RGB, CocoSet, MissingData, Pictures, Progress, ReidSet, ReidSplit, Split, quiet
+from repro.data.types import (
+    FLAT,
+    RGB,
+    CocoSet,
+    Drawn,
+    MissingData,
+    Pictures,
+    Progress,
+    ReidSet,
+    ReidSplit,
+    Split,
+    quiet,
+)
 from repro.data.unpacked import Files
 from repro.errors import UserError, unknown
 from repro.settings import Where
@@ -28,14 +40,14 @@ def load_classification(
     where: Where,
     *,
     size: int,
-    limit: int | None = None,
+    limit: Drawn | None = None,
     progress: Progress = quiet,
     workers: int = 0,
 ) -> Pictures:
     """One split of a classification data set as uint8 [N, 3, size, size]; decoded on first use.
 
     Pictures of another shape are resized (bicubic, antialiased; the shorter side to `size`) and cut out in the middle.
-    limit: at most so many pictures, classes balanced, always the same ones (`packed.balanced`).
+    limit: at most so many pictures, classes balanced, those that its seed draws (`packed.balanced`).
     workers: processes that decode them where they stay in their files (`Where.stored`).
     Raises MissingData, or UserError naming the file that cannot be read, or saying that there is nothing to learn.
     """
@@ -60,10 +72,10 @@ def load_classification(
         raise one_picture_each(entry.title, f"{split} on")
     classes = tuple(content["classes"])
     labels = np.array(packed.open_array(folder / f"{split}_labels.npy")) if classes else None
-    if limit is not None and limit < len(pixels):
-        if limit < max(1, len(classes)):
-            raise UserError(f"a limit of {limit} pictures is less than the {len(classes)} classes of {entry.title}")
-        chosen = packed.balanced(labels, len(pixels), limit)
+    if limit is not None and (wanted := limit["pictures"]) < len(pixels):
+        if wanted < max(1, len(classes)):
+            raise UserError(f"a limit of {wanted} pictures is less than the {len(classes)} classes of {entry.title}")
+        chosen = packed.balanced(labels, len(pixels), wanted, limit["seed"])
         pixels = pixels.only(chosen) if isinstance(pixels, Files) else np.asarray(pixels[chosen])
         labels = labels[chosen] if labels is not None else None
     found = Pictures(pixels, labels, classes, **_described(entry, content))

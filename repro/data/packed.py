@@ -23,7 +23,7 @@ from slurm.machine import cores_here
 if TYPE_CHECKING:
     import numpy as np
 
-VERSION = "1"  # raise it whenever the way from files to splits, pixels and limited subsets changes
+VERSION = "1"  # raise it whenever the way from files to splits, pixels and drawn subsets changes
 # Of data sets of which version 1 read something otherwise: pictures (`decoding.decoded_anew`) or names
 # (`Layout.read_anew`). The packs of all others stay what they are. Whoever raises one of the two gives it a number that
 # neither has had: where they are equal, packs of before pass for those of today.
@@ -250,15 +250,15 @@ def statistics(pixels: np.ndarray) -> tuple[RGB, RGB]:
     return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
 
 
-def balanced(labels: np.ndarray | None, count: int, limit: int) -> np.ndarray:
+def balanced(labels: np.ndarray | None, count: int, limit: int, seed: int) -> np.ndarray:
     """Indices of `limit` of `count` pictures, ascending, equally many of every class (to within one).
 
-    Fixed and nested: the pictures are put in one fixed random order (seed 0), then dealt class by class, and the first
-    `limit` are taken; so a smaller limit gives a subset of a larger one. Without labels: the order's prefix.
+    The pictures are put in a random order that the seed alone decides, then dealt class by class, and the first `limit`
+    are taken; so a smaller limit gives a subset of a larger one of the same seed. Without labels: the order's prefix.
     """
     import numpy as np
 
-    order = np.random.default_rng(0).permutation(count)
+    order = np.random.default_rng(seed).permutation(count)
     if labels is not None:
         mine = np.asarray(labels)[order]
         rank = np.empty(count, np.int64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from eval.coco_file import CocoData
 from repro.errors import UserError
@@ -17,6 +17,13 @@ Split = Literal["train", "test"]
 RGB = tuple[float, float, float]
 FLAT = 1.0  # the deviation of a channel of one value; any other of numbers from 0 to 1 is at most a half
 Progress = Callable[[int, int, Mapping[str, Any]], None]  # (done, total, {"what": ...})
+
+
+class Drawn(TypedDict):
+    """Training pictures drawn from a data set that has more: how many, and the seed of the draw."""
+
+    pictures: int
+    seed: int
 
 
 class MissingData(UserError):

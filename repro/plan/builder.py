@@ -14,13 +14,13 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from eval.protocols.base import Features, Protocol
 from leaderboards.claims import arm_name
 from repro.data import inventory, loading, standing
 from repro.data.data_sets import entry_of, own_folder, require_kind
-from repro.data.types import MissingData
+from repro.data.types import Drawn, MissingData
 from repro.errors import UserError, unknown
 from repro.plan import data_choice, disk, few_pictures, kinds, prices, protocol_files, recipes, registry, tracks
 from repro.plan.few_pictures import Fitted
@@ -108,7 +108,7 @@ def _choices(
 def _data_names(
     track: tracks.Track, request: Request, stated: Mapping[str, Any], choices: Mapping[str, data_choice.Choice]
 ) -> dict[str, Any]:
-    """The data sets of this plan by role, with the limit on training pictures."""
+    """The data sets of this plan by role, with the limit on training pictures (0: none)."""
     keys: dict[str, Any] = {
         role: choices[role].name if role in choices else getattr(track, role) for role in tracks.ROLES
     }
@@ -324,6 +324,15 @@ class _Builder:
 
     # --------------------------------------------------------------------------------------------------------- pieces
 
+    def limit(self, role: str, seed: int) -> Drawn | Literal[0]:
+        """The training pictures of that role that a seed draws; 0: all are used."""
+        wanted, name = self.data["limit"], self.data["classification"]
+        if role != "classification" or not wanted:
+            return 0
+        own = self.own(role)
+        there = own.account.of("train") if own else inventory.train_pictures(name, self.settings.where)
+        return 0 if 0 < there <= wanted else {"pictures": wanted, "seed": seed}
+
     def sizes(self, role: str) -> dict[str, Any]:
         """The sizes in which the pictures of that role are read."""
         if role == "classification":
@@ -379,7 +388,8 @@ class _Builder:
         kind, missing = kinds.KINDS[name], ""
         if reads and kind.data is not None:
             manifest, missing = self.manifest(kind.data)
-            spec = {**spec, "data": {"name": self.data[kind.data], "manifest": manifest, "limit": self.data["limit"]}}
+            limit = self.limit(kind.data, arm.seed)
+            spec = {**spec, "data": {"name": self.data[kind.data], "manifest": manifest, "limit": limit}}
         job = PlannedJob(
             kind=name,
             method=arm.method,

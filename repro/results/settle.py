@@ -166,7 +166,7 @@ def _step(
     parse: Parse,
     ledger: Ledger,
 ) -> Step:
-    here = [verdict for verdict in verdicts if verdict.track == track]
+    here = [verdict for verdict in verdicts if verdict.track == track and not verdict.superseded]
     first = next((verdict for verdict in here if verdict.basis != COMPUTE), None)
     compute = next((verdict for verdict in here if verdict.basis == COMPUTE and verdict.arms), None)
     open_ = first if first is None or not _decided(first) else compute if compute and not _decided(compute) else None

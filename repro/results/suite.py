@@ -26,6 +26,7 @@ def suite() -> Suite:
         neutral=recipes.neutral(),
         networks={table["arch"]: tuple(key for key in table if key not in _OF_TRAINING) for table in ARCHS.values()},
         recipe=_recipe,
+        one_subset={track.name: track.data_sets("classification") for track in tracks.tracks().values() if track.limit},
         own=FOLDER,
     )
 

@@ -38,15 +38,21 @@ def _make(
     device: str = "CPU (x86_64, 2 cores)",
     code: str = "c0de",
     salt: object = "",
+    drawn: int | None = 0,
 ) -> list[Record]:
-    """A pre-training and one evaluation of it; for kind "pretrain" the pre-training alone."""
+    """A pre-training and one evaluation of it; for kind "pretrain" the pre-training alone.
+
+    drawn: training pictures that the seed draws; 0: all; None: as records were before they said it.
+    """
     recipe = {
         "method": {},
         "network": network or VIT,
         "pretrain": {"epochs": epochs, "batch": batch, "tuning_trials": trials},
     }
     about = {"device": device, "threads": 1, "source_hash": code, "date": f"2026-11-2{seed}T10:00:00+00:00"}
-    where = {"name": data, "source": source, "manifest": _mark(data)}
+    where: dict[str, Any] = {"name": data, "source": source, "manifest": _mark(data)}
+    if drawn is not None:
+        where["limit"] = {"pictures": drawn, "seed": seed} if drawn else 0
     same = {"schema": 1, "method": method, "variant": variant, "track": track, "seed": seed}
     trained = {
         **same,

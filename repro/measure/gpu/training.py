@@ -55,7 +55,8 @@ def epoch(case: Case, images: Tensor, job: PlannedJob) -> float:
             began = time.monotonic()
             loops.train(loop, loads)
             device.wait(here)
-    return (time.monotonic() - began) / _TRIED * (min(job.spec["data"]["limit"] or len(images), len(images)) // batch)
+    drawn = job.spec["data"]["limit"]
+    return (time.monotonic() - began) / _TRIED * ((drawn["pictures"] if drawn else len(images)) // batch)
 
 
 def affordable(seconds: float, each: float) -> int:

@@ -20,7 +20,7 @@ from repro.data.layouts.class_folders import read
 from repro.data.layouts.layout import ClassificationLayout, PictureSplit
 from repro.data.layouts.reid_names import sysu_files
 from repro.data.origins import ORIGINS
-from repro.data.types import MissingData
+from repro.data.types import Drawn, MissingData
 from repro.errors import UserError
 from repro.settings import Where
 
@@ -96,7 +96,8 @@ def test_own_pictures_with_and_without_splits_and_classes(miniature: Miniature, 
     assert [p.name for p in read(moved).splits["test"].files] == [p.name for p in split["test"].files]
     flat = loading.load_classification(own(alone / "cat"), "train", where, size=16)  # FOLDER/*: no labels
     assert flat.labels is None and flat.classes == () and len(flat.pixels) == 10
-    assert len(loading.load_classification(own(alone / "cat"), "train", where, size=16, limit=4).pixels) == 4
+    few: Drawn = {"pictures": 4, "seed": 0}
+    assert len(loading.load_classification(own(alone / "cat"), "train", where, size=16, limit=few).pixels) == 4
     with pytest.raises(UserError, match="has no classes, so there is no test split"):
         loading.load_classification(own(alone / "cat"), "test", where, size=16)
     assert inventory.train_pictures(own(alone), where) == 16

@@ -26,9 +26,20 @@ def test_statistics_are_numpys() -> None:
 
 def test_balanced_where_classes_are_uneven() -> None:
     labels = np.repeat([0, 1, 2], [50, 5, 20])
-    chosen = packed.balanced(labels, 75, 30)
-    assert np.bincount(labels[chosen]).tolist() == [13, 5, 12]  # all of the rare one, the rest shared out
-    assert (np.diff(chosen) > 0).all()
+    for seed in range(4):
+        chosen = packed.balanced(labels, 75, 30, seed)
+        assert np.bincount(labels[chosen]).tolist() == [13, 5, 12]  # all of the rare one, the rest shared out
+        assert (np.diff(chosen) > 0).all()
+
+
+def test_seeds_draw_independent_subsets() -> None:
+    labels = np.repeat(np.arange(10), 500)
+    drawn = [packed.balanced(labels, 5000, 500, seed) for seed in range(40)]
+    assert all((packed.balanced(labels, 5000, 500, seed) == drawn[seed]).all() for seed in range(3))
+    # Two of 500 of 5,000 share 50 by chance: in each of ten classes a hypergeometric number of variance 4.06.
+    shared = [len(np.intersect1d(drawn[i], drawn[j])) for i in range(40) for j in range(i)]
+    assert abs(np.mean(shared) - 50) < 4 * (40.6 / len(shared)) ** 0.5
+    assert min(shared) > 0 and max(shared) < 90
 
 
 def _slow(folder: Path) -> None:

@@ -49,17 +49,26 @@ def test_limits_are_balanced_nested_and_repeatable(where: Where) -> None:
     rows = {picture.tobytes() for picture in whole.pixels}
     previous: set[bytes] = set()
     for limit in (10, 95, 1_000, 9_990):
-        some = loading.load_classification("cifar10-jpeg", "test", where, size=32, limit=limit)
-        again = loading.load_classification("cifar10-jpeg", "test", where, size=32, limit=limit)
+        some = loading.load_classification("cifar10-jpeg", "test", where, size=32, limit={"pictures": limit, "seed": 3})
+        again = loading.load_classification(
+            "cifar10-jpeg", "test", where, size=32, limit={"pictures": limit, "seed": 3}
+        )
         assert (some.pixels == again.pixels).all() and some.labels is not None and len(some.labels) == limit
         counts = np.bincount(some.labels, minlength=10)
         assert counts.max() - counts.min() <= 1
         mine = {picture.tobytes() for picture in some.pixels}
         assert previous <= mine <= rows
         previous = mine
-    assert len(loading.load_classification("cifar10-jpeg", "test", where, size=32, limit=10**6).pixels) == 10_000
+    assert (
+        len(
+            loading.load_classification(
+                "cifar10-jpeg", "test", where, size=32, limit={"pictures": 10**6, "seed": 3}
+            ).pixels
+        )
+        == 10_000
+    )
     with pytest.raises(UserError, match="limit of 9 pictures is less than the 10 classes"):
-        loading.load_classification("cifar10-jpeg", "test", where, size=32, limit=9)
+        loading.load_classification("cifar10-jpeg", "test", where, size=32, limit={"pictures": 9, "seed": 3})
 
 
 @pytest.mark.parametrize("name", ["cifar10-jpeg", "coco-mini", "vehicle-reid-market"])

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from repro.data import loading, preparing
-from repro.data.types import Pictures, Split
+from repro.data.types import Drawn, Pictures, Split
 from repro.data.unpacked import CHUNK, Files
 from repro.errors import UserError
 from repro.settings import Where
@@ -48,7 +48,8 @@ def place(tmp_path: Path) -> Path:
 
 
 def load(place: Path, where: Where, split: Split = "train", limit: int | None = None, workers: int = 0) -> Pictures:
-    return loading.load_classification(f"folder:{place}", split, where, size=SIDE, limit=limit, workers=workers)
+    drawn: Drawn | None = {"pictures": limit, "seed": 5} if limit else None
+    return loading.load_classification(f"folder:{place}", split, where, size=SIDE, limit=drawn, workers=workers)
 
 
 def packs(where: Where) -> Where:

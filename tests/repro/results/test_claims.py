@@ -131,8 +131,19 @@ def test_a_claim_is_explained_with_what_would_complete_it(
         "margin 1.5 points",
         "not decided yet at mini (3 pairs, evidence",
         "needed next",
+        "superseded: one subset of the training pictures for all seeds",
     ):
         assert words in out
+    # No new seed can join pairs that share one subset of the pictures: both arms are asked for anew.
+    (line,) = (line for line in re.findall(r"python -m repro run .*", out) if "--track mini" in line)
+    assert "--method rotation_aux byol --seed 0 1 2 3 4 --track mini --eval linear" in line
+    for record in found:
+        limit = 0 if record["kind"] in ("detection", "reid") else {"pictures": 5000, "seed": record["seed"]}
+        record["provenance"]["data"]["limit"] = limit
+    monkeypatch.setattr(find_records, "everything", lambda s: (found, []))
+    assert main(["claims", "rotation_aux-byol-few-epochs"]) == 0
+    out = capsys.readouterr().out
+    assert "5,000 training pictures drawn for each seed" in out and "superseded" not in out
     commands = re.findall(r"python -m repro run .*", out)
     missing = {line.split("--method ")[1].split(" --")[0]: line for line in commands if "--track mini" in line}
     assert set(missing) == {"rotation_aux", "byol"}

@@ -19,6 +19,7 @@ from repro.results import settle
 from repro.run import execute
 from repro.settings import Settings
 from repro.store import records
+from repro.store.job import Job
 from repro.store.workspace import Workspace
 
 Reach = Callable[[str, int], float]  # method, seed -> accuracy
@@ -40,7 +41,7 @@ class Lab:
             return 0
         spectrum = dict.fromkeys(collapse_metrics("train", "test"), 1.0)
         for job in builder.make(request, settings).to_do():
-            data = {"name": "cifar10-jpeg", "source": "pictures", "manifest": "c0c0"}
+            data = {"name": "cifar10-jpeg", "source": "pictures", "manifest": "c0c0", **limit(job)}
             about = {"data": data, "training_code": "c0de", "threads": 1, "date": "2026-01-01T00:00:00+00:00"}
             record: dict[str, Any] = {
                 "schema": 1,
@@ -61,6 +62,10 @@ class Lab:
             assert records.problems(record) == []
             (place.records / records.file_name(record)).write_text(json.dumps(record))
         return 0
+
+
+def limit(job: Job) -> dict[str, Any]:
+    return {"limit": job.spec["data"]["limit"]} if "data" in job.spec else {}
 
 
 @pytest.fixture

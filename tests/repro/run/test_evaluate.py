@@ -158,7 +158,7 @@ def test_what_the_fingerprint_covers(capsys: pytest.CaptureFixture[str]) -> None
     long.rename("a.pth")
     given, lines = evaluate.checkpoint(Path("a.pth"), "resnet18", name="it", normalise="data")
     assert "training pictures" in lines[-1]
-    pictures = loading.load_classification("digits", "train", here.where, size=32, limit=100)
+    pictures = loading.load_classification("digits", "train", here.where, size=32, limit={"pictures": 100, "seed": 0})
     assert load_encoder(imported(given, "data.limit=100")).mean == tuple(pictures.mean)
 
 
@@ -181,7 +181,7 @@ def test_a_probe_on_crops_normalises_as_its_encoder(normalise: str, monkeypatch:
     few = ("data.limit=100", "linear.epochs=1")
     request = Request((), evaluations=("linear",), overrides=few, protocols=("linear=glnet",), checkpoint=given)
     in_this_process(request)
-    pictures = loading.load_classification("digits", "train", here.where, size=32, limit=100)
+    pictures = loading.load_classification("digits", "train", here.where, size=32, limit={"pictures": 100, "seed": 0})
     assert pictures.pixels.min() == 0
     mean, std = (pictures.mean, pictures.std) if normalise == "data" else (given.mean, given.std)
     black = -torch.tensor(mean) / torch.tensor(std)

@@ -1,0 +1,154 @@
+"""Pairs of which each seed drew its own training pictures never meet the older ones, which all share one subset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from leaderboards import boards
+from leaderboards.arms import Arms
+from leaderboards.claims import Claim
+from leaderboards.controls import Controls
+from leaderboards.markdown import markdown
+from leaderboards.missing_runs import missing
+from leaderboards.paired_arms import fairest
+from leaderboards.verdicts import Verdict, judge
+from leaderboards.wording import brief, sentence
+from repro.plan import recipes, registry
+from repro.results.suite import suite
+
+Record = dict[str, Any]
+Make = Callable[..., list[Record]]
+NETWORK = recipes.resolve(*registry.find("aps"), "mini", {})["network"]
+
+CLAIM = Claim(
+    id="d",
+    paper="p",
+    citation="A paper",
+    statement="APS is better.",
+    kind="direction",
+    method="aps",
+    baseline="moco_v3",
+    evaluation="linear",
+    metric="top1",
+    data="cifar10",
+    source="abstract",
+    verified="abstract",
+    track="cifar",
+    margin=0.5,
+    family="f",
+    protocol="aps",
+    backbone="ViT 128x6/4",
+    epochs=(1600, 1600),
+    batch=128,
+    proxies={"mini": 1.5},
+)
+
+
+def seeds(make: Make, method: str, values: list[float], drawn: int | None, first: int = 0) -> list[Record]:
+    return [
+        record
+        for seed, value in enumerate(values, first)
+        for record in make(method, "linear", {"top1": value}, seed=seed, drawn=drawn, salt=drawn, network=NETWORK)
+    ]
+
+
+@pytest.fixture
+def older(make: Make) -> list[Record]:
+    """Six pairs in which APS is five points better."""
+    better = [45.0, 45.1, 44.9, 45.2, 45.0, 44.8]
+    return [*seeds(make, "aps", better, None), *seeds(make, "moco_v3", [40.0] * 6, None)]
+
+
+def at_mini(records: list[Record]) -> Verdict:
+    return judge([CLAIM], Arms(records, suite()), "mini")[CLAIM.id][0]
+
+
+def test_an_older_verdict_stands_until_there_is_a_new_pair(make: Make, older: list[Record]) -> None:
+    before = at_mini(older)
+    assert before.outcome == "holds" and before.n == 6
+    assert "superseded: one subset of the training pictures for all seeds" in brief(before)
+    one_side = [*older, *seeds(make, "aps", [30.0, 30.0], 5000)]
+    assert at_mini(one_side).n == 6 and at_mini(one_side).gap == before.gap
+    no_common_seed = [*one_side, *seeds(make, "moco_v3", [40.0], 5000, first=7)]
+    assert at_mini(no_common_seed).n == 6
+
+
+def test_a_new_pair_takes_over_alone(make: Make, older: list[Record]) -> None:
+    new = [*seeds(make, "aps", [38.0, 37.0], 5000), *seeds(make, "moco_v3", [40.0, 40.5], 5000)]
+    found = at_mini([*older, *new])
+    alone = at_mini(new)
+    assert found.n == 2 and found.gap == alone.gap == pytest.approx(-2.75)
+    assert found.evidence == alone.evidence and found.outcome == "not decided yet"
+    ids = {record["fingerprint"] for record in new}
+    assert {record["fingerprint"] for used in found.rests_on for record in used.records.values()} <= ids
+    said = sentence(found)
+    assert "5,000 training pictures drawn for each seed, the test set is the same for all" in said
+    assert "superseded" not in said
+
+
+def test_seeds_of_one_subset_never_continue_a_new_series(make: Make, older: list[Record]) -> None:
+    """The new pairs are seeds 0 and 1; the older ones have seeds 2 to 5, which would follow without a gap."""
+    later = [record for record in older if record["seed"] > 1]
+    new = [*seeds(make, "aps", [38.0, 37.0], 5000), *seeds(make, "moco_v3", [40.0, 40.5], 5000)]
+    found = at_mini([*later, *new])
+    assert found.series.seeds == (0, 1) and not found.series.waiting
+
+
+def test_other_numbers_of_pictures_are_no_pair(make: Make) -> None:
+    records = [*seeds(make, "aps", [38.0], 1000), *seeds(make, "moco_v3", [40.0], 5000)]
+    found = at_mini(records)
+    assert found.outcome == "incomparable"
+    assert "1,000 training pictures drawn for each seed against 5,000" in sentence(found)
+
+
+def test_a_superseded_claim_is_asked_for_from_the_start(make: Make, older: list[Record]) -> None:
+    known = Arms(older, suite())
+    wanted = missing(CLAIM, known, "mini", False, judge([CLAIM], known, "mini")[CLAIM.id][0])
+    assert [(item.arm, item.seeds, item.like, item.beside) for item in wanted] == [
+        ("aps", (0, 1, 2, 3, 4), None, None),
+        ("moco_v3", (0, 1, 2, 3, 4), None, None),
+    ]
+    both = [*older, *seeds(make, "aps", [38.0], 5000)]
+    more = missing(CLAIM, Arms(both, suite()), "mini", False, at_mini(both))
+    assert [(item.arm, item.seeds) for item in more] == [("aps", (1, 2, 3, 4)), ("moco_v3", (0, 1, 2, 3, 4))]
+
+
+def test_older_arms_leave_the_boards_as_new_ones_come(make: Make, older: list[Record]) -> None:
+    records = [*older, *seeds(make, "aps", [38.0], 5000)]
+    known = Arms(records, suite())
+    assert [(arm.name, arm.setting.drawn) for arm in known.current("linear")] == [("aps", 5000), ("moco_v3", None)]
+    assert [(arm.name, arm.setting.drawn) for arm in known.superseded("linear")] == [("aps", None)]
+    page = markdown(boards.compose(known, [CLAIM], lambda record: "x"))["linear.md"]
+    new, old = page.index("5,000 training pictures drawn for each seed"), page.index("one subset of the training")
+    assert "1 arm with one subset for all seeds is left out: aps@" in page[new:old]
+    arms = known.of("linear")
+    theirs = [arm for arm in arms if arm.name == "moco_v3"]
+    pair = fairest([arm for arm in arms if arm.name == "aps"], theirs, lambda arm: arm.values("top1"))
+    assert pair is not None and pair[0].setting.drawn is None is pair[1].setting.drawn
+
+
+def test_a_control_of_the_older_subset_stands_beside_no_new_result(make: Make) -> None:
+    published = [*seeds(make, "random", [25.0], None), *seeds(make, "moco_v3", [40.0], None)]
+    new = Arms(seeds(make, "aps", [38.0], 5000), suite()).of("linear")[0]
+    assert Controls((), published, suite()).untrained(new, "top1") is None
+    again = Controls((), seeds(make, "random", [25.0], 5000), suite()).untrained(new, "top1")
+    assert again is not None and again.gain == 13.0
+
+
+def test_own_pictures_and_whole_data_sets_are_no_older_subset(make: Make) -> None:
+    for more in ({"data": "folder:/pictures"}, {"data": "digits", "track": "embedded"}, {"drawn": 0}):
+        given = {"drawn": None, **more}
+        (arm,) = Arms(make("aps", "linear", {"top1": 40.0}, **given), suite()).of("linear")
+        assert arm.setting.drawn == 0 and "pictures" not in arm.setting.place.partition("protocol")[2]
+
+
+def test_a_number_of_pictures_that_makes_no_sense_stops_nothing(make: Make) -> None:
+    for limit in ("many", {"pictures": "many"}, {"pictures": None}, [5000], {}):
+        records = make("aps", "linear", {"top1": 40.0})
+        for record in records:
+            record["provenance"]["data"]["limit"] = limit
+        (arm,) = Arms(records, suite()).of("linear")
+        assert arm.setting.drawn == 0
