@@ -121,7 +121,8 @@ def _like(claim: Claim, item: Missing) -> list[str]:
     changes = [f"pretrain.{key}={value}" for key, value in shared.items() if value and pretrain[key] != value]
     role = kinds.find(_kind(claim)).data or "classification"
     used: dict[str, str] = {"classification": setting.trained_on, role: setting.data}
-    changes += rerun.data_changes(tracks.find(setting.track), used)
+    track = tracks.find(setting.track)
+    changes += rerun.data_changes(track, used) + rerun.limit_change(setting.drawn or 0, track.limit)
     words = _run([item.arm], item.seeds, _conditions(claim, setting.track, [item.arm], own=False))
     return words + (["--set", *changes] if changes else [])
 

@@ -14,7 +14,7 @@ from leaderboards.summary import Lacking
 from repro.data.data_sets import FOLDER
 from repro.plan import kinds, protocol_files, recipes, registry, tracks
 from repro.results.overrides import differing
-from repro.results.rerun import data_changes
+from repro.results.rerun import data_changes, limit_changes
 from repro.results.suite import suite
 
 _Words = tuple[str, ...]
@@ -37,7 +37,8 @@ def commands(lacking: Iterable[Lacking]) -> list[str]:
         options, more = _setting(item.arm, kind)
         by_evaluation = wanted[name, track, options, (*changes, *more)]
         seeds = sorted(item.arm.records)
-        by_evaluation.setdefault(item.evaluation, set()).update(seeds[:1] if item.pixels else seeds)
+        once = item.pixels and not item.arm.setting.drawn  # pixels differ by seed only where the pictures do
+        by_evaluation.setdefault(item.evaluation, set()).update(seeds[:1] if once else seeds)
     grouped: dict[_Group, dict[str, set[int]]] = defaultdict(dict)  # seeds by control
     for (name, track, options, sets), by_evaluation in wanted.items():
         evaluations = tuple(evaluation for evaluation in kinds.evaluations() if evaluation in by_evaluation)
@@ -78,7 +79,8 @@ def _setting(arm: Arm, kind: kinds.Kind) -> tuple[tuple[str, ...], list[str]]:
     protocol: Mapping[str, Any] = record["protocol"]
     if protocol["name"] != track.protocol(kind.name, str(arm.options["network.arch"])):
         options += ["--protocol", f"{kind.name}={protocol['name']}"]
-    changes = data_changes(track, used)
+    usual = track.limit if "classification" in used else 0  # a folder has all its pictures used
+    changes = data_changes(track, used) + limit_changes(record, origin, usual)
     if protocol["name"] in protocol_files.names(kind.name):
         changes += differing(kind.name, protocol["values"], protocol_files.load(kind.name, protocol["name"]).values())
     return tuple(options), changes

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from leaderboards.record_fields import ORIGINS, OURS, TRUST, cost_of, origin_of, trust_of
+from leaderboards.record_fields import ORIGINS, OURS, TRUST, cost_of, drawn_of, origin_of, trust_of
 from repro.plan import kinds
 from repro.results import find_records, rerun
 from repro.settings import Settings
@@ -27,6 +27,8 @@ def explain(cell: str, settings: Settings) -> str:
     origin = known[(origin_of(record, known) or record)["fingerprint"]]
     about = record["provenance"]
     pictures = {**dict.fromkeys(("source", "name", "manifest"), "-"), **about.get("data", {})}
+    drawn = drawn_of(record)
+    seen = f"; {drawn:,} training pictures drawn by seed {record['seed']}" if drawn else ""
     lines = [
         *(f"skipped: {fault}" for fault in faults),
         f"{record['kind']} of {records.arm_of(record)}, track {record['track']}, seed {record['seed']}",
@@ -38,7 +40,7 @@ def explain(cell: str, settings: Settings) -> str:
             ["job", "fingerprint", "date", "time", "on"],
         ),
         "",
-        f"pictures: {pictures['source']} ({pictures['name']}, manifest {pictures['manifest'][:12]})",
+        f"pictures: {pictures['source']} ({pictures['name']}, manifest {pictures['manifest'][:12]}){seen}",
         f"code:     {_code(about)}",
         "packages: " + ", ".join(f"{name} {version}" for name, version in about.get("packages", {}).items()),
     ]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from leaderboards.record_fields import entry
+from leaderboards.record_fields import drawn_of, entry
 from repro.errors import UserError
 from repro.plan import kinds, protocol_files, recipes, registry, tracks
 from repro.results.overrides import differing, nearest_arch
@@ -38,7 +39,7 @@ def _words(record: Record, origin: Record, seeds: Sequence[int], kind: kinds.Kin
         "classification": str(entry(origin, "provenance", "data", "name") or ""),
         kind.data or "classification": record["provenance"]["data"]["name"],
     }
-    changes += data_changes(track, used)
+    changes += data_changes(track, used) + limit_changes(record, origin, track.limit)
     evaluation = kind.evaluations[0].name if kind.judges else ANY
     what = _what(record, origin, seeds or (record["seed"],))
     command = ["python", "-m", "repro", *what, "--track", record["track"], "--eval", evaluation]
@@ -60,6 +61,16 @@ def data_changes(track: tracks.Track, used: Mapping[str, str]) -> list[str]:
         for role, name in used.items()
         if name not in ("", "-") and track.data_sets(role) != (name,)
     ]
+
+
+def limit_changes(record: Mapping[str, Any], origin: Mapping[str, Any], usual: int) -> list[str]:
+    """`data.limit=N` where a run takes another number of training pictures by itself (`usual`)."""
+    return limit_change(next((n for n in map(drawn_of, (origin, record)) if n is not None), usual), usual)
+
+
+def limit_change(drawn: int, usual: int) -> list[str]:
+    """The same of the number drawn (0: all)."""
+    return [f"data.limit={drawn}"] if drawn != usual else []
 
 
 def _what(record: Record, origin: Record, seeds: Sequence[int]) -> list[str]:
