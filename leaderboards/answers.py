@@ -93,7 +93,8 @@ def _order(answer: Answer) -> int:
 
 
 def _answer(item: Assessment) -> Answer:
-    seen = [verdict for verdict in item.verdicts if verdict.outcome not in (NOT_RUN, UNTESTABLE)]
+    said = [verdict for verdict in item.verdicts if not verdict.form]
+    seen = [verdict for verdict in said if verdict.outcome not in (NOT_RUN, UNTESTABLE)]
     first = next((verdict for verdict in seen if verdict.basis != COMPUTE), None)
     second = next((verdict for verdict in seen if verdict.basis == COMPUTE and verdict.arms), None)
     where = first.track if first else second.track if second else ""

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 
 from leaderboards.arms import Arms
 from leaderboards.claim_arms import COMPUTE, EPOCHS
-from leaderboards.claims import NO_TRACK, TRACKS, VERIFIED, Claim, counted, tracks_of
+from leaderboards.claims import NO_TRACK, TRACKS, VERIFIED, Claim, counted, tracks_of, with_forms
 from leaderboards.reasons import NoTrack
 from leaderboards.references import references
 from leaderboards.suite import Suite
-from leaderboards.testable import hindrance, members
+from leaderboards.testable import hindrance, members, tracks_of_form
 from leaderboards.verdicts import NOT_RUN, UNTESTABLE, Verdict, judge
 from leaderboards.wording import brief, departing, outcome, sentence
 
@@ -63,11 +63,11 @@ def _verdicts(claims: Sequence[Claim], known: Arms, track: str) -> dict[str, lis
     return judge([claim for claim in claims if track in tracks_of(claim)], known, track)
 
 
-def _said(claim: Claim, verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> list[Verdict]:
+def _said(claim: Claim, verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]], suite: Suite) -> list[Verdict]:
     """What there is to say of a claim: at its own track always, elsewhere where it was run."""
     found = [verdict for track in tracks_of(claim) for verdict in verdicts[track][claim.id]]
-    if claim.form:
-        beside = [verdict for track in claim.proxies for verdict in verdicts[track][claim.as_published.id]]
+    for track in tracks_of_form(claim, suite):
+        beside = verdicts[track][claim.as_published.id]
         found += [replace(verdict, form=claim.form) for verdict in beside if verdict.arms and not verdict.own]
     said = [
         verdict
@@ -84,8 +84,7 @@ def assess(claims: Sequence[Claim], known: Arms) -> list[Assessment]:
 
     claims: all of them, as a family shares an error rate; choose afterwards.
     """
-    every = [*claims, *(claim.as_published for claim in claims if claim.form)]
-    verdicts = {track: _verdicts(every, known, track) for track in TRACKS}
+    verdicts = {track: _verdicts(with_forms(claims), known, track) for track in TRACKS}
     shared = {track: _sharing(claims, known.suite, track) for track in TRACKS}
     return [_assessment(claim, verdicts, shared, known.suite) for claim in claims]
 
@@ -137,7 +136,7 @@ def _assessment(
     family = _family(claim, shared)
     return Assessment(
         claim,
-        _said(claim, verdicts),
+        _said(claim, verdicts, suite),
         about=f"{claim.kind.replace('_', ' ')}: {claim.stated};"
         f" {claim.evaluation} {claim.metric} on {claim.data}{_setting_words(claim)}",
         source=f"source ({VERIFIED[claim.verified]}): {claim.source}{reported}",

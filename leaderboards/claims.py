@@ -137,6 +137,12 @@ COUNTED = ("flops", "flops_per_image", "updates", "image_passes", "peak_device_m
 """Costs that every run of an arm has alike: they are compared as they are, and one run is enough."""
 
 
+def with_forms(claims: Iterable[Claim]) -> list[Claim]:
+    """Claims, and after them the same of the paper's own form where a smaller track's recipe has another."""
+    found = list(claims)
+    return [*found, *(claim.as_published for claim in found if claim.form)]
+
+
 def counted(claim: Claim) -> bool:
     """Whether a claim is of a cost without chance."""
     return claim.evaluation == COST and claim.metric in COUNTED

@@ -40,6 +40,12 @@ def unreachable(claim: Claim, suite: Suite, papers: bool = True) -> Reason | Non
     return None
 
 
+def tracks_of_form(claim: Claim, suite: Suite) -> tuple[str, ...]:
+    """The smaller tracks at which the paper's own form is another recipe than the claim's arm, and is tested beside."""
+    forms = claim.as_published.arm
+    return tuple(t for t in claim.proxies if claim.form and suite.recipe(forms, t) != suite.recipe(claim.arm, t))
+
+
 def members(claims: Iterable[Claim], suite: Suite, track: str) -> dict[str, list[Claim]]:
     """By name of a family, the claims that share its error rate at one track.
 

@@ -9,6 +9,7 @@ from leaderboards.arms import Arms
 from leaderboards.claim_arms import COMPUTE
 from leaderboards.claims import COST, NO_TRACK, VERIFIED, Claim
 from leaderboards.references import references
+from leaderboards.testable import tracks_of_form
 from leaderboards.verdicts import Verdict
 from repro.results import find_records
 from repro.results.claim_commands import wanting
@@ -21,7 +22,7 @@ def explain(settings: Settings, name: str) -> str:
     claim = find_records.find_claim(name)
     found, faults = find_records.everything(settings)
     known = Arms(found, suite())
-    (item,) = (item for item in assessments.assess(find_records.every_claim(), known) if item.claim.id == name)
+    (item,) = (item for item in assessments.assess(find_records.every_claim(), known) if item.claim.id == claim.id)
     spread = f"{claim.spread:g} over {claim.spread_n} runs" if claim.spread is not None else "none stated"
     conditions = [
         ["paper", claim.citation],
@@ -61,8 +62,12 @@ def explain(settings: Settings, name: str) -> str:
     lacking = [
         line
         for track, own, _ in _tests(claim)
-        for line in wanting(claim, known, track, own, _so_far(item.verdicts, track, own))
+        for line in wanting(claim, known, track, own, _so_far(claim, item.verdicts, track, own))
     ]
+    for track in tracks_of_form(claim, suite()):
+        found_so_far = _so_far(claim.as_published, item.verdicts, track, False)
+        first, *others = wanting(claim.as_published, known, track, False, found_so_far) or [""]
+        lacking += [f"the paper's form ({claim.form}), {first}", *others] if first else []
     if any(verdict.n for verdict in item.verdicts) and lacking:
         lacking.append("new seeds join the existing ones only if the same code trains them")
     if claim.track == NO_TRACK:
@@ -72,10 +77,10 @@ def explain(settings: Settings, name: str) -> str:
     )
 
 
-def _so_far(found: Sequence[Verdict], track: str, own: bool) -> Verdict | None:
+def _so_far(claim: Claim, found: Sequence[Verdict], track: str, own: bool) -> Verdict | None:
     """The verdict of a test at equal epochs, as far as there is one."""
     here = [verdict for verdict in found if verdict.track == track and verdict.basis != COMPUTE]
-    return next((verdict for verdict in here if verdict.own == own), None)
+    return next((verdict for verdict in here if verdict.own == own and verdict.claim.id == claim.id), None)
 
 
 def _said(claim: Claim, key: str) -> str:

@@ -23,7 +23,7 @@ from leaderboards.claim_arms import COMPUTE
 from leaderboards.claims import Claim
 from leaderboards.missing_runs import in_vain
 from leaderboards.prospects import NOTHING, Prospect, prospect
-from leaderboards.testable import hindrance, members
+from leaderboards.testable import hindrance, members, tracks_of_form
 from leaderboards.verdicts import UNDECIDED, Verdict
 from leaderboards.wording import outcome, reason
 from repro.errors import UserError, unknown
@@ -137,14 +137,19 @@ def _chosen(wanted: Sequence[str], paper: str | None, track: str) -> list[Claim]
         for claim in found:
             if why := hindrance(claim, suite(), track):
                 raise UserError(f"{claim.id} cannot be tested at {track}: {reason(why)}")
-        return found
+        return _beside(found, track)
     papers = sorted({claim.paper for claim in every})
     if paper != "all" and paper not in papers:
         raise UserError(f"--paper {paper}: no such paper; valid: all, {', '.join(papers)}")
     found = [claim for claim in every if paper in ("all", claim.paper) and hindrance(claim, suite(), track) is None]
     if not found:
         raise UserError(f"no claim of {paper} can be tested at {track}; python -m repro claims says where they can")
-    return found
+    return _beside(found, track)
+
+
+def _beside(found: Sequence[Claim], track: str) -> list[Claim]:
+    """These claims, and those of the paper's own form that are tested beside them at a smaller track."""
+    return [*found, *(claim.as_published for claim in found if track in tracks_of_form(claim, suite()))]
 
 
 def _look(chosen: Sequence[Claim], track: str, settings: Settings, parse: Parse, ledger: Ledger) -> list[Step]:
@@ -153,8 +158,10 @@ def _look(chosen: Sequence[Claim], track: str, settings: Settings, parse: Parse,
     for fault in faults:
         print(f"skipped: {fault}", file=sys.stderr)
     known = Arms(found, suite())
-    said = {item.claim.id: item.verdicts for item in assess(find_records.every_claim(), known)}
-    return [_step(claim, said[claim.id], known, track, settings, parse, ledger) for claim in chosen]
+    found_by_claim: dict[str, list[Verdict]] = {}
+    for verdict in (verdict for item in assess(find_records.every_claim(), known) for verdict in item.verdicts):
+        found_by_claim.setdefault(verdict.claim.id, []).append(verdict)
+    return [_step(claim, found_by_claim.get(claim.id, ()), known, track, settings, parse, ledger) for claim in chosen]
 
 
 def _step(
@@ -205,7 +212,7 @@ def _decided(verdict: Verdict) -> bool:
 
 def first_takes(claim: Claim, every: Sequence[Claim], track: str) -> float:
     """The evidence that the first claim of a family takes, before any of them has a pair."""
-    family = members(every, suite(), track).get(claim.family, ())
+    family = members(claims.with_forms(every), suite(), track).get(claim.family, ())
     return 2 * max(1, len(family)) / evalues.ALPHA
 
 

@@ -118,6 +118,19 @@ def test_list_filters_and_names_its_claims(capsys: pytest.CaptureFixture[str]) -
     assert f"0 of {len(CLAIMS)} claims" in capsys.readouterr().out
 
 
+def test_the_papers_own_form_is_asked_for_where_a_track_has_another(capsys: pytest.CaptureFixture[str]) -> None:
+    """multi_network has temperature 0.2 at mini; at cifar it has the paper's, and there is nothing to add."""
+    for name in ("multi_network-cifar10-moco_v2", "multi_network-cifar10-moco_v2:t1"):
+        assert main(["claims", name]) == 0
+        needed = capsys.readouterr().out.split("needed next")[1]
+        assert needed.count("the paper's form (t1)") == 1
+        line = needed.split("the paper's form (t1), mini, direction alone")[1].strip().splitlines()[0]
+        runs = [job for job in planned(line).jobs if job.kind == "pretrain"]
+        heats = {job.arm: job.recipe["method"]["temperature"] for job in runs}
+        assert set(heats) == {"multi_network:t1", "moco_v2"} and heats["multi_network:t1"] == 1.0
+        assert len({job.recipe["pretrain"]["epochs"] for job in runs}) == 1
+
+
 def test_a_claim_is_explained_with_what_would_complete_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -105,6 +105,14 @@ def test_pairs_run_one_by_one_until_the_claim_is_decided(
     assert main(["settle", CLAIM, "--budget", "10d"]) == 0 and made.runs == []  # given again, it starts from there
 
 
+def test_the_papers_own_form_is_settled_beside(lab: Callable[[Reach], Lab], capsys: pytest.CaptureFixture[str]) -> None:
+    lab(clear)
+    words = ["settle", "triplet-imagenet-byol-gain", "--track", "mini", "--budget", "10d", "--dry-run"]
+    assert main(words) == 0
+    named = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("triplet")]
+    assert sorted(named) == ["triplet-imagenet-byol-gain", "triplet-imagenet-byol-gain:literal"]
+
+
 @pytest.mark.seconds
 def test_it_stops_where_the_budget_cannot_decide(
     lab: Callable[[Reach], Lab], capsys: pytest.CaptureFixture[str]
