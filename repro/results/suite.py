@@ -26,6 +26,7 @@ def suite() -> Suite:
         neutral=recipes.neutral(),
         networks={table["arch"]: tuple(key for key in table if key not in _OF_TRAINING) for table in ARCHS.values()},
         recipe=_recipe,
+        tuned=_tuned,
         own=FOLDER,
     )
 
@@ -36,6 +37,12 @@ def _recipe(arm: str, track: str) -> Recipe:
         return recipes.resolve(*registry.find(arm), tracks.find(track).name, {})
     except UserError:  # a method of somebody else's records, or no track
         return {}
+
+
+@cache
+def _tuned(arm: str, track: str) -> str:
+    recipe = _recipe(arm, track)
+    return recipes.tuned_by(*registry.find(arm), track, recipe) if recipe else ""
 
 
 def _named_protocols() -> dict[str, dict[str, dict[str, Any]]]:
