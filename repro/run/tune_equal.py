@@ -94,8 +94,9 @@ def tune(
     planned = merge([plan for item in trained for plan in item.plans])
     steps = tuning.procedure()
     left = [job for job in planned.to_do() if job.kind == "pretrain"]
+    many = f"{len(trained)} method{'' if len(trained) == 1 else 's'}"
     print(
-        f"procedure {steps.id}: {len(trained)} methods x {len(steps.points)} points x {len(steps.seeds)} seeds;"
+        f"procedure {steps.id}: {many} x {len(steps.points)} points x {len(steps.seeds)} seeds;"
         f" {len(left)} trainings left, about {text.duration(planned.seconds)} one after another",
         flush=True,
     )
@@ -258,13 +259,15 @@ def with_table(written: str, header: str, table: Sequence[str]) -> str:
     beside = [place for place in heads if lines[place].startswith(f"[{header.rpartition('.')[0]}")]
     if same:
         begin = same[0]
-        end = next((place for place in range(begin, len(lines)) if not lines[place].strip()), len(lines))
+        after = range(begin + 1, len(lines))
+        end = next((place for place in after if not lines[place].strip() or lines[place][0] in "#["), len(lines))
         return "\n".join([*lines[:begin], *table, *lines[end:]]) + "\n"
     last = beside[-1] if beside else heads[-1]
     end = next((place for place in heads if place > last), len(lines))
     while end > last + 1 and (not lines[end - 1].strip() or lines[end - 1].startswith("#")):
         end -= 1  # comments there are of the next table
-    return "\n".join([*lines[:end], "", *table, *lines[end:]]) + "\n"
+    between = [""] if end < len(lines) and lines[end].strip() else []
+    return "\n".join([*lines[:end], "", *table, *between, *lines[end:]]) + "\n"
 
 
 def _without(tables: dict[str, Any], header: str) -> dict[str, Any]:
