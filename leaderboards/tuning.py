@@ -6,7 +6,7 @@ Of two that were not, the one with the fewer trials may still be shown to be the
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from leaderboards.record_fields import Record, entry
@@ -22,6 +22,7 @@ class Tuning:
 
     procedure: str  # "" where it was tuned by hand
     trials: int  # by hand; with a procedure those before it
+    chosen: str = field(default="", compare=False)  # by the procedure, in words, where the recipe says it
 
     def __str__(self) -> str:
         return self.procedure or str(self.trials)
@@ -41,7 +42,8 @@ def tunings(name: str, track: str, origins: Iterable[Record], suite: Suite) -> t
         own = str(entry(record, "provenance", "tuned") or "")
         procedure = stated if stated and alike(entry(record, "details", "recipe", "pretrain") or {}, recipe) else own
         if procedure or isinstance(trials, int):
-            found.add(Tuning(procedure, trials if isinstance(trials, int) else 0))
+            chosen = suite.chosen(name, track) if procedure and procedure == stated else ""
+            found.add(Tuning(procedure, trials if isinstance(trials, int) else 0, chosen))
     return tuple(sorted(found))
 
 

@@ -19,11 +19,15 @@ def hindrance(claim: Claim, track: str) -> str:
     """Why new pairs of a claim would be of arms that are not tuned alike, with the command that mends it; or ""."""
     if not claim.baseline or claim.evaluation == COST:
         return ""
-    names = claim.arm, claim.baseline_arm
-    ours, theirs = (_tuning(name, track) for name in names)
+    return unequal(claim.arm, claim.baseline_arm, track)
+
+
+def unequal(name: str, baseline: str, track: str) -> str:
+    """The same of two arms, by names as `--method` takes them."""
+    ours, theirs = _tuning(name, track), _tuning(baseline, track)
     if tuned_alike(ours, theirs):
         return ""
-    command = ["python", "-m", "repro", "tune", "--equal", "--write", "--track", track, "--method", *names]
+    command = ["python", "-m", "repro", "tune", "--equal", "--write", "--track", track, "--method", name, baseline]
     return f"{reason(TuningApart(ours, theirs))}; mend it with: {shlex.join(command)}"
 
 

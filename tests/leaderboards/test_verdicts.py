@@ -18,7 +18,7 @@ from leaderboards.assessments import assess
 from leaderboards.claim_arms import COMPUTE, most_alike
 from leaderboards.claims import Claim
 from leaderboards.paired_arms import fairest
-from leaderboards.recipe_differences import unlike
+from leaderboards.recipe_differences import tuned_by, unlike
 from leaderboards.statistics import Mean, own, paired
 from leaderboards.verdicts import Evidence, Verdict
 from leaderboards.wording import brief, outcome, place, sentence
@@ -330,6 +330,7 @@ def test_a_procedure_is_that_of_all_records_with_the_values_of_the_recipe(make: 
         suite(), recipe=lambda arm, track: recipe, tuned=lambda arm, track: "P1-aa" if track == "mini" else ""
     )
     assert {arm.tuned for arm in Arms(records, told).of("linear")} == {"P1-aa"}
+    assert tuned_by(Arms(records, told).of("linear")) == ["Tuned by P1-aa: aps rate x 2."]
     assert {arm.tuned for arm in Arms(other, told).of("linear")} == {"1"}
     assert {arm.tuned for arm in Arms(by(other, "aps", "P0-bb"), told).of("linear")} == {"P0-bb"}
 
