@@ -326,9 +326,8 @@ def test_a_procedure_is_that_of_all_records_with_the_values_of_the_recipe(make: 
     records += make("aps", "linear", {"top1": 50.0}, trials=1, epochs=5)
     other = make("aps", "linear", {"top1": 50.0}, trials=1, batch=64)
     recipe = {"pretrain": {"epochs": 16, "batch": 128, "lr": 0.5, "tuning_trials": 3}}
-    told = replace(
-        suite(), recipe=lambda arm, track: recipe, tuned=lambda arm, track: "P1-aa" if track == "mini" else ""
-    )
+    said: dict[str, Any] = {"recipe": recipe, "tuned": "P1-aa", "chosen": "rate x 2"}
+    told = replace(suite(), **{name: lambda arm, track, value=value: value for name, value in said.items()})
     assert {arm.tuned for arm in Arms(records, told).of("linear")} == {"P1-aa"}
     assert tuned_by(Arms(records, told).of("linear")) == ["Tuned by P1-aa: aps rate x 2."]
     assert {arm.tuned for arm in Arms(other, told).of("linear")} == {"1"}
