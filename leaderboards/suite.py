@@ -39,6 +39,10 @@ class Suite:
     """The recipe of an arm on a track as it stands, by table; {} where there is none."""
     one_subset: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Track -> data sets of which all seeds were trained on one subset, where a record does not say which pictures."""
+    tuned: Callable[[str, str], str] = lambda arm, track: ""
+    """The procedure by which that recipe was tuned, or ""."""
+    chosen: Callable[[str, str], str] = lambda arm, track: ""
+    """What the procedure chose, in words: `rate x 2`; "" where it was none."""
     own: str = ""  # how the names of a user's own pictures begin; "": there are none
 
     def kind_of(self, evaluation: str) -> str:

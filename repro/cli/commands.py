@@ -104,9 +104,16 @@ def plan(options: argparse.Namespace) -> int:
 
 
 def tune(options: argparse.Namespace) -> int:
-    from repro.run import tune
+    from repro.run import tune, tune_equal
 
     request = request_of(options, tune.EVALUATIONS)
+    if options.equal:
+        if options.trials or options.seed != [tune.SEED]:
+            raise UserError("--equal has points and seeds of its own; leave out --try and --seed")
+        choices = {"write": options.write, "dry": options.dry_run}
+        return tune_equal.tune(request, _settings(options), options.words, options.yes, **choices)
+    if options.write or options.dry_run:
+        raise UserError("--write and --dry-run go with --equal")
     return tune.tune(request, options.trials, _settings(options), options.words, options.yes)
 
 
@@ -318,7 +325,14 @@ def settle(options: argparse.Namespace) -> int:
         return request_of(build_parser().parse_args(list(words)))
 
     return settle.settle(
-        options.claim, options.paper, options.track, options.budget, _settings(options), parse, dry=options.dry_run
+        options.claim,
+        options.paper,
+        options.track,
+        options.budget,
+        _settings(options),
+        parse,
+        dry=options.dry_run,
+        unequal=options.allow_unequal_tuning,
     )
 
 

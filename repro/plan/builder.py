@@ -202,6 +202,7 @@ class _Builder:
             spec["processes"] = ranks
         cost = registry.relative_cost(info, variant)
         load = Load(recipe=recipe, pictures=self.pictures(), relative_cost=cost, ranks=ranks)
+        spec["tuned"] = recipes.tuned_by(info, variant, self.track.name, recipe)
         arm = _Arm(info.name, variant, info.module, seed)
         self.evaluations(arm, self.add("pretrain", arm, spec, load), recipe["network"])
 
@@ -285,8 +286,7 @@ class _Builder:
         """The job that extracts what a protocol looks at; those that look at the same share it."""
         assert isinstance(protocol, Features)
         seen = {key: list(v) if isinstance(v, tuple) else v for key, v in protocol.transform().items()}
-        threads = self.track.need(kinds.FROZEN).cpus
-        spec = {**self.sizes("classification"), "threads": threads, "transform": seen}
+        spec = {**self.sizes("classification"), "threads": self.track.need(kinds.FROZEN).cpus, "transform": seen}
         tests = entry_of(self.data["classification"]).counts.get("test", 0)
         return self.add("features", arm, spec, Load(pictures=self.pictures(), tests=tests), (parent,))
 

@@ -31,7 +31,7 @@ from repro.plan import builder
 from repro.plan.budget import Budget
 from repro.plan.request import Request
 from repro.plan.tracks import tracks
-from repro.results import find_records
+from repro.results import equal_tuning, find_records
 from repro.results.claim_commands import next_runs
 from repro.results.suite import suite
 from repro.run import execute, submit
@@ -70,6 +70,7 @@ class Ledger:
     """What a settlement has spent: seconds by claim, and what failed."""
 
     budget: Budget
+    unequal: bool = False  # whether arms are paired that are not tuned alike
     spent: float = 0.0
     by_claim: dict[str, float] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
@@ -90,18 +91,24 @@ def settle(
     parse: Parse,
     *,
     dry: bool = False,
+    unequal: bool = False,
 ) -> int:
     """Decide claims at a track within a budget; returns the exit status.
 
     wanted: ids of claims.  paper: all of this paper, or "all".  parse: the words of a command `run` as a request.
-    dry: print the order, the hours and the chances, and run nothing.
+    dry: print the order, the hours and the chances, and run nothing.  unequal: also pair arms that are not tuned alike;
+    their verdicts say so.
 
     Raises:
-        UserError: no such claim, a budget that is none, a claim that the track cannot test, or runs that would go to
+        UserError: no such claim, a budget that is none, a claim that the track cannot test or whose arms are not tuned
+            alike, or runs that would go to
             SLURM, where nothing waits for their end.
     """
     chosen = _chosen(wanted, paper, track)
-    ledger = Ledger(Budget.parse(budget))
+    for claim in chosen if wanted and not unequal else ():
+        if why := equal_tuning.hindrance(claim, track):
+            raise UserError(f"{claim.id}: {why}", "or pair the arms as they are: --allow-unequal-tuning")
+    ledger = Ledger(Budget.parse(budget), unequal)
     if ledger.budget.gpu:
         raise UserError(f"--budget {budget}: settle uses wall-clock time; give hours, for example --budget 3h")
     if dry:
@@ -157,7 +164,7 @@ def _look(chosen: Sequence[Claim], track: str, settings: Settings, parse: Parse,
     found, faults = records.read_all(Workspace(settings.workspace).records)
     for fault in faults:
         print(f"skipped: {fault}", file=sys.stderr)
-    known = Arms(found, suite())
+    known = Arms(equal_tuning.of_these_recipes(found, track), suite())
     found_by_claim: dict[str, list[Verdict]] = {}
     for verdict in (verdict for item in assess(find_records.every_claim(), known) for verdict in item.verdicts):
         found_by_claim.setdefault(verdict.claim.id, []).append(verdict)
@@ -183,6 +190,8 @@ def _step(
         return Step(claim, open_, why=ledger.failed[claim.id])
     if open_ and (vain := in_vain(open_)):
         return Step(claim, open_, why=f"no further seed helps: {reason(vain)}")
+    if not ledger.unequal and (why := equal_tuning.hindrance(claim, track)):
+        return Step(claim, open_, why=why)
     own = track == claim.track and track not in claim.proxies
     commands = next_runs(claim, known, track, own, open_)
     if not commands:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,9 +16,10 @@ from leaderboards import prospects
 from repro.cli.dispatch import main
 from repro.plan import builder
 from repro.plan.request import Request
-from repro.results import settle
+from repro.results import equal_tuning, settle
+from repro.results.suite import suite
 from repro.run import execute
-from repro.settings import Settings
+from repro.settings import Settings, load
 from repro.store import records
 from repro.store.job import Job
 from repro.store.workspace import Workspace
@@ -166,6 +168,42 @@ def test_it_does_not_submit_pairs_for_which_nothing_waits(
     assert "give --executor local" in refused(f"settle {CLAIM} --budget 10d") and made.runs == []
     made.fails = True
     assert main(["settle", CLAIM, "--budget", "10d", "--executor", "local"]) == 1 and len(made.runs) == 1
+
+
+@pytest.mark.seconds
+def test_arms_that_are_not_tuned_alike_are_refused_or_marked(
+    lab: Callable[[Reach], Lab],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    refused: Callable[[str], str],
+) -> None:
+    told = dataclasses.replace(suite(), tuned=lambda arm, track: "P1-aa" if arm == "glnet" else "")
+    monkeypatch.setattr(equal_tuning, "suite", lambda: told)
+    monkeypatch.setattr(settle, "suite", lambda: told)
+    made = lab(clear)
+    why = refused(f"settle {CLAIM} --budget 10d")
+    assert "tuning differs, P1-aa against 1 trial by hand" in why and "--allow-unequal-tuning" in why
+    tune = "python -m repro tune --equal --write --track mini --method glnet moco_v3:resnet"
+    assert tune in why
+    assert main(["settle", "--paper", "glnet", "--budget", "10d"]) == 0 and made.runs == []
+    assert tune in capsys.readouterr().out  # of several claims the others go on
+    assert main(["settle", CLAIM, "--budget", "10d", "--allow-unequal-tuning"]) == 0
+    assert made.runs and "incomparable at mini" in capsys.readouterr().out
+
+
+def test_new_pairs_do_not_go_on_with_what_was_trained_before_the_tuning(
+    lab: Callable[[Reach], Lab], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would repeat the older recipe, so as to join it."""
+    told = dataclasses.replace(suite(), tuned=lambda arm, track: "P1-aa" if track == "mini" else "")
+    monkeypatch.setattr(equal_tuning, "suite", lambda: told)
+    lab(clear).run(Request(("glnet",), "mini", ("linear",)), load({}), (), None)
+    found = records.read_all(Workspace(load({}).workspace).records)[0]
+    assert found and equal_tuning.of_these_recipes(found, "mini") == found  # the recipe as it is: tuned
+    (origin,) = (record for record in found if record["kind"] == "pretrain")
+    origin["details"]["recipe"]["pretrain"]["lr"] *= 2
+    assert equal_tuning.of_these_recipes(found, "mini") == []
+    assert equal_tuning.of_these_recipes(found, "cifar") == found
 
 
 @pytest.mark.parametrize(
