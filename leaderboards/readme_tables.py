@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from leaderboards.answers import Said, answers
 from leaderboards.arms import Arms
@@ -62,14 +62,28 @@ def parts_table(records: Iterable[Record], suite: Suite, track: str) -> str:
     return _table(["method", "variant", "method - variant", "range over seeds", "seeds"], rows)
 
 
-def verdicts_table(records: Sequence[Record], claims: Sequence[Claim], suite: Suite) -> str:
-    """Each comparative claim that was tested: what was found, at equal epochs and at equal compute, and where."""
+def verdicts_table(records: Sequence[Record], claims: Sequence[Claim], suite: Suite, page: str) -> str:
+    """`verdicts_text` of all claims.  page: address of the page of claims."""
     by_paper: dict[str, list[Assessment]] = {}
     for item in assess(claims, Arms(records, suite)):
         by_paper.setdefault(item.claim.paper, []).append(item)
+    return verdicts_text(by_paper, page)
+
+
+def verdicts_text(papers: Mapping[str, Sequence[Assessment]], page: str) -> str:
+    """Each comparative claim that was tested: what was found, at equal epochs and at equal compute, and where.
+
+    page: address of the page of claims, to which each claim links.
+    """
     rows = [
-        [paper, answer.claim.statement, answer.where, _found(answer.epochs), _found(answer.compute)]
-        for paper, found in answers(by_paper).items()
+        [
+            paper,
+            f"[{answer.claim.statement}]({page}#{answer.claim.id})",
+            answer.where,
+            _found(answer.epochs),
+            _found(answer.compute),
+        ]
+        for paper, found in answers(papers).items()
         for answer in found
         if answer.epochs
     ]

@@ -93,21 +93,34 @@ CLAIMS_INTRO = (
 
 def sentence(verdict: Verdict) -> str:
     """Outcome, track and n first, then how sure that is and where it was measured; complete without anything else."""
-    if verdict.reasons or not (verdict.evidence or verdict.rests_on):
-        return _untested(verdict)
+    return "; ".join([headline(verdict), *details(verdict)])
+
+
+def headline(verdict: Verdict) -> str:
+    """Outcome, track, n and the measured difference; or why there is no test."""
+    return _measured(verdict) if _tested(verdict) else _untested(verdict)
+
+
+def details(verdict: Verdict) -> list[str]:
+    """How sure the outcome is, where it was measured, how the recipe departs from the paper's; [] without a test."""
+    if not _tested(verdict):
+        return []
     evidence = verdict.evidence
-    parts = [_measured(verdict), *(_statistics(verdict, evidence) if evidence else [])]
+    found = _statistics(verdict, evidence) if evidence else []
     if counted(verdict.claim):
-        parts.append("a cost that does not vary by chance, compared without a test")
+        found.append("a cost that does not vary by chance, compared without a test")
     about = _where(verdict), *_pictures(verdict), *_departing(verdict), *_taken_back(verdict)
-    return "; ".join([*parts, *_left_out(verdict), *about, *_older(verdict)])
+    return [*found, *_left_out(verdict), *about, *_older(verdict)]
 
 
 def brief(verdict: Verdict) -> str:
-    """The same without the statistics, but with what takes part of it back."""
-    if verdict.reasons or not (verdict.evidence or verdict.rests_on):
-        return _untested(verdict)
-    return "; ".join([_measured(verdict), *_taken_back(verdict), *_older(verdict)])
+    """The headline, with what takes part of it back."""
+    taken_back = [*_taken_back(verdict), *_older(verdict)] if _tested(verdict) else []
+    return "; ".join([headline(verdict), *taken_back])
+
+
+def _tested(verdict: Verdict) -> bool:
+    return not verdict.reasons and bool(verdict.evidence or verdict.rests_on)
 
 
 def outcome(verdict: Verdict) -> str:

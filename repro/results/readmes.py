@@ -29,7 +29,7 @@ def tables(records: Sequence[Record], suite: Suite) -> Mapping[str, Callable[[],
         "run aps": lambda: readme_tables.run_table(
             records, every_claim(), suite, "aps", "embedded", ("torch", "torchvision")
         ),
-        "verdicts": lambda: readme_tables.verdicts_table(records, every_claim(), suite),
+        "verdicts": lambda: readme_tables.verdicts_table(records, every_claim(), suite, "leaderboards/claims.md"),
         "gains embedded": lambda: readme_tables.gains_table(records, suite, "embedded"),
         "gains mini": lambda: readme_tables.gains_table(records, suite, "mini"),
         "parts mini": lambda: readme_tables.parts_table(records, suite, "mini"),

@@ -80,5 +80,5 @@ def test_the_front_pages_table_has_a_row_for_each_claim_that_was_tested(make: Ma
     for seed in range(3):
         for method, variant, top1 in (("glnet", "", 43.0), ("moco_v3", "resnet", 40.0)):
             records += make(method, "linear", {"top1": top1 + seed**2}, variant=variant, seed=seed, network=RESNET)
-    lines = verdicts_table(records, claim_files.load(suite()), suite()).splitlines()
+    lines = verdicts_table(records, claim_files.load(suite()), suite(), "claims.md").splitlines()
     assert len(lines) == 3 and "| glnet" in lines[2] and "+3.0 points (3 pairs" in lines[2]

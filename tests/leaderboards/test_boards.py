@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 import re
 import statistics
@@ -84,12 +83,13 @@ def test_index_and_claims_name_what_is_there(make: Make) -> None:
     for name in built:
         assert name == "index.md" or f"({name})" in index
     for claim in claim_files.load(suite()):
-        assert f"`{claim.id}`" in judged
+        assert f"**{claim.id}**" in judged or f"### {claim.id}\n" in judged
         assert claim.statement in judged
         assert claim.source in judged
-    assert "**not run at imagenet: no record of glnet.**" in judged
-    assert "No run can test 9 of these 13 claims: triplet-imagenet-r50-long, " in judged
-    assert "**cannot be tested: no track runs tiny_imagenet.**" in judged
+    assert re.search(r"- \*\*glnet-imagenet-gain\*\*: .* not run at imagenet: no record of glnet\.", judged)
+    _, _, lost = judged.partition("### Claims of truncated_triplet that no run can test\n\n")
+    assert lost.startswith("- **triplet-imagenet-r50-long**: ") and lost.count("\n- **") == 8
+    assert "cannot be tested: no track runs tiny_imagenet." in judged
     for words in ("fixed n", "13 % of claims", "16 % (it loses 10 standard deviations)", "fragile"):
         assert words in judged  # how to read them, and how often they err
     assert "read in the abstract only" in judged
@@ -106,11 +106,13 @@ def test_verdicts_lead_their_claim(make: Make) -> None:
         records += make("aps", "finetune", {"top1": 50.0 + 4 + 0.1 * seed}, seed=seed)
         records += make("moco_v3", "finetune", {"top1": 50.0}, seed=seed)
     text = build(records, claim_files.load(suite()), link)["claims.md"]
-    (line,) = [line for line in text.splitlines() if line.startswith("- **holds")]
-    assert line.startswith("- **holds at mini (n = 7 pairs): aps 4.30 points above moco_v3 in finetune")
-    row = next(row for row in text.splitlines() if row.startswith("| aps-cifar100-finetune-gain "))
+    _, _, section = text.partition("### aps-cifar100-finetune-gain\n")
+    section, _, _ = section.partition("\n### ")
+    (line, _) = [line for line in section.splitlines() if line.startswith("**holds")]
+    assert line.startswith("**holds at mini (n = 7 pairs)**: aps 4.30 points above moco_v3 in finetune")
+    row = next(row for row in text.splitlines() if row.startswith("| [aps-cifar100-finetune-gain]"))
     assert [cell.strip() for cell in row.strip("|").split("|")] == [
-        "aps-cifar100-finetune-gain",
+        "[aps-cifar100-finetune-gain](#aps-cifar100-finetune-gain)",
         "+2.5 points over moco_v3",
         "holds at mini (n = 7)",
         "holds at mini, equal compute (n = 7)",
@@ -127,7 +129,7 @@ def test_verdicts_lead_their_claim(make: Make) -> None:
         "test: margin 1 in the paper's setting; for the direction alone 1.2 at mini, 1 at cifar; family aps, testable"
         in text
     )
-    assert "**not run at cifar: no record of aps.**" in line  # the paper's own setting is still open
+    assert "- not run at cifar: no record of aps\n" in section  # the paper's own setting is still open
     table = assessments.claims_table(assessments.assess(claim_files.load(suite()), Arms(records, suite())))
     (row,) = [line for line in table.splitlines() if line.startswith("aps-cifar100-finetune-gain ")]
     assert "holds at mini (n = 7); holds at mini, equal" in row and "+2.5 points over moco_v3" in row
@@ -135,22 +137,20 @@ def test_verdicts_lead_their_claim(make: Make) -> None:
 
 def test_the_records_that_a_verdict_links_give_its_difference() -> None:
     """From the published text alone: follow the links, average, compare with the sentence."""
-    lines = (published.FOLDER / "claims.md").read_text().splitlines()
+    sections = (published.FOLDER / "claims.md").read_text().split("\n### ")[1:]
     linked = {f"records/{record_files.address(record)}": record for record in published.load_published()}
     checked = 0
-    for i, line in enumerate(lines):
-        if not line.startswith("- **"):
-            continue
+    for section in sections:
         place = r"(mini(?:, the paper's form \(\w+\))?(?:, equal compute)?)"
-        at = rf"at {place}(?: \([^)]*\))?(?:, tested once [a-z ]+)?: \S+ "
-        points = re.findall(at + r"(\S+) points (above|below) \S+ in \w+ (\w+)", line)
+        at = rf"^\*\*.*at {place}(?: \([^)]*\))?(?:, tested once [a-z ]+)?\*\*: \S+ "
+        points = re.findall(at + r"(\S+) points (above|below) \S+ in \w+ (\w+)", section, re.MULTILINE)
         said = {where: (metric, float(gap) * (1 if side == "above" else -1)) for where, gap, side, metric in points}
         said |= {
             where: (cost, float(ratio))
-            for where, ratio, cost in re.findall(at + r"takes (\S+) times the (\w+) of", line)
+            for where, ratio, cost in re.findall(at + r"takes (\S+) times the (\w+) of", section, re.MULTILINE)
         }
-        for below in itertools.takewhile(lambda text: text.startswith("  "), lines[i + 1 :]):
-            if match := re.match("  - records at ([^:]+): (.*); (.*)", below):
+        for line in section.splitlines():
+            if match := re.match("- records at ([^:]+): (.*); (.*)", line):
                 metric, gap = said[match[1]]
                 left, right = (
                     [linked[address] for address in re.findall(r"\]\(([^)]+)\)", side)] for side in match.groups()[1:]

@@ -1,0 +1,37 @@
+"""Tables in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from leaderboards.cells import Cell, Row
+from leaderboards.tables import Table, arranged
+
+
+def table_text(table: Table, addresses: dict[str, int]) -> str:
+    """Aligned Markdown. The addresses of its links are numbered in `addresses`."""
+    from tabulate import tabulate
+
+    shown = arranged(table)
+
+    def text(cell: Cell) -> str:
+        if not cell.links:
+            return cell.text.replace("|", "/")
+        found = []
+        for shown_as, address in cell.links:
+            found.append(f"[{shown_as}][{addresses.setdefault(address, len(addresses) + 1)}]")
+        return " ".join(found)
+
+    drawn = tabulate(
+        [[text(cell) for cell in row] for row in shown.rows],
+        headers=[head for head, _ in shown.heads],
+        tablefmt="pipe",
+        colalign=["left" if of_words else "right" for _, of_words in shown.heads],
+        disable_numparse=True,
+    )
+    return (shown.above + "\n\n" if shown.above else "") + str(drawn)
+
+
+def rows_text(rows: Sequence[Row]) -> str:
+    """A table without links of its own."""
+    return table_text(Table("", rows), {})
