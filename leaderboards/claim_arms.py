@@ -14,8 +14,10 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from leaderboards.arms import Arm
-from leaderboards.claims import COST, Claim, counted
+from leaderboards.claims import COST, INTERACTION, Claim, counted, lasts, of_learning, tuning_matters
+from leaderboards.curves import Curve, by_seed
 from leaderboards.deviations import deviations
+from leaderboards.learning import costs_to_accuracy, usable
 from leaderboards.paired_arms import ALIKE, Pair, pairs_alike, preferred
 from leaderboards.reasons import (
     Departure,
@@ -35,7 +37,8 @@ from leaderboards.series import Series, series
 from leaderboards.suite import Suite
 
 EPOCHS, COMPUTE = "equal epochs", "equal compute"
-SAME_ANYWHERE = ("flops", "flops_per_image", "updates", "image_passes")  # costs that no machine changes
+SAME_ANYWHERE = ("flops", "flops_per_image", "updates", "image_passes", "epochs_to_accuracy", "flops_to_accuracy")
+"""Costs that no machine changes."""
 TOO_SMALL = ("coco-mini", "vehicle-reid-market")
 """Data sets whose test sets are so small that no number of pre-trainings helps: 57 pictures, 162 queries."""
 SAME_COMPUTE = 0.1  # operations of two trainings that count as equal differ by no more than this fraction
@@ -55,7 +58,7 @@ class Used:
 class Sample:
     """What there is to test a claim on."""
 
-    arms: tuple[Arm, ...]  # the method's, then the baseline's
+    arms: tuple[Arm, ...]  # the method's, then the baseline's; of an interaction both of either length
     lacks: tuple[Departure, ...]  # what the claim's own setting has otherwise; none at that setting
     series: Series  # of a cost without chance: all seeds, none waits
     values: tuple[float, ...]  # in the order of the seeds: differences in favour of the claim, values, logs of ratios
@@ -70,9 +73,18 @@ class Sample:
     def rests_on(self) -> tuple[Used, ...]:
         """The records that it was computed from."""
         return tuple(
-            Used(arm.name, {seed: arm.records[seed] for seed in self.series.seeds if seed in arm.records})
-            for arm in self.arms
+            Used(name, {seed: arm.records[seed] for seed in self.series.seeds if seed in arm.records})
+            for name, arm in zip(self.called, self.arms, strict=True)
         )
+
+    @property
+    def called(self) -> list[str]:
+        """The arms' names; where one stands there twice, with its epochs."""
+        names = [arm.name for arm in self.arms]
+        return [
+            f"{name} ({arm.setting.epochs} epochs)" if names.count(name) > 1 else name
+            for name, arm in zip(names, self.arms, strict=True)
+        ]
 
 
 class NoTest(Exception):
@@ -92,21 +104,48 @@ def sample(claim: Claim, arms: Sequence[Arm], suite: Suite, track: str, basis: s
     Raises:
         NoTest: nothing fits the claim.
     """
+    if claim.kind == INTERACTION:
+        return _interaction(claim, arms, suite, track)
     arms = _large_enough(claim, arms)
     ours = _unflagged(claim.arm, arms, baseline=False)
     if claim.kind == "number":
         return _values(claim, ours, suite)
     theirs = _unflagged(claim.baseline_arm, arms, baseline=True)
     pair, lacks = _pair(claim, ours, theirs, suite, track, basis)
-    read = reader(claim, own=not lacks)
-    left, right = ({seed: _scale(claim, value) for seed, value in read(arm).items()} for arm in pair)
+    left, right = _sides(claim, pair, own=not lacks)
     if counted(claim):
         seeds = tuple(sorted(left.keys() | right.keys()))
         apart = (fmean(left.values()) - fmean(right.values()),) if left and right else ()
         return Sample(pair, lacks, Series(seeds), apart)
     found = series(pair, (left, right))
     values = tuple(left[seed] - right[seed] for seed in found.seeds)
-    return Sample(pair, lacks, found, values, None if claim.evaluation == COST else _trials_apart([pair]))
+    return Sample(pair, lacks, found, values, _trials_apart([pair]) if tuning_matters(claim) else None)
+
+
+def _interaction(claim: Claim, arms: Sequence[Arm], suite: Suite, track: str) -> Sample:
+    """Seed by seed, how much larger the difference in favour of the method is after the fewer epochs."""
+    halves = [sample(claim.at_length(epochs), arms, suite, track, EPOCHS) for epochs in sorted(claim.lengths[track])]
+    four = tuple(arm for half in halves for arm in half.arms)
+    sides = [side for half in halves for side in _sides(claim, half.arms, own=False)]
+    found = series(four, sides)
+    signs = (1, -1, -1, 1)
+    values = [sum(sign * side[seed] for sign, side in zip(signs, sides, strict=True)) for seed in found.seeds]
+    trials = next((half.trials for half in halves if half.trials), None)
+    return Sample(four, halves[0].lacks, found, tuple(values), trials)
+
+
+def _sides(claim: Claim, pair: Sequence[Arm], own: bool) -> tuple[dict[int, float], dict[int, float]]:
+    """What is compared of either arm, by seed, on the scale of the test."""
+    if of_learning(claim):
+        left, right = costs_to_accuracy(_curves(pair[0]), _curves(pair[1]), claim.metric)
+    else:
+        left, right = (reader(claim, own)(arm) for arm in pair)
+    scaled = [{seed: _scale(claim, value) for seed, value in side.items()} for side in (left, right)]
+    return scaled[0], scaled[1]
+
+
+def _curves(arm: Arm) -> dict[int, Curve]:
+    return {seed: curve for seed, curve in by_seed(arm).items() if usable(curve)}
 
 
 def _values(claim: Claim, ours: Sequence[Arm], suite: Suite) -> Sample:
@@ -147,6 +186,8 @@ def reader(claim: Claim, own: bool) -> Read:
     own: whether in the claim's own setting. Choosing an epoch on the test set is part of some papers' own settings; it
         is no part of ours.
     """
+    if of_learning(claim):
+        return lambda arm: {seed: curve[-1].top1 for seed, curve in _curves(arm).items()}
     if claim.evaluation == COST:
         return lambda arm: {seed: cost for seed, cost in arm.costs(claim.metric).items() if cost > 0}
     metric = claim.metric_read(own)
@@ -183,14 +224,14 @@ def _pair(
     exact = [(arm, other) for arm, other in pairs if arm in fitting[0] and other in fitting[1]] if all(fitting) else []
     if not exact and track not in claim.proxies:
         raise NoTest("not run", *min(map(departures, pairs), key=len))
-    most = claim.proxy_epochs.get(track, math.inf)
-    short = exact or [pair for pair in pairs if (pair[0].setting.epochs or 0) <= most]
-    if not short:
+    right_long = exact or [pair for pair in pairs if lasts(claim, track, pair[0].setting.epochs)]
+    if not right_long:
         epochs = min(pair[0].setting.epochs or 0 for pair in pairs)
-        raise NoTest("not run", Deviation("epochs", epochs, f"{most} at most"))
+        stated = claim.lengths.get(track) or (f"{claim.proxy_epochs[track]} at most",)
+        raise NoTest("not run", Deviation("epochs", epochs, stated[0]))
     read = reader(claim, own=bool(exact))
-    pair = most_alike(short, read)
-    apart = None if claim.evaluation == COST else _trials_apart([pair])
+    pair = most_alike(right_long, read)
+    apart = _trials_apart([pair]) if tuning_matters(claim) else None
     if apart and not (apart.ours and apart.theirs):
         raise NoTest("incomparable", apart)
     if claim.evaluation == COST and claim.metric not in SAME_ANYWHERE:

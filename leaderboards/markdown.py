@@ -100,6 +100,7 @@ def _claims_text(content: Content) -> str:
             lines += [
                 f"- {' '.join(f'**{sentence}.**' for sentence in item.sentences)}",
                 f"  - {item.claim.statement}",
+                *(f"  - **why: {said}.**" for said in item.why),
                 f"  - `{item.claim.id}`, {item.about}",
                 f"  - {item.source}",
                 f"  - {item.test}",

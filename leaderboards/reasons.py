@@ -42,6 +42,7 @@ class NotKnown:
     """No source tells these parts of the claim's own setting, so that nothing counts as it."""
 
     keys: tuple[str, ...]
+    assumption: str = ""  # with which something would
 
 
 @dataclass(frozen=True)

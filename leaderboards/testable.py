@@ -30,7 +30,7 @@ def unreachable(claim: Claim, suite: Suite, papers: bool = True) -> Reason | Non
     if claim.pretrain_data:
         return NotTrainedOn(claim.pretrain_data)
     if unknown := tuple(key for key in claim.unknown if papers or key != "protocol"):
-        return NotKnown(unknown)
+        return NotKnown(unknown, claim.assumption)
     for name in filter(None, (claim.arm, claim.baseline_arm)):
         recipe = suite.recipe(name, claim.track)
         for table in _OF_A_RECIPE if recipe else ():
