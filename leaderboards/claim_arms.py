@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from leaderboards.arms import Arm
-from leaderboards.claims import COST, INTERACTION, Claim, counted, lasts, of_learning, tuning_matters
+from leaderboards.claims import COST, INTERACTION, TRAINING, Claim, counted, lasts, of_learning, tuning_matters
 from leaderboards.curves import Curve, by_seed
 from leaderboards.deviations import deviations
 from leaderboards.learning import costs_to_accuracy, usable
@@ -25,6 +25,7 @@ from leaderboards.reasons import (
     Flagged,
     MachinesApart,
     NoRecord,
+    NoValue,
     OperationsApart,
     Reason,
     SettingsApart,
@@ -111,6 +112,8 @@ def sample(claim: Claim, arms: Sequence[Arm], suite: Suite, track: str, basis: s
     if claim.kind == "number":
         return _values(claim, ours, suite)
     theirs = _unflagged(claim.baseline_arm, arms, baseline=True)
+    if of_learning(claim) or claim.evaluation == TRAINING:
+        ours, theirs = _having(claim, ours), _having(claim, theirs)
     pair, lacks = _pair(claim, ours, theirs, suite, track, basis)
     left, right = _sides(claim, pair, own=not lacks)
     if counted(claim):
@@ -177,6 +180,14 @@ def _unflagged(name: str, arms: Sequence[Arm], *, baseline: bool) -> list[Arm]:
         raise NoTest("not run", NoRecord(name, baseline))
     if not kept:
         raise NoTest("incomparable", Flagged(name, found[0].flag))
+    return kept
+
+
+def _having(claim: Claim, arms: Sequence[Arm]) -> list[Arm]:
+    """The arms whose pre-trainings have what the claim is of; raises NoTest where there is none."""
+    kept = [arm for arm in arms if reader(claim, own=False)(arm)]
+    if not kept:
+        raise NoTest("not run", NoValue(arms[0].name, "learning curve" if of_learning(claim) else claim.metric))
     return kept
 
 

@@ -81,6 +81,14 @@ class NoRecord:
 
 
 @dataclass(frozen=True)
+class NoValue:
+    """The pre-trainings of an arm are there, but not what the claim is of."""
+
+    arm: str  # registry name
+    what: str  # in words
+
+
+@dataclass(frozen=True)
 class Flagged:
     """All records of an arm have a flag, so that they decide nothing."""
 
@@ -155,6 +163,7 @@ Reason = (
     | EpochsFirst
     | OtherTracks
     | NoRecord
+    | NoValue
     | Flagged
     | SettingsApart
     | OperationsApart

@@ -19,6 +19,7 @@ from leaderboards.reasons import (
     NotKnown,
     NoTrack,
     NotTrainedOn,
+    NoValue,
     NoVerdicts,
     OperationsApart,
     OtherTracks,
@@ -191,6 +192,8 @@ def reason(why: Reason) -> str:
             return f"the claim can be tested at {', '.join(tracks)}"
         case NoRecord(arm, baseline):
             return f"no record of {'the baseline ' if baseline else ''}{arm}"
+        case NoValue(arm, what):
+            return f"the records of {arm} have no {what}"
         case Flagged(arm, flag):
             return f"{arm}: {flag}"
         case SettingsApart(arm, baseline, key, ours, theirs):
