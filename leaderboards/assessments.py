@@ -65,16 +65,20 @@ def _verdicts(claims: Sequence[Claim], known: Arms, track: str) -> dict[str, lis
     return judge([claim for claim in claims if track in tracks_of(claim)], known, track)
 
 
-def _said(claim: Claim, verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> list[Verdict]:
-    """What there is to say of a claim: at its own track always, elsewhere where it was run."""
+def _said(claim: Claim, verdicts: Mapping[str, Mapping[str, list[Verdict]]]) -> list[Verdict]:
+    """What there is to say of a claim: at its own track always, elsewhere where it was run, or only could be."""
     found = [verdict for track in tracks_of(claim) for verdict in verdicts[track][claim.id]]
     if claim.form:
         beside = [verdict for track in claim.proxies for verdict in verdicts[track][claim.as_published.id]]
         found += [replace(verdict, form=claim.form) for verdict in beside if verdict.arms and not verdict.own]
-    home = claim.track if claim.track != NO_TRACK else next(iter(tracks_of(claim)), NO_TRACK)
     said = [
-        verdict for verdict in found if verdict.track == home or verdict.outcome != NOT_RUN or verdict.basis == COMPUTE
+        verdict
+        for verdict in found
+        if verdict.track == claim.track or verdict.outcome != NOT_RUN or verdict.basis == COMPUTE
     ]
+    smallest = next((track for track in TRACKS if track in claim.proxies), "")
+    if smallest and all(verdict.outcome == UNTESTABLE for verdict in said):  # else it would seem that no run could
+        return verdicts[smallest][claim.id][:1] + said
     if claim.track == NO_TRACK and not said:
         return [Verdict(claim, NO_TRACK, UNTESTABLE, reasons=(NoTrack(claim.data),))]
     return said
@@ -91,7 +95,7 @@ def assess(claims: Sequence[Claim], known: Arms) -> list[Assessment]:
     return [_assessment(claim, verdicts, shared, known.suite, _why(claim, claims, verdicts)) for claim in claims]
 
 
-def _why(claim: Claim, claims: Sequence[Claim], verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]]) -> list[str]:
+def _why(claim: Claim, claims: Sequence[Claim], verdicts: Mapping[str, Mapping[str, list[Verdict]]]) -> list[str]:
     """What the parts of a claim add, by the claims that name it as their parent."""
 
     def of(one: Claim) -> dict[str, Sequence[Verdict]]:
@@ -136,7 +140,7 @@ def outcomes_by_basis(item: Assessment) -> dict[str, str]:
 
 def _assessment(
     claim: Claim,
-    verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]],
+    verdicts: Mapping[str, Mapping[str, list[Verdict]]],
     shared: Mapping[str, Mapping[str, int]],
     suite: Suite,
     why: list[str],

@@ -209,6 +209,20 @@ def lasts(claim: Claim, track: str, epochs: int | None) -> bool:
     return (epochs or 0) <= claim.proxy_epochs.get(track, math.inf) and (only is None or epochs in only)
 
 
+def usual_length(claim: Claim, track: str, suite: Suite) -> int | None:
+    """With how many epochs its direction is tested where no arm says otherwise; None without a recipe.
+
+    The method's recipe says so, as far as the claim does not; of a cost without chance one is enough.
+    """
+    if counted(claim):
+        return 1
+    recipe = suite.recipe(claim.arm, track)
+    if track in claim.lengths or not recipe:
+        return claim.lengths[track][0] if track in claim.lengths else None
+    epochs: int = recipe["pretrain"]["epochs"]
+    return min(epochs, claim.proxy_epochs.get(track, epochs))
+
+
 def tuning_matters(claim: Claim) -> bool:
     """Whether unequal tuning could explain what is found: not of costs, but for those up to an accuracy."""
     return claim.evaluation != COST or of_learning(claim)

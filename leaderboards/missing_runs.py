@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from leaderboards import evalues
 from leaderboards.arms import Arm, Arms
 from leaderboards.claim_arms import TOO_SMALL, reader
-from leaderboards.claims import INTERACTION, Claim, counted, lasts, tested_on
+from leaderboards.claims import INTERACTION, Claim, counted, lasts, tested_on, usual_length
 from leaderboards.deviations import deviations
 from leaderboards.reasons import Flagged, MachinesApart, Reason, TrialsApart
 from leaderboards.record_fields import OURS
@@ -95,8 +95,12 @@ def _wanted(claim: Claim, has: dict[str, set[int]], verdict: Verdict | None) -> 
 
 
 def _fullest(claim: Claim, known: Arms, track: str, own: bool, names: list[str]) -> dict[str, Arm]:
-    """By name, the arms of that setting of which there is most."""
+    """By name, the arms of that setting of which there is most: of both, else of the length of the method's recipe.
+
+    An arm that was trained longer for another claim draws no other arm after it.
+    """
     read = reader(claim, own)
+    length = None if own else usual_length(claim, track, known.suite)
     by_setting: dict[Setting, dict[str, Arm]] = defaultdict(dict)
     for arm in known.of(tested_on(claim, known.suite)):
         if arm.setting.track != track or arm.name not in names or arm.trust != OURS or arm.imported:
@@ -108,4 +112,9 @@ def _fullest(claim: Claim, known: Arms, track: str, own: bool, names: list[str])
         by_name = by_setting[arm.setting]
         if arm.name not in by_name or len(read(arm)) > len(read(by_name[arm.name])):
             by_name[arm.name] = arm
-    return max(by_setting.values(), key=lambda found: sum(len(read(arm)) for arm in found.values()), default={})
+    fitting = [
+        found
+        for setting, found in by_setting.items()
+        if len(found) == len(names) or length is None or setting.epochs == length
+    ]
+    return max(fitting, key=lambda found: (len(found), sum(len(read(arm)) for arm in found.values())), default={})

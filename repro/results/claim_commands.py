@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from leaderboards import claims
 from leaderboards.arms import Arm, Arms
-from leaderboards.claims import Claim, counted, of_training
+from leaderboards.claims import Claim, of_training, usual_length
 from leaderboards.missing_runs import FIRST_LOOK, Missing, in_vain, missing
 from leaderboards.setting import network_name
 from leaderboards.testable import hindrance, unreachable
@@ -124,7 +124,7 @@ def _like(item: Missing) -> list[str]:
     role = kinds.find(_kind(claim)).data or "classification"
     used: dict[str, str] = {"classification": setting.trained_on, role: setting.data}
     changes += rerun.data_changes(tracks.find(setting.track), used)
-    words = _run([item.arm], item.seeds, _conditions(claim, setting.track, [item.arm], own=False))
+    words = _run([item.arm], item.seeds, _conditions(claim, setting.track, (), own=False, trains=False))
     return words + (["--set", *changes] if changes else [])
 
 
@@ -182,20 +182,10 @@ def _trained(claim: Claim, track: str, names: Sequence[str], own: bool) -> list[
         changes.append(f"network.depth={claim.backbone.removeprefix('ResNet-')}")
     for key in ("epochs", "batch"):
         runs = [recipe["pretrain"][key] for recipe in found]
-        stated = getattr(claim, key) if own else _length(claim, track, runs[0]) if key == "epochs" else None
+        stated = getattr(claim, key) if own else usual_length(claim, track, suite()) if key == "epochs" else None
         first, last = stated if isinstance(stated, tuple) else (stated, stated)
         if stated is None:
             first = last = runs[0]
         if not all(first <= run <= last for run in runs):
             changes.append(f"pretrain.{key}={last}")
     return changes
-
-
-def _length(claim: Claim, track: str, epochs: int) -> int:
-    """With how many epochs the direction of a claim is tested: of a cost without chance one is enough.
-
-    epochs: of the recipe.
-    """
-    if counted(claim):
-        return 1
-    return claim.lengths[track][0] if track in claim.lengths else min(epochs, claim.proxy_epochs.get(track, epochs))
