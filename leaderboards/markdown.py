@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from leaderboards.assessments import outcomes_by_basis, tally, untestable
 from leaderboards.boards import INDEX_INTRO, Board, Content
 from leaderboards.cells import Cell, Row, whole, words
+from leaderboards.claims import MECHANISM
 from leaderboards.tables import EMPTY, Table, arranged
 from leaderboards.wording import CLAIMS_INTRO
 
@@ -128,6 +129,7 @@ def _index_text(content: Content) -> str:
         for board in content.evaluations
     ]
     claims = content.assessments
+    ours = [item for item in claims if item.claim.kind == MECHANISM]  # what they show stands beside their parents
     return "\n".join(
         [
             "# Leaderboards",
@@ -140,13 +142,15 @@ def _index_text(content: Content) -> str:
             "",
             "[Pretext tasks](pretext.md): accuracy on the methods' own tasks: location and rotation",
             "",
-            f"[Claims and verdicts](claims.md): {len(claims)} claims of {len(content.papers)} papers; verdicts"
+            f"[Claims and verdicts](claims.md): {len(claims) - len(ours)} claims of {len(content.papers)} papers and"
+            f" {len(ours)} of our own on why they hold or not; verdicts"
             f" (one per claim, track, and equal epochs or compute): {tally(claims)}.",
             "",
             *(
                 f"- {sentence} ([{item.claim.id}](claims.md#{item.claim.paper}))"
                 for item in claims
-                for sentence in item.brief
+                if item not in ours
+                for sentence in (*item.brief, *(f"Why: {said}" for said in item.why))
             ),
         ]
     )
