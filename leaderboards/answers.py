@@ -75,6 +75,13 @@ class Answer:
         return evidence.mean.value, *evidence.mean.interval
 
     @property
+    def rank(self) -> tuple[int, float]:
+        """Smaller for what is decided, then for what is nearer to it."""
+        evidence = self.epochs.verdict.evidence if self.epochs else None
+        near = evidence.by_test[evidence.nearest] / evidence.takes[evidence.nearest] if evidence else 0.0
+        return _order(self), -near
+
+    @property
     def claimed(self) -> float | None:
         """The difference that the paper states, in points."""
         return self.claim.value if self.claim.kind == "gain" else None

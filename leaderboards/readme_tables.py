@@ -14,6 +14,8 @@ from leaderboards.record_fields import Record, entry
 from leaderboards.suite import Suite
 from leaderboards.summary import summarise
 
+MOST = 12  # rows of the front page's table of claims
+
 _HEADS = {"knn": "k-NN", "linear": "linear", "detection": "box AP", "segmentation": "mask AP", "reid": "Rank-1"}
 
 
@@ -63,16 +65,22 @@ def parts_table(records: Iterable[Record], suite: Suite, track: str) -> str:
 
 
 def verdicts_table(records: Sequence[Record], claims: Sequence[Claim], suite: Suite) -> str:
-    """Each comparative claim that was tested: what was found, at equal epochs and at equal compute, and where."""
+    """The comparative claims that were tested: what was found, at equal epochs and at equal compute, and where.
+
+    Of more than MOST those that are decided, and then those that are nearest to it; the last row counts the others.
+    """
     by_paper: dict[str, list[Assessment]] = {}
     for item in assess(claims, Arms(records, suite)):
         by_paper.setdefault(item.claim.paper, []).append(item)
+    tested = [(paper, one) for paper, found in answers(by_paper).items() for one in found if one.epochs]
+    first = {one.claim.id for _, one in sorted(tested, key=lambda item: item[1].rank)[:MOST]}
     rows = [
         [paper, answer.claim.statement, answer.where, _found(answer.epochs), _found(answer.compute)]
-        for paper, found in answers(by_paper).items()
-        for answer in found
-        if answer.epochs
+        for paper, answer in tested
+        if answer.claim.id in first
     ]
+    if left := len(tested) - len(rows):
+        rows.append(["", f"{left} more, less decided, in claims.md", "", "", ""])
     return _table(["paper", "claim", "tested at", "equal epochs", "equal compute"], rows)
 
 
