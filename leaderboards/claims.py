@@ -203,6 +203,11 @@ def tracks_of(claim: Claim) -> tuple[str, ...]:
     return tuple(track for track in TRACKS if track == claim.track or track in claim.proxies)
 
 
+def with_another(claims: Iterable[Claim]) -> list[Claim]:
+    """The claims of the papers that hold a method against another one, not against itself without a part."""
+    return [claim for claim in claims if claim.baseline not in ("", claim.method) and claim.kind != MECHANISM]
+
+
 def lasts(claim: Claim, track: str, epochs: int | None) -> bool:
     """Whether its direction may be tested at a track by trainings of so many epochs."""
     only = claim.lengths.get(track)
