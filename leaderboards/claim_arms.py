@@ -15,9 +15,8 @@ from statistics import fmean
 
 from leaderboards.arms import Arm
 from leaderboards.claims import COST, INTERACTION, TRAINING, Claim, counted, lasts, of_learning, tuning_matters
-from leaderboards.curves import Curve, by_seed
 from leaderboards.deviations import deviations
-from leaderboards.learning import costs_to_accuracy, usable
+from leaderboards.learning import costs_to_accuracy, usable_curves
 from leaderboards.paired_arms import ALIKE, Pair, pairs_alike, preferred
 from leaderboards.reasons import (
     Departure,
@@ -140,15 +139,11 @@ def _interaction(claim: Claim, arms: Sequence[Arm], suite: Suite, track: str) ->
 def _sides(claim: Claim, pair: Sequence[Arm], own: bool) -> tuple[dict[int, float], dict[int, float]]:
     """What is compared of either arm, by seed, on the scale of the test."""
     if of_learning(claim):
-        left, right = costs_to_accuracy(_curves(pair[0]), _curves(pair[1]), claim.metric)
+        left, right = costs_to_accuracy(usable_curves(pair[0]), usable_curves(pair[1]), claim.metric)
     else:
         left, right = (reader(claim, own)(arm) for arm in pair)
     scaled = [{seed: _scale(claim, value) for seed, value in side.items()} for side in (left, right)]
     return scaled[0], scaled[1]
-
-
-def _curves(arm: Arm) -> dict[int, Curve]:
-    return {seed: curve for seed, curve in by_seed(arm).items() if usable(curve)}
 
 
 def _values(claim: Claim, ours: Sequence[Arm], suite: Suite) -> Sample:
@@ -198,7 +193,7 @@ def reader(claim: Claim, own: bool) -> Read:
         is no part of ours.
     """
     if of_learning(claim):
-        return lambda arm: {seed: curve[-1].top1 for seed, curve in _curves(arm).items()}
+        return lambda arm: {seed: curve[-1].top1 for seed, curve in usable_curves(arm).items()}
     if claim.evaluation == COST:
         return lambda arm: {seed: cost for seed, cost in arm.costs(claim.metric).items() if cost > 0}
     metric = claim.metric_read(own)

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from leaderboards.arms import Arm
 from leaderboards.claims import TO_ACCURACY
-from leaderboards.curves import Curve, reaching
+from leaderboards.curves import Curve, by_seed, reaching
 
 
 def costs_to_accuracy(
@@ -32,6 +33,11 @@ def costs_to_accuracy(
         accuracy = min(ours[seed][-1].top1, theirs[seed][-1].top1)
         left[seed], right[seed] = (_cost(curve, accuracy, axis) for curve in (ours[seed], theirs[seed]))
     return left, right
+
+
+def usable_curves(arm: Arm) -> dict[int, Curve]:
+    """The curves of an arm of pre-trainings that can be compared, by seed."""
+    return {seed: curve for seed, curve in by_seed(arm).items() if usable(curve)}
 
 
 def usable(curve: Curve) -> bool:

@@ -267,7 +267,7 @@ def _gap(verdict: Verdict) -> str:
         return ""
     what = f"{claim.evaluation} {claim.metric_read(verdict.own)}"
     if claim.evaluation == TRAINING:
-        what = f"{claim.metric} of the pre-training"
+        what = f"training {claim.metric}"
     if claim.kind == "number":
         return f": {claim.arm} reaches {what} {gap:.2f}, the paper states {claim.value:g}"
     if of_learning(claim):
