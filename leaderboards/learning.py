@@ -19,6 +19,15 @@ from leaderboards.arms import Arm
 from leaderboards.claims import TO_ACCURACY
 from leaderboards.curves import Curve, by_seed, reaching
 
+ABOUT = (
+    "Claims about the speed of learning compare two arms of the same seed at the lower one of their two final"
+    " accuracies (k-NN on training pictures): how much training did each need to reach it? If the method never gets as"
+    " far as its baseline, the pair counts against it. The ratio to the whole training of the baseline would favour the"
+    " method: of two equal arms with noisy curves, each crosses the other's final accuracy early. An interaction"
+    " compares two differences of the same seed: that after few epochs and that after more."
+)
+"""What claims on speed, and interactions, compare."""
+
 
 def costs_to_accuracy(
     ours: Mapping[int, Curve], theirs: Mapping[int, Curve], metric: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from leaderboards import evalues
+from leaderboards import evalues, learning, testable
 from leaderboards.claim_arms import COMPUTE, EPOCHS
 from leaderboards.claims import COST, INTERACTION, NO_TRACK, TRAINING, Claim, counted, of_learning, of_training
 from leaderboards.deviations import salient
@@ -81,16 +81,8 @@ CLAIMS_INTRO = (
     f" finds {_EXPONENTIAL.fragile} % of the wrong verdicts of the first kind and "
     + ", ".join(f"{loss.fragile} %" for loss in _LOSSES)
     + " of the others.",
-    "Which claims share an error rate is fixed by a rule, not by results: the testable claims of one paper's abstract"
-    " are one family. Claims of our own that ask why (which part of a method adds what) are another family per paper,"
-    " so they do not make the paper's claims harder. They take their margins from the claim that they explain. Most"
-    " were chosen when three published seeds of some of these arms were known; verdicts on those seeds alone are"
-    " less strict than stated.",
-    "Claims about the speed of learning compare two arms of the same seed at the lower one of their two final"
-    " accuracies (k-NN on training pictures): how much training did each need to reach it? If the method never gets as"
-    " far as its baseline, the pair counts against it. The ratio to the whole training of the baseline would favour the"
-    " method: of two equal arms with noisy curves, each crosses the other's final accuracy early. An interaction"
-    " compares two differences of the same seed: that after few epochs and that after more.",
+    testable.ABOUT,
+    learning.ABOUT,
     f"Operations and updates do not vary by chance, so they are compared without a test. {OF_EMBEDDED}",
 )
 """How to read verdicts, a paragraph each."""
