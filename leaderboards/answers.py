@@ -1,6 +1,7 @@
 """The first screen of the report: one line for each claim of a paper that a run can test, at equal epochs and compute.
 
-What no run can test, and numbers that a paper states of its own setting, are left to the list of claims.
+What no run can test, numbers that a paper states of its own setting, and our own claims on why are left to the list of
+claims.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 
 from leaderboards.assessments import Assessment
 from leaderboards.claim_arms import COMPUTE
-from leaderboards.claims import COST, Claim
+from leaderboards.claims import COST, MECHANISM, Claim, of_learning
 from leaderboards.verdicts import (
     ABOVE,
     BELOW,
@@ -74,6 +75,13 @@ class Answer:
         return evidence.mean.value, *evidence.mean.interval
 
     @property
+    def rank(self) -> tuple[int, float]:
+        """Smaller for what is decided, then for what is nearer to it."""
+        evidence = self.epochs.verdict.evidence if self.epochs else None
+        near = evidence.by_test[evidence.nearest] / evidence.takes[evidence.nearest] if evidence else 0.0
+        return _order(self), -near
+
+    @property
     def claimed(self) -> float | None:
         """The difference that the paper states, in points."""
         return self.claim.value if self.claim.kind == "gain" else None
@@ -83,7 +91,9 @@ def answers(papers: Mapping[str, Sequence[Assessment]]) -> dict[str, list[Answer
     """By paper, its comparative claims that a run can test, those with an answer first."""
     found = {}
     for paper, items in papers.items():
-        shown = [_answer(item) for item in items if item.claim.kind != "number" and not item.untestable]
+        shown = [
+            _answer(item) for item in items if item.claim.kind not in ("number", MECHANISM) and not item.untestable
+        ]
         found[paper] = sorted(shown, key=_order)
     return found
 
@@ -123,7 +133,7 @@ def _difference(verdict: Verdict) -> str:
     if verdict.gap is None:
         return ""
     if verdict.claim.evaluation == COST:
-        return f"{verdict.gap:.2f} times the cost"
+        return f"{verdict.gap:.2f} times the cost" + (" to the same accuracy" if of_learning(verdict.claim) else "")
     return f"{round(verdict.gap, 1) + 0.0:+.1f} points"  # no "-0.0"
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 from leaderboards.arms import Arms
 from leaderboards.claim_arms import COMPUTE, EPOCHS
-from leaderboards.claims import NO_TRACK, TRACKS, VERIFIED, Claim, counted, tracks_of, with_forms
+from leaderboards.claims import MECHANISM, NO_TRACK, TRACKS, VERIFIED, Claim, counted, tracks_of, with_forms
+from leaderboards.explanations import explanations
 from leaderboards.reasons import NoTrack
 from leaderboards.references import references
 from leaderboards.suite import Suite
@@ -31,6 +32,7 @@ class Assessment:
     test: str
     family: str  # with how many claims it shares its error rate, in words
     untestable: bool  # whether no run can test it, at any track
+    why: list[str]  # what its parts add, a sentence for each track at which any was tested
 
     @property
     def answered(self) -> list[Verdict]:
@@ -73,8 +75,8 @@ def _verdicts(claims: Sequence[Claim], known: Arms, track: str) -> dict[str, lis
     return judge([claim for claim in claims if track in tracks_of(claim)], known, track)
 
 
-def _said(claim: Claim, verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]], suite: Suite) -> list[Verdict]:
-    """What there is to say of a claim: at its own track always, elsewhere where it was run."""
+def _said(claim: Claim, verdicts: Mapping[str, Mapping[str, list[Verdict]]], suite: Suite) -> list[Verdict]:
+    """What there is to say of a claim: at its own track always, elsewhere where it was run, or only could be."""
     found = [verdict for track in tracks_of(claim) for verdict in verdicts[track][claim.id]]
     for track in tracks_of_form(claim, suite):
         beside = verdicts[track][claim.as_published.id]
@@ -84,6 +86,9 @@ def _said(claim: Claim, verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]],
         for verdict in found
         if verdict.track == claim.track or verdict.outcome != NOT_RUN or verdict.basis == COMPUTE
     ]
+    smallest = next((track for track in TRACKS if track in claim.proxies), "")
+    if smallest and all(verdict.outcome == UNTESTABLE for verdict in said):  # else it would seem that no run could
+        return verdicts[smallest][claim.id][:1] + said
     if claim.track == NO_TRACK and not said:
         return [Verdict(claim, NO_TRACK, UNTESTABLE, reasons=(NoTrack(claim.data),))]
     return said
@@ -96,7 +101,17 @@ def assess(claims: Sequence[Claim], known: Arms) -> list[Assessment]:
     """
     verdicts = {track: _verdicts(with_forms(claims), known, track) for track in TRACKS}
     shared = {track: _sharing(claims, known.suite, track) for track in TRACKS}
-    return [_assessment(claim, verdicts, shared, known.suite) for claim in claims]
+    return [_assessment(claim, verdicts, shared, known.suite, _why(claim, claims, verdicts)) for claim in claims]
+
+
+def _why(claim: Claim, claims: Sequence[Claim], verdicts: Mapping[str, Mapping[str, list[Verdict]]]) -> list[str]:
+    """What the parts of a claim add, by the claims that name it as their parent."""
+
+    def of(one: Claim) -> dict[str, Sequence[Verdict]]:
+        return {track: verdicts[track][one.id] for track in tracks_of(one)}
+
+    parts = [(part, of(part)) for part in claims if part.parent == claim.id]
+    return explanations(claim, of(claim), parts) if parts else []
 
 
 def _sharing(claims: Sequence[Claim], suite: Suite, track: str) -> dict[str, int]:
@@ -134,25 +149,30 @@ def outcomes_by_basis(item: Assessment) -> dict[str, str]:
 
 def _assessment(
     claim: Claim,
-    verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]],
+    verdicts: Mapping[str, Mapping[str, list[Verdict]]],
     shared: Mapping[str, Mapping[str, int]],
     suite: Suite,
+    why: list[str],
 ) -> Assessment:
     known = {row.id: row for row in references()}
     told = [row.words for mark in claim.references if (row := known.get(mark))]
     reported = f"; reported: {'; '.join(told)}" if told else ""
     directions = ", ".join(f"{claim.proxies[track]:g} at {track}" for track in TRACKS if track in claim.proxies)
-    also = f"; for the direction alone {directions}" if directions else ""
     family = _family(claim, shared)
+    margins = f"margin {claim.margin:g} in {PAPERS}" + (f"; for the direction alone {directions}" if directions else "")
+    from_whom = f"source ({VERIFIED[claim.verified]}): {claim.source}{reported}"
+    if claim.kind == MECHANISM:
+        margins, from_whom = f"margin {directions}", f"{VERIFIED[claim.verified]}; it helps to explain {claim.parent}"
     return Assessment(
         claim,
         _said(claim, verdicts, suite),
         about=f"{claim.kind.replace('_', ' ')}: {claim.stated};"
         f" {claim.evaluation} {claim.metric} on {claim.data}{_setting_words(claim)}",
-        source=f"source ({VERIFIED[claim.verified]}): {claim.source}{reported}",
-        test=f"test: margin {claim.margin:g} in {PAPERS}{also}; {family}",
+        source=from_whom,
+        test=f"test: {margins}; {family}",
         family=family,
         untestable=all(hindrance(claim, suite, track) for track in tracks_of(claim)),
+        why=why,
     )
 
 
@@ -187,6 +207,8 @@ def _setting_words(claim: Claim) -> str:
     if claim.protocol:
         words.append(f"protocol {claim.protocol}")
     words += [f"{table}.{key} = {value}" for table, values in claim.changes.items() for key, value in values.items()]
+    for track, epochs in claim.lengths.items():
+        words.append(f"{' and '.join(map(str, epochs))} epochs at {track}")
     if claim.unknown:
         words.append(f"not known: {', '.join(claim.unknown)}")
     said = ", ".join(word for word in words if word)

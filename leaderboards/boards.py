@@ -15,7 +15,7 @@ from leaderboards import columns, efficiency
 from leaderboards.arms import Arm, Arms
 from leaderboards.assessments import Assessment, assess
 from leaderboards.cells import Cell, Link, sources
-from leaderboards.claims import TRACKS, Claim
+from leaderboards.claims import TRACKS, Claim, with_another
 from leaderboards.controls import Controls, above
 from leaderboards.curves import ABOUT, reached, watched
 from leaderboards.efficiency import Paid
@@ -155,7 +155,7 @@ def _evaluation(evaluation: Evaluation, known: Arms, claims: Sequence[Claim], co
 def _beside(arm: Arm, group: Sequence[Arm], metric: str, claims: Sequence[Claim], controls: Controls) -> columns.Beside:
     """What the arm is held against; `group`: the arms of its table."""
     untrained = above(arm.values(metric), controls.untrained_by_seed(arm, metric))
-    for name in dict.fromkeys(claim.baseline_arm for claim in claims if claim.baseline and claim.arm == arm.name):
+    for name in dict.fromkeys(claim.baseline_arm for claim in with_another(claims) if claim.arm == arm.name):
         for other in (other for other in group if other.name == name and not apart(arm, other)):
             if (points := above(arm.values(metric), other.values(metric))) is not None:
                 return columns.Beside(untrained, points, name)

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from leaderboards.arms import Arm
-from leaderboards.claims import COST, Claim, counted
+from leaderboards.claims import COST, INTERACTION, TRAINING, Claim, counted, lasts, of_learning, tuning_matters
 from leaderboards.deviations import deviations
+from leaderboards.learning import costs_to_accuracy, usable_curves
 from leaderboards.paired_arms import ALIKE, Pair, pairs_alike, preferred
 from leaderboards.reasons import (
     Departure,
@@ -23,6 +24,7 @@ from leaderboards.reasons import (
     Flagged,
     MachinesApart,
     NoRecord,
+    NoValue,
     OperationsApart,
     Reason,
     SettingsApart,
@@ -36,7 +38,8 @@ from leaderboards.suite import Suite
 from leaderboards.tuning import tuned_alike
 
 EPOCHS, COMPUTE = "equal epochs", "equal compute"
-SAME_ANYWHERE = ("flops", "flops_per_image", "updates", "image_passes")  # costs that no machine changes
+SAME_ANYWHERE = ("flops", "flops_per_image", "updates", "image_passes", "epochs_to_accuracy", "flops_to_accuracy")
+"""Costs that no machine changes."""
 TOO_SMALL = ("coco-mini", "vehicle-reid-market")
 """Data sets whose test sets are so small that no number of pre-trainings helps: 57 pictures, 162 queries."""
 SAME_COMPUTE = 0.1  # operations of two trainings that count as equal differ by no more than this fraction
@@ -56,7 +59,7 @@ class Used:
 class Sample:
     """What there is to test a claim on."""
 
-    arms: tuple[Arm, ...]  # the method's, then the baseline's
+    arms: tuple[Arm, ...]  # the method's, then the baseline's; of an interaction both of either length
     lacks: tuple[Departure, ...]  # what the claim's own setting has otherwise; none at that setting
     series: Series  # of a cost without chance: all seeds, none waits
     values: tuple[float, ...]  # in the order of the seeds: differences in favour of the claim, values, logs of ratios
@@ -71,9 +74,18 @@ class Sample:
     def rests_on(self) -> tuple[Used, ...]:
         """The records that it was computed from."""
         return tuple(
-            Used(arm.name, {seed: arm.records[seed] for seed in self.series.seeds if seed in arm.records})
-            for arm in self.arms
+            Used(name, {seed: arm.records[seed] for seed in self.series.seeds if seed in arm.records})
+            for name, arm in zip(self.called, self.arms, strict=True)
         )
+
+    @property
+    def called(self) -> list[str]:
+        """The arms' names; where one stands there twice, with its epochs."""
+        names = [arm.name for arm in self.arms]
+        return [
+            f"{name} ({arm.setting.epochs} epochs)" if names.count(name) > 1 else name
+            for name, arm in zip(names, self.arms, strict=True)
+        ]
 
 
 class NoTest(Exception):
@@ -93,21 +105,46 @@ def sample(claim: Claim, arms: Sequence[Arm], suite: Suite, track: str, basis: s
     Raises:
         NoTest: nothing fits the claim.
     """
+    if claim.kind == INTERACTION:
+        return _interaction(claim, arms, suite, track)
     arms = _of_own_subsets(claim, _large_enough(claim, arms))
     ours = _unflagged(claim.arm, arms, baseline=False)
     if claim.kind == "number":
         return _values(claim, ours, suite)
     theirs = _unflagged(claim.baseline_arm, arms, baseline=True)
+    if of_learning(claim) or claim.evaluation == TRAINING:
+        ours, theirs = _having(claim, ours), _having(claim, theirs)
     pair, lacks = _pair(claim, ours, theirs, suite, track, basis)
-    read = reader(claim, own=not lacks)
-    left, right = ({seed: _scale(claim, value) for seed, value in read(arm).items()} for arm in pair)
+    left, right = _sides(claim, pair, own=not lacks)
     if counted(claim):
         seeds = tuple(sorted(left.keys() | right.keys()))
         apart = (fmean(left.values()) - fmean(right.values()),) if left and right else ()
         return Sample(pair, lacks, Series(seeds), apart)
     found = series(pair, (left, right))
     values = tuple(left[seed] - right[seed] for seed in found.seeds)
-    return Sample(pair, lacks, found, values, None if claim.evaluation == COST else _tuning_apart([pair]))
+    return Sample(pair, lacks, found, values, _tuning_apart([pair]) if tuning_matters(claim) else None)
+
+
+def _interaction(claim: Claim, arms: Sequence[Arm], suite: Suite, track: str) -> Sample:
+    """Seed by seed, how much larger the difference in favour of the method is after the fewer epochs."""
+    halves = [sample(claim.at_length(epochs), arms, suite, track, EPOCHS) for epochs in sorted(claim.lengths[track])]
+    four = tuple(arm for half in halves for arm in half.arms)
+    sides = [side for half in halves for side in _sides(claim, half.arms, own=False)]
+    found = series(four, sides)
+    signs = (1, -1, -1, 1)
+    values = [sum(sign * side[seed] for sign, side in zip(signs, sides, strict=True)) for seed in found.seeds]
+    tuning = next((half.tuning for half in halves if half.tuning), None)
+    return Sample(four, halves[0].lacks, found, tuple(values), tuning)
+
+
+def _sides(claim: Claim, pair: Sequence[Arm], own: bool) -> tuple[dict[int, float], dict[int, float]]:
+    """What is compared of either arm, by seed, on the scale of the test."""
+    if of_learning(claim):
+        left, right = costs_to_accuracy(usable_curves(pair[0]), usable_curves(pair[1]), claim.metric)
+    else:
+        left, right = (reader(claim, own)(arm) for arm in pair)
+    scaled = [{seed: _scale(claim, value) for seed, value in side.items()} for side in (left, right)]
+    return scaled[0], scaled[1]
 
 
 def _values(claim: Claim, ours: Sequence[Arm], suite: Suite) -> Sample:
@@ -151,12 +188,22 @@ def _unflagged(name: str, arms: Sequence[Arm], *, baseline: bool) -> list[Arm]:
     return kept
 
 
+def _having(claim: Claim, arms: Sequence[Arm]) -> list[Arm]:
+    """The arms whose pre-trainings have what the claim is of; raises NoTest where there is none."""
+    kept = [arm for arm in arms if reader(claim, own=False)(arm)]
+    if not kept:
+        raise NoTest("not run", NoValue(arms[0].name, "learning curve" if of_learning(claim) else claim.metric))
+    return kept
+
+
 def reader(claim: Claim, own: bool) -> Read:
     """How this claim's metric is read from an arm, by seed.
 
     own: whether in the claim's own setting. Choosing an epoch on the test set is part of some papers' own settings; it
         is no part of ours.
     """
+    if of_learning(claim):
+        return lambda arm: {seed: curve[-1].top1 for seed, curve in usable_curves(arm).items()}
     if claim.evaluation == COST:
         return lambda arm: {seed: cost for seed, cost in arm.costs(claim.metric).items() if cost > 0}
     metric = claim.metric_read(own)
@@ -193,14 +240,14 @@ def _pair(
     exact = [(arm, other) for arm, other in pairs if arm in fitting[0] and other in fitting[1]] if all(fitting) else []
     if not exact and track not in claim.proxies:
         raise NoTest("not run", *min(map(departures, pairs), key=len))
-    most = claim.proxy_epochs.get(track, math.inf)
-    short = exact or [pair for pair in pairs if (pair[0].setting.epochs or 0) <= most]
-    if not short:
+    right_long = exact or [pair for pair in pairs if lasts(claim, track, pair[0].setting.epochs)]
+    if not right_long:
         epochs = min(pair[0].setting.epochs or 0 for pair in pairs)
-        raise NoTest("not run", Deviation("epochs", epochs, f"{most} at most"))
+        stated = claim.lengths.get(track) or (f"{claim.proxy_epochs[track]} at most",)
+        raise NoTest("not run", Deviation("epochs", epochs, stated[0]))
     read = reader(claim, own=bool(exact))
-    pair = most_alike(short, read)
-    apart = None if claim.evaluation == COST else _tuning_apart([pair])
+    pair = most_alike(right_long, read)
+    apart = _tuning_apart([pair]) if tuning_matters(claim) else None
     if apart and not (apart.ours and apart.theirs):
         raise NoTest("incomparable", apart)
     if claim.evaluation == COST and claim.metric not in SAME_ANYWHERE:

@@ -2,8 +2,11 @@
 
 A file is named for its paper and holds `citation`, `[defaults]` (keys that its claims share) and one `[[claim]]` a
 claim, whose keys are the fields of `Claim`. Anything else in a file is an error, so that a typing slip cannot silence
-a claim. `protocol`, `backbone`, `epochs` and `batch` are each given or named in `unknown`: nothing is left out in
-silence. A default is taken back by the key with "", [] or {}.
+a claim. Our own claims on why follow, one `[[mechanism]]` each: `parent` is the id of a claim above it, and what it
+does not state (method, variant, evaluation, metric, data, margins) it has from that one.
+
+`protocol`, `backbone`, `epochs` and `batch` of a paper's claim are each given or named in `unknown`: nothing is left
+out in silence. A default is taken back by the key with "", [] or {}.
 """
 
 from __future__ import annotations
@@ -19,7 +22,19 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from leaderboards.claims import COST, KINDS, NO_TRACK, SETTING, TRACKS, VERIFIED, Claim
+from leaderboards.claims import (
+    COST,
+    INTERACTION,
+    KINDS,
+    MECHANISM,
+    NO_TRACK,
+    SETTING,
+    TRACKS,
+    TRAINING,
+    VERIFIED,
+    Claim,
+    of_training,
+)
 from leaderboards.references import references
 from leaderboards.suite import Suite
 from leaderboards.unknown_names import UnknownName
@@ -56,17 +71,39 @@ def _parse(file: Traversable, suite: Suite) -> list[Claim]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file}: not valid TOML ({error})") from None
     for key in raw:
-        if key not in ("citation", "defaults", "claim"):
-            raise ValueError(f"{file}: {UnknownName('key', key, ('citation', 'defaults', 'claim'))}")
+        if key not in (known := ("citation", "defaults", "claim", MECHANISM)):
+            raise ValueError(f"{file}: {UnknownName('key', key, known)}")
     if not isinstance(raw.get("citation"), str):
         raise ValueError(f"{file}: key 'citation' is missing")
-    defaults, tables = raw.get("defaults", {}), raw.get("claim", [])
+    defaults = raw.get("defaults", {})
     if not isinstance(defaults, dict):
         raise ValueError(f"{file}: defaults = {defaults!r} must be a table")
-    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise ValueError(f"{file}: claim must be tables; write [[claim]] above each")
-    shared = {"paper": file.name.removesuffix(".toml"), "citation": raw["citation"], **defaults}
-    return [_claim({**shared, **table}, str(file), suite) for table in tables]
+    for name in ("claim", MECHANISM):
+        tables = raw.get(name, [])
+        if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+            raise ValueError(f"{file}: {name} must be tables; write [[{name}]] above each")
+    about = {"paper": file.name.removesuffix(".toml"), "citation": raw["citation"]}
+    found = [_claim({**about, **defaults, **table}, str(file), suite) for table in raw.get("claim", [])]
+    by_id = {claim.id: claim for claim in found}
+    for claim in found:
+        if claim.parent and claim.parent not in by_id:
+            raise ValueError(f"{file}: claim '{claim.id}': parent: {UnknownName('claim', claim.parent, by_id)}")
+    return found + [_mechanism(table, by_id, str(file), suite) for table in raw.get(MECHANISM, [])]
+
+
+_OF_THE_PARENT = ("paper", "citation", "method", "variant", "evaluation", "metric", "better", "data", "unit", "margin")
+
+
+def _mechanism(table: Mapping[str, Any], by_id: Mapping[str, Claim], file: str, suite: Suite) -> Claim:
+    """One of our own claims on why: at the tracks of its parent's proxies alone, in a family of such claims."""
+    where = f"{file}: {MECHANISM} '{table.get('id', '(no id)')}'"
+    parent = by_id.get(table.get("parent", ""))
+    if parent is None:
+        raise ValueError(f"{where}: parent: {UnknownName('claim', str(table.get('parent', '')), by_id)}")
+    shared = {key: getattr(parent, key) for key in _OF_THE_PARENT}
+    tests = {key: dict(getattr(parent, key)) for key in ("proxies", "proxy_epochs", "lengths")}
+    ours = {"kind": MECHANISM, "source": "none", "verified": "ours", "track": NO_TRACK}
+    return _claim({**shared, **tests, **ours, "family": f"{parent.paper} mechanisms", **table}, file, suite)
 
 
 @cache
@@ -107,7 +144,7 @@ def _check(claim: Claim, where: str, suite: Suite) -> None:
         "verified": VERIFIED,
         "track": (*TRACKS, NO_TRACK),
         "better": ("higher", "lower"),
-        "evaluation": (*suite.evaluations, COST),
+        "evaluation": (*suite.evaluations, COST, TRAINING),
     }
     for key, names in valid.items():
         if (name := getattr(claim, key)) not in names:
@@ -118,6 +155,22 @@ def _check(claim: Claim, where: str, suite: Suite) -> None:
     for track in claim.proxy_epochs:
         if track not in claim.proxies:
             raise ValueError(f"{where}: proxy_epochs: {UnknownName('track of its proxies', track, claim.proxies)}")
+    for track, epochs in claim.lengths.items():
+        if track not in claim.proxies:
+            raise ValueError(f"{where}: lengths: {UnknownName('track of its proxies', track, claim.proxies)}")
+        many = 2 if claim.kind == INTERACTION else 1
+        if len(set(epochs)) != many or len(epochs) != many or min(epochs) < 1:
+            raise ValueError(f"{where}: lengths.{track} = {list(epochs)} must hold {many}, each from 1 and once")
+    if claim.kind == INTERACTION and (not claim.proxies or claim.proxies.keys() != claim.lengths.keys()):
+        raise ValueError(f"{where}: an interaction needs 'proxies', and 'lengths' for each of them")
+    if claim.kind == INTERACTION and "epochs" not in claim.unknown:
+        raise ValueError(f"{where}: an interaction is tested at its proxies alone; name 'epochs' in 'unknown'")
+    if claim.kind == MECHANISM and not claim.proxies:
+        raise ValueError(f"{where}: key 'proxies' is missing; neither it nor its parent names a track to test it at")
+    if bool(claim.parent) != bool(claim.part):
+        raise ValueError(f"{where}: 'parent' and 'part' go together")
+    if claim.assumption and not claim.unknown:
+        raise ValueError(f"{where}: 'assumption' needs 'unknown': it stands in for what no source tells")
     for key in claim.unknown:
         if key not in SETTING:
             raise ValueError(f"{where}: unknown: {UnknownName('key of a setting', key, SETTING)}")
@@ -127,15 +180,15 @@ def _check(claim: Claim, where: str, suite: Suite) -> None:
         raise ValueError(f"{where}: a number stands alone; drop 'baseline' and 'proxies', or choose kind 'gain'")
     if claim.kind != "number" and not claim.baseline:
         raise ValueError(f"{where}: key 'baseline' is missing; kind '{claim.kind}' compares with one")
-    if claim.kind != "direction" and claim.value is None:
-        raise ValueError(f"{where}: key 'value' is missing; only kind 'direction' goes without")
+    if claim.kind in ("number", "gain", "cost_ratio") and claim.value is None:
+        raise ValueError(f"{where}: key 'value' is missing; kind '{claim.kind}' states one")
     if (claim.kind == "cost_ratio") and claim.evaluation != COST:
         raise ValueError(f"{where}: kind 'cost_ratio' needs evaluation = 'cost'")
-    for key in SETTING:
+    for key in SETTING if claim.kind != MECHANISM else ():
         given, no_source = bool(getattr(claim, key)), key in claim.unknown
-        if key == "protocol" and claim.evaluation == COST:
+        if key == "protocol" and of_training(claim):
             if given or no_source:
-                raise ValueError(f"{where}: a cost is of the pre-training and has no protocol; drop it")
+                raise ValueError(f"{where}: {claim.evaluation} is of the pre-training and has no protocol; drop it")
         elif given and no_source:
             raise ValueError(f"{where}: {key} is given and said to be unknown; drop one of the two")
         elif not given and not no_source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
@@ -11,17 +12,19 @@ from msgspec import Meta
 from leaderboards.suite import Suite
 from leaderboards.unknown_names import UnknownName
 
-KINDS = ("number", "gain", "direction", "cost_ratio")
+MECHANISM, INTERACTION = "mechanism", "interaction"
+KINDS = ("number", "gain", "direction", "cost_ratio", INTERACTION, MECHANISM)
 SETTING = ("protocol", "backbone", "epochs", "batch")
 """What a claim says of its setting, or says that no source tells; a cost has no protocol."""
-COST = "cost"
-"""What a claim names in place of an evaluation when it is of the pre-training's cost."""
+COST, TRAINING = "cost", "pretrain"
+"""What a claim names in place of an evaluation when it is of the pre-training's cost, or of a metric of its record."""
 TRACKS = ("embedded", "mini", "cifar", "imagenet100", "imagenet")
 NO_TRACK = "none"  # a data set that none of the tracks runs
 VERIFIED = {
     "read": "read in the named source",
     "abstract": "read in the abstract only",
     "recalled": "recalled, unverified",
+    "ours": "our own claim, from no source",
 }
 
 # What the fields of a claim may hold; the description says it in words.
@@ -30,6 +33,7 @@ Whole = Annotated[int | None, Meta(description="a whole number")]
 Number = Annotated[float | None, Meta(description="a number")]
 Margin = Annotated[float, Meta(gt=0, description="a number above 0")]
 Epochs = Annotated[int, Meta(ge=1, description="a whole number from 1")]
+Lengths = Annotated[tuple[int, ...], Meta(description="a list of whole numbers, each one once")]
 Span = Annotated[tuple[int, int] | None, Meta(description="a whole number or [first, last]")]
 Names = Annotated[tuple[str, ...], Meta(description="a list of names")]
 Values = Annotated[Mapping[str, Any], Meta(description="a table: { key = value }")]
@@ -49,6 +53,8 @@ class Claim:
     citation: Text
     statement: Text  # in our own words
     # number | gain (over the baseline) | direction (better than the baseline) | cost_ratio (to the baseline)
+    # interaction (better by more after the first of `lengths` than after the second)
+    # mechanism (a direction: one reason why the claim `parent` holds or not, an assertion of our own)
     kind: Text
     method: Text  # registry names
     evaluation: Text
@@ -78,6 +84,11 @@ class Claim:
     proxies: Mapping[str, Margin] = field(default_factory=dict)  # smaller track -> its margin
     # smaller track -> the most epochs with which its direction is tested there: of a claim on short trainings
     proxy_epochs: Mapping[str, Epochs] = field(default_factory=dict)
+    # smaller track -> the epochs that both arms train there: of an interaction two, else one
+    lengths: Mapping[str, Lengths] = field(default_factory=dict)
+    parent: Text = ""  # id of the claim that it helps to explain
+    part: Text = ""  # of the method, that it is about: "the location loss"; only with a parent
+    assumption: Text = ""  # which one would make an untestable claim testable, in words
     form: Text = ""  # the variant with the paper's own form, where a proxy's recipe has another: tested beside it
     references: Names = ()  # rows of references.csv; of a gain the last two are its two sides
     note: Text = ""
@@ -97,6 +108,10 @@ class Claim:
         return replace(
             self, id=f"{self.id}:{self.form}", variant=self.form, form="", family=f"{self.family}, the paper's form"
         )
+
+    def at_length(self, epochs: int) -> Claim:
+        """One side of an interaction: better than the baseline after so many epochs."""
+        return replace(self, kind="direction", lengths=dict.fromkeys(self.lengths, (epochs,)))
 
     @property
     def epochs_span(self) -> str:
@@ -120,7 +135,8 @@ class Claim:
             return f"+{value} {self.unit} over {self.baseline_arm}"
         if self.kind == "cost_ratio":
             return f"{value} of {self.baseline_arm}"
-        return f"{'above' if self.better == 'higher' else 'below'} {self.baseline_arm}"
+        said = f"{'above' if self.better == 'higher' else 'below'} {self.baseline_arm}"
+        return f"further {said} with fewer epochs" if self.kind == INTERACTION else said
 
 
 def arm_name(method: str, variant: str) -> str:
@@ -128,9 +144,23 @@ def arm_name(method: str, variant: str) -> str:
     return f"{method}:{variant}" if variant else method
 
 
+def of_training(claim: Claim) -> bool:
+    """Whether a claim is of the pre-training itself: no evaluation and no protocol belong to it."""
+    return claim.evaluation in (COST, TRAINING)
+
+
 def tested_on(claim: Claim, suite: Suite) -> str:
     """The kind of record that tests a claim."""
-    return "pretrain" if claim.evaluation == COST else suite.kind_of(claim.evaluation)
+    return "pretrain" if of_training(claim) else suite.kind_of(claim.evaluation)
+
+
+TO_ACCURACY = {"epochs_to_accuracy": "epochs", "flops_to_accuracy": "flops"}
+"""Costs up to an accuracy that both arms reach, and what a learning curve calls each: see `learning.py`."""
+
+
+def of_learning(claim: Claim) -> bool:
+    """Whether a claim is of how fast a method learns."""
+    return claim.evaluation == COST and claim.metric in TO_ACCURACY
 
 
 COUNTED = ("flops", "flops_per_image", "updates", "image_passes", "peak_device_memory_mb")
@@ -177,6 +207,36 @@ def select(claims: Iterable[Claim], **wanted: str) -> list[Claim]:
 def tracks_of(claim: Claim) -> tuple[str, ...]:
     """The tracks at which this claim can be put to the test, smallest first."""
     return tuple(track for track in TRACKS if track == claim.track or track in claim.proxies)
+
+
+def with_another(claims: Iterable[Claim]) -> list[Claim]:
+    """The claims of the papers that hold a method against another one, not against itself without a part."""
+    return [claim for claim in claims if claim.baseline not in ("", claim.method) and claim.kind != MECHANISM]
+
+
+def lasts(claim: Claim, track: str, epochs: int | None) -> bool:
+    """Whether its direction may be tested at a track by trainings of so many epochs."""
+    only = claim.lengths.get(track)
+    return (epochs or 0) <= claim.proxy_epochs.get(track, math.inf) and (only is None or epochs in only)
+
+
+def usual_length(claim: Claim, track: str, suite: Suite) -> int | None:
+    """With how many epochs its direction is tested where no arm says otherwise; None without a recipe.
+
+    The method's recipe says so, as far as the claim does not; of a cost without chance one is enough.
+    """
+    if counted(claim):
+        return 1
+    recipe = suite.recipe(claim.arm, track)
+    if track in claim.lengths or not recipe:
+        return claim.lengths[track][0] if track in claim.lengths else None
+    epochs: int = recipe["pretrain"]["epochs"]
+    return min(epochs, claim.proxy_epochs.get(track, epochs))
+
+
+def tuning_matters(claim: Claim) -> bool:
+    """Whether unequal tuning could explain what is found: not of costs, but for those up to an accuracy."""
+    return claim.evaluation != COST or of_learning(claim)
 
 
 _FILTERS: Mapping[str, Callable[[Claim], tuple[str, ...]]] = {

@@ -49,6 +49,7 @@ def _paper_lines(found: Sequence[Assessment], content: Content) -> list[str]:
 def _section(item: Assessment, content: Content) -> list[str]:
     claim = item.claim
     lines = [f"### {claim.id}", "", claim.statement, ""]
+    lines += [line for said in item.why for line in (f"**Why**: {said}.", "")]
     for headline, details in item.findings:
         outcome, colon, measured = headline.partition(": ")
         lines += [f"**{outcome}**{colon}{measured}", "", *(f"- {detail}" for detail in details)]

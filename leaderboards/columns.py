@@ -5,6 +5,7 @@ A column in which no row of a table has anything to say is left out of it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -27,8 +28,10 @@ from leaderboards.cells import (
     words,
 )
 from leaderboards.curves import Look, Reach
+from leaderboards.learning import costs_to_accuracy, usable_curves
 from leaderboards.paired_arms import no_ratio
 from leaderboards.record_fields import OURS, entry, finite, number
+from leaderboards.statistics import own
 from leaderboards.suite import Evaluation
 
 
@@ -180,6 +183,8 @@ def of_race(item: Reach, link: Link) -> Row:
         "baseline ends at": spread([item.target.top1]),
         "method ends at": spread([item.last.top1]),
         **_where(item, there, hindered),
+        "epochs to the same accuracy": _ratio(item, "epochs_to_accuracy"),
+        "TFLOP to the same accuracy": _ratio(item, "flops_to_accuracy"),
         "from": sources({seed: item.ours.records[seed] for seed in item.seeds}, link),
         "against": sources({seed: item.theirs.records[seed] for seed in item.seeds}, link),
         "note": words("; ".join(filter(None, remarks)) or "-"),
@@ -200,6 +205,19 @@ def _where(item: Reach, there: Look | None, hindered: str) -> Row:
         _part(there.flops, item.target.flops),
     )
     return dict(zip(columns, cells, strict=True))
+
+
+def _ratio(item: Reach, metric: str) -> Cell:
+    """`0.52 (0.12 to 2.19)`: what the method needs to what its baseline needs, seed by seed; see `learning.py`."""
+    left, right = costs_to_accuracy(usable_curves(item.ours), usable_curves(item.theirs), metric)
+    if not left:
+        return NOTHING
+    mean = own([math.log(left[seed] / right[seed]) for seed in left])
+    value, among = math.exp(mean.value), ""
+    if mean.n > 1:
+        low, high = map(math.exp, mean.interval)
+        among = f" ({low:.2f} to {high:.2f})"
+    return Cell(f"{value:.2f}{among}", value)
 
 
 def _part(part: float, whole: float) -> Cell:

@@ -1,7 +1,8 @@
 """The k-NN monitor: how good a network's features are while it is trained, and what it costs to get as far as another.
 
 A pre-training keeps its looks as `details.knn_curve`, rows [epoch, updates, seconds, operations, top1 in percent]. The
-monitor tells training pictures by the nearest of other training pictures. It is no test score: no verdict rests on it.
+monitor tells training pictures by the nearest of other training pictures. It is no test score: no verdict rests on it
+but those on how fast a method learns (`learning.py`).
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from leaderboards.record_fields import OURS, Record, entry, finite
 MONITOR = "k-NN on training pictures (%)"
 """What the monitor's values are called wherever they are shown."""
 ABOUT = (
-    "k-NN on training pictures is a monitor, not a test score, and no verdict rests on it: before a training and up to"
-    " six times in it, up to 1,000 training pictures are told by the 20 nearest of up to 2,000 other ones."
+    "k-NN on training pictures is a monitor, not a test score. Only verdicts on the speed of learning rest on it."
+    " Before a training and up to six times in it, up to 1,000 training pictures are told by the 20 nearest of up to"
+    " 2,000 other ones."
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from leaderboards.arms import Arm
-from leaderboards.claims import COST, Claim
+from leaderboards.claims import Claim, of_training
 from leaderboards.neutral_keys import options
 from leaderboards.reasons import CLAIMS, OWN_TRACKS, Departure, Deviation, OtherValues
 from leaderboards.record_fields import entry
@@ -36,7 +36,7 @@ def deviations(claim: Claim, arm: Arm, suite: Suite, but: Collection[str] = ()) 
         differ("epochs", setting.epochs, claim.epochs_span or _NOT_KNOWN)
     if not claim.batch or setting.batch != claim.batch:
         differ("batch", setting.batch, claim.batch or _NOT_KNOWN)
-    if claim.evaluation != COST and "protocol" not in but:
+    if not of_training(claim) and "protocol" not in but:
         found += protocol_deviations(arm, suite, claim.protocol, claim.changes.get(arm.kind, {}))
     trained = frozenset(entry(origin, "provenance", "data", "name") for origin in arm.origins.values())
     if claim.pretrain_data and trained != {claim.pretrain_data}:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from leaderboards.arms import Arm, Arms
-from leaderboards.claims import COST, Claim
+from leaderboards.claims import Claim, of_training
 from leaderboards.deviations import deviations, protocol_deviations
 from leaderboards.reasons import Departure
 from leaderboards.record_fields import OURS
@@ -59,7 +59,7 @@ def reason(claim: Claim) -> str:
     """Why a claim has no gap, or ""."""
     if claim.value is None:
         return "states no number, so nothing falls short of it"
-    if claim.evaluation == COST:
+    if of_training(claim):
         return "is about cost, which no evaluation or protocol changes"
     return ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from leaderboards.assessments import tally
 from leaderboards.boards import INDEX_INTRO, Board, Content
 from leaderboards.cells import whole, words
+from leaderboards.claims import MECHANISM
 from leaderboards.claims_page import claims_text
 from leaderboards.markdown_tables import rows_text, table_text
 from leaderboards.readme_tables import verdicts_text
@@ -66,6 +67,7 @@ def _index_text(content: Content) -> str:
         for board in content.evaluations
     ]
     claims = content.assessments
+    ours = [item for item in claims if item.claim.kind == MECHANISM]  # what they show stands beside their parents
     return "\n".join(
         [
             "# Leaderboards",
@@ -78,7 +80,8 @@ def _index_text(content: Content) -> str:
             "",
             "[Pretext tasks](pretext.md): accuracy on the methods' own tasks: location and rotation",
             "",
-            f"[Claims and verdicts](claims.md): {len(claims)} claims of {len(content.papers)} papers; verdicts"
+            f"[Claims and verdicts](claims.md): {len(claims) - len(ours)} claims of {len(content.papers)} papers and"
+            f" {len(ours)} of our own on why they hold or not; verdicts"
             f" (one per claim, track, and equal epochs or compute): {tally(claims)}.",
             "",
             verdicts_text(content.papers, "claims.md"),

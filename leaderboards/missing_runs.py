@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from leaderboards import evalues
 from leaderboards.arms import Arm, Arms
 from leaderboards.claim_arms import TOO_SMALL, reader
-from leaderboards.claims import Claim, counted, tested_on
+from leaderboards.claims import INTERACTION, Claim, counted, lasts, tested_on, usual_length
 from leaderboards.deviations import deviations
 from leaderboards.reasons import Flagged, MachinesApart, Reason, TuningApart
 from leaderboards.record_fields import OURS
@@ -24,6 +23,7 @@ FIRST_LOOK = evalues.least(2 / evalues.ALPHA)
 class Missing:
     """Pre-trainings of one arm that the next look at a claim still lacks."""
 
+    claim: Claim  # that they are of; of an interaction, that at one of its lengths
     arm: str  # registry name
     seeds: tuple[int, ...]
     like: Arm | None  # what is there of it, which they are to join
@@ -54,6 +54,12 @@ def missing(claim: Claim, known: Arms, track: str, own: bool, verdict: Verdict |
     verdict = None if verdict and verdict.superseded else verdict
     if verdict is not None and ((counted(claim) and verdict.arms) or (verdict.evidence and verdict.evidence.shown)):
         return []
+    if claim.kind == INTERACTION:
+        return [
+            item
+            for epochs in claim.lengths[track]
+            for item in missing(claim.at_length(epochs), known, track, own, _at_length(verdict, epochs))
+        ]
     names = [claim.arm, *([claim.baseline_arm] if claim.baseline else [])]
     read = reader(claim, own)
     chosen = {arm.name: arm for arm in verdict.arms} if verdict else {}
@@ -62,6 +68,7 @@ def missing(claim: Claim, known: Arms, track: str, own: bool, verdict: Verdict |
     wanted = _wanted(claim, has, verdict)
     return [
         Missing(
+            claim=claim,
             arm=name,
             seeds=tuple(sorted(wanted - has[name])),
             like=chosen.get(name),
@@ -70,6 +77,11 @@ def missing(claim: Claim, known: Arms, track: str, own: bool, verdict: Verdict |
         for name in names
         if wanted - has[name]
     ]
+
+
+def _at_length(verdict: Verdict | None, epochs: int) -> Verdict | None:
+    """The verdict on an interaction, with the arms of one of its lengths alone."""
+    return verdict and replace(verdict, arms=tuple(arm for arm in verdict.arms if arm.setting.epochs == epochs))
 
 
 def _wanted(claim: Claim, has: dict[str, set[int]], verdict: Verdict | None) -> set[int]:
@@ -84,18 +96,26 @@ def _wanted(claim: Claim, has: dict[str, set[int]], verdict: Verdict | None) -> 
 
 
 def _fullest(claim: Claim, known: Arms, track: str, own: bool, names: list[str]) -> dict[str, Arm]:
-    """By name, the arms of that setting of which there is most."""
-    most = math.inf if own else claim.proxy_epochs.get(track, math.inf)
+    """By name, the arms of that setting of which there is most: of both, else of the length of the method's recipe.
+
+    An arm that was trained longer for another claim draws no other arm after it.
+    """
     read = reader(claim, own)
+    length = None if own else usual_length(claim, track, known.suite)
     by_setting: dict[Setting, dict[str, Arm]] = defaultdict(dict)
     for arm in known.of(tested_on(claim, known.suite)):
         if arm.setting.track != track or arm.name not in names or arm.trust != OURS or arm.imported:
             continue
         if arm.setting.data in TOO_SMALL or arm.setting.drawn is None:
             continue
-        if (arm.setting.epochs or 0) > most or (own and deviations(claim, arm, known.suite)):
+        if deviations(claim, arm, known.suite) if own else not lasts(claim, track, arm.setting.epochs):
             continue
         by_name = by_setting[arm.setting]
         if arm.name not in by_name or len(read(arm)) > len(read(by_name[arm.name])):
             by_name[arm.name] = arm
-    return max(by_setting.values(), key=lambda found: sum(len(read(arm)) for arm in found.values()), default={})
+    fitting = [
+        found
+        for setting, found in by_setting.items()
+        if len(found) == len(names) or length is None or setting.epochs == length
+    ]
+    return max(fitting, key=lambda found: (len(found), sum(len(read(arm)) for arm in found.values())), default={})

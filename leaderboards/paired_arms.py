@@ -9,7 +9,7 @@ from operator import methodcaller
 from typing import Any
 
 from leaderboards.arms import Arm, Arms
-from leaderboards.claims import TRACKS, Claim
+from leaderboards.claims import TRACKS, Claim, with_another
 from leaderboards.recipe_differences import unlike
 from leaderboards.record_fields import OURS
 from leaderboards.statistics import Mean, paired
@@ -74,8 +74,8 @@ class Difference:
 
 
 def comparisons(claims: Sequence[Claim]) -> list[tuple[str, str]]:
-    """(method, baseline) of every comparison that claims make, by the names of arms."""
-    return sorted({(claim.arm, claim.baseline_arm) for claim in claims if claim.baseline})
+    """(method, baseline) of every comparison of two methods that claims make, by the names of arms."""
+    return sorted({(claim.arm, claim.baseline_arm) for claim in with_another(claims)})
 
 
 def apart(a: Arm, b: Arm) -> list[str]:

@@ -14,6 +14,8 @@ from leaderboards.record_fields import Record, entry
 from leaderboards.suite import Suite
 from leaderboards.summary import summarise
 
+MOST = 12  # rows of the front page's table of claims
+
 _HEADS = {"knn": "k-NN", "linear": "linear", "detection": "box AP", "segmentation": "mask AP", "reid": "Rank-1"}
 
 
@@ -63,18 +65,21 @@ def parts_table(records: Iterable[Record], suite: Suite, track: str) -> str:
 
 
 def verdicts_table(records: Sequence[Record], claims: Sequence[Claim], suite: Suite, page: str) -> str:
-    """`verdicts_text` of all claims.  page: address of the page of claims."""
+    """`verdicts_text` of all claims, MOST of them at most.  page: address of the page of claims."""
     by_paper: dict[str, list[Assessment]] = {}
     for item in assess(claims, Arms(records, suite)):
         by_paper.setdefault(item.claim.paper, []).append(item)
-    return verdicts_text(by_paper, page)
+    return verdicts_text(by_paper, page, MOST)
 
 
-def verdicts_text(papers: Mapping[str, Sequence[Assessment]], page: str) -> str:
-    """Each comparative claim that was tested: what was found, at equal epochs and at equal compute, and where.
+def verdicts_text(papers: Mapping[str, Sequence[Assessment]], page: str, most: int | None = None) -> str:
+    """The comparative claims that were tested: what was found, at equal epochs and at equal compute, and where.
 
     page: address of the page of claims, to which each claim links.
+    most: of more claims, those that are decided, and then those that are nearest to it; the last row counts the others.
     """
+    tested = [(paper, one) for paper, found in answers(papers).items() for one in found if one.epochs]
+    first = {one.claim.id for _, one in sorted(tested, key=lambda item: item[1].rank)[:most]}
     rows = [
         [
             paper,
@@ -83,10 +88,11 @@ def verdicts_text(papers: Mapping[str, Sequence[Assessment]], page: str) -> str:
             _found(answer.epochs),
             _found(answer.compute),
         ]
-        for paper, found in answers(papers).items()
-        for answer in found
-        if answer.epochs
+        for paper, answer in tested
+        if answer.claim.id in first
     ]
+    if left := len(tested) - len(rows):
+        rows.append(["", f"[{left} more, less decided]({page})", "", "", ""])
     return _table(["paper", "claim", "tested at", "equal epochs", "equal compute"], rows)
 
 

@@ -44,6 +44,7 @@ class NotKnown:
     """No source tells these parts of the claim's own setting, so that nothing counts as it."""
 
     keys: tuple[str, ...]
+    assumption: str = ""  # with which something would
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,14 @@ class NoRecord:
 
     arm: str  # registry name
     baseline: bool
+
+
+@dataclass(frozen=True)
+class NoValue:
+    """The pre-trainings of an arm are there, but not what the claim is of."""
+
+    arm: str  # registry name
+    what: str  # in words
 
 
 @dataclass(frozen=True)
@@ -156,6 +165,7 @@ Reason = (
     | EpochsFirst
     | OtherTracks
     | NoRecord
+    | NoValue
     | Flagged
     | SettingsApart
     | OperationsApart

@@ -8,6 +8,15 @@ from leaderboards.claims import NO_TRACK, Claim, counted, tracks_of
 from leaderboards.reasons import NoKey, NotKnown, NoTrack, NotTrainedOn, OtherTracks, Reason
 from leaderboards.suite import Suite
 
+ABOUT = (
+    "Which claims share an error rate is fixed by a rule, not by results: the testable claims of one paper's abstract"
+    " are one family. Claims of our own that ask why (which part of a method adds what) are another family per paper,"
+    " so they do not make the paper's claims harder. They take their margins from the claim that they explain. Most"
+    " were chosen when three published seeds of some of these arms were known; verdicts on those seeds alone are"
+    " less strict than stated."
+)
+"""Which claims share an error rate, in words."""
+
 _OF_A_RECIPE = ("method", "network", "pretrain")
 
 
@@ -30,7 +39,7 @@ def unreachable(claim: Claim, suite: Suite, papers: bool = True) -> Reason | Non
     if claim.pretrain_data:
         return NotTrainedOn(claim.pretrain_data)
     if unknown := tuple(key for key in claim.unknown if papers or key != "protocol"):
-        return NotKnown(unknown)
+        return NotKnown(unknown, claim.assumption)
     for name in filter(None, (claim.arm, claim.baseline_arm)):
         recipe = suite.recipe(name, claim.track)
         for table in _OF_A_RECIPE if recipe else ():

@@ -16,6 +16,8 @@ where no source tells one of these, nothing counts as it. All else at its own tr
     number       reproduced | below | above | not decided yet
     gain         the same at the claim's own setting, or opposite, or holds; elsewhere it counts as a direction
     direction    holds | opposite | no difference | not decided yet; the first two also smaller than the margin
+    interaction  the same, of how much larger the difference is with fewer epochs
+    mechanism    the same as a direction
     cost_ratio   reproduced | below | above | not decided yet
     any          no verdict (embedded) | not run | incomparable | cannot be tested
 
@@ -31,7 +33,7 @@ from dataclasses import dataclass, field, replace
 from leaderboards import evalues
 from leaderboards.arms import Arm, Arms
 from leaderboards.claim_arms import COMPUTE, EPOCHS, NoTest, Sample, Used, sample
-from leaderboards.claims import COST, Claim, counted, tested_on
+from leaderboards.claims import COST, INTERACTION, MECHANISM, Claim, counted, of_training, tested_on
 from leaderboards.deviations import departures
 from leaderboards.reasons import Departure, Deviation, EpochsFirst, NoVerdicts, OtherTracks, Reason, TuningApart
 from leaderboards.record_fields import OURS
@@ -134,7 +136,7 @@ _Takes = dict[str, dict[str, float]]  # by id of the claim: what each of its tes
 
 def two_bases(claim: Claim) -> bool:
     """Whether the claim compares accuracies, which training for as long or for as much may change."""
-    return bool(claim.baseline) and claim.evaluation != COST
+    return bool(claim.baseline) and not of_training(claim) and claim.kind != INTERACTION
 
 
 def judge(claims: Sequence[Claim], known: Arms, track: str) -> dict[str, list[Verdict]]:
@@ -213,12 +215,12 @@ def _prepare(claim: Claim, arms: Sequence[Arm], suite: Suite, track: str, basis:
     if counted(claim):
         return _counted(claim, found, track, margin, target, suite)
     by_test = _evidence(found.values, margin, target, _asked(claim, found))
-    return _Tested(claim, found, margin, target, by_test, _usable(found.tuning, by_test))
+    return _Tested(claim, found, margin, target, by_test, _usable(claim, found.tuning, by_test))
 
 
 def _asked(claim: Claim, found: Sample) -> tuple[str, ...]:
     """The tests of this kind of claim."""
-    if claim.kind == "direction" or (claim.kind == "gain" and not found.own):
+    if claim.kind in ("direction", INTERACTION, MECHANISM) or (claim.kind == "gain" and not found.own):
         return (UP, DOWN, NULL)
     return (UP, DOWN, SAME, OVER, UNDER) if claim.kind == "gain" else (SAME, OVER, UNDER)
 
@@ -235,10 +237,12 @@ def _evidence(values: Sequence[float], margin: float, target: float, asked: Sequ
     return {test: made[test]() for test in asked}
 
 
-def _usable(apart: TuningApart | None, asked: Mapping[str, float]) -> frozenset[str]:
+def _usable(claim: Claim, apart: TuningApart | None, asked: Mapping[str, float]) -> frozenset[str]:
     """The tests whose result would not be the doing of unequal tuning: who had fewer trials may be the better one."""
     if apart is None:
         return frozenset(asked)
+    if claim.kind == INTERACTION:
+        return frozenset()
     if fewer(apart.ours, apart.theirs):
         return frozenset({UP, OVER} & asked.keys())
     return frozenset({DOWN, UNDER} & asked.keys()) if fewer(apart.theirs, apart.ours) else frozenset()
@@ -323,7 +327,9 @@ def _decided(
             margin=item.margin,
             family=len(families[claim.family]),
             collapsed={
-                arm.name: lost for arm in item.sample.arms if (lost := collapsed(arm, item.sample.series.seeds))
+                name: lost
+                for name, arm in zip(item.sample.called, item.sample.arms, strict=True)
+                if (lost := collapsed(arm, item.sample.series.seeds))
             },
         ),
     )

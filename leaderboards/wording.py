@@ -5,9 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from leaderboards import evalues
+from leaderboards import evalues, learning, testable
 from leaderboards.claim_arms import COMPUTE, EPOCHS
-from leaderboards.claims import COST, NO_TRACK, Claim, counted
+from leaderboards.claims import (
+    COST,
+    INTERACTION,
+    NO_TRACK,
+    TRAINING,
+    Claim,
+    counted,
+    of_learning,
+    of_training,
+    tuning_matters,
+)
 from leaderboards.deviations import salient
 from leaderboards.reasons import (
     Deviation,
@@ -19,6 +29,7 @@ from leaderboards.reasons import (
     NotKnown,
     NoTrack,
     NotTrainedOn,
+    NoValue,
     NoVerdicts,
     OperationsApart,
     OtherTracks,
@@ -86,6 +97,8 @@ CLAIMS_INTRO = (
     f" finds {_EXPONENTIAL.fragile} % of the wrong verdicts of the first kind and "
     + ", ".join(f"{loss.fragile} %" for loss in _LOSSES)
     + " of the others.",
+    testable.ABOUT,
+    learning.ABOUT,
     f"Operations and updates do not vary by chance, so they are compared without a test. {OF_EMBEDDED}",
 )
 """How to read verdicts, a paragraph each."""
@@ -128,7 +141,7 @@ def outcome(verdict: Verdict) -> str:
     if verdict.track == NO_TRACK:
         return verdict.outcome
     if verdict.outcome == UNDECIDED:
-        return f"{UNDECIDED} at {place(verdict)}" + (f" ({_so_far(verdict)})" if _so_far(verdict) else "")
+        return f"{UNDECIDED} at {place(verdict)}" + (f" ({so_far(verdict)})" if so_far(verdict) else "")
     return f"{verdict.outcome} at {place(verdict)}" + (f" (n = {verdict.n})" if verdict.n else "")
 
 
@@ -186,8 +199,9 @@ def reason(why: Reason) -> str:
             return f"protocol {protocol} with other values ({fingerprint[:8]}{also})"
         case NoTrack(data):
             return f"no track runs {data}"
-        case NotKnown(keys):
-            return f"not known: {', '.join(keys)}; so no run can match it"
+        case NotKnown(keys, assumption):
+            unless = f", unless one assumes {assumption}" if assumption else ""
+            return f"not known: {', '.join(keys)}; so no run can match it{unless}"
         case NotTrainedOn(data):
             return f"no track pre-trains on {data}"
         case NoKey(arm, key):
@@ -200,6 +214,8 @@ def reason(why: Reason) -> str:
             return f"the claim can be tested at {', '.join(tracks)}"
         case NoRecord(arm, baseline):
             return f"no record of {'the baseline ' if baseline else ''}{arm}"
+        case NoValue(arm, what):
+            return f"the records of {arm} have no {what}"
         case Flagged(arm, flag):
             return f"{arm}: {flag}"
         case SettingsApart(arm, baseline, key, ours, theirs):
@@ -247,13 +263,13 @@ def _measured(verdict: Verdict) -> str:
     """
     evidence = verdict.evidence
     if verdict.outcome == UNDECIDED:
-        return f"{_said(verdict)} ({_so_far(verdict)}){_gap(verdict)}"
+        return f"{_said(verdict)} ({so_far(verdict)}){_gap(verdict)}"
     fragile = ", fragile" if evidence and evidence.fragile else ""
     count = f" ({_counted(verdict.claim, verdict.n)}{fragile})" if verdict.n else ""
     return f"{_said(verdict)}{count}{_gap(verdict)}"
 
 
-def _so_far(verdict: Verdict) -> str:
+def so_far(verdict: Verdict) -> str:
     """`3 pairs, evidence 7.3 of the 40 needed`."""
     evidence = verdict.evidence
     pairs = _counted(verdict.claim, verdict.n).removeprefix("n = ")
@@ -280,12 +296,21 @@ def _gap(verdict: Verdict) -> str:
     if gap is None:
         return ""
     what = f"{claim.evaluation} {claim.metric_read(verdict.own)}"
+    if claim.evaluation == TRAINING:
+        what = f"training {claim.metric}"
     if claim.kind == "number":
         return f": {claim.arm} reaches {what} {gap:.2f}, the paper states {claim.value:g}"
+    if of_learning(claim):
+        times = f"{gap:.2f} times the {claim.metric.removesuffix('_to_accuracy')} of {claim.baseline_arm}"
+        return f": {claim.arm} needs {times} up to an accuracy that both reach"
     if claim.evaluation == COST:
         return f": {claim.arm} takes {gap:.2f} times the {claim.metric} of {claim.baseline_arm}"
     side = "above" if (gap >= 0) == (claim.better == "higher") else "below"
-    return f": {claim.arm} {abs(gap):.2f} {_unit(claim)} {side} {claim.baseline_arm} in {what}"
+    if claim.kind == INTERACTION:
+        further = f"{abs(gap):.2f} {unit(claim)} further {side} {claim.baseline_arm} in {what}"
+        few, many = sorted(claim.lengths[verdict.track])
+        return f": {claim.arm} {further} after {few} epochs than after {many}"
+    return f": {claim.arm} {abs(gap):.2f} {unit(claim)} {side} {claim.baseline_arm} in {what}"
 
 
 def _statistics(verdict: Verdict, evidence: Evidence) -> list[str]:
@@ -309,15 +334,15 @@ def _statistics(verdict: Verdict, evidence: Evidence) -> list[str]:
 
 
 def _for_these_recipes(verdict: Verdict) -> list[str]:
-    """Of a comparison of accuracies: how both recipes were tuned, as other recipes may compare otherwise."""
+    """Where tuning matters: how both recipes were tuned, as other recipes may compare otherwise."""
     claim, apart = verdict.claim, verdict.tuning
-    if not claim.baseline or claim.evaluation == COST:
+    if not claim.baseline or not tuning_matters(claim):
         return []
     if apart is None:
         return [f"for these recipes, both tuned alike ({_tuned(verdict.arms[0].tuning, by_hand=False)})"]
     better = claim.arm if fewer(apart.ours, apart.theirs) else claim.baseline_arm
     may = f"only {better}, with fewer trials, can be shown to be better"
-    known = fewer(apart.ours, apart.theirs) or fewer(apart.theirs, apart.ours)
+    known = claim.kind != INTERACTION and (fewer(apart.ours, apart.theirs) or fewer(apart.theirs, apart.ours))
     return [f"for these recipes; {reason(apart)}: {may if known else 'nothing can be shown'}"]
 
 
@@ -380,9 +405,11 @@ def _where(verdict: Verdict) -> str:
     claim, setting = verdict.claim, verdict.setting
     assert setting is not None
     words = [setting.source if setting.source != "-" else setting.data, setting.network]
-    if setting.epochs:
+    if claim.kind == INTERACTION:
+        words.append(f"{' and '.join(map(str, sorted(claim.lengths[verdict.track])))} epochs")
+    elif setting.epochs:
         words.append(f"{setting.epochs} epochs" + (f" of {claim.arm}" if verdict.basis == COMPUTE else ""))
-    if claim.evaluation != COST:
+    if not of_training(claim):
         words.append(f"protocol {setting.protocol}")
     return ", ".join(words)
 
@@ -401,10 +428,11 @@ def _older(verdict: Verdict) -> list[str]:
 def _margin(verdict: Verdict, evidence: Evidence) -> str:
     """The margin as the claim's file has it: points, or percent of a cost."""
     margin = math.expm1(evidence.margin) * 100 if verdict.claim.evaluation == COST else evidence.margin
-    return f"{margin:g} {_unit(verdict.claim)}"
+    return f"{margin:g} {unit(verdict.claim)}"
 
 
-def _unit(claim: Claim) -> str:
+def unit(claim: Claim) -> str:
+    """Of its margin."""
     if claim.evaluation == COST:
         return "%"
     return "AP" if claim.metric.startswith(("bbox_", "segm_")) else "points"

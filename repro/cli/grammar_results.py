@@ -37,7 +37,9 @@ def add_results(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         " stays valid if you look after every pair. Run the same command again to continue.",
     )
     verb.add_argument("claim", nargs="*", metavar="ID", help="claims to decide, or --paper")
-    verb.add_argument("--paper", metavar="NAME", help="all claims of this paper that the track can test, or all")
+    verb.add_argument(
+        "--paper", metavar="NAME", help="a paper's claims that the track can test, and ours on why; or all"
+    )
     verb.add_argument("--track", default="mini", metavar="NAME", help="track to test them on (default: mini)")
     verb.add_argument("--budget", required=True, metavar="TIME", help="time to spend: 90min, 3h or 2d")
     verb.add_argument(

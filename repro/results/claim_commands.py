@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from leaderboards import claims
 from leaderboards.arms import Arm, Arms
-from leaderboards.claims import COST, Claim, counted
+from leaderboards.claims import Claim, of_training, usual_length
 from leaderboards.missing_runs import FIRST_LOOK, Missing, in_vain, missing
 from leaderboards.setting import network_name
 from leaderboards.testable import hindrance, unreachable
@@ -37,7 +37,7 @@ def wanting(claim: Claim, known: Arms, track: str, own: bool, verdict: Verdict |
     lacking = missing(claim, known, track, own, verdict)
     if not lacking:
         return []
-    return [where, *(f"  {line}" for line in _lines(claim, track, own, lacking))]
+    return [where, *(f"  {line}" for line in _lines(track, own, lacking))]
 
 
 def next_runs(
@@ -47,29 +47,31 @@ def next_runs(
     lacking = missing(claim, known, track, own, verdict)
     seed = min((seed for item in lacking for seed in item.seeds), default=0)
     one = [replace(item, seeds=(seed,)) for item in lacking if seed in item.seeds]
-    return tuple(tuple(words) for words, _ in _commands(claim, track, own, one))
+    return tuple(tuple(words) for words, _ in _commands(track, own, one))
 
 
-def _lines(claim: Claim, track: str, own: bool, lacking: Sequence[Missing]) -> list[str]:
+def _lines(track: str, own: bool, lacking: Sequence[Missing]) -> list[str]:
     return [
-        shlex.join(words) + (f"   ({problem})" if problem else "")
-        for words, problem in _commands(claim, track, own, lacking)
+        shlex.join(words) + (f"   ({problem})" if problem else "") for words, problem in _commands(track, own, lacking)
     ]
 
 
-def _commands(claim: Claim, track: str, own: bool, lacking: Sequence[Missing]) -> list[tuple[list[str], str]]:
+def _commands(track: str, own: bool, lacking: Sequence[Missing]) -> list[tuple[list[str], str]]:
     """The fewest commands that make these seeds, and what stands in the way of each, or ""."""
     found: list[tuple[list[str], str]] = []
-    by_seeds: dict[tuple[int, ...], list[str]] = {}
+    together: list[list[Missing]] = []  # of one claim and with the same seeds
     for item in lacking:
         if not own and item.like is not None:
             found.append(_more(item.like, item.seeds))
         elif not own and item.beside is not None:
-            found.append((_like(claim, item), ""))
+            found.append((_like(item), ""))
+        elif together and (together[-1][0].claim, together[-1][0].seeds) == (item.claim, item.seeds):
+            together[-1].append(item)
         else:
-            by_seeds.setdefault(item.seeds, []).append(item.arm)
-    for seeds, names in by_seeds.items():
-        found.append((_run(names, seeds, _conditions(claim, track, names, own=own)), ""))
+            together.append([item])
+    for items in together:
+        names = [item.arm for item in items]
+        found.append((_run(names, items[0].seeds, _conditions(items[0].claim, track, names, own=own)), ""))
     return found
 
 
@@ -111,10 +113,10 @@ def _more(arm: Arm, seeds: Sequence[int]) -> tuple[list[str], str]:
     return rerun.words(record, origin, seeds)
 
 
-def _like(claim: Claim, item: Missing) -> list[str]:
+def _like(item: Missing) -> list[str]:
     """An arm of which nothing is there, at the setting of the one that it is compared with."""
     assert item.beside is not None
-    setting = item.beside.setting
+    claim, setting = item.claim, item.beside.setting
     info, variant = registry.find(item.arm)
     pretrain = recipes.resolve(info, variant, setting.track, {})["pretrain"]
     shared = {"epochs": setting.epochs, "batch": setting.batch}
@@ -123,7 +125,7 @@ def _like(claim: Claim, item: Missing) -> list[str]:
     used: dict[str, str] = {"classification": setting.trained_on, role: setting.data}
     track = tracks.find(setting.track)
     changes += rerun.data_changes(track, used) + rerun.limit_change(setting.drawn or 0, track.limit)
-    words = _run([item.arm], item.seeds, _conditions(claim, setting.track, [item.arm], own=False))
+    words = _run([item.arm], item.seeds, _conditions(claim, setting.track, (), own=False, trains=False))
     return words + (["--set", *changes] if changes else [])
 
 
@@ -133,7 +135,7 @@ def _run(names: Sequence[str], seeds: Sequence[int], conditions: Sequence[str]) 
 
 def _kind(claim: Claim) -> str:
     """The evaluation that gives the records of a claim; a pre-training gives its cost with any."""
-    return rerun.ANY if claim.evaluation == COST else kinds.evaluations()[claim.evaluation].kind
+    return rerun.ANY if of_training(claim) else kinds.evaluations()[claim.evaluation].kind
 
 
 def own_protocol(claim: Claim, track: str) -> str:
@@ -154,7 +156,7 @@ def _conditions(
     own: its own setting; else the track's.  papers: under the paper's protocol, where it is known.
     """
     kind = _kind(claim)
-    words = ["--track", track, "--eval", rerun.ANY if claim.evaluation == COST else claim.evaluation]
+    words = ["--track", track, "--eval", rerun.ANY if of_training(claim) else claim.evaluation]
     changes = _trained(claim, track, names, own) if trains else []
     if not own:
         return words + (["--set", *changes] if changes else [])
@@ -181,15 +183,10 @@ def _trained(claim: Claim, track: str, names: Sequence[str], own: bool) -> list[
         changes.append(f"network.depth={claim.backbone.removeprefix('ResNet-')}")
     for key in ("epochs", "batch"):
         runs = [recipe["pretrain"][key] for recipe in found]
-        stated = getattr(claim, key) if own else _shortened(claim, track, runs[0]) if key == "epochs" else None
+        stated = getattr(claim, key) if own else usual_length(claim, track, suite()) if key == "epochs" else None
         first, last = stated if isinstance(stated, tuple) else (stated, stated)
         if stated is None:
             first = last = runs[0]
         if not all(first <= run <= last for run in runs):
             changes.append(f"pretrain.{key}={last}")
     return changes
-
-
-def _shortened(claim: Claim, track: str, epochs: int) -> int:
-    """With how many of a recipe's epochs the direction of a claim is tested: of a cost without chance one is enough."""
-    return 1 if counted(claim) else min(epochs, claim.proxy_epochs.get(track, epochs))

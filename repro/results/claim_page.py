@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from leaderboards import assessments, claims
 from leaderboards.arms import Arms
 from leaderboards.claim_arms import COMPUTE
-from leaderboards.claims import COST, NO_TRACK, VERIFIED, Claim
+from leaderboards.claims import COST, MECHANISM, NO_TRACK, VERIFIED, Claim, of_training
 from leaderboards.references import references
 from leaderboards.testable import tracks_of_form
 from leaderboards.verdicts import Verdict
@@ -30,7 +30,10 @@ def explain(settings: Settings, name: str) -> str:
         ["kind", f"{claim.kind}: {claim.stated}"],
         ["spread", spread],
         ["evaluation", f"{claim.evaluation} {claim.metric} on {claim.data}"],
-        *([key, _said(claim, key)] for key in claims.SETTING if key != "protocol" or claim.evaluation != COST),
+        *([key, _said(claim, key)] for key in _stated(claim)),
+        *([f"epochs at {track}", " and ".join(map(str, epochs))] for track, epochs in claim.lengths.items()),
+        *([["it could be tested by assuming", claim.assumption]] if claim.assumption else []),
+        *([["explains", claim.parent]] if claim.parent else []),
         *([f"{table}.{key}", value] for table, values in claim.changes.items() for key, value in values.items()),
         *([["pre-trained on", claim.pretrain_data]] if claim.pretrain_data else []),
         *([["note", claim.note]] if claim.note else []),
@@ -58,6 +61,7 @@ def explain(settings: Settings, name: str) -> str:
         "verdicts so far",
         *(f"  {sentence}" for sentence in item.sentences),
         *(f"  {words}" for words in item.departures),
+        *(f"  why: {words}" for words in item.why),
     ]
     lacking = [
         line
@@ -70,7 +74,7 @@ def explain(settings: Settings, name: str) -> str:
         lacking += [f"the paper's form ({claim.form}), {first}", *others] if first else []
     if any(verdict.n for verdict in item.verdicts) and lacking:
         lacking.append("new seeds join the existing ones only if the same code trains them")
-    if claim.track == NO_TRACK:
+    if claim.track == NO_TRACK and claim.kind != MECHANISM:
         lacking.insert(0, f"setting of the paper: no track runs {claim.data}")
     return "\n".join(
         [*lines, "", "needed next", *(f"  {line}" for line in lacking or ["nothing: the claim is decided"])]
@@ -81,6 +85,12 @@ def _so_far(claim: Claim, found: Sequence[Verdict], track: str, own: bool) -> Ve
     """The verdict of a test at equal epochs, as far as there is one."""
     here = [verdict for verdict in found if verdict.track == track and verdict.basis != COMPUTE]
     return next((verdict for verdict in here if verdict.own == own and verdict.claim.id == claim.id), None)
+
+
+def _stated(claim: Claim) -> list[str]:
+    """What there is to say of its own setting: a claim of our own has none."""
+    keys = claims.SETTING if claim.kind != MECHANISM else ()
+    return [key for key in keys if key != "protocol" or not of_training(claim)]
 
 
 def _said(claim: Claim, key: str) -> str:

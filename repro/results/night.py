@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from leaderboards.claims import COST, Claim, arm_name, tracks_of
+from leaderboards.claims import Claim, arm_name, of_training, tracks_of
 from repro.errors import UserError
 from repro.plan import footprint, kinds, registry
 from repro.plan.builder import make
@@ -179,7 +179,7 @@ def _recipes(planned: Plan) -> dict[str, Recipe]:
 def _testable(claim: Claim, planned: Plan) -> bool:
     """Whether the plan's pictures and evaluations can test the claim on the plan's track."""
     track = planned.track
-    wanted = claim.evaluation == COST or claim.evaluation in planned.request.evaluations
+    wanted = of_training(claim) or claim.evaluation in planned.request.evaluations
     here = {job.spec["data"]["name"] for job in planned.jobs if "data" in job.spec}
     return (
         bool(claim.baseline)
@@ -190,11 +190,11 @@ def _testable(claim: Claim, planned: Plan) -> bool:
 
 
 def _on_frozen(claim: Claim) -> bool:
-    return claim.evaluation == COST or not kinds.find(kinds.evaluations()[claim.evaluation].kind).trains
+    return of_training(claim) or not kinds.find(kinds.evaluations()[claim.evaluation].kind).trains
 
 
 def _comparison(planned: Plan, arms: dict[str, Arm], name: str, baseline: str, claims: Sequence[Claim]) -> Comparison:
-    asked = {rerun.ANY if claim.evaluation == COST else claim.evaluation for claim in claims}
+    asked = {rerun.ANY if of_training(claim) else claim.evaluation for claim in claims}
     pretrain = [_recipes(planned)[arm]["pretrain"] for arm in (name, baseline)]
     return Comparison(
         arms[name],

@@ -133,7 +133,10 @@ def settle(
 
 
 def _chosen(wanted: Sequence[str], paper: str | None, track: str) -> list[Claim]:
-    """The claims asked for, all of which the track can test by pairs or runs."""
+    """The claims asked for, all of which the track can test by pairs or runs.
+
+    Of a paper these are its own claims and ours on why (kind "mechanism"), in one order: what decides most an hour.
+    """
     every = find_records.every_claim()
     if track not in tracks():
         raise unknown("track", track, tracks())

@@ -47,6 +47,9 @@ def write(folder: Path, *tables: dict[str, str], name: str = "x.toml") -> Path:
     return folder
 
 
+NAMED = ("triplet-over_clustering", "triplet-under_clustering", "aps-selective")
+
+
 def test_the_claims_of_the_abstracts_are_there() -> None:
     found = {claim.id: claim for claim in claim_files.load(suite())}
 
@@ -60,7 +63,15 @@ def test_the_claims_of_the_abstracts_are_there() -> None:
     baselines = ("byol", "simsiam", "moco_v2", "simclr", "nnclr", "fast_moco")
     assert against == {(data, b) for data in ("cifar10", "cifar100", "tiny_imagenet") for b in baselines}
 
-    assert {c.baseline for c in found.values() if c.method == "rotation_aux"} == {"byol", "simsiam", "swav"}
+    of_papers = [claim for claim in found.values() if claim.kind != claims.MECHANISM]
+    assert {c.baseline for c in of_papers if c.method == "rotation_aux"} == {"byol", "simsiam", "swav"}
+    assert found["rotation_aux-byol-fewer-epochs"].lengths["mini"] == (8, 24)
+    assert {c.baseline_arm for c in of_papers if c.method == "glnet"} >= {"glnet:no_location", "byol", "simsiam"}
+    over, under, selective = (found[name].baseline_arm for name in NAMED)
+    assert (over, under) == ("truncated_triplet:hardest", "truncated_triplet:few_negatives")
+    assert selective == "aps:uniform"
+    speeds = {(c.paper, c.metric) for c in of_papers if claims.of_learning(c)}
+    assert {paper for paper, _ in speeds} == {"glnet", "multi_network", "rotation_aux", "truncated_triplet"}
 
     assert found["triplet-imagenet-r50-long"].value == 75.9
     assert found["triplet-sysu30k-rank1"].value == 14.8
@@ -371,7 +382,8 @@ def test_select_filters_by_field_and_suggests_names() -> None:
     assert {c.baseline for c in claims.select(every, method="byol")} == {"byol"}
     assert {c.arm for c in claims.select(every, method="aps:small")} == {"aps:small"}
     assert {c.track for c in claims.select(every, track="mini")} > {"imagenet"}
-    assert [c.id for c in claims.select(every, text="THREE QUARTERS", paper="glnet")] == ["glnet-imagenet100-time"]
+    time = "glnet-imagenet100-time"
+    assert [c.id for c in claims.select(every, text="THREE QUARTERS", paper="glnet")] == [time, f"{time}-to-accuracy"]
     with pytest.raises(ValueError, match="unknown filter of claims 'evalution'; did you mean 'evaluation'"):
         claims.select(every, evalution="knn")
     with pytest.raises(ValueError, match="unknown evaluation of a claim 'kn'; did you mean 'knn'"):

@@ -12,7 +12,7 @@ import pytest
 from eval import protocols
 from leaderboards import claim_files
 from leaderboards.arms import Arms
-from leaderboards.claims import NO_TRACK, Claim
+from leaderboards.claims import MECHANISM, NO_TRACK, Claim
 from leaderboards.missing_runs import FIRST_LOOK
 from leaderboards.references import references
 from leaderboards.setting import network_name
@@ -88,6 +88,38 @@ def test_arms_of_a_direction_are_told_to_train_alike() -> None:
     assert len(jobs) == 2 * FIRST_LOOK and len(settings) == 1
 
 
+def test_what_was_trained_longer_for_another_claim_draws_no_other_arm_after_it(every: list[dict[str, Any]]) -> None:
+    """BYOL is there with 8 and with 15 epochs, multi-network's recipe has 4."""
+    claim = next(claim for claim in CLAIMS if claim.id == "multi_network-cifar10-byol")
+    byol = [record for record in every if record["method"] == "byol"]
+    assert {record["details"]["recipe"]["pretrain"]["epochs"] for record in byol if record["kind"] == "pretrain"} == {
+        8,
+        15,
+    }
+    (line,) = [shlex.join(words) for words in claim_commands.next_runs(claim, Arms(byol, suite()), "mini", own=False)]
+    jobs = [job for job in planned(line).jobs if job.kind == "pretrain"]
+    assert {(job.arm, job.spec["recipe"]["pretrain"]["epochs"]) for job in jobs} == {("multi_network", 4), ("byol", 4)}
+    assert line.count("pretrain.epochs") == 1
+
+
+def test_an_interaction_trains_both_arms_at_both_lengths() -> None:
+    claim = next(claim for claim in CLAIMS if claim.id == "rotation_aux-byol-fewer-epochs")
+    commands = claim_commands.next_runs(claim, Arms([], suite()), "mini", own=False)
+    jobs = [job for words in commands for job in planned(shlex.join(words)).jobs if job.kind == "pretrain"]
+    trained = {(job.arm, job.seed, job.spec["recipe"]["pretrain"]["epochs"]) for job in jobs}
+    assert trained == {(arm, 0, epochs) for arm in ("rotation_aux", "byol") for epochs in (8, 24)}
+
+
+def test_arms_of_every_mechanism_can_be_trained_alike_at_mini() -> None:
+    for claim in CLAIMS:
+        if claim.kind == MECHANISM and "mini" in claim.proxies:
+            (words,) = claim_commands.next_runs(claim, Arms([], suite()), "mini", own=False)
+            jobs = [job for job in planned(shlex.join(words)).jobs if job.kind == "pretrain"]
+            tables = [job.spec["recipe"]["pretrain"] for job in jobs]
+            assert {job.arm for job in jobs} == {claim.arm, claim.baseline_arm}, claim.id
+            assert len({(table["epochs"], table["batch"]) for table in tables}) == 1, claim.id
+
+
 def test_the_commands_that_would_mislead_are_not_printed() -> None:
     """Short trainings are asked for as short ones; of a cost without chance one epoch, once; no seeds in vain."""
     known = {claim.id: claim for claim in CLAIMS}
@@ -140,7 +172,7 @@ def test_a_claim_is_explained_with_what_would_complete_it(
     for words in (
         "(read in the abstract only)",
         "protocol    not known",
-        "pairs of pre-trainings with the same seed; family rotation_aux, testable claims: 3 at mini",
+        "pairs of pre-trainings with the same seed; family rotation_aux, testable claims: 5 at mini",
         "margin 1.5 points",
         "not decided yet at mini (3 pairs, evidence",
         "needed next",
@@ -160,9 +192,9 @@ def test_a_claim_is_explained_with_what_would_complete_it(
     commands = re.findall(r"python -m repro run .*", out)
     missing = {line.split("--method ")[1].split(" --")[0]: line for line in commands if "--track mini" in line}
     assert set(missing) == {"rotation_aux", "byol"}
-    for line in missing.values():  # three pairs are there; six may reach the 120 that one of three claims takes
-        assert "--seed 3 4 5 --track mini --eval linear" in line
-        assert {job.seed for job in planned(line).jobs} == {3, 4, 5}
+    for line in missing.values():  # three pairs are there; seven may reach the 200 that one of five claims takes
+        assert "--seed 3 4 5 6 --track mini --eval linear" in line
+        assert {job.seed for job in planned(line).jobs} == {3, 4, 5, 6}
         # The pictures of the records that they join, whatever else is there.
         assert {job.spec["data"]["name"] for job in planned(line).jobs if "data" in job.spec} == {"cifar10-jpeg"}
     monkeypatch.setattr(find_records, "everything", lambda s: ([r for r in found if r["method"] != "byol"], []))

@@ -1,0 +1,61 @@
+"""How much training two arms need up to an accuracy that both reach, seed by seed, from their learning curves.
+
+The accuracy is the lower one of the two ends: the baseline's end where the method gets as far, which is what a paper
+says when it speaks of the time to the baseline's accuracy, and else the method's end. So no seed is censored: where the
+method never gets as far as the baseline, the baseline was faster, and by how much is read where both have been.
+
+Of both arms the cost is that of first reaching the accuracy. The whole cost of the baseline would not do: a curve is
+noisy and crosses its own end early, so that of two arms that are the same each would seem faster than the other. As it
+is, exchanging the arms changes the sign of the logarithm of the ratio and nothing else. Before its first look at a
+training a curve says nothing; what is reached there counts as reached at that look. An arm that did not learn at all
+so never counts for the other: both reached its accuracy at their first look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from leaderboards.arms import Arm
+from leaderboards.claims import TO_ACCURACY
+from leaderboards.curves import Curve, by_seed, reaching
+
+ABOUT = (
+    "Claims about the speed of learning compare two arms of the same seed at the lower one of their two final"
+    " accuracies (k-NN on training pictures): how much training did each need to reach it? If the method never gets as"
+    " far as its baseline, the pair counts against it. The ratio to the whole training of the baseline would favour the"
+    " method: of two equal arms with noisy curves, each crosses the other's final accuracy early. An interaction"
+    " compares two differences of the same seed: that after few epochs and that after more."
+)
+"""What claims on speed, and interactions, compare."""
+
+
+def costs_to_accuracy(
+    ours: Mapping[int, Curve], theirs: Mapping[int, Curve], metric: str
+) -> tuple[dict[int, float], dict[int, float]]:
+    """By seed, for the seeds that both have, what either needs until it is as good as the worse of the two at its end.
+
+    ours, theirs: curves by seed, as `curves.by_seed` gives them.  metric: of TO_ACCURACY.
+    """
+    axis = TO_ACCURACY[metric]
+    left, right = dict[int, float](), dict[int, float]()
+    for seed in sorted(ours.keys() & theirs.keys()):
+        accuracy = min(ours[seed][-1].top1, theirs[seed][-1].top1)
+        left[seed], right[seed] = (_cost(curve, accuracy, axis) for curve in (ours[seed], theirs[seed]))
+    return left, right
+
+
+def usable_curves(arm: Arm) -> dict[int, Curve]:
+    """The curves of an arm of pre-trainings that can be compared, by seed."""
+    return {seed: curve for seed, curve in by_seed(arm).items() if usable(curve)}
+
+
+def usable(curve: Curve) -> bool:
+    """Whether a curve has looks at the training itself, with their costs."""
+    return sum(look.epochs > 0 and look.flops > 0 for look in curve) > 1
+
+
+def _cost(curve: Curve, accuracy: float, axis: str) -> float:
+    there = reaching(curve, accuracy)
+    assert there is not None  # it is no higher than the curve's end
+    first = min(getattr(look, axis) for look in curve if look.epochs > 0)
+    return max(float(getattr(there, axis)), float(first))
