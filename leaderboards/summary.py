@@ -22,6 +22,7 @@ _HEADS = ["job", "method", "seed", "result", "untrained", "raw pixels", "baselin
 _WIDTHS = [None, 24, 9, 22, None, None, None, 24, None, None]
 _BASELINE, _PAPER = map(_HEADS.index, ("baseline", "paper's number"))
 _LEGEND = "in brackets: points above the same network untrained, and above raw pixels without a network"
+_WITH_BASELINE = "in brackets: points above the same network untrained, raw pixels without a network, and the baseline"
 _PUBLISHED = "* from the published records, of the same pictures, protocol and network"
 
 
@@ -71,7 +72,7 @@ def summarise(records: Iterable[Record], claims: Sequence[Claim], suite: Suite, 
             maxcolwidths=[_WIDTHS[i] for i in columns],
         )
     )
-    said.lines.append(_LEGEND + (", and above the baseline" if baselines else ""))
+    said.lines.append(_WITH_BASELINE if baselines else _LEGEND)
     if any("*" in cell for row in rows for cell in row[4 : _BASELINE + 1]):
         said.lines.append(_PUBLISHED)
     said.lines += [f"baseline of {words}" for words in baselines]

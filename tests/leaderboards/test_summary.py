@@ -154,7 +154,7 @@ def test_a_result_stands_beside_its_baseline_and_the_line_below_names_it(make: M
     assert "baseline" in said.table.splitlines()[0] and max(map(len, said.table.splitlines())) <= 120
     assert cells(said, "linear", "aps")[2:6] == ["-", "-", "44.5", "(+1.5)"]
     assert cells(said, "- 10 per class", "aps")[2:6] == ["-", "-", "21.0", "(-1.0)"]
-    assert "baseline of aps: moco_v3" in said.lines and said.lines[0].endswith("and above the baseline")
+    assert "baseline of aps: moco_v3" in said.lines and said.lines[0].endswith("and the baseline")
     assert "baseline" not in told(mine, claims=claims).table  # no record of it: no column
     assert "baseline" not in told(mine, theirs).table  # no claim names one
 
