@@ -27,7 +27,6 @@ from leaderboards.verdicts import (
     UNTESTABLE,
     Verdict,
 )
-from leaderboards.wording import reason
 
 MARKS = {
     HOLDS: ("yes", "●"),
@@ -139,20 +138,20 @@ def _difference(verdict: Verdict) -> str:
 
 
 def _missing(item: Assessment, seen: Sequence[Verdict], needed: Sequence[Need]) -> str:
-    """What it would take: `the paper's setting needs imagenet: about 2,500 to 4,000 GPU-hours (5 to 8 pairs)`."""
+    """What it would take: `needs imagenet: about 2,500 to 4,000 GPU-hours`."""
     claim, own = item.claim, next((need for need in needed if need.own), None)
     direction = next((need for need in reversed(needed) if not need.own), None)
     parts = [] if seen else ["no run yet"]
     if own:
-        parts.append(f"{PAPERS} needs {own.track}: {budget(own)}")
-    elif item.out_of_reach:
-        parts.append(f"{PAPERS}: {reason(item.out_of_reach)}")
-    elif not any(verdict.own for verdict in seen):
-        parts.append(f"{PAPERS} ({claim.data} at {claim.track}) was not run")
+        parts.append(f"needs {own.track}: {budget(own)}")
     if direction:
-        parts.append(f"its direction at {direction.track}: {budget(direction)}")
+        parts.append(f"its direction needs {direction.track}: {budget(direction)}")
     elif not seen and claim.proxies:
         parts.append(f"its direction can be tested at {', '.join(claim.proxies)}")
+    if item.out_of_reach:
+        parts.append(f"no run can match {PAPERS}")
+    elif not own and not any(verdict.own for verdict in seen):
+        parts.append(f"{PAPERS} ({claim.data} at {claim.track}) was not run")
     return "; ".join(parts)
 
 

@@ -191,14 +191,9 @@ def place(need: Need) -> str:
 
 
 def budget(need: Need) -> str:
-    """`about 2,500 to 4,500 GPU-hours (5 to 9 pairs)`: from the smallest spread that is shown to the largest."""
-    unit = "run" if need.claim.kind == "number" or need.spread is None else "pair"
-    hours, counts = _range(_hours(need, "over ")), _range(_counts(need, "over "))
-    return f"about {hours} {need.price.unit} ({counts} {unit}{'' if counts == '1' else 's'})"
-
-
-def _range(found: Sequence[str]) -> str:
-    return " to ".join(dict.fromkeys((found[-1], found[0])))
+    """`about 2,500 to 4,500 GPU-hours`: with the smallest spread that is shown, and with the largest."""
+    hours = _hours(need, "over ")
+    return f"about {' to '.join(dict.fromkeys((hours[-1], hours[0])))} {need.price.unit}"
 
 
 def about(hours: float) -> str:
@@ -206,8 +201,8 @@ def about(hours: float) -> str:
     return f"{float(f'{hours:.2g}'):,.0f}" if hours >= 9.95 else f"{hours:.2g}"
 
 
-def _counts(need: Need, over: str = ">") -> list[str]:
-    return [f"{over}{power.MOST}" if n is None else str(n) for n in need.pairs]
+def _counts(need: Need) -> list[str]:
+    return [f">{power.MOST}" if n is None else str(n) for n in need.pairs]
 
 
 def _hours(need: Need, over: str = ">") -> list[str]:
