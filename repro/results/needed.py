@@ -15,7 +15,7 @@ from leaderboards.reasons import OtherTracks, Reason
 from leaderboards.suite import Price
 from leaderboards.testable import hindrance, unreachable
 from leaderboards.wording import reason
-from repro.plan import cards
+from repro.plan import cards, tracks
 from repro.results import find_records, pair_prices
 from repro.results.suite import suite
 from repro.settings import Settings
@@ -26,22 +26,26 @@ from repro.terminal import text
 _WIDTH = 110
 
 
-def told(chosen: Sequence[Claim], asked: Sequence[Claim], track: str, settings: Settings) -> str:
-    """A row for each test of the chosen claims at the track, their sum, and why others cannot be tested there.
+def told(claims: Sequence[Claim], track: str, settings: Settings) -> str:
+    """A row for each test of the claims at the track, their sum, and why others of them cannot be tested there.
 
-    asked: the claims asked for, those among them that the track cannot test.  UserError for an unknown --card.
+    UserError for an unknown track or --card.
     """
+    tracks.find(track)
     if settings.card:
         cards.find(settings.card)
-    found = _needs(chosen, track, settings)
-    known = {need.claim.id for need in found}
+    found = _needs(claims, track, settings)
     lines = []
     if found:
         on = f", on {found[0].price.card}" if found[0].price.card else ""
         lines += [f"to decide at {track} with a probability of {100 * power.POWER:.0f} %{on}", "", _table(found), ""]
         lines += [_sum(found), "", *_wrapped(needs.INTRO.replace("`", ""))]
-    left = {claim.id: "decided, or no command makes the pair" for claim in chosen if claim.id not in known}
-    left |= {claim.id: reason(why) for claim in asked if (why := _hindrance(claim, track))}
+    known = {need.claim.id for need in found}
+    left = {
+        claim.id: reason(why) if (why := _hindrance(claim, track)) else "decided, or no command makes the pair"
+        for claim in claims
+        if claim.id not in known
+    }
     lines += ["", f"left out at {track}"] if left else []
     for words in dict.fromkeys(left.values()):
         names = ", ".join(name for name in left if left[name] == words)
@@ -62,9 +66,9 @@ def _hindrance(claim: Claim, track: str) -> Reason | None:
     return OtherTracks(others) if others else unreachable(claim, suite())
 
 
-def _needs(chosen: Sequence[Claim], track: str, settings: Settings) -> list[Need]:
-    """Of the chosen claims, with spreads of the workspace's records and the published ones."""
-    names = {claim.id for claim in chosen}
+def _needs(claims: Sequence[Claim], track: str, settings: Settings) -> list[Need]:
+    """Of these claims, with spreads of the workspace's records and the published ones."""
+    names = {claim.id for claim in claims}
 
     def price(claim: Claim, where: str, own: bool) -> Price | None:
         wanted = where == track and claim.id in names

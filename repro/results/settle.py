@@ -31,7 +31,7 @@ from repro.plan import builder
 from repro.plan.budget import Budget
 from repro.plan.request import Request
 from repro.plan.tracks import tracks
-from repro.results import find_records, needed
+from repro.results import find_records
 from repro.results.claim_commands import next_runs
 from repro.results.suite import suite
 from repro.run import execute, submit
@@ -85,7 +85,7 @@ def settle(
     wanted: Sequence[str],
     paper: str | None,
     track: str,
-    budget: str | None,
+    budget: str,
     settings: Settings,
     parse: Parse,
     *,
@@ -94,24 +94,18 @@ def settle(
     """Decide claims at a track within a budget; returns the exit status.
 
     wanted: ids of claims.  paper: all of this paper, or "all".  parse: the words of a command `run` as a request.
-    dry: print what would decide the claims and, with a budget, the order, the hours and the chances; run nothing.
+    dry: print the order, the hours and the chances, and run nothing.
 
     Raises:
-        UserError: no such claim, no budget or one that is none, a claim that the track cannot test, or runs that would
-            go to SLURM, where nothing waits for their end.
+        UserError: no such claim, a budget that is none, a claim that the track cannot test, or runs that would go to
+            SLURM, where nothing waits for their end.
     """
-    chosen = _chosen(wanted, paper, track, dry)
-    if dry and budget is None:
-        print(needed.told(chosen, _asked(wanted, paper), track, settings))
-        return 0
-    if budget is None:
-        raise UserError("settle needs --budget TIME, for example --budget 3h; only --dry-run goes without")
+    chosen = _chosen(wanted, paper, track)
     ledger = Ledger(Budget.parse(budget))
     if ledger.budget.gpu:
         raise UserError(f"--budget {budget}: settle uses wall-clock time; give hours, for example --budget 3h")
     if dry:
-        print(_table(_look(chosen, track, settings, parse, ledger), ledger), end="\n\n")
-        print(needed.told(chosen, _asked(wanted, paper), track, settings))
+        print(_table(_look(chosen, track, settings, parse, ledger), ledger))
         return 0
     if submit.why_local(settings) is None:
         raise UserError("settle waits for every pair, so it runs on this machine, not on SLURM; give --executor local")
@@ -131,29 +125,18 @@ def settle(
     return 1 if ledger.failed else 0
 
 
-def _asked(wanted: Sequence[str], paper: str | None) -> list[Claim]:
-    """The claims asked for, those among them that the track cannot test."""
-    return [claim for claim in find_records.every_claim() if claim.id in wanted or paper in ("all", claim.paper)]
-
-
-def _chosen(wanted: Sequence[str], paper: str | None, track: str, dry: bool) -> list[Claim]:
-    """The claims asked for, all of which the track can test by pairs or runs; if dry, there may be none."""
-    every = find_records.every_claim()
+def _chosen(wanted: Sequence[str], paper: str | None, track: str) -> list[Claim]:
+    """The claims asked for, all of which the track can test by pairs or runs."""
     if track not in tracks():
         raise unknown("track", track, tracks())
-    if bool(wanted) == bool(paper):
-        raise UserError("settle needs ids of claims, --paper NAME, or --paper all; python -m repro claims lists them")
+    found = find_records.claims_of(wanted, paper)
     if wanted:
-        found = [find_records.find_claim(name) for name in dict.fromkeys(wanted)]
         for claim in found:
             if why := hindrance(claim, suite(), track):
                 raise UserError(f"{claim.id} cannot be tested at {track}: {reason(why)}")
         return found
-    papers = sorted({claim.paper for claim in every})
-    if paper != "all" and paper not in papers:
-        raise UserError(f"--paper {paper}: no such paper; valid: all, {', '.join(papers)}")
-    found = [claim for claim in every if paper in ("all", claim.paper) and hindrance(claim, suite(), track) is None]
-    if not found and not dry:
+    found = [claim for claim in found if hindrance(claim, suite(), track) is None]
+    if not found:
         raise UserError(f"no claim of {paper} can be tested at {track}; python -m repro claims says where they can")
     return found
 
