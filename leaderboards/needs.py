@@ -156,12 +156,12 @@ def _decided(verdicts: Iterable[Verdict], track: str, own: bool) -> bool:
 
 INTRO = (
     "Pairs (of a number: runs) and hours that decide a claim with a probability of"
-    f" {100 * power.POWER:.0f} %, if the true difference and the spread of the differences from pair to pair are as"
-    " assumed. Three figures, as in `9 / 7 / 6`, are for the whole spread, half of it and a quarter, as results spread"
-    " less with more training pictures. The brackets behind a spread say where it was measured. Without a difference"
-    " stated by the paper, twice the claim's margin is assumed; a number is assumed to be as stated, within its margin."
-    " Hours are the plan's estimates for the named card, by records, calibration or constants (rough). They are for"
-    " equal epochs; equal compute comes on top."
+    f" {100 * power.POWER:.0f} %, simulated with normally distributed differences whose mean and spread are as assumed."
+    " Three figures, as in `9 / 7 / 6`, are for the whole spread, half of it and a quarter, as results spread less with"
+    " more training pictures. The brackets behind a spread say where it was measured. Without a difference stated by"
+    " the paper, twice the claim's margin is assumed; a number is assumed to be as stated, within its margin. The"
+    " evidence is what the first claim of a family needs; the others need less. Hours are the plan's estimates for the"
+    " named card, by records, calibration or constants (rough). They are for equal epochs; equal compute comes on top."
 )
 """How to read `rows`."""
 LIFTED = ("card",)

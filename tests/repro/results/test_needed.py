@@ -18,6 +18,8 @@ from repro.plan import builder, prices
 from repro.results import pair_prices
 from repro.results.suite import suite
 from repro.settings import Settings
+from repro.store import records
+from repro.store.workspace import Workspace
 
 GAIN = "glnet-imagenet-gain"
 
@@ -39,6 +41,29 @@ def test_a_price_is_that_of_the_plan_of_the_printed_command(
     by_hand = sum(plan.gpu_hours(job) for plan in planned for job in plan.jobs)
     assert price is not None and price.gpu and price.hours == pytest.approx(by_hand) and price.hours > 10
     assert price.sources == ("constants",) and price.card == "A100 40 GB"
+
+
+def test_records_of_the_workspace_come_before_constants(
+    claims: dict[str, Claim], own_folder: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prices, "_published", tuple)
+    name, on = "rotation_aux-byol-few-epochs-knn", Settings(workspace=tmp_path / "ws", card="a100-40")
+    guessed = pair_prices.price(claims[name], "cifar", False, on)
+    (words,) = pair_prices.next_words(claims[name], "cifar", False)
+    planned = builder.make(request_of(build_parser().parse_args(list(words[3:]))), on, build=False)
+    trained = [job for job in planned.jobs if job.kind == "pretrain"]
+    for job in trained:  # each took ten hours by another seed
+        cost = {"wall_s": 36000.0, "device_s": 36000.0, "image_passes": job.amount, "peak_device_memory_mb": 1.0}
+        about = {"device": "NVIDIA A100-SXM4-40GB", "threads": job.spec["threads"], "data": {"name": "cifar10"}}
+        left = {key: getattr(job, key) for key in ("kind", "method", "variant", "track")}
+        left |= {"schema": records.SCHEMA, "seed": 7, "fingerprint": job.fingerprint[::-1], "parents": []}
+        left |= {"protocol": {"values": {}, **job.protocol}, "cost": cost, "metrics": {}, "provenance": about}
+        records.write(Workspace(on.workspace).records, {**left, "details": {"recipe": job.spec["recipe"]}})
+    measured = pair_prices.price(claims[name], "cifar", False, on)
+    assert guessed is not None and measured is not None and guessed.sources == ("constants",)
+    assert measured.sources == ("records", "constants")  # the probes were not measured
+    rest = sum(planned.gpu_hours(job) for job in planned.jobs if job.kind != "pretrain")
+    assert len(trained) == 2 and measured.hours == pytest.approx(20 + rest)
 
 
 @pytest.mark.seconds
