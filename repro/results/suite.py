@@ -5,11 +5,18 @@ from __future__ import annotations
 import dataclasses
 from functools import cache
 
-from leaderboards.suite import Suite
-from repro.results import bare_suite, pair_prices
+from leaderboards.claims import Claim
+from leaderboards.suite import Price, Suite
+from repro.results import bare_suite
 
 
 @cache
 def suite() -> Suite:
     """The evaluations in the order of their boards, what compares old records with new ones, and prices of pairs."""
-    return dataclasses.replace(bare_suite.suite(), price=pair_prices.published)
+    return dataclasses.replace(bare_suite.suite(), price=_price)
+
+
+def _price(claim: Claim, track: str, own: bool) -> Price | None:
+    from repro.results import pair_prices  # plans import numpy, which most users of a suite do not need
+
+    return pair_prices.published(claim, track, own)
