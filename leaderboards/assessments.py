@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,12 +10,12 @@ from leaderboards.arms import Arms
 from leaderboards.claim_arms import COMPUTE, EPOCHS
 from leaderboards.claims import MECHANISM, NO_TRACK, TRACKS, VERIFIED, Claim, counted, tracks_of, with_forms
 from leaderboards.explanations import explanations
-from leaderboards.reasons import NoTrack
+from leaderboards.reasons import NoTrack, Reason
 from leaderboards.references import references
 from leaderboards.suite import Suite
-from leaderboards.testable import hindrance, members, tracks_of_form
+from leaderboards.testable import hindrance, members, tracks_of_form, unreachable
 from leaderboards.verdicts import NOT_RUN, UNTESTABLE, Verdict, judge
-from leaderboards.wording import brief, departing, details, headline, outcome, sentence
+from leaderboards.wording import brief, departing, details, headline, outcome, reasons_why, sentence
 
 PAPERS = "the paper's setting"
 """Head of the outcomes in the network, epochs, batch, data and protocol that a claim states."""
@@ -33,6 +33,7 @@ class Assessment:
     family: str  # with how many claims it shares its error rate, in words
     untestable: bool  # whether no run can test it, at any track
     why: list[str]  # what its parts add, a sentence for each track at which any was tested
+    out_of_reach: Reason | None  # why no run can have the paper's setting
 
     @property
     def answered(self) -> list[Verdict]:
@@ -173,6 +174,7 @@ def _assessment(
         family=family,
         untestable=all(hindrance(claim, suite, track) for track in tracks_of(claim)),
         why=why,
+        out_of_reach=unreachable(claim, suite),
     )
 
 
@@ -193,9 +195,15 @@ def tally(found: Iterable[Assessment]) -> str:
 
 
 def untestable(found: Sequence[Assessment]) -> str:
-    """How many of these claims no run can test, and which; "" for none."""
-    names = [item.claim.id for item in found if item.untestable]
-    return f"No run can test {len(names)} of these {len(found)} claims: {', '.join(names)}." if names else ""
+    """How many of these claims no run can test, and which, by the reason; "" for none."""
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for item in found:
+        if item.untestable:
+            why = next((v.reasons for v in item.verdicts if v.outcome == UNTESTABLE), ())
+            by_reason[reasons_why(why)].append(item.claim.id)
+    number = sum(map(len, by_reason.values()))
+    listed = "; ".join(f"{', '.join(names)} ({why})" for why, names in by_reason.items())
+    return f"No run can test {number} of these {len(found)} claims: {listed}." if number else ""
 
 
 def _setting_words(claim: Claim) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from leaderboards import needs
 from leaderboards.assessments import Assessment, outcomes_by_basis, tally
 from leaderboards.boards import Content
 from leaderboards.cells import Cell, whole, words
-from leaderboards.markdown_tables import rows_text
+from leaderboards.markdown_tables import rows_text, table_text
+from leaderboards.tables import Table
 from leaderboards.wording import CLAIMS_INTRO
 
 
@@ -23,6 +25,9 @@ def claims_text(content: Content) -> str:
     for paper, found in content.papers.items():
         lines += [f"## {paper}", "", found[0].claim.citation, ""]
         lines += _paper_lines(found, content)
+    if content.needs:
+        table = table_text(Table("", needs.rows(content.needs), needs.LIFTED), {})
+        lines += ["## What a bigger machine would settle", "", needs.INTRO, "", table]
     return "\n".join(lines)
 
 

@@ -319,21 +319,30 @@ def claims(options: argparse.Namespace) -> int:
 
 def settle(options: argparse.Namespace) -> int:
     from repro.cli.grammar import build_parser
-    from repro.results import settle
+    from repro.results import find_records, needed, settle
 
     def parse(words: Sequence[str]) -> Request:
         return request_of(build_parser().parse_args(list(words)))
 
-    return settle.settle(
+    asked, settings = find_records.claims_of(options.claim, options.paper), _settings(options)
+    if options.dry_run and options.budget is None:
+        print(needed.told(asked, options.track, settings))
+        return 0
+    if options.budget is None:
+        raise UserError("settle needs --budget TIME, for example --budget 3h; only --dry-run goes without")
+    status = settle.settle(
         options.claim,
         options.paper,
         options.track,
         options.budget,
-        _settings(options),
+        settings,
         parse,
         dry=options.dry_run,
         unequal=options.allow_unequal_tuning,
     )
+    if options.dry_run:
+        print("\n" + needed.told(asked, options.track, settings))
+    return status
 
 
 def gap(options: argparse.Namespace) -> int:

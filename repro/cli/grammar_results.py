@@ -41,11 +41,15 @@ def add_results(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--paper", metavar="NAME", help="a paper's claims that the track can test, and ours on why; or all"
     )
     verb.add_argument("--track", default="mini", metavar="NAME", help="track to test them on (default: mini)")
-    verb.add_argument("--budget", required=True, metavar="TIME", help="time to spend: 90min, 3h or 2d")
+    verb.add_argument("--budget", metavar="TIME", help="time to spend: 90min, 3h or 2d")
     verb.add_argument(
         "--dry-run",
         action="store_true",
-        help="print the order, the hours and the probability of a decision; run nothing",
+        help="print the pairs and hours that would decide the claims at the track; with --budget also the order and the"
+        " probability of a decision; run nothing",
+    )
+    verb.add_argument(
+        "--card", metavar="NAME", help="with --dry-run: GPU that estimates are for: rtx4090, or 24GB of memory"
     )
     workspace_options(verb)
     verb.add_argument(

@@ -137,21 +137,15 @@ def _chosen(wanted: Sequence[str], paper: str | None, track: str) -> list[Claim]
 
     Of a paper these are its own claims and ours on why (kind "mechanism"), in one order: what decides most an hour.
     """
-    every = find_records.every_claim()
     if track not in tracks():
         raise unknown("track", track, tracks())
-    if bool(wanted) == bool(paper):
-        raise UserError("settle needs ids of claims, --paper NAME, or --paper all; python -m repro claims lists them")
+    found = find_records.claims_of(wanted, paper)
     if wanted:
-        found = [find_records.find_claim(name) for name in dict.fromkeys(wanted)]
         for claim in found:
             if why := hindrance(claim, suite(), track):
                 raise UserError(f"{claim.id} cannot be tested at {track}: {reason(why)}")
         return _beside(found, track)
-    papers = sorted({claim.paper for claim in every})
-    if paper != "all" and paper not in papers:
-        raise UserError(f"--paper {paper}: no such paper; valid: all, {', '.join(papers)}")
-    found = [claim for claim in every if paper in ("all", claim.paper) and hindrance(claim, suite(), track) is None]
+    found = [claim for claim in found if hindrance(claim, suite(), track) is None]
     if not found:
         raise UserError(f"no claim of {paper} can be tested at {track}; python -m repro claims says where they can")
     return _beside(found, track)
@@ -199,7 +193,7 @@ def _step(
     commands = next_runs(claim, known, track, own, open_)
     if not commands:
         return Step(claim, open_, why="no command can make the missing run")
-    seconds = sum(builder.make(parse(words[3:]), settings).seconds for words in commands)
+    seconds = sum(builder.make(parse(words[3:]), settings, build=False).seconds for words in commands)
     if seconds > ledger.left:
         why = f"the next pair takes {text.duration(seconds)}, more than the budget has left"
         return Step(claim, open_, seconds=seconds, why=why)
