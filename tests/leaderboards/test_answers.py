@@ -94,10 +94,10 @@ def test_the_front_pages_table_is_as_long_as_the_page_allows(make: Make) -> None
         for method, top1 in (("multi_network", 45.0), *baselines):
             records += make(method, "linear", {"top1": top1}, seed=seed, network=RESNET)
     every = claim_files.load(suite())
-    whole = verdicts_table(records, every, suite()).splitlines()
+    whole = verdicts_table(records, every, suite(), "claims.md").splitlines()
     assert len(whole) == 2 + 3
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(readme_tables, "MOST", 1)
-        _, _, row, rest = verdicts_table(records, every, suite()).splitlines()
+        _, _, row, rest = verdicts_table(records, every, suite(), "claims.md").splitlines()
     assert "better than SimSiam" in row
     assert "2 more" in rest and "claims.md" in rest

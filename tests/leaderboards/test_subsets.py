@@ -21,7 +21,8 @@ from repro.results.suite import suite
 
 Record = dict[str, Any]
 Make = Callable[..., list[Record]]
-NETWORK = recipes.resolve(*registry.find("aps"), "mini", {})["network"]
+RECIPE = recipes.resolve(*registry.find("aps"), "mini", {})
+NETWORK, EPOCHS = RECIPE["network"], RECIPE["pretrain"]["epochs"]
 
 CLAIM = Claim(
     id="d",
@@ -51,7 +52,9 @@ def seeds(make: Make, method: str, values: list[float], drawn: int | None, first
     return [
         record
         for seed, value in enumerate(values, first)
-        for record in make(method, "linear", {"top1": value}, seed=seed, drawn=drawn, salt=drawn, network=NETWORK)
+        for record in make(
+            method, "linear", {"top1": value}, seed=seed, drawn=drawn, salt=drawn, network=NETWORK, epochs=EPOCHS
+        )
     ]
 
 
