@@ -89,7 +89,7 @@ def test_index_and_claims_name_what_is_there(make: Make) -> None:
         assert claim.statement in judged
         assert claim.source in judged
     assert "**not run at imagenet: no record of glnet.**" in judged
-    assert "No run can test 9 of these 22 claims: triplet-imagenet-r50-long, " in judged
+    assert "No run can test 9 of these 23 claims: triplet-imagenet-r50-long, " in judged
     assert "**cannot be tested: no track runs tiny_imagenet.**" in judged
     for words in ("fixed n", "13 % of claims", "16 % (it loses 10 standard deviations)", "fragile"):
         assert words in judged  # how to read them, and how often they err
