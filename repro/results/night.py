@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from leaderboards.claims import Claim, arm_name, of_training, tracks_of
+from leaderboards.claims import INTERACTION, MECHANISM, Claim, arm_name, of_training, tracks_of
 from repro.errors import UserError
 from repro.plan import footprint, kinds, registry
 from repro.plan.builder import make
@@ -177,12 +177,13 @@ def _recipes(planned: Plan) -> dict[str, Recipe]:
 
 
 def _testable(claim: Claim, planned: Plan) -> bool:
-    """Whether the plan's pictures and evaluations can test the claim on the plan's track."""
+    """Whether the plan's pictures and evaluations can test a paper's claim on its track, by one length of training."""
     track = planned.track
     wanted = of_training(claim) or claim.evaluation in planned.request.evaluations
     here = {job.spec["data"]["name"] for job in planned.jobs if "data" in job.spec}
     return (
         bool(claim.baseline)
+        and claim.kind not in (MECHANISM, INTERACTION)
         and wanted
         and track.name in tracks_of(claim)
         and (track.name in claim.proxies or claim.data in here)
@@ -194,7 +195,7 @@ def _on_frozen(claim: Claim) -> bool:
 
 
 def _comparison(planned: Plan, arms: dict[str, Arm], name: str, baseline: str, claims: Sequence[Claim]) -> Comparison:
-    asked = {rerun.ANY if of_training(claim) else claim.evaluation for claim in claims}
+    asked = {claim.evaluation for claim in claims if not of_training(claim)} or {rerun.ANY}
     pretrain = [_recipes(planned)[arm]["pretrain"] for arm in (name, baseline)]
     return Comparison(
         arms[name],

@@ -42,7 +42,7 @@ def on(card: str, settings: Settings) -> Settings:
 def test_a_pair_is_one_seed_of_both_arms_trained_and_judged_alike(settings: Settings) -> None:
     (one,) = night_of(BOTH, settings).comparisons
     assert (one.arm.name, one.baseline.name, one.epochs, one.evaluations) == ("multi_network", "byol", 200, ("linear",))
-    assert one.claims == ("multi_network-cifar10-byol",)
+    assert one.claims == ("multi_network-cifar10-byol", "multi_network-efficiency")
     for epochs in (200, 40):
         by_hand = dataclasses.replace(BOTH, evaluations=("linear",), overrides=(f"pretrain.epochs={epochs}",))
         assert 3600 * one.hours(epochs) == pytest.approx(make(by_hand, settings).seconds)
