@@ -54,7 +54,7 @@ def make(request: Request, settings: Settings, build: bool = True) -> Plan:
     place = Workspace(settings.workspace)
     found, faults = records.read_all(place.records)
     request = dataclasses.replace(request, methods=tuple(names), evaluations=ordered(request.evaluations))
-    choices = _choices(track, request, stated.get("data", {}), settings)
+    choices = data_choice.choices(track, request.data, stated.get("data", {}), settings.where)
     machine = prices.Machine.of(track, settings)
     builder = _Builder(
         settings,
@@ -92,17 +92,6 @@ def make(request: Request, settings: Settings, build: bool = True) -> Plan:
     told = own.account if own else None, fits, tuple(builder.left_out), machine.card, builder.data["stored"]
     made = Plan(request, track, jobs, tuple(faults), resolved, open_choices, *told)
     return prices.priced(made, found, settings, machine)
-
-
-def _choices(
-    track: tracks.Track, request: Request, stated: Mapping[str, Any], settings: Settings
-) -> dict[str, data_choice.Choice]:
-    """The track's data sets by role, but for roles of which the request says them."""
-    said = {*stated, *(["classification"] if request.data is not None else [])}
-    pictures = str(request.data or stated.get("classification", ""))
-    return {
-        role: data_choice.choose(track, role, settings.where, pictures) for role in tracks.ROLES if role not in said
-    }
 
 
 def _data_names(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from repro.data import standing
 from repro.data.data_sets import entry_of
@@ -49,6 +51,16 @@ def choose(track: Track, role: str, where: Where, pictures: str = "") -> Choice:
         if standing.of(name, where).place is not None:
             return Choice(name, among, True)
     return Choice(among[0], among, False)
+
+
+def choices(track: Track, data: str | None, stated: Mapping[str, Any], where: Where) -> dict[str, Choice]:
+    """`choose` by role, but for roles of which the user says the data set.
+
+    data: the pictures of classification that the user brings.  stated: table [data] of `--set`.
+    """
+    said = {*stated, *(["classification"] if data is not None else [])}
+    pictures = str(data or stated.get("classification", ""))
+    return {role: choose(track, role, where, pictures) for role in ROLES if role not in said}
 
 
 def preferred(track: Track) -> tuple[str, ...]:

@@ -128,3 +128,24 @@ def test_what_would_train_raw_pixels_is_left_out(root: Path, capsys: pytest.Capt
     assert out.count("left out: ") == 2 and "left out: detection of random:pixels" in out
     made = make(Request(("random:pixels",), "mini", tuple(evaluations())), Settings(data_root=root))
     assert {job.kind for job in made.jobs} == {"pretrain", "features", "knn", "linear", "reid"}
+
+
+def test_each_seed_draws_its_own_pictures_where_there_are_more(tmp_path: Path) -> None:
+    def drawn(track: str, *overrides: str, seed: int = 7) -> dict[str, object]:
+        request = Request(("byol", "aps"), track, seeds=(seed,), overrides=overrides)
+        jobs = [job for job in make(request, Settings(workspace=tmp_path)).jobs if "data" in job.spec]
+        assert {(job.arm, job.kind) for job in jobs} >= {("byol", "features"), ("aps", "features")}
+        found: dict[str, list[object]] = {}
+        for job in jobs:
+            found.setdefault(job.kind, []).append(job.spec["data"]["limit"])
+        assert all(one == few[0] for few in found.values() for one in few)  # the same for every arm
+        return {kind: few[0] for kind, few in found.items()}
+
+    mine = {"pictures": 5000, "seed": 7}
+    on_pictures = ("pretrain", "features", "knn", "linear", "finetune")
+    assert drawn("mini") == dict.fromkeys(on_pictures, mine) | {"detection": 0, "reid": 0}
+    assert drawn("mini", seed=8)["pretrain"] == {"pictures": 5000, "seed": 8}
+    assert drawn("mini", "data.limit=300")["features"] == {"pictures": 300, "seed": 7}
+    for track, *more in (("mini", "data.limit=0"), ("mini", "data.limit=50000"), ("embedded",), ("cifar",)):
+        assert set(drawn(track, *more).values()) == {0}  # of all pictures there is nothing to draw
+    assert drawn("embedded", "data.limit=200")["pretrain"] == {"pictures": 200, "seed": 7}
