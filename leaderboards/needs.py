@@ -23,6 +23,8 @@ from leaderboards.suite import Price, Suite
 from leaderboards.testable import hindrance, members, unreachable
 from leaderboards.verdicts import Verdict
 
+_TIMES = {"number": 1 / math.sqrt(2)}
+"""Kinds that are not of one difference of two runs -> spread over that of one, if runs are independent."""
 SHARES = (1.0, 0.5, 0.25)
 """Of the assumed spread: what is shown."""
 FEWEST, ENOUGH = 3, 5  # pairs of which a spread is taken for the median of claims, and by itself
@@ -38,7 +40,7 @@ class Spread:
     track: str = ""  # at which it was measured; "": it is assumed
     pairs: int = 0  # of the claim itself; 0: it is the median of other claims
     claims: int = 0  # so many
-    of_one: bool = False  # of single runs, not of differences of two: smaller by the square root of 2
+    times: float = 1.0  # by how much it is taken larger than theirs, see _TIMES
 
 
 @dataclass(frozen=True)
@@ -119,14 +121,14 @@ def _spread(claim: Claim, track: str, seen: Sequence[Seen]) -> Spread:
     if mine:
         best = max(mine, key=lambda item: (item.track == track, item.pairs))
         return Spread(best.spread, best.track, pairs=best.pairs)
-    alike = [item for item in seen if _scale(item.claim) == _scale(claim)]
+    alike = [item for item in seen if _scale(item.claim) == _scale(claim) and item.claim.kind not in _TIMES]
     if not alike:
         return Spread(ASSUMED_COST if claim.evaluation == COST else ASSUMED)
     places = [item.track for item in alike]
     where = max(dict.fromkeys(places), key=lambda place: (place == track, places.count(place)))
     found = [item.spread for item in alike if item.track == where]
-    of_one = claim.kind == "number"
-    return Spread(median(found) / (math.sqrt(2) if of_one else 1.0), where, claims=len(found), of_one=of_one)
+    times = _TIMES.get(claim.kind, 1.0)
+    return Spread(times * median(found), where, claims=len(found), times=times)
 
 
 def _scale(claim: Claim) -> tuple[str, str]:
@@ -158,10 +160,11 @@ INTRO = (
     "Pairs (of a number: runs) and hours that decide a claim with a probability of"
     f" {100 * power.POWER:.0f} %, simulated with normally distributed differences whose mean and spread are as assumed."
     " Three figures, as in `9 / 7 / 6`, are for the whole spread, half of it and a quarter, as results spread less with"
-    " more training pictures. The brackets behind a spread say where it was measured. Without a difference stated by"
-    " the paper, twice the claim's margin is assumed; a number is assumed to be as stated, within its margin. The"
-    " evidence is what the first claim of a family needs; the others need less. Hours are the plan's estimates for the"
-    " named card, by records, calibration or constants (rough). They are for equal epochs; equal compute comes on top."
+    " more training pictures. The brackets behind a spread say where it was measured; a single run is taken to spread"
+    " less than a difference of two (times 0.71). Without a difference stated by the paper, twice the claim's margin is"
+    " assumed; a number is assumed to be as stated, within its margin. The evidence is what the first claim of a family"
+    " needs; the others need less. Hours are the plan's estimates for the named card, by records, calibration or"
+    " constants (rough). They are for equal epochs; equal compute comes on top."
 )
 """How to read `rows`."""
 LIFTED = ("card",)
@@ -211,13 +214,14 @@ def _hours(need: Need, over: str = ">") -> list[str]:
 
 
 def _assumed(need: Need) -> str:
-    """`+2.4 (paper)`, `+1 (twice the margin)`, `98.2 ± 0.5`, `0.75 ± 10 %`."""
+    """`+2.4 (paper)`, `21 % (twice the margin)`, `98.2 ± 0.5`, `0.75 ± 10 %`."""
     claim, cost = need.claim, need.claim.evaluation == COST
     if need.within is not None:
         return f"{claim.value:g} ± {_points(need.within, cost)}"
     if need.apart is None:
         return "-"
-    return f"+{_points(need.apart, cost)} ({'paper' if claim.kind == 'gain' else 'twice the margin'})"
+    sign, source = "" if cost else "+", "paper" if claim.kind == "gain" else "twice the margin"
+    return f"{sign}{_points(need.apart, cost)} ({source})"
 
 
 def _points(value: float, cost: bool) -> str:
@@ -235,4 +239,5 @@ def _spread_words(need: Need) -> str:
     if spread.pairs:
         return f"{value} ({spread.track}, {spread.pairs} pairs)"
     others = f"median of {spread.claims} claims" if spread.claims > 1 else "another claim"
-    return f"{value} ({spread.track}, {others}{', / √2' if spread.of_one else ''})"
+    times = "" if spread.times == 1.0 else f", times {spread.times:.2f}"
+    return f"{value} ({spread.track}, {others}{times})"

@@ -55,10 +55,11 @@ def test_pairs_are_those_of_the_papers_difference_over_the_claims_own_spread(mak
     assert set(found) == {(GAIN, "cifar", False), (GAIN, "imagenet", True)}
     need, spread = found[GAIN, "imagenet", True], statistics.stdev(DIFFERENCES)
     assert need.spread == needs.Spread(pytest.approx(spread), "mini", pairs=6)
-    assert need.takes == 40  # alone in its family there: the others of GLNet's paper cannot be tested at imagenet
+    assert need.takes == 40  # alone in its family there: what else GLNet's paper compares cannot be tested at imagenet
     assert need.pairs == tuple(power.pairs_for_difference(2.4 / (share * spread), 40.0) for share in (1, 0.5, 0.25))
     assert need.hours == tuple(100.0 * n for n in need.pairs if n)
-    assert found[GAIN, "cifar", False].takes == 240  # one of six of its paper that can be tested there
+    kin = [claim for claim in claim_files.load(suite()) if claim.family == "glnet" and "cifar" in claim.proxies]
+    assert found[GAIN, "cifar", False].takes == 40 * len(kin) > 40
 
 
 def test_a_claim_with_few_pairs_takes_the_median_of_the_others(make: Make) -> None:
@@ -94,7 +95,7 @@ def test_a_cost_without_chance_takes_one_run_and_a_ratio_its_own_band() -> None:
 
 
 def test_what_is_decided_or_has_no_price_is_not_asked(make: Make) -> None:
-    clear = [4.0, 4.1, 3.9, 4.05, 3.95, 4.0, 4.1, 3.9]
+    clear = [4.0, 4.1, 3.9, 4.05, 3.95, 4.0] * 2
     found = by_place(content(pairs(make, clear, track="cifar"), only(GAIN)).needs)
     assert set(found) == {(GAIN, "imagenet", True)}  # its direction holds at cifar
     assert content(pairs(make, clear), lambda claim, track, own: None).needs == []
