@@ -1,6 +1,7 @@
 """Verdicts: what the records say of a claim, always at a named track and with its n.
 
-Only records of our own count, never imported ones. The unit of replication is a pre-training, so n counts seeds. A
+Only records of our own count, and those of another lab that ran the same code on the same data; never other imported
+ones. The unit of replication is a pre-training, so n counts seeds. A
 claim against a baseline is tested on pairs: same seed, data, protocol, network, and either as many epochs and the same
 batch (equal epochs) or as many operations of training within 10 % (equal compute, tested once equal epochs is decided).
 The tests are e-values (`evalues.py`), which may be looked at after every pair; the claims of one paper that a run can

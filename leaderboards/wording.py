@@ -29,6 +29,7 @@ from leaderboards.reasons import (
     Training,
     TrialsApart,
 )
+from leaderboards.record_fields import lab_of
 from leaderboards.setting import value_words
 from leaderboards.verdicts import (
     DOWN,
@@ -93,7 +94,8 @@ def sentence(verdict: Verdict) -> str:
     parts = [_measured(verdict), *(_statistics(verdict, evidence) if evidence else [])]
     if counted(verdict.claim):
         parts.append("a cost that does not vary by chance, compared without a test")
-    return "; ".join([*parts, *_left_out(verdict), _where(verdict), *_departing(verdict), *_taken_back(verdict)])
+    parts += [*_left_out(verdict), *sources(verdict)]
+    return "; ".join([*parts, _where(verdict), *_departing(verdict), *_taken_back(verdict)])
 
 
 def brief(verdict: Verdict) -> str:
@@ -319,6 +321,19 @@ def _left_out(verdict: Verdict) -> list[str]:
     if verdict.series.waiting:
         found.append(f"without {_seeds(verdict.series.waiting)}: an earlier seed is missing")
     return found
+
+
+def sources(verdict: Verdict) -> list[str]:
+    """Whose records a verdict rests on, where another lab's are among them: `records of
+    this lab (seeds 0, 1) and kyoto (seed 2)`."""
+    by_lab: dict[str, set[int]] = {}
+    for used in verdict.rests_on:
+        for seed, record in used.records.items():
+            by_lab.setdefault(lab_of(record), set()).add(seed)
+    if not any(by_lab):
+        return []
+    said = [f"{lab or 'this lab'} ({_seeds(sorted(by_lab[lab]))})" for lab in sorted(by_lab)]
+    return [f"records of {' and '.join(said)}"]
 
 
 def _seeds(seeds: Sequence[int]) -> str:

@@ -310,12 +310,15 @@ def claims(options: argparse.Namespace) -> int:
     return 0
 
 
-def settle(options: argparse.Namespace) -> int:
+def parse(words: Sequence[str]) -> Request:
+    """The words of a command `run`, without `python -m repro`, as a request."""
     from repro.cli.grammar import build_parser
-    from repro.results import settle
 
-    def parse(words: Sequence[str]) -> Request:
-        return request_of(build_parser().parse_args(list(words)))
+    return request_of(build_parser().parse_args(list(words)))
+
+
+def settle(options: argparse.Namespace) -> int:
+    from repro.results import settle
 
     return settle.settle(
         options.claim, options.paper, options.track, options.budget, _settings(options), parse, dry=options.dry_run
@@ -364,7 +367,8 @@ def records(options: argparse.Namespace) -> int:
     if options.action == "import":
         if options.file is None or options.trust is None:
             raise UserError("say what and how far to trust it: python -m repro records import FILE --trust NAME")
-        print(import_records.bring_in(Path(options.file), options.trust, _settings(options)))
+        file, settings = Path(options.file), _settings(options)
+        print(import_records.bring_in(file, options.trust, settings, parse, options.lab))
         return 0
     if options.action != "export":
         raise unknown("action of records", options.action, ("export", "import"))

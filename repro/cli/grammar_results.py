@@ -84,7 +84,7 @@ def add_results(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "file",
         nargs="?",
         metavar="FILE",
-        help="import: a JSON file (a record or a list of records) or .jsonl (one per line)",
+        help="import: a JSON file (a record or a list of records), .jsonl (one per line), or a folder of them",
     )
     verb.add_argument("--to", metavar="NAME", help="export: csv, parquet, latex or model-index")
     verb.add_argument("--out", metavar="FILE", help="export: file to write")
@@ -94,8 +94,11 @@ def add_results(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--published", action="store_true", help="export: the repository's records instead of the workspace's"
     )
     verb.add_argument(
-        "--trust", metavar="NAME", help="import: self-reported, or author (made with the authors' weights)"
+        "--trust",
+        metavar="NAME",
+        help="import: self-reported, author (made with the authors' weights) or peer (made with repro in another lab)",
     )
+    verb.add_argument("--lab", default="", metavar="NAME", help="import with --trust peer: the name of that lab")
     workspace_options(verb)
 
     verb = verbs.add_parser("publish", help="copy records into the repository and write its boards")
