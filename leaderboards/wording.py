@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from leaderboards import evalues
 from leaderboards.claim_arms import COMPUTE, EPOCHS
@@ -29,7 +29,7 @@ from leaderboards.reasons import (
     Training,
     TrialsApart,
 )
-from leaderboards.record_fields import lab_of
+from leaderboards.record_fields import Record, lab_of
 from leaderboards.setting import value_words
 from leaderboards.verdicts import (
     DOWN,
@@ -323,17 +323,19 @@ def _left_out(verdict: Verdict) -> list[str]:
     return found
 
 
-def sources(verdict: Verdict) -> list[str]:
-    """Whose records a verdict rests on, where another lab's are among them: `records of
-    this lab (seeds 0, 1) and kyoto (seed 2)`."""
+def sources(verdict: Verdict, whose: Callable[[Record], str] = lab_of) -> list[str]:
+    """Whose records a verdict rests on, where others' are among them: `records from this lab (seed 0) and ...`.
+
+    whose: where a record comes from; "" for this lab.
+    """
     by_lab: dict[str, set[int]] = {}
     for used in verdict.rests_on:
         for seed, record in used.records.items():
-            by_lab.setdefault(lab_of(record), set()).add(seed)
+            by_lab.setdefault(whose(record), set()).add(seed)
     if not any(by_lab):
         return []
     said = [f"{lab or 'this lab'} ({_seeds(sorted(by_lab[lab]))})" for lab in sorted(by_lab)]
-    return [f"records of {' and '.join(said)}"]
+    return [f"records from {' and '.join(said)}"]
 
 
 def _seeds(seeds: Sequence[int]) -> str:

@@ -9,7 +9,7 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from repro.cli.grammar_results import CLAIM_FILTERS
 from repro.errors import UserError, printable, unknown
@@ -318,11 +318,20 @@ def parse(words: Sequence[str]) -> Request:
 
 
 def settle(options: argparse.Namespace) -> int:
-    from repro.results import settle
+    from repro.results import own_claims, settle, settle_cluster
 
-    return settle.settle(
-        options.claim, options.paper, options.track, options.budget, _settings(options), parse, dry=options.dry_run
-    )
+    named = [*options.claim, *([options.paper] if options.paper else [])]
+    own = own_claims.told(options.method, options.against, options.eval, options.margin, named)
+    claims = own_claims.claims_of(track=options.track, **own) if own else ()
+    asked = settle.ask(options.claim, options.paper, options.track, _settings(options), parse, claims)
+    return settle_cluster.start(asked, own, options.budget, dry=options.dry_run)
+
+
+def settle_again(**told: Any) -> int:
+    """The next look of a settlement on SLURM: tasks name it, so it stays here."""
+    from repro.results import settle_cluster
+
+    return settle_cluster.go_on(told, parse)
 
 
 def gap(options: argparse.Namespace) -> int:

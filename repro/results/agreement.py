@@ -32,9 +32,10 @@ def reproducible(found: Sequence[Record], settings: Settings, parse: Parse) -> s
     wanted: dict[tuple[str, ...], set[int]] = defaultdict(set)  # by command for seed 0: the seeds
     trained: dict[str, bool] = {}
     for record in found:
-        origin = origin_of(record, by_fingerprint)
-        if origin is None or origin["kind"] != "pretrain":
+        found_origin = origin_of(record, by_fingerprint)
+        if found_origin is None or found_origin["kind"] != "pretrain":
             continue
+        origin = dict(found_origin)
         if origin["fingerprint"] not in trained:
             trained[origin["fingerprint"]] = _same_training_code(origin)
         words, problem = rerun.words(record, origin, (0,)) if trained[origin["fingerprint"]] else ([], "")

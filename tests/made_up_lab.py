@@ -1,0 +1,111 @@
+"""A lab in which every training ends at once: in place of the executor it leaves the records of made-up accuracies.
+
+As a program it gives one command line of `repro` to such a lab, for tests that kill it:
+
+    python made_up_lab.py NAME_OF_ACCURACIES SECONDS_A_JOB WORDS...
+
+It writes the fingerprint of every job that it has done to `made.txt`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eval.protocols.base import collapse_metrics
+from repro.plan import builder
+from repro.plan.fingerprints import code_of
+from repro.plan.request import Request
+from repro.settings import Settings
+from repro.store import records
+from repro.store.job import Job
+from repro.store.workspace import Workspace
+
+Reach = Callable[[str, int], float]  # method, seed -> accuracy
+
+
+def clear(method: str, seed: int) -> float:
+    """GLNet, and a method of one's own, are about 5 points better; seeds move both."""
+    return 40.0 + seed + (5.0 + 0.5 * (-1) ** seed if method in ("glnet", "toy") else 0.0)
+
+
+def even(method: str, seed: int) -> float:
+    """No method is better: independent noise."""
+    return 40.0 + float(np.random.default_rng([seed, len(method)]).normal())
+
+
+def same(method: str, seed: int) -> float:
+    """Seeds move both alike, and what is left is far below any margin."""
+    return 40.0 + seed + 0.05 * float(np.random.default_rng([seed, len(method)]).normal())
+
+
+def worse(method: str, seed: int) -> float:
+    """GLNet is about 5 points worse."""
+    return 80.0 - clear(method, seed)
+
+
+REACHES: dict[str, Reach] = {"clear": clear, "even": even, "same": same, "worse": worse}
+
+
+def record_of(job: Job, reach: Reach) -> dict[str, Any]:
+    """What a job leaves."""
+    data = {"name": "cifar10-jpeg", "source": "pictures", "manifest": "c0c0"}
+    about: dict[str, Any] = {"data": data, "threads": 1, "date": "2026-01-01T00:00:00+00:00"}
+    trained: dict[str, Any] = {}
+    if job.kind == "pretrain":
+        about |= {"trials": job.recipe["pretrain"]["tuning_trials"], "training_code": code_of(job)[:16]}
+        trained = {"recipe": job.recipe}
+    record = {
+        "schema": 1,
+        **{key: getattr(job, key) for key in ("fingerprint", "kind", "method", "variant", "track", "seed")},
+        "parents": list(job.parents),
+        "protocol": records.protocol_of(job.kind, **job.protocol),
+        "metrics": dict.fromkeys(collapse_metrics("train", "test"), 1.0)
+        | ({"top1": reach(job.method, job.seed)} if job.kind == "linear" else {}),
+        "cost": {"wall_s": 60.0, "flops": 1e12},
+        "provenance": about,
+        "details": trained,
+        "artifacts": {},
+    }
+    assert records.problems(record) == []
+    return record
+
+
+class Lab:
+    """In place of `repro.run.execute.run`.
+
+    runs: (methods, seeds) of each run.  fails, loses: whether runs fail, or leave no record.  seconds: of each job.
+    """
+
+    def __init__(self, reach: Reach, seconds: float = 0.0, made: Path | None = None) -> None:
+        self.reach, self.seconds, self.made = reach, seconds, made
+        self.runs: list[tuple[tuple[str, ...], tuple[int, ...]]] = []
+        self.fails = self.loses = False
+
+    def run(self, request: Request, settings: Settings, words: Sequence[str], views: object) -> int:
+        self.runs.append((request.methods, request.seeds))
+        if self.fails:
+            return 1
+        for job in () if self.loses else builder.make(request, settings).to_do():
+            self.do(job, Workspace(settings.workspace))
+        return 0
+
+    def do(self, job: Job, place: Workspace) -> None:
+        time.sleep(self.seconds)
+        _, ours = records.write(place.records, record_of(job, self.reach))
+        if self.made:
+            with self.made.open("a") as file:
+                file.write(f"{job.fingerprint} {ours}\n")
+
+
+if __name__ == "__main__":
+    from repro.cli.dispatch import main
+    from repro.run import execute
+
+    execute.run = Lab(REACHES[sys.argv[1]], float(sys.argv[2]), Path("made.txt")).run  # type: ignore[assignment]
+    sys.exit(main(sys.argv[3:]))
