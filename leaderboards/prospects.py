@@ -63,11 +63,9 @@ def prospect(
     t = evalues.t_statistics(paths)
     reached = np.maximum(evalues.log_ratio(t, counts), evalues.log_ratio(-t, counts)) >= math.log(takes)
     if margin is not None and n >= 2:
-        over, under = (
-            evalues.log_ratio(sign * evalues.t_statistics(paths + sign * margin), counts) for sign in (1, -1)
-        )
-        most = np.minimum(np.maximum.accumulate(over, 1), np.maximum.accumulate(under, 1))
-        reached |= most >= math.log(takes)
+        over = evalues.log_ratio(evalues.t_statistics(paths + margin), counts)
+        under = evalues.log_ratio(-evalues.t_statistics(paths - margin), counts)
+        reached |= np.minimum(np.maximum.accumulate(over, 1), np.maximum.accumulate(under, 1)) >= math.log(takes)
     reached = reached[:, max(0, known.shape[1] - 1) :]  # a column a further pair; before the second pair there is none
     came = reached.any(1)
     if not came.any():

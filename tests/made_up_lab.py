@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from eval.protocols.base import collapse_metrics
+from leaderboards.claims import Claim
 from repro.plan import builder
 from repro.plan.fingerprints import code_of
 from repro.plan.request import Request
+from repro.results import find_records
 from repro.settings import Settings
 from repro.store import records
 from repro.store.job import Job
@@ -32,6 +35,11 @@ Reach = Callable[[str, int], float]  # method, seed -> accuracy
 def clear(method: str, seed: int) -> float:
     """GLNet, and a method of one's own, are about 5 points better; seeds move both."""
     return 40.0 + seed + (5.0 + 0.5 * (-1) ** seed if method in ("glnet", "toy") else 0.0)
+
+
+def rough(method: str, seed: int) -> float:
+    """GLNet is 5 points better, with so much noise that it takes seven pairs to know."""
+    return 40.0 + seed + (5.0 + 3.0 * (-1) ** seed if method == "glnet" else 0.0)
 
 
 def even(method: str, seed: int) -> float:
@@ -49,7 +57,13 @@ def worse(method: str, seed: int) -> float:
     return 80.0 - clear(method, seed)
 
 
-REACHES: dict[str, Reach] = {"clear": clear, "even": even, "same": same, "worse": worse}
+REACHES: dict[str, Reach] = {"clear": clear, "rough": rough}
+CLAIM = "glnet-imagenet-gain"
+
+
+def alone(every_claim: Callable[[], list[Claim]]) -> Callable[[], list[Claim]]:
+    """The claims, with CLAIM in a family of its own: so evidence of 40 decides it, whatever claims there are."""
+    return lambda: [replace(claim, family="alone") if claim.id == CLAIM else claim for claim in every_claim()]
 
 
 def record_of(job: Job, reach: Reach) -> dict[str, Any]:
@@ -103,9 +117,16 @@ class Lab:
                 file.write(f"{job.fingerprint} {ours}\n")
 
 
+def leave_records(workspace: str, jobs: Sequence[Mapping[str, Any]], data_root: str | None = None) -> None:
+    """In place of `repro.jobs.run`, in a process of its own."""
+    for job in map(Job.from_json, jobs):
+        records.write(Workspace(Path(workspace)).records, record_of(job, rough))
+
+
 if __name__ == "__main__":
     from repro.cli.dispatch import main
     from repro.run import execute
 
     execute.run = Lab(REACHES[sys.argv[1]], float(sys.argv[2]), Path("made.txt")).run  # type: ignore[assignment]
+    find_records.every_claim = alone(find_records.every_claim)
     sys.exit(main(sys.argv[3:]))
