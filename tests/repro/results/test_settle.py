@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up_lab import CLAIM, Lab, Reach, alone, clear, even, same, worse
+from made_up_lab import CLAIM, Lab, Reach, alone, clear, noisy, same, worse
 
 import methods
 from leaderboards import evalues, prospects
@@ -53,11 +53,11 @@ def test_pairs_run_one_by_one_until_the_claim_is_decided(
 def test_it_stops_where_the_budget_cannot_decide(
     lab: Callable[[Reach], Lab], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = lab(even)
+    made = lab(noisy)
     assert main(["settle", CLAIM, "--budget", "4d"]) == 0
     out = capsys.readouterr().out
-    assert "not decided yet at mini" in out and ("futile" in out or "more than the budget has left" in out)
-    assert 5 <= len({seeds for _, seeds in made.runs}) < 40
+    assert "not decided yet at mini" in out and "futile" in out
+    assert 5 <= len({seeds for _, seeds in made.runs}) < 20
     assert main(["settle", CLAIM, "--budget", "1s"]) == 0
     assert "more than the budget has left" in capsys.readouterr().out
 
