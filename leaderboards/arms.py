@@ -30,6 +30,7 @@ from leaderboards.record_fields import (
 )
 from leaderboards.setting import Setting, own_pictures, setting_of
 from leaderboards.suite import Suite
+from leaderboards.tuning import Tuning, tunings
 
 UNTRAINED = "random"
 PIXELS = "pixels"
@@ -55,6 +56,7 @@ class Arm:
     flag: str  # what a reader must know, or ""
     imported: bool = False  # trained elsewhere: the weights of a file
     trust: str = OURS  # see TRUST; of records of different trust only those of COUNTED are averaged: they count as ours
+    tuning: tuple[Tuning, ...] = ()  # how its recipe was found; () where it is not recorded
     _read: dict[tuple[str, str], dict[int, float]] = field(default_factory=dict, repr=False)  # numbers by seed, once
 
     @cached_property
@@ -167,17 +169,10 @@ class Arm:
         """Date of its last pre-training, or ""."""
         return max((str(entry(origin, "provenance", "date") or "") for origin in self.origins.values()), default="")
 
-    @cached_property
-    def trials(self) -> list[int]:
-        """Tuning trials spent on this arm, one entry a distinct count."""
-        origins = () if self.imported else self.origins.values()
-        found = (entry(record, "provenance", "trials") for record in origins)
-        return sorted({count for count in found if isinstance(count, int)})
-
     @property
     def tuned(self) -> str:
-        """The same in words, "-" where no count is recorded."""
-        return ", ".join(map(str, self.trials)) or "-"
+        """How it was tuned in words: a procedure, a number of trials by hand, or "-" where it is not recorded."""
+        return ", ".join(dict.fromkeys(map(str, self.tuning))) or "-"
 
 
 def _cores(origin: Record) -> float | None:
@@ -311,6 +306,9 @@ class Arms:
                         flag="; ".join(filter(None, flags)),
                         imported=bool(files),
                         trust=trust,
+                        tuning=()
+                        if files
+                        else tunings(arm_name(method, variant), setting.track, origins.values(), self.suite),
                     )
                 )
         return sorted(found, key=lambda arm: (arm.setting.scope, arm.name, arm.setting.text, arm.label, arm.trust))

@@ -28,10 +28,10 @@ from leaderboards.wording import OF_EMBEDDED, place
 LEGEND = (
     "Mean ± sample standard deviation over seeds. n: pre-trainings; it links to the first record. gain: points above"
     " the same network untrained, on the same seeds. vs baseline: points above the first baseline of the method's"
-    " claims with equal training settings and tuning trials. TFLOP: cost of pre-training. NAME@EPOCHS: one of several"
+    " claims with equal training settings and tuning. TFLOP: cost of pre-training. NAME@EPOCHS: one of several"
     " lengths of training. Further down, the same tables have all columns: wall time and memory are those of the"
     " evaluation alone; optimism is the gain from selecting on test data (not reported), in points; trials are tuning"
-    " runs of the arm."
+    " runs of the arm by hand, or the procedure that tuned it (methods/tuning.toml)."
 )
 _ENOUGH = 3  # trained networks, before a table is said to tell nothing
 _TELLING = 1.0  # points above the untrained network that at least one of them must reach

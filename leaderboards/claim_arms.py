@@ -28,11 +28,12 @@ from leaderboards.reasons import (
     SettingsApart,
     SmallTestSet,
     Training,
-    TrialsApart,
+    TuningApart,
 )
 from leaderboards.record_fields import Record, entry
 from leaderboards.series import Series, series
 from leaderboards.suite import Suite
+from leaderboards.tuning import tuned_alike
 
 EPOCHS, COMPUTE = "equal epochs", "equal compute"
 SAME_ANYWHERE = ("flops", "flops_per_image", "updates", "image_passes")  # costs that no machine changes
@@ -59,7 +60,7 @@ class Sample:
     lacks: tuple[Departure, ...]  # what the claim's own setting has otherwise; none at that setting
     series: Series  # of a cost without chance: all seeds, none waits
     values: tuple[float, ...]  # in the order of the seeds: differences in favour of the claim, values, logs of ratios
-    trials: TrialsApart | None = None  # where the two were not tuned alike
+    tuning: TuningApart | None = None  # where the two were not tuned alike
 
     @property
     def own(self) -> bool:
@@ -106,7 +107,7 @@ def sample(claim: Claim, arms: Sequence[Arm], suite: Suite, track: str, basis: s
         return Sample(pair, lacks, Series(seeds), apart)
     found = series(pair, (left, right))
     values = tuple(left[seed] - right[seed] for seed in found.seeds)
-    return Sample(pair, lacks, found, values, None if claim.evaluation == COST else _trials_apart([pair]))
+    return Sample(pair, lacks, found, values, None if claim.evaluation == COST else _tuning_apart([pair]))
 
 
 def _values(claim: Claim, ours: Sequence[Arm], suite: Suite) -> Sample:
@@ -190,7 +191,7 @@ def _pair(
         raise NoTest("not run", Deviation("epochs", epochs, f"{most} at most"))
     read = reader(claim, own=bool(exact))
     pair = most_alike(short, read)
-    apart = None if claim.evaluation == COST else _trials_apart([pair])
+    apart = None if claim.evaluation == COST else _tuning_apart([pair])
     if apart and not (apart.ours and apart.theirs):
         raise NoTest("incomparable", apart)
     if claim.evaluation == COST and claim.metric not in SAME_ANYWHERE:
@@ -208,12 +209,12 @@ def _equal(claim: Claim, ours: Sequence[Arm], theirs: Sequence[Arm], basis: str)
         if not pairs:
             first, second = min(alike or [(ours[0], theirs[0])], key=lambda pair: _log_ratio(*pair))
             nearest = _training(first), _training(second)
-            raise NoTest("not run", OperationsApart(nearest, SAME_COMPUTE), *_told(_trials_apart(alike)))
+            raise NoTest("not run", OperationsApart(nearest, SAME_COMPUTE), *_told(_tuning_apart(alike)))
     else:
         pairs = pairs_alike(ours, theirs, lambda arm: arm.setting)
         if not pairs:
             apart = _settings_apart(claim, ours, theirs)
-            raise NoTest("incomparable", apart, *_told(_trials_apart(_but_length(ours, theirs))))
+            raise NoTest("incomparable", apart, *_told(_tuning_apart(_but_length(ours, theirs))))
     return pairs
 
 
@@ -234,20 +235,20 @@ def most_alike(pairs: Sequence[Pair], read: Read) -> Pair:
     )
 
 
-def _trials_apart(pairs: Sequence[Pair]) -> TrialsApart | None:
+def _tuning_apart(pairs: Sequence[Pair]) -> TuningApart | None:
     """That of none of these pairs both arms are known to be tuned alike; None where one is, or without a pair."""
     if not pairs or any(_tuned_alike(*pair) for pair in pairs):
         return None
-    ours, theirs = (tuple(sorted({count for arm in side for count in arm.trials})) for side in zip(*pairs, strict=True))
-    return TrialsApart(ours, theirs)
+    ours, theirs = (tuple(sorted({how for arm in side for how in arm.tuning})) for side in zip(*pairs, strict=True))
+    return TuningApart(ours, theirs)
 
 
-def _told(apart: TrialsApart | None) -> tuple[TrialsApart, ...]:
+def _told(apart: TuningApart | None) -> tuple[TuningApart, ...]:
     return (apart,) if apart else ()
 
 
 def _tuned_alike(a: Arm, b: Arm) -> bool:
-    return bool(a.trials) and a.trials == b.trials
+    return tuned_alike(a.tuning, b.tuning)
 
 
 def _settings_apart(claim: Claim, ours: Iterable[Arm], theirs: Iterable[Arm]) -> SettingsApart:

@@ -81,7 +81,7 @@ def of_evaluation(arm: Arm, evaluation: Evaluation, link: Link) -> Row:
         "n": whole(len(chosen)),
         **{metric: spread(_told(arm, metric)) for metric in (*evaluation.metrics, *evaluation.further)},
         "optimism": spread([best[seed] - chosen[seed] for seed in chosen if seed in best]),
-        "trials": whole_numbers(arm.trials, ", "),
+        "trials": trials(arm),
         "wall time": duration(arm.costs("wall_s").values()),
         "peak memory": peak(arm.costs),
         "device": words(_devices(arm)),
@@ -90,6 +90,13 @@ def of_evaluation(arm: Arm, evaluation: Evaluation, link: Link) -> Row:
         "from": sources(arm.records, link),
         "note": note(arm),
     }
+
+
+def trials(arm: Arm) -> Cell:
+    """How it was tuned: numbers of trials by hand, or the procedure."""
+    if any(tuning.procedure for tuning in arm.tuning):
+        return words(arm.tuned)
+    return whole_numbers([tuning.trials for tuning in arm.tuning], ", ")
 
 
 def _devices(arm: Arm) -> str:
@@ -130,7 +137,7 @@ def of_pretext_tasks(arm: Arm, link: Link) -> Row:
         **identity(arm),
         "n": whole(len(arm.records)),
         **{task: spread(arm.values(metric).values(), 1) for metric, task in PRETEXT.items()},
-        "trials": whole_numbers(arm.trials, ", "),
+        "trials": trials(arm),
         "date": dates(arm.records),
         "from": sources(arm.records, link),
         "note": note(arm),
@@ -153,7 +160,7 @@ def of_costs(arm: Arm, evaluation: Evaluation, link: Link) -> Row:
         "image passes": count(arm.training("image_passes").values()),
         "TFLOP": count(arm.training("flops").values(), unit=1e12, digits=1),
         "peak memory": peak(arm.training),
-        "trials": whole_numbers(arm.trials, ", "),
+        "trials": trials(arm),
         "date": dates(arm.origins),
         "from": sources(arm.origins, link),
         "note": note(arm),
@@ -168,7 +175,7 @@ def of_race(item: Reach, link: Link) -> Row:
         "method": words(item.ours.name),
         "baseline": words(item.theirs.name),
         "epochs": whole(item.ours.setting.epochs or None),
-        "trials": whole_numbers(item.ours.trials, ", "),
+        "trials": trials(item.ours),
         "n": whole(len(item.seeds)),
         "baseline ends at": spread([item.target.top1]),
         "method ends at": spread([item.last.top1]),

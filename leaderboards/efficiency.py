@@ -22,11 +22,11 @@ INTRO = (
     " resumed and have them of the last attempt alone. A table holds one device. Where the"
     " CPU share is below 100 %, other work had the rest of the cores, and device and wall time are longer for it;"
     " CPU time is without that, and is the time to compare. Trials:"
-    " tuning runs spent on the arm, which the costs do not hold."
+    " tuning runs spent on the arm by hand, or the procedure that tuned it; the costs do not hold them."
 )
 RACES_INTRO = (
     "The first tables say at which share of its baseline's cost a method is as good as the baseline at its end,"
-    " after as many epochs and with as many tuning trials."
+    " after as many epochs and tuned alike."
 )
 
 

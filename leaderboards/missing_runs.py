@@ -11,7 +11,7 @@ from leaderboards.arms import Arm, Arms
 from leaderboards.claim_arms import TOO_SMALL, reader
 from leaderboards.claims import Claim, counted, tested_on
 from leaderboards.deviations import deviations
-from leaderboards.reasons import Flagged, MachinesApart, Reason, TrialsApart
+from leaderboards.reasons import Flagged, MachinesApart, Reason, TuningApart
 from leaderboards.record_fields import OURS
 from leaderboards.setting import Setting
 from leaderboards.verdicts import Verdict
@@ -36,8 +36,8 @@ def in_vain(verdict: Verdict) -> Reason | None:
     Unequal tuning stands in the way where it is not known, or where it could explain what the pairs have shown.
     """
     for why in verdict.reasons:
-        unknown = isinstance(why, TrialsApart) and not (why.ours and why.theirs)
-        explains = isinstance(why, TrialsApart) and bool(verdict.arms)
+        unknown = isinstance(why, TuningApart) and not (why.ours and why.theirs)
+        explains = isinstance(why, TuningApart) and bool(verdict.arms)
         if unknown or explains or isinstance(why, Flagged | MachinesApart):
             return why
     return None

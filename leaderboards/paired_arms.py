@@ -162,7 +162,7 @@ def fairest(ours: Iterable[Arm], theirs: Iterable[Arm], read: Callable[[Arm], Ma
         return None
     return preferred(
         pairs,
-        lambda pair: pair[0].trials == pair[1].trials,
+        lambda pair: pair[0].tuned == pair[1].tuned,
         lambda pair: not (pair[0].flag or pair[1].flag),
         lambda pair: len(seeds[pair[0]] & seeds[pair[1]]),
         *ALIKE,

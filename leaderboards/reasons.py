@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from leaderboards.tuning import Tuning
+
 CLAIMS, OWN_TRACKS = "the claim's", "its own track's"
 
 
@@ -116,14 +118,14 @@ class OperationsApart:
 
 
 @dataclass(frozen=True)
-class TrialsApart:
-    """The arms were not tuned alike: the counts of trials of each side, empty where none is recorded.
+class TuningApart:
+    """The arms were not tuned alike: how each side was, empty where it is not recorded.
 
-    An arm that had fewer may still be shown to be better; that it is worse, or the same, might be the trials' doing.
+    An arm that had fewer trials may still be shown to be better; that it is worse, or the same, might be their doing.
     """
 
-    ours: tuple[int, ...]
-    theirs: tuple[int, ...]
+    ours: tuple[Tuning, ...]
+    theirs: tuple[Tuning, ...]
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ Reason = (
     | Flagged
     | SettingsApart
     | OperationsApart
-    | TrialsApart
+    | TuningApart
     | MachinesApart
     | SmallTestSet
     | NoVerdicts

@@ -47,6 +47,19 @@ def _said(arm: Arm, key: str) -> str:
     return "-" if value is None else value_words(value)
 
 
+def tuned_by(found: Sequence[Arm]) -> list[str]:
+    """A line for every procedure that tuned arms of a table: `Tuned by P1-0a1b2c: byol rate x 2; glnet as it is.`"""
+    chosen: dict[str, dict[str, str]] = defaultdict(dict)
+    for arm in found:
+        for tuning in arm.tuning:
+            if tuning.procedure:
+                chosen[tuning.procedure][arm.name] = tuning.chosen or "an earlier recipe"
+    return [
+        f"Tuned by {procedure}: {'; '.join(f'{name} {point}' for name, point in sorted(by_name.items()))}."
+        for procedure, by_name in sorted(chosen.items())
+    ]
+
+
 def left_out(superseded: Sequence[Arm]) -> list[str]:
     """The line under a table that says which arms do not stand in it any more, and how to reach them; none for none."""
     if not superseded:

@@ -1,9 +1,9 @@
 """How this room reads a record: a plain dict in which any entry may be missing, which stops nothing.
 
 Of a record this room reads `kind`, `method`, `variant`, `track`, `seed`, `fingerprint`, `parents`, `protocol`
-(name, hash), `metrics`, `cost`, `provenance` (data, device, trials, date, source_hash, trust) and, of a pre-training,
-`provenance.training_code`, `details.collapsed_at_update` and `details.recipe` (its tables). An evaluation finds its
-pre-training through `parents`; where that is not at hand, network, epochs and cost of training show as "-".
+(name, hash), `metrics`, `cost`, `provenance` (data, device, trials, tuned, date, source_hash, trust) and, of a
+pre-training, `provenance.training_code`, `details.collapsed_at_update` and `details.recipe` (its tables). An evaluation
+finds its pre-training through `parents`; where that is not at hand, network, epochs and cost of training show as "-".
 """
 
 from __future__ import annotations

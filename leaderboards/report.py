@@ -18,6 +18,7 @@ from leaderboards.assessments import tally, untestable
 from leaderboards.boards import INDEX_INTRO, Board, Content, compose
 from leaderboards.cells import Cell, Link, Row, duration, linked, signed, spread, whole, whole_numbers, words
 from leaderboards.claims import Claim, arm_name
+from leaderboards.columns import trials
 from leaderboards.curves import ABOUT
 from leaderboards.drawing import STYLE, Drawing
 from leaderboards.markdown import markdown
@@ -197,7 +198,7 @@ def _difference(item: Difference) -> Row:
         "evaluation": words(f"{item.evaluation} {item.metric}"),
         "network": words(item.ours.setting.network),
         "epochs": whole(item.ours.setting.epochs or None),
-        "trials": whole_numbers(item.ours.trials, ", "),
+        "trials": trials(item.ours),
         "n": whole(len(item.seeds)),
         "difference": signed(item.mean.value if item.mean else next(iter(item.by_seed.values()))),
         "95 % interval": Cell(f"{low.text} to {high.text}", low.value) if low and high else Cell("none: one pair"),

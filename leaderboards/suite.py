@@ -37,6 +37,10 @@ class Suite:
     """Kind of network -> the keys of a recipe's table [network] that make one of it, as it is before training."""
     recipe: Callable[[str, str], Mapping[str, Mapping[str, Any]]] = lambda arm, track: {}
     """The recipe of an arm on a track as it stands, by table; {} where there is none."""
+    tuned: Callable[[str, str], str] = lambda arm, track: ""
+    """The procedure by which that recipe was tuned, or ""."""
+    chosen: Callable[[str, str], str] = lambda arm, track: ""
+    """What the procedure chose, in words: `rate x 2`; "" where it was none."""
     own: str = ""  # how the names of a user's own pictures begin; "": there are none
 
     def kind_of(self, evaluation: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from leaderboards.arms import Arm
 from leaderboards.cells import Cell, Row
-from leaderboards.recipe_differences import left_out, recipes_apart
+from leaderboards.recipe_differences import left_out, recipes_apart, tuned_by
 from leaderboards.setting import Setting
 from leaderboards.verdicts import NO_VERDICTS
 
@@ -65,7 +65,8 @@ def best_first(arm: Arm, metric: str) -> tuple[float, str, str]:
 
 
 def lines_under(found: Sequence[Arm], superseded: Iterable[Arm]) -> list[str]:
-    """What stands below a table: its protocol's values, how recipes of one name differ in it, and what has left it."""
+    """What stands below a table: its protocol's values, how recipes were tuned and differ, and what has left it."""
     setting = found[0].setting
     values = [setting.other_values] if setting.other_values else []
-    return values + recipes_apart(found) + left_out([arm for arm in superseded if arm.setting.scope == setting.scope])
+    gone = [arm for arm in superseded if arm.setting.scope == setting.scope]
+    return values + tuned_by(found) + recipes_apart(found) + left_out(gone)

@@ -8,8 +8,8 @@ same batch (equal epochs) or as many operations of training within 10 % (equal c
 decided). The tests are e-values (`evalues.py`), which may be looked at after every pair; the claims of one paper that a
 run can test are a family, and share one error rate of 5 % a question by Holm's procedure. A verdict depends on the
 records of its own pair and on numbers that were frozen before, and on nothing else in the table. An arm whose seeds ran
-twice or whose tuning trials are not recorded decides nothing; one that had fewer trials than the other may only be
-shown to be the better one.
+twice or whose tuning is not recorded decides nothing. Two arms that were not tuned alike (by one procedure, or by hand
+with as many trials) may only show that the one with fewer trials is the better one.
 
 A claim's own setting is one of its network, epochs, batch, data and protocol, the values of the protocol as they stand;
 where no source tells one of these, nothing counts as it. All else at its own track tests the direction alone, where
@@ -35,13 +35,14 @@ from leaderboards.arms import Arm, Arms
 from leaderboards.claim_arms import COMPUTE, EPOCHS, NoTest, Sample, Used, sample
 from leaderboards.claims import COST, Claim, counted, tested_on
 from leaderboards.deviations import departures
-from leaderboards.reasons import Departure, Deviation, EpochsFirst, NoVerdicts, OtherTracks, Reason, TrialsApart
+from leaderboards.reasons import Departure, Deviation, EpochsFirst, NoVerdicts, OtherTracks, Reason, TuningApart
 from leaderboards.record_fields import OURS
 from leaderboards.series import Series, collapsed
 from leaderboards.setting import Setting
 from leaderboards.statistics import Mean, own
 from leaderboards.suite import Suite
 from leaderboards.testable import hindrance, members, unreachable
+from leaderboards.tuning import fewer
 
 NO_VERDICTS = "embedded"
 """The track at which no verdict is given."""
@@ -93,7 +94,7 @@ class Verdict:
     arms: tuple[Arm, ...] = field(default=(), repr=False)  # that it rests on: the method's, then the baseline's
     series: Series = field(default_factory=Series)  # the seeds that entered, and those that did not
     rests_on: tuple[Used, ...] = ()  # the records that it was computed from
-    trials: TrialsApart | None = None  # where the arms were not tuned alike
+    tuning: TuningApart | None = None  # where the arms were not tuned alike
     form: str = ""  # the variant, where it is of the method in the paper's own form, beside the claim's
     at_equal_compute: str = ""  # of one at equal epochs: the outcome there, where that takes this one back
 
@@ -209,7 +210,7 @@ def _prepare(claim: Claim, arms: Sequence[Arm], suite: Suite, track: str, basis:
     if counted(claim):
         return _counted(claim, found, track, margin, target, suite)
     by_test = _evidence(found.values, margin, target, _asked(claim, found))
-    return _Tested(claim, found, margin, target, by_test, _usable(found.trials, by_test))
+    return _Tested(claim, found, margin, target, by_test, _usable(found.tuning, by_test))
 
 
 def _asked(claim: Claim, found: Sample) -> tuple[str, ...]:
@@ -231,13 +232,13 @@ def _evidence(values: Sequence[float], margin: float, target: float, asked: Sequ
     return {test: made[test]() for test in asked}
 
 
-def _usable(trials: TrialsApart | None, asked: Mapping[str, float]) -> frozenset[str]:
+def _usable(apart: TuningApart | None, asked: Mapping[str, float]) -> frozenset[str]:
     """The tests whose result would not be the doing of unequal tuning: who had fewer trials may be the better one."""
-    if trials is None:
+    if apart is None:
         return frozenset(asked)
-    if max(trials.ours) < min(trials.theirs):
+    if fewer(apart.ours, apart.theirs):
         return frozenset({UP, OVER} & asked.keys())
-    return frozenset({DOWN, UNDER} & asked.keys()) if min(trials.ours) > max(trials.theirs) else frozenset()
+    return frozenset({DOWN, UNDER} & asked.keys()) if fewer(apart.theirs, apart.ours) else frozenset()
 
 
 def _about(claim: Claim, found: Sample, track: str, basis: str, outcome: str, suite: Suite) -> Verdict:
@@ -254,7 +255,7 @@ def _about(claim: Claim, found: Sample, track: str, basis: str, outcome: str, su
         arms=found.arms,
         series=found.series,
         rests_on=found.rests_on if found.values else (),
-        trials=found.trials,
+        tuning=found.tuning,
     )
 
 
@@ -302,8 +303,8 @@ def _decided(
     outcome = _outcome(item, shown)
     track = item.sample.arms[0].setting.track
     about = _about(claim, item.sample, track, basis, outcome, suite)
-    if reached and not shown and item.sample.trials:
-        about = replace(about, outcome=INCOMPARABLE, reasons=(item.sample.trials,))
+    if reached and not shown and item.sample.tuning:
+        about = replace(about, outcome=INCOMPARABLE, reasons=(item.sample.tuning,))
     if not values:
         return about
     weighed = {test: found for test, found in item.by_test.items() if test in item.usable} or item.by_test

@@ -27,10 +27,11 @@ from leaderboards.reasons import (
     SettingsApart,
     SmallTestSet,
     Training,
-    TrialsApart,
+    TuningApart,
 )
 from leaderboards.record_fields import Record, lab_of
 from leaderboards.setting import value_words
+from leaderboards.tuning import Tuning, fewer
 from leaderboards.verdicts import (
     DOWN,
     INCOMPARABLE,
@@ -69,10 +70,13 @@ CLAIMS_INTRO = (
     " than the margin`: there is a difference, but it is smaller than the margin.",
     "The 95 % intervals are Student's t intervals. They are valid only if the number of pairs was fixed in advance"
     " (`fixed n`). Seeds enter in order; none is left out or replaced. Collapsed trainings are named. All seeds"
-    " of an arm use the same training and test pictures, and a verdict applies only to those. A method with"
-    " fewer tuning trials than its baseline can be shown to be better, but not worse. Each verdict lists how the"
-    " recipe differs from the recipe of the paper's track. The published pairs of mini use a JPEG copy of"
+    " of an arm use the same training and test pictures, and a verdict applies only to those. Each verdict lists how"
+    " the recipe differs from the recipe of the paper's track. The published pairs of mini use a JPEG copy of"
     " CIFAR-10; pairs on the official pictures get a separate verdict.",
+    "A verdict applies to the recipes as they are (`for these recipes`). Two arms are tuned alike if the same procedure"
+    " chose their rates (methods/tuning.toml: the same points, seeds and held-out training pictures for every method),"
+    " or if both were tuned by hand with equally many trials. If they are not tuned alike, only the one with fewer"
+    " trials can be shown to be better.",
     "Errors are more frequent if the differences are far from normally distributed. We simulated claims without a"
     f" true difference and looked after each of the pairs 3 to 20. With exponentially distributed differences,"
     f" {_EXPONENTIAL.wrong} % of claims get a wrong verdict. If one seed in twenty collapses, it is "
@@ -142,7 +146,7 @@ def _untested(verdict: Verdict) -> str:
             return f"no verdicts at {verdict.track}: it shows whether a method learns, not whether a claim holds"
         case (EpochsFirst(),):
             return f"{_said(verdict)} ({_counted(claim, verdict.n)}), {reason(EpochsFirst())}{_gap(verdict)}"
-        case (TrialsApart() as apart,) if verdict.outcome == INCOMPARABLE and verdict.n:
+        case (TuningApart() as apart,) if verdict.outcome == INCOMPARABLE and verdict.n:
             unfair = "so only the method with fewer trials could be shown to be better"
             return f"{_said(verdict)} ({_counted(claim, verdict.n)}): {reason(apart)}, {unfair}{_gap(verdict)}"
         case ():
@@ -191,14 +195,22 @@ def reason(why: Reason) -> str:
         case OperationsApart(nearest, tolerance):
             listed = " and ".join(map(_operations, nearest))
             return f"no two trainings with equal operations (within {tolerance:.0%}): {listed}"
-        case TrialsApart(ours, theirs):
+        case TuningApart(ours, theirs):
             if not (ours and theirs):
                 return "tuning trials not recorded"
-            return f"tuning trials differ, {', '.join(map(str, ours))} against {', '.join(map(str, theirs))}"
+            by_hand = not any(tuning.procedure for tuning in (*ours, *theirs))
+            what = "tuning trials differ" if by_hand else "tuning differs"
+            return f"{what}, {' against '.join(_tuned(side, by_hand) for side in (ours, theirs))}"
         case MachinesApart(machines):
             return f"costs were measured on {' and '.join(machines)}"
         case NoVerdicts():
             raise AssertionError("says the whole sentence, not the end of one")
+
+
+def _tuned(found: Sequence[Tuning], by_hand: bool) -> str:
+    """`P1-0a1b2c`, `1, 3 trials by hand`; by_hand: it is said that these are trials."""
+    listed = ", ".join(dict.fromkeys(map(str, found)))
+    return listed if by_hand or found[0].procedure else f"{listed} trial{'' if listed == '1' else 's'} by hand"
 
 
 def _operations(training: Training) -> str:
@@ -276,20 +288,23 @@ def _statistics(verdict: Verdict, evidence: Evidence) -> list[str]:
         parts.append(f"95 % interval (fixed n) {min(low, high):.2f} to {max(low, high):.2f}")
     for test in evidence.fragile:
         parts.append(f"fragile: a sign test does not show that it is {_question(verdict, evidence, test)}")
-    if verdict.trials:
-        parts.append(f"{reason(verdict.trials)}: {_may_be_better(claim, verdict.trials)}")
+    parts += _for_these_recipes(verdict)
     for arm, seeds in evidence.collapsed.items():
         parts.append(f"collapsed: {arm} {_seeds(seeds)}, still counted")
     return parts
 
 
-def _may_be_better(claim: Claim, trials: TrialsApart) -> str:
-    """Who of two that were not tuned alike may be shown to be the better one."""
-    if max(trials.ours) < min(trials.theirs):
-        return f"only {claim.arm}, with fewer trials, can be shown to be better"
-    if min(trials.ours) > max(trials.theirs):
-        return f"only {claim.baseline_arm}, with fewer trials, can be shown to be better"
-    return "nothing can be shown"
+def _for_these_recipes(verdict: Verdict) -> list[str]:
+    """Of a comparison of accuracies: how both recipes were tuned, as other recipes may compare otherwise."""
+    claim, apart = verdict.claim, verdict.tuning
+    if not claim.baseline or claim.evaluation == COST:
+        return []
+    if apart is None:
+        return [f"for these recipes, both tuned alike ({_tuned(verdict.arms[0].tuning, by_hand=False)})"]
+    better = claim.arm if fewer(apart.ours, apart.theirs) else claim.baseline_arm
+    may = f"only {better}, with fewer trials, can be shown to be better"
+    known = fewer(apart.ours, apart.theirs) or fewer(apart.theirs, apart.ours)
+    return [f"for these recipes; {reason(apart)}: {may if known else 'nothing can be shown'}"]
 
 
 def _question(verdict: Verdict, evidence: Evidence, test: str) -> str:

@@ -179,6 +179,7 @@ def _one(context: JobContext) -> records.Record | None:
             "data": outcome.data,
             "slurm": {key: os.environ[key] for key in ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID") if key in os.environ},
             "trials": job.recipe.get("pretrain", {}).get("tuning_trials", 0),
+            **({"tuned": tuned} if (tuned := job.spec.get("tuned")) else {}),
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         },
         "details": outcome.details,

@@ -153,6 +153,11 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="TABLE.KEY=VALUE",
         help="the changes of one trial; give it once for each trial",
     )
+    verb.add_argument(
+        "--equal", action="store_true", help="tune each method by the same procedure (methods/tuning.toml)"
+    )
+    verb.add_argument("--write", action="store_true", help="with --equal: put what is chosen into the recipe files")
+    verb.add_argument("--dry-run", action="store_true", help="with --equal: print the price and run nothing")
     _download_option(verb)
     verb = verbs.add_parser("status", help="show the progress of all tasks of a workspace")
     verb.add_argument("--watch", action="store_true", help="repeat every few seconds until all tasks have ended")

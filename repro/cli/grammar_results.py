@@ -56,6 +56,11 @@ def add_results(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="print the order, the hours and the probability of a decision; run nothing",
     )
     workspace_options(verb)
+    verb.add_argument(
+        "--allow-unequal-tuning",
+        action="store_true",
+        help="also pair arms whose recipes were not tuned alike; their verdicts say so",
+    )
     group = executor_options(verb)
     group.add_argument("--executor", metavar="NAME", help="auto (default), local or slurm")
     verb = verbs.add_parser("gap", help="break down the gap between the paper's number and ours")

@@ -9,7 +9,7 @@ from typing import Any
 from repro.data import account
 from repro.data.types import Status
 from repro.errors import unknown
-from repro.plan import disk, few_pictures, kinds, protocol_files, recipes, registry, tracks
+from repro.plan import disk, few_pictures, kinds, protocol_files, recipes, registry, tracks, tuning
 from repro.plan.planned import CONSTANTS, PRICED_BY, Plan
 from repro.settings import Settings, Where
 from repro.terminal.text import duration, table
@@ -135,6 +135,9 @@ def method_recipe(name: str) -> str:
     lines = [f"{info.name}: {info.title}", info.paper + (f" (arXiv:{info.arxiv})" if info.arxiv else ""), ""]
     for other, change in info.variants.items():
         lines.append(f"variant {info.name}:{other}: {change.summary}")
+    for track in tracks.tracks():
+        if found := tuning.section(info, variant, track):
+            lines.append(f"tuned on {track} by {found.procedure}: {found.point}")
     columns = [recipes.resolve(info, variant, track, {}) for track in tracks.tracks()]
     rows = [
         [f"{key}.{item}", *(column[key][item] for column in columns)]

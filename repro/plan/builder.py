@@ -195,8 +195,8 @@ class _Builder:
     def run(self, info: registry.MethodInfo, variant: str, seed: int, recipe: Recipe) -> None:
         """The jobs of one run: one method, variant and seed with its evaluations."""
         spec = {**self.sizes("classification"), "recipe": recipe, "threads": self.track.need("pretrain").cpus}
-        # Of what is not trained one rank is enough.
-        ranks = self.request.processes if recipe["pretrain"]["epochs"] else 1
+        spec["tuned"] = recipes.tuned_by(info, variant, self.track.name, recipe)
+        ranks = self.request.processes if recipe["pretrain"]["epochs"] else 1  # one where nothing is trained
         if ranks > 1:
             recipes.require_parts(info, variant, recipe["pretrain"], ranks)
             spec["processes"] = ranks

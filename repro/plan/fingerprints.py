@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from repro.data.data_sets import known_as
@@ -14,9 +13,10 @@ from repro.store.source_hash import REACHES, source_hash
 
 def fingerprint_of(job: Job) -> str:
     """The fingerprint of a job by today's code, whatever it says of its own."""
-    spec: Mapping[str, Any] = job.spec
+    spec: dict[str, Any] = job.spec
     if job.kind == "pretrain":
-        spec = {**spec, "recipe": recipes.without_neutral(job.recipe)}
+        spec = {key: value for key, value in spec.items() if key != "tuned"}  # how values were found changes no result
+        spec["recipe"] = recipes.without_neutral(job.recipe)
     if "data" in spec:
         spec = {**spec, "data": {**spec["data"], "name": known_as(spec["data"]["name"])}}
     return digest(

@@ -40,7 +40,7 @@ from repro.store.workspace import Workspace
 # Keys of recipes and protocols that scale the work, or cost no time.
 _FREE = frozenset(
     "epochs iterations overfit_iterations train_pictures train_share tuning_trials lr head_lr base_batch weight_decay"
-    " warmup_epochs warmup milestones seed mean std cosine_start clip_adaptive bank_drops".split()
+    " warmup_epochs warmup milestones seed mean std cosine_start clip_adaptive bank_drops crop_scale".split()
 )
 
 

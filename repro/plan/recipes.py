@@ -1,8 +1,9 @@
 """The whole recipe of a run: what the recipe files state, in layers, and what must hold of it.
 
 A recipe file states differences. The whole recipe is made of, later over earlier: methods/defaults.toml with the
-network of the track, then the file's defaults, its track, its variant, its variant on that track, and `--set`. A recipe
-with a `base` (an auxiliary task over another method) starts from the whole recipe of that method instead.
+network of the track, then the file's defaults, its track, its variant, its variant on that track, what tuning found
+(tuning.py), and `--set`. A recipe with a `base` (an auxiliary task over another method) starts from the whole recipe of
+that method instead.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from leaderboards.tuning import alike
 from repro.errors import UserError, unknown
-from repro.plan.registry import TABLES, MethodInfo, Variant, find, negatives
+from repro.plan import tuning
+from repro.plan.registry import TABLES, MethodInfo, Tables, Variant, find, negatives
 from repro.plan.tables import toml
 from repro.stages import schedules
 from repro.store.job import Recipe
@@ -81,11 +84,12 @@ def _shared() -> Mapping[str, Any]:
 def _layers(info: MethodInfo, variant: str, track: str) -> list[tuple[str, Mapping[str, Any]]]:
     """What the recipe file states for this variant and track, the weakest first."""
     change = info.variants[variant] if variant else Variant()
-    return [
+    stated: list[tuple[str, Tables]] = [
         (f"{info.source}: tracks.{track}", info.tracks.get(track, {})),
         (f"{info.source}: variants.{variant}", change.tables),
         (f"{info.source}: variants.{variant}.tracks.{track}", change.tracks.get(track, {})),
     ]
+    return [(where, {key: table for key, table in tables.items() if key != tuning.TABLE}) for where, tables in stated]
 
 
 def _whole(info: MethodInfo, variant: str, track: str, arch: str | None) -> Recipe:
@@ -111,10 +115,22 @@ def _whole(info: MethodInfo, variant: str, track: str, arch: str | None) -> Reci
     return recipe
 
 
-def resolve(info: MethodInfo, variant: str, track: str, overrides: Mapping[str, Mapping[str, Any]]) -> Recipe:
-    """The whole recipe of a run: tables method, network, pretrain, and base (name, module) for an auxiliary task."""
+def resolve(
+    info: MethodInfo,
+    variant: str,
+    track: str,
+    overrides: Mapping[str, Mapping[str, Any]],
+    *,
+    tuned: bool = True,
+) -> Recipe:
+    """The whole recipe of a run: tables method, network, pretrain, and base (name, module) for an auxiliary task.
+
+    tuned: with what tuning made of it; else what it begins with.
+    """
     arch = overrides.get("network", {}).get("arch")
     recipe = _whole(info, variant, track, arch if isinstance(arch, str) else None)
+    if tuned and (found := tuning.section(info, variant, track)):
+        merge(recipe, found.point.values(recipe), "tuned")
     merge(recipe, {t: overrides[t] for t in TABLES if t in overrides}, "--set")
     pretrain = recipe["pretrain"]
     for key, choices in _CHOICES.items():
@@ -164,6 +180,19 @@ def _check_batch(info: MethodInfo, variant: str, pretrain: Mapping[str, Any]) ->
             f"{name}: pretrain.accumulate = {accumulate}, but its negatives are those of the whole batch, and"
             " accumulation would change them; use more devices, or a smaller pretrain.batch with accumulate = 1"
         )
+
+
+def tuned_by(info: MethodInfo, variant: str, track: str, recipe: Recipe) -> str:
+    """The procedure by which the rates of a recipe of this arm were tuned, or "".
+
+    None where the recipe that was tuned has changed since, or where this one has other values of [pretrain] than were
+    found: but for its length.
+    """
+    found = tuning.section(info, variant, track)
+    if found is None or not alike(recipe["pretrain"], resolve(info, variant, track, {})["pretrain"]):
+        return ""
+    begun = resolve(*tuning.root(info, variant), track, {}, tuned=False)
+    return found.procedure if tuning.hash_of(without_neutral(begun)) == found.recipe else ""
 
 
 def may_be_refused(stated: Mapping[str, Mapping[str, Any]]) -> bool:

@@ -34,7 +34,7 @@ from repro.plan import builder
 from repro.plan.budget import Budget
 from repro.plan.planned import Plan
 from repro.plan.tracks import tracks
-from repro.results import find_records
+from repro.results import equal_tuning, find_records
 from repro.results.agreement import Parse, reproducible
 from repro.results.claim_commands import next_runs
 from repro.results.settle_ledger import Commands, Ledger, name_of
@@ -61,6 +61,7 @@ class Asked:
     settings: Settings
     parse: Parse
     published: tuple[Record, ...] = ()  # records that count beside those of the workspace
+    unequal: bool = False  # whether arms are paired that are not tuned alike; their verdicts say so
 
     def ledger(self, budget: Budget, on_slurm: bool) -> Ledger:
         """That of this settlement, as it was left."""
@@ -96,16 +97,20 @@ def ask(
     settings: Settings,
     parse: Parse,
     own: Sequence[Claim] = (),
+    unequal: bool = False,
 ) -> Asked:
     """What is to be settled.
 
     wanted: ids of claims.  paper: all of this paper, or "all".  parse: the words of a command `run` as a request.  own:
-    claims of the user's, in place of these.
+    claims of the user's, in place of these.  unequal: also pair arms that are not tuned alike; their verdicts say so.
 
     Raises:
-        UserError: no such claim, or one that the track cannot test.
+        UserError: no such claim, or one that the track cannot test or whose arms are not tuned alike.
     """
     chosen = tuple(own or _chosen(wanted, paper, track))
+    for claim in chosen if (wanted or own) and not unequal else ():
+        if why := equal_tuning.hindrance(claim, track):
+            raise UserError(f"{claim.id}: {why}", "or pair the arms as they are: --allow-unequal-tuning")
     every = [*find_records.every_claim(), *own]
     families = {claim.family for claim in chosen}
     kin = [claim for claim in every if claim.family in families]
@@ -117,7 +122,7 @@ def ask(
     ]
     same = reproducible(there, settings, parse)
     counted = tuple(record for record in there if record["fingerprint"] in same)
-    return Asked(chosen, tuple(kin), track, settings, parse, counted)
+    return Asked(chosen, tuple(kin), track, settings, parse, counted, unequal)
 
 
 def preview(asked: Asked, budget: Budget, on_slurm: bool) -> str:
@@ -126,11 +131,17 @@ def preview(asked: Asked, budget: Budget, on_slurm: bool) -> str:
     return table(look(asked, ledger), ledger, asked)
 
 
-def settle(asked: Asked, budget: Budget) -> int:
-    """Decide claims within a budget, on this machine; returns the exit status."""
+def settle(asked: Asked, budget: Budget, spent: float = 0.0) -> int:
+    """Decide claims within a budget, on this machine; returns the exit status.
+
+    spent: seconds that tuning took.
+    """
     ledger, shown = asked.ledger(budget, on_slurm=False), dict[str, str]()
     with ledger.held():
         ledger.ask()
+        if spent:
+            ledger.begin("tuning", (), ())
+            ledger.end(spent)
         try:
             while True:
                 steps = look(asked, ledger)
@@ -181,7 +192,8 @@ def look(asked: Asked, ledger: Ledger, live: Collection[str] = ()) -> list[Step]
         print(f"skipped: {fault}", file=sys.stderr)
     here = records.by_fingerprint(found)
     ledger.reckon(here, live)
-    known = Arms([*found, *(record for record in asked.published if record["fingerprint"] not in here)], suite())
+    found += [record for record in asked.published if record["fingerprint"] not in here]
+    known = Arms(equal_tuning.of_these_recipes(found, asked.track), suite())
     said = {item.claim.id: item.verdicts for item in assess(asked.others, known)}
     return [_step(claim, said[claim.id], known, asked, ledger) for claim in asked.claims]
 
@@ -198,6 +210,8 @@ def _step(claim: Claim, verdicts: Sequence[Verdict], known: Arms, asked: Asked, 
         return Step(claim, open_, why=ledger.failed[claim.id])
     if open_ and (vain := in_vain(open_)):
         return Step(claim, open_, why=f"no further seed helps: {reason(vain)}")
+    if not asked.unequal and (why := equal_tuning.hindrance(claim, track)):
+        return Step(claim, open_, why=why)
     own = track == claim.track and track not in claim.proxies
     commands = next_runs(claim, known, track, own, open_)
     if not commands:

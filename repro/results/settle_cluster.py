@@ -26,7 +26,7 @@ from repro.settings import Settings
 from repro.store.workspace import Workspace
 from slurm.graph import Graph, Resources, Task
 
-_LOOK = "repro.cli.commands:settle_again"
+_LOOK = "repro.cli.settling:again"
 _STAGE = "settle"
 _NEEDS = Resources(cpus=1, memory_gb=4.0, minutes=240)  # it may wait for room in the queue
 
@@ -34,8 +34,11 @@ Own = Mapping[str, Any]
 """What `own_claims.claims_of` is told, but for the track; empty for claims of papers."""
 
 
-def start(asked: Asked, own: Own, words: str, *, dry: bool) -> int:
-    """Decide claims within a budget, here or on SLURM as `run` would; returns the exit status."""
+def start(asked: Asked, own: Own, words: str, *, dry: bool, spent: float = 0.0) -> int:
+    """Decide claims within a budget, here or on SLURM as `run` would; returns the exit status.
+
+    spent: seconds on this machine that count, too.
+    """
     budget = Budget.parse(words)
     if dry:
         print(preview(asked, budget, on_slurm=budget.gpu or asked.settings.executor == "slurm"))
@@ -44,7 +47,7 @@ def start(asked: Asked, own: Own, words: str, *, dry: bool) -> int:
     if budget.gpu and not on_slurm:
         raise UserError(f"--budget {words}: on this machine settle uses wall-clock time; give hours, such as 3h")
     if not on_slurm:
-        return settle(asked, budget)
+        return settle(asked, budget, spent)
     ledger = asked.ledger(budget, on_slurm=True)
     for state in states(Workspace(asked.settings.workspace)):
         if state.live and state.task.stage == _STAGE and state.key.startswith(_prefix(ledger)):
@@ -62,7 +65,7 @@ def go_on(told: Mapping[str, Any], parse: Parse) -> int:
     settings = Settings(place, data, "slurm", told["cluster"], told["card"])
     own: Own = told["own"]
     claims = own_claims.claims_of(track=told["track"], **own) if own else ()
-    asked = ask(() if own else told["claims"], None, told["track"], settings, parse, claims)
+    asked = ask(() if own else told["claims"], None, told["track"], settings, parse, claims, told["unequal"])
     ledger = asked.ledger(Budget.parse(told["budget"]), on_slurm=True)
     with ledger.held():
         if ledger.round > told["number"]:
@@ -119,6 +122,7 @@ def _next_look(graph: Graph, asked: Asked, own: Own, ledger: Ledger, number: int
             "claims": [claim.id for claim in asked.claims],
             "own": dict(own),
             "track": asked.track,
+            "unequal": asked.unequal,
             "budget": ledger.budget.text,
             "number": number,
             "workspace": str(settings.workspace.resolve()),

@@ -8,7 +8,7 @@ from typing import Any
 from leaderboards.suite import Suite
 from repro.data.data_sets import FOLDER
 from repro.errors import UserError
-from repro.plan import kinds, protocol_files, recipes, registry, tracks
+from repro.plan import kinds, protocol_files, recipes, registry, tracks, tuning
 from repro.store import records
 from repro.store.job import Recipe
 from repro.weights.architectures import ARCHS
@@ -26,6 +26,8 @@ def suite() -> Suite:
         neutral=recipes.neutral(),
         networks={table["arch"]: tuple(key for key in table if key not in _OF_TRAINING) for table in ARCHS.values()},
         recipe=_recipe,
+        tuned=_tuned,
+        chosen=_chosen,
         own=FOLDER,
     )
 
@@ -36,6 +38,18 @@ def _recipe(arm: str, track: str) -> Recipe:
         return recipes.resolve(*registry.find(arm), tracks.find(track).name, {})
     except UserError:  # a method of somebody else's records, or no track
         return {}
+
+
+@cache
+def _tuned(arm: str, track: str) -> str:
+    recipe = _recipe(arm, track)
+    return recipes.tuned_by(*registry.find(arm), track, recipe) if recipe else ""
+
+
+@cache
+def _chosen(arm: str, track: str) -> str:
+    found = tuning.section(*registry.find(arm), track) if _tuned(arm, track) else None
+    return str(found.point) if found else ""
 
 
 def _named_protocols() -> dict[str, dict[str, dict[str, Any]]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from repro.data import account
 from repro.errors import UserError
-from repro.plan import budget, few_pictures
+from repro.plan import budget, few_pictures, tuning
 from repro.plan.planned import Plan
 from repro.plan.request import Request
 from repro.plan.tasks import graph_of
@@ -41,7 +41,12 @@ def run(
     """Do what is missing of a request, then print the table; returns the exit status.
 
     limit, trim: see budget.py.  agreed: see `missing_data.complete`.
+
+    Raises:
+        UserError: a seed that is kept for tuning.
     """
+    if kept := set(request.seeds) & set(tuning.procedure().seeds):
+        raise UserError(f"--seed {min(kept)}: this seed is kept for tuning, and has no results; choose another")
     return carry_out(budget.within(request, settings, limit, trim), settings, command, views, agreed)
 
 

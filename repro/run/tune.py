@@ -30,6 +30,7 @@ from repro.terminal import text
 
 FOLDER = "tuning"
 EVALUATIONS = ("knn", "linear")
+SEED = 100  # none of those that results are reported of
 
 
 def tune(
@@ -48,9 +49,7 @@ def tune(
             raise UserError(
                 f"--try {change}: a trial changes a recipe; write it as pretrain.lr=0.5 or method.key=value"
             )
-    users, settings = settings, dataclasses.replace(settings, workspace=settings.workspace / FOLDER)
-    if users.where.downloads.is_dir():  # which the plan looks at
-        _share_downloads(users.where.downloads, settings.where.downloads)
+    users, settings = settings, apart(settings)
     trials = {
         " ".join(texts) or "-": make(dataclasses.replace(request, overrides=(*request.overrides, *texts)), settings)
         for texts in ((), *changes)
@@ -69,7 +68,7 @@ def tune(
                 raise UserError(
                     f"--protocol {kind}={name}: it has no held-out training pictures, so it cannot score a trial"
                 )
-    _share_downloads(users.where.downloads, settings.where.downloads)
+    share_downloads(users.where.downloads, settings.where.downloads)
     return execute.perform(
         merge(list(trials.values())),
         settings,
@@ -79,7 +78,15 @@ def tune(
     )
 
 
-def _share_downloads(users: Path, ours: Path) -> None:
+def apart(settings: Settings) -> Settings:
+    """The settings with the workspace of the trials."""
+    trials = dataclasses.replace(settings, workspace=settings.workspace / FOLDER)
+    if settings.where.downloads.is_dir():  # which the plan looks at
+        share_downloads(settings.where.downloads, trials.where.downloads)
+    return trials
+
+
+def share_downloads(users: Path, ours: Path) -> None:
     """Let the workspace of the trials have the downloads of the user's: nothing is downloaded twice."""
     with contextlib.suppress(OSError):  # whoever cannot write there is told by what follows
         users.mkdir(parents=True, exist_ok=True)

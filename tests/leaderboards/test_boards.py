@@ -366,7 +366,7 @@ def test_other_recipes_are_other_rows(make: Make) -> None:
     assert [sorted(arm.records) for arm in found] == [[0, 1], [0, 1]]
     assert len({arm.label for arm in found}) == 2
     assert all(arm.label.startswith("recipe ") and not arm.flag for arm in found)
-    assert sorted(arm.trials for arm in found) == [[1], [2]]
+    assert sorted(arm.tuned for arm in found) == ["1", "2"]
 
 
 def test_an_evaluation_without_its_pretraining_still_shows(make: Make) -> None:
@@ -398,7 +398,7 @@ def test_an_import_stands_apart_from_what_was_trained_here(make: Make) -> None:
     built = build([*records, given, judged], claim_files.load(suite()), link)
     (arm,) = [arm for arm in arms([*records, given, judged], "knn") if arm.imported]
     assert (arm.name, arm.flag) == ("aps:imported", "not trained here: weights of theirs.pth")
-    assert (arm.setting.epochs, arm.training("wall_s"), arm.trials) == (None, {}, [])
+    assert (arm.setting.epochs, arm.training("wall_s"), arm.tuned) == (None, {}, "-")
     rows = [line for line in built["knn.md"].splitlines() if "imported" in line]
     assert len(rows) == 2 and "99.0" in rows[0] and "99.00" in rows[1] and "theirs.pth" in rows[1]
     assert built["efficiency.md"] == plain["efficiency.md"] and built["claims.md"] == plain["claims.md"]

@@ -18,7 +18,7 @@ from leaderboards.assessments import assess
 from leaderboards.claim_arms import COMPUTE, most_alike
 from leaderboards.claims import Claim
 from leaderboards.paired_arms import fairest
-from leaderboards.recipe_differences import unlike
+from leaderboards.recipe_differences import tuned_by, unlike
 from leaderboards.statistics import Mean, own, paired
 from leaderboards.verdicts import Evidence, Verdict
 from leaderboards.wording import brief, outcome, place, sentence
@@ -282,6 +282,56 @@ def test_who_had_fewer_trials_may_be_shown_to_be_better_and_nothing_else(make: M
     for record in records:
         del record["provenance"]["trials"]
     assert sentence(verdict(DIRECTION, records, "mini")) == "incomparable at mini: tuning trials not recorded"
+
+
+def by(records: list[dict[str, Any]], method: str, procedure: str) -> list[dict[str, Any]]:
+    """The records, of which those pre-trainings were tuned by that procedure."""
+    for record in records:
+        if record["method"] == method and record["kind"] == "pretrain":
+            record["provenance"]["tuned"] = procedure
+    return records
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "trials", "differences", "shown", "said"),
+    [
+        ("P1-aa", "P1-aa", (7, 1), BETTER, "holds", "for these recipes, both tuned alike (P1-aa)"),
+        ("", "", (3, 3), BETTER, "holds", "for these recipes, both tuned alike (3 trials by hand)"),
+        ("", "P1-aa", (1, 7), BETTER, "holds", "1 trial by hand against P1-aa: only aps, with fewer trials,"),
+        ("", "P1-aa", (7, 7), BETTER, "holds", "7 trials by hand against P1-aa: only aps, with fewer trials,"),
+        ("", "P1-aa", (1, 7), SAME, "incomparable", "1 trial by hand against P1-aa"),
+        ("", "P1-aa", (8, 7), BETTER, "incomparable", "8 trials by hand against P1-aa"),
+        ("P1-aa", "", (0, 7), BETTER, "incomparable", "P1-aa against 7 trials by hand"),
+        ("P1-aa", "P1-bb", (0, 0), BETTER, "incomparable", "P1-aa against P1-bb"),
+    ],
+)
+def test_one_procedure_makes_two_arms_tuned_alike(
+    make: Make,
+    ours: str,
+    theirs: str,
+    trials: tuple[int, int],
+    differences: list[float],
+    shown: str,
+    said: str,
+) -> None:
+    """Whatever was tried by hand before: unlike arms of which one has a procedure, or another one."""
+    records = by(by(tuned(make, differences, *trials), "aps", ours), "moco_v3", theirs)
+    found = verdict(DIRECTION, records, "mini")
+    assert found.outcome == shown and said in sentence(found)
+
+
+def test_a_procedure_is_that_of_all_records_with_the_values_of_the_recipe(make: Make) -> None:
+    """Also of those from before it chose them; not of those with another rate, whatever their length."""
+    records = make("aps", "linear", {"top1": 50.0}, trials=1)
+    records += make("aps", "linear", {"top1": 50.0}, trials=1, epochs=5)
+    other = make("aps", "linear", {"top1": 50.0}, trials=1, batch=64)
+    recipe = {"pretrain": {"epochs": 16, "batch": 128, "lr": 0.5, "tuning_trials": 3}}
+    said: dict[str, Any] = {"recipe": recipe, "tuned": "P1-aa", "chosen": "rate x 2"}
+    told = replace(suite(), **{name: lambda arm, track, value=value: value for name, value in said.items()})
+    assert {arm.tuned for arm in Arms(records, told).of("linear")} == {"P1-aa"}
+    assert tuned_by(Arms(records, told).of("linear")) == ["Tuned by P1-aa: aps rate x 2."]
+    assert {arm.tuned for arm in Arms(other, told).of("linear")} == {"1"}
+    assert {arm.tuned for arm in Arms(by(other, "aps", "P0-bb"), told).of("linear")} == {"P0-bb"}
 
 
 def test_the_trials_that_stand_in_the_way_are_named_with_the_epochs(make: Make) -> None:

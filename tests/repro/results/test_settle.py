@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +15,15 @@ import methods
 from leaderboards import evalues, prospects
 from repro.cli import commands
 from repro.cli.dispatch import main
-from repro.results import find_records, settle
-from repro.run import execute
-from repro.settings import Settings
+from repro.plan import recipes, registry
+from repro.plan.registry import MethodInfo
+from repro.plan.request import Request
+from repro.results import equal_tuning, find_records, settle
+from repro.results.suite import suite
+from repro.run import execute, tune_equal
+from repro.settings import Settings, load
 from repro.store import records
+from repro.store.workspace import Workspace
 
 
 @pytest.fixture
@@ -147,16 +153,55 @@ def test_records_of_two_labs_join_and_the_verdict_names_both(
     assert "records from this lab (seeds 3, 4) and kyoto (seeds 0, 1, 2)" in " ".join(capsys.readouterr().out.split())
 
 
+def write_toy(name: str) -> Path:
+    """A method in two files of a folder: SimCLR by another name."""
+    Path("toy.py").write_text("from methods.simclr import SimCLR as Toy\n")
+    recipe = (Path(methods.__file__).parent / "recipes" / "simclr.toml").read_text()
+    recipe = recipe.replace('name = "simclr"', f'name = "{name}"').replace("methods.simclr:SimCLR", "toy:Toy")
+    Path("toy.toml").write_text(recipe)
+    return Path("toy.toml").resolve()
+
+
+@pytest.mark.seconds
+def test_a_method_of_one_s_own_is_tuned_first_as_its_rivals_were(
+    lab: Callable[[Reach], Lab],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    refused: Callable[[str], str],
+) -> None:
+    made, tuned, asked = lab(clear), {"byol"}, list[Request]()
+
+    def by(info: MethodInfo, *_: object) -> str:
+        return "P1-aa" if info.name in tuned else ""
+
+    def tune(request: Request, *_: object, write: bool) -> int:
+        assert write
+        asked.append(request)
+        tuned.add("tuned_toy")
+        return 0
+
+    monkeypatch.setattr(recipes, "tuned_by", by)
+    told = dataclasses.replace(suite(), tuned=lambda arm, track: by(registry.find(arm)[0]))
+    monkeypatch.setattr(equal_tuning, "suite", lambda: told)
+    monkeypatch.setattr(settle, "suite", lambda: told)
+    monkeypatch.setattr(tune_equal, "tune", tune)
+    file = write_toy("tuned_toy")
+    why = refused("settle --method toy.toml --against simclr byol --budget 10d")  # simclr is not tuned: nothing is
+    assert f"--method {file} byol" in why and not asked and not made.runs
+    assert main("settle --method toy.toml --against byol --budget 10d".split()) == 0
+    (request,) = asked
+    assert request.methods == (str(file),) and request.track == "mini"
+    assert made.runs and "holds at mini (n = 5)" in capsys.readouterr().out
+    assert main("settle --method toy.toml --against byol --budget 10d".split()) == 0 and len(asked) == 1
+
+
 @pytest.mark.seconds
 def test_a_method_of_one_s_own_is_a_claim(
     lab: Callable[[Reach], Lab], capsys: pytest.CaptureFixture[str], refused: Callable[[str], str]
 ) -> None:
     made = lab(clear)
-    Path("toy.py").write_text("from methods.simclr import SimCLR as Toy\n")
-    recipe = (Path(methods.__file__).parent / "recipes" / "simclr.toml").read_text()
-    recipe = recipe.replace('name = "simclr"', 'name = "toy"').replace("methods.simclr:SimCLR", "toy:Toy")
-    Path("toy.toml").write_text(recipe)
-    line = "settle --method toy.toml --against byol simclr --track mini"
+    write_toy("toy")
+    line = "settle --method toy.toml --against byol simclr --track mini --allow-unequal-tuning"
     assert main([*line.split(), "--budget", "10d"]) == 0
     out = capsys.readouterr().out
     rows = [
@@ -173,6 +218,42 @@ def test_a_method_of_one_s_own_is_a_claim(
     assert "compared with itself" in refused("settle --method byol --against byol --budget 3h")
     assert "choose mini" in refused("settle --method toy.toml --against byol --track embedded --budget 3h")
     assert "between 0 and 100" in refused("settle --method toy.toml --against byol --margin 0 --budget 3h")
+
+
+@pytest.mark.seconds
+def test_arms_that_are_not_tuned_alike_are_refused_or_marked(
+    lab: Callable[[Reach], Lab],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    refused: Callable[[str], str],
+) -> None:
+    told = dataclasses.replace(suite(), tuned=lambda arm, track: "P1-aa" if arm == "glnet" else "")
+    monkeypatch.setattr(equal_tuning, "suite", lambda: told)
+    monkeypatch.setattr(settle, "suite", lambda: told)
+    made = lab(clear)
+    why = refused(f"settle {CLAIM} --budget 10d")
+    assert "tuning differs, P1-aa against 1 trial by hand" in why and "--allow-unequal-tuning" in why
+    tune = "python -m repro tune --equal --write --track mini --method glnet moco_v3:resnet"
+    assert tune in why
+    assert main(["settle", "--paper", "glnet", "--budget", "10d"]) == 0 and made.runs == []
+    assert tune in capsys.readouterr().out  # of several claims the others go on
+    assert main(["settle", CLAIM, "--budget", "10d", "--allow-unequal-tuning"]) == 0
+    assert made.runs and "incomparable at mini" in capsys.readouterr().out
+
+
+def test_new_pairs_do_not_go_on_with_what_was_trained_before_the_tuning(
+    lab: Callable[[Reach], Lab], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would repeat the older recipe, so as to join it."""
+    told = dataclasses.replace(suite(), tuned=lambda arm, track: "P1-aa" if track == "mini" else "")
+    monkeypatch.setattr(equal_tuning, "suite", lambda: told)
+    lab(clear).run(Request(("glnet",), "mini", ("linear",)), load({}), (), None)
+    found = records.read_all(Workspace(load({}).workspace).records)[0]
+    assert found and equal_tuning.of_these_recipes(found, "mini") == found  # the recipe as it is: tuned
+    (origin,) = (record for record in found if record["kind"] == "pretrain")
+    origin["details"]["recipe"]["pretrain"]["lr"] *= 2
+    assert equal_tuning.of_these_recipes(found, "mini") == []
+    assert equal_tuning.of_these_recipes(found, "cifar") == found
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import made_up_lab
 import pytest
 from made_up_lab import CLAIM, Reach, alone, noisy, record_of, rough
 
-from repro.cli import commands
+from repro.cli import settling
 from repro.cli.dispatch import main
 from repro.plan.tasks import TARGET
 from repro.results import find_records
@@ -99,8 +99,8 @@ class Night:
     def look(self) -> int:
         """The newest look, as its job would do it."""
         module, _, function = self.looks()[-1].task.target.partition(":")
-        assert module == commands.__name__
-        status: int = getattr(commands, function)(**self.looks()[-1].task.args)
+        assert module == settling.__name__
+        status: int = getattr(settling, function)(**self.looks()[-1].task.args)
         return status
 
 
@@ -203,14 +203,14 @@ def test_a_look_that_dies_anywhere_begins_again_and_submits_nothing_twice(
         with monkeypatch.context() as patched:
             dies_after(calls, patched)
             with pytest.raises(Died):
-                commands.settle_again(**first)
-    assert commands.settle_again(**first) == 0
+                settling.again(**first)
+    assert settling.again(**first) == 0
     made.pairs_end()
-    assert commands.settle_again(**made.looks()[-1].task.args) == 0
+    assert settling.again(**made.looks()[-1].task.args) == 0
     made.pairs_end()
     assert set(made.cluster.ran.values()) == {1}
     capsys.readouterr()
-    assert commands.settle_again(**first) == 0
+    assert settling.again(**first) == 0
     assert "a later look has gone on from here" in capsys.readouterr().out
     events = [json.loads(line) for line in _journal().read_text().split("\n") if line]
     pairs = Counter(name for event in events if event["event"] == "began" for name in event["jobs"])
