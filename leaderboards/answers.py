@@ -5,12 +5,14 @@ What no run can test, and numbers that a paper states of its own setting, are le
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from leaderboards.assessments import Assessment
+from leaderboards.assessments import PAPERS, Assessment
 from leaderboards.claim_arms import COMPUTE
 from leaderboards.claims import COST, Claim
+from leaderboards.needs import Need, budget
 from leaderboards.verdicts import (
     ABOVE,
     BELOW,
@@ -64,6 +66,7 @@ class Answer:
     epochs: Said | None
     compute: Said | None
     missing: str  # what it would take, in words
+    priced: bool  # whether that says hours, which rest on assumptions
 
     @property
     def interval(self) -> tuple[float, float, float] | None:
@@ -79,11 +82,21 @@ class Answer:
         return self.claim.value if self.claim.kind == "gain" else None
 
 
-def answers(papers: Mapping[str, Sequence[Assessment]]) -> dict[str, list[Answer]]:
-    """By paper, its comparative claims that a run can test, those with an answer first."""
+def answers(papers: Mapping[str, Sequence[Assessment]], needed: Iterable[Need] = ()) -> dict[str, list[Answer]]:
+    """By paper, its comparative claims that a run can test, those with an answer first.
+
+    needed: what would decide them at larger tracks.
+    """
+    by_claim: dict[str, list[Need]] = defaultdict(list)
+    for need in needed:
+        by_claim[need.claim.id].append(need)
     found = {}
     for paper, items in papers.items():
-        shown = [_answer(item) for item in items if item.claim.kind != "number" and not item.untestable]
+        shown = [
+            _answer(item, by_claim[item.claim.id])
+            for item in items
+            if item.claim.kind != "number" and not item.untestable
+        ]
         found[paper] = sorted(shown, key=_order)
     return found
 
@@ -92,12 +105,12 @@ def _order(answer: Answer) -> int:
     return _FIRST.index(answer.epochs.look) if answer.epochs else len(_FIRST)
 
 
-def _answer(item: Assessment) -> Answer:
+def _answer(item: Assessment, needed: Sequence[Need]) -> Answer:
     seen = [verdict for verdict in item.verdicts if verdict.outcome not in (NOT_RUN, UNTESTABLE)]
     first = next((verdict for verdict in seen if verdict.basis != COMPUTE), None)
     second = next((verdict for verdict in seen if verdict.basis == COMPUTE and verdict.arms), None)
     where = first.track if first else second.track if second else ""
-    return Answer(item.claim, where, _said(first), _said(second), _missing(item, seen))
+    return Answer(item.claim, where, _said(first), _said(second), _missing(item, seen, needed), bool(needed))
 
 
 def _said(verdict: Verdict | None) -> Said | None:
@@ -124,12 +137,22 @@ def _difference(verdict: Verdict) -> str:
     return f"{round(verdict.gap, 1) + 0.0:+.1f} points"  # no "-0.0"
 
 
-def _missing(item: Assessment, seen: Sequence[Verdict]) -> str:
-    claim = item.claim
-    if not seen:
-        return f"no run yet; the paper's setting is {claim.data} at track {claim.track}"
-    own = any(verdict.own for verdict in seen)
-    return "" if own else f"the paper's setting ({claim.data}) was not run"
+def _missing(item: Assessment, seen: Sequence[Verdict], needed: Sequence[Need]) -> str:
+    """What it would take: `needs imagenet: about 2,500 to 4,000 GPU-hours`."""
+    claim, own = item.claim, next((need for need in needed if need.own), None)
+    direction = next((need for need in reversed(needed) if not need.own), None)
+    parts = [] if seen else ["no run yet"]
+    if own:
+        parts.append(f"needs {own.track}: {budget(own)}")
+    if direction:
+        parts.append(f"its direction needs {direction.track}: {budget(direction)}")
+    elif not seen and claim.proxies:
+        parts.append(f"its direction can be tested at {', '.join(claim.proxies)}")
+    if item.out_of_reach:
+        parts.append(f"no run can match {PAPERS}")
+    elif not own and not any(verdict.own for verdict in seen):
+        parts.append(f"{PAPERS} ({claim.data} at {claim.track}) was not run")
+    return "; ".join(parts)
 
 
 def scale(found: Iterable[Answer]) -> float:

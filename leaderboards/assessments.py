@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from leaderboards.arms import Arms
 from leaderboards.claim_arms import COMPUTE, EPOCHS
 from leaderboards.claims import NO_TRACK, TRACKS, VERIFIED, Claim, counted, tracks_of
-from leaderboards.reasons import NoTrack
+from leaderboards.reasons import NoTrack, Reason
 from leaderboards.references import references
 from leaderboards.suite import Suite
-from leaderboards.testable import hindrance, members
+from leaderboards.testable import hindrance, members, unreachable
 from leaderboards.verdicts import NOT_RUN, UNTESTABLE, Verdict, judge
-from leaderboards.wording import brief, departing, outcome, sentence
+from leaderboards.wording import brief, departing, outcome, reasons_why, sentence
 
 PAPERS = "the paper's setting"
 """Head of the outcomes in the network, epochs, batch, data and protocol that a claim states."""
@@ -31,6 +31,7 @@ class Assessment:
     test: str
     family: str  # with how many claims it shares its error rate, in words
     untestable: bool  # whether no run can test it, at any track
+    out_of_reach: Reason | None  # why no run can have the paper's setting
 
     @property
     def answered(self) -> list[Verdict]:
@@ -144,6 +145,7 @@ def _assessment(
         test=f"test: margin {claim.margin:g} in {PAPERS}{also}; {family}",
         family=family,
         untestable=all(hindrance(claim, suite, track) for track in tracks_of(claim)),
+        out_of_reach=unreachable(claim, suite),
     )
 
 
@@ -164,9 +166,15 @@ def tally(found: Iterable[Assessment]) -> str:
 
 
 def untestable(found: Sequence[Assessment]) -> str:
-    """How many of these claims no run can test, and which; "" for none."""
-    names = [item.claim.id for item in found if item.untestable]
-    return f"No run can test {len(names)} of these {len(found)} claims: {', '.join(names)}." if names else ""
+    """How many of these claims no run can test, and which, by the reason; "" for none."""
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for item in found:
+        if item.untestable:
+            why = next((v.reasons for v in item.verdicts if v.outcome == UNTESTABLE), ())
+            by_reason[reasons_why(why)].append(item.claim.id)
+    number = sum(map(len, by_reason.values()))
+    listed = "; ".join(f"{', '.join(names)} ({why})" for why, names in by_reason.items())
+    return f"No run can test {number} of these {len(found)} claims: {listed}." if number else ""
 
 
 def _setting_words(claim: Claim) -> str:

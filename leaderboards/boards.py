@@ -19,6 +19,7 @@ from leaderboards.claims import TRACKS, Claim
 from leaderboards.controls import Controls, above
 from leaderboards.curves import ABOUT, reached, watched
 from leaderboards.efficiency import Paid
+from leaderboards.needs import Need, needs
 from leaderboards.paired_arms import apart
 from leaderboards.suite import Evaluation
 from leaderboards.tables import Table, best_first, by_scope, lines_under
@@ -82,6 +83,7 @@ class Content:
     efficiency: Board
     pretext: Board
     papers: dict[str, list[Assessment]]
+    needs: list[Need]  # of claims at larger tracks
     paid: list[Paid]
     watched: list[Arm]
 
@@ -107,7 +109,8 @@ def compose(known: Arms, claims: Sequence[Claim], link: Link) -> Content:
         link: record -> address of its file, relative to the boards.
     """
     papers: dict[str, list[Assessment]] = defaultdict(list)
-    for item in assess(claims, known):
+    assessed = assess(claims, known)
+    for item in assessed:
         papers[item.claim.paper].append(item)
     for found in papers.values():
         found.sort(key=lambda item: not item.answered)  # what records say of comes first
@@ -123,6 +126,7 @@ def compose(known: Arms, claims: Sequence[Claim], link: Link) -> Content:
         efficiency=_efficiency(groups, seen, claims, link),
         pretext=_pretext(known, link),
         papers=dict(papers),
+        needs=needs(assessed, known.suite),
         paid=groups,
         watched=seen,
     )

@@ -1,12 +1,18 @@
-"""What a result is held against to see whether the method learnt: the same network untrained, and raw pixels."""
+"""What a result is held against to see whether the method learnt, and how well.
+
+These are the same network untrained, raw pixels, and the baseline that the method's claims name.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 from leaderboards.arms import PIXELS, UNTRAINED, Arm, Arms
+from leaderboards.claims import Claim
+from leaderboards.paired_arms import apart
 from leaderboards.record_fields import OURS, Record, entry
 from leaderboards.suite import Suite
 
@@ -23,16 +29,35 @@ class Control:
     published: bool
 
 
+@dataclass(frozen=True)
+class Baseline:
+    """What a baseline reaches, its name, and in what it was not trained or tuned like the result, in words."""
+
+    control: Control
+    name: str
+    apart: tuple[str, ...]
+
+
 class Controls:
     """The control arms of a workspace, and the published ones for what it lacks.
 
     An untrained network of older code counts too, where data, protocol, number of pictures and network are the same.
+
+    claims: that name baselines; () where none are asked for.
     """
 
-    def __init__(self, here: Iterable[Record], published: Iterable[Record], suite: Suite) -> None:
+    def __init__(
+        self, here: Iterable[Record], published: Iterable[Record], suite: Suite, claims: Sequence[Claim] = ()
+    ) -> None:
         self._suite = suite
+        self._baselines: dict[str, list[str]] = {}
+        for claim in claims:
+            if claim.baseline and claim.baseline_arm not in self._baselines.setdefault(claim.arm, []):
+                self._baselines[claim.arm].append(claim.baseline_arm)
+        wanted = {UNTRAINED, *(claim.baseline for claim in claims)}
         self._places = [
-            (Arms(filter(_of_control, records), suite), i > 0) for i, records in enumerate((here, published))
+            (Arms((record for record in records if record["method"] in wanted), suite), i > 0)
+            for i, records in enumerate((here, published))
         ]
 
     def untrained(self, arm: Arm, metric: str) -> Control | None:
@@ -50,24 +75,38 @@ class Controls:
         network = network_of(arm, self._suite)
         if arm.method == UNTRAINED or not network:
             return None
-        return lambda other: network_of(other, self._suite) == network
+        return lambda other: other.method == UNTRAINED and network_of(other, self._suite) == network
 
     def pixels(self, arm: Arm, metric: str) -> Control | None:
         """The pixels themselves."""
         return self._beside(arm, metric, _is_pixels) if not _is_pixels(arm) else None
 
+    def baseline(self, arm: Arm, metric: str) -> Baseline | None:
+        """The first baseline of the arm's claims with a record of the same network; before others, one trained alike.
+
+        None where there is no such record.
+        """
+        network = network_of(arm, self._suite)
+        found = []
+        for name in self._baselines.get(arm.name, ()) if network else ():
+
+            def fits(other: Arm, name: str = name) -> bool:
+                return other.name == name and network_of(other, self._suite) == network
+
+            if best := self._best(arm, metric, fits, lambda other: -len(apart(arm, other))):
+                found.append(Baseline(_control(arm, metric, *best), name, tuple(apart(arm, best[0]))))
+        return next((item for item in found if not item.apart), found[0] if found else None)
+
     def _beside(self, arm: Arm, metric: str, fits: Callable[[Arm], bool]) -> Control | None:
         found = self._best(arm, metric, fits)
         if found is None:
             return None
-        best, published = found
-        ours, theirs = arm.values(metric), best.values(metric)
-        shared = ours if ours.keys() <= theirs.keys() else theirs
-        value = fmean(theirs[seed] for seed in shared)
-        return Control(value, fmean(ours.values()) - value, published)
+        return _control(arm, metric, *found)
 
-    def _best(self, arm: Arm, metric: str, fits: Callable[[Arm], bool]) -> tuple[Arm, bool] | None:
-        """The control to hold an arm against, and whether it is a published one."""
+    def _best(
+        self, arm: Arm, metric: str, fits: Callable[[Arm], bool], first: Callable[[Arm], Any] = lambda other: 0
+    ) -> tuple[Arm, bool] | None:
+        """The control to hold an arm against, and whether it is a published one. first: what to choose it by first."""
         wanted = judged_on(arm)
         ours = arm.values(metric)
         for known, published in self._places if ours and all(wanted) else ():
@@ -77,11 +116,19 @@ class Controls:
                 if other.trust == OURS and judged_on(other) == wanted and other.values(metric) and fits(other)
             ]
             if found:
-                best = max(
-                    found, key=lambda other: (not other.flag, ours.keys() <= other.values(metric).keys(), other.newest)
-                )
-                return best, published
+
+                def rank(other: Arm) -> tuple[Any, ...]:
+                    return first(other), not other.flag, ours.keys() <= other.values(metric).keys(), other.newest
+
+                return max(found, key=rank), published
         return None
+
+
+def _control(arm: Arm, metric: str, best: Arm, published: bool) -> Control:
+    ours, theirs = arm.values(metric), best.values(metric)
+    shared = ours if ours.keys() <= theirs.keys() else theirs
+    value = fmean(theirs[seed] for seed in shared)
+    return Control(value, fmean(ours.values()) - value, published)
 
 
 def above(ours: Mapping[int, float], theirs: Mapping[int, float]) -> float | None:
@@ -95,10 +142,6 @@ def network_of(arm: Arm, suite: Suite) -> dict[str, object]:
     keys = suite.networks.get(str(arm.options.get("network.arch")), ())
     found = {key: arm.options.get(f"network.{key}") for key in keys}
     return found if None not in found.values() else {}
-
-
-def _of_control(record: Record) -> bool:
-    return record["method"] == UNTRAINED
 
 
 def _is_pixels(arm: Arm) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from leaderboards import needs
 from leaderboards.assessments import outcomes_by_basis, tally, untestable
 from leaderboards.boards import INDEX_INTRO, Board, Content
 from leaderboards.cells import Cell, Row, whole, words
@@ -108,6 +109,9 @@ def _claims_text(content: Content) -> str:
                 *(f"  - records at {where}: {_linked(sides)}" for where, sides in content.sources(item)),
             ]
         lines.append("")
+    if content.needs:
+        table = _table_text(Table("", needs.rows(content.needs), needs.LIFTED), {})
+        lines += ["## What a bigger machine would settle", "", needs.INTRO, "", table]
     return "\n".join(lines)
 
 

@@ -38,7 +38,7 @@ def run_table(
     if not arms:
         return "no record yet"
     first = [arm.records[min(arm.records)] for arm in arms]
-    said = summarise(first, claims, suite, Controls((), known.records, suite))
+    said = summarise(first, claims, suite, Controls((), known.records, suite, claims))
     lines = ["```", said.table, "", *said.lines, "```", ""]
     ranges = []
     for name, metric in columns_of(suite, [name for name in _HEADS if name in suite.evaluations]):

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from leaderboards import plots
+from leaderboards import needs, plots
 from leaderboards.answers import Answer, answers, scale
 from leaderboards.arms import Arm, Arms, called
 from leaderboards.assessments import tally, untestable
@@ -120,6 +120,8 @@ def page(
             for board in (*content.evaluations, content.pretext, content.efficiency)
         ],
         papers=content.papers,
+        needs_intro=needs.INTRO,
+        needs=_view(Table("", needs.rows(content.needs), needs.LIFTED)),
         tally=tally,
         untestable=untestable,
         trust=[(name, words) for name, words in TRUST.items()],
@@ -129,7 +131,7 @@ def page(
 
 def _answers(content: Content) -> list[tuple[str, str, list[tuple[Answer, Markup | str]]]]:
     """(paper, citation, (answer, drawing of its difference)) for the first screen; one axis for all drawings."""
-    found = answers(content.papers)
+    found = answers(content.papers, content.needs)
     limit = scale(answer for claims in found.values() for answer in claims)
     return [
         (

@@ -25,6 +25,26 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Price:
+    """What one pair of a claim takes at a track: one seed of both arms with their evaluations; of a number, one run."""
+
+    jobs: Mapping[str, float]  # hours of each job, by what it is known by: claims that share an arm share its jobs
+    gpu: bool  # whether these are GPU-hours
+    sources: tuple[str, ...]  # of the estimates, the one with most hours first
+    card: str = ""  # that the estimate is for; "": none
+
+    @property
+    def hours(self) -> float:
+        """Of all its jobs."""
+        return sum(self.jobs.values())
+
+    @property
+    def unit(self) -> str:
+        """Of its hours."""
+        return "GPU-hours" if self.gpu else "hours"
+
+
+@dataclass(frozen=True)
 class Suite:
     """The evaluations, in the order of their boards, and what is needed to compare old records with new ones."""
 
@@ -41,6 +61,8 @@ class Suite:
     """The procedure by which that recipe was tuned, or ""."""
     chosen: Callable[[str, str], str] = lambda arm, track: ""
     """What the procedure chose, in words: `rate x 2`; "" where it was none."""
+    price: Callable[[Any, str, bool], Price | None] = lambda claim, track, own: None
+    """What one pair of a claim takes on a track of GPUs, in the claim's own setting or of its direction; else None."""
     own: str = ""  # how the names of a user's own pictures begin; "": there are none
 
     def kind_of(self, evaluation: str) -> str:

@@ -18,9 +18,11 @@ from leaderboards.wording import reason
 
 FEW_PICTURES = 500
 """Test pictures: of fewer the table says how far chance alone moves a number."""
-_HEADS = ["job", "method", "seed", "result", "untrained", "raw pixels", "paper's number", "time", "memory"]
-_WIDTHS = [None, 24, 9, 22, None, None, 24, None, None]
+_HEADS = ["job", "method", "seed", "result", "untrained", "raw pixels", "baseline", "paper's number", "time", "memory"]
+_WIDTHS = [None, 24, 9, 22, None, None, None, 24, None, None]
+_BASELINE, _PAPER = map(_HEADS.index, ("baseline", "paper's number"))
 _LEGEND = "in brackets: points above the same network untrained, and above raw pixels without a network"
+_WITH_BASELINE = "in brackets: points above the same network untrained, raw pixels without a network, and the baseline"
 _PUBLISHED = "* from the published records, of the same pictures, protocol and network"
 
 
@@ -43,7 +45,7 @@ class Summary:
 
 
 def summarise(records: Iterable[Record], claims: Sequence[Claim], suite: Suite, controls: Controls) -> Summary:
-    """The table of a run, about 120 columns wide.
+    """The table of a run, about 120 columns wide: beside a baseline it has no column for paper's numbers without one.
 
     Args:
         records: those of this run, of all kinds and seeds; several seeds of an arm share a row.
@@ -54,14 +56,26 @@ def summarise(records: Iterable[Record], claims: Sequence[Claim], suite: Suite, 
     from tabulate import tabulate
 
     known, said = Arms(records, suite), Summary()
+    baselines: dict[str, None] = {}  # in words
     rows = [_row(kind, known.of(kind), arm) for kind in suite.preparing for arm in known.of(kind)]
     papers: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))  # why there is no number
     for evaluation in suite.evaluations.values():
-        rows += _results(evaluation, known, claims, controls, said.lacking, papers)
-    said.table = str(tabulate(rows, headers=_HEADS, tablefmt="simple", disable_numparse=True, maxcolwidths=_WIDTHS))
-    said.lines.append(_LEGEND)
-    if any("*" in cell for row in rows for cell in row[4:6]):
+        rows += _results(evaluation, known, claims, controls, said.lacking, papers, baselines)
+    left_out = _BASELINE if not baselines else None if any(row[_PAPER] not in ("-", "") for row in rows) else _PAPER
+    columns = [i for i in range(len(_HEADS)) if i != left_out]
+    said.table = str(
+        tabulate(
+            [[row[i] for i in columns] for row in rows],
+            headers=[_HEADS[i] for i in columns],
+            tablefmt="simple",
+            disable_numparse=True,
+            maxcolwidths=[_WIDTHS[i] for i in columns],
+        )
+    )
+    said.lines.append(_WITH_BASELINE if baselines else _LEGEND)
+    if any("*" in cell for row in rows for cell in row[4 : _BASELINE + 1]):
         said.lines.append(_PUBLISHED)
+    said.lines += [f"baseline of {words}" for words in baselines]
     said.lines += _chance(known)
     for name, by_reason in papers.items():
         parts = (f"{', '.join(evaluations)}: {why}" for why, evaluations in by_reason.items())
@@ -76,6 +90,7 @@ def _results(
     controls: Controls,
     lacking: list[Lacking],
     papers: dict[str, dict[str, list[str]]],
+    baselines: dict[str, None],
 ) -> Iterator[list[str]]:
     """The rows of one evaluation. What shares its job with an evaluation above has its time and memory there."""
     first = next(other for other in known.suite.evaluations.values() if other.kind == evaluation.kind)
@@ -87,7 +102,10 @@ def _results(
             continue  # a data set may have no masks
         beside = _beside(arm, main, controls)
         if arm.method != UNTRAINED:
-            lacking += [Lacking(arm, evaluation.name, i > 0) for i, cell in enumerate(beside) if cell == "-"]
+            lacking += [Lacking(arm, evaluation.name, i > 0) for i, cell in enumerate(beside[:2]) if cell == "-"]
+        if baseline := controls.baseline(arm, main):
+            unlike = f" ({'; '.join(baseline.apart)})" if baseline.apart else ""
+            baselines[f"{arm.name}: {baseline.name}{unlike}"] = None
         number, why = held_against(arm, evaluation.name, claims, known.suite)
         if why and evaluation.name not in papers[arm.name][why]:
             papers[arm.name][why].append(evaluation.name)
@@ -98,9 +116,11 @@ def _results(
             yield _row(f"- {words}", (arm,), arm, f"{main} {spread(few, 1).text}", *beside, "-", shared=True)
 
 
-def _beside(arm: Arm, metric: str, controls: Controls) -> tuple[str, str]:
-    """The cells of the two controls."""
-    return _held(controls.untrained(arm, metric)), _held(controls.pixels(arm, metric))
+def _beside(arm: Arm, metric: str, controls: Controls) -> tuple[str, str, str]:
+    """The cells of the two controls, "-" where one is missing, and of the baseline, "" where there is none."""
+    baseline = controls.baseline(arm, metric)
+    shown = _held(baseline.control) if baseline else ""
+    return _held(controls.untrained(arm, metric)), _held(controls.pixels(arm, metric)), shown
 
 
 def _held(control: Control | None) -> str:
@@ -118,7 +138,7 @@ def _row(job: str, arms: Sequence[Arm], arm: Arm, *cells: str, shared: bool = Fa
         f"{job} ({arm.setting.protocol})" if several else job,
         arm.name + (f" ({arm.label})" if arm.label else ""),
         " ".join(map(str, sorted(arm.records))),
-        *(cells or ("", "", "", "")),
+        *(cells or [""] * 5),
         "as above" if shared else duration(arm.costs("wall_s").values()).text,
         "" if shared else peak(arm.costs).text,
     ]

@@ -40,9 +40,7 @@ def add_results(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     verb.add_argument("claim", nargs="*", metavar="ID", help="claims to decide, or --paper, or --method")
     verb.add_argument("--paper", metavar="NAME", help="all claims of this paper that the track can test, or all")
     verb.add_argument("--track", default="mini", metavar="NAME", help="track to test them on (default: mini)")
-    verb.add_argument(
-        "--budget", required=True, metavar="TIME", help="time to spend: 90min, 3h or 2d; on SLURM GPU-hours: 20h"
-    )
+    verb.add_argument("--budget", metavar="TIME", help="time to spend: 90min, 3h or 2d; on SLURM GPU-hours: 20h")
     group = verb.add_argument_group("your own method")
     group.add_argument("--method", metavar="NAME", help="decide whether this method, or recipe file, is better")
     group.add_argument("--against", nargs="+", default=[], metavar="NAME", help="than each of these")
@@ -53,7 +51,11 @@ def add_results(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     verb.add_argument(
         "--dry-run",
         action="store_true",
-        help="print the order, the hours and the probability of a decision; run nothing",
+        help="print the pairs and hours that would decide the claims at the track; with --budget also the order and the"
+        " probability of a decision; run nothing",
+    )
+    verb.add_argument(
+        "--card", metavar="NAME", help="with --dry-run: GPU that estimates are for: rtx4090, or 24GB of memory"
     )
     workspace_options(verb)
     verb.add_argument(

@@ -5,7 +5,7 @@
     a checkpoint -> [import]   -> the same
 
 Brackets are tasks (see `repro.plan.tasks`). A job has a fingerprint (spec, seed, data, parents, reachable code) and
-leaves one record of that fingerprint; it is cached when that record exists.
+leaves one record of that fingerprint; it is cached when that record exists. Missing data is noted in the jobs.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _MANY = 1000  # classes, where they are not known yet: what depends on them is c
 IMPORTED = "imported"  # the variant of every arm that was trained elsewhere: no registered arm is called so
 
 
-def make(request: Request, settings: Settings) -> Plan:
-    """The plan of a request. Raises UserError for unknown names, keys and types; missing data is noted in the jobs."""
+def make(request: Request, settings: Settings, build: bool = True) -> Plan:
+    """The plan of a request; UserError for what it names wrongly. build: try changed recipes, which imports torch."""
     track = tracks.find(request.track)
     stated = parse_overrides(request.overrides)
     names = [name for name in request.methods if name != "all"]
@@ -75,7 +75,7 @@ def make(request: Request, settings: Settings) -> Plan:
         if own:
             fits[name] = few_pictures.fitted(name, recipe, builder.pictures(), builder.usual_pictures(), stated)
             recipe = fits[name].recipe
-        if recipes.may_be_refused(stated) or (name in fits and fits[name].changes):
+        if build and (recipes.may_be_refused(stated) or (name in fits and fits[name].changes)):
             _require_buildable(name, info, recipe, track, len(own.account.classes) if own else _MANY)
         resolved[name] = recipe
         for seed in dict.fromkeys(request.seeds):

@@ -19,8 +19,8 @@ from repro.data.data_sets import entry_of
 from repro.plan import kinds, protocol_files, recipes, registry, tracks
 from repro.plan.request import parse_overrides
 from repro.results import rerun
+from repro.results.bare_suite import suite
 from repro.results.overrides import nearest_arch
-from repro.results.suite import suite
 
 
 def wanting(claim: Claim, known: Arms, track: str, own: bool, verdict: Verdict | None = None) -> list[str]:

@@ -49,8 +49,9 @@ def finish(fingerprints: Collection[str], track: Track, place: Workspace) -> Non
     here = records.read_all(place.records)[0]
     mine = [record for record in here if record["fingerprint"] in wanted]
     if mine:
-        controls = Controls(here, find_records.published_records()[0], suite())
-        said = summarise(mine, find_records.every_claim(), suite(), controls)
+        claims = find_records.every_claim()
+        controls = Controls(here, find_records.published_records()[0], suite(), claims)
+        said = summarise(mine, claims, suite(), controls)
         print(f"\n{said.table}\n")
         print(*said.lines, sep="\n")
         for command in commands(said.lacking):

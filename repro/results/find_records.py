@@ -111,3 +111,20 @@ def find_claim(name: str) -> Claim:
     if name not in known:
         raise unknown("claim", name, known, "python -m repro claims lists them")
     return known[name]
+
+
+def claims_of(wanted: Sequence[str], paper: str | None) -> list[Claim]:
+    """The claims of these ids, each once, or those of a paper; of every paper for "all".
+
+    Raises:
+        UserError: both or neither is given, or there is no such claim or paper.
+    """
+    if bool(wanted) == bool(paper):
+        raise UserError("settle needs ids of claims, --paper NAME, or --paper all; python -m repro claims lists them")
+    if wanted:
+        return [find_claim(name) for name in dict.fromkeys(wanted)]
+    every = every_claim()
+    papers = sorted({claim.paper for claim in every})
+    if paper != "all" and paper not in papers:
+        raise UserError(f"--paper {paper}: no such paper; valid: all, {', '.join(papers)}")
+    return [claim for claim in every if paper in ("all", claim.paper)]

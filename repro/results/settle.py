@@ -34,7 +34,7 @@ from repro.plan import builder
 from repro.plan.budget import Budget
 from repro.plan.planned import Plan
 from repro.plan.tracks import tracks
-from repro.results import equal_tuning, find_records
+from repro.results import equal_tuning, find_records, needed
 from repro.results.agreement import Parse, reproducible
 from repro.results.claim_commands import next_runs
 from repro.results.settle_ledger import Commands, Ledger, name_of
@@ -155,28 +155,22 @@ def settle(asked: Asked, budget: Budget, spent: float = 0.0) -> int:
         except KeyboardInterrupt:
             print("\ninterrupted: what is finished is kept; run the same command again to continue")
             return 130
-        print(table(steps, ledger, asked))
+        print(ending(steps, ledger, asked))
         ledger.close()
     return 1 if ledger.failed else 0
 
 
 def _chosen(wanted: Sequence[str], paper: str | None, track: str) -> list[Claim]:
     """The claims asked for, all of which the track can test by pairs or runs."""
-    every = find_records.every_claim()
     if track not in tracks():
         raise unknown("track", track, tracks())
-    if bool(wanted) == bool(paper):
-        raise UserError("settle needs ids of claims, --paper NAME, or --paper all; python -m repro claims lists them")
+    found = find_records.claims_of(wanted, paper)
     if wanted:
-        found = [find_records.find_claim(name) for name in dict.fromkeys(wanted)]
         for claim in found:
             if why := hindrance(claim, suite(), track):
                 raise UserError(f"{claim.id} cannot be tested at {track}: {reason(why)}")
         return found
-    papers = sorted({claim.paper for claim in every})
-    if paper != "all" and paper not in papers:
-        raise UserError(f"--paper {paper}: no such paper; valid: all, {', '.join(papers)}")
-    found = [claim for claim in every if paper in ("all", claim.paper) and hindrance(claim, suite(), track) is None]
+    found = [claim for claim in found if hindrance(claim, suite(), track) is None]
     if not found:
         raise UserError(f"no claim of {paper} can be tested at {track}; python -m repro claims says where they can")
     return found
@@ -246,7 +240,7 @@ def _step(claim: Claim, verdicts: Sequence[Verdict], known: Arms, asked: Asked, 
 
 
 def _plans(commands: Commands, asked: Asked) -> tuple[Plan, ...]:
-    return tuple(builder.make(asked.parse(words[3:]), asked.settings) for words in commands)
+    return tuple(builder.make(asked.parse(words[3:]), asked.settings, build=False) for words in commands)
 
 
 def _decided(verdict: Verdict) -> bool:
@@ -260,6 +254,14 @@ def first_takes(claim: Claim, every: Sequence[Claim], track: str) -> float:
     """The evidence that the first claim of a family takes, before any of them has a pair."""
     family = members(every, suite(), track).get(claim.family, ())
     return 2 * max(1, len(family)) / evalues.ALPHA
+
+
+def ending(steps: Sequence[Step], ledger: Ledger, asked: Asked) -> str:
+    """How it ended, and what it would take to decide the rest."""
+    papers = {claim.id for claim in find_records.every_claim()}
+    left = [step.claim for step in steps if step.why != "decided" and step.claim.id in papers]
+    more = needed.told(left, asked.track, asked.settings) if left else ""
+    return "\n\n".join(filter(None, (table(steps, ledger, asked), more)))
 
 
 def _carry_out(step: Step, asked: Asked, ledger: Ledger) -> None:

@@ -18,7 +18,7 @@ from repro.plan.planned import merge
 from repro.plan.tasks import TARGET
 from repro.results import own_claims
 from repro.results.agreement import Parse
-from repro.results.settle import Asked, Step, ask, line, look, preview, settle, table
+from repro.results.settle import Asked, Step, ask, ending, line, look, preview, settle
 from repro.results.settle_ledger import Ledger
 from repro.run import execute, submit
 from repro.run.task_states import states
@@ -88,7 +88,7 @@ def _round(asked: Asked, own: Own, ledger: Ledger, number: int) -> int:
     print(*map(line, steps), sep="\n", flush=True)
     chosen = _affordable(steps, ledger.left)
     if not chosen:
-        print(table(steps, ledger, asked))
+        print(ending(steps, ledger, asked))
         ledger.close()
         return 1 if ledger.failed else 0
     for step in chosen:

@@ -52,11 +52,9 @@ def test_few_pairs_are_not_decided_and_say_their_evidence(make: Make) -> None:
 
 def test_what_was_not_run_says_where_it_would_be(make: Make) -> None:
     answer = found(make, [])
-    assert (
-        answer.epochs is None
-        and answer.compute is None
-        and answer.missing.startswith("no run yet; the paper's setting")
-    )
+    assert answer.epochs is None and answer.compute is None
+    assert answer.missing.startswith("no run yet; its direction can be tested at mini, cifar; the paper's setting")
+    assert not answer.priced
 
 
 def test_every_outcome_of_a_verdict_has_a_mark() -> None:

@@ -35,7 +35,7 @@ def told(
     published: Sequence[Record] = (),
     claims: Sequence[Claim] = (),
 ) -> Summary:
-    return summarise(mine, claims, suite(), Controls([*mine, *here], published, suite()))
+    return summarise(mine, claims, suite(), Controls([*mine, *here], published, suite(), claims))
 
 
 def cells(said: Summary, job: str, method: str) -> list[str]:
@@ -141,6 +141,60 @@ def test_keys_that_a_kind_of_network_does_not_have_set_nothing_apart(make: Make)
         other = make(name, "knn", {"top1": 60.0}, variant=variant, network=network(control), **DIGITS)
         assert network(method) != network(control)
         assert cells(told(mine, other), "knn", method)[2:4] == ["60.0", "(+10.0)"]
+
+
+MINI: dict[str, Any] = {"network": network("moco_v3", "mini"), "epochs": 13}
+
+
+def test_a_result_stands_beside_its_baseline_and_the_line_below_names_it(make: Make) -> None:
+    mine = make("aps", "linear", {"top1": 46.0, "top1_10_per_class": 20.0}, **MINI)
+    theirs = make("moco_v3", "linear", {"top1": 44.5, "top1_10_per_class": 21.0}, **MINI)
+    claims = claim_files.load(suite())
+    said = told(mine, theirs, claims=claims)
+    assert "baseline" in said.table.splitlines()[0] and max(map(len, said.table.splitlines())) <= 120
+    assert cells(said, "linear", "aps")[2:6] == ["-", "-", "44.5", "(+1.5)"]
+    assert cells(said, "- 10 per class", "aps")[2:6] == ["-", "-", "21.0", "(-1.0)"]
+    assert "baseline of aps: moco_v3" in said.lines and said.lines[0].endswith("and the baseline")
+    assert "baseline" not in told(mine, claims=claims).table  # no record of it: no column
+    assert "baseline" not in told(mine, theirs).table  # no claim names one
+
+
+def test_a_published_baseline_is_marked_and_what_it_has_otherwise_is_said(make: Make) -> None:
+    claims = claim_files.load(suite())
+    mine = make("aps", "linear", {"top1": 46.0}, **MINI)
+    longer = make("moco_v3", "linear", {"top1": 48.0}, trials=2, **{**MINI, "epochs": 26})
+    said = told(mine, published=longer, claims=claims)
+    assert cells(said, "linear", "aps")[4:6] == ["48.0*", "(-2.0)"]
+    assert "baseline of aps: moco_v3 (epochs 13 against 26; trials 0 against 2)" in said.lines
+    alike = make("moco_v3", "linear", {"top1": 44.0}, **MINI)
+    both = told(mine, published=[*longer, *alike], claims=claims)
+    assert cells(both, "linear", "aps")[4:6] == ["44.0*", "(+2.0)"]  # the one that was trained alike
+
+
+def test_of_several_baselines_the_first_that_was_trained_alike_is_shown(make: Make) -> None:
+    claims = claim_files.load(suite())
+    resnet = {"network": network("multi_network", "mini"), "epochs": 4}
+    mine = make("multi_network", "linear", {"top1": 50.0}, **resnet)
+    byol = make("byol", "linear", {"top1": 47.0}, **{**resnet, "epochs": 8})
+    simsiam = make("simsiam", "linear", {"top1": 41.0}, **resnet)
+    assert cells(told(mine, byol, claims=claims), "linear", "multi_network")[4:6] == ["47.0", "(+3.0)"]
+    assert cells(told(mine, [*byol, *simsiam], claims=claims), "linear", "multi_network")[4:6] == ["41.0", "(+9.0)"]
+
+
+@pytest.mark.parametrize(
+    "apart",
+    [
+        {"track": "cifar"},
+        {"data": "digit-like"},
+        {"protocol_hash": "ffffffffffff"},
+        {"network": {"arch": "vit", "dim": 64}},
+    ],
+    ids=lambda apart: next(iter(apart)),
+)
+def test_a_baseline_of_other_pictures_protocol_or_network_does_not_count(make: Make, apart: dict[str, Any]) -> None:
+    mine = make("aps", "linear", {"top1": 46.0}, **MINI)
+    other = make("moco_v3", "linear", {"top1": 44.0}, **{**MINI, **apart})
+    assert "baseline" not in told(mine, other, claims=claim_files.load(suite())).table
 
 
 def test_the_gain_is_over_the_seeds_of_the_result_where_the_control_has_them_else_over_all(make: Make) -> None:

@@ -1,0 +1,238 @@
+"""What would decide a claim at a larger track: how many pairs, what they take, and what that assumes.
+
+Assumed are the true difference and the spread of the differences from pair to pair. The difference is the paper's;
+where it states none, twice the margin, as a margin is at most half of what a paper states. A number is taken to be as
+stated. The spread is measured: of the claim itself where it has ENOUGH pairs, else the median of the claims by the
+same evaluation, at that track, else where there are most. With more training pictures results spread less, so half and
+a quarter of it are shown beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from leaderboards import evalues, power
+from leaderboards.assessments import PAPERS, Assessment
+from leaderboards.cells import Row, words
+from leaderboards.claim_arms import COMPUTE
+from leaderboards.claims import COST, NO_TRACK, Claim, counted, tracks_of
+from leaderboards.suite import Price, Suite
+from leaderboards.testable import hindrance, members, unreachable
+from leaderboards.verdicts import Verdict
+
+SHARES = (1.0, 0.5, 0.25)
+"""Of the assumed spread: what is shown."""
+FEWEST, ENOUGH = 3, 5  # pairs of which a spread is taken for the median of claims, and by itself
+ASSUMED, ASSUMED_COST = 1.0, math.log1p(0.05)
+"""Spread where nothing is measured: points, and of a cost the logarithm of the ratio."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Standard deviation from pair to pair, on the scale of the test, and where it is from."""
+
+    value: float
+    track: str = ""  # at which it was measured; "": it is assumed
+    pairs: int = 0  # of the claim itself; 0: it is the median of other claims
+    claims: int = 0  # so many
+    of_one: bool = False  # of single runs, not of differences of two: smaller by the square root of 2
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The spread of a claim's differences as records show it."""
+
+    claim: Claim
+    track: str
+    pairs: int
+    spread: float
+
+
+@dataclass(frozen=True)
+class Need:
+    """What decides a claim at a track with a probability of power.POWER."""
+
+    claim: Claim
+    track: str
+    own: bool  # in the claim's own setting; else its direction alone
+    takes: float  # evidence, with which the first claim of its family is decided
+    price: Price
+    apart: float | None  # the true difference that is assumed, on the scale of the test
+    within: float | None  # in its place the margin round a stated value, which is assumed to be the true one
+    spread: Spread | None  # None, as the two above: a cost without chance, of which one run is enough
+    pairs: tuple[int | None, ...]  # with these shares of the spread; None: more than power.MOST
+
+    @property
+    def hours(self) -> tuple[float | None, ...]:
+        """Of all these pairs."""
+        return tuple(None if n is None else n * self.price.hours for n in self.pairs)
+
+
+def needs(found: Sequence[Assessment], suite: Suite) -> list[Need]:
+    """Of every claim, what would decide it where suite.price knows what a pair takes; not where it is decided."""
+    claims = [item.claim for item in found]
+    families = {track: members(claims, suite, track) for track in {t for claim in claims for t in tracks_of(claim)}}
+    seen = measured(found)
+    return [
+        need(item.claim, track, own, price, len(families[track].get(item.claim.family, ())), seen)
+        for item in found
+        for track, own in settings(item.claim, suite)
+        if not _decided(item.verdicts, track, own)
+        if (price := suite.price(item.claim, track, own)) is not None
+    ]
+
+
+def settings(claim: Claim, suite: Suite) -> list[tuple[str, bool]]:
+    """(track, whether in the claim's own setting) of the tests that runs can make, the smallest track first."""
+    found = [(track, False) for track in tracks_of(claim) if track in claim.proxies]
+    found = [(track, own) for track, own in found if hindrance(claim, suite, track) is None]
+    return found + ([(claim.track, True)] if claim.track != NO_TRACK and unreachable(claim, suite) is None else [])
+
+
+def need(claim: Claim, track: str, own: bool, price: Price, family: int, seen: Sequence[Seen]) -> Need:
+    """What decides one claim there.
+
+    family: claims that share its error rate.  seen: spreads that were measured.
+    """
+    takes = 2 * max(1, family) / evalues.ALPHA
+    if counted(claim):
+        return Need(claim, track, own, takes, price, None, None, None, (1,))
+    spread, margin = _spread(claim, track, seen), claim.margin if own else claim.proxies[track]
+    margin = math.log1p(margin) if claim.evaluation == COST else margin
+    stated = claim.kind in ("number", "cost_ratio")  # held against what is stated, else against 0
+    apart = None if stated else claim.value if claim.kind == "gain" else 2 * margin
+    pairs = tuple(
+        power.pairs_for_band(margin / (share * spread.value), takes)
+        if apart is None
+        else power.pairs_for_difference(apart / (share * spread.value), takes)
+        for share in SHARES
+    )
+    return Need(claim, track, own, takes, price, apart, margin if stated else None, spread, pairs)
+
+
+def _spread(claim: Claim, track: str, seen: Sequence[Seen]) -> Spread:
+    """The spread that is assumed: that of the claim, else of others by the same evaluation, else a stated one."""
+    mine = [item for item in seen if item.claim.id == claim.id and item.pairs >= ENOUGH]
+    if mine:
+        best = max(mine, key=lambda item: (item.track == track, item.pairs))
+        return Spread(best.spread, best.track, pairs=best.pairs)
+    alike = [item for item in seen if _scale(item.claim) == _scale(claim)]
+    if not alike:
+        return Spread(ASSUMED_COST if claim.evaluation == COST else ASSUMED)
+    places = [item.track for item in alike]
+    where = max(dict.fromkeys(places), key=lambda place: (place == track, places.count(place)))
+    found = [item.spread for item in alike if item.track == where]
+    of_one = claim.kind == "number"
+    return Spread(median(found) / (math.sqrt(2) if of_one else 1.0), where, claims=len(found), of_one=of_one)
+
+
+def _scale(claim: Claim) -> tuple[str, str]:
+    """What two claims share whose spreads may stand for each other."""
+    return claim.evaluation, claim.metric if claim.evaluation == COST else ""
+
+
+def measured(found: Iterable[Assessment]) -> list[Seen]:
+    """The spreads of differences that records show, at equal epochs, of FEWEST pairs or more."""
+    return [
+        Seen(item.claim, verdict.track, verdict.n, verdict.evidence.mean.sd)
+        for item in found
+        if item.claim.baseline
+        for verdict in item.verdicts
+        if verdict.basis != COMPUTE and not verdict.form and verdict.evidence
+        if verdict.n >= FEWEST and verdict.evidence.mean.sd > 0
+    ]
+
+
+def _decided(verdicts: Iterable[Verdict], track: str, own: bool) -> bool:
+    """Whether its question is answered there, at equal epochs."""
+    here = [v for v in verdicts if v.track == track and v.own == own and v.basis != COMPUTE and v.arms and not v.form]
+    return any(bool(v.evidence and v.evidence.shown) or (counted(v.claim) and bool(v.rests_on)) for v in here)
+
+
+# --------------------------------------------------------------------------------------------------------------- words
+
+INTRO = (
+    "Pairs (of a number: runs) and hours that decide a claim with a probability of"
+    f" {100 * power.POWER:.0f} %, simulated with normally distributed differences whose mean and spread are as assumed."
+    " Three figures, as in `9 / 7 / 6`, are for the whole spread, half of it and a quarter, as results spread less with"
+    " more training pictures. The brackets behind a spread say where it was measured. Without a difference stated by"
+    " the paper, twice the claim's margin is assumed; a number is assumed to be as stated, within its margin. The"
+    " evidence is what the first claim of a family needs; the others need less. Hours are the plan's estimates for the"
+    " named card, by records, calibration or constants (rough). They are for equal epochs; equal compute comes on top."
+)
+"""How to read `rows`."""
+LIFTED = ("card",)
+
+
+def rows(found: Iterable[Need]) -> list[Row]:
+    """A row for each."""
+    return [
+        {
+            "claim": words(need.claim.id),
+            "at": words(place(need)),
+            "evidence": words("-" if need.spread is None else f"{need.takes:g}"),
+            "assumed": words(_assumed(need)),
+            "spread": words(_spread_words(need)),
+            "one takes": words(f"{about(need.price.hours)} ({', '.join(need.price.sources)})"),
+            "pairs": words(" / ".join(_counts(need))),
+            need.price.unit: words(" / ".join(_hours(need))),
+            "card": words(need.price.card or "-"),
+        }
+        for need in found
+    ]
+
+
+def place(need: Need) -> str:
+    """`imagenet, the paper's setting`, `cifar, direction`."""
+    return f"{need.track}, {PAPERS if need.own else 'direction'}"
+
+
+def budget(need: Need) -> str:
+    """`about 2,500 to 4,500 GPU-hours`: with the smallest spread that is shown, and with the largest."""
+    hours = _hours(need, "over ")
+    return f"about {' to '.join(dict.fromkeys((hours[-1], hours[0])))} {need.price.unit}"
+
+
+def about(hours: float) -> str:
+    """Two digits: `1,900`, `46`, `0.35`."""
+    return f"{float(f'{hours:.2g}'):,.0f}" if hours >= 9.95 else f"{hours:.2g}"
+
+
+def _counts(need: Need) -> list[str]:
+    return [f">{power.MOST}" if n is None else str(n) for n in need.pairs]
+
+
+def _hours(need: Need, over: str = ">") -> list[str]:
+    most = power.MOST * need.price.hours
+    return [f"{over}{about(most)}" if hours is None else about(hours) for hours in need.hours]
+
+
+def _assumed(need: Need) -> str:
+    """`+2.4 (paper)`, `+1 (twice the margin)`, `98.2 ± 0.5`, `0.75 ± 10 %`."""
+    claim, cost = need.claim, need.claim.evaluation == COST
+    if need.within is not None:
+        return f"{claim.value:g} ± {_points(need.within, cost)}"
+    if need.apart is None:
+        return "-"
+    return f"+{_points(need.apart, cost)} ({'paper' if claim.kind == 'gain' else 'twice the margin'})"
+
+
+def _points(value: float, cost: bool) -> str:
+    return f"{math.expm1(value):.0%}".replace("%", " %") if cost else f"{value:g}"
+
+
+def _spread_words(need: Need) -> str:
+    """`1.65 (mini, 3 pairs)`, `1.49 (mini, median of 8 claims)`, `1 (not measured)`."""
+    spread = need.spread
+    if spread is None:
+        return "-"
+    value = f"{spread.value:.2f}" if need.claim.evaluation != COST else f"{_points(spread.value, cost=True)}"
+    if not spread.track:
+        return f"{value} (not measured)"
+    if spread.pairs:
+        return f"{value} ({spread.track}, {spread.pairs} pairs)"
+    others = f"median of {spread.claims} claims" if spread.claims > 1 else "another claim"
+    return f"{value} ({spread.track}, {others}{', / √2' if spread.of_one else ''})"

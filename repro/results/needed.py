@@ -1,0 +1,102 @@
+"""`settle --dry-run`: what would decide claims at a track, as on the page of claims, by the prices of this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+from collections.abc import Sequence
+
+from leaderboards import needs, power
+from leaderboards.arms import Arms
+from leaderboards.assessments import assess
+from leaderboards.claims import Claim
+from leaderboards.needs import Need
+from leaderboards.reasons import OtherTracks, Reason
+from leaderboards.suite import Price
+from leaderboards.testable import hindrance, unreachable
+from leaderboards.wording import reason
+from repro.plan import cards, tracks
+from repro.results import find_records, pair_prices
+from repro.results.suite import suite
+from repro.settings import Settings
+from repro.store import records
+from repro.store.workspace import Workspace
+from repro.terminal import text
+
+_WIDTH = 110
+
+
+def told(claims: Sequence[Claim], track: str, settings: Settings) -> str:
+    """A row for each test of the claims at the track, their sum, and why others of them cannot be tested there.
+
+    UserError for an unknown track or --card.
+    """
+    tracks.find(track)
+    if settings.card:
+        cards.find(settings.card)
+    found = _needs(claims, track, settings)
+    lines = []
+    if found:
+        on = f", on {found[0].price.card}" if found[0].price.card else ""
+        lines += [f"to decide at {track} with a probability of {100 * power.POWER:.0f} %{on}", "", _table(found), ""]
+        lines += [_sum(found), "", *_wrapped(needs.INTRO.replace("`", ""))]
+    known = {need.claim.id for need in found}
+    left = {
+        claim.id: reason(why) if (why := _hindrance(claim, track)) else "decided, or no command makes the pair"
+        for claim in claims
+        if claim.id not in known
+    }
+    lines += ["", f"left out at {track}"] if left else []
+    for words in dict.fromkeys(left.values()):
+        names = ", ".join(name for name in left if left[name] == words)
+        lines += _wrapped(f"  {words}: {names}", "    ")
+    return "\n".join(lines).lstrip("\n")
+
+
+def _wrapped(line: str, indent: str = "") -> list[str]:
+    return textwrap.wrap(line, _WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def _hindrance(claim: Claim, track: str) -> Reason | None:
+    """Why the track cannot test a claim: of one that no track can test, why that is so."""
+    why = hindrance(claim, suite(), track)
+    if not isinstance(why, OtherTracks):
+        return why
+    others = tuple(other for other in why.tracks if hindrance(claim, suite(), other) is None)
+    return OtherTracks(others) if others else unreachable(claim, suite())
+
+
+def _needs(claims: Sequence[Claim], track: str, settings: Settings) -> list[Need]:
+    """Of these claims, with spreads of the workspace's records and the published ones."""
+    names = {claim.id for claim in claims}
+
+    def price(claim: Claim, where: str, own: bool) -> Price | None:
+        wanted = where == track and claim.id in names
+        return pair_prices.price(claim, where, own, settings) if wanted else None
+
+    here = records.read_all(Workspace(settings.workspace).records)[0]
+    there = records.by_fingerprint(here)
+    others = [record for record in find_records.published_records()[0] if record["fingerprint"] not in there]
+    found = assess(find_records.every_claim(), Arms([*here, *others], suite()))
+    return needs.needs(found, dataclasses.replace(suite(), price=price))
+
+
+def _table(found: Sequence[Need]) -> str:
+    rows = needs.rows(found)
+    heads = [head for head in rows[0] if head not in needs.LIFTED]
+    return text.table([[row[head].text for head in heads] for row in rows], heads)
+
+
+def _sum(found: Sequence[Need]) -> str:
+    """`all 3 tests, arms that they share trained once: about 1,200 / 900 / 800 GPU-hours`."""
+    shown = []
+    for share in range(len(needs.SHARES)):
+        hours, most, over = dict[str, float](), dict[str, int](), False
+        for need in found:
+            n = need.pairs[min(share, len(need.pairs) - 1)]
+            over |= n is None
+            for job, took in need.price.jobs.items():
+                hours[job], most[job] = took, max(most.get(job, 0), n or power.MOST)
+        shown.append(("over " if over else "") + needs.about(sum(hours[job] * most[job] for job in hours)))
+    several = f"all {len(found)} tests, arms that they share trained once" if len(found) > 1 else "this test"
+    return f"{several}: about {' / '.join(shown)} {found[0].price.unit}"
