@@ -17,7 +17,17 @@ from typing import Any
 
 from leaderboards.claims import arm_name
 from leaderboards.neutral_keys import digest, options
-from leaderboards.record_fields import OURS, Record, cost_of, entry, number, origin_of, trust_of
+from leaderboards.record_fields import (
+    COUNTED,
+    OURS,
+    Record,
+    cost_of,
+    entry,
+    lab_of,
+    number,
+    origin_of,
+    trust_of,
+)
 from leaderboards.setting import Setting, own_pictures, setting_of
 from leaderboards.suite import Suite
 from leaderboards.tuning import Tuning, tunings
@@ -45,7 +55,7 @@ class Arm:
     origins: Mapping[int, Record]  # their pre-trainings, as far as they are at hand
     flag: str  # what a reader must know, or ""
     imported: bool = False  # trained elsewhere: the weights of a file
-    trust: str = OURS  # see TRUST; records of different trust are never averaged
+    trust: str = OURS  # see TRUST; of records of different trust only those of COUNTED are averaged: they count as ours
     tuning: tuple[Tuning, ...] = ()  # how its recipe was found; () where it is not recorded
     _read: dict[tuple[str, str], dict[int, float]] = field(default_factory=dict, repr=False)  # numbers by seed, once
 
@@ -104,6 +114,11 @@ class Arm:
             found = {seed: read(record) for seed, record in records.items()}
             self._read[what, key] = {seed: value for seed, value in found.items() if value is not None}
         return self._read[what, key]
+
+    @cached_property
+    def labs(self) -> list[str]:
+        """The other labs that some of its records come from."""
+        return sorted({lab for record in self.records.values() if (lab := lab_of(record))})
 
     @cached_property
     def devices(self) -> str:
@@ -258,7 +273,8 @@ class Arms:
             recipe = entry(origin or record, "details", "recipe")
             read = setting_of(record, origin, self.suite, self._own)
             setting = self._settings.setdefault((read, read.changed), read)
-            same = record["method"], record["variant"] or "", setting, trust_of(record, origin)
+            trust = trust_of(record, origin)
+            same = record["method"], record["variant"] or "", setting, OURS if trust in COUNTED else trust
             groups[same, self._recipe(origin or record, recipe)].append(record)
         return groups
 

@@ -230,7 +230,7 @@ def identity(arm: Arm) -> dict[str, Cell]:
         "method": words(arm.method),
         "variant": words(arm.variant or "-"),
         "which": words(arm.label or "-"),
-        "trust": words("-" if arm.trust == OURS else arm.trust),
+        "trust": words((f"with {', '.join(arm.labs)}" if arm.labs else "-") if arm.trust == OURS else arm.trust),
         "network": words(arm.setting.network),
         "epochs": whole(arm.setting.epochs),
     }

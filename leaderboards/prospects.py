@@ -34,11 +34,13 @@ class Prospect:
 NOTHING = Prospect(0.0, None)
 
 
-def prospect(values: Sequence[float], takes: float, further: int, seed: int = 0) -> Prospect:
+def prospect(
+    values: Sequence[float], takes: float, further: int, seed: int = 0, margin: float | None = None
+) -> Prospect:
     """What `further` pairs may bring.
 
     values: the differences so far, in the order in which they entered.  takes: the evidence that decides, for either
-    direction.
+    direction and, with two values or more, for no difference within `margin` (None: that is not asked).
     """
     import numpy as np
 
@@ -60,9 +62,11 @@ def prospect(values: Sequence[float], takes: float, further: int, seed: int = 0)
     counts = np.arange(2, paths.shape[1] + 1, dtype=np.float64)
     t = evalues.t_statistics(paths)
     reached = np.maximum(evalues.log_ratio(t, counts), evalues.log_ratio(-t, counts)) >= math.log(takes)
-    reached = reached[
-        :, max(0, known.shape[1] - 1) :
-    ]  # one column a further pair; before the second pair there is none
+    if margin is not None and n >= 2:
+        over = evalues.log_ratio(evalues.t_statistics(paths + margin), counts)
+        under = evalues.log_ratio(-evalues.t_statistics(paths - margin), counts)
+        reached |= np.minimum(np.maximum.accumulate(over, 1), np.maximum.accumulate(under, 1)) >= math.log(takes)
+    reached = reached[:, max(0, known.shape[1] - 1) :]  # a column a further pair; before the second pair there is none
     came = reached.any(1)
     if not came.any():
         return NOTHING

@@ -16,13 +16,16 @@ Record = Mapping[str, Any]
 
 ORIGINS = ("pretrain", "import")
 """Kinds of record that an arm begins with."""
-OURS = "ours"
+OURS, PEER = "ours", "peer"
 TRUST = {
     OURS: "measured by this program from a pre-training of its own",
+    PEER: "measured by this program in another lab: recipe, data and code are the same",
     "author": "made with the authors' weights or by their hands",
     "self-reported": "somebody's own number, not measured by this program",
 }
-"""How far a record is ours (`provenance.trust`; without it: ours). Verdicts rest on ours alone."""
+"""How far a record is ours (`provenance.trust`; without it: ours)."""
+COUNTED = (OURS, PEER)
+"""Verdicts rest on these alone, which may share an arm."""
 
 
 _ROUNDING = 0.002  # seconds: costs are rounded to thousandths
@@ -70,6 +73,11 @@ def origin_of(record: Record, by_fingerprint: Mapping[str, Record]) -> Record | 
                 seen.add(parent)
                 todo.append(by_fingerprint[parent])
     return None
+
+
+def lab_of(record: Record) -> str:
+    """The other lab that a record comes from (`provenance.lab`), or ""."""
+    return str(entry(record, "provenance", "lab") or "") if trust_of(record) == PEER else ""
 
 
 def trust_of(record: Record, origin: Record | None = None) -> str:

@@ -1,13 +1,15 @@
 """Verdicts: what the records say of a claim, always at a named track and with its n.
 
-Only records of our own count, never imported ones. The unit of replication is a pre-training, so n counts seeds. A
-claim against a baseline is tested on pairs: same seed, data, protocol, network, and either as many epochs and the same
-batch (equal epochs) or as many operations of training within 10 % (equal compute, tested once equal epochs is decided).
-The tests are e-values (`evalues.py`), which may be looked at after every pair; the claims of one paper that a run can
-test are a family, and share one error rate of 5 % a question by Holm's procedure. A verdict depends on the records of
-its own pair and on numbers that were frozen before, and on nothing else in the table. An arm whose seeds ran twice or
-whose tuning is not recorded decides nothing. Two arms that were not tuned alike (by one procedure, or by hand with as
-many trials) may only show that the one with fewer trials is the better one.
+Only records of our own count, and those of another lab that ran the same code on the same data; never other imported
+ones. The unit of replication is a pre-training, so n counts seeds.
+
+A claim against a baseline is tested on pairs: same seed, data, protocol, network, and either as many epochs and the
+same batch (equal epochs) or as many operations of training within 10 % (equal compute, tested once equal epochs is
+decided). The tests are e-values (`evalues.py`), which may be looked at after every pair; the claims of one paper that a
+run can test are a family, and share one error rate of 5 % a question by Holm's procedure. A verdict depends on the
+records of its own pair and on numbers that were frozen before, and on nothing else in the table. An arm whose seeds ran
+twice or whose tuning is not recorded decides nothing. Two arms that were not tuned alike (by one procedure, or by hand
+with as many trials) may only show that the one with fewer trials is the better one.
 
 A claim's own setting is one of its network, epochs, batch, data and protocol, the values of the protocol as they stand;
 where no source tells one of these, nothing counts as it. All else at its own track tests the direction alone, where

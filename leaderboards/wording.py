@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from leaderboards import evalues, learning, testable
 from leaderboards.claim_arms import COMPUTE, EPOCHS
@@ -40,6 +40,7 @@ from leaderboards.reasons import (
     Training,
     TuningApart,
 )
+from leaderboards.record_fields import Record, lab_of
 from leaderboards.setting import value_words
 from leaderboards.tuning import Tuning, fewer
 from leaderboards.verdicts import (
@@ -123,7 +124,7 @@ def details(verdict: Verdict) -> list[str]:
     if counted(verdict.claim):
         found.append("a cost that does not vary by chance, compared without a test")
     about = _where(verdict), *_pictures(verdict), *_departing(verdict), *_taken_back(verdict)
-    return [*found, *_left_out(verdict), *about, *_older(verdict)]
+    return [*found, *_left_out(verdict), *sources(verdict), *about, *_older(verdict)]
 
 
 def brief(verdict: Verdict) -> str:
@@ -375,6 +376,21 @@ def _left_out(verdict: Verdict) -> list[str]:
     if verdict.series.waiting:
         found.append(f"without {_seeds(verdict.series.waiting)}: an earlier seed is missing")
     return found
+
+
+def sources(verdict: Verdict, whose: Callable[[Record], str] = lab_of) -> list[str]:
+    """Whose records a verdict rests on, where others' are among them: `records from this lab (seed 0) and ...`.
+
+    whose: where a record comes from; "" for this lab.
+    """
+    by_lab: dict[str, set[int]] = {}
+    for used in verdict.rests_on:
+        for seed, record in used.records.items():
+            by_lab.setdefault(whose(record), set()).add(seed)
+    if not any(by_lab):
+        return []
+    said = [f"{lab or 'this lab'} ({_seeds(sorted(by_lab[lab]))})" for lab in sorted(by_lab)]
+    return [f"records from {' and '.join(said)}"]
 
 
 def _seeds(seeds: Sequence[int]) -> str:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from repro.settings import Settings
 
 
-def _settings(options: argparse.Namespace) -> Settings:
+def settings_of(options: argparse.Namespace) -> Settings:
+    """What a command line says of where things are and how jobs run."""
     from repro import settings
 
     keys = ("workspace", "data_root", "executor", "cluster", "card", "cores", "memory_gb")
@@ -60,7 +61,7 @@ def _views() -> Views:
 def run(options: argparse.Namespace) -> int:
     from repro.run import execute
 
-    request, settings = request_of(options), _settings(options)
+    request, settings = request_of(options), settings_of(options)
     return execute.run(request, settings, options.words, _views(), options.budget, options.trim, options.yes)
 
 
@@ -70,7 +71,7 @@ def evaluate(options: argparse.Namespace) -> int:
     return evaluate.run(
         request_of(options),
         Path(options.checkpoint),
-        _settings(options),
+        settings_of(options),
         options.words,
         _views(),
         arch=options.arch,
@@ -90,7 +91,7 @@ def plan(options: argparse.Namespace) -> int:
     from repro.results import night, night_words
     from repro.run import submit
 
-    request, settings = request_of(options), _settings(options)
+    request, settings = request_of(options), settings_of(options)
     submit.require_profile(settings)
     if options.calibrate is not None:
         from repro.measure import calibration
@@ -111,19 +112,19 @@ def tune(options: argparse.Namespace) -> int:
         if options.trials or options.seed != [tune.SEED]:
             raise UserError("--equal has points and seeds of its own; leave out --try and --seed")
         choices = {"write": options.write, "dry": options.dry_run}
-        return tune_equal.tune(request, _settings(options), options.words, options.yes, **choices)
+        return tune_equal.tune(request, settings_of(options), options.words, options.yes, **choices)
     if options.write or options.dry_run:
         raise UserError("--write and --dry-run go with --equal")
-    return tune.tune(request, options.trials, _settings(options), options.words, options.yes)
+    return tune.tune(request, options.trials, settings_of(options), options.words, options.yes)
 
 
 def status(options: argparse.Namespace) -> int:
     from repro.run import status
 
     if options.watch:
-        status.watch(_settings(options))
+        status.watch(settings_of(options))
     else:
-        print(status.status(_settings(options)))
+        print(status.status(settings_of(options)))
     return 0
 
 
@@ -131,29 +132,29 @@ def logs(options: argparse.Namespace) -> int:
     from repro.run import logs
 
     if options.follow:
-        logs.follow(_settings(options), options.task)
+        logs.follow(settings_of(options), options.task)
     else:
-        print(logs.logs(_settings(options), options.task))
+        print(logs.logs(settings_of(options), options.task))
     return 0
 
 
 def cancel(options: argparse.Namespace) -> int:
     from repro.run import cancel_retry
 
-    print(cancel_retry.cancel(_settings(options), options.task))
+    print(cancel_retry.cancel(settings_of(options), options.task))
     return 0
 
 
 def retry(options: argparse.Namespace) -> int:
     from repro.run import cancel_retry
 
-    return cancel_retry.retry(_settings(options), options.task, _views())
+    return cancel_retry.retry(settings_of(options), options.task, _views())
 
 
 def collect_garbage(options: argparse.Namespace) -> int:
     from repro.run import garbage
 
-    print(garbage.clean(_settings(options), options.delete))
+    print(garbage.clean(settings_of(options), options.delete))
     return 0
 
 
@@ -163,19 +164,19 @@ def doctor(options: argparse.Namespace) -> int:
     def tell(finding: object) -> None:
         print(finding, flush=True)
 
-    return 1 if doctor.examine(_settings(options), options.track, options.method, options.seed, tell) else 0
+    return 1 if doctor.examine(settings_of(options), options.track, options.method, options.seed, tell) else 0
 
 
 def drill(options: argparse.Namespace) -> int:
     from repro.run import drill
 
-    return drill.run(_settings(options), options.seed, options.times, options.stage)
+    return drill.run(settings_of(options), options.seed, options.times, options.stage)
 
 
 def gpu(options: argparse.Namespace) -> int:
     from repro.measure.gpu import check
 
-    settings = _settings(options)
+    settings = settings_of(options)
     output = Path(options.output or os.environ.get("OUT") or settings.workspace)
     return check.run(settings, options.device, options.minutes, output, options.part, options.tests, options.threads)
 
@@ -190,7 +191,7 @@ def methods(options: argparse.Namespace) -> int:
         require_temporary()
         from repro.measure import cost
 
-        print(cost.table(options.name, options.track or "embedded", _settings(options)))
+        print(cost.table(options.name, options.track or "embedded", settings_of(options)))
         return 0
     from repro.cli import tables
 
@@ -218,7 +219,7 @@ def data(options: argparse.Namespace) -> int:
     from repro.data.data_sets import named
     from repro.terminal.counter import counter
 
-    where = _settings(options).where
+    where = settings_of(options).where
     actions = ("list", "get", "verify", "prepare")
     if options.action not in actions:
         raise unknown("action of data", options.action, actions)
@@ -286,7 +287,7 @@ def _trained(options: argparse.Namespace) -> Path:
     from repro.plan import registry
     from repro.plan.pretrained import pretraining
 
-    method, track, seed, settings = options.method, options.track, options.seed, _settings(options)
+    method, track, seed, settings = options.method, options.track, options.seed, settings_of(options)
     registry.find(method)
     if settings.workspace.is_dir():  # planning would make it, to keep what it learns of the data
         _, path = pretraining(method, track, seed, options.set, settings, options.processes)
@@ -309,67 +310,46 @@ def claims(options: argparse.Namespace) -> int:
     wanted = {name: getattr(options, name) for name in CLAIM_FILTERS if getattr(options, name) is not None}
     if options.claim is None:
         outcome = wanted.pop("outcome", None)
-        print(claim_listing.listing(_settings(options), wanted, outcome))
+        print(claim_listing.listing(settings_of(options), wanted, outcome))
         return 0
     if wanted:
         raise UserError(f"{options.claim} is one claim; leave out --{next(iter(wanted))}, or the claim")
-    print(claim_page.explain(_settings(options), options.claim))
+    print(claim_page.explain(settings_of(options), options.claim))
     return 0
 
 
-def settle(options: argparse.Namespace) -> int:
+def parse(words: Sequence[str]) -> Request:
+    """The words of a command `run`, without `python -m repro`, as a request."""
     from repro.cli.grammar import build_parser
-    from repro.results import find_records, needed, settle
 
-    def parse(words: Sequence[str]) -> Request:
-        return request_of(build_parser().parse_args(list(words)))
-
-    asked, settings = find_records.claims_of(options.claim, options.paper), _settings(options)
-    if options.dry_run and options.budget is None:
-        print(needed.told(asked, options.track, settings))
-        return 0
-    if options.budget is None:
-        raise UserError("settle needs --budget TIME, for example --budget 3h; only --dry-run goes without")
-    status = settle.settle(
-        options.claim,
-        options.paper,
-        options.track,
-        options.budget,
-        settings,
-        parse,
-        dry=options.dry_run,
-        unequal=options.allow_unequal_tuning,
-    )
-    if options.dry_run:
-        print("\n" + needed.told(asked, options.track, settings))
-    return status
+    return request_of(build_parser().parse_args(list(words)))
 
 
 def gap(options: argparse.Namespace) -> int:
     from repro.results import gap
 
-    print(gap.shortfall(_settings(options), options.claim))
+    print(gap.shortfall(settings_of(options), options.claim))
     return 0
 
 
 def explain(options: argparse.Namespace) -> int:
     from repro.results.explain import explain
 
-    print(explain(options.cell, _settings(options)))
+    print(explain(options.cell, settings_of(options)))
     return 0
 
 
 def compare(options: argparse.Namespace) -> int:
     from repro.results.compare import compare
 
-    print(compare(options.arms[0], options.arms[1], options.track, _settings(options), options.trust))
+    print(compare(options.arms[0], options.arms[1], options.track, settings_of(options), options.trust))
     return 0
 
 
 def verify(options: argparse.Namespace) -> int:
     from repro.results.verify import verify
 
-    text, faults = verify(_settings(options))
+    text, faults = verify(settings_of(options))
     print(text)
     return 1 if faults else 0
 
@@ -377,7 +357,7 @@ def verify(options: argparse.Namespace) -> int:
 def report(options: argparse.Namespace) -> int:
     from repro.results import boards, publish
 
-    print(publish.report_published() if options.published else boards.report(_settings(options)))
+    print(publish.report_published() if options.published else boards.report(settings_of(options)))
     return 0
 
 
@@ -387,19 +367,20 @@ def records(options: argparse.Namespace) -> int:
     if options.action == "import":
         if options.file is None or options.trust is None:
             raise UserError("say what and how far to trust it: python -m repro records import FILE --trust NAME")
-        print(import_records.bring_in(Path(options.file), options.trust, _settings(options)))
+        file, settings = Path(options.file), settings_of(options)
+        print(import_records.bring_in(file, options.trust, settings, parse, options.lab))
         return 0
     if options.action != "export":
         raise unknown("action of records", options.action, ("export", "import"))
     if options.to is None or options.out is None:
         raise UserError("say what to write and where: python -m repro records --to NAME --out FILE")
     out = Path(options.out)
-    print(export.export(options.to, out, options.method, options.track, options.published, _settings(options)))
+    print(export.export(options.to, out, options.method, options.track, options.published, settings_of(options)))
     return 0
 
 
 def publish(options: argparse.Namespace) -> int:
     from repro.results import publish
 
-    print(publish.publish(_settings(options), options.method, options.track))
+    print(publish.publish(settings_of(options), options.method, options.track))
     return 0

@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from repro.cli import commands
+from repro.cli import commands, settling
 from repro.cli.grammar import build_parser
 from repro.errors import UserError, printable, unwritable
 from repro.terminal.streams import escape_what_cannot_be_shown
@@ -33,7 +33,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "export": commands.export,
     "data": commands.data,
     "claims": commands.claims,
-    "settle": commands.settle,
+    "settle": settling.settle,
     "gap": commands.gap,
     "explain": commands.explain,
     "compare": commands.compare,

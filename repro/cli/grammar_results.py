@@ -34,14 +34,22 @@ def add_results(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "settle",
         help="run the pairs of seeds that decide claims, within a budget",
         description="Run pairs of a method and its baseline until a claim is decided or the budget is spent. The test"
-        " stays valid if you look after every pair. Run the same command again to continue.",
+        " stays valid if you look after every pair. Run the same command again to continue. On SLURM it submits the"
+        " pairs and a small job that looks at the results and submits more.",
     )
-    verb.add_argument("claim", nargs="*", metavar="ID", help="claims to decide, or --paper")
+    verb.add_argument("claim", nargs="*", metavar="ID", help="claims to decide, or --paper, or --method")
     verb.add_argument(
         "--paper", metavar="NAME", help="a paper's claims that the track can test, and ours on why; or all"
     )
     verb.add_argument("--track", default="mini", metavar="NAME", help="track to test them on (default: mini)")
-    verb.add_argument("--budget", metavar="TIME", help="time to spend: 90min, 3h or 2d")
+    verb.add_argument("--budget", metavar="TIME", help="time to spend: 90min, 3h or 2d; on SLURM GPU-hours: 20h")
+    group = verb.add_argument_group("your own method")
+    group.add_argument("--method", metavar="NAME", help="decide whether this method, or recipe file, is better")
+    group.add_argument("--against", nargs="+", default=[], metavar="NAME", help="than each of these")
+    group.add_argument("--eval", default="linear", metavar="NAME", help="in this evaluation (default: linear)")
+    group.add_argument(
+        "--margin", type=float, default=1.0, metavar="POINTS", help="what counts as no difference (default: 1 point)"
+    )
     verb.add_argument(
         "--dry-run",
         action="store_true",
@@ -58,7 +66,7 @@ def add_results(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="also pair arms whose recipes were not tuned alike; their verdicts say so",
     )
     group = executor_options(verb)
-    group.add_argument("--executor", metavar="NAME", help="auto (default) or local: needed where SLURM is installed")
+    group.add_argument("--executor", metavar="NAME", help="auto (default), local or slurm")
     verb = verbs.add_parser("gap", help="break down the gap between the paper's number and ours")
     verb.add_argument("claim", metavar="ID", help="claim that states a number")
     workspace_options(verb)
@@ -95,7 +103,7 @@ def add_results(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "file",
         nargs="?",
         metavar="FILE",
-        help="import: a JSON file (a record or a list of records) or .jsonl (one per line)",
+        help="import: a JSON file (a record or a list of records), .jsonl (one per line), or a folder of them",
     )
     verb.add_argument("--to", metavar="NAME", help="export: csv, parquet, latex or model-index")
     verb.add_argument("--out", metavar="FILE", help="export: file to write")
@@ -105,8 +113,11 @@ def add_results(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--published", action="store_true", help="export: the repository's records instead of the workspace's"
     )
     verb.add_argument(
-        "--trust", metavar="NAME", help="import: self-reported, or author (made with the authors' weights)"
+        "--trust",
+        metavar="NAME",
+        help="import: self-reported, author (made with the authors' weights) or peer (made with repro in another lab)",
     )
+    verb.add_argument("--lab", default="", metavar="NAME", help="import with --trust peer: the name of that lab")
     workspace_options(verb)
 
     verb = verbs.add_parser("publish", help="copy records into the repository and write its boards")

@@ -138,6 +138,8 @@ def find(name: str) -> tuple[MethodInfo, str]:
             raise UserError(f"{path}: the name '{info.name}' is taken by {methods()[info.name].source}; rename it")
     elif head in methods():
         info = methods()[head]
+    elif head in _given:
+        return find(spelled(name))
     else:
         raise unknown("method", head, methods())
     if variant == info.base:  # a wrapper's default base, by its name
@@ -145,6 +147,24 @@ def find(name: str) -> tuple[MethodInfo, str]:
     if variant and variant not in info.variants:
         raise unknown(f"variant of {info.name}", variant, info.variants or ["(it has none)"])
     return info, variant
+
+
+_given: dict[str, str] = {}  # of methods that were given as a file: the file by their name
+
+
+def adopt(name: str) -> str:
+    """The arm that this is the name of; where it is a recipe file, `find` knows it by its own name from now on."""
+    info, variant = find(name)
+    head = name.partition(":")[0]
+    if head.endswith(".toml"):
+        _given[info.name] = str(Path(head).resolve())
+    return info.name + (f":{variant}" if variant else "")
+
+
+def spelled(arm: str) -> str:
+    """How any process may call an arm: by its name, or by its recipe file where that was adopted."""
+    head, colon, variant = arm.partition(":")
+    return f"{_given[head]}{colon}{variant}" if head in _given else arm
 
 
 def negatives(info: MethodInfo, variant: str) -> str:

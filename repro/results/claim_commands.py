@@ -41,10 +41,15 @@ def wanting(claim: Claim, known: Arms, track: str, own: bool, verdict: Verdict |
 
 
 def next_runs(
-    claim: Claim, known: Arms, track: str, own: bool, verdict: Verdict | None = None
+    claim: Claim, known: Arms, track: str, own: bool, verdict: Verdict | None = None, *, all_seeds: bool = False
 ) -> tuple[tuple[str, ...], ...]:
-    """The commands that make the next seed which a test lacks, word by word; () where it lacks none."""
+    """The commands that make the next seed which a test lacks, word by word; () where it lacks none.
+
+    all_seeds: all that the next look needs at least.
+    """
     lacking = missing(claim, known, track, own, verdict)
+    if all_seeds:
+        return tuple(tuple(words) for words, _ in _commands(track, own, lacking))
     seed = min((seed for item in lacking for seed in item.seeds), default=0)
     one = [replace(item, seeds=(seed,)) for item in lacking if seed in item.seeds]
     return tuple(tuple(words) for words, _ in _commands(track, own, one))
@@ -130,7 +135,17 @@ def _like(item: Missing) -> list[str]:
 
 
 def _run(names: Sequence[str], seeds: Sequence[int], conditions: Sequence[str]) -> list[str]:
-    return ["python", "-m", "repro", "run", "--method", *names, "--seed", *map(str, seeds), *conditions]
+    return [
+        "python",
+        "-m",
+        "repro",
+        "run",
+        "--method",
+        *map(registry.spelled, names),
+        "--seed",
+        *map(str, seeds),
+        *conditions,
+    ]
 
 
 def _kind(claim: Claim) -> str:

@@ -11,6 +11,7 @@ from leaderboards.reasons import TuningApart
 from leaderboards.record_fields import Record, origin_of
 from leaderboards.tuning import Tuning, tuned_alike
 from leaderboards.wording import reason
+from repro.plan import registry
 from repro.results.suite import suite
 from repro.store import records
 
@@ -19,7 +20,7 @@ def hindrance(claim: Claim, track: str) -> str:
     """Why new pairs of a claim would be of arms that are not tuned alike, with the command that mends it; or ""."""
     if not claim.baseline or claim.evaluation == COST:
         return ""
-    return unequal(claim.arm, claim.baseline_arm, track)
+    return unequal(registry.spelled(claim.arm), registry.spelled(claim.baseline_arm), track)
 
 
 def unequal(name: str, baseline: str, track: str) -> str:

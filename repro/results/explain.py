@@ -6,7 +6,17 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from leaderboards.record_fields import ORIGINS, OURS, TRUST, cost_of, drawn_of, origin_of, trust_of
+from leaderboards.record_fields import (
+    COUNTED,
+    ORIGINS,
+    OURS,
+    TRUST,
+    cost_of,
+    drawn_of,
+    lab_of,
+    origin_of,
+    trust_of,
+)
 from repro.plan import kinds
 from repro.results import find_records, rerun
 from repro.settings import Settings
@@ -46,7 +56,8 @@ def explain(cell: str, settings: Settings) -> str:
     ]
     trust = trust_of(record, origin)
     if trust != OURS:
-        lines.append(f"trust:    {trust}, {TRUST.get(trust, 'unknown')}; no verdict rests on it")
+        counts = f"from {lab_of(record)}" if trust in COUNTED else "no verdict rests on it"
+        lines.append(f"trust:    {trust}, {TRUST.get(trust, 'unknown')}; {counts}")
     protocol = record.get("protocol") or {}
     if protocol.get("name"):
         lines.append(f"protocol: {protocol['name']} ({protocol['hash']})")

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from leaderboards import record_json
-from leaderboards.record_fields import OURS, TRUST
+from leaderboards.record_fields import OURS, PEER, TRUST
 from repro.errors import UserError, unknown
 from repro.plan.kinds import KINDS
 from repro.plan.tracks import tracks
+from repro.results.agreement import Parse, reproducible
 from repro.results.record_checks import own_contradictions
 from repro.settings import Settings, require_writable
 from repro.store import records
@@ -29,26 +30,42 @@ _GENERATIONS = 50  # ours have three
 _LONGEST = 200  # bytes of a file's name; file systems allow 255 bytes
 
 
-def bring_in(file: Path, trust: str, settings: Settings) -> str:
+def bring_in(file: Path, trust: str, settings: Settings, parse: Parse, lab: str = "") -> str:
     """Write the records of a JSON file to the workspace, marked with `trust`; what to tell the user.
 
-    file: one record or a list of them; one a line where its name ends in .jsonl. Every record gets a fingerprint of its
-    own, made of what it says, so that none can stand in for a job of ours; parents are followed within the file.
-    Artifacts, which lie on another machine, are left out.
+    file: one record or a list of them; one a line where its name ends in .jsonl; or a folder of such files, as the
+    records of a workspace are. Every record gets a fingerprint of its own, made of what it says, so that none can stand
+    in for a job of ours; parents are followed within the file. Artifacts, which lie on another machine, are left out.
+    lab: who measured the records of a peer. These keep their fingerprints and count with ours; those that a run of this
+    checkout would not make again (`agreement.py`) are left out.
 
     Raises:
-        UserError: unknown trust, a file or record that is damaged or breaks an invariant. Nothing is written then.
+        UserError: unknown trust, a peer without a name, or a name without a peer, a file or record that is damaged or
+            breaks an invariant, a peer of whom no record is left. Nothing is written then.
     """
     if trust not in _FOREIGN:
         raise unknown("trust", trust, _FOREIGN)
+    if (trust == PEER) != bool(lab):
+        raise UserError(f"--lab goes with --trust {PEER}: it names the lab whose records these are")
     checked: dict[str, Record] = {}
     where: dict[str, str] = {}
     for at, given in _read(file):
-        record = _checked(given, trust, at)
+        record = _checked(given, trust, at, lab)
         name = str(given.get("fingerprint") or at)
         if name in checked:
             raise UserError(f"{at}: its fingerprint is used twice; give each record one of its own, or none")
         checked[name], where[name] = record, at
+    others = 0
+    if trust == PEER:
+        given_names = [{**record, "fingerprint": name} for name, record in checked.items()]
+        same = reproducible(given_names, settings, parse)
+        others = len(checked) - len(same)
+        if not same:
+            raise UserError(
+                f"{file}: a run of this checkout would make none of its {others} records again: recipe, data, protocol"
+                " or code differ, or their pre-trainings are not in the file; import them as self-reported"
+            )
+        checked = {name: record for name, record in checked.items() if name in same}
     made: dict[str, Record] = {}
     lost = 0
 
@@ -63,7 +80,7 @@ def bring_in(file: Path, trust: str, settings: Settings) -> str:
             parents = [parent for parent in record["parents"] if parent in checked]
             lost += len(record["parents"]) - len(parents)
             record["parents"] = [make(parent, (*below, name)) for parent in parents]
-            made[name] = {**record, "fingerprint": digest({"imported": record})}
+            made[name] = {**record, "fingerprint": name if trust == PEER else digest({"imported": record})}
         return str(made[name]["fingerprint"])
 
     for name in checked:
@@ -86,7 +103,13 @@ def bring_in(file: Path, trust: str, settings: Settings) -> str:
     if lost:
         absent = "1 parent is" if lost == 1 else f"{lost} parents are"
         lines.append(f"{absent} not in the file: what their recipes say shows as '-'")
-    lines.append("boards show their trust, verdicts leave them out; now: python -m repro report")
+    if others:
+        one = "1 other was" if others == 1 else f"{others} others were"
+        lines.append(f"{one} left out: a run of this checkout would not make the same (recipe, data, protocol or code)")
+    if trust == PEER:
+        lines.append(f"verdicts count them with the records of this lab, and name {lab}; now: python -m repro report")
+    else:
+        lines.append("boards show their trust, verdicts leave them out; now: python -m repro report")
     return "\n".join(lines)
 
 
@@ -106,7 +129,12 @@ def _write(place: Path, made: Sequence[Record]) -> int:
 
 
 def _read(file: Path) -> list[tuple[str, Record]]:
-    """The records of a file, each with the words for where it stands."""
+    """The records of a file, or of all in a folder, each with the words for where it stands."""
+    if file.is_dir():
+        below = sorted(path for path in file.iterdir() if path.suffix in (".json", ".jsonl"))
+        if not below:
+            raise UserError(f"{file}: no .json file lies in this folder; give the records folder of a workspace")
+        return [found for path in below for found in _read(path)]
     try:
         content = file.read_bytes()
     except FileNotFoundError:
@@ -139,7 +167,7 @@ def _parsed(content: bytes, at: str) -> Any:
         raise UserError(f"{at}: cannot be read as JSON ({error}); fix it in the file") from None
 
 
-def _checked(given: Record, trust: str, at: str) -> Record:
+def _checked(given: Record, trust: str, at: str, lab: str) -> Record:
     """A record with all that ours have, as far as it is known, without its fingerprint."""
     for key in given:
         if key not in _KEYS:
@@ -194,6 +222,7 @@ def _checked(given: Record, trust: str, at: str) -> Record:
             **about,
             "data": {"source": data["name"], "manifest": "unknown", **data},
             "trust": trust,
+            **({"lab": lab} if lab else {}),
         },
         "details": given.get("details", {}),
         "artifacts": {},

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from eval import scores
-from leaderboards.record_fields import OURS, entry, last_attempt_only, number, trust_of
+from leaderboards.record_fields import COUNTED, entry, last_attempt_only, number, trust_of
 from repro.plan import kinds
 from repro.store import records
 from repro.store.records import Record
@@ -106,7 +106,7 @@ def _protocol(record: Record, _: _Family) -> Iterator[str]:
 def _trials(record: Record, _: _Family) -> Iterator[str]:
     trials = entry(record, "provenance", "trials")
     wanted = entry(record, "details", "recipe", "pretrain", "tuning_trials") if record["kind"] == "pretrain" else 0
-    if trials is not None and trust_of(record) == OURS and trials != (wanted or 0):
+    if trials is not None and trust_of(record) in COUNTED and trials != (wanted or 0):
         yield f"trials is {trials}, but its recipe says {wanted or 0}"
 
 

@@ -78,7 +78,7 @@ def _what(record: Record, origin: Record, seeds: Sequence[int]) -> list[str]:
     if origin["kind"] != "import":
         processes = origin["provenance"].get("processes", 1)
         together = ["--processes", str(processes)] if processes > 1 else []
-        return ["run", "--method", records.arm_of(record), "--seed", *map(str, seeds), *together]
+        return ["run", "--method", registry.spelled(records.arm_of(record)), "--seed", *map(str, seeds), *together]
     details = origin["details"]
     network, _ = nearest_arch(details["recipe"]["network"])
     words = ["eval", "--checkpoint", details["file"], "--arch", network, "--name", record["method"]]

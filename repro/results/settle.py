@@ -3,8 +3,9 @@
 The next pair is that of the claim with the most expected decisions an hour: the chance that what is left of the budget
 decides it (leaderboards/prospects.py), over the hours that this takes by the plan's prices. A claim is dropped where it
 is decided, where no further seed would help, or where that chance is below 5 %. Looking after every pair does no harm:
-see leaderboards/evalues.py. What is done is cached, so a run that was interrupted goes on, and one that is given again
-begins with what is there.
+see leaderboards/evalues.py. It starts from the workspace's records and from those published ones that a run here would
+make again (`agreement.py`). What is done is cached, and a journal (`settle_ledger.py`) says what was spent, so a run
+that was interrupted goes on. On SLURM, `settle_cluster.py` does the same by jobs.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from leaderboards import claims, evalues
 from leaderboards.arms import Arms
@@ -23,40 +25,63 @@ from leaderboards.claim_arms import COMPUTE
 from leaderboards.claims import Claim
 from leaderboards.missing_runs import in_vain
 from leaderboards.prospects import NOTHING, Prospect, prospect
+from leaderboards.record_fields import lab_of
 from leaderboards.testable import hindrance, members, tracks_of_form
-from leaderboards.verdicts import UNDECIDED, Verdict
-from leaderboards.wording import outcome, reason
+from leaderboards.verdicts import NULL, UNDECIDED, Verdict
+from leaderboards.wording import outcome, reason, sources
 from repro.errors import UserError, unknown
 from repro.plan import builder
 from repro.plan.budget import Budget
-from repro.plan.request import Request
+from repro.plan.planned import Plan
 from repro.plan.tracks import tracks
-from repro.results import equal_tuning, find_records
+from repro.results import equal_tuning, find_records, needed
+from repro.results.agreement import Parse, reproducible
 from repro.results.claim_commands import next_runs
+from repro.results.settle_ledger import Commands, Ledger, name_of
 from repro.results.suite import suite
-from repro.run import execute, submit
+from repro.run import execute
 from repro.run.live_boards import Views
 from repro.settings import Settings
 from repro.store import records
+from repro.store.records import Record
 from repro.store.workspace import Workspace
 from repro.terminal import text
 
 FUTILE = 0.05
 _BAR = 20  # characters
-Parse = Callable[[Sequence[str]], Request]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be settled, and where."""
+
+    claims: tuple[Claim, ...]
+    others: tuple[Claim, ...]  # that share an error rate with these, and these themselves
+    track: str
+    settings: Settings
+    parse: Parse
+    published: tuple[Record, ...] = ()  # records that count beside those of the workspace
+    unequal: bool = False  # whether arms are paired that are not tuned alike; their verdicts say so
+
+    def ledger(self, budget: Budget, on_slurm: bool) -> Ledger:
+        """That of this settlement, as it was left."""
+        name = name_of(self.track, [claim.id for claim in self.claims], budget, on_slurm)
+        return Ledger.open(Workspace(self.settings.workspace), name, budget, on_slurm)
 
 
 @dataclass(frozen=True)
 class Step:
-    """The next pair of one claim."""
+    """The next pair of one claim; on SLURM all that the next look needs."""
 
     claim: Claim
     verdict: Verdict | None  # so far
-    commands: tuple[tuple[str, ...], ...] = ()  # that make the pair; () where nothing more would decide the claim
-    seconds: float = 0.0  # estimate of what they have to do
+    commands: Commands = ()  # that make it; () where nothing more would decide the claim
+    seconds: float = 0.0  # estimate of what one pair has to do, in the unit of the budget
     pairs: int = 0  # of as many seconds that the budget has room for
     prospect: Prospect = NOTHING
     why: str = ""  # it is left alone
+    plans: tuple[Plan, ...] = ()  # of the commands
+    price: float = 0.0  # estimate of them
 
     @property
     def worth(self) -> float:
@@ -65,70 +90,73 @@ class Step:
         return self.prospect.chance / expected
 
 
-@dataclass
-class Ledger:
-    """What a settlement has spent: seconds by claim, and what failed."""
-
-    budget: Budget
-    unequal: bool = False  # whether arms are paired that are not tuned alike
-    spent: float = 0.0
-    by_claim: dict[str, float] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-    done: dict[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)  # the last commands that ended well
-
-    @property
-    def left(self) -> float:
-        """Seconds."""
-        return max(0.0, self.budget.seconds - self.spent)
-
-
-def settle(
+def ask(
     wanted: Sequence[str],
     paper: str | None,
     track: str,
-    budget: str,
     settings: Settings,
     parse: Parse,
-    *,
-    dry: bool = False,
+    own: Sequence[Claim] = (),
     unequal: bool = False,
-) -> int:
-    """Decide claims at a track within a budget; returns the exit status.
+) -> Asked:
+    """What is to be settled.
 
-    wanted: ids of claims.  paper: all of this paper, or "all".  parse: the words of a command `run` as a request.
-    dry: print the order, the hours and the chances, and run nothing.  unequal: also pair arms that are not tuned alike;
-    their verdicts say so.
+    wanted: ids of claims.  paper: all of this paper, or "all".  parse: the words of a command `run` as a request.  own:
+    claims of the user's, in place of these.  unequal: also pair arms that are not tuned alike; their verdicts say so.
 
     Raises:
-        UserError: no such claim, a budget that is none, a claim that the track cannot test or whose arms are not tuned
-            alike, or runs that would go to
-            SLURM, where nothing waits for their end.
+        UserError: no such claim, or one that the track cannot test or whose arms are not tuned alike.
     """
-    chosen = _chosen(wanted, paper, track)
-    for claim in chosen if wanted and not unequal else ():
+    chosen = tuple(own or _chosen(wanted, paper, track))
+    for claim in (claim for claim in chosen if (own or claim.id in wanted) and not unequal):
         if why := equal_tuning.hindrance(claim, track):
             raise UserError(f"{claim.id}: {why}", "or pair the arms as they are: --allow-unequal-tuning")
-    ledger = Ledger(Budget.parse(budget), unequal)
-    if ledger.budget.gpu:
-        raise UserError(f"--budget {budget}: settle uses wall-clock time; give hours, for example --budget 3h")
-    if dry:
-        print(_table(_look(chosen, track, settings, parse, ledger), ledger))
-        return 0
-    if submit.why_local(settings) is None:
-        raise UserError("settle waits for every pair, so it runs on this machine, not on SLURM; give --executor local")
-    try:
-        while True:
-            steps = _look(chosen, track, settings, parse, ledger)
-            ready = [step for step in steps if step.commands]
-            if not ready:
-                break
-            best = max(ready, key=lambda step: step.worth)
-            print(_line(best), flush=True)
-            _carry_out(best, settings, parse, ledger)
-    except KeyboardInterrupt:
-        print("\ninterrupted: what is finished is kept; run the same command again to continue")
-        return 130
-    print(_table(steps, ledger))
+    every = [*find_records.every_claim(), *own]
+    families = {claim.family for claim in chosen}
+    kin = [claim for claim in every if claim.family in families]
+    arms = {name for claim in claims.with_forms(kin) for name in (claim.arm, claim.baseline_arm) if name}
+    there = [
+        record
+        for record in find_records.published_records()[0]
+        if record["track"] == track and records.arm_of(record) in arms
+    ]
+    same = reproducible(there, settings, parse)
+    counted = tuple(record for record in there if record["fingerprint"] in same)
+    return Asked(chosen, tuple(kin), track, settings, parse, counted, unequal)
+
+
+def preview(asked: Asked, budget: Budget, on_slurm: bool) -> str:
+    """The order, the hours and the chances, as they are before anything runs."""
+    ledger = Ledger(budget, on_slurm)
+    return table(look(asked, ledger), ledger, asked)
+
+
+def settle(asked: Asked, budget: Budget, spent: float = 0.0) -> int:
+    """Decide claims within a budget, on this machine; returns the exit status.
+
+    spent: seconds that tuning took.
+    """
+    ledger, shown = asked.ledger(budget, on_slurm=False), dict[str, str]()
+    with ledger.held():
+        ledger.ask()
+        if spent:
+            ledger.begin("tuning", (), ())
+            ledger.end(spent)
+        try:
+            while True:
+                steps = look(asked, ledger)
+                _show(steps, shown)
+                ready = [step for step in steps if step.commands]
+                if not ready:
+                    break
+                best = max(ready, key=lambda step: step.worth)
+                print(f"next: {line(best)}", flush=True)
+                _carry_out(best, asked, ledger)
+        except KeyboardInterrupt:
+            print("\ninterrupted: what is finished is kept; run the same command again to continue")
+            return 130
+        print(ending(steps, ledger, asked))
+        ledger.close()
     return 1 if ledger.failed else 0
 
 
@@ -156,27 +184,26 @@ def _beside(found: Sequence[Claim], track: str) -> list[Claim]:
     return [*found, *(claim.as_published for claim in found if track in tracks_of_form(claim, suite()))]
 
 
-def _look(chosen: Sequence[Claim], track: str, settings: Settings, parse: Parse, ledger: Ledger) -> list[Step]:
-    """Every claim with its next pair, or why it has none. Only the workspace's records count: they are of one code."""
-    found, faults = records.read_all(Workspace(settings.workspace).records)
+def look(asked: Asked, ledger: Ledger, live: Collection[str] = ()) -> list[Step]:
+    """Every claim with its next pair, or why it has none.
+
+    live: fingerprints of jobs that are queued or running.
+    """
+    found, faults = records.read_all(Workspace(asked.settings.workspace).records)
     for fault in faults:
         print(f"skipped: {fault}", file=sys.stderr)
-    known = Arms(equal_tuning.of_these_recipes(found, track), suite())
+    here = records.by_fingerprint(found)
+    ledger.reckon(here, live)
+    found += [record for record in asked.published if record["fingerprint"] not in here]
+    known = Arms(equal_tuning.of_these_recipes(found, asked.track), suite())
     found_by_claim: dict[str, list[Verdict]] = {}
-    for verdict in (verdict for item in assess(find_records.every_claim(), known) for verdict in item.verdicts):
+    for verdict in (verdict for item in assess(asked.others, known) for verdict in item.verdicts):
         found_by_claim.setdefault(verdict.claim.id, []).append(verdict)
-    return [_step(claim, found_by_claim.get(claim.id, ()), known, track, settings, parse, ledger) for claim in chosen]
+    return [_step(claim, found_by_claim.get(claim.id, ()), known, asked, ledger) for claim in asked.claims]
 
 
-def _step(
-    claim: Claim,
-    verdicts: Sequence[Verdict],
-    known: Arms,
-    track: str,
-    settings: Settings,
-    parse: Parse,
-    ledger: Ledger,
-) -> Step:
+def _step(claim: Claim, verdicts: Sequence[Verdict], known: Arms, asked: Asked, ledger: Ledger) -> Step:
+    track = asked.track
     here = [verdict for verdict in verdicts if verdict.track == track and not verdict.superseded]
     first = next((verdict for verdict in here if verdict.basis != COMPUTE), None)
     compute = next((verdict for verdict in here if verdict.basis == COMPUTE and verdict.arms), None)
@@ -187,26 +214,43 @@ def _step(
         return Step(claim, open_, why=ledger.failed[claim.id])
     if open_ and (vain := in_vain(open_)):
         return Step(claim, open_, why=f"no further seed helps: {reason(vain)}")
-    if not ledger.unequal and (why := equal_tuning.hindrance(claim, track)):
+    if not asked.unequal and (why := equal_tuning.hindrance(claim, track)):
         return Step(claim, open_, why=why)
     own = track == claim.track and track not in claim.proxies
     commands = next_runs(claim, known, track, own, open_)
     if not commands:
         return Step(claim, open_, why="no command can make the missing run")
-    seconds = sum(builder.make(parse(words[3:]), settings, build=False).seconds for words in commands)
+    plans = _plans(commands, asked)
+    price = seconds = sum(map(ledger.price, plans))
     if seconds > ledger.left:
         why = f"the next pair takes {text.duration(seconds)}, more than the budget has left"
         return Step(claim, open_, seconds=seconds, why=why)
+    if ledger.on_slurm:  # no look before the last of these can decide anything
+        whole = next_runs(claim, known, track, own, open_, all_seeds=True)
+        together = _plans(whole, asked)
+        if sum(map(ledger.price, together)) <= ledger.left:
+            commands, plans, price = whole, together, sum(map(ledger.price, together))
+    if ledger.done(claim.id, commands):
+        why = (
+            f"its last run left no record that counts: {shlex.join(commands[0])}; see python -m repro claims {claim.id}"
+        )
+        ledger.failed[claim.id] = why
+        return Step(claim, open_, why=why)
     if claims.counted(claim):
-        return Step(claim, open_, commands, seconds, 1, Prospect(1.0, 1))
+        return Step(claim, open_, commands, seconds, 1, Prospect(1.0, 1), plans=plans, price=price)
     pairs = min(30, int(ledger.left / max(seconds, 1.0)))
     evidence = open_.evidence if open_ else None
-    takes = min(evidence.takes.values()) if evidence else first_takes(claim, find_records.every_claim(), track)
-    ahead = prospect(evidence.values if evidence else (), takes, pairs)
+    takes = min(evidence.takes.values()) if evidence else first_takes(claim, asked.others, track)
+    margin = evidence.margin if evidence and NULL in evidence.by_test else None
+    ahead = prospect(evidence.values if evidence else (), takes, pairs, margin=margin)
     if ahead.chance < FUTILE:
         said = f"{_more(pairs)} would decide it with a probability of {ahead.chance:.0%}"
         return Step(claim, open_, seconds=seconds, pairs=pairs, prospect=ahead, why=f"futile: {said}")
-    return Step(claim, open_, commands, seconds, pairs, ahead)
+    return Step(claim, open_, commands, seconds, pairs, ahead, plans=plans, price=price)
+
+
+def _plans(commands: Commands, asked: Asked) -> tuple[Plan, ...]:
+    return tuple(builder.make(asked.parse(words[3:]), asked.settings, build=False) for words in commands)
 
 
 def _decided(verdict: Verdict) -> bool:
@@ -222,28 +266,26 @@ def first_takes(claim: Claim, every: Sequence[Claim], track: str) -> float:
     return 2 * max(1, len(family)) / evalues.ALPHA
 
 
-def _carry_out(step: Step, settings: Settings, parse: Parse, ledger: Ledger) -> None:
-    """Run a pair. A pair that fails, or leaves nothing, is not tried again: the claim is left with the reason."""
-    if ledger.done.get(step.claim.id) == step.commands:
-        ledger.failed[step.claim.id] = (
-            f"its last run left no record that counts: {shlex.join(step.commands[0])};"
-            f" see python -m repro claims {step.claim.id}"
-        )
-        return
-    began = time.monotonic()
-    for words in step.commands:
-        request = parse(words[3:])
-        status = execute.run(request, settings, list(words[3:]), Views.none())
+def ending(steps: Sequence[Step], ledger: Ledger, asked: Asked) -> str:
+    """How it ended, and what it would take to decide the rest."""
+    papers = {claim.id for claim in find_records.every_claim()}
+    left = [step.claim for step in steps if step.why != "decided" and step.claim.id in papers]
+    more = needed.told(left, asked.track, asked.settings) if left else ""
+    return "\n\n".join(filter(None, (table(steps, ledger, asked), more)))
+
+
+def _carry_out(step: Step, asked: Asked, ledger: Ledger) -> None:
+    """Run a pair. One that fails is not tried again: the claim is left with the reason."""
+    ledger.begin(step.claim.id, step.commands, step.plans)
+    began, failed = time.monotonic(), ""
+    for words, planned in zip(step.commands, step.plans, strict=True):
+        status = execute.run(planned.request, asked.settings, list(words[3:]), Views.none())
         if status == 130:
             raise KeyboardInterrupt
         if status:
-            ledger.failed[step.claim.id] = f"a run failed: {shlex.join(words)}"
+            failed = f"a run failed: {shlex.join(words)}"
             break
-    else:
-        ledger.done[step.claim.id] = step.commands
-    took = time.monotonic() - began
-    ledger.spent += took
-    ledger.by_claim[step.claim.id] = ledger.by_claim.get(step.claim.id, 0.0) + took
+    ledger.end(time.monotonic() - began, failed)
 
 
 # --------------------------------------------------------------------------------------------------------------- words
@@ -260,9 +302,19 @@ def _more(pairs: int) -> str:
     return f"{pairs} more pair{'' if pairs == 1 else 's'}"
 
 
-def _line(step: Step) -> str:
-    """`glnet-imagenet-gain  [######..............] 7.3 of 40, 4 pairs; next pair about 12 min, probability 61 %`."""
+def _show(steps: Sequence[Step], shown: dict[str, str]) -> None:
+    """A line a claim: on a terminal all of them, elsewhere those that say something new."""
+    now = {step.claim.id: line(step) for step in steps}
+    fresh = [said for name, said in now.items() if sys.stdout.isatty() or shown.get(name) != said]
+    print(*fresh, sep="\n", flush=True)
+    shown.update(now)
+
+
+def line(step: Step) -> str:
+    """`glnet-imagenet-gain  [######..............] 7.3 of 40, 4 pairs; next pair about 12 min, ...`."""
     said = f"{step.claim.id}  {_evidence(step.verdict)}"
+    if not step.commands:
+        return f"{said}; {step.why if step.why != 'decided' or not step.verdict else outcome(step.verdict)}"
     ahead = f"probability of a decision within the budget {step.prospect.chance:.0%}"
     return f"{said}; next pair about {text.duration(step.seconds)}, {ahead}"
 
@@ -276,9 +328,14 @@ def _evidence(verdict: Verdict | None) -> str:
     return f"{bar(found, takes)} {found:.1f} of {takes:g}, {verdict.n} pair{'' if verdict.n == 1 else 's'}"
 
 
-def _table(steps: Sequence[Step], ledger: Ledger) -> str:
-    """Claim, verdict, n, hours, and what it would take to decide the rest."""
-    rows = []
+def table(steps: Sequence[Step], ledger: Ledger, asked: Asked) -> str:
+    """Claim, verdict, n, hours, and what it would take to decide the rest; then whose records were counted."""
+    rows, whose = [], []
+    published = {record["fingerprint"] for record in asked.published}
+
+    def source(record: Mapping[str, Any]) -> str:
+        return lab_of(record) or ("the published boards" if record["fingerprint"] in published else "")
+
     for step in sorted(steps, key=lambda step: -step.worth):
         ahead = step.prospect
         pairs = _more(ahead.pairs or 0)
@@ -287,5 +344,8 @@ def _table(steps: Sequence[Step], ledger: Ledger) -> str:
         hours = ledger.by_claim.get(step.claim.id, 0.0)
         n = str(step.verdict.n) if step.verdict else "0"
         rows.append([step.claim.id, said, n, text.duration(hours) if hours else "-", rest])
-    shown = text.table(rows, ["claim", "verdict", "n", "time spent", "to decide the claim"])
-    return f"{shown}\n\n{text.duration(ledger.spent)} of {ledger.budget.text} spent"
+        whose += [f"{step.claim.id}: {words}" for words in (sources(step.verdict, source) if step.verdict else ())]
+    head = "GPU time spent" if ledger.on_slurm else "time spent"
+    shown = text.table(rows, ["claim", "verdict", "n", head, "to decide the claim"])
+    spent = f"{text.duration(ledger.spent)} of {ledger.budget.text} spent"
+    return "\n\n".join([shown, *(["\n".join(whose)] if whose else []), spent])

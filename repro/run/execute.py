@@ -60,7 +60,7 @@ def carry_out(planned: Plan, settings: Settings, command: Sequence[str], views: 
         command,
         lambda: views.finish(known, planned.track, place),
         Fresh(place, views),
-        closing=True,
+        closing=lambda graph: _collate(graph, planned, settings),
         agreed=agreed,
     )
 
@@ -72,13 +72,13 @@ def perform(
     report: Callable[[], None],
     meanwhile: Callable[[], None] = lambda: None,
     *,
-    closing: bool = False,
+    closing: Callable[[Graph], Task] | None = None,
     agreed: bool = False,
 ) -> int:
     """Do what is missing of a plan; returns the exit status. agreed: see `missing_data.complete`.
 
-    On this machine `meanwhile` is called whenever a task has ended, and `report` at the end; on a cluster, with
-    `closing`, a last job writes the boards and the table.
+    On this machine `meanwhile` is called whenever a task has ended, and `report` at the end; on a cluster `closing`
+    makes a last task, which is to run when all others have ended.
     """
     submit.require_profile(settings)
     require_writable(settings.workspace)
@@ -113,9 +113,7 @@ def perform(
     code = snapshot.take(place, [job.module for job in todo])
     try:
         if on_slurm:
-            submit.submit(
-                Graph([*graph, _collate(graph, planned, settings)]) if closing else graph, settings, place, code
-            )
+            submit.submit(Graph([*graph, closing(graph)]) if closing else graph, settings, place, code)
             if not closing:
                 print("table, when done:     the same command again")
             return 0

@@ -37,7 +37,7 @@ _KINDS: Mapping[str, tuple[type, str]] = {
     **{f"provenance.data.{key}": _TEXT for key in ("name", "source", "manifest")},
     **{
         f"provenance.{key}": _TEXT
-        for key in ("commit", "source_hash", "training_code", "python", "device", "date", "trust", "tuned")
+        for key in ("commit", "source_hash", "training_code", "python", "device", "date", "trust", "lab", "tuned")
     },
     **{f"provenance.{key}": _WHOLE for key in ("threads", "processes", "trials")},
     "details.recipe": _TABLE,

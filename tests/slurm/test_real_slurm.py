@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_up_lab import CLAIM, alone
 
 from repro.cli.dispatch import main
+from repro.results import find_records
 from repro.run import cancel_retry
 from repro.run.live_boards import Views
 from repro.settings import Settings
@@ -285,6 +287,33 @@ def test_retry_does_what_failed_and_what_waits_for_it_and_nothing_else(
     assert {key for key in first if found[key].job != first[key]} == {"t2", "e2"}
     assert cancel_retry.retry(settings, [], Views.none()) == 0
     assert "nothing to retry" in capsys.readouterr().out
+
+
+@pytest.mark.slurm
+@pytest.mark.slow
+@pytest.mark.usefixtures("real_slurm")
+def test_settle_looks_and_submits_by_itself_until_its_claim_is_decided(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data_root: Path, states_when: StatesWhen
+) -> None:
+    """Its jobs are real, and in place of trainings they leave made-up records: see made_up_lab.py."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(find_records, "every_claim", alone(find_records.every_claim))
+    Path("patch").mkdir()
+    Path("patch/sitecustomize.py").write_text(
+        f"import sys\nsys.path.append({str(Path(__file__).parents[1])!r})\n"
+        "import made_up_lab, repro.jobs\nfrom repro.results import find_records\n"
+        "repro.jobs.run = made_up_lab.leave_records\n"
+        "find_records.every_claim = made_up_lab.alone(find_records.every_claim)\n"
+    )
+    Path("mine.toml").write_text(f"setup = ['export PYTHONPATH={tmp_path}/patch:$PYTHONPATH']\n")
+    line = ["settle", CLAIM, "--budget", "2000h", "--executor", "slurm", "--cluster", "mine.toml"]
+    assert main([*line, "--data-root", str(data_root)]) == 0
+    place = Workspace(Path("repro-work"))
+    found = states_when(place.processes, lambda found: len(found) >= 21 and settled(found), 900)
+    looks = [state for state in found.values() if state.task.stage == "settle"]
+    assert {state.state for state in found.values()} == {"done"} and len(looks) == 3
+    assert "holds at mini (n = 7)" in looks[-1].log.read_text()
+    assert len(list(place.records.glob("linear-*.json"))) == 14
 
 
 @pytest.mark.slurm

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from eval.protocols.base import collapse_metrics
 from leaderboards import claim_files, published, verdicts
 from leaderboards.arms import Arms
 from repro.cli.dispatch import main
 from repro.plan.builder import make
+from repro.plan.fingerprints import code_of
 from repro.plan.request import Request
 from repro.results.suite import suite
 from repro.settings import Settings
@@ -302,3 +304,53 @@ def test_html_in_a_record_is_text_on_every_board() -> None:
     assert len(boards) > 5
     assert not [path.name for path in boards if "<script>alert" in path.read_text()]
     assert "&lt;script>alert" in Path("repro-work/boards/linear.md").read_text()
+
+
+def of_a_plan(settings: Settings, *seeds: int) -> list[Record]:
+    """The records that runs of this checkout would leave, of k-NN on digits."""
+    found: list[Record] = []
+    for job in make(Request(("simclr",), evaluations=("knn",), seeds=seeds), settings).jobs:
+        recipe = {"recipe": job.spec["recipe"]} if job.kind == "pretrain" else {}
+        about = {"trials": job.spec["recipe"]["pretrain"]["tuning_trials"]} if recipe else {}
+        if recipe:
+            about["training_code"] = code_of(job)[:16]
+        data = {"name": "digits", "source": "digits", "manifest": job.spec["data"]["manifest"]} if recipe else {}
+        values = {"metrics": SPECTRUM | ({"top1": 90.0} if job.kind == "knn" else {})}
+        found.append(
+            {key: getattr(job, key) for key in ("fingerprint", "kind", "method", "variant", "track", "seed")}
+            | {"parents": list(job.parents), "protocol": records.protocol_of(job.kind, **job.protocol), "cost": {}}
+            | {"provenance": {**about, "data": data or {"name": "digits", "source": "digits", "manifest": "d"}}}
+            | {"details": recipe, **values}
+        )
+    return found
+
+
+SPECTRUM = dict.fromkeys(collapse_metrics("train", "test"), 1.0)
+
+
+def test_records_of_a_peer_count_with_ours_where_a_run_here_would_make_the_same(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    theirs = of_a_plan(Settings(), 0, 1)
+    pretrain, knn = (next(r for r in theirs if r["kind"] == kind and r["seed"] == 1) for kind in ("pretrain", "knn"))
+    other = copy.deepcopy(knn) | {"fingerprint": "0" * 64, "seed": 2}  # as another code or recipe would leave it
+    Path("given.json").write_text(json.dumps([*theirs, other]))
+    line = ["records", "import", "given.json", "--trust", "peer"]
+    assert main(line) == 2 and main(["records", "import", "given.json", "--trust", "author", "--lab", "kyoto"]) == 2
+    assert capsys.readouterr().err.count("--lab goes with --trust peer") == 2
+    assert main([*line, "--lab", "kyoto"]) == 0
+    said = capsys.readouterr().out
+    assert f"{len(theirs)} records imported as peer" in said and "1 other was left out" in said
+    assert {r["fingerprint"] for r in imported()} == {r["fingerprint"] for r in theirs}
+    assert {r["provenance"]["lab"] for r in imported()} == {"kyoto"}
+    (arm,) = Arms([r for r in imported() if r["seed"] == 1 or r["kind"] != "knn"], suite()).of("knn")
+    assert arm.trust == "ours" and arm.labs == ["kyoto"] and not arm.flag
+    mine = [r for r in of_a_plan(Settings(), 0) if r["kind"] != "pretrain"]
+    (both,) = Arms([*imported(), *mine], suite()).of("knn")
+    assert sorted(both.records) == [0, 1] and not both.flag  # a fingerprint counts once, whoever made it
+    # the recipe was another: nothing of it would be made here
+    changed = copy.deepcopy(pretrain)
+    changed["details"]["recipe"]["pretrain"]["lr"] *= 2
+    Path("given.json").write_text(json.dumps([changed, knn]))
+    assert main([*line, "--lab", "kyoto"]) == 2
+    assert "would make none of its 2 records again" in capsys.readouterr().err

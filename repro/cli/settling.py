@@ -1,0 +1,46 @@
+"""The command `settle`, and the job on SLURM that goes on with it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from repro.cli.commands import parse, settings_of
+from repro.errors import UserError
+
+
+def settle(options: argparse.Namespace) -> int:
+    """Decide claims within a budget."""
+    from repro.results import find_records, needed, own_claims, own_tuning, settle, settle_cluster
+
+    named = [*options.claim, *([options.paper] if options.paper else [])]
+    own = own_claims.told(options.method, options.against, options.eval, options.margin, named)
+    claims = own_claims.claims_of(track=options.track, **own) if own else ()
+    settings, unequal = settings_of(options), options.allow_unequal_tuning or options.dry_run
+    would = (
+        ""
+        if own or not options.dry_run
+        else needed.told(find_records.claims_of(options.claim, options.paper), options.track, settings)
+    )
+    if options.budget is None:
+        if not would:
+            raise UserError(
+                "settle needs --budget TIME, for example --budget 3h; only --dry-run of claims goes without"
+            )
+        print(would)
+        return 0
+    spent = own_tuning.first(own, options.track, settings) if own and not unequal else 0.0
+    if spent is None:
+        return 0
+    asked = settle.ask(options.claim, options.paper, options.track, settings, parse, claims, unequal)
+    status = settle_cluster.start(asked, own, options.budget, dry=options.dry_run, spent=spent)
+    if would:
+        print("\n" + would)
+    return status
+
+
+def again(**told: Any) -> int:
+    """The next look of a settlement on SLURM: tasks name it, so it stays here."""
+    from repro.results import settle_cluster
+
+    return settle_cluster.go_on(told, parse)
