@@ -71,7 +71,7 @@ def protocol_deviations(
     ]
 
 
-_OF_THE_MACHINE = ("devices", "accumulate", "precision", "channels_last", "tuning_trials")
+_OF_THE_MACHINE = ("devices", "accumulate", "precision", "exchange", "channels_last", "tuning_trials")
 
 
 def departures(claim: Claim, arm: Arm, suite: Suite) -> list[Deviation]:

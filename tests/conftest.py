@@ -302,6 +302,8 @@ def three_nodes() -> list[str]:
     """The names of the nodes of a SLURM that has three or more."""
     from slurm import scheduler
 
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        pytest.skip("it ends nodes, and the jobs of tests beside it with them")
     if reason := scheduler.available():
         pytest.skip(f"{reason} (tests/slurm/cluster.sh start --nodes 3 starts one)")
     names = sorted(set(scheduler.ask(["sinfo", "--noheader", "--Node", "--format=%N"]).split()))

@@ -93,15 +93,16 @@ def _samples(together: Group, seconds: float) -> tuple[int, dict[str, list[float
     x = torch.randn(_BATCH, 3, _SIDE, _SIDE)
 
     def alone() -> None:
-        _backward(net, x)
+        _loss(net, x).backward()
 
     def after() -> None:
-        _backward(net, x)
+        _loss(net, x).backward()
         together.average([p.grad for p in net.parameters() if p.grad is not None])
 
     def during() -> None:
-        exchange.begin()
-        _backward(net, x)
+        loss = _loss(net, x)
+        exchange.begin(loss)
+        loss.backward()
         exchange.finish()
 
     ways: dict[str, Callable[[], None]] = {"alone": alone, "after": after, "during": during}
@@ -120,5 +121,5 @@ def _samples(together: Group, seconds: float) -> tuple[int, dict[str, list[float
     return sum(p.numel() for p in net.parameters()), {way: taken[1:] for way, taken in samples.items()}
 
 
-def _backward(net: ResNet, x: Tensor) -> None:
-    net.features(x).square().mean().backward()
+def _loss(net: ResNet, x: Tensor) -> Tensor:
+    return net.features(x).square().mean()

@@ -2,7 +2,7 @@
 
 One row a way: the same recipe on the same ready views, in turns with ours in one process. A way that is 1.15 times as
 fast on some device, and whose results have the same distribution, belongs into the program. Only their last bits differ
-from ours.
+from ours, but for those of LESS: they leave something out, and so bound what a faster implementation of it can win.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from unittest import mock
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from methods.parts import encoders
 from methods.parts.encoders import ViT
@@ -32,17 +33,22 @@ from repro.stages.pretrain import PretrainLoop
 from repro.store.job import Recipe
 from repro.terminal import text
 
+_BEFORE_RECORDING = 3  # loads
 Around = contextlib.AbstractContextManager[object]
 
 
 @dataclass(frozen=True)
 class Way:
-    """method: whose updates.  change: what is done to the loop once.  around: what holds while it makes updates."""
+    """method: whose updates.  change: what is done to the loop once.  around: what holds while it makes updates.
+
+    updates: makes those of one load at each step.
+    """
 
     method: str
     name: str
     change: Callable[[PretrainLoop], object] = lambda loop: None
     around: Callable[[], Around] = contextlib.nullcontext
+    updates: Callable[[PretrainLoop], Iterator[None]] = ready
 
 
 def _every_token(loop: PretrainLoop) -> None:
@@ -88,6 +94,34 @@ def _channels(loop: PretrainLoop) -> None:
     loop.method.to(memory_format=torch.contiguous_format if last else torch.channels_last)
 
 
+def _no_norms(loop: PretrainLoop) -> None:
+    for module in loop.method.modules():
+        if isinstance(module, _BatchNorm | nn.LayerNorm):
+            module.forward = nn.Identity().forward  # type: ignore[method-assign]
+
+
+def _recorded(loop: PretrainLoop) -> Iterator[None]:
+    """The updates of one load, recorded as a CUDA graph and replayed: the host starts no kernel one by one.
+
+    The numbers that the host passes on, such as the rate, are those of the recording.
+    """
+    for group in loop.optimizer.param_groups:
+        if "capturable" in group:  # its count of steps must be on the device
+            group["capturable"] = True
+    side, apart = ready(loop), torch.cuda.Stream()
+    apart.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(apart):  # what a first update allocates must not be part of the graph
+        for _ in range(_BEFORE_RECORDING):
+            next(side)
+    torch.cuda.current_stream().wait_stream(apart)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        next(side)
+    while True:
+        graph.replay()
+        yield
+
+
 WAYS = (
     Way("moco_v3", "the ViT's last block makes every token", _every_token),
     Way("moco_v3", "scaled_dot_product_attention", around=_attention(F.scaled_dot_product_attention)),
@@ -97,6 +131,8 @@ WAYS = (
     Way("simclr", "weights with channels first", _channels),
     Way("simclr", "weights cast at every use", around=_no_cache),
 )
+LESS = tuple(Way(name, "no norms at all (bounds fused ones)", _no_norms) for name in ("simclr", "aps"))
+RECORDED = tuple(Way(name, "updates recorded as a CUDA graph", updates=_recorded) for name in ("simclr", "aps"))
 COMPILED = (Way("simclr", "torch.compile", _compiled()), Way("moco_v3", "torch.compile", _compiled()))
 GRAPHS = tuple(
     Way(name, "torch.compile with CUDA graphs", _compiled("reduce-overhead")) for name in ("simclr", "moco_v3")
@@ -108,7 +144,9 @@ def table(track: str, precisions: Sequence[str], seconds: float, overrides: Sequ
     scale, stated, here = tracks.find(track), parse_overrides(overrides), device()
     if compiled and here.type == "cpu" and not shutil.which("g++"):
         raise UserError("bench tried --compile: torch.compile needs g++ on a CPU; install it or leave --compile out")
-    ways = [*WAYS, *(COMPILED if compiled else ()), *(GRAPHS if compiled and here.type == "cuda" else ())]
+    ways = [*WAYS, *LESS, *(COMPILED if compiled else ())]
+    if here.type == "cuda":
+        ways += [*RECORDED, *(GRAPHS if compiled else ())]
     rows = []
     for precision in precisions or ("bf16",):
         for way in ways:
@@ -125,7 +163,8 @@ def table(track: str, precisions: Sequence[str], seconds: float, overrides: Sequ
     if not compiled:
         lines.append("torch.compile was not tried: --compile does, in minutes")
     if here.type != "cuda":
-        lines.append("CUDA graphs were not tried: they need a GPU")
+        needy = dict.fromkeys(f"{way.name} ({way.method})" for way in (*RECORDED, *GRAPHS))
+        lines.append(f"not tried, as it needs a GPU: {', '.join(needy)}")
     return "\n".join(lines)
 
 
@@ -133,7 +172,7 @@ def _row(way: Way, module: str, recipe: Recipe, scale: tracks.Track, seconds: fl
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = (new_loop(module, recipe, scale, Path(folder)) for _ in range(2))
         way.change(theirs)
-        sides = [ready(ours), _within(ready(theirs), way.around)]
+        sides = [ready(ours), _within(way.updates(theirs), way.around)]
         mine, other = timing.interleaved(sides, seconds, device(), timing.clock(device()))
     ratio = statistics.median(b / a for a, b in zip(mine, other, strict=True))
     return [f"{1e3 * statistics.median(mine):.1f}", f"{1e3 * statistics.median(other):.1f}", f"{ratio:.2f}"]

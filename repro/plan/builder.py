@@ -184,10 +184,11 @@ class _Builder:
     def run(self, info: registry.MethodInfo, variant: str, seed: int, recipe: Recipe) -> None:
         """The jobs of one run: one method, variant and seed with its evaluations."""
         spec = {**self.sizes("classification"), "recipe": recipe, "threads": self.track.need("pretrain").cpus}
-        # Of what is not trained one rank is enough.
-        ranks = self.request.processes if recipe["pretrain"]["epochs"] else 1
-        if ranks > 1:
+        ranks = 1  # enough for what is not trained
+        if recipe["pretrain"]["epochs"]:
+            ranks = self.request.processes
             recipes.require_parts(info, variant, recipe["pretrain"], ranks)
+        if ranks > 1:
             spec["processes"] = ranks
         cost = registry.relative_cost(info, variant)
         load = Load(recipe=recipe, pictures=self.pictures(), relative_cost=cost, ranks=ranks)

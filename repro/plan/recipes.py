@@ -23,10 +23,12 @@ from repro.stages import schedules
 from repro.store.job import Recipe
 
 PRECISIONS = ("fp32", "bf16")
+EXCHANGES = ("full", "bf16", "fp16")  # repro.stages.exchange.TYPES, without torch
 _CHOICES = {
     "optimizer": ("adamw", "sgd", "lars"),
     "lars_form": ("moco_v3", "solo", "openselfsup"),
     "precision": PRECISIONS,
+    "exchange": EXCHANGES,
     "schedule": schedules.SHAPES,
     "schedule_clock": schedules.CLOCKS,
     "cosine_start": schedules.STARTS,
@@ -151,6 +153,11 @@ def resolve(
 def require_parts(info: MethodInfo, variant: str, pretrain: Mapping[str, Any], ranks: int) -> None:
     """UserError where a pre-training by that many ranks would be another than by one, or cannot be."""
     name = info.name + (f":{variant}" if variant else "")
+    if ranks == 1 and pretrain["exchange"] != "full":
+        raise UserError(
+            f"{name}: pretrain.exchange = {pretrain['exchange']}, but a single rank sends no gradients; use --processes"
+            " 2 or more, or leave it out"
+        )
     rows = pretrain["batch"] // pretrain["accumulate"]
     if rows % ranks:
         raise UserError(

@@ -115,7 +115,7 @@ class PretrainLoop:
         if recipe["channels_last"]:
             self.method.to(memory_format=torch.channels_last)
         self.optimizer = build_optimizer(self.method, recipe)
-        self.exchange = Exchange(self.method.parameters(), self.group)
+        self.exchange = Exchange(self.method.parameters(), self.group, recipe["exchange"])
         self.loads = len(images) // recipe["batch"]
         rows = recipe["batch"] // recipe["accumulate"]
         if rows % self.group.size:
@@ -261,9 +261,10 @@ class PretrainLoop:
                 with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
                     outputs = self.method(views)
                 total = torch.stack([value for name, value in outputs.items() if name.startswith("loss_")]).sum()
+                total = total / parts
                 if micro == parts - 1:
-                    self.exchange.begin()
-                (total / parts).backward()
+                    self.exchange.begin(total)
+                total.backward()
             if counter:
                 self.flops += counter.get_total_flops() * self.group.size
             pending.append({name: value for name, value in outputs.items() if name.startswith("pending_")})

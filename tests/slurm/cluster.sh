@@ -3,7 +3,8 @@
 # without systemd and without cgroup delegation.
 #
 #     sudo tests/slurm/cluster.sh start              install what is missing (apt) and start what is not running
-#     sudo tests/slurm/cluster.sh start --nodes 3    the same with three nodes, n1 to n3: a slurmd each, at its own port
+#     sudo tests/slurm/cluster.sh start --nodes 3    the same with three nodes, n1 to n3: a slurmd each, at its own port;
+#                                                    without --nodes as many as run, or one
 #     sudo tests/slurm/cluster.sh status             one line a daemon, then sinfo; exit status 1 unless all of it runs
 #     sudo tests/slurm/cluster.sh stop               cancel all jobs and stop the daemons; accounting data stays
 #
@@ -27,6 +28,13 @@ alive() { # NAME
     local pid
     pid=$(cat "$home/run/$1.pid" 2>/dev/null) && [ -n "$pid" ] &&
         [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "${1%%.*}" ]
+}
+
+# How many nodes run, 0 where none does.
+running() {
+    local name some=0
+    for name in $(slurmds); do ! alive "$name" || some=1; done
+    if [ $some = 1 ]; then slurmds | wc -l; else echo 0; fi
 }
 
 # The names of the nodes' daemons.
@@ -64,11 +72,10 @@ configure() {
     [ ! -e "$link" ] || [ "$(readlink -f "$link")" = "$(readlink -f "$home")/slurm.conf" ] ||
         fail "$link exists and is not ours: this machine has a SLURM of its own, use that one"
     mkdir -p "$home"/{run,log,state,spool,database,munge} /etc/slurm
-    local name
-    for name in $(slurmds); do
-        ! alive "$name" || [ "$(cat "$home/nodes" 2>/dev/null || echo 1)" = "$nodes" ] ||
-            fail "a cluster of another number of nodes runs; stop it first"
-    done
+    local before
+    before=$(running)
+    nodes=${nodes:-${before/#0/1}}
+    [ "$before" = 0 ] || [ "$before" = "$nodes" ] || fail "a cluster of $before nodes runs; stop it first"
     echo "$nodes" >"$home/nodes"
     chmod 755 "$home" "$home/munge"
     chown munge: "$home/munge"
@@ -234,7 +241,7 @@ status() {
     return $all
 }
 
-nodes=1
+nodes=
 if [ "$verb" = start ] && [ "${2:-}" = --nodes ]; then
     nodes=${3:-}
     [[ $nodes =~ ^[1-9][0-9]?$ ]] || fail "--nodes wants a number from 1 to 99; $use"

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from methods.parts.encoders import ViT
 from repro.cli.dispatch import main
-from repro.measure import bench_tried
+from repro.measure import bench_pretraining, bench_tried
 from repro.measure.bench_pretraining import new_loop, ready
-from repro.measure.bench_tried import WAYS, Way
+from repro.measure.bench_tried import LESS, RECORDED, WAYS, Way
 from repro.plan import recipes, registry, tracks
 from repro.stages.pretrain import PretrainLoop
 
@@ -59,12 +61,53 @@ def test_the_last_block_makes_every_token_there(shrunk: Callable[..., recipes.Re
     assert set(tokens_made(loops[0])) == {1} and min(tokens_made(loops[1])) > 1
 
 
+@pytest.mark.parametrize("way", LESS, ids=lambda way: way.method)
+def test_no_norm_computes_there(way: Way, shrunk: Callable[..., recipes.Recipe], tmp_path: Path) -> None:
+    loop = new_loop(registry.find(way.method)[0].module, shrunk(way.method), tracks.find("mini"), tmp_path)
+    norms = [module for module in loop.method.modules() if "Norm" in type(module).__name__]
+    way.change(loop)
+    x = torch.randn(3, 5)
+    assert norms and all(norm(x) is x for norm in norms)
+
+
+@pytest.mark.parametrize("way", RECORDED, ids=lambda way: way.method)
+def test_what_is_recorded_waits_for_nothing_and_sends_nothing(
+    way: Way, gpu: Any, shrunk: Callable[..., recipes.Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CUDA graph can hold neither."""
+    replayed: list[int] = []
+
+    class Graph:
+        def replay(self) -> None:
+            replayed.append(loop.updates)
+
+    @contextlib.contextmanager
+    def recording(graph: Graph) -> Iterator[None]:
+        gpu.forget()
+        yield
+        gpu.check_waits()
+        gpu.check_sent(0)
+
+    if not gpu.real:
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+        monkeypatch.setattr(torch.cuda, "graph", recording)
+    monkeypatch.setattr(bench_pretraining, "device", lambda: gpu.device)
+    loop = new_loop(registry.find(way.method)[0].module, shrunk(way.method), tracks.find("mini"), tmp_path)
+    updates = way.updates(loop)
+    for _ in range(3):
+        next(updates)
+    each = loop.method.updates_per_load
+    assert loop.updates == 4 * each, "three loads before the recording, and none after it but by replaying"
+    assert gpu.real or replayed == 3 * [4 * each]
+
+
 def test_a_row_a_way(capsys: pytest.CaptureFixture[str]) -> None:
     assert main("bench tried --track embedded --threads 1 --seconds 0.01 --set pretrain.batch=8".split()) == 0
     out = capsys.readouterr().out
-    for way in WAYS:
+    for way in (*WAYS, *LESS):
         assert re.search(rf"^{re.escape(way.name)} +{way.method} +bf16 +\d+\.\d +\d+\.\d +\d+\.\d\d$", out, re.M), out
-    assert "--compile does" in out and "CUDA graphs were not tried: they need a GPU" in out
+    assert "--compile does" in out
+    assert re.search(r"^not tried, as it needs a GPU: updates recorded as a CUDA graph \(simclr\), ", out, re.M)
 
 
 def test_compiling_without_a_compiler_is_said(

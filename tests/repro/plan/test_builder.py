@@ -14,6 +14,7 @@ from repro.cli import tables
 from repro.data.data_sets import DATA_SETS, entry_of
 from repro.errors import UserError
 from repro.plan.builder import make
+from repro.plan.fingerprints import fingerprint_of
 from repro.plan.kinds import KINDS, suites
 from repro.plan.planned import PlannedJob
 from repro.plan.request import Request
@@ -328,6 +329,20 @@ def test_several_processes_are_asked_for_where_something_is_trained(settings: Se
     over = Request(("rotation_aux:truncated_triplet",), evaluations=("knn",), processes=2)
     with pytest.raises(UserError, match=r"negatives of rotation_aux:\w+ come from one device \(pretrain.devices = 1\)"):
         make(over, settings)
+
+
+def test_half_precision_of_the_exchange_is_another_pre_training_of_several_processes(settings: Settings) -> None:
+    asked = Request(("simclr",), evaluations=("knn",), processes=2, overrides=("pretrain.exchange=bf16",))
+    half, full = make(asked, settings).jobs[0], make(dataclasses.replace(asked, overrides=()), settings).jobs[0]
+    assert half.recipe["pretrain"]["exchange"] == "bf16" and half.fingerprint != full.fingerprint
+    # One of before there was the key is the same as one in full precision.
+    pretrain = {key: value for key, value in full.recipe["pretrain"].items() if key != "exchange"}
+    before = dataclasses.replace(full, spec={**full.spec, "recipe": {**full.recipe, "pretrain": pretrain}})
+    assert fingerprint_of(before) == full.fingerprint
+    with pytest.raises(UserError, match=r"simclr: pretrain\.exchange = bf16, but a single rank .*--processes 2"):
+        make(dataclasses.replace(asked, processes=1), settings)
+    with pytest.raises(UserError, match=r"pretrain\.exchange 'int8'.*bf16, fp16, full"):
+        make(dataclasses.replace(asked, overrides=("pretrain.exchange=int8",)), settings)
 
 
 def test_one_picture_a_class_leaves_nothing_to_judge_on(tmp_path: Path, settings: Settings) -> None:

@@ -195,7 +195,8 @@ def test_a_job_that_slurm_preempts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         pytest.skip("it needs the whole machine for a moment")
     if "PartitionName=lent" not in scheduler.ask(["scontrol", "show", "partitions"]):
         pytest.skip("needs a partition `lent` whose jobs make room, as tests/slurm/cluster.sh has it")
-    urgent = ["sbatch", "--parsable", "--partition=main", "--exclusive", "--output=/dev/null", "--wrap=true"]
+    every = f"--nodes={len(set(scheduler.ask(['sinfo', '--noheader', '--Node', '--format=%N']).split()))}"
+    urgent = ["sbatch", "--parsable", "--partition=main", "--exclusive", every, "--output=/dev/null", "--wrap=true"]
     monkeypatch.setattr(on_slurm.SlurmInterrupter, "_strike", lambda self, way: scheduler.ask(urgent))
     monkeypatch.setattr(on_slurm.SlurmInterrupter, "steps", lambda self, times: [3])
     monkeypatch.setattr(drill, "_CLUSTER_PAUSE", 1.5)  # it takes SLURM a quarter of a minute

@@ -46,13 +46,15 @@ def _shallow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ResNet, "_make_layer", of_one_block)
 
 
-def loop(gpu: Any, tables: recipes.Recipe, module: str, folder: Path, size: int = 32, rows: int = 16) -> PretrainLoop:
-    """The loop of a recipe on the device, on three loads of noise."""
+def loop(
+    gpu: Any, tables: recipes.Recipe, module: str, folder: Path, size: int = 32, rows: int = 16, count: int = 3
+) -> PretrainLoop:
+    """The loop of a recipe on the device, on so many loads of noise."""
     tables["pretrain"] |= {"epochs": 1}
     loads = PretrainLoop(
         build_method(module, tables, DataInfo(size, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), 10), seed=0),
-        torch.randint(0, 256, (3 * rows, 3, size, size), dtype=torch.uint8),
-        torch.arange(3 * rows) % 10,
+        torch.randint(0, 256, (count * rows, 3, size, size), dtype=torch.uint8),
+        torch.arange(count * rows) % 10,
         tables["pretrain"],
         seed=0,
         device=gpu.device,
@@ -69,6 +71,15 @@ def second_load(gpu: Any, trained: PretrainLoop) -> None:
     next(training)
     gpu.forget()
     next(training)
+
+
+def of_one_device(name: str, variant: str, track: str) -> tuple[recipes.Recipe, str, int, int]:
+    """A track's recipe for one device that sees 64 pictures at most; its module, the pictures' side, how many."""
+    info = registry.find(name)[0]
+    tables = recipes.resolve(info, variant, track, {})
+    rows = min(64, tables["pretrain"]["batch"])
+    tables["pretrain"] |= {"devices": 1, "accumulate": 1, "batch": rows}
+    return tables, info.module, tracks.find(track).size, rows
 
 
 @pytest.mark.usefixtures("_shallow")
@@ -113,13 +124,30 @@ def test_a_training_waits_for_its_curve_its_log_and_its_checkpoint(gpu: Any, shr
 @pytest.mark.parametrize(("name", "variant"), [case.values for case in CASES if not case.values[1]])
 def test_a_load_of_the_recipe_of_a_track(gpu: Any, name: str, variant: str, track: str, tmp_path: Path) -> None:
     """Networks and views of their full size; of a batch the share of one device, 64 pictures at most."""
-    info = registry.find(name)[0]
-    tables = recipes.resolve(info, variant, track, {})
-    rows, size = min(64, tables["pretrain"]["batch"]), tracks.find(track).size
-    tables["pretrain"] |= {"devices": 1, "accumulate": 1, "batch": rows}
-    trained = loop(gpu, tables, info.module, tmp_path, size, rows)
+    tables, module, size, rows = of_one_device(name, variant, track)
+    trained = loop(gpu, tables, module, tmp_path, size, rows)
     second_load(gpu, trained)
     gpu.check_waits()
+    gpu.check_sent(MOST)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_shallow")
+@pytest.mark.parametrize("track", tracks.tracks())
+@pytest.mark.parametrize(("name", "variant"), [case.values for case in CASES if case.values[1]])
+def test_a_load_of_a_variants_recipe_of_a_track(gpu: Any, name: str, variant: str, track: str, tmp_path: Path) -> None:
+    """As above, but with one block for each stage of a ResNet or for a ViT, and a training of a single load.
+
+    At its end it looks at its losses; other waits have no named place here, and are errors by themselves.
+    """
+    tables, module, size, rows = of_one_device(name, variant, track)
+    if tables["network"]["arch"] == "vit":
+        tables["network"]["depth"] = 1
+    trained = loop(gpu, tables, module, tmp_path, size, rows, count=1)
+    gpu.forget()
+    next(trained.train())
+    assert trained.updates == trained.method.updates_per_load
+    assert {place.partition(":")[2] for place in gpu.waits} <= {"PretrainLoop._look"}
     gpu.check_sent(MOST)
 
 
