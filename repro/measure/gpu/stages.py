@@ -49,6 +49,8 @@ def judge(output: str, status: int, late: bool) -> Found:
     told = ", ".join(f"{number} {what}" for what, number in counts.items()) or f"pytest ended with status {status}"
     if late:
         told += "; stopped when its time was up"
+        if not counts.get("passed"):
+            told += ", before a first test had ended; allow more with --minutes"
     good = not failed and counts.get("passed", 0) > 0 and (late or status == 0)
     figures = {"counts": counts, "failed": failed, "stopped": late}
     return Found(good, told + "".join(f"; {name}" for name in failed[:5]), figures)

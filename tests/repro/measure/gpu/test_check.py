@@ -169,6 +169,8 @@ def test_what_pytest_said_is_counted() -> None:
     assert not bad.good and bad.line == "1 failed, 30 passed; tests/test_a_gpu.py::test_x"
     late = stages.judge("!!!! KeyboardInterrupt !!!!\n12 passed in 60.0s\n", 2, True)
     assert late.good and late.line == "12 passed; stopped when its time was up" and late.figures["stopped"]
+    none = stages.judge("138 deselected in 33.24s\n", 2, late=True)
+    assert not none.good and none.line.endswith("before a first test had ended; allow more with --minutes")
     assert not stages.judge("FAILED a::b\n1 failed, 3 passed in 60.0s\n", 2, True).good
     assert not stages.judge("2 skipped in 0.1s\n", 0, False).good  # nothing was tested
     assert not stages.judge("no tests ran in 0.01s\n", 5, False).good
