@@ -21,10 +21,11 @@ from leaderboards.curves import ABOUT, reached, watched
 from leaderboards.efficiency import Paid
 from leaderboards.needs import Need, needs
 from leaderboards.paired_arms import apart
+from leaderboards.reading import OF_EMBEDDED
 from leaderboards.suite import Evaluation
 from leaderboards.tables import Table, best_first, by_scope, lines_under
 from leaderboards.verdicts import NO_VERDICTS
-from leaderboards.wording import OF_EMBEDDED, place
+from leaderboards.wording import place
 
 LEGEND = (
     "Mean ± sample standard deviation over seeds. n: pre-trainings; it links to the first record. gain: points above"

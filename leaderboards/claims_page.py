@@ -9,8 +9,8 @@ from leaderboards.assessments import Assessment, outcomes_by_basis, tally
 from leaderboards.boards import Content
 from leaderboards.cells import Cell, whole, words
 from leaderboards.markdown_tables import rows_text, table_text
+from leaderboards.reading import CLAIMS_INTRO
 from leaderboards.tables import Table
-from leaderboards.wording import CLAIMS_INTRO
 
 
 def claims_text(content: Content) -> str:

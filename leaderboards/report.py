@@ -23,10 +23,10 @@ from leaderboards.curves import ABOUT
 from leaderboards.drawing import STYLE, Drawing
 from leaderboards.markdown import markdown
 from leaderboards.paired_arms import Difference, baseline_differences, no_ratio
+from leaderboards.reading import CLAIMS_INTRO
 from leaderboards.record_fields import TRUST, Record, entry, number
 from leaderboards.suite import Suite
 from leaderboards.tables import EMPTY, Table, arranged
-from leaderboards.wording import CLAIMS_INTRO
 
 if TYPE_CHECKING:
     from markupsafe import Markup

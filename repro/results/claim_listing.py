@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from leaderboards import assessments, claims
 from leaderboards.arms import Arms
+from leaderboards.reading import OF_EMBEDDED
 from leaderboards.unknown_names import UnknownName
 from leaderboards.verdicts import NO_VERDICTS, Verdict
-from leaderboards.wording import OF_EMBEDDED
 from repro.errors import UserError, unknown
 from repro.results import find_records
 from repro.results.suite import suite
