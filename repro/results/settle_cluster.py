@@ -97,9 +97,11 @@ def _round(asked: Asked, own: Own, ledger: Ledger, number: int) -> int:
     if not planned.to_do():  # all was made before, and did not count: the next look says so
         return _round(asked, own, ledger, number + 1)
     words = [_STAGE, *(claim.id for claim in asked.claims)]
-    return execute.perform(
+    status = execute.perform(
         planned, settings, words, lambda: None, closing=lambda graph: _next_look(graph, asked, own, ledger, number + 1)
     )
+    print(f"looks again when they have ended: {_prefix(ledger)}{number + 1}; the log of the last look has the table")
+    return status
 
 
 def _affordable(steps: list[Step], left: float) -> list[Step]:

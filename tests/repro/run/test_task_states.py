@@ -389,14 +389,16 @@ def test_a_snapshot_is_the_code_as_it_was(tmp_path: Path) -> None:
         assert (taken / room / "__init__.py").read_bytes() == (snapshot.room_folder(room) / "__init__.py").read_bytes()
     assert (taken / "methods/recipes/aps.toml").is_file() and not list(taken.rglob("__pycache__"))
     program = (
-        "import json, repro; from repro.store import snapshot; print(json.dumps([repro.__file__, snapshot.code()]))"
+        "import json, pathlib, repro; from repro.store import snapshot, workspace;"
+        f"again = snapshot.take(workspace.Workspace(pathlib.Path({str(place.root)!r})));"
+        "print(json.dumps([repro.__file__, snapshot.code(), str(again)]))"
     )
     environment = {**os.environ, "PYTHONPATH": str(taken), "PYTHONDONTWRITEBYTECODE": "1"}
     answer = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
     )
-    file, code = json.loads(answer.stdout)
-    assert Path(file).parent == taken / "repro"
+    file, code, again = json.loads(answer.stdout)
+    assert Path(file).parent == taken / "repro" and Path(again) == taken
     assert code == {**snapshot.code(), "snapshot": taken.name}  # commit and hash of the tree that it was made of
 
 
