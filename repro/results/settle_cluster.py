@@ -24,6 +24,7 @@ from repro.run import execute, submit
 from repro.run.task_states import states
 from repro.settings import Settings
 from repro.store.workspace import Workspace
+from slurm import watch
 from slurm.graph import Graph, Resources, Task
 
 _LOOK = "repro.cli.settling:again"
@@ -67,6 +68,7 @@ def go_on(told: Mapping[str, Any], parse: Parse) -> int:
     claims = own_claims.claims_of(track=told["track"], **own) if own else ()
     asked = ask(() if own else told["claims"], None, told["track"], settings, parse, claims, told["unequal"])
     ledger = asked.ledger(Budget.parse(told["budget"]), on_slurm=True)
+    watch.rest()  # it waits for as long as SLURM takes no more jobs, which is no hang
     with ledger.held():
         if ledger.round > told["number"]:
             print("a later look has gone on from here")

@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from repro.run.task_states import states
 from repro.store import records
 from repro.store.job import Job
 from repro.store.workspace import Workspace
-from slurm import cluster
+from slurm import cluster, watch
 
 PLACE = Workspace(Path("repro-work"))
 
@@ -110,6 +111,7 @@ def night(
 ) -> Callable[[Reach], Night]:
     monkeypatch.setenv("REPRO_DATA", str(data_root))
     monkeypatch.setattr(find_records, "every_claim", alone(find_records.every_claim))
+    monkeypatch.setattr(watch, "_resting", threading.Event())  # a look sets it for the rest of its process
     return lambda reach: Night(simulated_slurm(), reach)
 
 
