@@ -8,6 +8,7 @@ nothing. Between two looks a claim gets all the pairs before which it cannot be 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,13 @@ from repro.run import execute, submit
 from repro.run.task_states import states
 from repro.settings import Settings
 from repro.store.workspace import Workspace
+from repro.terminal import text
 from slurm import watch
 from slurm.graph import Graph, Resources, Task
 
 _LOOK = "repro.cli.settling:again"
 _STAGE = "settle"
+_TRIES, _PAUSE = 20, 180.0  # looks that failed are repeated for an hour
 _NEEDS = Resources(cpus=1, memory_gb=4.0, minutes=240)  # it may wait for room in the queue
 
 Own = Mapping[str, Any]
@@ -73,6 +76,12 @@ def go_on(told: Mapping[str, Any], parse: Parse) -> int:
         if ledger.round > told["number"]:
             print("a later look has gone on from here")
             return 0
+        for _ in range(_TRIES):
+            try:
+                return _round(asked, own, ledger, told["number"])
+            except UserError as error:  # perhaps SLURM does not answer for a while
+                print(f"{error}; looking again in {text.duration(_PAUSE)}", flush=True)
+                time.sleep(_PAUSE)
         return _round(asked, own, ledger, told["number"])
 
 

@@ -155,6 +155,22 @@ def test_on_slurm_the_cap_ends_it(night: Callable[[Reach], Night], capsys: pytes
 
 
 @pytest.mark.seconds
+def test_a_look_waits_for_a_slurm_that_does_not_answer(
+    night: Callable[[Reach], Night], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = night(noisy)
+    assert main(["settle", CLAIM, "--budget", "30h", "--executor", "slurm"]) == 0
+    made.pairs_end()
+    told = made.looks()[-1].task.args
+    made.cluster.silence(300.0)
+    monkeypatch.setattr(time, "sleep", made.cluster.sleep)
+    assert settling.again(**told) == 0
+    out = capsys.readouterr().out
+    assert "looking again in 3 min" in out and len(made.looks()) == 2
+    assert set(made.cluster.ran.values()) == {1}
+
+
+@pytest.mark.seconds
 def test_on_slurm_a_claim_whose_jobs_leave_no_record_is_left(
     night: Callable[[Reach], Night], capsys: pytest.CaptureFixture[str]
 ) -> None:
