@@ -96,7 +96,7 @@ pytestmark = pytest.mark.usefixtures("own_folder")
         ("records import x.json", "--trust NAME"),
         ("records import x.json --trust ours", "self-reported"),
         ("records import x.json --trust author", "x.json: cannot be read, no such file; give the path of"),
-        ("records import . --trust author", ".: cannot be read (Is a directory); give a JSON file"),
+        ("records import . --trust author", ".: no .json file lies in this folder; give the records folder"),
     ],
 )
 def test_wrong_use(refused: Callable[[str], str], line: str, words: str) -> None:
