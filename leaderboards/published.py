@@ -85,7 +85,7 @@ def _built(suite: Suite, folder: Path, found: Sequence[Record]) -> dict[str, str
             claim_files.load(suite),
             lambda record: f"{place.name}/{record_files.address(record)}",
             suite,
-            pictures=kept,
+            artifacts=kept,
         )
         if len(built[report.FILE].encode()) <= LARGEST:
             return built

@@ -57,7 +57,7 @@ def run_table(
 def parts_table(records: Iterable[Record], suite: Suite, track: str) -> str:
     """What each variant changes: the method minus the variant in linear probe, paired seeds."""
     rows = []
-    for part in parts(records, suite, track, "linear"):
+    for part in parts(Arms(records, suite), track, "linear"):
         mean, least, largest = part.difference
         between = f"{least:+.1f} to {largest:+.1f}"
         rows.append([f"`{part.method.name}`", f"`{part.variant.name}`", f"{mean:+.1f}", between, str(part.seeds)])

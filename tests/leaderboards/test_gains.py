@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from leaderboards.arms import Arms
 from leaderboards.gains import gains, parts
 from leaderboards.readme_tables import gains_table, parts_table, run_table
 from repro.plan import recipes, registry
@@ -58,7 +59,7 @@ def test_a_part_needs_three_shared_seeds_and_the_same_epochs(make: Make) -> None
     records += of(make, "aps", {0: 39.0, 1: 40.0, 2: 42.0}, variant="one_update")
     records += of(make, "aps", {0: 1.0, 1: 1.0, 2: 1.0}, variant="uniform", epochs=3)
     records += of(make, "aps", {0: 1.0, 1: 1.0}, variant="clip")
-    (part,) = parts(records, suite(), "mini", "knn")
+    (part,) = parts(Arms(records, suite()), "mini", "knn")
     assert (part.method.name, part.variant.name, part.seeds) == ("aps", "aps:one_update", 3)
     assert part.difference == pytest.approx((2.0, 1.0, 3.0))
     assert parts_table(records, suite(), "mini").count("\n") == 1  # none in linear: heads alone

@@ -1,0 +1,158 @@
+"""Where names go in a picture: beside what they name, over nothing else, so that no legend is needed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from leaderboards.drawing import CHARACTER, text_at
+
+Point = tuple[float, float]
+
+_NEAR = 9.0  # pixels from a mark to its name
+_FAR = (16.0, 24.0, 34.0, 46.0, 60.0, 76.0, 96.0, 120.0, 150.0, 190.0)
+_TURNS = tuple(math.pi * turn / 8 for turn in range(16))
+_LED = 20.0  # names further away than this get a line to their mark
+_MARK = 5.5  # half the width of a mark
+_OUTSIDE, _ON_MARK, _ON_LINE, _ON_WAY = 5000.0, 1000.0, 25.0, 100.0
+"""What it costs a name, in pixels of distance: to leave the frame, to lie over a mark or another name, to lie over a
+part of a line, and that the line to its mark leads over a mark or a name."""
+
+
+class Box(NamedTuple):
+    """A rectangle in pixels; y grows downwards."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def meets(self, other: Box) -> bool:
+        """Whether the two overlap."""
+        return (
+            self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
+        )
+
+
+class Place(NamedTuple):
+    """Where a name goes: the point of its text, how it is anchored there, and its box."""
+
+    at: Point
+    anchor: str
+    box: Box
+    away: float  # pixels from its mark
+
+
+def around(point: Point, reach: float) -> Box:
+    """The square around a point."""
+    return Box(point[0] - reach, point[1] - reach, point[0] + reach, point[1] + reach)
+
+
+def along(points: Sequence[Point]) -> list[Box]:
+    """Small boxes along the straight lines from point to point."""
+    found = []
+    for here, there in pairwise(points):
+        steps = max(1, round(math.dist(here, there) / 10))
+        found += [around(_between(here, there, i / steps), 3.0) for i in range(steps + 1)]
+    return found
+
+
+def _between(here: Point, there: Point, share: float) -> Point:
+    return here[0] + (there[0] - here[0]) * share, here[1] + (there[1] - here[1]) * share
+
+
+def placed(marks: Sequence[Point], names: Sequence[str], frame: Box, busy: Sequence[Box] = ()) -> list[Place]:
+    """A place for each name near its mark: within the frame, over no mark and over no other name.
+
+    Where nothing is free, the place that lies over the least. The same input gives the same places.
+
+    busy: what a name should rather not lie over, for example parts of lines.
+    """
+    taken = [around(mark, _MARK) for mark in marks]
+    soft = list(busy)
+    found: dict[int, Place] = {}
+    crowd = [sum(math.dist(mark, other) < 50 for other in marks) for mark in marks]
+    for index in sorted(range(len(marks)), key=lambda i: (-crowd[i], marks[i][1], marks[i][0])):
+        mark = marks[index]
+        best = _cheapest(_candidates(mark, names[index]), mark, frame, taken, soft)
+        found[index] = best
+        taken.append(best.box)
+        if best.away > _LED:
+            soft += [around(point, 1.5) for point in _way(mark, best)]
+    return [found[index] for index in range(len(marks))]
+
+
+def elements(marks: Sequence[Point], names: Sequence[str], places: Sequence[Place]) -> list[str]:
+    """The names as SVG, with a thin line to the mark where a name is not beside it."""
+    drawn = []
+    for mark, name, place in zip(marks, names, places, strict=True):
+        if place.away > _LED:
+            x, y = _edge(mark, place.box)
+            drawn.append(f'<path class="lead" d="M{mark[0]:.0f} {mark[1]:.0f}L{x:.0f} {y:.0f}"/>')
+        drawn.append(text_at(*place.at, name, "name", place.anchor))
+    return drawn
+
+
+def _candidates(mark: Point, name: str) -> Iterator[list[Place]]:
+    """Places for a name, the nearest first: right, left, above and below, then rings around the mark."""
+    yield [_at(mark, name, _NEAR, turn) for turn in (0.0, math.pi, 1.5 * math.pi, 0.5 * math.pi)]
+    for away in _FAR:
+        yield [_at(mark, name, away, turn) for turn in _TURNS]
+
+
+def _at(mark: Point, name: str, away: float, turn: float) -> Place:
+    x, y = mark[0] + away * math.cos(turn), mark[1] + away * math.sin(turn) + 4
+    wide = CHARACTER * len(name)
+    side = math.cos(turn)
+    anchor = "" if side > 0.3 else "end" if side < -0.3 else "middle"
+    if anchor == "middle":
+        y += 3 * math.sin(turn)
+    left = x - {"": 0.0, "end": wide, "middle": wide / 2}[anchor]
+    return Place((x, y), anchor, Box(left, y - 10, left + wide, y + 3), away)
+
+
+def _cheapest(
+    rings: Iterable[Sequence[Place]], mark: Point, frame: Box, taken: Sequence[Box], soft: Sequence[Box]
+) -> Place:
+    """The place with the least distance and the least in its way; of equals the first."""
+    import numpy as np
+
+    priced = [(np.array(boxes).T, price) for boxes, price in ((taken, _ON_MARK), (soft, _ON_LINE)) if boxes]
+    best, least = None, math.inf
+    for ring in rings:
+        if ring[0].away >= least:
+            break
+        left, top, right, bottom = np.array([place.box for place in ring]).T[:, :, None]
+        outside = (left < frame.left) | (top < frame.top) | (right > frame.right) | (bottom > frame.bottom)
+        cost = ring[0].away + _OUTSIDE * outside[:, 0]
+        for (lefts, tops, rights, bottoms), price in priced:
+            meets = (left < rights) & (lefts < right) & (top < bottoms) & (tops < bottom)
+            cost = cost + price * meets.sum(1)
+        for place, price in zip(ring, cost.tolist(), strict=True):
+            if price < least and (total := price + _crossed(place, mark, taken)) < least:
+                best, least = place, total
+    assert best
+    return best
+
+
+def _crossed(place: Place, mark: Point, taken: Sequence[Box]) -> float:
+    """What it costs that the line from a mark to its name leads over other marks and names."""
+    if place.away <= _LED:
+        return 0.0
+    own = around(mark, _MARK)
+    way = [around(point, 0.5) for point in _way(mark, place)]
+    return _ON_WAY * sum(other != own and any(step.meets(other) for step in way) for other in taken)
+
+
+def _edge(mark: Point, box: Box) -> Point:
+    """The point of a name's box that is nearest to its mark."""
+    return min(max(mark[0], box.left), box.right), min(max(mark[1], box.top + 2), box.bottom - 1)
+
+
+def _way(mark: Point, place: Place) -> list[Point]:
+    """Points of the line from a mark to its name."""
+    x, y = _edge(mark, place.box)
+    steps = max(2, round(math.dist(mark, (x, y)) / 4))
+    return [_between(mark, (x, y), i / steps) for i in range(1, steps)]
