@@ -8,6 +8,7 @@ colour tells, shape, dash or a label tells too, and every mark has its numbers a
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -22,11 +23,13 @@ def _variables(ink: str, soft: str, grid: str, paper: str, colours: Sequence[str
     return ":root{" + "".join(f"--{name}:{value};" for name, value in named.items()) + "}"
 
 
-STYLE = (
-    _variables("#1b1f24", "#57606a", "#dde2e7", "#ffffff", COLOURS)
-    + "@media (prefers-color-scheme:dark){"
-    + _variables("#e8eaed", "#a6afb8", "#3a4149", "#15181c", _COLOURS_DARK)
-    + "}"
+def _named(variables: str) -> dict[str, str]:
+    return dict(re.findall(r"--(\w+):([^;]+);", variables))
+
+
+_LIGHT = _variables("#1b1f24", "#57606a", "#dde2e7", "#ffffff", COLOURS)
+_DARK = _variables("#e8eaed", "#a6afb8", "#3a4149", "#15181c", _COLOURS_DARK)
+_RULES = (
     "svg.plot{font:12px system-ui,sans-serif}.plot text{fill:var(--ink)}.plot .soft{fill:var(--soft)}"
     ".plot .bold{font-weight:600}.plot .grid{stroke:var(--grid)}.plot .axis{stroke:var(--soft)}"
     ".plot .mark{stroke-width:1.6;stroke-linejoin:round}.plot .hollow{fill:var(--paper)}"
@@ -36,7 +39,10 @@ STYLE = (
     + "".join(f".plot .k{i}{{stroke:var(--c{i});fill:var(--c{i})}}" for i in range(len(COLOURS)))
     + ".plot .line{fill:none}.plot .thick{stroke-width:2.4}.plot .mark.hollow{fill:var(--paper)}"
 )
+STYLE = _LIGHT + "@media (prefers-color-scheme:dark){" + _DARK + "}" + _RULES
 """What the classes of these drawings look like; part of every page or file that holds one."""
+PAPER_STYLE = re.sub(r"var\(--(\w+)\)", lambda found: _named(_LIGHT)[found[1]], _RULES)
+"""The same on white paper, for programs that know no variables."""
 
 
 WIDTH = 460

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from leaderboards.answers import Answer
-from leaderboards.drawing import HOLLOW, Axes, Drawing, mark, text_at
+from leaderboards.drawing import CHARACTER, HOLLOW, Axes, Drawing, mark, text_at
 from leaderboards.paired_arms import Difference
 
 _ROW = 38  # pixels of a row of differences
@@ -72,3 +72,19 @@ def forest(answer: Answer, limit: float) -> Drawing | None:
     for end in (-limit, limit):
         drawn.append(text_at(x(end) - 14, _THIN - 1, f"{end:+g}", "soft"))
     return Drawing(_WIDE, _THIN, "\n".join(drawn), said)
+
+
+_LINE = 52  # pixels of a claim on the sheet: its name, and its drawing below
+
+
+def sheet(found: Sequence[Answer], limit: float) -> list[Drawing]:
+    """The drawings of these claims under each other, each below its claim's name; nothing where none has one."""
+    drawn = [(answer, row) for answer in found if (row := forest(answer, limit))]
+    parts = []
+    for number, (answer, row) in enumerate(drawn):
+        parts.append(text_at(4, _LINE * number + 14, f"{answer.claim.id}, {answer.where}", "bold"))
+        parts.append(row.svg((4, _LINE * number + 16)))
+    said = "Mean differences of the claims, 95 % intervals; diamond: the paper's number"
+    height = _LINE * len(drawn) + 12
+    width = max([_WIDE, *(CHARACTER * len(f"{a.claim.id}, {a.where}") * 1.1 for a, _ in drawn)]) + 8
+    return [Drawing(width, height, "\n".join(parts), said)] if drawn else []

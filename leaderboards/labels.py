@@ -14,8 +14,8 @@ Point = tuple[float, float]
 _NEAR = 9.0  # pixels from a mark to its name
 _FAR = (16.0, 24.0, 34.0, 46.0, 60.0, 76.0, 96.0, 120.0, 150.0, 190.0)
 _TURNS = tuple(math.pi * turn / 8 for turn in range(16))
-_LED = 20.0  # names further away than this get a line to their mark
-_MARK = 5.5  # half the width of a mark
+_LED = 12.0  # names further away than this get a line to their mark
+_MARK = 6.5  # half the width of a mark and its rim
 _OUTSIDE, _ON_MARK, _ON_LINE, _ON_WAY = 5000.0, 1000.0, 25.0, 100.0
 """What it costs a name, in pixels of distance: to leave the frame, to lie over a mark or another name, to lie over a
 part of a line, and that the line to its mark leads over a mark or a name."""

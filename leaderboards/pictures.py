@@ -43,6 +43,11 @@ def place_of(track: str) -> int:
     return order.index(track) if track in order else len(order)
 
 
+def tracks_of(known: Arms) -> list[str]:
+    """The tracks that have records, in the order of pictures."""
+    return sorted({record["track"] for record in known.records}, key=place_of)
+
+
 def main_evaluation(known: Arms, claims: Iterable[Claim]) -> str:
     """The evaluation that most claims name: the one that is shown where one must stand for all."""
     named = Counter(claim.evaluation for claim in claims if claim.evaluation != COST)
@@ -100,17 +105,20 @@ def contributions(content: Content) -> list[Scene]:
     """What each part of a method contributes: the method minus the same without that part, by track."""
     evaluation = main_evaluation(content.known, content.claims)
     scenes = []
-    for track in sorted({record["track"] for record in content.known.records}, key=place_of):
-        found = [
-            item
-            for part in parts(content.known, track, evaluation)
-            if (item := difference(evaluation, part.metric, (part.method, part.variant)))
-        ]
-        if found:
+    for track in tracks_of(content.known):
+        if found := part_differences(content.known, track, evaluation):
             title = content.known.suite.evaluations[evaluation].title
             drawn = _forests(f"{title}: method − variant", "right of 0: the part helps", found)
             scenes.append(Scene(f"{track}, {found[0].ours.setting.source}", drawn))
     return scenes
+
+
+def part_differences(known: Arms, track: str, evaluation: str) -> list[Difference]:
+    """Each method minus each of its variants, where they share setting and seeds."""
+    found = (
+        difference(evaluation, part.metric, (part.method, part.variant)) for part in parts(known, track, evaluation)
+    )
+    return [item for item in found if item]
 
 
 def differences(content: Content, track: str, found: Sequence[Difference]) -> list[Drawing]:

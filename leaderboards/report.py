@@ -11,21 +11,20 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
-from leaderboards import courses, forests, needs, pictures, plots
+from leaderboards import courses, forests, needs, pictures, plots, report_rows
 from leaderboards.answers import Answer, answers, scale
-from leaderboards.arms import Arm, Arms
+from leaderboards.arms import Arms
 from leaderboards.assessments import tally, untestable
-from leaderboards.boards import INDEX_INTRO, Board, Content, compose
-from leaderboards.cells import Cell, Link, Row, duration, linked, signed, spread, whole, whole_numbers, words
+from leaderboards.boards import INDEX_INTRO, Content, compose
+from leaderboards.cells import Cell, Link
 from leaderboards.claims import Claim, arm_name
-from leaderboards.columns import trials
 from leaderboards.courses import History
 from leaderboards.curves import ABOUT
 from leaderboards.drawing import STYLE, Drawing
 from leaderboards.markdown import markdown
 from leaderboards.paired_arms import Difference, baseline_differences
 from leaderboards.pictured import Roles
-from leaderboards.record_fields import TRUST, Record, entry, number
+from leaderboards.record_fields import TRUST, Record, entry
 from leaderboards.suite import Suite
 from leaderboards.tables import EMPTY, Table, arranged
 from leaderboards.wording import CLAIMS_INTRO
@@ -92,7 +91,7 @@ def page(
         intro=INDEX_INTRO,
         claims_intro=CLAIMS_INTRO,
         sources=content.sources,
-        overview=_view(Table("", [_summary(board) for board in content.evaluations])),
+        overview=_view(Table("", [report_rows.summary(board) for board in content.evaluations])),
         assessments=content.assessments,
         answers=_answers(content),
         marks=plots.MARKS,
@@ -160,16 +159,6 @@ def _keyed(cell: Cell) -> bool:
     return read is None or f"{float(read[0]):.10g}" != cell.key
 
 
-def _summary(board: Board) -> Row:
-    """A board as a row of the overview."""
-    return {
-        "board": linked([(board.title, f"#board-{board.name}")]),
-        "arms": whole(board.arms),
-        "records": whole(board.records),
-        "tracks": words(board.tracks),
-    }
-
-
 def _differences(
     content: Content, track: str, every: Sequence[Difference]
 ) -> tuple[list[Drawing], dict[str, Any] | None, list[str]]:
@@ -181,23 +170,8 @@ def _differences(
         if item.apart
     ]
     drawn = pictures.differences(content, track, found) if found else []
-    view = _view(Table("", [_difference(item) for item in found])) if found else None
+    view = _view(Table("", [report_rows.difference(item) for item in found])) if found else None
     return drawn, view, list(dict.fromkeys(unlike))
-
-
-def _difference(item: Difference) -> Row:
-    low, high = (signed(item.low), signed(item.high)) if item.mean else (None, None)
-    return {
-        "method": words(item.ours.name),
-        "baseline": words(item.theirs.name),
-        "evaluation": words(f"{item.evaluation} {item.metric}"),
-        "network": words(item.ours.setting.network),
-        "epochs": whole(item.ours.setting.epochs or None),
-        "trials": trials(item.ours),
-        "n": whole(len(item.seeds)),
-        "difference": signed(item.mean.value if item.mean else next(iter(item.by_seed.values()))),
-        "95 % interval": Cell(f"{low.text} to {high.text}", low.value) if low and high else Cell("none: one pair"),
-    }
 
 
 # -------------------------------------------------------------------------------------------------------------- methods
@@ -216,8 +190,8 @@ def _method(name: str, content: Content, artifacts: Mapping[str, Pictures]) -> d
     return {
         "name": name,
         "papers": list(dict.fromkeys(item.claim.citation for item in claimed_of)),
-        "trainings": _view(Table("", [_training(arm) for arm in trained])),
-        "results": _view(Table("", [row for board in content.evaluations for row in _results(name, board)])),
+        "trainings": _view(Table("", [report_rows.training(arm) for arm in trained])),
+        "results": _view(Table("", [row for board in content.evaluations for row in report_rows.results(name, board)])),
         "claims": claimed_of,
         "pictures": [
             (
@@ -229,40 +203,3 @@ def _method(name: str, content: Content, artifacts: Mapping[str, Pictures]) -> d
             for what, uri in artifacts.get(record["fingerprint"], {}).items()
         ],
     }
-
-
-def _training(arm: Arm) -> Row:
-    """What was trained, how it ended."""
-    collapsed = [entry(record, "details", "collapsed_at_update") is not None for record in arm.records.values()]
-    size = number(next(iter(arm.records.values())).get("details"), "encoder_parameters")
-    millions = f"{size / 1e6:.2f}" if size else ""
-    return {
-        "method": words(arm.name),
-        "which": words(arm.told_apart or "-"),
-        "tracks": words(arm.setting.track),
-        "network": words(arm.setting.network),
-        "parameters": Cell(f"{millions} M", float(millions)) if millions else Cell("-"),
-        "epochs": whole(arm.setting.epochs),
-        "batch": whole(arm.setting.batch),
-        "seeds": whole_numbers(sorted(arm.records)),
-        "last spread": spread(arm.values("final_std_z").values()),
-        "collapsed": Cell(f"{sum(collapsed)} of {len(collapsed)}", sum(collapsed)) if any(collapsed) else Cell("-"),
-        "device time": duration(arm.costs("device_s").values()),
-    }
-
-
-def _results(name: str, board: Board) -> list[Row]:
-    """The rows of one method on one board, its numbers as words of one column, so that boards can follow each other."""
-    return [
-        {
-            "board": words(board.title),
-            "result": words(", ".join(f"{metric} {row[metric].text}" for metric in board.metrics)),
-            "tracks": words(part.setting.track),
-            **{key: row[key] for key in ("variant", "which", "trust", "network", "epochs", "n", "from")},
-            "where": words(part.setting.place),
-        }
-        for part in board.tables
-        if part.setting
-        for row in part.rows
-        if row["method"].text == name
-    ]

@@ -56,4 +56,4 @@ def test_only_names_away_from_their_marks_get_a_line() -> None:
     places = labels.placed(marks, names, FRAME)
     drawn = labels.elements(marks, names, places)
     assert sum("<text" in part for part in drawn) == 8
-    assert sum("<path" in part for part in drawn) == sum(place.away > 20 for place in places) > 0
+    assert sum("<path" in part for part in drawn) == sum(place.away > 12 for place in places) > 0
