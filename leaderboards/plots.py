@@ -59,7 +59,7 @@ def sheet(drawn: Sequence[Drawing]) -> str:
         y += max(panel.height for panel in row) + 16
     width = 2 * WIDTH + 20 if len(drawn) > 1 else WIDTH
     if drawn:
-        parts.append(text_at(4, y, f"{MARKS}; bars: one sample standard deviation.", "soft"))
+        parts.append(text_at(4, y, "● paper's method, ■ baseline, ▲ control; bar: one standard deviation", "soft"))
         y += 10
     else:
         parts, y = [text_at(8, 24, EMPTY)], 40.0

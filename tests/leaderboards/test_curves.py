@@ -86,7 +86,8 @@ def test_the_time_to_a_baselines_end_is_that_of_the_mean_curves(make: Make) -> N
     assert item.there and item.seeds == [0, 1, 2] and item.risen
     assert (item.there.epochs, item.there.device_s, item.there.flops) == pytest.approx((2.0, 200.0, 1e13))
     text = markdown(boards.compose(Arms(records, suite()), known, link))["efficiency.md"]
-    (row,) = [line for line in text.splitlines() if re.match(r"\| aps +\| moco_v3", line)]
+    short, row = [line for line in text.splitlines() if re.match(r"\| aps +\| moco_v3", line)]
+    assert [cell.strip() for cell in short.strip("|").split("|")][2:6] == ["50 %", "34.0", "22.0", "4"]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[2:12] == ["4", "0", "3", "22.00", "34.00", "2.0 epochs", "3.3 min", "50 %", "10.0", "50 %"]
     assert cells[12:14] == ["0.50 (0.50 to 0.50)"] * 2  # every seed of aps reaches that of moco_v3 half-way
@@ -144,7 +145,7 @@ def test_times_under_other_loads_make_no_ratio(make: Make) -> None:
     assert {name: arm.cpu_time()[0] for name, arm in found.items()} == pytest.approx({"aps": 380.0, "moco_v3": 380.0})
     assert no_ratio(found["aps"], found["moco_v3"]) == "CPU share 95 % against 48 %"
     text = markdown(boards.compose(Arms(records, suite()), claim_files.load(suite()), link))["efficiency.md"]
-    (row,) = [line for line in text.splitlines() if re.match(r"\| aps +\| moco_v3", line)]
+    _, row = [line for line in text.splitlines() if re.match(r"\| aps +\| moco_v3", line)]
     assert row.count("%") == 3 and "CPU share 95 % against 48 %" in row  # of the operations there is a ratio
     for record in records:
         record["cost"].pop("flops", None)  # of what has no operations the time is drawn
