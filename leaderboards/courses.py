@@ -55,7 +55,7 @@ def monitors(content: Content, roles: Roles) -> list[Scene]:
         if not arms:
             continue
         paid = all(looks[arm][-1].flops for arm in arms)
-        unit, label = plots.COSTS["flops"] if paid else (1.0, "epochs")
+        unit, label, _ = plots.COSTS["flops"] if paid else (1.0, "epochs", "")
         points = {arm: [((k.flops if paid else k.epochs) / unit, k.top1) for k in looks[arm]] for arm in arms}
         seeds = {arm: len(by_seed(arm)) for arm in arms}
         words = arms[0].setting.words

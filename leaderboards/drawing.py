@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
 # Okabe and Ito's colours, distinguishable with any kind of colour vision; the dark scheme has lighter ones.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b0568c", "#a87400", "#2f86b8", "#444444")
@@ -130,7 +131,7 @@ class Axes:
         """A line through points of these axes."""
         if len(points) < 2:
             return ""
-        way = "M" + "L".join(f"{self.x(x):.4g} {self.y(y):.4g}" for x, y in points)
+        way = _way([(round(self.x(x)), round(self.y(y))) for x, y in points])
         dashed = f' stroke-dasharray="{dash}"' if dash else ""
         return (
             f'<path class="{kind}"{dashed} d="{way}">' + (f"<title>{escape(note)}</title>" if note else "") + "</path>"
@@ -171,6 +172,12 @@ class Axes:
         return Drawing(self.width, self.full, body, "; ".join([self.title, *self.under]))
 
 
+def _way(points: Sequence[tuple[int, int]]) -> str:
+    """A path through these pixels, in steps from one to the next: half as long as by places."""
+    steps = [f"{x - a}{y - b:+}".replace("+", " ") for (a, b), (x, y) in pairwise(points)]
+    return f"M{points[0][0]} {points[0][1]}l" + " ".join(steps).replace(" -", "-")
+
+
 def _widened(low: float, high: float) -> tuple[float, float]:
     """Room around the values; a scale that begins at 0 keeps beginning there."""
     room = 0.06 * (high - low) or abs(high) * 0.1 or 1.0
@@ -192,7 +199,7 @@ def _number(value: float) -> str:
 
 def text_at(x: float, y: float, text: str, kind: str = "", anchor: str = "") -> str:
     marks = (f' class="{kind}"' if kind else "") + (f' text-anchor="{anchor}"' if anchor else "")
-    return f'<text x="{x:.1f}" y="{y:.1f}"{marks}>{escape(text)}</text>'
+    return f'<text x="{x:.4g}" y="{y:.4g}"{marks}>{escape(text)}</text>'
 
 
 def mark(x: float, y: float, style: int, note: str = "") -> str:
@@ -201,11 +208,11 @@ def mark(x: float, y: float, style: int, note: str = "") -> str:
     kind = f"mark k{style % len(COLOURS)}" + (" hollow" if style // len(_SHAPES) % 2 else "")
     inside = f"<title>{escape(note)}</title>" if note else ""
     if not shape:
-        return f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="4.5">{inside}</circle>'
-    corners = " ".join(f"{x + 5 * dx:.1f},{y + 5 * dy:.1f}" for dx, dy in shape)
+        return f'<circle class="{kind}" cx="{x:.4g}" cy="{y:.4g}" r="4.5">{inside}</circle>'
+    corners = " ".join(f"{x + 5 * dx:.4g},{y + 5 * dy:.4g}" for dx, dy in shape)
     return f'<polygon class="{kind}" points="{corners}">{inside}</polygon>'
 
 
 def dot(x: float, y: float, style: int) -> str:
     """The end of a line, in its colour."""
-    return f'<circle class="mark k{style % len(COLOURS)}" cx="{x:.1f}" cy="{y:.1f}" r="2"/>'
+    return f'<circle class="mark k{style % len(COLOURS)}" cx="{x:.0f}" cy="{y:.0f}" r="2"/>'

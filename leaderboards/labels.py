@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from leaderboards.drawing import CHARACTER, text_at
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Point = tuple[float, float]
 
@@ -70,8 +73,10 @@ def placed(marks: Sequence[Point], names: Sequence[str], frame: Box, busy: Seque
 
     busy: what a name should rather not lie over, for example parts of lines.
     """
+    import numpy as np
+
     taken = [around(mark, _MARK) for mark in marks]
-    soft = list(busy)
+    soft = np.array(busy, dtype=float).reshape(-1, 4)
     found: dict[int, Place] = {}
     crowd = [sum(math.dist(mark, other) < 50 for other in marks) for mark in marks]
     for index in sorted(range(len(marks)), key=lambda i: (-crowd[i], marks[i][1], marks[i][0])):
@@ -80,7 +85,7 @@ def placed(marks: Sequence[Point], names: Sequence[str], frame: Box, busy: Seque
         found[index] = best
         taken.append(best.box)
         if best.away > _LED:
-            soft += [around(point, 1.5) for point in _way(mark, best)]
+            soft = np.vstack([soft, *(around(point, 1.5) for point in _way(mark, best))])
     return [found[index] for index in range(len(marks))]
 
 
@@ -91,7 +96,7 @@ def elements(marks: Sequence[Point], names: Sequence[str], places: Sequence[Plac
         if place.away > _LED:
             x, y = _edge(mark, place.box)
             drawn.append(f'<path class="lead" d="M{mark[0]:.0f} {mark[1]:.0f}L{x:.0f} {y:.0f}"/>')
-        drawn.append(text_at(*place.at, name, "name", place.anchor))
+        drawn.append(text_at(round(place.at[0]), round(place.at[1]), name, "name", place.anchor))
     return drawn
 
 
@@ -114,12 +119,12 @@ def _at(mark: Point, name: str, away: float, turn: float) -> Place:
 
 
 def _cheapest(
-    rings: Iterable[Sequence[Place]], mark: Point, frame: Box, taken: Sequence[Box], soft: Sequence[Box]
+    rings: Iterable[Sequence[Place]], mark: Point, frame: Box, taken: Sequence[Box], soft: np.ndarray
 ) -> Place:
-    """The place with the least distance and the least in its way; of equals the first."""
+    """The place with the least distance and the least in its way; of equals the first.  soft: boxes, float [N, 4]."""
     import numpy as np
 
-    priced = [(np.array(boxes).T, price) for boxes, price in ((taken, _ON_MARK), (soft, _ON_LINE)) if boxes]
+    priced = ((np.array(taken).T, _ON_MARK), (soft.T, _ON_LINE))
     best, least = None, math.inf
     for ring in rings:
         if ring[0].away >= least:
@@ -142,8 +147,11 @@ def _crossed(place: Place, mark: Point, taken: Sequence[Box]) -> float:
     if place.away <= _LED:
         return 0.0
     own = around(mark, _MARK)
-    way = [around(point, 0.5) for point in _way(mark, place)]
-    return _ON_WAY * sum(other != own and any(step.meets(other) for step in way) for other in taken)
+    edge = _edge(mark, place.box)
+    whole = Box(min(mark[0], edge[0]), min(mark[1], edge[1]), max(mark[0], edge[0]), max(mark[1], edge[1]))
+    near = [other for other in taken if other != own and whole.meets(other)]
+    way = [around(point, 0.5) for point in _way(mark, place)] if near else []
+    return _ON_WAY * sum(any(step.meets(other) for step in way) for other in near)
 
 
 def _edge(mark: Point, box: Box) -> Point:

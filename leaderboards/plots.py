@@ -40,11 +40,11 @@ class Line:
 
 
 COSTS = {
-    "flops": (1e12, "operations of pre-training (TFLOP)"),
-    "cpu_s": (60.0, "CPU time of pre-training (minutes)"),
-    "device_s": (60.0, "device time of pre-training (minutes)"),
+    "flops": (1e12, "operations of pre-training (TFLOP)", "TFLOP"),
+    "cpu_s": (60.0, "CPU time of pre-training (minutes)", "min of CPU time"),
+    "device_s": (60.0, "device time of pre-training (minutes)", "min of device time"),
 }
-"""What accuracy is drawn against: unit and label. The first that two arms have."""
+"""What accuracy is drawn against: unit, label, and the unit in words. The first that two arms have."""
 
 
 def _costs(arm: Arm, cost: str) -> list[float]:
@@ -75,7 +75,7 @@ def efficiency(group: Paid, shown: Sequence[Arm], roles: Roles) -> Drawing | Non
     cost = next((cost for cost in COSTS if sum(bool(_costs(arm, cost)) for arm in shown) > 1), None)
     if cost is None:
         return None
-    unit, label = COSTS[cost]
+    unit, label, word = COSTS[cost]
     found = [arm for arm in shown if _costs(arm, cost)]
     at = [statistics.fmean(_costs(arm, cost)) / unit for arm in found]
     values = [list(arm.values(group.metric).values()) for arm in found]
@@ -107,7 +107,7 @@ def efficiency(group: Paid, shown: Sequence[Arm], roles: Roles) -> Drawing | Non
             busy += _along(axes, [(x, mean - sd), (x, mean + sd)])
         spread = f" ± {sd:.2f}" if sd else ""
         apart = f" ({arm.told_apart})" if arm.told_apart else ""
-        note = f"{name}{apart}: {mean:.2f}{spread} {what}, n = {len(each)}, at {x:.3g} of {label}"
+        note = f"{name}{apart}: {mean:.2f}{spread} {what}, n = {len(each)}, at {x:.3g} {word}"
         drawn.append(mark(axes.x(x), axes.y(mean), style, note))
     places = labels.placed(marks, names, labels.Box(*axes.frame), busy)
     return axes.drawing([*drawn, *labels.elements(marks, names, places)])

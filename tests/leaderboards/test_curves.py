@@ -151,7 +151,7 @@ def test_times_under_other_loads_make_no_ratio(make: Make) -> None:
         record["cost"].pop("flops", None)  # of what has no operations the time is drawn
     sheet = pictures.sheet(boards.compose(Arms(records, suite()), claim_files.load(suite()), link))
     assert "CPU time of pre-training (minutes)" in sheet and "device time" not in sheet
-    assert sheet.count(" at 6.33 of CPU time") == 2
+    assert sheet.count(" at 6.33 min of CPU time") == 2
 
     went_on = make("aps", "pretrain", {})[0]  # of two attempts, and times but the device's of the last alone
     went_on["cost"] |= {"wall_s": 50.0, "device_s": 400.0, "cpu_s": 40.0}
