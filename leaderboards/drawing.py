@@ -35,7 +35,7 @@ _RULES = (
     ".plot .bold{font-weight:600}.plot .grid{stroke:var(--grid)}.plot .axis{stroke:var(--soft)}"
     ".plot .mark{stroke-width:1.6;stroke-linejoin:round}.plot .hollow{fill:var(--paper)}"
     ".plot :is(.halo,.name){paint-order:stroke;stroke:var(--paper);stroke-width:5px}.plot .name{stroke-width:3px}"
-    ".plot .lead{stroke:var(--soft);stroke-width:.7}"
+    ".plot .lead{stroke:var(--soft);stroke-width:.8}"
     ".plot .line{fill:none;stroke-width:1.6}.plot .front{stroke:var(--soft);stroke-dasharray:5 4}"
     + "".join(f".plot .k{i}{{stroke:var(--c{i});fill:var(--c{i})}}" for i in range(len(COLOURS)))
     + ".plot .line{fill:none}.plot .thick{stroke-width:2.4}.plot .mark.hollow{fill:var(--paper)}"
@@ -48,7 +48,7 @@ PAPER_STYLE = re.sub(r"var\(--(\w+)\)", lambda found: _named(_LIGHT)[found[1]], 
 
 WIDTH = 460
 _LEFT, _RIGHT = 62, 14
-CHARACTER = 6.4
+CHARACTER = 7.0
 """Width of a letter of 12 pixels, on average; errs to the wide side."""
 DASHES = ("", "6 3", "2 3", "8 3 2 3")
 _SHAPES: tuple[tuple[tuple[float, float], ...], ...] = (
@@ -144,7 +144,7 @@ class Axes:
 
     def _fitted(self, text: str) -> str:
         """A text that fits into the width of the drawing."""
-        most = int((self.width - 8) / CHARACTER)
+        most = int((self.width - 8) / (0.9 * CHARACTER))  # long lines are nearer to the average letter
         return text if len(text) <= most else text[: most - 1] + "…"
 
     def drawing(self, inside: Sequence[str]) -> Drawing:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 Point = tuple[float, float]
 
 _NEAR = 9.0  # pixels from a mark to its name
-_FAR = (16.0, 24.0, 34.0, 46.0, 60.0, 76.0, 96.0, 120.0, 150.0, 190.0)
-_TURNS = tuple(math.pi * turn / 8 for turn in range(16))
+_FAR = (16.0, 24.0, 34.0, 46.0, 60.0, 76.0, 96.0, 120.0, 150.0, 190.0, 240.0)
+_TURNS = tuple(math.pi * turn / 16 for turn in range(32))
 _LED = 12.0  # names further away than this get a line to their mark
 _MARK = 6.5  # half the width of a mark and its rim
 _OUTSIDE, _ON_MARK, _ON_LINE, _ON_WAY = 5000.0, 1000.0, 25.0, 100.0
@@ -81,7 +81,9 @@ def placed(marks: Sequence[Point], names: Sequence[str], frame: Box, busy: Seque
     crowd = [sum(math.dist(mark, other) < 50 for other in marks) for mark in marks]
     for index in sorted(range(len(marks)), key=lambda i: (-crowd[i], marks[i][1], marks[i][0])):
         mark = marks[index]
-        best = _cheapest(_candidates(mark, names[index]), mark, frame, taken, soft)
+        best, cost = _cheapest(_candidates(mark, names[index]), mark, frame, taken, soft)
+        if cost >= _ON_MARK:
+            best, _ = _cheapest([[best], _everywhere(mark, names[index], frame)], mark, frame, taken, soft)
         found[index] = best
         taken.append(best.box)
         if best.away > _LED:
@@ -89,13 +91,15 @@ def placed(marks: Sequence[Point], names: Sequence[str], frame: Box, busy: Seque
     return [found[index] for index in range(len(marks))]
 
 
-def elements(marks: Sequence[Point], names: Sequence[str], places: Sequence[Place]) -> list[str]:
-    """The names as SVG, with a thin line to the mark where a name is not beside it."""
+def elements(
+    marks: Sequence[Point], names: Sequence[str], places: Sequence[Place], styles: Sequence[str] = ()
+) -> list[str]:
+    """The names as SVG, with a thin line to the mark where a name is not beside it.  styles: classes of those lines."""
     drawn = []
-    for mark, name, place in zip(marks, names, places, strict=True):
+    for mark, name, place, style in zip(marks, names, places, styles or [""] * len(marks), strict=True):
         if place.away > _LED:
             x, y = _edge(mark, place.box)
-            drawn.append(f'<path class="lead" d="M{mark[0]:.0f} {mark[1]:.0f}L{x:.0f} {y:.0f}"/>')
+            drawn.append(f'<path class="{f"lead {style}".strip()}" d="M{mark[0]:.0f} {mark[1]:.0f}L{x:.0f} {y:.0f}"/>')
         drawn.append(text_at(round(place.at[0]), round(place.at[1]), name, "name", place.anchor))
     return drawn
 
@@ -104,7 +108,17 @@ def _candidates(mark: Point, name: str) -> Iterator[list[Place]]:
     """Places for a name, the nearest first: right, left, above and below, then rings around the mark."""
     yield [_at(mark, name, _NEAR, turn) for turn in (0.0, math.pi, 1.5 * math.pi, 0.5 * math.pi)]
     for away in _FAR:
-        yield [_at(mark, name, away, turn) for turn in _TURNS]
+        yield [_at(mark, name, away, turn) for turn in (_TURNS if away > 50 else _TURNS[::2])]
+
+
+def _everywhere(mark: Point, name: str, frame: Box) -> list[Place]:
+    """Places all over the frame."""
+    wide = CHARACTER * len(name)
+    return [
+        Place((left, top + 10.0), "", Box(left, top, left + wide, top + 13), math.dist(mark, (left + wide / 2, top)))
+        for top in range(round(frame.top) + 1, round(frame.bottom) - 13, 8)
+        for left in range(round(frame.left) + 1, round(frame.right - wide), 16)
+    ]
 
 
 def _at(mark: Point, name: str, away: float, turn: float) -> Place:
@@ -120,18 +134,21 @@ def _at(mark: Point, name: str, away: float, turn: float) -> Place:
 
 def _cheapest(
     rings: Iterable[Sequence[Place]], mark: Point, frame: Box, taken: Sequence[Box], soft: np.ndarray
-) -> Place:
-    """The place with the least distance and the least in its way; of equals the first.  soft: boxes, float [N, 4]."""
+) -> tuple[Place, float]:
+    """The place with the least distance and the least in its way, and what that costs; of equals the first.
+
+    soft: boxes, float [N, 4].
+    """
     import numpy as np
 
     priced = ((np.array(taken).T, _ON_MARK), (soft.T, _ON_LINE))
     best, least = None, math.inf
     for ring in rings:
-        if ring[0].away >= least:
+        if not ring or ring[0].away >= least:
             break
         left, top, right, bottom = np.array([place.box for place in ring]).T[:, :, None]
         outside = (left < frame.left) | (top < frame.top) | (right > frame.right) | (bottom > frame.bottom)
-        cost = ring[0].away + _OUTSIDE * outside[:, 0]
+        cost = np.array([place.away for place in ring]) + _OUTSIDE * outside[:, 0]
         for (lefts, tops, rights, bottoms), price in priced:
             meets = (left < rights) & (lefts < right) & (top < bottoms) & (tops < bottom)
             cost = cost + price * meets.sum(1)
@@ -139,7 +156,7 @@ def _cheapest(
             if price < least and (total := price + _crossed(place, mark, taken)) < least:
                 best, least = place, total
     assert best
-    return best
+    return best, least
 
 
 def _crossed(place: Place, mark: Point, taken: Sequence[Box]) -> float:
@@ -151,7 +168,8 @@ def _crossed(place: Place, mark: Point, taken: Sequence[Box]) -> float:
     whole = Box(min(mark[0], edge[0]), min(mark[1], edge[1]), max(mark[0], edge[0]), max(mark[1], edge[1]))
     near = [other for other in taken if other != own and whole.meets(other)]
     way = [around(point, 0.5) for point in _way(mark, place)] if near else []
-    return _ON_WAY * sum(any(step.meets(other) for step in way) for other in near)
+    crossed = sum(any(step.meets(other) for step in way) for other in near)
+    return _ON_WAY * min(crossed, 5)  # to cross many is better than to lie over one
 
 
 def _edge(mark: Point, box: Box) -> Point:

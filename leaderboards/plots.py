@@ -152,7 +152,8 @@ def lines(
         ends = [(axes.x(line.points[-1][0]), axes.y(line.points[-1][1])) for line in found]
         names = [line.name for line in found]
         frame = labels.Box(axes.left, axes.top, axes.width, axes.top + axes.height)
-        drawn += labels.elements(ends, names, labels.placed(ends, names, frame, busy))
+        styles = [f"k{style % len(COLOURS)}" for style in range(len(found))]
+        drawn += labels.elements(ends, names, labels.placed(ends, names, frame, busy), styles)
     return axes.drawing(drawn)
 
 

@@ -61,7 +61,7 @@ window.addEventListener("load", () => {
   const beside = scroll.nextElementSibling;
   saved.length = 0;
   [...beside.children].forEach(button => button.click());
-  press(document.querySelector("#efficiency ~ h3 ~ .plots figure"), "SVG");
+  press(document.querySelector("#efficiency ~ .scenes figure"), "SVG");
   found.saved = saved;
   found.covered = [];  // names that lie over other text of their picture
   for (const drawing of document.querySelectorAll("svg.plot")) {
