@@ -8,7 +8,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from leaderboards import courses, forests, pictures, report_rows
+from leaderboards import courses, forests, needs, pictures, report_rows
 from leaderboards.answers import answers, scale
 from leaderboards.boards import Content
 from leaderboards.cells import Cell
@@ -32,6 +32,7 @@ def tables(content: Content) -> dict[str, Table]:
     for track, items in baseline_differences(claims, known).items():
         rows = [report_rows.difference(item) for item in items if not item.apart]
         found[f"differences-{track}"] = Table(f"Methods against the baselines of their claims, {track}", rows)
+    found["needs"] = Table("What a bigger machine would settle", needs.rows(content.needs), needs.LIFTED)
     evaluation = pictures.main_evaluation(known, claims)
     for track in pictures.tracks_of(known):
         rows = [report_rows.difference(item) for item in pictures.part_differences(known, track, evaluation)]
@@ -162,7 +163,7 @@ def _cited(rows: Iterable[Mapping[str, Cell]], known: set[str]) -> list[str]:
 
 
 def _answers(content: Content) -> list[Any]:
-    return [answer for found in answers(content.papers).values() for answer in found]
+    return [answer for found in answers(content.papers, content.needs).values() for answer in found]
 
 
 def _typeset(text: str) -> str:
