@@ -31,6 +31,7 @@ from leaderboards.wording import CLAIMS_INTRO
 
 Pictures = Mapping[str, str]
 
+_UNITS = {"min": 60.0, "h": 3600.0, "GB": 1024.0}  # as the page's script knows them, in seconds and MB
 FILE = "report.html"
 PICTURE = "efficiency.svg"
 CAPTIONS = {"detections": "Detections over ground truth", "ranking": "Re-ID ranking of queries"}
@@ -88,6 +89,7 @@ def page(
         until=days[-1].replace("T", " ").replace("+00:00", " UTC") if days else "",
         empty=EMPTY,
         keyed=_keyed,
+        units=_UNITS,
         intro=INDEX_INTRO,
         claims_intro=CLAIMS_INTRO,
         sources=content.sources,
@@ -155,8 +157,8 @@ def _keyed(cell: Cell) -> bool:
     """Whether the page's script would read another number in a cell's text than the one that it sorts by."""
     if cell.value is None:
         return False
-    read = re.match(r"[+-]?\d+(\.\d+)?", re.sub(r"(?<=\d),(?=\d{3})", "", cell.text))
-    return read is None or f"{float(read[0]):.10g}" != cell.key
+    read = re.match(r"([+-]?\d+(?:\.\d+)?)(?: (\w+))?", re.sub(r"(?<=\d),(?=\d{3})", "", cell.text))
+    return read is None or f"{float(read[1]) * _UNITS.get(read[2], 1.0):.10g}" != cell.key
 
 
 def _differences(
