@@ -10,7 +10,7 @@ what it cost, so it stands on the boards of its evaluations alone, flagged, and 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -158,6 +158,11 @@ class Arm:
             if cores and entry(origin, "cost", "wall_s") * threads >= _SECONDS_TO_TELL:
                 shares.append(cores / threads)
         return min(1.0, sum(shares) / len(shares)) if shares else None
+
+    @property
+    def standing(self) -> tuple[int, str]:
+        """Of several arms of one name the largest stands for it: most seeds, then the newest training."""
+        return len(self.records), self.trained
 
     @property
     def newest(self) -> str:
@@ -320,28 +325,6 @@ class Arms:
                     )
                 )
         return sorted(found, key=lambda arm: (arm.setting.scope, arm.name, arm.setting.text, arm.label, arm.trust))
-
-
-def called(found: Sequence[Arm]) -> list[str]:
-    """Names for arms where no table says more: those of one scope that would share one get what tells them apart."""
-    plain = [f"{arm.name} ({arm.told_apart})" if arm.told_apart else arm.name for arm in found]
-    alike = defaultdict(list)
-    for name, arm in zip(plain, found, strict=True):
-        alike[name, arm.setting.scope].append(_details(arm.setting))
-    names = []
-    for name, arm in zip(plain, found, strict=True):
-        others = alike[name, arm.setting.scope]
-        apart = [
-            word
-            for word, same in zip(_details(arm.setting), zip(*others, strict=True), strict=True)
-            if len(set(same)) > 1
-        ]
-        names.append(f"{name} ({', '.join(apart)})" if apart else name)
-    return names
-
-
-def _details(setting: Setting) -> tuple[str, str, str]:
-    return f"{setting.epochs} epochs", f"batch {setting.batch}", setting.network
 
 
 def _once_each(group: list[Record]) -> list[tuple[list[Record], str, str]]:

@@ -20,6 +20,7 @@ class Cell:
     value: float | None = None  # what it sorts by, as exact as `text` is; None: it sorts by its text
     words: bool = False  # words begin at the left of their column, figures end at its right
     links: tuple[tuple[str, str], ...] = ()  # (text, address) of each part of `text` that leads somewhere
+    values: tuple[float, ...] = ()  # of the seeds, where `text` is their mean
 
     @property
     def empty(self) -> bool:
@@ -65,7 +66,8 @@ def spread(values: Iterable[float], digits: int = 2) -> Cell:
     if not values:
         return NOTHING
     mean = f"{statistics.fmean(values):.{digits}f}"
-    return Cell(mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}", float(mean))
+    text = mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+    return Cell(text, float(mean), values=tuple(values))
 
 
 def signed(value: float, digits: int = 2) -> Cell:

@@ -68,7 +68,7 @@ def in_short(arm: Arm, metric: str, beside: Beside, link: Link, *, alone: bool) 
     return {
         "method": words(name + (f" ({arm.told_apart})" if arm.told_apart else "")),
         metric: spread(_told(arm, metric), 1),
-        "n": Cell(str(len(values)), len(values), links=((str(len(values)), link(min(arm.records.items())[1])),)),
+        "n": _counted(len(values), arm, link),
         "gain": NOTHING if beside.untrained is None else signed(beside.untrained, 1),
         "vs baseline": Cell(f"{beside.baseline:+.1f} {beside.of}", beside.baseline) if beside.of else NOTHING,
         "TFLOP": NOTHING if arm.operations is None else count([arm.operations], unit=1e12, digits=1),
@@ -168,6 +168,40 @@ def of_costs(arm: Arm, evaluation: Evaluation, link: Link) -> Row:
         "from": sources(arm.origins, link),
         "note": note(arm),
     }
+
+
+def costs_in_short(name: str, arm: Arm, evaluation: Evaluation, link: Link) -> Row:
+    """What a reader needs of it: how good, and at what cost.  name: see `pictured.short_names`."""
+    metric = evaluation.metrics[0]
+    values = arm.values(metric)
+    time = arm.cpu_time() if arm.on_cpu else arm.training("device_s")
+    return {
+        "method": words(name + (f" ({arm.told_apart})" if arm.told_apart else "")),
+        f"{evaluation.name} {metric}": spread(values.values(), 1),
+        "n": _counted(len(values), arm, link),
+        "TFLOP": count(arm.training("flops").values(), unit=1e12, digits=1),
+        "CPU time" if arm.on_cpu else "device time": duration(time.values()),
+        "peak memory": peak(arm.training),
+    }
+
+
+def race_in_short(item: Reach, link: Link) -> Row:
+    """What a reader needs of it: the share of the baseline's operations, and where both end."""
+    there = item.there
+    return {
+        "method": words(item.ours.name),
+        "baseline": words(item.theirs.name),
+        "share of cost": _part(there.flops, item.target.flops) if there else Cell("never" if item.risen else "no race"),
+        "ends at": spread([item.last.top1], 1),
+        "baseline at": spread([item.target.top1], 1),
+        "epochs": whole(item.ours.setting.epochs or None),
+        "n": _counted(len(item.seeds), item.ours, link),
+    }
+
+
+def _counted(n: int, arm: Arm, link: Link) -> Cell:
+    """How many seeds, with a link to the first record."""
+    return Cell(str(n), n, links=((str(n), link(min(arm.records.items())[1])),))
 
 
 def of_race(item: Reach, link: Link) -> Row:

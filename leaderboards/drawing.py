@@ -1,4 +1,4 @@
-"""Drawing as SVG: a frame with scales, marks, legends.
+"""Drawing as SVG: a frame with scales, marks and lines.
 
 By hand and not by a plotting library, for three reasons: the same records give the same bytes under every version of
 it, the colours follow the reader's light or dark scheme, and a report is written in a second while trainings run. What
@@ -8,9 +8,11 @@ colour tells, shape, dash or a label tells too, and every mark has its numbers a
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
 # Okabe and Ito's colours, distinguishable with any kind of colour vision; the dark scheme has lighter ones.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b0568c", "#a87400", "#2f86b8", "#444444")
@@ -22,26 +24,32 @@ def _variables(ink: str, soft: str, grid: str, paper: str, colours: Sequence[str
     return ":root{" + "".join(f"--{name}:{value};" for name, value in named.items()) + "}"
 
 
-STYLE = (
-    _variables("#1b1f24", "#57606a", "#dde2e7", "#ffffff", COLOURS)
-    + "@media (prefers-color-scheme:dark){"
-    + _variables("#e8eaed", "#a6afb8", "#3a4149", "#15181c", _COLOURS_DARK)
-    + "}"
+def _named(variables: str) -> dict[str, str]:
+    return dict(re.findall(r"--(\w+):([^;]+);", variables))
+
+
+_LIGHT = _variables("#1b1f24", "#57606a", "#dde2e7", "#ffffff", COLOURS)
+_DARK = _variables("#e8eaed", "#a6afb8", "#3a4149", "#15181c", _COLOURS_DARK)
+_RULES = (
     "svg.plot{font:12px system-ui,sans-serif}.plot text{fill:var(--ink)}.plot .soft{fill:var(--soft)}"
     ".plot .bold{font-weight:600}.plot .grid{stroke:var(--grid)}.plot .axis{stroke:var(--soft)}"
     ".plot .mark{stroke-width:1.6;stroke-linejoin:round}.plot .hollow{fill:var(--paper)}"
-    ".plot .halo{paint-order:stroke;stroke:var(--paper);stroke-width:5px}"
+    ".plot :is(.halo,.name){paint-order:stroke;stroke:var(--paper);stroke-width:5px}.plot .name{stroke-width:3px}"
+    ".plot .lead{stroke:var(--soft);stroke-width:.8}"
     ".plot .line{fill:none;stroke-width:1.6}.plot .front{stroke:var(--soft);stroke-dasharray:5 4}"
     + "".join(f".plot .k{i}{{stroke:var(--c{i});fill:var(--c{i})}}" for i in range(len(COLOURS)))
-    + ".plot .line{fill:none}.plot .thin{stroke-width:.8;opacity:.45}.plot .mark.hollow{fill:var(--paper)}"
+    + ".plot .line{fill:none}.plot .thick{stroke-width:2.4}.plot .mark.hollow{fill:var(--paper)}"
 )
+STYLE = _LIGHT + "@media (prefers-color-scheme:dark){" + _DARK + "}" + _RULES
 """What the classes of these drawings look like; part of every page or file that holds one."""
+PAPER_STYLE = re.sub(r"var\(--(\w+)\)", lambda found: _named(_LIGHT)[found[1]], _RULES)
+"""The same on white paper, for programs that know no variables."""
 
 
 WIDTH = 460
-NARROW = 380
 _LEFT, _RIGHT = 62, 14
-_CHARACTER = 6.4  # width of a letter of 12 pixels, on average; errs to the wide side
+CHARACTER = 7.0
+"""Width of a letter of 12 pixels, on average; errs to the wide side."""
 DASHES = ("", "6 3", "2 3", "8 3 2 3")
 _SHAPES: tuple[tuple[tuple[float, float], ...], ...] = (
     (),  # a circle
@@ -97,23 +105,23 @@ class Axes:
         y: tuple[float, float],
         labels: tuple[str, str],
         height: float,
-        below: float,
         left: float = _LEFT,
         width: int = WIDTH,
+        right: float = _RIGHT,
     ) -> None:
         """x, y: values to show.  under: lines below the title.  labels: of the scales, "" for one without numbers.
 
-        below: room of the legend.
+        right: room right of the scales.
         """
         self.title, self.under, self.labels, self.height, self.left = title, under, labels, height, left
-        self.width = width
+        self.width, self.right = width, right
         self.top = 28 + 17 * len(under)
         self._x, self._y = _widened(*x), _widened(*y) if labels[1] else y
-        self.full = self.top + height + 40 + below
+        self.full = self.top + height + 40
 
     def x(self, value: float) -> float:
         low, high = self._x
-        return self.left + (value - low) / (high - low) * (self.width - self.left - _RIGHT)
+        return self.left + (value - low) / (high - low) * (self.width - self.left - self.right)
 
     def y(self, value: float) -> float:
         low, high = self._y
@@ -123,25 +131,25 @@ class Axes:
         """A line through points of these axes."""
         if len(points) < 2:
             return ""
-        way = "M" + "L".join(f"{self.x(x):.1f} {self.y(y):.1f}" for x, y in points)
+        way = _way([(round(self.x(x)), round(self.y(y))) for x, y in points])
         dashed = f' stroke-dasharray="{dash}"' if dash else ""
         return (
             f'<path class="{kind}"{dashed} d="{way}">' + (f"<title>{escape(note)}</title>" if note else "") + "</path>"
         )
 
-    def under_plot(self, keys: list[str], places: list[tuple[float, float]], names: Sequence[str]) -> list[str]:
-        """The legend: keys and names, moved below the scale."""
-        words = [text_at(x + 13, y, name) for (x, y), name in zip(places, names, strict=True)]
-        return [f'<g transform="translate(0 {self.top + self.height + 44:g})">', *keys, *words, "</g>"]
+    @property
+    def frame(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of the area within the scales."""
+        return self.left, self.top, self.width - self.right, self.top + self.height
 
     def _fitted(self, text: str) -> str:
         """A text that fits into the width of the drawing."""
-        most = int((self.width - 8) / _CHARACTER)
+        most = int((self.width - 8) / (0.9 * CHARACTER))  # long lines are nearer to the average letter
         return text if len(text) <= most else text[: most - 1] + "…"
 
     def drawing(self, inside: Sequence[str]) -> Drawing:
         """The frame with these elements in it."""
-        bottom, right = self.top + self.height, self.width - _RIGHT
+        bottom, right = self.top + self.height, self.width - self.right
         lines = [
             text_at(4, 15, self._fitted(self.title), "bold"),
             *(text_at(4, 32 + 17 * i, self._fitted(line), "soft") for i, line in enumerate(self.under)),
@@ -162,6 +170,12 @@ class Axes:
         lines.append(f'<path class="line axis" d="M{self.left} {self.top}V{bottom:g}H{right}"/>')
         body = "\n".join(line for line in [*lines, *inside] if line)
         return Drawing(self.width, self.full, body, "; ".join([self.title, *self.under]))
+
+
+def _way(points: Sequence[tuple[int, int]]) -> str:
+    """A path through these pixels, in steps from one to the next: half as long as by places."""
+    steps = [f"{x - a}{y - b:+}".replace("+", " ") for (a, b), (x, y) in pairwise(points)]
+    return f"M{points[0][0]} {points[0][1]}l" + " ".join(steps).replace(" -", "-")
 
 
 def _widened(low: float, high: float) -> tuple[float, float]:
@@ -185,7 +199,7 @@ def _number(value: float) -> str:
 
 def text_at(x: float, y: float, text: str, kind: str = "", anchor: str = "") -> str:
     marks = (f' class="{kind}"' if kind else "") + (f' text-anchor="{anchor}"' if anchor else "")
-    return f'<text x="{x:.1f}" y="{y:.1f}"{marks}>{escape(text)}</text>'
+    return f'<text x="{x:.4g}" y="{y:.4g}"{marks}>{escape(text)}</text>'
 
 
 def mark(x: float, y: float, style: int, note: str = "") -> str:
@@ -194,18 +208,11 @@ def mark(x: float, y: float, style: int, note: str = "") -> str:
     kind = f"mark k{style % len(COLOURS)}" + (" hollow" if style // len(_SHAPES) % 2 else "")
     inside = f"<title>{escape(note)}</title>" if note else ""
     if not shape:
-        return f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="4.5">{inside}</circle>'
-    corners = " ".join(f"{x + 5 * dx:.1f},{y + 5 * dy:.1f}" for dx, dy in shape)
+        return f'<circle class="{kind}" cx="{x:.4g}" cy="{y:.4g}" r="4.5">{inside}</circle>'
+    corners = " ".join(f"{x + 5 * dx:.4g},{y + 5 * dy:.4g}" for dx, dy in shape)
     return f'<polygon class="{kind}" points="{corners}">{inside}</polygon>'
 
 
-def legend_places(names: Sequence[str], last: str = "", width: int = WIDTH) -> tuple[list[tuple[float, float]], float]:
-    """(where each key goes, height of them all): as many columns as the longest name leaves; `last` on its own line."""
-    wide = max(map(len, names)) * _CHARACTER + 34
-    columns = max(1, min(len(names), int((width - 8) // wide)))
-    rows = -(-len(names) // columns)
-    wide = min(wide * 1.15, (width - 8) / columns)
-    places = [(14.0 + (i // rows) * wide, 12.0 + (i % rows) * 19) for i in range(len(names))]
-    if last:
-        places.append((14.0, 12.0 + rows * 19))
-    return places, 19.0 * (rows + bool(last)) + 8
+def dot(x: float, y: float, style: int) -> str:
+    """The end of a line, in its colour."""
+    return f'<circle class="mark k{style % len(COLOURS)}" cx="{x:.0f}" cy="{y:.0f}" r="2"/>'

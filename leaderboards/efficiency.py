@@ -12,9 +12,11 @@ from leaderboards.cells import (
     Link,
 )
 from leaderboards.curves import Reach
+from leaderboards.pictured import short_names
 from leaderboards.setting import Setting
 from leaderboards.suite import Evaluation
 from leaderboards.tables import Table, best_first, by_scope, lines_under
+from leaderboards.verdicts import NO_VERDICTS
 
 INTRO = (
     "Costs are means a pre-training; memory is the largest peak. Image passes count each picture of each epoch"
@@ -25,12 +27,14 @@ INTRO = (
     " tuning runs spent on the arm by hand, or the procedure that tuned it; the costs do not hold them."
 )
 RACES_INTRO = (
-    "The first tables say at which share of its baseline's cost a method is as good as the baseline at its end,"
-    " after as many epochs and tuned alike: of mean curves, which says nothing of chance. To the same"
+    "At which share of its baseline's operations is a method as good as the baseline at its end? Both train for as many"
+    " epochs and are tuned alike. The numbers are those of mean curves, which says nothing of chance. never: the method"
+    " does not get there; no race: one began as good as the baseline ends. To the same"
     " accuracy: what the method needs, divided by what the baseline needs, until both are as good as the worse of the"
     " two at its end; the mean over seeds with its 95 % interval (fixed n). Claims on the speed of learning are tested"
     " on these ratios ([claims](claims.md))."
 )
+TITLE = "Accuracy against cost of pre-training"
 
 
 @dataclass(frozen=True)
@@ -77,29 +81,42 @@ def paid(known: Arms) -> list[Paid]:
 
 
 def cost_tables(groups: Sequence[Paid], link: Link) -> list[Table]:
-    """A table of each group."""
+    """A table of each group, the first with what its columns are."""
     return [
         Table(
             group.title,
             [columns.of_costs(arm, group.evaluation, link) for arm in group.arms],
             ("trials", "date"),
-            lines_under(group.arms, group.superseded),
+            [*([INTRO] if group is groups[0] else ()), *lines_under(group.arms, group.superseded)],
             group.setting,
+            [
+                columns.costs_in_short(name, arm, group.evaluation, link)
+                for name, arm in zip(short_names(group.arms), group.arms, strict=True)
+            ],
         )
         for group in groups
     ]
 
 
 def races(found: Sequence[Reach], link: Link) -> list[Table]:
-    """By track and data, the time and operations after which a method is as good as its baselines end."""
+    """By track and data, the part of a baseline's cost after which a method is as good: the smallest part first.
+
+    Digits, which decide nothing, come last.
+    """
     groups: dict[tuple[object, ...], list[Reach]] = defaultdict(list)
-    for item in found:
+    for item in sorted(found, key=_sooner):
         groups[item.ours.setting.scope].append(item)
     return [
         Table(
-            f"As good as the baseline in k-NN on training pictures, {items[0].ours.setting.words}",
+            f"As good as the baseline at what share of the cost, {items[0].ours.setting.words}",
             [columns.of_race(item, link) for item in items],
             setting=items[0].ours.setting,
+            first=[columns.race_in_short(item, link) for item in items],
         )
-        for items in groups.values()
+        for _, items in sorted(groups.items(), key=lambda pair: (pair[1][0].ours.setting.track == NO_VERDICTS, pair[0]))
     ]
+
+
+def _sooner(item: Reach) -> tuple[bool, bool, float, str, str]:
+    share = item.there.flops / item.target.flops if item.there and item.target.flops else 0.0
+    return not item.risen, item.there is None, share, item.ours.name, item.theirs.name

@@ -67,7 +67,7 @@ def gains(records: Iterable[Record], suite: Suite, track: str, evaluations: Sequ
         scope = max(arms, key=lambda arm: arm.newest).setting.scope if arms else None
         for arm in arms:
             cells = found.setdefault(arm.name, {})
-            if arm.setting.scope == scope and (place not in cells or _said_better(arm, cells[place][0])):
+            if arm.setting.scope == scope and (place not in cells or arm.standing > cells[place][0].standing):
                 cells[place] = arm, _gain(arm, metric, controls)
     rows = [
         Row(
@@ -90,10 +90,10 @@ def columns_of(suite: Suite, evaluations: Sequence[str]) -> list[tuple[str, str]
     return found
 
 
-def parts(records: Iterable[Record], suite: Suite, track: str, evaluation: str) -> list[Part]:
+def parts(known: Arms, track: str, evaluation: str) -> list[Part]:
     """Each variant beside its method, in the same setting and on at least three shared seeds."""
-    metric = suite.evaluations[evaluation].metrics[0]
-    arms = [arm for arm in Arms(records, suite).current(suite.kind_of(evaluation)) if arm.trust == OURS]
+    metric = known.suite.evaluations[evaluation].metrics[0]
+    arms = [arm for arm in known.current(known.suite.kind_of(evaluation)) if arm.trust == OURS]
     arms = [arm for arm in arms if arm.setting.track == track]
     found = []
     for variant in (arm for arm in arms if arm.variant and not arm.control and not arm.imported):
@@ -116,10 +116,6 @@ def spread(values: Sequence[float]) -> tuple[float, float, float]:
 def _shown(arm: Arm, track: str) -> bool:
     plain = not arm.variant or arm.control
     return arm.setting.track == track and arm.trust == OURS and not arm.imported and plain
-
-
-def _said_better(arm: Arm, other: Arm) -> bool:
-    return (len(arm.records), arm.trained) > (len(other.records), other.trained)
 
 
 def _gain(arm: Arm, metric: str, controls: Controls) -> Gain:

@@ -17,7 +17,7 @@ HEADER = "<!-- generated from records by `python -m repro`; do not edit -->"
 def markdown(content: Content, picture: str = "") -> dict[str, str]:
     """Every board by file name.
 
-    picture: address of what `plots.efficiency_sheet` draws of the same records, or "" for none.
+    picture: address of what `pictures.sheet` draws of the same records, or "" for none.
     """
     built = {f"{board.name}.md": _board_text(board) for board in content.evaluations}
     built["efficiency.md"] = _board_text(content.efficiency, picture)
@@ -33,11 +33,9 @@ def _without_tags(text: str) -> str:
 
 
 def _board_text(board: Board, picture: str = "") -> str:
-    lines = [f"# {board.title}", "", board.intro, ""]
-    if board.tables and picture:
-        lines += [f"![Accuracy against time of pre-training]({picture})", ""]
+    lines = [f"# {board.title}", "", *([board.intro, ""] if board.intro else ())]
     addresses: dict[str, int] = {}
-    for table in board.tables:
+    for number, table in enumerate(board.tables):
         lines += [f"## {table.title}", ""]
         if table.silent:
             lines += [table.silent, ""]
@@ -47,6 +45,8 @@ def _board_text(board: Board, picture: str = "") -> str:
         else:
             lines += [table_text(table, addresses), ""]
         lines += [line for under in table.under for line in (under, "")]
+        if picture and number == 0:
+            lines += [f"![{board.title}]({picture})", ""]
     if any(table.first and not table.silent for table in board.tables):
         lines += ["# All columns", ""]
         for table in board.tables:

@@ -1,4 +1,4 @@
-"""Pictures for people: accuracy against compute, learning curves, paired differences."""
+"""Pictures for people: accuracy against the cost of pre-training, and values over epochs. Names stand at the marks."""
 
 from __future__ import annotations
 
@@ -6,122 +6,111 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from leaderboards.answers import Answer
-from leaderboards.arms import Arm, called
-from leaderboards.curves import MONITOR, Look, average, by_seed
+from leaderboards import labels
+from leaderboards.arms import Arm
 from leaderboards.drawing import (
+    CHARACTER,
     COLOURS,
     DASHES,
-    HOLLOW,
-    NARROW,
     STYLE,
     WIDTH,
     Axes,
     Drawing,
-    legend_places,
+    dot,
     mark,
     text_at,
 )
 from leaderboards.efficiency import Paid
-from leaderboards.paired_arms import Difference
+from leaderboards.pictured import Roles, short_names
 from leaderboards.record_fields import OURS
 from leaderboards.tables import EMPTY
 
-_FRONT = "front: no method is cheaper and better; controls are not in it"
+MARKS = "● a paper's method, ■ a baseline, ▲ a control (untrained, supervised or raw pixels)"
+"""What the shapes of `efficiency` mean."""
+_LOOKS = 95  # points of a line at most: more cannot be told apart
 
 
 @dataclass(frozen=True)
-class Curve:
-    """One line of a panel: a training, or an evaluation's."""
+class Line:
+    """One line of a picture: a name, (x, value) points, and what a pointer shows at it."""
 
     name: str
     points: Sequence[tuple[float, float]]
+    note: str
 
 
-def efficiency_sheet(groups: Sequence[Paid]) -> str:
-    """Accuracy against time of pre-training as one SVG file, a panel for each of these tables."""
-    known = names(groups)
-    drawn = [panel for group in groups if (panel := efficiency(group, prices(group)[0], known))]
+COSTS = {
+    "flops": (1e12, "operations of pre-training (TFLOP)", "TFLOP"),
+    "cpu_s": (60.0, "CPU time of pre-training (minutes)", "min of CPU time"),
+    "device_s": (60.0, "device time of pre-training (minutes)", "min of device time"),
+}
+"""What accuracy is drawn against: unit, label, and the unit in words. The first that two arms have."""
+
+
+def _costs(arm: Arm, cost: str) -> list[float]:
+    return list((arm.cpu_time() if cost == "cpu_s" else arm.training(cost)).values())
+
+
+def sheet(drawn: Sequence[Drawing]) -> str:
+    """Pictures of `efficiency` as one SVG file, two beside each other."""
     y, parts = 0.0, list[str]()
     for row in (drawn[i : i + 2] for i in range(0, len(drawn), 2)):
         parts += [panel.svg((column * (WIDTH + 20), y)) for column, panel in enumerate(row)]
         y += max(panel.height for panel in row) + 16
     width = 2 * WIDTH + 20 if len(drawn) > 1 else WIDTH
-    if not drawn:
+    if drawn:
+        parts.append(text_at(4, y, "● paper's method, ■ baseline, ▲ control; bar: one standard deviation", "soft"))
+        y += 10
+    else:
         parts, y = [text_at(8, 24, EMPTY)], 40.0
     return Drawing(width, y, "\n".join(parts), style=STYLE).svg() + "\n"
 
 
-COSTS = {
-    "device_s": (60.0, "device time of pre-training (minutes)"),
-    "cpu_s": (60.0, "CPU time of pre-training (minutes)"),
-    "flops": (1e12, "operations of pre-training (TFLOP)"),
-}
+def efficiency(group: Paid, shown: Sequence[Arm], roles: Roles) -> Drawing | None:
+    """Accuracy of arms of a table against what their pre-trainings cost, their names at the marks.
 
-
-def prices(group: Paid) -> tuple[str, str]:
-    """What the accuracies of a table are drawn against, of `COSTS`: time, and operations.
-
-    On a CPU it is CPU time where any arm has it, as other work on the machine makes the time that passes longer. An
-    arm without it is not drawn.
+    None where fewer than two arms have a cost that the others have too. Bars are sample standard deviations over seeds.
+    The dashed line is the Pareto front of what is shown: an arm that is not ours or a control is no part of it.
     """
-    return "cpu_s" if any(arm.cpu_time() for arm in group.arms) else "device_s", "flops"
-
-
-def names(groups: Iterable[Paid]) -> list[str]:
-    """The arms of all groups by the names that pictures use: what gives each its mark, the same in every picture."""
-    return sorted({name for group in groups for name in called(group.arms)})
-
-
-def efficiency(group: Paid, cost: str, known: Sequence[str]) -> Drawing | None:
-    """Accuracy of arms against `cost` (of `COSTS`) of their pre-trainings, with the Pareto front.
-
-    None where fewer than two arms have that cost. Bars are sample standard deviations over seeds. An arm that is not
-    ours is no part of the front, and neither is a control (`arms.CONTROLS`). known: what `names` gives.
-    """
-    unit, label = COSTS[cost]
-    found = [
-        (name, arm, statistics.fmean(costs.values()) / unit, list(arm.values(group.metric).values()))
-        for name, arm in sorted(zip(called(group.arms), group.arms, strict=True), key=lambda pair: pair[0])
-        if (costs := arm.cpu_time() if cost == "cpu_s" else arm.training(cost))
-    ]
-    if len(found) < 2:
+    cost = next((cost for cost in COSTS if sum(bool(_costs(arm, cost)) for arm in shown) > 1), None)
+    if cost is None:
         return None
-    means = [statistics.fmean(values) for *_, values in found]
-    reach = [statistics.stdev(values) if len(values) > 1 else 0.0 for *_, values in found]
-    low = min(mean - sd for mean, sd in zip(means, reach, strict=True))
-    high = max(mean + sd for mean, sd in zip(means, reach, strict=True))
-    here = [name for name, *_ in found]
-    styles = [known.index(name) for name in here]
-    legend, below = legend_places(here, _FRONT)
+    unit, label, word = COSTS[cost]
+    found = [arm for arm in shown if _costs(arm, cost)]
+    at = [statistics.fmean(_costs(arm, cost)) / unit for arm in found]
+    values = [list(arm.values(group.metric).values()) for arm in found]
+    means = [statistics.fmean(each) for each in values]
+    reach = [statistics.stdev(each) if len(each) > 1 else 0.0 for each in values]
     what = "AP" if "AP" in group.metric and group.metric != "mAP" else "%"
-    values_are = f"{group.evaluation.name} {group.metric}"
     axes = Axes(
-        title=f"{group.evaluation.title}: {values_are}",
+        title=group.evaluation.title,
         under=(group.setting.words, f"trained on {group.device}"),
-        x=(0.0, max(x for _, _, x, _ in found) or 1.0),
-        y=(low, high),
-        labels=(label, f"{values_are} ({what})"),
-        height=230,
-        below=below,
+        x=(0.0, max(at) or 1.0),
+        y=(
+            min(mean - sd for mean, sd in zip(means, reach, strict=True)),
+            max(mean + sd for mean, sd in zip(means, reach, strict=True)),
+        ),
+        labels=(label, f"{group.evaluation.name} {group.metric} ({what})"),
+        height=330,
     )
-    rivals = [
-        (x, mean) for (_, arm, x, _), mean in zip(found, means, strict=True) if arm.trust == OURS and not arm.control
-    ]
     steps: list[tuple[float, float]] = []
-    for x, y in front(rivals):
+    rivals = zip(found, at, means, strict=True)
+    for x, y in front((x, y) for arm, x, y in rivals if arm.trust == OURS and not arm.control):
         steps += ([(x, steps[-1][1])] if steps else []) + [(x, y)]
-    drawn = [axes.path(steps, "line front")]
-    for style, (name, _, x, values), mean, sd in zip(styles, found, means, reach, strict=True):
+    drawn, busy = [axes.path(steps, "line front")], _along(axes, steps)
+    marks = [(axes.x(x), axes.y(mean)) for x, mean in zip(at, means, strict=True)]
+    names = short_names(found)
+    for arm, name, x, mean, sd, each in zip(found, names, at, means, reach, values, strict=True):
+        style = roles.style(arm)
         if sd:
-            drawn.append(axes.path([(x, mean - sd), (x, mean + sd)], f"line k{style % len(COLOURS)}"))
+            drawn.append(axes.path([(x, mean - sd), (x, mean + sd)], f"line k{style}"))
+            busy += _along(axes, [(x, mean - sd), (x, mean + sd)])
         spread = f" ± {sd:.2f}" if sd else ""
-        note = f"{name}: {mean:.2f}{spread} {what}, n = {len(values)}, at {x:.3g} of {label}"
+        apart = f" ({arm.told_apart})" if arm.told_apart else ""
+        note = f"{name}{apart}: {mean:.2f}{spread} {what}, n = {len(each)}, at {x:.3g} {word}"
         drawn.append(mark(axes.x(x), axes.y(mean), style, note))
-    keys = [mark(x, y - 4, style) for style, (x, y) in zip(styles, legend, strict=False)]
-    x, y = legend[-1]
-    keys.append(f'<path class="line front" d="M{x - 8:.1f} {y - 4:.1f}H{x + 8:.1f}"/>')
-    return axes.drawing([*drawn, *axes.under_plot(keys, legend, [*here, _FRONT])])
+    places = labels.placed(marks, names, labels.Box(*axes.frame), busy)
+    return axes.drawing([*drawn, *labels.elements(marks, names, places)])
 
 
 def front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -133,160 +122,47 @@ def front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
     return best
 
 
-def curves(title: str, under: str, label: str, found: Sequence[Curve], zero: bool = False) -> Drawing:
-    """Lines over epochs, told apart by dash and colour.
+def lines(
+    title: str, under: str, axis: tuple[str, str], found: Sequence[Line], zero: bool = False, height: float = 330
+) -> Drawing:
+    """Values over epochs or cost, a line each, told apart by dash and colour, its name at its end.
 
-    label: of the values, with their unit.  zero: whether 0 must be part of the scale.
+    axis: labels of x and of the values, with their units.  zero: whether 0 must be part of the scale.
     """
-    points = [point for curve in found for point in curve.points]
+    points = [point for line in found for point in line.points]
     lowest = min(y for _, y in points)
-    seeds = [curve.name for curve in found]
-    found = [Curve(curve.name, _thinned(curve.points)) for curve in found]
-    legend, below = legend_places(seeds, width=NARROW) if len(seeds) > 1 else ([], 0.0)
+    named = len(found) > 1
     axes = Axes(
         title=title,
         under=[under],
         x=(0.0, max(x for x, _ in points) or 1.0),
         y=(min(0.0, lowest) if zero else lowest, max(y for _, y in points)),
-        labels=("epochs", label),
-        height=150,
-        below=below,
-        width=NARROW,
+        labels=axis,
+        height=height,
+        right=max(len(line.name) for line in found) * CHARACTER + 16 if named else 14,
     )
-    drawn, keys = [], []
-    for style, curve in enumerate(found):
-        kind, dash = f"line k{style % len(COLOURS)}", DASHES[style % len(DASHES)]
-        first, last = curve.points[0], curve.points[-1]
-        note = f"{curve.name}: {first[1]:.4g} at epoch {first[0]:.3g}, {last[1]:.4g} at epoch {last[0]:.3g}"
-        drawn.append(axes.path(curve.points, kind, dash, note))
-        if len(curve.points) == 1:
-            drawn.append(mark(axes.x(first[0]), axes.y(first[1]), style, note))
-        if legend:
-            x, y = legend[style]
-            dashed = f' stroke-dasharray="{dash}"' if dash else ""
-            keys.append(f'<path class="{kind}"{dashed} d="M{x - 8:.1f} {y - 4:.1f}H{x + 8:.1f}"/>')
-    return axes.drawing([*drawn, *(axes.under_plot(keys, legend, seeds) if legend else ())])
+    drawn, busy = [], []
+    for style, line in enumerate(found):
+        shown, kind = thinned(line.points), f"line k{style % len(COLOURS)}"
+        drawn.append(axes.path(shown, kind, DASHES[style // len(COLOURS) % len(DASHES)], line.note))
+        end = shown[-1]
+        drawn.append(dot(axes.x(end[0]), axes.y(end[1]), style))
+        busy += _along(axes, shown)
+    if named:
+        ends = [(axes.x(line.points[-1][0]), axes.y(line.points[-1][1])) for line in found]
+        names = [line.name for line in found]
+        frame = labels.Box(axes.left, axes.top, axes.width, axes.top + axes.height)
+        styles = [f"k{style % len(COLOURS)}" for style in range(len(found))]
+        drawn += labels.elements(ends, names, labels.placed(ends, names, frame, busy), styles)
+    return axes.drawing(drawn)
 
 
-def _thinned(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
-    """At most about as many points as a panel has pixels, the first and the last among them."""
-    step = -(-len(points) // NARROW)
+def thinned(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
+    """At most about `_LOOKS` points, the first and the last among them."""
+    step = -(-len(points) // _LOOKS)
     return points if step == 1 else [*points[:-1:step], points[-1]]
 
 
-MONITOR_AXES = {"epochs": (1.0, "epochs"), "device_s": COSTS["device_s"], "flops": COSTS["flops"]}
-
-
-def monitor(title: str, under: str, axis: str, found: Sequence[tuple[str, Arm]], known: Sequence[str]) -> Drawing:
-    """The k-NN monitor over `axis` (of `MONITOR_AXES`): an arm's mean as a line with a mark a look, its seeds thinly.
-
-    found: the arms of one scope by name.  known: the names that have marks (`names`), these among them.
-    """
-    unit, label = MONITOR_AXES[axis]
-
-    def points(curve: Sequence[Look]) -> list[tuple[float, float]]:
-        return [(getattr(look, axis) / unit, look.top1) for look in curve]
-
-    looks = {name: list(by_seed(arm).values()) for name, arm in found}
-    seeds = {name: [points(curve) for curve in curves] for name, curves in looks.items()}
-    means = {name: points(average(curves)) for name, curves in looks.items()}
-    every = [point for curves in seeds.values() for curve in curves for point in curve]
-    legend, below = legend_places(list(seeds), width=NARROW)
-    axes = Axes(
-        title=title,
-        under=[under],
-        x=(0.0, max(x for x, _ in every) or 1.0),
-        y=(min(y for _, y in every), max(y for _, y in every)),
-        labels=(label + (", so far" if unit != 1.0 else ""), MONITOR),
-        height=230,
-        below=below,
-        width=NARROW,
-    )
-    drawn, keys = [], []
-    for (name, curves), (x, y) in zip(seeds.items(), legend, strict=True):
-        style = known.index(name)
-        kind = f"line k{style % len(COLOURS)}"
-        if len(curves) > 1:
-            drawn += [axes.path(curve, f"{kind} thin") for curve in curves]
-        drawn.append(axes.path(means[name], kind, note=f"{name}, mean of {len(curves)}"))
-        for cost, top1 in means[name]:
-            note = f"{name}: {top1:.2f} % at {cost:.3g} of {label}, n = {len(curves)}"
-            drawn.append(mark(axes.x(cost), axes.y(top1), style, note))
-        keys.append(mark(x, y - 4, style))
-    return axes.drawing([*drawn, *axes.under_plot(keys, legend, list(seeds))])
-
-
-def differences(title: str, found: Sequence[Difference]) -> Drawing:
-    """Mean differences of paired seeds with their 95 % intervals, a row each, and the single seeds as small ticks."""
-    edges = [0.0]
-    for item in found:
-        edges += item.by_seed.values()
-        edges += [item.low, item.high] if item.mean else []
-    step = 42
-    notes = ["mean and 95 % interval", "one pair only: no interval", "one seed's difference"]
-    legend, below = legend_places(notes)
-    axes = Axes(
-        title=title,
-        under=["right of 0: the method is better"],
-        x=(min(edges), max(edges)),
-        y=(0.0, 1.0),
-        labels=("method − baseline (points)", ""),
-        height=step * len(found),
-        below=below,
-        left=14,
-    )
-    zero = (
-        f'<line class="axis" x1="{axes.x(0):.1f}" x2="{axes.x(0):.1f}" y1="{axes.top}" y2="{axes.top + axes.height}"/>'
-    )
-    drawn = [zero]
-    for row, item in enumerate(found):
-        y = axes.top + step * row + 30.0
-        drawn.append(text_at(18, y - 11, f"{item.name}, n = {len(item.by_seed)}", "halo"))
-        ticks = [f"M{axes.x(value):.1f} {y - 5:.1f}v10" for value in item.by_seed.values()]
-        drawn.append(f'<path class="line axis" d="{"".join(ticks)}"/>')
-        if item.mean:
-            where = f"{axes.x(item.low):.1f} {y:.1f}H{axes.x(item.high):.1f}"
-            drawn.append(f'<path class="line k0" style="stroke-width:2.4" d="M{where}"/>')
-            drawn.append(mark(axes.x(item.mean.value), y, 0, f"{item.name}: {item.words}"))
-        else:
-            drawn.append(mark(axes.x(next(iter(item.by_seed.values()))), y, HOLLOW, f"{item.name}: {item.words}"))
-    (x, y), (x1, y1), (x2, y2) = legend
-    keys = [
-        f'<path class="line k0" style="stroke-width:2.4" d="M{x - 8:.1f} {y - 4:.1f}H{x + 8:.1f}"/>',
-        mark(x, y - 4, 0),
-        mark(x1, y1 - 4, HOLLOW),
-        f'<path class="line axis" d="M{x2:.1f} {y2 - 9:.1f}v10"/>',
-    ]
-    return axes.drawing([*drawn, *axes.under_plot(keys, legend, notes)])
-
-
-_FOREST, _THIN = 240, 34  # pixels of a row of the forest plot: width, height
-
-
-def forest(answer: Answer, limit: float) -> Drawing | None:
-    """One claim's mean difference and 95 % interval against 0 and against what the paper states; None without one.
-
-    limit: points from 0 to either end of the axis.
-    """
-    if answer.interval is None:
-        return None
-    mean, low, high = answer.interval
-
-    def x(value: float) -> float:
-        return _FOREST / 2 + max(-1.0, min(1.0, value / limit)) * (_FOREST / 2 - 14)
-
-    y = 11.0
-    drawn = [
-        f'<line class="grid" x1="14" x2="{_FOREST - 14}" y1="{y}" y2="{y}"/>',
-        f'<line class="axis" x1="{x(0):.1f}" x2="{x(0):.1f}" y1="1" y2="21"/>',
-        f'<path class="line k0" style="stroke-width:2.4" d="M{x(low):.1f} {y}H{x(high):.1f}"/>',
-        mark(x(mean), y, 0, f"{mean:+.2f} points, 95 % interval (fixed n) {low:+.2f} to {high:+.2f}"),
-        text_at(x(0) - 3, _THIN - 1, "0", "soft"),
-    ]
-    said = f"{mean:+.1f} points, interval {low:+.1f} to {high:+.1f}"
-    if answer.claimed is not None:
-        drawn.append(f'<path class="line k1" d="M{x(answer.claimed):.1f} 2l5 9l-5 9l-5 -9z"/>')
-        said += f"; the paper states {answer.claimed:+g}"
-    for end in (-limit, limit):
-        drawn.append(text_at(x(end) - 14, _THIN - 1, f"{end:+g}", "soft"))
-    return Drawing(_FOREST, _THIN, "\n".join(drawn), said)
+def _along(axes: Axes, points: Sequence[tuple[float, float]]) -> list[labels.Box]:
+    """Boxes that cover a line through these points, so that names keep off it."""
+    return labels.along([(axes.x(x), axes.y(y)) for x, y in points])

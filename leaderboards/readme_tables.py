@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 
 from leaderboards.answers import Said, answers
-from leaderboards.arms import Arms
+from leaderboards.arms import Arm, Arms
 from leaderboards.assessments import Assessment, assess
 from leaderboards.claims import Claim
 from leaderboards.controls import Controls
 from leaderboards.gains import Gain, columns_of, gains, parts
-from leaderboards.record_fields import Record, entry
+from leaderboards.record_fields import OURS, Record, entry
 from leaderboards.suite import Suite
 from leaderboards.summary import summarise
 
 MOST = 12  # rows of the front page's table of claims
-
+_UNIT = "moco_v3"  # what costs are relative to
 _HEADS = {"knn": "k-NN", "linear": "linear", "detection": "box AP", "segmentation": "mask AP", "reid": "Rank-1"}
 
 
@@ -54,10 +55,43 @@ def run_table(
     return "\n".join(lines)
 
 
+def costs_table(records: Iterable[Record], suite: Suite, track: str) -> str:
+    """What the pre-training of each method costs, and per picture relative to MoCo-v3 on the same network."""
+    arms = [
+        arm
+        for arm in Arms(records, suite).current("pretrain")
+        if arm.setting.track == track and arm.trust == OURS and arm.costs("flops_per_image") and not arm.control
+    ]
+    unit = {arm.setting.network: _mean(arm, "flops_per_image") for arm in arms if arm.method == _UNIT}
+    stands: dict[str, Arm] = {}
+    for arm in arms:
+        if not arm.variant and (arm.name not in stands or arm.standing > stands[arm.name].standing):
+            stands[arm.name] = arm
+    rows = []
+    for name, arm in sorted(stands.items()):
+        per_image, epochs = _mean(arm, "flops_per_image"), arm.setting.epochs or 1
+        relative = f"{per_image / unit[arm.setting.network]:.2f}" if arm.setting.network in unit else "-"
+        rows.append(
+            [
+                *(f"`{name}`", arm.setting.network, f"{per_image / 1e9:.3f}", relative, str(epochs)),
+                f"{_mean(arm, 'updates') / epochs:,.0f}",
+                f"{_mean(arm, 'image_passes'):,.0f}",
+                f"{_mean(arm, 'flops') / 1e12:.1f}",
+                str(len(arm.records)),
+            ]
+        )
+    heads = ["GFLOP / image", f"{_UNIT} = 1", "epochs", "updates / epoch", "image passes", "TFLOP", "seeds"]
+    return _table(["method", "network", *heads], rows)
+
+
+def _mean(arm: Arm, cost: str) -> float:
+    return fmean(arm.costs(cost).values() or [0.0])
+
+
 def parts_table(records: Iterable[Record], suite: Suite, track: str) -> str:
     """What each variant changes: the method minus the variant in linear probe, paired seeds."""
     rows = []
-    for part in parts(records, suite, track, "linear"):
+    for part in parts(Arms(records, suite), track, "linear"):
         mean, least, largest = part.difference
         between = f"{least:+.1f} to {largest:+.1f}"
         rows.append([f"`{part.method.name}`", f"`{part.variant.name}`", f"{mean:+.1f}", between, str(part.seeds)])

@@ -355,8 +355,11 @@ def verify(options: argparse.Namespace) -> int:
 
 
 def report(options: argparse.Namespace) -> int:
-    from repro.results import boards, publish
+    from repro.results import boards, export_report, publish
 
+    if options.export:
+        print(export_report.export_report(Path(options.export), options.published, settings_of(options)))
+        return 0
     print(publish.report_published() if options.published else boards.report(settings_of(options)))
     return 0
 

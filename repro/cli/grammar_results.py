@@ -95,6 +95,9 @@ def add_results(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     verb.add_argument(
         "--published", action="store_true", help="write the repository's boards, from leaderboards/records alone"
     )
+    verb.add_argument(
+        "--export", metavar="FOLDER", help="write each table as .csv and .tex and each picture as .svg, for a paper"
+    )
     workspace_options(verb)
 
     verb = verbs.add_parser("records", help="export records (CSV, Parquet, LaTeX, model-index) or import some")

@@ -32,6 +32,11 @@ def log(path: Path) -> tuple[dict[str, Any], ...]:
     return _log(path, path.stat().st_mtime)
 
 
+def logs(place: Workspace, found: Sequence[Record]) -> dict[str, tuple[dict[str, Any], ...]]:
+    """The training logs of these records, by fingerprint."""
+    return {record["fingerprint"]: log(path) for record, path in of(place, found, ("log",))}
+
+
 def packed(path: Path) -> bytes:
     """A picture as WebP small enough for a page, b"" for a file that is none."""
     return _packed(path, path.stat().st_mtime)

@@ -21,7 +21,7 @@ def write_boards(place: Workspace) -> list[str]:
         find_records.every_claim(),
         lambda record: f"../records/{records.file_name(dict(record))}",
         suite(),
-        {r["fingerprint"]: artifacts.log(path) for r, path in artifacts.of(place, found, ("log",))},
+        artifacts.logs(place, found),
         _pictures(place, found),
     )
     for name, text in built.items():

@@ -17,7 +17,10 @@ from leaderboards.record_fields import Record
 from leaderboards.suite import Suite
 from repro.results.find_records import every_claim
 
-PAGES = ("README.md", "leaderboards/README.md")
+PAGES = (
+    "README.md",
+    *(f"{room}/README.md" for room in ("eval", "leaderboards", "methods", "repro", "slurm", "tests")),
+)
 _BLOCK = re.compile(r"(<!-- generated: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _MARK = re.compile(r"<!-- *(?:generated\b|end *-->).*")
 _AGAIN = "write it anew with python -m repro report --published"
@@ -32,6 +35,7 @@ def tables(records: Sequence[Record], suite: Suite) -> Mapping[str, Callable[[],
         "verdicts": lambda: readme_tables.verdicts_table(records, every_claim(), suite, "leaderboards/claims.md"),
         "gains embedded": lambda: readme_tables.gains_table(records, suite, "embedded"),
         "gains mini": lambda: readme_tables.gains_table(records, suite, "mini"),
+        "costs mini": lambda: readme_tables.costs_table(records, suite, "mini"),
         "parts mini": lambda: readme_tables.parts_table(records, suite, "mini"),
     }
 

@@ -95,3 +95,20 @@ def _make(
 def make() -> Make:
     """make(method, kind, metrics, seed=..., ...) -> [pre-training, evaluation]."""
     return _make
+
+
+@pytest.fixture
+def sample() -> list[Record]:
+    """Three seeds of a method and its baseline in two evaluations; fine-tuning with its history, k-NN curves."""
+    records: list[Record] = []
+    for seed in range(3):
+        for method, shift in (("aps", 3.0), ("moco_v3", 0.0), ("byol", -2.0)):
+            cost = {"device_s": 300.0 + 60 * shift + seed, "flops": 1e13 * (4 + shift), "updates": 10, "wall_s": 1.0}
+            top1 = 38.0 + shift + 0.4 * seed
+            records += _make(method, "knn", {"top1": top1, "top5": 80.0}, seed=seed, cost=cost)
+            records += _make(method, "finetune", {"top1": top1 + 20 + 0.1 * seed}, seed=seed, cost=cost)
+            history = [{"epoch": e + 1, "loss": 2.0 / (e + 1), "split_top1": 20.0 + 5 * e} for e in range(4)]
+            records[-1]["details"] = {"history": history}
+            looks = [[2 * e, e, 30.0 * e, 1e12 * e, top1 - 20 / e] for e in (1, 4, 7, 10)]
+            records[-2]["details"]["knn_curve"] = looks
+    return list({record["fingerprint"]: record for record in records}.values())

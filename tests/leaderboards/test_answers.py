@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from leaderboards import boards, claim_files, plots, readme_tables, verdicts
+from leaderboards import boards, claim_files, forests, readme_tables, verdicts
 from leaderboards.answers import MARKS, Answer, answers, scale
 from leaderboards.arms import Arms
 from leaderboards.readme_tables import verdicts_table
@@ -41,7 +41,7 @@ def test_a_clear_difference_holds_and_is_drawn_on_its_side(make: Make) -> None:
     assert low < 3.433 < high and abs(mean - 20.6 / 6) < 1e-9
     limit = scale([answer])
     assert limit == 5
-    drawn = plots.forest(answer, limit)
+    drawn = forests.forest(answer, limit)
     assert drawn is not None and "the paper states +2.4" in drawn.said
 
 
@@ -50,7 +50,7 @@ def test_few_pairs_are_not_decided_and_say_their_evidence(make: Make) -> None:
     assert answer.epochs is not None and answer.epochs.word == "not decided yet" and answer.epochs.look == "open"
     assert answer.epochs.n.startswith("3 pairs, evidence ") and answer.epochs.n.endswith(" of 40")
     single = found(make, [1.0])
-    assert single.interval is None and plots.forest(single, 5.0) is None
+    assert single.interval is None and forests.forest(single, 5.0) is None
 
 
 def test_what_was_not_run_says_where_it_would_be(make: Make) -> None:

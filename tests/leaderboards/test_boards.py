@@ -544,9 +544,9 @@ def test_a_made_up_evaluation_gets_its_board_row_place_and_line(make: Make) -> N
     assert "# Depth\n\ndelta1: percent within 25 %. Mean" in built["depth.md"]
     assert "30.50 ± 0.71 | 50.00 ± 0.00" in built["depth.md"]
     assert re.search(r"\[Depth\]\(depth.md\) +\| +2 \| +4 \| mini", built["index.md"])
-    assert "## Depth, mini: CIFAR-10" in built["efficiency.md"] and "Depth: depth delta1" in built[report.PICTURE]
+    assert "## Depth, mini: CIFAR-10" in built["efficiency.md"] and ">depth delta1 (%)<" in built[report.PICTURE]
     page = built[report.FILE]
-    assert 'id="board-depth"' in page and "Depth: depth delta1" in page and "delta1 30.50 ± 0.71" in page
+    assert 'id="board-depth"' in page and ">depth delta1 (%)<" in page and "delta1 30.50 ± 0.71" in page
     table = summarise(records, claim_files.load(suite()), wider, Controls([], [], wider)).table
     assert re.search(r"depth +aps +0 1 +delta1 30.5 ± 0.7 ", table)
 

@@ -11,9 +11,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from leaderboards import boards, claim_files, curves, plots, report
+from leaderboards import boards, claim_files, curves, pictures, report
 from leaderboards.arms import Arm, Arms
-from leaderboards.efficiency import paid
 from leaderboards.markdown import markdown
 from leaderboards.paired_arms import no_ratio
 from repro.results.suite import suite
@@ -87,7 +86,8 @@ def test_the_time_to_a_baselines_end_is_that_of_the_mean_curves(make: Make) -> N
     assert item.there and item.seeds == [0, 1, 2] and item.risen
     assert (item.there.epochs, item.there.device_s, item.there.flops) == pytest.approx((2.0, 200.0, 1e13))
     text = markdown(boards.compose(Arms(records, suite()), known, link))["efficiency.md"]
-    (row,) = [line for line in text.splitlines() if re.match(r"\| aps +\| moco_v3", line)]
+    short, row = [line for line in text.splitlines() if re.match(r"\| aps +\| moco_v3", line)]
+    assert [cell.strip() for cell in short.strip("|").split("|")][2:6] == ["50 %", "34.0", "22.0", "4"]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[2:12] == ["4", "0", "3", "22.00", "34.00", "2.0 epochs", "3.3 min", "50 %", "10.0", "50 %"]
     assert cells[12:14] == ["0.50 (0.50 to 0.50)"] * 2  # every seed of aps reaches that of moco_v3 half-way
@@ -145,11 +145,13 @@ def test_times_under_other_loads_make_no_ratio(make: Make) -> None:
     assert {name: arm.cpu_time()[0] for name, arm in found.items()} == pytest.approx({"aps": 380.0, "moco_v3": 380.0})
     assert no_ratio(found["aps"], found["moco_v3"]) == "CPU share 95 % against 48 %"
     text = markdown(boards.compose(Arms(records, suite()), claim_files.load(suite()), link))["efficiency.md"]
-    (row,) = [line for line in text.splitlines() if re.match(r"\| aps +\| moco_v3", line)]
+    _, row = [line for line in text.splitlines() if re.match(r"\| aps +\| moco_v3", line)]
     assert row.count("%") == 3 and "CPU share 95 % against 48 %" in row  # of the operations there is a ratio
-    sheet = plots.efficiency_sheet(paid(Arms(records, suite())))
+    for record in records:
+        record["cost"].pop("flops", None)  # of what has no operations the time is drawn
+    sheet = pictures.sheet(boards.compose(Arms(records, suite()), claim_files.load(suite()), link))
     assert "CPU time of pre-training (minutes)" in sheet and "device time" not in sheet
-    assert sheet.count(" at 6.33 of CPU time") == 2
+    assert sheet.count(" at 6.33 min of CPU time") == 2
 
     went_on = make("aps", "pretrain", {})[0]  # of two attempts, and times but the device's of the last alone
     went_on["cost"] |= {"wall_s": 50.0, "device_s": 400.0, "cpu_s": 40.0}
@@ -157,25 +159,30 @@ def test_times_under_other_loads_make_no_ratio(make: Make) -> None:
     assert arm.cpu_time() == {}
 
 
-def test_curves_are_drawn_by_epochs_time_and_operations(make: Make) -> None:
+def test_the_monitor_is_one_picture_with_names_at_the_ends(make: Make) -> None:
     records: list[Record] = []
     for seed in range(3):
         records += watched(make, "aps", seed, [10.0, 20.0 + seed, 30.0])
     records += watched(make, "byol", 0, [12.5, 15.0])
-    for epochs in (4, 8):  # two arms of one name
+    for epochs in (4, 8):  # two arms of one name: one is behind the switch
         records += make("simclr", "knn", {"top1": 30.0}, epochs=epochs)
         records[-2]["details"]["knn_curve"] = [[epochs / 2, 312, 9.0, 9e12, 11.0], [epochs, 624, 19.0, 19e12, 21.0]]
     known = claim_files.load(suite())
     text = report.page(boards.compose(Arms(records, suite()), known, link))
-    part = text.partition('id="curves"')[2].partition('id="differences"')[0]
+    part = text.partition('id="curves"')[2].partition('id="parts"')[0]
     assert "not a test score" in part
-    drawings = [ElementTree.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", part, flags=re.S)]
-    words = [[e.text or "" for e in drawing.iter("{http://www.w3.org/2000/svg}text")] for drawing in drawings]
-    axes = ["epochs", "device time of pre-training (minutes), so far", "operations of pre-training (TFLOP), so far"]
-    assert len(words) == 3 and all(axis in said for axis, said in zip(axes, words, strict=True))
-    for said in words:
-        assert {curves.MONITOR, "aps", "byol", "simclr (4 epochs)", "simclr (8 epochs)"} <= set(said)
-    thin = [e for e in drawings[0].iter() if "thin" in (e.get("class") or "")]
-    assert len(thin) == 3  # the seeds of aps; a single seed is its own mean
-    assert "aps: 21.00 % at 2 of epochs, n = 3" in part
-    assert "simclr (8 epochs): 11.00 % at 4 of epochs, n = 1" in part
+    first, _, more = part.partition('class="more"')
+    space = "{http://www.w3.org/2000/svg}"
+    names = []
+    for half in (first, more):
+        (drawing,) = [ElementTree.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", half, flags=re.S)]
+        words = {e.text or "" for e in drawing.iter(f"{space}text")}
+        assert {curves.MONITOR, "operations of pre-training (TFLOP), so far"} <= words
+        names.append(sorted(e.text or "" for e in drawing.iter(f"{space}text") if e.get("class") == "name"))
+    assert names == [["aps", "byol", "simclr"], []]  # a line alone needs no name beside it
+    assert "aps: 10 at 0, 30 at 20, n = 3" in first and "byol: 12.5 at 0, 15 at 20, n = 1" in first
+    for record in records:
+        for look in record["details"].get("knn_curve", ()):
+            look[3] = 0.0  # no operations known: epochs
+    text = report.page(boards.compose(Arms(records, suite()), known, link))
+    assert "aps: 10 at 0, 30 at 4, n = 3" in text

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from leaderboards.arms import Arms
 from leaderboards.gains import gains, parts
-from leaderboards.readme_tables import gains_table, parts_table, run_table
+from leaderboards.readme_tables import costs_table, gains_table, parts_table, run_table
 from repro.plan import recipes, registry
 from repro.results.suite import suite
 
@@ -58,7 +59,7 @@ def test_a_part_needs_three_shared_seeds_and_the_same_epochs(make: Make) -> None
     records += of(make, "aps", {0: 39.0, 1: 40.0, 2: 42.0}, variant="one_update")
     records += of(make, "aps", {0: 1.0, 1: 1.0, 2: 1.0}, variant="uniform", epochs=3)
     records += of(make, "aps", {0: 1.0, 1: 1.0}, variant="clip")
-    (part,) = parts(records, suite(), "mini", "knn")
+    (part,) = parts(Arms(records, suite()), "mini", "knn")
     assert (part.method.name, part.variant.name, part.seeds) == ("aps", "aps:one_update", 3)
     assert part.difference == pytest.approx((2.0, 1.0, 3.0))
     assert parts_table(records, suite(), "mini").count("\n") == 1  # none in linear: heads alone
@@ -72,3 +73,33 @@ def test_the_table_of_a_run_names_versions_and_the_range_over_seeds(make: Make) 
     assert "top1 40.0" in said and "top1 43.0" not in said
     assert said.splitlines()[-1] == "Seed 0, with torch 9.9. Over 2 seeds: k-NN 40.0 to 43.0."
     assert run_table(records, [], suite(), "byol", "mini", ()) == "no record yet"
+
+
+def test_costs_are_per_picture_relative_to_moco_v3_on_the_same_network(make: Make) -> None:
+    records: list[Record] = []
+    resnet = {"arch": "resnet", "depth": 18, "width": 16}
+    for method, variant, net, per_image, epochs in (
+        ("moco_v3", "", None, 2e9, 4),
+        ("moco_v3", "resnet", resnet, 1e9, 4),
+        ("glnet", "", resnet, 1.5e9, 4),
+        ("glnet", "", resnet, 9e9, 8),  # another length, of one seed
+        ("aps", "", None, 1e9, 8),
+        ("supervised", "", resnet, 5e9, 8),
+    ):
+        for seed in range(1 if epochs == 8 and method == "glnet" else 2):
+            passes = 100.0 * epochs
+            cost = {
+                "flops_per_image": per_image,
+                "flops": per_image * passes,
+                "image_passes": passes,
+                "updates": epochs,
+            }
+            records += make(method, "pretrain", {}, variant=variant, network=net, seed=seed, epochs=epochs, cost=cost)
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in costs_table(records, suite(), "mini").splitlines()
+    ]
+    assert {row[0]: row[2:] for row in rows[2:]} == {
+        "`aps`": ["1.000", "0.50", "8", "1", "800", "0.8", "2"],
+        "`glnet`": ["1.500", "1.50", "4", "1", "400", "0.6", "2"],
+        "`moco_v3`": ["2.000", "1.00", "4", "1", "400", "0.8", "2"],
+    }

@@ -9,9 +9,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from leaderboards import plots, published, record_files, report
+from leaderboards import boards, claim_files, pictures, published, record_files, report
 from leaderboards.arms import Arms
-from leaderboards.efficiency import paid
 from repro.results.suite import suite
 
 Record = dict[str, Any]
@@ -19,7 +18,7 @@ Make = Callable[..., list[Record]]
 
 
 def sheet(records: list[Record]) -> str:
-    return plots.efficiency_sheet(paid(Arms(records, suite())))
+    return pictures.sheet(boards.compose(Arms(records, suite()), claim_files.load(suite()), lambda record: "x"))
 
 
 def test_picture_has_labels_units_and_every_arm(make: Make) -> None:
@@ -29,7 +28,7 @@ def test_picture_has_labels_units_and_every_arm(make: Make) -> None:
         records += make("moco_v3", "knn", {"top1": 38.0 + seed}, seed=seed)
     text = sheet(records)
     ElementTree.fromstring(text)
-    for words in ("device time of pre-training (minutes)", "knn top1 (%)", ">aps<", ">moco_v3<", "mini: CIFAR-10"):
+    for words in ("operations of pre-training (TFLOP)", "knn top1 (%)", ">aps<", ">moco_v3<", "mini: CIFAR-10"):
         assert words in text
     assert sheet(list(reversed(records))) == text
     assert "No records yet." in sheet([])

@@ -108,7 +108,8 @@ def test_latex_holds_the_boards_tables(every: list[Record]) -> None:
         assert any(not arm.label or arm.label in row for row in fitting), arm.name
     for line in text.splitlines():
         assert line.count("{") - line.count("\\{") == line.count("}") - line.count("\\}")
-        assert not re.search(r"(?<!\\)[_#%]", line.lstrip("%").replace("tab:", "")) or "generated" in line
+        plain = re.sub(r"\\cite\{[^}]*\}", "", line.lstrip("%").replace("tab:", ""))  # keys may have underscores
+        assert not re.search(r"(?<!\\)[_#%]", plain) or "generated" in line
 
 
 def test_model_index_is_that_of_openmmlab(every: list[Record]) -> None:

@@ -43,6 +43,32 @@ def test_the_repositorys_readmes_are_what_its_records_give() -> None:
     assert readmes.drift(ROOT, published.load_published(ROOT / "leaderboards"), suite()) == []
 
 
+_ROWS = re.compile(r"^(?:\|.*\||\S.*?(?: {2,}\S+)+)$")
+
+
+def test_no_readme_has_a_table_of_numbers_that_no_record_makes() -> None:
+    """A row of a table, between bars or in columns, with a cell that is a number alone."""
+    pages = [ROOT / "README.md", *(path for path in ROOT.glob("[!.]*/README.md"))]
+    assert {str(path.relative_to(ROOT)) for path in pages} <= set(readmes.PAGES)
+    rows = 0
+    for path in pages:
+        text = path.read_text(encoding="utf-8")
+        made = re.findall(r"<!-- generated: .*?<!-- end -->", text, flags=re.DOTALL)
+        rows += sum(len(_numbers(part)) for part in made)
+        by_hand = re.sub(r"<!-- generated: .*?<!-- end -->", "", text, flags=re.DOTALL)
+        assert _numbers(by_hand) == [], f"{path}: numbers that no record makes"
+    assert rows > 30  # it finds them where they may be
+
+
+def _numbers(text: str) -> list[str]:
+    found = []
+    for line in filter(_ROWS.match, text.splitlines()):
+        cells = re.split(r" {2,}|\|", line.strip("|"))
+        if any(re.fullmatch(r"[+-]?[\d,]*\.?\d+ ?%?", cell.strip()) for cell in cells):
+            found.append(line)
+    return found
+
+
 def test_the_front_page_is_short_and_all_its_links_lead_somewhere() -> None:
 
     for name in ("README.md", "repro/README.md", "eval/README.md", "slurm/README.md", "leaderboards/README.md"):
