@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from leaderboards import published, record_json
+from repro.cli import commands
 from repro.errors import UserError
 from repro.results import explain, find_records, import_records, record_checks
 from repro.settings import Settings
@@ -129,7 +130,7 @@ def check(case: Case) -> None:
                 record_json.parse(part)
             seen["json"] += 1
         try:
-            import_records.bring_in(file, "author", there)
+            import_records.bring_in(file, "author", there, commands.parse)
         except UserError as error:
             assert str(error).isprintable() and len(str(error)) < 1000, str(error)
             assert str(file) in str(error)
