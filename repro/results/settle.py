@@ -105,12 +105,9 @@ def ask(
     claims of the user's, in place of these.  unequal: also pair arms that are not tuned alike; their verdicts say so.
 
     Raises:
-        UserError: no such claim, or one that the track cannot test or whose arms are not tuned alike.
+        UserError: no such claim, or one that the track cannot test.
     """
     chosen = tuple(own or _chosen(wanted, paper, track))
-    for claim in (claim for claim in chosen if (own or claim.id in wanted) and not unequal):
-        if why := equal_tuning.hindrance(claim, track):
-            raise UserError(f"{claim.id}: {why}", "or pair the arms as they are: --allow-unequal-tuning")
     every = [*find_records.every_claim(), *own]
     families = {claim.family for claim in chosen}
     kin = [claim for claim in every if claim.family in families]
@@ -123,6 +120,13 @@ def ask(
     same = reproducible(there, settings, parse)
     counted = tuple(record for record in there if record["fingerprint"] in same)
     return Asked(chosen, tuple(kin), track, settings, parse, counted, unequal)
+
+
+def require_tuned_alike(asked: Asked, named: Collection[str]) -> None:
+    """UserError where the arms of one of these claims (ids) are not tuned alike, and may not be paired as they are."""
+    for claim in (claim for claim in asked.claims if claim.id in named and not asked.unequal):
+        if why := equal_tuning.hindrance(claim, asked.track):
+            raise UserError(f"{claim.id}: {why}", "or pair the arms as they are: --allow-unequal-tuning")
 
 
 def preview(asked: Asked, budget: Budget, on_slurm: bool) -> str:

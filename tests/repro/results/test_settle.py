@@ -331,3 +331,12 @@ def test_a_paper_is_settled_with_our_own_claims_on_why(
     assert main(["settle", "--paper", "rotation_aux", "--budget", "3h", "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert "rotation_aux-why-labels" in out and "rotation_aux-byol-convergence" in out
+
+
+@pytest.mark.seconds
+def test_its_next_look_is_of_the_same_settlement(own_folder: None, data_root: Path) -> None:
+    """A look is told the ids of all claims, also those of the papers' own forms and those whose arms are refused."""
+    first = settle.ask((), "multi_network", "mini", load({}), commands.parse)
+    names = [claim.id for claim in first.claims]
+    assert any(":" in name for name in names) and any(equal_tuning.hindrance(one, "mini") for one in first.claims)
+    assert settle.ask(names, None, "mini", load({}), commands.parse).claims == first.claims
