@@ -115,6 +115,12 @@ class Verdict:
         """Whether its arms are of one subset for all seeds: no new seed can join them, and the claim is open again."""
         return self.setting is not None and self.setting.drawn is None
 
+    @property
+    def decided(self) -> bool:
+        """Whether its question is answered, be it by no difference; never by superseded arms."""
+        answered = self.rests_on if counted(self.claim) else self.evidence and self.evidence.shown
+        return bool(answered) and not self.superseded
+
 
 @dataclass(frozen=True)
 class _Tested:

@@ -27,7 +27,7 @@ from leaderboards.missing_runs import in_vain
 from leaderboards.prospects import NOTHING, Prospect, prospect
 from leaderboards.record_fields import lab_of
 from leaderboards.testable import hindrance, members, tracks_of_form
-from leaderboards.verdicts import NULL, UNDECIDED, Verdict
+from leaderboards.verdicts import NULL, Verdict
 from leaderboards.wording import outcome, reason, sources
 from repro.errors import UserError, unknown
 from repro.plan import builder
@@ -211,7 +211,7 @@ def _step(claim: Claim, verdicts: Sequence[Verdict], known: Arms, asked: Asked, 
     here = [verdict for verdict in verdicts if verdict.track == track and not verdict.superseded]
     first = next((verdict for verdict in here if verdict.basis != COMPUTE), None)
     compute = next((verdict for verdict in here if verdict.basis == COMPUTE and verdict.arms), None)
-    open_ = first if first is None or not _decided(first) else compute if compute and not _decided(compute) else None
+    open_ = first if first is None or not first.decided else compute if compute and not compute.decided else None
     if first is not None and open_ is None:
         return Step(claim, first, why="decided")
     if claim.id in ledger.failed:
@@ -257,17 +257,10 @@ def _plans(commands: Commands, asked: Asked) -> tuple[Plan, ...]:
     return tuple(builder.make(asked.parse(words[3:]), asked.settings, build=False) for words in commands)
 
 
-def _decided(verdict: Verdict) -> bool:
-    """Whether its question is answered. That two arms are the same does not end the question which is better."""
-    return bool(verdict.evidence and verdict.evidence.shown) or (
-        claims.counted(verdict.claim) and verdict.outcome != UNDECIDED and bool(verdict.arms)
-    )
-
-
 def first_takes(claim: Claim, every: Sequence[Claim], track: str) -> float:
     """The evidence that the first claim of a family takes, before any of them has a pair."""
     family = members(claims.with_forms(every), suite(), track).get(claim.family, ())
-    return 2 * max(1, len(family)) / evalues.ALPHA
+    return evalues.first_takes(len(family))
 
 
 def ending(steps: Sequence[Step], ledger: Ledger, asked: Asked) -> str:
