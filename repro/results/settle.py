@@ -25,10 +25,11 @@ from leaderboards.claim_arms import COMPUTE
 from leaderboards.claims import Claim
 from leaderboards.missing_runs import in_vain
 from leaderboards.prospects import NOTHING, Prospect, prospect
+from leaderboards.reason_words import reason
 from leaderboards.record_fields import lab_of
 from leaderboards.testable import hindrance, members, tracks_of_form
 from leaderboards.verdicts import NULL, Verdict
-from leaderboards.wording import outcome, reason, sources
+from leaderboards.wording import outcome, sources
 from repro.errors import UserError, unknown
 from repro.plan import builder
 from repro.plan.budget import Budget
