@@ -70,6 +70,7 @@ class Evidence:
     values: tuple[float, ...]  # that were tested, in the order in which they entered
     mean: Mean  # on the scale of the test: of costs the logarithm of their ratio
     margin: float  # on that scale
+    target: float  # on it: the stated value, 0 without one
     family: int  # claims that share the error rate
     collapsed: Mapping[str, tuple[int, ...]]  # by arm, of the seeds that entered
 
@@ -333,6 +334,7 @@ def _decided(
             values=tuple(values),
             mean=own(values),
             margin=item.margin,
+            target=item.target,
             family=len(families[claim.family]),
             collapsed={
                 name: lost

@@ -28,7 +28,7 @@ from leaderboards.prospects import NOTHING, Prospect, prospect
 from leaderboards.reason_words import reason
 from leaderboards.record_fields import lab_of
 from leaderboards.testable import hindrance, members, tracks_of_form
-from leaderboards.verdicts import NULL, Verdict
+from leaderboards.verdicts import DOWN, NULL, UP, Evidence, Verdict
 from leaderboards.wording import outcome, sources
 from repro.errors import UserError, unknown
 from repro.plan import builder
@@ -246,12 +246,20 @@ def _step(claim: Claim, verdicts: Sequence[Verdict], known: Arms, asked: Asked, 
     pairs = min(30, int(ledger.left / max(seconds, 1.0)))
     evidence = open_.evidence if open_ else None
     takes = min(evidence.takes.values()) if evidence else first_takes(claim, asked.others, track)
-    margin = evidence.margin if evidence and NULL in evidence.by_test else None
-    ahead = prospect(evidence.values if evidence else (), takes, pairs, margin=margin)
+    ahead = _ahead(evidence, takes, pairs) if evidence else prospect((), takes, pairs)
     if ahead.chance < FUTILE:
         said = f"{_more(pairs)} would decide it with a probability of {ahead.chance:.0%}"
         return Step(claim, open_, seconds=seconds, pairs=pairs, prospect=ahead, why=f"futile: {said}")
     return Step(claim, open_, commands, seconds, pairs, ahead, plans=plans, price=price)
+
+
+def _ahead(evidence: Evidence, takes: float, pairs: int) -> Prospect:
+    """What further pairs may bring by the tests that the claim asks: against 0, or against a stated value alone."""
+    margin = evidence.margin
+    if UP in evidence.by_test or DOWN in evidence.by_test:
+        return prospect(evidence.values, takes, pairs, margin=margin if NULL in evidence.by_test else None)
+    apart = [value - evidence.target for value in evidence.values]
+    return prospect(apart, takes, pairs, margin=margin, beyond=margin)
 
 
 def _plans(commands: Commands, asked: Asked) -> tuple[Plan, ...]:
