@@ -16,7 +16,7 @@ from leaderboards import evalues
 
 PRIOR = 1.5
 RUNS = 400
-"""Simulated continuations: a probability is off by 2.5 points at most, twice its standard error of 0.5 a run."""
+"""Simulated continuations: the standard error of a probability is 2.5 points at most."""
 
 
 @dataclass(frozen=True)
