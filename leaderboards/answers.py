@@ -117,7 +117,8 @@ def _answer(item: Assessment, needed: Sequence[Need]) -> Answer:
     said = [verdict for verdict in item.verdicts if not verdict.form]
     seen = [verdict for verdict in said if verdict.outcome not in (NOT_RUN, UNTESTABLE)]
     first = next((verdict for verdict in seen if verdict.basis != COMPUTE), None)
-    second = next((verdict for verdict in seen if verdict.basis == COMPUTE and verdict.arms), None)
+    beside = [verdict for verdict in seen if first is None or verdict.track == first.track]
+    second = next((verdict for verdict in beside if verdict.basis == COMPUTE and verdict.arms), None)
     where = first.track if first else second.track if second else ""
     return Answer(item.claim, where, _said(first), _said(second), _missing(item, seen, needed), bool(needed))
 

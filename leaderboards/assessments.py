@@ -10,12 +10,13 @@ from leaderboards.arms import Arms
 from leaderboards.claim_arms import COMPUTE, EPOCHS
 from leaderboards.claims import MECHANISM, NO_TRACK, TRACKS, VERIFIED, Claim, counted, tracks_of, with_forms
 from leaderboards.explanations import explanations
+from leaderboards.reason_words import reasons_why
 from leaderboards.reasons import NoTrack, Reason
 from leaderboards.references import references
 from leaderboards.suite import Suite
 from leaderboards.testable import hindrance, members, tracks_of_form, unreachable
 from leaderboards.verdicts import NOT_RUN, UNTESTABLE, Verdict, judge
-from leaderboards.wording import brief, departing, details, headline, outcome, reasons_why, sentence
+from leaderboards.wording import brief, departing, details, headline, outcome, sentence
 
 PAPERS = "the paper's setting"
 """Head of the outcomes in the network, epochs, batch, data and protocol that a claim states."""

@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from leaderboards.arms import PIXELS, UNTRAINED, Arm, Arms
-from leaderboards.claims import Claim
+from leaderboards.claims import Claim, with_another
 from leaderboards.paired_arms import apart
 from leaderboards.record_fields import OURS, Record, entry
 from leaderboards.suite import Suite
@@ -43,7 +43,7 @@ class Controls:
 
     An untrained network of older code counts too, where data, protocol, number of pictures and network are the same.
 
-    claims: that name baselines; () where none are asked for.
+    claims: that name baselines, which are other methods; () where none are asked for.
     """
 
     def __init__(
@@ -51,10 +51,11 @@ class Controls:
     ) -> None:
         self._suite = suite
         self._baselines: dict[str, list[str]] = {}
-        for claim in claims:
-            if claim.baseline and claim.baseline_arm not in self._baselines.setdefault(claim.arm, []):
+        across = with_another(claims)
+        for claim in across:
+            if claim.baseline_arm not in self._baselines.setdefault(claim.arm, []):
                 self._baselines[claim.arm].append(claim.baseline_arm)
-        wanted = {UNTRAINED, *(claim.baseline for claim in claims)}
+        wanted = {UNTRAINED, *(claim.baseline for claim in across)}
         self._places = [
             (Arms((record for record in records if record["method"] in wanted), suite), i > 0)
             for i, records in enumerate((here, published))

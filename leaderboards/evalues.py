@@ -144,11 +144,16 @@ def holm(evidence: Sequence[float]) -> list[tuple[bool, float]]:
     m, shown = len(evidence), 0
     found = [(False, 0.0)] * m
     for k, place in enumerate(sorted(range(m), key=lambda place: -evidence[place])):
-        takes = 2 * (m - shown) / ALPHA
+        takes = first_takes(m - shown)
         decided = shown == k and evidence[place] >= takes
         shown += decided
         found[place] = decided, takes
     return found
+
+
+def first_takes(claims: int) -> float:
+    """The evidence that the first of so many claims of a family takes: see `holm`."""
+    return 2 * max(1, claims) / ALPHA
 
 
 def least(takes: float) -> int:

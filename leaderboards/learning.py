@@ -7,8 +7,8 @@ method never gets as far as the baseline, the baseline was faster, and by how mu
 Of both arms the cost is that of first reaching the accuracy. The whole cost of the baseline would not do: a curve is
 noisy and crosses its own end early, so that of two arms that are the same each would seem faster than the other. As it
 is, exchanging the arms changes the sign of the logarithm of the ratio and nothing else. Before its first look at a
-training a curve says nothing; what is reached there counts as reached at that look. An arm that did not learn at all
-so never counts for the other: both reached its accuracy at their first look.
+training a curve says nothing; what is reached there counts as reached at that look. Where an arm did not learn at all,
+both reached its accuracy at their first look: in epochs the ratio is 1 then, in operations that of their epochs.
 """
 
 from __future__ import annotations

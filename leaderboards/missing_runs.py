@@ -15,7 +15,7 @@ from leaderboards.record_fields import OURS
 from leaderboards.setting import Setting
 from leaderboards.verdicts import Verdict
 
-FIRST_LOOK = evalues.least(2 / evalues.ALPHA)
+FIRST_LOOK = evalues.least(evalues.first_takes(1))
 """The fewest pairs with which a claim that is no other's kin can be decided."""
 
 
@@ -52,7 +52,7 @@ def missing(claim: Claim, known: Arms, track: str, own: bool, verdict: Verdict |
     verdict: that of this test so far; its arms go on, unless they are superseded.
     """
     verdict = None if verdict and verdict.superseded else verdict
-    if verdict is not None and ((counted(claim) and verdict.arms) or (verdict.evidence and verdict.evidence.shown)):
+    if verdict is not None and verdict.decided:
         return []
     if claim.kind == INTERACTION:
         return [

@@ -99,7 +99,7 @@ def need(claim: Claim, track: str, own: bool, price: Price, family: int, seen: S
 
     family: claims that share its error rate.  seen: spreads that were measured.
     """
-    takes = 2 * max(1, family) / evalues.ALPHA
+    takes = evalues.first_takes(family)
     if counted(claim):
         return Need(claim, track, own, takes, price, None, None, None, (1,))
     spread, margin = _spread(claim, track, seen), claim.margin if own else claim.proxies[track]
@@ -150,8 +150,8 @@ def measured(found: Iterable[Assessment]) -> list[Seen]:
 
 def _decided(verdicts: Iterable[Verdict], track: str, own: bool) -> bool:
     """Whether its question is answered there, at equal epochs."""
-    here = [v for v in verdicts if v.track == track and v.own == own and v.basis != COMPUTE and v.arms and not v.form]
-    return any(bool(v.evidence and v.evidence.shown) or (counted(v.claim) and bool(v.rests_on)) for v in here)
+    here = [v for v in verdicts if v.track == track and v.own == own and v.basis != COMPUTE and not v.form]
+    return any(verdict.decided for verdict in here)
 
 
 # --------------------------------------------------------------------------------------------------------------- words

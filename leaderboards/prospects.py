@@ -16,7 +16,7 @@ from leaderboards import evalues
 
 PRIOR = 1.5
 RUNS = 400
-"""Simulated continuations: a probability is off by 2.5 points at most, twice its standard error of 0.5 a run."""
+"""Simulated continuations: the standard error of a probability is 2.5 points at most."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,18 @@ NOTHING = Prospect(0.0, None)
 
 
 def prospect(
-    values: Sequence[float], takes: float, further: int, seed: int = 0, margin: float | None = None
+    values: Sequence[float],
+    takes: float,
+    further: int,
+    seed: int = 0,
+    margin: float | None = None,
+    beyond: float = 0.0,
 ) -> Prospect:
     """What `further` pairs may bring.
 
     values: the differences so far, in the order in which they entered.  takes: the evidence that decides, for either
-    direction and, with two values or more, for no difference within `margin` (None: that is not asked).
+    direction and, with two values or more, for no difference within `margin` (None: that is not asked). What counts as
+    a difference is one of more than `beyond`, with fewer than two values of more than 0.
     """
     import numpy as np
 
@@ -60,8 +66,9 @@ def prospect(
     if paths.shape[1] < 2:
         return NOTHING
     counts = np.arange(2, paths.shape[1] + 1, dtype=np.float64)
-    t = evalues.t_statistics(paths)
-    reached = np.maximum(evalues.log_ratio(t, counts), evalues.log_ratio(-t, counts)) >= math.log(takes)
+    bound = beyond if n >= 2 else 0.0
+    up, down = evalues.t_statistics(paths - bound), -evalues.t_statistics(paths + bound)
+    reached = np.maximum(evalues.log_ratio(up, counts), evalues.log_ratio(down, counts)) >= math.log(takes)
     if margin is not None and n >= 2:
         over = evalues.log_ratio(evalues.t_statistics(paths + margin), counts)
         under = evalues.log_ratio(-evalues.t_statistics(paths - margin), counts)

@@ -1,4 +1,4 @@
-"""Why a claim was not put to the test, as facts; `wording.py` says them."""
+"""Why a claim was not put to the test, as facts; `reason_words.py` says them."""
 
 from __future__ import annotations
 

@@ -11,10 +11,10 @@ from leaderboards.cells import duration, peak, spread
 from leaderboards.claims import Claim
 from leaderboards.controls import Control, Controls
 from leaderboards.deviations import deviations
+from leaderboards.reason_words import reason
 from leaderboards.record_fields import Record, finite
 from leaderboards.suite import Evaluation, Suite
 from leaderboards.verdicts import NO_VERDICTS
-from leaderboards.wording import reason
 
 FEW_PICTURES = 500
 """Test pictures: of fewer the table says how far chance alone moves a number."""

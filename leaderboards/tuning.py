@@ -12,8 +12,10 @@ from typing import Any
 from leaderboards.record_fields import Record, entry
 from leaderboards.suite import Suite
 
-FREE = ("epochs", "tuning_trials", "devices", "accumulate", "precision", "channels_last")
+FREE = ("epochs", "tuning_trials", "devices", "accumulate", "precision", "exchange", "channels_last")
 """Keys of [pretrain] that are of the length or of the machine: no part of what was tuned."""
+CROPS = "crop_scale"
+"""The key of [method] that is tuned, too."""
 
 
 @dataclass(frozen=True, order=True)
@@ -35,21 +37,29 @@ def tunings(name: str, track: str, origins: Iterable[Record], suite: Suite) -> t
     before, as long as the recipe stands. Else the records say it themselves.
     """
     stated = suite.tuned(name, track)
-    recipe = suite.recipe(name, track).get("pretrain", {}) if stated else {}
+    recipe = suite.recipe(name, track) if stated else {}
     found = set()
     for record in origins:
         trials = entry(record, "provenance", "trials")
         own = str(entry(record, "provenance", "tuned") or "")
-        procedure = stated if stated and alike(entry(record, "details", "recipe", "pretrain") or {}, recipe) else own
+        procedure = stated if stated and alike(entry(record, "details", "recipe") or {}, recipe) else own
         if procedure or isinstance(trials, int):
             chosen = suite.chosen(name, track) if procedure and procedure == stated else ""
             found.add(Tuning(procedure, trials if isinstance(trials, int) else 0, chosen))
     return tuple(sorted(found))
 
 
-def alike(pretrain: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two tables [pretrain] are of one tuning: all that both have is the same, but for length and machine."""
-    return all(pretrain[key] == other[key] for key in (pretrain.keys() & other.keys()) - set(FREE))
+def alike(recipe: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two recipes, by table, are of one tuning: what both have is the same in [pretrain], and so are the crops.
+
+    But for what is of the length or of the machine.
+    """
+
+    def same(table: str, keys: Iterable[str]) -> bool:
+        here, there = recipe.get(table, {}), other.get(table, {})
+        return all(here[key] == there[key] for key in keys if key in here and key in there)
+
+    return same("pretrain", recipe.get("pretrain", {}).keys() - set(FREE)) and same("method", (CROPS,))
 
 
 def tuned_alike(ours: Sequence[Tuning], theirs: Sequence[Tuning]) -> bool:

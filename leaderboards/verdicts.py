@@ -70,6 +70,7 @@ class Evidence:
     values: tuple[float, ...]  # that were tested, in the order in which they entered
     mean: Mean  # on the scale of the test: of costs the logarithm of their ratio
     margin: float  # on that scale
+    target: float  # on it: the stated value, 0 without one
     family: int  # claims that share the error rate
     collapsed: Mapping[str, tuple[int, ...]]  # by arm, of the seeds that entered
 
@@ -114,6 +115,12 @@ class Verdict:
     def superseded(self) -> bool:
         """Whether its arms are of one subset for all seeds: no new seed can join them, and the claim is open again."""
         return self.setting is not None and self.setting.drawn is None
+
+    @property
+    def decided(self) -> bool:
+        """Whether its question is answered, be it by no difference; never by superseded arms."""
+        answered = self.rests_on if counted(self.claim) else self.evidence and self.evidence.shown
+        return bool(answered) and not self.superseded
 
 
 @dataclass(frozen=True)
@@ -327,6 +334,7 @@ def _decided(
             values=tuple(values),
             mean=own(values),
             margin=item.margin,
+            target=item.target,
             family=len(families[claim.family]),
             collapsed={
                 name: lost

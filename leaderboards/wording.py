@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from leaderboards.claim_arms import COMPUTE, EPOCHS
 from leaderboards.claims import (
@@ -18,30 +18,11 @@ from leaderboards.claims import (
     tuning_matters,
 )
 from leaderboards.deviations import salient
-from leaderboards.reasons import (
-    Deviation,
-    EpochsFirst,
-    Flagged,
-    MachinesApart,
-    NoKey,
-    NoRecord,
-    NotKnown,
-    NoTrack,
-    NotTrainedOn,
-    NoValue,
-    NoVerdicts,
-    OperationsApart,
-    OtherTracks,
-    OtherValues,
-    Reason,
-    SettingsApart,
-    SmallTestSet,
-    Training,
-    TuningApart,
-)
+from leaderboards.reason_words import reason, reasons_why, tuned_words
+from leaderboards.reasons import Deviation, EpochsFirst, NoVerdicts, TuningApart
 from leaderboards.record_fields import Record, lab_of
 from leaderboards.setting import value_words
-from leaderboards.tuning import Tuning, fewer
+from leaderboards.tuning import fewer
 from leaderboards.verdicts import (
     DOWN,
     INCOMPARABLE,
@@ -136,75 +117,6 @@ def _untested(verdict: Verdict) -> str:
             return f"{verdict.outcome}{at}: {reasons_why(reasons)}"
 
 
-def reasons_why(reasons: Iterable[Reason]) -> str:
-    """All of several reasons."""
-    return "; ".join(map(reason, reasons))
-
-
-def reason(why: Reason) -> str:
-    """Why a claim was not put to the test, or one thing that an arm has otherwise than stated."""
-    match why:
-        case Deviation(what, run, stated, whose):
-            return f"{what} {_listed(run) if isinstance(run, frozenset) else run}, {whose} is {stated}"
-        case OtherValues(protocol, fingerprint, changed):
-            also = f"; changed: {changed}" if changed else ""
-            return f"protocol {protocol} with other values ({fingerprint[:8]}{also})"
-        case NoTrack(data):
-            return f"no track runs {data}"
-        case NotKnown(keys, assumption):
-            unless = f", unless one assumes {assumption}" if assumption else ""
-            return f"not known: {', '.join(keys)}; so no run can match it{unless}"
-        case NotTrainedOn(data):
-            return f"no track pre-trains on {data}"
-        case NoKey(arm, key):
-            return f"the recipe of {arm} has no {key}"
-        case EpochsFirst():
-            return f"tested once {EPOCHS} is decided"
-        case SmallTestSet(metric):
-            return f"its test set is too small for {metric}, however many seeds"
-        case OtherTracks(tracks):
-            return f"the claim can be tested at {', '.join(tracks)}"
-        case NoRecord(arm, baseline):
-            return f"no record of {'the baseline ' if baseline else ''}{arm}"
-        case NoValue(arm, what):
-            return f"the records of {arm} have no {what}"
-        case Flagged(arm, flag):
-            return f"{arm}: {flag}"
-        case SettingsApart(arm, baseline, key, ours, theirs):
-            never = "no two records agree in data, protocol, network, epochs and batch together"
-            apart = f"{key} {_listed(ours)} against {_listed(theirs)}" if key else never
-            return f"{arm} and {baseline} share no setting: {apart}"
-        case OperationsApart(nearest, tolerance):
-            listed = " and ".join(map(_operations, nearest))
-            return f"no two trainings with equal operations (within {tolerance:.0%}): {listed}"
-        case TuningApart(ours, theirs):
-            if not (ours and theirs):
-                return "tuning trials not recorded"
-            by_hand = not any(tuning.procedure for tuning in (*ours, *theirs))
-            what = "tuning trials differ" if by_hand else "tuning differs"
-            return f"{what}, {' against '.join(_tuned(side, by_hand) for side in (ours, theirs))}"
-        case MachinesApart(machines):
-            return f"costs were measured on {' and '.join(machines)}"
-        case NoVerdicts():
-            raise AssertionError("says the whole sentence, not the end of one")
-
-
-def _tuned(found: Sequence[Tuning], by_hand: bool) -> str:
-    """`P1-0a1b2c`, `1, 3 trials by hand`; by_hand: it is said that these are trials."""
-    listed = ", ".join(dict.fromkeys(map(str, found)))
-    return listed if by_hand or found[0].procedure else f"{listed} trial{'' if listed == '1' else 's'} by hand"
-
-
-def _operations(training: Training) -> str:
-    amount = f"{training.flops:.3g} in {training.epochs} epochs" if training.flops else "(not recorded)"
-    return f"{training.arm} {amount}"
-
-
-def _listed(values: frozenset[object]) -> str:
-    numbers = sorted(value for value in values if isinstance(value, int))
-    return ", ".join([*map(str, numbers), *sorted(str(value) for value in values if not isinstance(value, int))])
-
-
 # ---------------------------------------------------------------------------------------------------------- with a test
 
 
@@ -291,7 +203,7 @@ def _for_these_recipes(verdict: Verdict) -> list[str]:
     if not claim.baseline or not tuning_matters(claim):
         return []
     if apart is None:
-        return [f"for these recipes, both tuned alike ({_tuned(verdict.arms[0].tuning, by_hand=False)})"]
+        return [f"for these recipes, both tuned alike ({tuned_words(verdict.arms[0].tuning, by_hand=False)})"]
     better = claim.arm if fewer(apart.ours, apart.theirs) else claim.baseline_arm
     may = f"only {better}, with fewer trials, can be shown to be better"
     known = claim.kind != INTERACTION and (fewer(apart.ours, apart.theirs) or fewer(apart.theirs, apart.ours))

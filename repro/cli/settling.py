@@ -33,6 +33,7 @@ def settle(options: argparse.Namespace) -> int:
     if spent is None:
         return 0
     asked = settle.ask(options.claim, options.paper, options.track, settings, parse, claims, unequal)
+    settle.require_tuned_alike(asked, [*options.claim, *(claim.id for claim in claims)])
     status = settle_cluster.start(asked, own, options.budget, dry=options.dry_run, spent=spent)
     if would:
         print("\n" + would)

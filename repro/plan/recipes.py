@@ -190,13 +190,13 @@ def _check_batch(info: MethodInfo, variant: str, pretrain: Mapping[str, Any]) ->
 
 
 def tuned_by(info: MethodInfo, variant: str, track: str, recipe: Recipe) -> str:
-    """The procedure by which the rates of a recipe of this arm were tuned, or "".
+    """The procedure by which a recipe of this arm was tuned, or "".
 
-    None where the recipe that was tuned has changed since, or where this one has other values of [pretrain] than were
-    found: but for its length.
+    "" also where the recipe that was tuned has changed since, or where this one has other values of [pretrain], but for
+    its length, or other crops than were found.
     """
     found = tuning.section(info, variant, track)
-    if found is None or not alike(recipe["pretrain"], resolve(info, variant, track, {})["pretrain"]):
+    if found is None or not alike(recipe, resolve(info, variant, track, {})):
         return ""
     begun = resolve(*tuning.root(info, variant), track, {}, tuned=False)
     return found.procedure if tuning.hash_of(without_neutral(begun)) == found.recipe else ""

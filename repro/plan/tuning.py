@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from leaderboards.tuning import FREE
+from leaderboards.tuning import CROPS, FREE
 from repro.plan import registry
 from repro.plan.registry import MethodInfo
 from repro.plan.tables import Number, Text, toml, typed
@@ -44,9 +44,9 @@ class Point:
         made: dict[str, dict[str, Any]] = {"pretrain": {}, "method": {}}
         for name, key in _PRETRAIN.items():
             made["pretrain"][key] = _times(recipe["pretrain"][key], getattr(self, name))
-        if crop := recipe["method"].get("crop_scale"):
+        if crop := recipe["method"].get(CROPS):
             smallest, largest = crop
-            made["method"]["crop_scale"] = [min(_times(smallest, self.crop), largest), largest]
+            made["method"][CROPS] = [min(_times(smallest, self.crop), largest), largest]
         return made
 
 

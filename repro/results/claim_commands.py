@@ -11,10 +11,10 @@ from leaderboards import claims
 from leaderboards.arms import Arm, Arms
 from leaderboards.claims import Claim, of_training, usual_length
 from leaderboards.missing_runs import FIRST_LOOK, Missing, in_vain, missing
+from leaderboards.reason_words import reason
 from leaderboards.setting import network_name
 from leaderboards.testable import hindrance, unreachable
 from leaderboards.verdicts import Verdict
-from leaderboards.wording import reason
 from repro.data.data_sets import entry_of
 from repro.plan import kinds, protocol_files, recipes, registry, tracks
 from repro.plan.request import parse_overrides

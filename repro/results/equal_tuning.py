@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 
 from leaderboards.arms import Arms
 from leaderboards.claims import COST, Claim
+from leaderboards.reason_words import reason
 from leaderboards.reasons import TuningApart
 from leaderboards.record_fields import Record, origin_of
 from leaderboards.tuning import Tuning, tuned_alike
-from leaderboards.wording import reason
 from repro.plan import registry
 from repro.results.suite import suite
 from repro.store import records

@@ -123,7 +123,7 @@ def claims_of(wanted: Sequence[str], paper: str | None) -> list[Claim]:
     if bool(wanted) == bool(paper):
         raise UserError("settle needs ids of claims, --paper NAME, or --paper all; python -m repro claims lists them")
     if wanted:
-        return [find_claim(name) for name in dict.fromkeys(wanted)]
+        return list({claim.id: claim for claim in map(find_claim, wanted)}.values())
     every = every_claim()
     papers = sorted({claim.paper for claim in every})
     if paper != "all" and paper not in papers:

@@ -8,7 +8,7 @@ from leaderboards import gap
 from leaderboards.arms import Arms
 from leaderboards.cells import spread
 from leaderboards.claims import NO_TRACK
-from leaderboards.wording import reasons_why
+from leaderboards.reason_words import reasons_why
 from repro.errors import UserError
 from repro.results import find_records
 from repro.results.claim_commands import for_leg, own_protocol

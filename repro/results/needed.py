@@ -11,10 +11,10 @@ from leaderboards.arms import Arms
 from leaderboards.assessments import assess
 from leaderboards.claims import Claim
 from leaderboards.needs import Need
+from leaderboards.reason_words import reason
 from leaderboards.reasons import OtherTracks, Reason
 from leaderboards.suite import Price
 from leaderboards.testable import hindrance, unreachable
-from leaderboards.wording import reason
 from repro.plan import cards, tracks
 from repro.results import find_records, pair_prices
 from repro.results.suite import suite

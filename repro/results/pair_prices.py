@@ -20,6 +20,15 @@ from repro.settings import Settings
 
 _UNUSED = 2**31 - 1  # a seed that nobody has run: what is cached costs nothing
 _NOWHERE = Path("no-workspace")
+_OPTIONS = {
+    "--method",
+    "--seed",
+    "--track",
+    "--eval",
+    "--data",
+    "--set",
+    "--protocol",
+}  # of a pair
 
 
 def published(claim: Claim, track: str, own: bool) -> Price | None:
@@ -80,6 +89,7 @@ def _request(command: Sequence[str]) -> Request:
             option = word
         else:
             said[option].append(word)
+    assert said.keys() <= _OPTIONS, f"{said.keys() - _OPTIONS} would not be priced"
     return Request(
         methods=tuple(said["--method"]),
         track=said["--track"][0],

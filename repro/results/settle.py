@@ -25,10 +25,11 @@ from leaderboards.claim_arms import COMPUTE
 from leaderboards.claims import Claim
 from leaderboards.missing_runs import in_vain
 from leaderboards.prospects import NOTHING, Prospect, prospect
+from leaderboards.reason_words import reason
 from leaderboards.record_fields import lab_of
 from leaderboards.testable import hindrance, members, tracks_of_form
-from leaderboards.verdicts import NULL, UNDECIDED, Verdict
-from leaderboards.wording import outcome, reason, sources
+from leaderboards.verdicts import DOWN, NULL, UP, Evidence, Verdict
+from leaderboards.wording import outcome, sources
 from repro.errors import UserError, unknown
 from repro.plan import builder
 from repro.plan.budget import Budget
@@ -105,12 +106,9 @@ def ask(
     claims of the user's, in place of these.  unequal: also pair arms that are not tuned alike; their verdicts say so.
 
     Raises:
-        UserError: no such claim, or one that the track cannot test or whose arms are not tuned alike.
+        UserError: no such claim, or one that the track cannot test.
     """
     chosen = tuple(own or _chosen(wanted, paper, track))
-    for claim in (claim for claim in chosen if (own or claim.id in wanted) and not unequal):
-        if why := equal_tuning.hindrance(claim, track):
-            raise UserError(f"{claim.id}: {why}", "or pair the arms as they are: --allow-unequal-tuning")
     every = [*find_records.every_claim(), *own]
     families = {claim.family for claim in chosen}
     kin = [claim for claim in every if claim.family in families]
@@ -123,6 +121,13 @@ def ask(
     same = reproducible(there, settings, parse)
     counted = tuple(record for record in there if record["fingerprint"] in same)
     return Asked(chosen, tuple(kin), track, settings, parse, counted, unequal)
+
+
+def require_tuned_alike(asked: Asked, named: Collection[str]) -> None:
+    """UserError where the arms of one of these claims (ids) are not tuned alike, and may not be paired as they are."""
+    for claim in (claim for claim in asked.claims if claim.id in named and not asked.unequal):
+        if why := equal_tuning.hindrance(claim, asked.track):
+            raise UserError(f"{claim.id}: {why}", "or pair the arms as they are: --allow-unequal-tuning")
 
 
 def preview(asked: Asked, budget: Budget, on_slurm: bool) -> str:
@@ -207,7 +212,7 @@ def _step(claim: Claim, verdicts: Sequence[Verdict], known: Arms, asked: Asked, 
     here = [verdict for verdict in verdicts if verdict.track == track and not verdict.superseded]
     first = next((verdict for verdict in here if verdict.basis != COMPUTE), None)
     compute = next((verdict for verdict in here if verdict.basis == COMPUTE and verdict.arms), None)
-    open_ = first if first is None or not _decided(first) else compute if compute and not _decided(compute) else None
+    open_ = first if first is None or not first.decided else compute if compute and not compute.decided else None
     if first is not None and open_ is None:
         return Step(claim, first, why="decided")
     if claim.id in ledger.failed:
@@ -241,29 +246,30 @@ def _step(claim: Claim, verdicts: Sequence[Verdict], known: Arms, asked: Asked, 
     pairs = min(30, int(ledger.left / max(seconds, 1.0)))
     evidence = open_.evidence if open_ else None
     takes = min(evidence.takes.values()) if evidence else first_takes(claim, asked.others, track)
-    margin = evidence.margin if evidence and NULL in evidence.by_test else None
-    ahead = prospect(evidence.values if evidence else (), takes, pairs, margin=margin)
+    ahead = _ahead(evidence, takes, pairs) if evidence else prospect((), takes, pairs)
     if ahead.chance < FUTILE:
         said = f"{_more(pairs)} would decide it with a probability of {ahead.chance:.0%}"
         return Step(claim, open_, seconds=seconds, pairs=pairs, prospect=ahead, why=f"futile: {said}")
     return Step(claim, open_, commands, seconds, pairs, ahead, plans=plans, price=price)
 
 
+def _ahead(evidence: Evidence, takes: float, pairs: int) -> Prospect:
+    """What further pairs may bring by the tests that the claim asks: against 0, or against a stated value alone."""
+    margin = evidence.margin
+    if UP in evidence.by_test or DOWN in evidence.by_test:
+        return prospect(evidence.values, takes, pairs, margin=margin if NULL in evidence.by_test else None)
+    apart = [value - evidence.target for value in evidence.values]
+    return prospect(apart, takes, pairs, margin=margin, beyond=margin)
+
+
 def _plans(commands: Commands, asked: Asked) -> tuple[Plan, ...]:
     return tuple(builder.make(asked.parse(words[3:]), asked.settings, build=False) for words in commands)
-
-
-def _decided(verdict: Verdict) -> bool:
-    """Whether its question is answered. That two arms are the same does not end the question which is better."""
-    return bool(verdict.evidence and verdict.evidence.shown) or (
-        claims.counted(verdict.claim) and verdict.outcome != UNDECIDED and bool(verdict.arms)
-    )
 
 
 def first_takes(claim: Claim, every: Sequence[Claim], track: str) -> float:
     """The evidence that the first claim of a family takes, before any of them has a pair."""
     family = members(claims.with_forms(every), suite(), track).get(claim.family, ())
-    return 2 * max(1, len(family)) / evalues.ALPHA
+    return evalues.first_takes(len(family))
 
 
 def ending(steps: Sequence[Step], ledger: Ledger, asked: Asked) -> str:

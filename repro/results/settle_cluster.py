@@ -78,11 +78,11 @@ def go_on(told: Mapping[str, Any], parse: Parse) -> int:
             return 0
         for _ in range(_TRIES):
             try:
-                return _round(asked, own, ledger, told["number"])
+                return _round(asked, own, ledger, max(ledger.round, told["number"]))  # it may have come further
             except UserError as error:  # perhaps SLURM does not answer for a while
                 print(f"{error}; looking again in {text.duration(_PAUSE)}", flush=True)
                 time.sleep(_PAUSE)
-        return _round(asked, own, ledger, told["number"])
+        return _round(asked, own, ledger, max(ledger.round, told["number"]))
 
 
 def _round(asked: Asked, own: Own, ledger: Ledger, number: int) -> int:

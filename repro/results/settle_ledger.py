@@ -61,22 +61,27 @@ class Ledger:
     def open(cls, place: Workspace, name: str, budget: Budget, on_slurm: bool = False) -> Ledger:
         """The one of that name in a workspace, as it was left; a new one where it is closed."""
         found = cls(budget, on_slurm, place.root / "settle" / f"{name}.jsonl")
-        assert found.path
-        if found.path.exists():
-            for line in found.path.read_text(encoding="utf-8").splitlines():
-                with contextlib.suppress(json.JSONDecodeError):  # blank, or cut short by a death
-                    found._apply(json.loads(line))
+        found._read()
         return found
+
+    def _read(self) -> None:
+        assert self.path
+        self._apply({"event": "closed"})
+        if self.path.exists():
+            for line in self.path.read_text(encoding="utf-8").splitlines():
+                with contextlib.suppress(json.JSONDecodeError):  # blank, or cut short by a death
+                    self._apply(json.loads(line))
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Be the only one who works on it. UserError while another does."""
+        """Be the only one who works on it, from what the last one left. UserError while another does."""
         assert self.path
         self.path.parent.mkdir(parents=True, exist_ok=True)
         lock = try_lock(self.path.with_suffix(".lock"))
         if lock is None:
             raise UserError("the same settlement is under way in this workspace; let it end, or stop it first")
         try:
+            self._read()
             yield
         finally:
             os.close(lock)

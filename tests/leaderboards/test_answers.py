@@ -25,9 +25,13 @@ def found(make: Make, differences: list[float]) -> Answer:
     for seed, difference in enumerate(differences):
         for method, variant, top1 in (("glnet", "", 40.0 + difference), ("moco_v3", "resnet", 40.0)):
             records += make(method, "linear", {"top1": top1}, variant=variant, seed=seed, network=RESNET)
-    known = Arms(records, suite())
-    alone = [claim for claim in claim_files.load(suite()) if claim.id == CLAIM]  # no other shares its error rate
-    papers = boards.compose(known, alone, lambda record: "x").papers
+    return alone(records)
+
+
+def alone(records: list[Record]) -> Answer:
+    """The answer on the claim by these records, where no other one shares its error rate."""
+    known, claims = Arms(records, suite()), [claim for claim in claim_files.load(suite()) if claim.id == CLAIM]
+    papers = boards.compose(known, claims, lambda record: "x").papers
     (answer,) = (answer for claims in answers(papers).values() for answer in claims if answer.claim.id == CLAIM)
     return answer
 
@@ -51,6 +55,20 @@ def test_few_pairs_are_not_decided_and_say_their_evidence(make: Make) -> None:
     assert answer.epochs.n.startswith("3 pairs, evidence ") and answer.epochs.n.endswith(" of 40")
     single = found(make, [1.0])
     assert single.interval is None and forests.forest(single, 5.0) is None
+
+
+def test_equal_compute_is_of_the_same_track_as_equal_epochs(make: Make) -> None:
+    """Where only a larger track has it, nothing stands in that column, as the row is of the smaller one."""
+    answer = found(make, [1.0, 2.0, 3.0])
+    assert answer.where == "mini" and answer.compute is not None
+    records: list[Record] = []
+    for method, variant, epochs in (("glnet", "", 4), ("moco_v3", "resnet", 8)):
+        for track, flops in (("mini", 1e13 * epochs), ("cifar", 1e13)):
+            of = {"track": track, "epochs": 4 if track == "mini" else epochs, "cost": {"flops": flops}}
+            records += make(method, "linear", {"top1": 40.0}, variant=variant, seed=0, network=RESNET, **of)
+    assert alone(records).where == "mini" and alone(records).compute is None
+    cifar = alone([record for record in records if record["track"] == "cifar"])
+    assert cifar.where == "cifar" and cifar.compute is not None
 
 
 def test_what_was_not_run_says_where_it_would_be(make: Make) -> None:

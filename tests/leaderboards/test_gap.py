@@ -12,8 +12,8 @@ from leaderboards import claim_files, claims, gap
 from leaderboards.arms import Arm, Arms
 from leaderboards.deviations import deviations
 from leaderboards.missing_runs import Missing, in_vain, missing
+from leaderboards.reason_words import reason
 from leaderboards.verdicts import judge
-from leaderboards.wording import reason
 from repro.results.suite import suite
 
 Record = dict[str, Any]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -117,6 +118,22 @@ def test_a_superseded_claim_is_asked_for_from_the_start(make: Make, older: list[
     both = [*older, *seeds(make, "aps", [38.0], 5000)]
     more = missing(CLAIM, Arms(both, suite()), "mini", False, at_mini(both))
     assert [(item.arm, item.seeds) for item in more] == [("aps", (1, 2, 3, 4)), ("moco_v3", (0, 1, 2, 3, 4))]
+
+
+def test_a_superseded_cost_is_open_again(make: Make) -> None:
+    claim = replace(CLAIM, evaluation="cost", metric="flops", better="lower", protocol="", proxies={"mini": 0.1})
+    for drawn in (None, 5000):
+        records = [
+            record
+            for method, flops in (("aps", 1e9), ("moco_v3", 2e9))
+            for record in make(
+                method, "linear", {}, seed=0, drawn=drawn, network=NETWORK, epochs=EPOCHS, cost={"flops": flops}
+            )
+        ]
+        known = Arms(records, suite())
+        (first, *_) = judge([claim], known, "mini")[claim.id]
+        assert first.outcome == "holds" and first.decided is (drawn is not None)
+        assert bool(missing(claim, known, "mini", False, first)) is (drawn is None)
 
 
 def test_older_arms_leave_the_boards_as_new_ones_come(make: Make, older: list[Record]) -> None:

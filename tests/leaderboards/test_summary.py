@@ -171,6 +171,15 @@ def test_a_published_baseline_is_marked_and_what_it_has_otherwise_is_said(make: 
     assert cells(both, "linear", "aps")[4:6] == ["44.0*", "(+2.0)"]  # the one that was trained alike
 
 
+def test_a_method_without_a_part_is_no_baseline(make: Make) -> None:
+    same = {"network": network("aps"), "track": "embedded", "epochs": 13}
+    mine = make("aps", "linear", {"top1": 73.0}, **same)
+    part = make("aps", "linear", {"top1": 72.0}, variant="uniform", **same)
+    other = make("moco_v3", "linear", {"top1": 70.0}, **{**same, "epochs": 26})  # the other one is trained alike
+    said = told([*mine, *part, *other], claims=claim_files.load(suite()))
+    assert any(line.startswith("baseline of aps: moco_v3 (epochs 13 against 26") for line in said.lines)
+
+
 def test_of_several_baselines_the_first_that_was_trained_alike_is_shown(make: Make) -> None:
     claims = claim_files.load(suite())
     resnet = {"network": network("multi_network", "mini"), "epochs": 4}

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from leaderboards.suite import Suite
+from leaderboards.tuning import tunings
 from repro import settings
 from repro.errors import UserError
 from repro.plan import builder, recipes, registry, tracks, tuning
@@ -143,6 +145,7 @@ def test_variants_inherit_what_was_found(recipe: Recipe) -> None:
     [
         ({"pretrain": {"epochs": 7}}, True),
         ({"method": {"flip_p": 0.1}}, True),
+        ({"method": {"crop_scale": [0.5, 1.0]}}, False),  # which are tuned, too
         ({"pretrain": {"lr": 0.5}}, False),
         ({"pretrain": {"batch": 64}}, False),
     ],
@@ -151,6 +154,15 @@ def test_values_of_ones_own_are_not_tuned(recipe: Recipe, stated: recipes.Recipe
     name = recipe(section(2.0, begun(recipe(""))))
     arm = registry.find(name)
     assert recipes.tuned_by(*arm, "mini", recipes.resolve(*arm, "mini", stated)) == ("P1-0a1b2c" if by else "")
+
+
+def test_a_record_from_before_another_crop_was_found_is_not_tuned(recipe: Recipe) -> None:
+    name = recipe(section(1.0, begun(recipe("")), crop=0.5))
+    arm = registry.find(name)
+    told = Suite({}, recipe=lambda *_: recipes.resolve(*arm, "mini", {}), tuned=lambda *_: "P1-0a1b2c")
+    for tuned, procedure in {True: "P1-0a1b2c", False: ""}.items():
+        record = {"details": {"recipe": recipes.resolve(*arm, "mini", {}, tuned=tuned)}, "provenance": {"trials": 3}}
+        assert [how.procedure for how in tunings("mine", "mini", [record], told)] == [procedure]
 
 
 def test_a_recipe_that_changed_since_is_not_tuned(recipe: Recipe) -> None:

@@ -13,6 +13,8 @@ from made_up_lab import CLAIM, Lab, Reach, alone, clear, noisy, same, worse
 
 import methods
 from leaderboards import evalues, prospects
+from leaderboards.statistics import Mean
+from leaderboards.verdicts import OVER, SAME, UNDER, Evidence
 from repro.cli import commands
 from repro.cli.dispatch import main
 from repro.plan import recipes, registry
@@ -317,6 +319,28 @@ def test_that_there_is_no_difference_is_a_decision_too() -> None:
     assert abs(came / 200 - both) < 0.12  # three standard errors of the two simulations
 
 
+def test_a_stated_value_is_decided_within_its_margin_or_beyond() -> None:
+    """Values that are far from 0 decide nothing by that: those at the edge of the margin stay open."""
+    values = np.array([0.7, -0.6, 0.3, -0.4, 0.5, -0.5])
+    chances = []
+    for shift in (0.0, 1.0, 4.0):  # in the middle, at the edge, beyond
+        tests = dict.fromkeys((SAME, OVER, UNDER), 1.0)
+        evidence = Evidence(
+            tests, tests, (), (), tuple(75.0 + shift + values), Mean(75.0 + shift, 0.5, 6), 1.0, 75.0, 1, {}
+        )
+        ahead = settle._ahead(evidence, 40.0, 6)
+        chances.append(ahead.chance)
+        rng, came = np.random.default_rng(1), 0
+        for _ in range(200):
+            spread = np.sqrt(5 * np.var(values, ddof=1) / rng.chisquare(5))
+            later = rng.normal(rng.normal(values.mean(), spread / np.sqrt(6)), spread, 6)
+            drawn = [*values + shift, *(later + shift)]
+            found = evalues.within(drawn, -1.0, 1.0), evalues.above(drawn, 1.0), evalues.below(drawn, -1.0)
+            came += max(found) >= 40
+        assert abs(came / 200 - ahead.chance) < 0.12  # three standard errors of the two simulations
+    assert chances[0] > 0.5 and chances[1] < 0.2 and chances[2] > 0.9
+
+
 def test_evidence_is_drawn_on_a_logarithmic_scale() -> None:
     assert settle.bar(1.0, 40.0) == "[" + "." * 20 + "]" and settle.bar(40.0, 40.0) == "[" + "#" * 20 + "]"
     assert settle.bar(40.0**0.5, 40.0).count("#") == 10 and settle.bar(1e9, 40.0).count("#") == 20
@@ -331,3 +355,12 @@ def test_a_paper_is_settled_with_our_own_claims_on_why(
     assert main(["settle", "--paper", "rotation_aux", "--budget", "3h", "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert "rotation_aux-why-labels" in out and "rotation_aux-byol-convergence" in out
+
+
+@pytest.mark.seconds
+def test_its_next_look_is_of_the_same_settlement(own_folder: None, data_root: Path) -> None:
+    """A look is told the ids of all claims, also those of the papers' own forms and those whose arms are refused."""
+    first = settle.ask((), "multi_network", "mini", load({}), commands.parse)
+    names = [claim.id for claim in first.claims]
+    assert any(":" in name for name in names) and any(equal_tuning.hindrance(one, "mini") for one in first.claims)
+    assert settle.ask(names, None, "mini", load({}), commands.parse).claims == first.claims

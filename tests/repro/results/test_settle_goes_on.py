@@ -21,8 +21,11 @@ from made_up_lab import CLAIM, Reach, alone, noisy, record_of, rough
 
 from repro.cli import settling
 from repro.cli.dispatch import main
+from repro.errors import UserError
+from repro.plan.budget import Budget
 from repro.plan.tasks import TARGET
-from repro.results import find_records
+from repro.results import find_records, settle_cluster
+from repro.results.settle_ledger import Ledger
 from repro.run import submit
 from repro.run.task_states import states
 from repro.store import records
@@ -168,6 +171,45 @@ def test_a_look_waits_for_a_slurm_that_does_not_answer(
     out = capsys.readouterr().out
     assert "looking again in 3 min" in out and len(made.looks()) == 2
     assert set(made.cluster.ran.values()) == {1}
+
+
+@pytest.mark.seconds
+def test_a_look_that_came_further_goes_on_from_there(
+    night: Callable[[Reach], Night], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that finds all of a round made begins the next; where SLURM is silent then, it does not fall back."""
+    made, tried = night(noisy), list[int]()
+    assert main(["settle", CLAIM, "--budget", "30h", "--executor", "slurm"]) == 0
+    told = made.looks()[-1].task.args
+
+    def comes_further(_: object, __: object, ledger: Ledger, number: int) -> int:
+        tried.append(number)
+        ledger.begin_round(number)
+        if len(tried) > 1:
+            return 0
+        ledger.begin_round(number + 1)
+        raise UserError("SLURM does not answer")
+
+    monkeypatch.setattr(settle_cluster, "_round", comes_further)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    assert settling.again(**told) == 0
+    assert tried == [told["number"], told["number"] + 1]
+
+
+def test_who_takes_over_a_journal_reads_it_again(tmp_path: Path) -> None:
+    """What another process wrote between the reading of a journal and the lock counts."""
+    place, budget = Workspace(tmp_path), Budget.parse("1h")
+    late, first = (Ledger.open(place, "one", budget) for _ in range(2))
+    with first.held():
+        first.begin("claim", (), ())
+        first.end(600.0)
+    with late.held():
+        late.reckon({})
+        assert late.spent == 600.0
+    again = Ledger.open(place, "one", budget)
+    with again.held():
+        again.reckon({})
+        assert again.spent == 600.0  # and nothing counts twice
 
 
 @pytest.mark.seconds
