@@ -121,7 +121,7 @@ def claims_of(wanted: Sequence[str], paper: str | None) -> list[Claim]:
         UserError: both or neither is given, or there is no such claim or paper.
     """
     if bool(wanted) == bool(paper):
-        raise UserError("settle needs ids of claims, --paper NAME, or --paper all; python -m repro claims lists them")
+        raise UserError("say which claims: their ids, --paper NAME or --paper all; python -m repro claims lists them")
     if wanted:
         return [find_claim(name) for name in dict.fromkeys(wanted)]
     every = every_claim()
