@@ -36,7 +36,7 @@ def add_results(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         description="Decide claims. A pair is a method and its baseline, trained from the same seed. settle runs pairs"
         " until a claim is decided or the budget is spent. You may look at the results after every pair: the error rate"
         " stays the same. Run the same command again to continue. On SLURM it submits the pairs and a small job that"
-        " reads the results and submits more. Example: settle glnet-imagenet-gain --track mini --budget 3h",
+        " reads the results and submits more. Example: settle --paper glnet --budget 3h",
     )
     verb.add_argument("claim", nargs="*", metavar="ID", help="claims to decide; python -m repro claims lists them")
     verb.add_argument(

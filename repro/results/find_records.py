@@ -106,9 +106,11 @@ def every_claim() -> list[Claim]:
 
 
 def find_claim(name: str) -> Claim:
-    """The claim of that id, or of which that is the paper's own form; UserError with the nearest one."""
+    """The claim of that id, or of which that is the paper's own form; UserError with the nearest one, or the paper."""
     known = {claim.id: claim for claim in every_claim()}
     name = next((claim.id for claim in known.values() if claim.form and claim.as_published.id == name), name)
+    if name in {claim.paper for claim in known.values()}:
+        raise UserError(f"{name} is a paper, not a claim", f"python -m repro claims --paper {name} lists its claims")
     if name not in known:
         raise unknown("claim", name, known, "python -m repro claims lists them")
     return known[name]
