@@ -27,12 +27,12 @@ INTRO = (
 )
 RACES_INTRO = (
     "Example: a share of cost of 38 % means that the method was as good as the baseline's final accuracy after 38 % of"
-    " the operations of the baseline's whole training. Both train for as many epochs and are tuned alike. The shares are"
-    " read from curves averaged over seeds; they are no test. The word never: the method does not reach that accuracy."
-    " The words no race: one of the two was as good as the baseline's end before any training. The column to the same"
-    " accuracy divides what the method needs by what the baseline needs to reach the lower one of their two final"
-    " accuracies; below 1 the method is faster. It is the mean over seeds with its 95 % interval (fixed n). The claims"
-    " on the speed of learning are tested on these ratios."
+    " the operations of the baseline's whole training. Both train for as many epochs and are tuned alike. The shares"
+    " are read from curves averaged over seeds; they are no test. The word never: the method does not reach that"
+    " accuracy. The words no race: one of the two was as good as the baseline's end before any training. The column to"
+    " the same accuracy divides what the method needs by what the baseline needs to reach the lower one of their two"
+    " final accuracies; below 1 the method is faster. It is the mean over seeds with its 95 % interval (fixed n). The"
+    " claims on the speed of learning are tested on these ratios."
 )
 TITLE = "Accuracy against cost of pre-training"
 
