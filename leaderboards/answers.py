@@ -6,13 +6,13 @@ claims.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from leaderboards.assessments import PAPERS, Assessment
 from leaderboards.claim_arms import COMPUTE
-from leaderboards.claims import COST, MECHANISM, Claim, of_learning
+from leaderboards.claims import COST, MECHANISM, TO_ACCURACY, Claim, of_learning
 from leaderboards.needs import Need, budget
 from leaderboards.verdicts import (
     ABOVE,
@@ -43,6 +43,14 @@ MARKS = {
     NONE: ("none", "–"),
 }
 """Outcome -> (class of its colour, shape): each can be told without the other."""
+_COSTS = {
+    "flops": "operations",
+    "epochs": "epochs",
+    "updates": "updates",
+    "device_s": "training time",
+    "peak_device_memory_mb": "memory",
+}
+"""Metric of a cost -> what it is called."""
 _FIRST = ("yes", "no", "same", "apart", "open", "none")  # the order of answers within a paper
 
 
@@ -54,7 +62,7 @@ class Said:
     look: str  # see MARKS
     shape: str
     n: str  # `3 pairs, evidence 7.3 of 40`, `superseded`, or ""
-    difference: str  # `+3.6 points`, `0.77 times`, or ""
+    difference: str  # `+3.6 points`, `0.77 times the operations`, or ""
     verdict: Verdict
 
 
@@ -145,26 +153,42 @@ def _difference(verdict: Verdict) -> str:
     if verdict.gap is None:
         return ""
     if verdict.claim.evaluation == COST:
-        return f"{verdict.gap:.2f} times the cost" + (" to the same accuracy" if of_learning(verdict.claim) else "")
+        metric = verdict.claim.metric
+        return f"{verdict.gap:.2f} times the {_COSTS.get(TO_ACCURACY.get(metric, metric), 'cost')}" + (
+            " to the same accuracy" if of_learning(verdict.claim) else ""
+        )
     return f"{round(verdict.gap, 1) + 0.0:+.1f} points"  # no "-0.0"
 
 
 def _missing(item: Assessment, seen: Sequence[Verdict], needed: Sequence[Need]) -> str:
-    """What it would take: `needs imagenet: about 2,500 to 4,000 GPU-hours`."""
+    """What it would take: `the paper's setting (imagenet) takes about 2,500 to 4,000 GPU-hours`."""
     claim, own = item.claim, next((need for need in needed if need.own), None)
     direction = next((need for need in reversed(needed) if not need.own), None)
     parts = [] if seen else ["no run yet"]
     if own:
-        parts.append(f"needs {own.track}: {budget(own)}")
+        parts.append(f"{PAPERS} ({own.track}) takes {budget(own)}")
     if direction:
-        parts.append(f"its direction needs {direction.track}: {budget(direction)}")
+        parts.append(f"its direction at {direction.track} takes {budget(direction)}")
     elif not seen and claim.proxies:
         parts.append(f"its direction can be tested at {', '.join(claim.proxies)}")
     if item.out_of_reach:
-        parts.append(f"no run can match {PAPERS}")
+        parts.append(f"{PAPERS} cannot be repeated")
     elif not own and not any(verdict.own for verdict in seen):
         parts.append(f"{PAPERS} ({claim.data} at {claim.track}) was not run")
     return "; ".join(parts)
+
+
+def so_far(papers: Mapping[str, Sequence[Answer]]) -> str:
+    """How often each outcome at equal epochs: `of 32 testable claims that compare methods: 1 holds, 31 not run`."""
+    found = sorted((one for shown in papers.values() for one in shown), key=_order)
+    outcomes = Counter(one.epochs.word if one.epochs else NOT_RUN for one in found)
+    listed = ", ".join(f"{number} {outcome}" for outcome, number in outcomes.items())
+    return f"of {len(found)} testable claims that compare methods: {listed}"
+
+
+def stale(found: Iterable[Answer]) -> bool:
+    """Whether any verdict among them is superseded."""
+    return any(said.verdict.superseded for one in found for said in (one.epochs, one.compute) if said)
 
 
 def scale(found: Iterable[Answer]) -> float:

@@ -28,16 +28,20 @@ from leaderboards.verdicts import NO_VERDICTS
 from leaderboards.wording import place
 
 LEGEND = (
-    "Mean ± sample standard deviation over seeds. n: pre-trainings; it links to the first record. gain: points above"
-    " the same network untrained, on the same seeds. vs baseline: points above the first baseline of the method's"
-    " claims with equal training settings and tuning. TFLOP: cost of pre-training. NAME@EPOCHS: one of several"
-    " lengths of training. Further down, the same tables have all columns: wall time and memory are those of the"
+    "Mean ± sample standard deviation over seeds. n: number of pre-trainings, with a link to the first record. gain:"
+    " points above the same network untrained, on the same seeds. vs baseline: points above the first baseline that the"
+    " method's claims name, with equal training settings and tuning. TFLOP: operations of the whole pre-training."
+    " NAME@EPOCHS: this method was also trained for other numbers of epochs. (code ...): trained with another version"
+    " of the program. Further down, the same tables have all columns. There, wall time and memory are those of the"
     " evaluation alone; optimism is the gain from selecting on test data (not reported), in points; trials are tuning"
-    " runs of the arm by hand, or the procedure that tuned it (methods/tuning.toml)."
+    " runs by hand, or the procedure that tuned the method (methods/tuning.toml)."
 )
 _ENOUGH = 3  # trained networks, before a table is said to tell nothing
 _TELLING = 1.0  # points above the untrained network that at least one of them must reach
-INDEX_INTRO = "Every number comes from a record; numbers of different tracks, data or protocols never share a table."
+INDEX_INTRO = (
+    "A record is the file that one finished run leaves, and every number comes from one."
+    " Numbers of different tracks, data or protocols never share a table."
+)
 PRETEXT_INTRO = (
     "Accuracy in percent on the last logged batch of training pictures, mean ± sample standard deviation over seeds."
     " n: pre-trainings. Chance level: location 25 (four places), up or down 50, left or right 50, rotation 25 (four"

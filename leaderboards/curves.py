@@ -22,9 +22,9 @@ from leaderboards.record_fields import OURS, Record, entry, finite
 MONITOR = "k-NN on training pictures (%)"
 """What the monitor's values are called wherever they are shown."""
 ABOUT = (
-    "k-NN on training pictures is a monitor, not a test score. Only verdicts on the speed of learning rest on it."
-    " Before a training and up to six times in it, up to 1,000 training pictures are told by the 20 nearest of up to"
-    " 2,000 other ones."
+    "k-NN on training pictures is a monitor, not a test score. It classifies up to 1,000 training pictures by the 20"
+    " nearest of up to 2,000 others, before a training and up to six times during it. Only verdicts on the speed of"
+    " learning use it."
 )
 
 

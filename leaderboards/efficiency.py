@@ -19,20 +19,20 @@ from leaderboards.tables import Table, best_first, by_scope, lines_under
 from leaderboards.verdicts import NO_VERDICTS
 
 INTRO = (
-    "Costs are means a pre-training; memory is the largest peak. Image passes count each picture of each epoch"
-    " once; TFLOP are of the whole pre-training. Wall time, CPU time and CPU share leave out trainings that were"
-    " resumed and have them of the last attempt alone. A table holds one device. Where the"
-    " CPU share is below 100 %, other work had the rest of the cores, and device and wall time are longer for it;"
-    " CPU time is without that, and is the time to compare. Trials:"
-    " tuning runs spent on the arm by hand, or the procedure that tuned it; the costs do not hold them."
+    "Costs are means over pre-trainings; memory is the largest peak. Image passes count each picture of each epoch"
+    " once; TFLOP are of the whole pre-training. A table holds one device. Wall time, CPU time and CPU share leave out"
+    " resumed trainings, as these know only their last attempt. CPU share below 100 % means that other work took part"
+    " of the cores. Then wall time and device time are too long; compare CPU time instead. Trials: tuning runs by hand,"
+    " or the procedure that tuned the method; the costs do not include them."
 )
 RACES_INTRO = (
-    "At which share of its baseline's operations is a method as good as the baseline at its end? Both train for as many"
-    " epochs and are tuned alike. The numbers are those of mean curves, which says nothing of chance. never: the method"
-    " does not get there; no race: one began as good as the baseline ends. To the same"
-    " accuracy: what the method needs, divided by what the baseline needs, until both are as good as the worse of the"
-    " two at its end; the mean over seeds with its 95 % interval (fixed n). Claims on the speed of learning are tested"
-    " on these ratios ([claims](claims.md))."
+    "Example: a share of cost of 38 % means that the method was as good as the baseline's final accuracy after 38 % of"
+    " the operations of the baseline's whole training. Both train for as many epochs and are tuned alike. The shares"
+    " are read from curves averaged over seeds; they are no test. The word never: the method does not reach that"
+    " accuracy. The words no race: one of the two was as good as the baseline's end before any training. The column to"
+    " the same accuracy divides what the method needs by what the baseline needs to reach the lower one of their two"
+    " final accuracies; below 1 the method is faster. It is the mean over seeds with its 95 % interval (fixed n). The"
+    " claims on the speed of learning are tested on these ratios."
 )
 TITLE = "Accuracy against cost of pre-training"
 

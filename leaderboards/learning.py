@@ -20,11 +20,12 @@ from leaderboards.claims import TO_ACCURACY
 from leaderboards.curves import Curve, by_seed, reaching
 
 ABOUT = (
-    "Claims about the speed of learning compare two arms of the same seed at the lower one of their two final"
-    " accuracies (k-NN on training pictures): how much training did each need to reach it? If the method never gets as"
-    " far as its baseline, the pair counts against it. The ratio to the whole training of the baseline would favour the"
-    " method: of two equal arms with noisy curves, each crosses the other's final accuracy early. An interaction"
-    " compares two differences of the same seed: that after few epochs and that after more."
+    "Claims about the speed of learning. Example: BYOL ends at 40 % and the method at 44 % (k-NN on training pictures)."
+    " Then we compare how much training each of them needed to reach 40 %, the lower one of the two final accuracies."
+    " If the method never gets as far as its baseline, the pair counts against it. We do not divide by the whole"
+    " training of the baseline, as that would favour the method: noisy curves cross the other's final accuracy early,"
+    " even if both methods are equal. An interaction compares two differences of the same seed: the one after few"
+    " epochs and the one after more."
 )
 """What claims on speed, and interactions, compare."""
 

@@ -157,14 +157,15 @@ def _decided(verdicts: Iterable[Verdict], track: str, own: bool) -> bool:
 # --------------------------------------------------------------------------------------------------------------- words
 
 INTRO = (
-    "Pairs (of a number: runs) and hours that decide a claim with a probability of"
-    f" {100 * power.POWER:.0f} %, simulated with normally distributed differences whose mean and spread are as assumed."
-    " Three figures, as in `9 / 7 / 6`, are for the whole spread, half of it and a quarter, as results spread less with"
-    " more training pictures. The brackets behind a spread say where it was measured; a single run is taken to spread"
-    " less than a difference of two (times 0.71). Without a difference stated by the paper, twice the claim's margin is"
-    " assumed; a number is assumed to be as stated, within its margin. The evidence is what the first claim of a family"
-    " needs; the others need less. Hours are the plan's estimates for the named card, by records, calibration or"
-    " constants (rough). They are for equal epochs; equal compute comes on top."
+    f"How many pairs and hours decide a claim with a probability of {100 * power.POWER:.0f} %. Example: `9 / 7 / 6`"
+    " pairs. 9 pairs are needed if the differences vary from pair to pair as much as assumed, 7 if half as much, 6 if a"
+    " quarter as much: with more training pictures results vary less. This spread was measured where its brackets say."
+    " A claim about one number needs single runs, not pairs; a run is assumed to vary less than a difference of two"
+    " (times 0.71). The assumed difference is the paper's. If the paper states none, it is twice the claim's margin. A"
+    " number is assumed to be as stated, within its margin. The counts are from simulations with normally distributed"
+    " differences. The column evidence has what the first claim of a family needs; the others need less. Hours are the"
+    " plan's estimates for the named card, from records, calibration or constants (rough). They are for equal epochs;"
+    " equal compute comes on top."
 )
 """How to read `rows`."""
 LIFTED = ("card",)

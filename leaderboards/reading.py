@@ -15,30 +15,40 @@ OF_EMBEDDED = (
 
 _EXPONENTIAL, *_LOSSES = evalues.MEASURED
 _ALPHA = f"{100 * evalues.ALPHA:g} %"
+SUPERSEDED = (
+    "`superseded`: the pairs behind this verdict are from an older protocol. In it all seeds shared one subset of the"
+    " training pictures; now each seed draws its own. Old and new pairs are never mixed. The first new pair replaces"
+    " the verdict, and its evidence starts again."
+)
+"""What the word means that stands behind a verdict on one subset for all seeds."""
 CLAIMS_INTRO = (
-    "Example: `holds at mini (n = 6 pairs)` means that the method was better than its baseline on the track"
-    " mini, in six pairs. A pair is the method and its baseline, trained from the same seed. A verdict applies"
-    " only to the track that it names. The claim in the paper's own setting stays `not run` until there are"
-    " records of the paper's network, epochs, data and protocol. A claim can have two verdicts on a track: at"
-    " equal epochs and, once that is decided, at equal compute.",
-    "Each pair changes the evidence (an e-value). It starts at 1 and grows while pairs agree. You may look after"
-    f" every pair: if there is no difference, at most {_ALPHA} of claims get a wrong verdict, however often you"
-    " look. A single claim needs evidence of 40. Several claims of one paper share this error rate: with m"
-    " claims, the strongest needs 40 m, the next 40 (m - 1), and so on. Until then a claim is `not decided"
-    " yet`. At least five pairs are needed. `no difference`: the mean lies within the claim's margin. `smaller"
-    " than the margin`: there is a difference, but it is smaller than the margin.",
+    "Example: `holds at mini (n = 6 pairs)` means that the method was better than its baseline on the track mini, in"
+    " six pairs. A pair is the method and its baseline, trained from the same seed. A verdict applies only to the track"
+    " that it names: mini is CIFAR-10 with a small network. `the paper's setting` has its own verdict. It stays `not"
+    " run` until there are records of the paper's network, epochs, data and protocol. `equal epochs`: both trained for"
+    " as many epochs. `equal compute`: both trained with as many operations; this is tested once equal epochs is"
+    " decided.",
+    SUPERSEDED,
+    "Evidence is an e-value. It starts at 1 and grows while the pairs agree. Example: `evidence 7 of the 200 needed`"
+    " means that the claim is decided when the evidence reaches 200; until then it is `not decided yet`. At least five"
+    f" pairs are needed. If there is no difference, at most {_ALPHA} of claims get a wrong verdict, however often you"
+    " look at the results. A single claim needs evidence of 40. The claims of one paper share this error rate: of m"
+    " claims, the strongest needs 40 m, the next 40 (m - 1), and so on.",
+    "Other verdicts. `opposite`: the baseline was better. `no difference`: the mean lies within the claim's margin."
+    " `smaller than the margin`: there is a difference, but it is smaller than the margin. `incomparable`: there are"
+    " records, but they cannot be compared, for example because the epochs differ. `cannot be tested`: no run can match"
+    " the claim; the reason follows. `for the direction`: only whether the method is better was tested, not by how"
+    " much.",
     "The 95 % intervals are Student's t intervals. They are valid only if the number of pairs was fixed in advance"
-    " (`fixed n`). Seeds enter in order; none is left out or replaced. Collapsed trainings are named. Where"
-    " a track uses a part of the training pictures, each seed draws its own, the same for all methods; the test"
-    " pictures are the same for all seeds. Older pairs, marked `superseded`, share one part for all seeds; new pairs"
-    " do not join them. Each verdict lists how the recipe differs from the recipe of the paper's track. The published"
-    " pairs of mini use a JPEG copy of"
-    " CIFAR-10; pairs on the official pictures get a separate verdict.",
-    "A verdict applies to the recipes as they are (`for these recipes`). Two arms are tuned alike if the same procedure"
-    " chose their rates (methods/tuning.toml: the same points, seeds and held-out training pictures for every method),"
-    " or if both were tuned by hand with equally many trials. If they are not tuned alike, only the one with fewer"
-    " trials can be shown to be better.",
-    "Errors are more frequent if the differences are far from normally distributed. We simulated claims without a"
+    " (`fixed n`). Seeds enter in order; none is left out or replaced. Collapsed trainings are named. Where a track"
+    " uses a part of the training pictures, all methods use the same part for the same seed. The test pictures are the"
+    " same for all seeds. Each verdict lists how the recipe differs from the recipe of the paper's track. The published"
+    " pairs of mini use a JPEG copy of CIFAR-10; pairs on the official pictures get a separate verdict.",
+    "A verdict applies to the recipes as they are (`for these recipes`). Example: `both tuned alike (1 trial by hand)`"
+    " means that both learning rates were chosen by hand in one trial. Two methods are also tuned alike if the same"
+    " procedure chose their rates (methods/tuning.toml: the same points, seeds and held-out training pictures). If they"
+    " are not tuned alike, only the one with fewer trials can be shown to be better.",
+    "The error rate is higher if the differences are far from normally distributed. We simulated claims without a"
     f" true difference and looked after each of the pairs 3 to 20. With exponentially distributed differences,"
     f" {_EXPONENTIAL.wrong} % of claims get a wrong verdict. If one seed in twenty collapses, it is "
     + ", ".join(f"{loss.wrong} % (it loses {loss.loss:g} standard deviations)" for loss in _LOSSES)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
-from leaderboards.answers import Said, answers
+from leaderboards.answers import Said, answers, stale
 from leaderboards.arms import Arm, Arms
 from leaderboards.assessments import Assessment, assess
 from leaderboards.claims import Claim
 from leaderboards.controls import Controls
 from leaderboards.gains import Gain, columns_of, gains, parts
+from leaderboards.reading import SUPERSEDED
 from leaderboards.record_fields import OURS, Record, entry
 from leaderboards.suite import Suite
 from leaderboards.summary import summarise
@@ -109,6 +110,8 @@ def verdicts_table(records: Sequence[Record], claims: Sequence[Claim], suite: Su
 def verdicts_text(papers: Mapping[str, Sequence[Assessment]], page: str, most: int | None = None) -> str:
     """The comparative claims that were tested: what was found, at equal epochs and at equal compute, and where.
 
+    Below the table it is said what superseded means, if a verdict is.
+
     page: address of the page of claims, to which each claim links.
     most: of more claims, those that are decided, and then those that are nearest to it; the last row counts the others.
     """
@@ -126,8 +129,9 @@ def verdicts_text(papers: Mapping[str, Sequence[Assessment]], page: str, most: i
         if answer.claim.id in first
     ]
     if left := len(tested) - len(rows):
-        rows.append(["", f"[{left} more, less decided]({page})", "", "", ""])
-    return _table(["paper", "claim", "tested at", "equal epochs", "equal compute"], rows)
+        rows.append(["", f"[{left} more claims, with less evidence or none]({page})", "", "", ""])
+    table = _table(["paper", "claim", "tested at", "equal epochs", "equal compute"], rows)
+    return f"{table}\n\n{SUPERSEDED}" if stale(answer for _, answer in tested) else table
 
 
 def _found(said: Said | None) -> str:

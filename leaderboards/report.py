@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import Any
 
 from leaderboards import courses, forests, needs, pictures, plots, report_rows
-from leaderboards.answers import Answer, answers, scale
+from leaderboards.answers import Answer, answers, scale, so_far, stale
 from leaderboards.arms import Arms
 from leaderboards.assessments import tally, untestable
 from leaderboards.boards import INDEX_INTRO, Content, compose
@@ -24,7 +24,7 @@ from leaderboards.drawing import STYLE, Drawing
 from leaderboards.markdown import markdown
 from leaderboards.paired_arms import Difference, baseline_differences
 from leaderboards.pictured import Roles
-from leaderboards.reading import CLAIMS_INTRO
+from leaderboards.reading import CLAIMS_INTRO, SUPERSEDED
 from leaderboards.record_fields import TRUST, Record, entry
 from leaderboards.suite import Suite
 from leaderboards.tables import EMPTY, Table, arranged
@@ -78,7 +78,7 @@ def page(
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    known, roles = content.known, Roles(content.claims)
+    known, roles, shown = content.known, Roles(content.claims), answers(content.papers, content.needs)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("leaderboards").joinpath("report.html.jinja").read_text(encoding="utf-8"))
     methods = sorted({str(record["method"]) for record in known.records})
@@ -95,7 +95,9 @@ def page(
         sources=content.sources,
         overview=_view(Table("", [report_rows.summary(board) for board in content.evaluations])),
         assessments=content.assessments,
-        answers=_answers(content),
+        answers=_answers(content, shown),
+        so_far=so_far(shown),
+        superseded=SUPERSEDED if stale(one for found in shown.values() for one in found) else "",
         marks=plots.MARKS,
         efficiency=pictures.efficiency(content, roles),
         monitor_about=ABOUT,
@@ -121,9 +123,10 @@ def page(
     )
 
 
-def _answers(content: Content) -> list[tuple[str, str, list[tuple[Answer, Drawing | None]]]]:
+def _answers(
+    content: Content, found: Mapping[str, Sequence[Answer]]
+) -> list[tuple[str, str, list[tuple[Answer, Drawing | None]]]]:
     """(paper, citation, (answer, drawing of its difference)) for the first screen; one axis for all drawings."""
-    found = answers(content.papers, content.needs)
     limit = scale(answer for claims in found.values() for answer in claims)
     return [
         (

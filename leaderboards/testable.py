@@ -9,11 +9,11 @@ from leaderboards.reasons import NoKey, NotKnown, NoTrack, NotTrainedOn, OtherTr
 from leaderboards.suite import Suite
 
 ABOUT = (
-    "Which claims share an error rate is fixed by a rule, not by results: the testable claims of one paper's abstract"
-    " are one family. Claims of our own that ask why (which part of a method adds what) are another family per paper,"
-    " so they do not make the paper's claims harder. They take their margins from the claim that they explain. Most"
-    " were chosen when three published seeds of some of these arms were known; verdicts on those seeds alone are"
-    " less strict than stated."
+    "Which claims share an error rate is fixed by a rule, not by results: all claims of one paper's abstract that a run"
+    " can test. We added claims of our own that ask why a claim holds or not: which part of a method adds what. They"
+    " share another error rate per paper, so the paper's claims need no more evidence because of them. They take their"
+    " margins from the claim that they explain. Most of them were chosen when three seeds of some of these methods were"
+    " known; verdicts on those seeds alone are less strict than stated."
 )
 """Which claims share an error rate, in words."""
 

@@ -142,7 +142,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="HOURS",
         help="on GPU tracks: show what one GPU can settle in this many hours (default: 10)",
     )
-    verb = verbs.add_parser("tune", help="try settings of a recipe, judged on held-out training pictures")
+    verb = verbs.add_parser(
+        "tune",
+        help="try settings of a recipe, judged on held-out training pictures",
+        description="Try settings of a recipe. They are judged on held-out training pictures, never on test pictures."
+        " Without --try and --equal one trial runs: the recipe as it is. Example: tune --method byol --track mini --try"
+        " pretrain.lr=0.5 --try pretrain.lr=2",
+    )
     _request_options(verb, evaluations=False, seed=100)  # 100: none of those that results are reported of
     verb.add_argument(
         "--try",
@@ -154,10 +160,10 @@ def build_parser() -> argparse.ArgumentParser:
         help="the changes of one trial; give it once for each trial",
     )
     verb.add_argument(
-        "--equal", action="store_true", help="tune each method by the same procedure (methods/tuning.toml)"
+        "--equal", action="store_true", help="try the same changes for every method (methods/tuning.toml)"
     )
-    verb.add_argument("--write", action="store_true", help="with --equal: put what is chosen into the recipe files")
-    verb.add_argument("--dry-run", action="store_true", help="with --equal: print the price and run nothing")
+    verb.add_argument("--write", action="store_true", help="with --equal: write what is chosen into the recipe files")
+    verb.add_argument("--dry-run", action="store_true", help="with --equal: run nothing; print how long it takes")
     _download_option(verb)
     verb = verbs.add_parser("status", help="show the progress of all tasks of a workspace")
     verb.add_argument("--watch", action="store_true", help="repeat every few seconds until all tasks have ended")

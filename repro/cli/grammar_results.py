@@ -33,18 +33,19 @@ def add_results(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     verb = verbs.add_parser(
         "settle",
         help="run the pairs of seeds that decide claims, within a budget",
-        description="Run pairs of a method and its baseline until a claim is decided or the budget is spent. The test"
-        " stays valid if you look after every pair. Run the same command again to continue. On SLURM it submits the"
-        " pairs and a small job that looks at the results and submits more.",
+        description="Decide claims. A pair is a method and its baseline, trained from the same seed. settle runs pairs"
+        " until a claim is decided or the budget is spent. You may look at the results after every pair: the error rate"
+        " stays the same. Run the same command again to continue. On SLURM it submits the pairs and a small job that"
+        " reads the results and submits more. Example: settle --paper glnet --budget 3h",
     )
-    verb.add_argument("claim", nargs="*", metavar="ID", help="claims to decide, or --paper, or --method")
+    verb.add_argument("claim", nargs="*", metavar="ID", help="claims to decide; python -m repro claims lists them")
     verb.add_argument(
-        "--paper", metavar="NAME", help="a paper's claims that the track can test, and ours on why; or all"
+        "--paper", metavar="NAME", help="instead of ID: every claim of this paper that the track can test; or all"
     )
     verb.add_argument("--track", default="mini", metavar="NAME", help="track to test them on (default: mini)")
-    verb.add_argument("--budget", metavar="TIME", help="time to spend: 90min, 3h or 2d; on SLURM GPU-hours: 20h")
-    group = verb.add_argument_group("your own method")
-    group.add_argument("--method", metavar="NAME", help="decide whether this method, or recipe file, is better")
+    verb.add_argument("--budget", metavar="TIME", help="time to spend: 90min, 3h or 2d; on SLURM these are GPU-hours")
+    group = verb.add_argument_group("your own method, instead of ID: settle --method mine.toml --against byol")
+    group.add_argument("--method", metavar="NAME", help="method or recipe file: decide whether it is better")
     group.add_argument("--against", nargs="+", default=[], metavar="NAME", help="than each of these")
     group.add_argument("--eval", default="linear", metavar="NAME", help="in this evaluation (default: linear)")
     group.add_argument(
@@ -53,17 +54,17 @@ def add_results(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     verb.add_argument(
         "--dry-run",
         action="store_true",
-        help="print the pairs and hours that would decide the claims at the track; with --budget also the order and the"
-        " probability of a decision; run nothing",
+        help="run nothing; print how many pairs and hours would decide the claims at the track. With --budget also the"
+        " order of the runs and the probability of a decision",
     )
     verb.add_argument(
-        "--card", metavar="NAME", help="with --dry-run: GPU that estimates are for: rtx4090, or 24GB of memory"
+        "--card", metavar="NAME", help="with --dry-run: estimate for this GPU, for example rtx4090 or 24GB"
     )
     workspace_options(verb)
     verb.add_argument(
         "--allow-unequal-tuning",
         action="store_true",
-        help="also pair arms whose recipes were not tuned alike; their verdicts say so",
+        help="also compare methods that were not tuned alike; the verdict says so",
     )
     group = executor_options(verb)
     group.add_argument("--executor", metavar="NAME", help="auto (default), local or slurm")
@@ -91,16 +92,26 @@ def add_results(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     verb = verbs.add_parser("verify", help="check records, and that the published boards match them")
     workspace_options(verb)
 
-    verb = verbs.add_parser("report", help="write boards and report from the records")
-    verb.add_argument(
-        "--published", action="store_true", help="write the repository's boards, from leaderboards/records alone"
+    verb = verbs.add_parser(
+        "report",
+        help="write boards and report from the records",
+        description="Write the boards (Markdown tables of results and verdicts) and report.html from the records of the"
+        " workspace, into its folder boards/.",
     )
     verb.add_argument(
-        "--export", metavar="FOLDER", help="write each table as .csv and .tex and each picture as .svg, for a paper"
+        "--published", action="store_true", help="read leaderboards/records instead and write the repository's boards"
+    )
+    verb.add_argument(
+        "--export", metavar="FOLDER", help="for a paper: write each table as .csv and .tex and each picture as .svg"
     )
     workspace_options(verb)
 
-    verb = verbs.add_parser("records", help="export records (CSV, Parquet, LaTeX, model-index) or import some")
+    verb = verbs.add_parser(
+        "records",
+        help="export records (CSV, Parquet, LaTeX, model-index) or import some",
+        description="A record is the JSON file that a finished run leaves. Examples: records --to csv --out all.csv;"
+        " records import theirs.jsonl --trust peer --lab NAME",
+    )
     verb.add_argument("action", nargs="?", default="export", metavar="ACTION", help="export (default) or import")
     verb.add_argument(
         "file",
@@ -118,7 +129,8 @@ def add_results(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     verb.add_argument(
         "--trust",
         metavar="NAME",
-        help="import: self-reported, author (made with the authors' weights) or peer (made with repro in another lab)",
+        help="import: who made the records: self-reported (not measured with repro), author (from the authors'"
+        " weights) or peer (with repro in another lab)",
     )
     verb.add_argument("--lab", default="", metavar="NAME", help="import with --trust peer: the name of that lab")
     workspace_options(verb)

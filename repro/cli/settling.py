@@ -24,9 +24,7 @@ def settle(options: argparse.Namespace) -> int:
     )
     if options.budget is None:
         if not would:
-            raise UserError(
-                "settle needs --budget TIME, for example --budget 3h; only --dry-run of claims goes without"
-            )
+            raise UserError("settle needs --budget TIME, for example --budget 3h; --dry-run of claims works without it")
         print(would)
         return 0
     spent = own_tuning.first(own, options.track, settings) if own and not unequal else 0.0

@@ -106,9 +106,11 @@ def every_claim() -> list[Claim]:
 
 
 def find_claim(name: str) -> Claim:
-    """The claim of that id, or of which that is the paper's own form; UserError with the nearest one."""
+    """The claim of that id, or of which that is the paper's own form; UserError with the nearest one, or the paper."""
     known = {claim.id: claim for claim in every_claim()}
     name = next((claim.id for claim in known.values() if claim.form and claim.as_published.id == name), name)
+    if name in {claim.paper for claim in known.values()}:
+        raise UserError(f"{name} is a paper, not a claim", f"python -m repro claims --paper {name} lists its claims")
     if name not in known:
         raise unknown("claim", name, known, "python -m repro claims lists them")
     return known[name]
@@ -121,7 +123,7 @@ def claims_of(wanted: Sequence[str], paper: str | None) -> list[Claim]:
         UserError: both or neither is given, or there is no such claim or paper.
     """
     if bool(wanted) == bool(paper):
-        raise UserError("settle needs ids of claims, --paper NAME, or --paper all; python -m repro claims lists them")
+        raise UserError("say which claims: their ids, --paper NAME or --paper all; python -m repro claims lists them")
     if wanted:
         return list({claim.id: claim for claim in map(find_claim, wanted)}.values())
     every = every_claim()

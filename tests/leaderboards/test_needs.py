@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -108,12 +109,12 @@ def test_the_pages_say_hours_and_what_they_assume(make: Make) -> None:
     need = by_place(made.needs)[GAIN, "imagenet", True]
     most, least = need.hours[0], need.hours[-1]
     assert most and least
-    said = f"needs imagenet: about {least:,.0f} to {most:,.0f} GPU-hours"
-    assert shown[GAIN].missing.startswith(f"{said}; its direction needs cifar: about ")
-    assert "no run can match the paper's setting" in shown[TIME].missing  # of its batch no source tells
+    said = f"the paper's setting (imagenet) takes about {least:,.0f} to {most:,.0f} GPU-hours"
+    assert shown[GAIN].missing.startswith(f"{said}; its direction at cifar takes about ")
+    assert "the paper's setting cannot be repeated" in shown[TIME].missing  # of its batch no source tells
     text = markdown.markdown(made)["claims.md"]
     assert f"{need.pairs[0]} / {need.pairs[1]} / {need.pairs[2]}" in text and "All rows: card a card." in text
-    page = report.page(made)
+    page = html.unescape(report.page(made))
     assert said in page and 'id="needs"' in page
     bare = replace(made, needs=[])
     assert 'id="needs"' not in report.page(bare) and "a bigger machine" not in markdown.markdown(bare)["claims.md"]

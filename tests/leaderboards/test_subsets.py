@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 
 from leaderboards import boards
+from leaderboards.answers import answers, so_far
 from leaderboards.arms import Arms
 from leaderboards.claims import Claim
 from leaderboards.controls import Controls
 from leaderboards.markdown import markdown
 from leaderboards.missing_runs import missing
 from leaderboards.paired_arms import fairest
+from leaderboards.reading import SUPERSEDED
+from leaderboards.readme_tables import verdicts_text
 from leaderboards.verdicts import Verdict, judge
 from leaderboards.wording import brief, sentence
 from repro.plan import recipes, registry
@@ -172,3 +175,14 @@ def test_a_number_of_pictures_that_makes_no_sense_stops_nothing(make: Make) -> N
             record["provenance"]["data"]["limit"] = limit
         (arm,) = Arms(records, suite()).of("linear")
         assert arm.setting.drawn == 0
+
+
+def test_superseded_is_explained_below_a_table_that_has_it(make: Make, older: list[Record]) -> None:
+    new = [*seeds(make, "aps", [38.0, 37.0], 5000), *seeds(make, "moco_v3", [40.0, 40.5], 5000)]
+    before, after = (
+        boards.compose(Arms(records, suite()), [CLAIM], lambda record: "x").papers for records in (older, new)
+    )
+    assert verdicts_text(before, "claims.md").endswith(f"\n\n{SUPERSEDED}")
+    assert "superseded" not in verdicts_text(after, "claims.md")
+    assert so_far(answers(before)) == "of 1 testable claims that compare methods: 1 holds"
+    assert so_far(answers(after)) == "of 1 testable claims that compare methods: 1 not decided yet"

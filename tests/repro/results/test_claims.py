@@ -20,6 +20,7 @@ from leaderboards.testable import unreachable
 from repro.cli.commands import request_of
 from repro.cli.dispatch import main
 from repro.cli.grammar import build_parser
+from repro.errors import UserError
 from repro.plan import registry
 from repro.plan.builder import make
 from repro.plan.planned import Plan
@@ -252,3 +253,8 @@ def test_reported_conflicts_have_value_and_source(capsys: pytest.CaptureFixture[
         for other in rows[row_id].conflicts:
             row = rows[other]
             assert f"also reported: {other} {row.method} " in out and f"{row.value:g} {row.unit}, {row.source}\n" in out
+
+
+def test_the_name_of_a_paper_is_no_claim_and_says_how_to_list_its_claims() -> None:
+    with pytest.raises(UserError, match="aps is a paper, not a claim; python -m repro claims --paper aps lists"):
+        find_records.find_claim("aps")
