@@ -103,3 +103,17 @@ def test_a_folder_that_cannot_be_written_is_one_line(folder: Path, capsys: pytes
     Path("taken").write_text("")
     assert main(["report", "--published", "--export", "taken"]) == 2
     assert "cannot write taken" in capsys.readouterr().err and Path("taken").read_text() == ""
+    assert main(["report", "--published", "--export", ""]) == 2
+    assert "--export needs the name of a folder" in capsys.readouterr().err
+
+
+def test_an_export_replaces_its_own_files_and_no_others(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "citations.bib").write_text("old")
+    assert main(["report", "--published", "--export", str(folder)]) == 0
+    assert (folder / "citations.bib").read_text() != "old"
+    Path("thesis").mkdir()
+    Path("thesis/citations.bib").write_text("mine")
+    capsys.readouterr()
+    assert main(["report", "--published", "--export", "thesis"]) == 2
+    assert "thesis/citations.bib is there, and no export wrote it" in capsys.readouterr().err
+    assert [path.read_text() for path in Path("thesis").iterdir()] == ["mine"]
