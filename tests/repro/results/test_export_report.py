@@ -14,6 +14,8 @@ from scipy import stats
 
 from leaderboards import boards, report, take_away
 from leaderboards.arms import Arms
+from leaderboards.cells import Cell
+from leaderboards.tables import Table
 from repro import __version__
 from repro.cli.dispatch import main
 from repro.results import citations
@@ -88,6 +90,14 @@ def test_every_table_and_picture_of_the_report_has_a_file(content: boards.Conten
         assert "var(" not in text and "@media" not in text  # dark on white in every program
     listed = (folder / "contents.md").read_text()
     assert all(f"`{path.name}`" in listed for path in folder.iterdir() if path.suffix in (".csv", ".svg", ".tex"))
+
+
+def test_no_cell_of_a_csv_is_a_formula() -> None:
+    named = {"=1+1": "'=1+1", "@SUM(1)": "'@SUM(1)", "-cmd": "'-cmd", "+cmd": "'+cmd"}
+    told = {text: text for text in ("-0.5 ± 0.2", "+2.1", "aps")}
+    rows = [{"method": Cell(f"m{i}"), "device": Cell(text)} for i, text in enumerate(named | told)]
+    written = csv.DictReader(take_away.csv_text(Table("t", rows), ()).splitlines())
+    assert [row["device"] for row in written] == list((named | told).values())
 
 
 def test_the_suite_is_cited_as_its_citation_file_says() -> None:
