@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from repro.errors import UserError
+from repro.errors import UserError, unwritable
 from repro.plan.budget import Budget
 from repro.results.settle_ledger import Ledger
 from repro.store.workspace import Workspace
@@ -50,3 +50,18 @@ def test_a_line_that_is_no_entry_is_named(line: str, tmp_path: Path) -> None:
     last = 2 + line.count("\n")
     with pytest.raises(UserError, match=rf"mini\.jsonl:{last}: no entry of this journal"):
         _opened(tmp_path, b"\n" + line.encode())
+
+
+def test_what_stands_in_the_way_of_the_journal_is_named(tmp_path: Path) -> None:
+    place = tmp_path / "settle" / "mini.jsonl"
+    place.mkdir(parents=True)
+    with pytest.raises(OSError, match="directory") as caught:
+        _opened(tmp_path, b"")
+    assert f"cannot open {place} (is a directory)" in unwritable(caught.value)
+    place.rmdir()
+    place.parent.rmdir()
+    place.parent.write_text("a file")
+    ledger = Ledger(Budget.parse("1h"), path=place)
+    with pytest.raises(OSError, match="exists") as caught, ledger.held():
+        pass
+    assert f"cannot open {place.parent} (file exists)" in unwritable(caught.value)
