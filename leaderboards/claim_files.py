@@ -70,6 +70,8 @@ def _parse(file: Traversable, suite: Suite) -> list[Claim]:
         raw = tomllib.loads(file.read_bytes().decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file}: not valid TOML ({error})") from None
+    except OSError as error:
+        raise ValueError(f"{file}: cannot be read ({error.strerror}); move it away") from None
     for key in raw:
         if key not in (known := ("citation", "defaults", "claim", MECHANISM)):
             raise ValueError(f"{file}: {UnknownName('key', key, known)}")
@@ -97,9 +99,10 @@ _OF_THE_PARENT = ("paper", "citation", "method", "variant", "evaluation", "metri
 def _mechanism(table: Mapping[str, Any], by_id: Mapping[str, Claim], file: str, suite: Suite) -> Claim:
     """One of our own claims on why: at the tracks of its parent's proxies alone, in a family of such claims."""
     where = f"{file}: {MECHANISM} '{table.get('id', '(no id)')}'"
-    parent = by_id.get(table.get("parent", ""))
+    above = str(table.get("parent", ""))
+    parent = by_id.get(above)
     if parent is None:
-        raise ValueError(f"{where}: parent: {UnknownName('claim', str(table.get('parent', '')), by_id)}")
+        raise ValueError(f"{where}: parent: {UnknownName('claim', above, by_id)}")
     shared = {key: getattr(parent, key) for key in _OF_THE_PARENT}
     tests = {key: dict(getattr(parent, key)) for key in ("proxies", "proxy_epochs", "lengths")}
     ours = {"kind": MECHANISM, "source": "none", "verified": "ours", "track": NO_TRACK}
@@ -174,12 +177,14 @@ def _check(claim: Claim, where: str, suite: Suite) -> None:
     for key in claim.unknown:
         if key not in SETTING:
             raise ValueError(f"{where}: unknown: {UnknownName('key of a setting', key, SETTING)}")
-    if claim.epochs and claim.epochs[0] > claim.epochs[1]:
-        raise ValueError(f"{where}: epochs = {list(claim.epochs)} must be a whole number or [first, last]")
+    if claim.epochs and not 1 <= claim.epochs[0] <= claim.epochs[1]:
+        raise ValueError(f"{where}: epochs = {list(claim.epochs)} must be a whole number from 1, or [first, last]")
     if claim.kind == "number" and (claim.baseline or claim.proxies):
         raise ValueError(f"{where}: a number stands alone; drop 'baseline' and 'proxies', or choose kind 'gain'")
     if claim.kind != "number" and not claim.baseline:
         raise ValueError(f"{where}: key 'baseline' is missing; kind '{claim.kind}' compares with one")
+    if claim.arm == claim.baseline_arm:
+        raise ValueError(f"{where}: it compares {claim.arm} with itself; name another 'baseline' or 'variant'")
     if claim.kind in ("number", "gain", "cost_ratio") and claim.value is None:
         raise ValueError(f"{where}: key 'value' is missing; kind '{claim.kind}' states one")
     if (claim.kind == "cost_ratio") and claim.evaluation != COST:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
@@ -29,9 +30,11 @@ VERIFIED = {
 
 # What the fields of a claim may hold; the description says it in words.
 Text = Annotated[str, Meta(description="a text")]
-Whole = Annotated[int | None, Meta(description="a whole number")]
-Number = Annotated[float | None, Meta(description="a number")]
-Margin = Annotated[float, Meta(gt=0, description="a number above 0")]
+_ENDLESS = sys.float_info.max
+Name = Annotated[str, Meta(pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]*)?\Z", description="of letters, digits, _, . and -")]
+Count = Annotated[Annotated[int, Meta(ge=1)] | None, Meta(description="a whole number from 1")]
+Number = Annotated[Annotated[float, Meta(gt=-_ENDLESS, lt=_ENDLESS)] | None, Meta(description="a finite number")]
+Margin = Annotated[float, Meta(gt=0, lt=_ENDLESS, description="a finite number above 0")]
 Epochs = Annotated[int, Meta(ge=1, description="a whole number from 1")]
 Lengths = Annotated[tuple[int, ...], Meta(description="a list of whole numbers, each one once")]
 Span = Annotated[tuple[int, int] | None, Meta(description="a whole number or [first, last]")]
@@ -48,15 +51,15 @@ class Claim:
     `proxies`.
     """
 
-    id: Text
-    paper: Text  # short: the name of its file
+    id: Name
+    paper: Name  # short: the name of its file
     citation: Text
     statement: Text  # in our own words
     # number | gain (over the baseline) | direction (better than the baseline) | cost_ratio (to the baseline)
     # interaction (better by more after the first of `lengths` than after the second)
     # mechanism (a direction: one reason why the claim `parent` holds or not, an assertion of our own)
     kind: Text
-    method: Text  # registry names
+    method: Name  # registry names
     evaluation: Text
     metric: Text  # as records name it; for evaluation "cost" a key of a record's cost
     data: Text  # the data set that is evaluated on (for "cost": trained on), as `repro data` names it
@@ -65,14 +68,14 @@ class Claim:
     track: Text  # where the claim's own setting can be run, or "none"
     margin: Margin  # what counts as no difference: points, or a fraction for cost ratios
     family: Text  # claims that share one error rate; with the margins frozen before the runs
-    variant: Text = ""
-    baseline: Text = ""
-    baseline_variant: Text = ""
+    variant: Name = ""
+    baseline: Name = ""
+    baseline_variant: Name = ""
     better: Text = "higher"  # higher | lower values of the metric are better
     protocol: Text = ""  # name of the paper's own evaluation protocol
     backbone: Text = ""
     epochs: Span = None  # of pre-training, first and last that the claim covers; in a file also one int
-    batch: Whole = None
+    batch: Count = None
     pretrain_data: Text = ""  # where it is another than the track trains on
     # table -> key -> value: what else the paper's setting has otherwise than recipe and protocol of that name
     changes: Mapping[str, Values] = field(default_factory=dict)
@@ -80,7 +83,7 @@ class Claim:
     value: Number = None
     unit: Text = ""
     spread: Number = None  # stated standard deviation, and of how many runs
-    spread_n: Whole = None
+    spread_n: Count = None
     proxies: Mapping[str, Margin] = field(default_factory=dict)  # smaller track -> its margin
     # smaller track -> the most epochs with which its direction is tested there: of a claim on short trainings
     proxy_epochs: Mapping[str, Epochs] = field(default_factory=dict)

@@ -94,9 +94,15 @@ def csv_text(table: Table, known: Iterable[str]) -> str:
     for row, cells in zip(table.rows, shown.rows, strict=True):
         line: list[Any] = []
         for cell, spread in zip(cells, spreads, strict=True):
-            line += _numbers(cell) if spread else ["" if cell.empty else cell.text]
+            line += _numbers(cell) if spread else ["" if cell.empty else no_formula(cell.text)]
         writer.writerow([*line, " ".join([SUITE, *_cited([row], known)])])
     return file.getvalue()
+
+
+def no_formula(text: str) -> str:
+    """A text that no spreadsheet computes: what would begin a formula stands behind an apostrophe."""
+    begins = text[:1] in ("=", "@", "\t", "\r") or (text[:1] in ("+", "-") and text[1:2].isalpha())
+    return f"'{text}" if begins else text
 
 
 def _numbers(cell: Cell) -> list[str]:

@@ -69,18 +69,24 @@ def unknown(kind: str, name: str, valid: Iterable[str], mend: str = "") -> Unkno
 
 
 _FORBIDDEN = {errno.EACCES, errno.EPERM}  # to read as well as to write
+_IN_THE_WAY = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
 def unwritable(error: BaseException) -> str:
-    """The line for a full disk or a file or folder that may not be opened; "" for any other error."""
-    if not isinstance(error, OSError) or error.errno not in _FORBIDDEN | _UNWRITABLE:
+    """The line for a full disk, or a file or folder that may not be opened or is no such; "" for any other error."""
+    if not isinstance(error, OSError) or error.errno not in _FORBIDDEN | _UNWRITABLE | _IN_THE_WAY:
         return ""
     what = error.filename or "its files"
     if error.errno in _FORBIDDEN:
         return (
             f"cannot open {what} ({(error.strerror or '').lower()}); what was finished is kept:"
             " its owner can permit it, or choose another --workspace, and give the command again"
+        )
+    if error.errno in _IN_THE_WAY:
+        return (
+            f"cannot open {what} ({(error.strerror or '').lower()}); what was finished is kept:"
+            " move away what is there, or choose another --workspace, and give the command again"
         )
     return (
         f"cannot write {what} ({(error.strerror or '').lower()}); what was finished is kept:"

@@ -357,7 +357,9 @@ def verify(options: argparse.Namespace) -> int:
 def report(options: argparse.Namespace) -> int:
     from repro.results import boards, export_report, publish
 
-    if options.export:
+    if options.export is not None:
+        if not options.export.strip():
+            raise UserError("--export needs the name of a folder, for example --export tables")
         print(export_report.export_report(Path(options.export), options.published, settings_of(options)))
         return 0
     print(publish.report_published() if options.published else boards.report(settings_of(options)))

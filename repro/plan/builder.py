@@ -116,6 +116,8 @@ def _data_names(
         if type(value) is not type(keys[key]):
             raise UserError(f"--set data.{key}={value}: must be {type(keys[key]).__name__}, as {keys[key]!r} is")
         keys[key] = value
+    if keys["limit"] < 0:
+        raise UserError(f"--set data.limit={keys['limit']}: must be a number of pictures, or 0 for all of them")
     for role in tracks.ROLES:
         require_kind(keys[role], role)
     disk.require_stored(keys["stored"], keys["classification"])
@@ -316,12 +318,8 @@ class _Builder:
 
     def limit(self, role: str, seed: int) -> Drawn | Literal[0]:
         """The training pictures of that role that a seed draws; 0: all are used."""
-        wanted, name = self.data["limit"], self.data["classification"]
-        if role != "classification" or not wanted:
-            return 0
-        own = self.own(role)
-        there = own.account.of("train") if own else inventory.train_pictures(name, self.settings.where)
-        return 0 if 0 < there <= wanted else {"pictures": wanted, "seed": seed}
+        wanted = self.data["limit"] if role == "classification" else 0
+        return {"pictures": wanted, "seed": seed} if wanted and not 0 < self._there() <= wanted else 0
 
     def sizes(self, role: str) -> dict[str, Any]:
         """The sizes in which the pictures of that role are read."""
@@ -331,11 +329,13 @@ class _Builder:
 
     def pictures(self) -> int:
         """How many pictures are trained on."""
-        limit, own = self.data["limit"], self.own("classification")
-        if own:
-            found = own.account.of("train")
-            return min(limit, found) if limit else found
-        return limit or inventory.train_pictures(self.data["classification"], self.settings.where)
+        limit, there = self.data["limit"], self._there()
+        return min(limit, there) if limit and there else limit or there
+
+    def _there(self) -> int:
+        """How many training pictures the data set has; 0 where that is not known."""
+        own, name = self.own("classification"), self.data["classification"]
+        return own.account.of("train") if own else inventory.train_pictures(name, self.settings.where)
 
     def usual_pictures(self) -> int:
         """How many pictures the recipes of the track are for."""

@@ -9,6 +9,7 @@ that method instead.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -57,11 +58,16 @@ def _same_type(new: Any, old: Any) -> bool:
 
 
 def merge(base: Recipe, change: Mapping[str, Any], where: str, *, new: bool = False) -> Recipe:
-    """`base` with the values of `change`; another type, or a key that `base` lacks (unless `new`), is an error."""
+    """`base` with the values of `change`.
+
+    UserError for another type, a number that is not finite, or a key that `base` lacks (unless `new`).
+    """
     for table, values in change.items():
         if table not in base:
             raise UserError(f"{where}: {unknown('table', table, base)}")
         for key, value in values.items():
+            if not _finite(value):
+                raise UserError(f"{where}: {table}.{key} = {value!r} must be finite")
             if new and key not in base[table]:
                 base[table][key] = copy.deepcopy(value)
                 continue
@@ -74,6 +80,11 @@ def merge(base: Recipe, change: Mapping[str, Any], where: str, *, new: bool = Fa
                 )
             base[table][key] = float(value) if isinstance(old, float) else value
     return base
+
+
+def _finite(value: Any) -> bool:
+    """Whether a value, or a list of them, holds no infinite number and none that is nan."""
+    return all(map(_finite, value)) if isinstance(value, list) else not isinstance(value, float) or math.isfinite(value)
 
 
 @cache

@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal, get_args
 from msgspec import Meta
 
 from repro.errors import UserError, unknown
-from repro.plan.tables import Number, Text, toml, typed
+from repro.plan.tables import Maybe, Number, Text, toml, typed
 from repro.store.records import NAME
 
 LONGEST = 60  # characters of a method's or variant's name: a file's name, which has both, may have 255
@@ -40,8 +40,8 @@ class Variant:
 
     summary: Text = ""
     base: Annotated[str | None, Meta(description="a text")] = None  # None: the method's
-    relative_cost: Annotated[float | None, Meta(description="a number")] = None  # likewise
-    kept_passes: Annotated[float | None, Meta(description="a number")] = None  # likewise
+    relative_cost: Maybe = None  # likewise
+    kept_passes: Maybe = None  # likewise
     method: Values = field(default_factory=dict)
     network: Values = field(default_factory=dict)
     pretrain: Values = field(default_factory=dict)
@@ -65,7 +65,7 @@ class MethodInfo:
     arxiv: Text = ""
     relative_cost: Number = 2.0  # passes of the backbone for one picture of one epoch, both ways; for estimates only
     # Of those, the ones that one update keeps for its backward pass, in passes of whole pictures; None: relative_cost.
-    kept_passes: Annotated[float | None, Meta(description="a number")] = None
+    kept_passes: Maybe = None
     negatives: Text = ""  # one of NEGATIVES; "" with a base, whose it then has
     base: Text = ""  # the method that it is an auxiliary task of, or ""
     defaults: Tables

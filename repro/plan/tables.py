@@ -6,6 +6,7 @@ A `Literal` needs none: its values are named.
 
 from __future__ import annotations
 
+import sys
 import tomllib
 import typing
 from collections.abc import Mapping
@@ -19,7 +20,9 @@ from repro.errors import UserError, unknown
 
 Text = Annotated[str, Meta(description="a text")]
 Whole = Annotated[int, Meta(description="a whole number")]
-Number = Annotated[float, Meta(description="a number")]
+_MOST = sys.float_info.max
+Number = Annotated[float, Meta(ge=-_MOST, le=_MOST, description="a finite number")]
+Maybe = Annotated[Annotated[float, Meta(ge=-_MOST, le=_MOST)] | None, Meta(description="a finite number")]
 
 T = TypeVar("T")
 

@@ -7,6 +7,7 @@ states: multiples of the rate, the decay and the smallest crop. Variants, and me
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -16,6 +17,7 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from leaderboards.tuning import CROPS, FREE
+from repro.errors import UserError
 from repro.plan import registry
 from repro.plan.registry import MethodInfo
 from repro.plan.tables import Number, Text, toml, typed
@@ -24,7 +26,8 @@ from repro.store.job import Recipe
 
 TABLE = "tuned"
 _PRETRAIN = {"rate": "lr", "decay": "weight_decay"}
-Multiples = Annotated[tuple[float, float, float], Meta(description="[rate, decay, crop]")]
+_Multiple = Annotated[float, Meta(gt=0, lt=sys.float_info.max)]
+Multiples = Annotated[tuple[_Multiple, _Multiple, _Multiple], Meta(description="[rate, decay, crop], each above 0")]
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class Tuned:
     procedure: Text
     recipe: Text  # hash of what was tuned
     chosen: Multiples
-    points: Annotated[tuple[Multiples, ...], Meta(description="a list of [rate, decay, crop]")]
+    points: Annotated[tuple[Multiples, ...], Meta(description="a list of [rate, decay, crop], each above 0")]
     scores: Annotated[tuple[tuple[float, ...], ...], Meta(description="a list of numbers a point")]  # a seed each
     records: Annotated[tuple[tuple[str, ...], ...], Meta(description="a list of texts a point")]  # fingerprints
 
@@ -127,11 +130,22 @@ def _stated(info: MethodInfo, variant: str) -> Iterator[registry.Tables]:
 
 
 def section(info: MethodInfo, variant: str, track: str) -> Tuned | None:
-    """What the procedure made of the recipe of this arm on that track; None where it was not tuned."""
+    """What the procedure made of the recipe of this arm on that track; None where it was not tuned.
+
+    UserError for a table that contradicts itself: a choice that is no point, or points without scores or records.
+    """
     owner, its_variant = root(info, variant)
     tables = owner.variants[its_variant].tracks if its_variant else owner.tracks
     found = tables.get(track, {}).get(TABLE)
-    return None if found is None else typed(Tuned, dict(found), f"{owner.source}: {header(its_variant, track)}")
+    if found is None:
+        return None
+    where = f"{owner.source}: {header(its_variant, track)}"
+    made = typed(Tuned, found, where)
+    if made.chosen not in made.points:
+        raise UserError(f"{where}: chosen = {list(made.chosen)} is none of its points; tune again with --equal --write")
+    if not len(made.points) == len(made.scores) == len(made.records):
+        raise UserError(f"{where}: each of the points needs its scores and records; tune again with --equal --write")
+    return made
 
 
 def header(variant: str, track: str) -> str:

@@ -19,6 +19,7 @@ from slurm.files import write_atomic
 
 _BIBLIOGRAPHY = "citations.bib"
 _CONTENTS = "contents.md"
+_HEAD = "# Tables and pictures of the report"
 
 
 def export_report(folder: Path, published_ones: bool, settings: Settings) -> str:
@@ -27,7 +28,7 @@ def export_report(folder: Path, published_ones: bool, settings: Settings) -> str
     published_ones: of the repository's records instead of the workspace's.
 
     Raises:
-        UserError: no record; a folder that cannot be written.
+        UserError: no record; a folder that cannot be written, or holds files of these names that no export wrote.
     """
     histories: Mapping[str, History] = {}
     if published_ones:
@@ -51,8 +52,11 @@ def export_report(folder: Path, published_ones: bool, settings: Settings) -> str
     titles = {name: table.title for name, table in tables.items()}
     lines = [f"- `{name}.csv`, `{name}.tex`: {title}" for name, title in titles.items()]
     lines += [f"- `{name}.svg`: {drawing.said}" for name, drawing in drawings.items()]
-    files[_CONTENTS] = "\n".join(["# Tables and pictures of the report", "", *lines]) + "\n"
+    files = {_CONTENTS: "\n".join([_HEAD, "", *lines]) + "\n", **files}  # the first to be written: see `_ours`
     try:
+        taken = [] if _ours(folder) else [name for name in files if (folder / name).exists()]
+        if taken:
+            raise UserError(f"{folder / taken[0]} is there, and no export wrote it; give a new folder with --export")
         for name, text in files.items():
             write_atomic(folder / name, text)
     except OSError as error:
@@ -67,3 +71,9 @@ def export_report(folder: Path, published_ones: bool, settings: Settings) -> str
             "to make a PDF of a picture: rsvg-convert -f pdf -o NAME.pdf NAME.svg",
         ]
     )
+
+
+def _ours(folder: Path) -> bool:
+    """Whether an earlier export wrote the files of this folder."""
+    contents = folder / _CONTENTS
+    return contents.is_file() and contents.read_text(encoding="utf-8", errors="replace").startswith(_HEAD)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from leaderboards.record_fields import Record as AnyRecord
 from leaderboards.record_fields import entry, origin_of, trust_of
 from leaderboards.setting import network_name
+from leaderboards.take_away import no_formula
 from repro.errors import UserError
 from repro.store import records
 from repro.store.records import Record
@@ -24,7 +25,8 @@ _PROVENANCE = ("commit", "dirty", "source_hash", "python", "device", "threads", 
 def write_csv(chosen: Sequence[Record], every: Sequence[Record], out: Path) -> str:
     """Write the chosen records to `out`; returns how large the table is."""
     frame = _frame(chosen, every)
-    write_atomic(out, frame.to_csv(index=False))
+    plain = frame.map(lambda value: no_formula(value) if isinstance(value, str) else value)
+    write_atomic(out, plain.to_csv(index=False))
     return f"{len(frame)} records, {len(frame.columns)} columns"
 
 

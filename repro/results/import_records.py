@@ -27,6 +27,7 @@ _KEYS = (
     *("provenance", "details", "artifacts"),
 )
 _GENERATIONS = 50  # ours have three
+_NAME = 80  # characters of a lab's name
 _LONGEST = 200  # bytes of a file's name; file systems allow 255 bytes
 
 
@@ -47,6 +48,8 @@ def bring_in(file: Path, trust: str, settings: Settings, parse: Parse, lab: str 
         raise unknown("trust", trust, _FOREIGN)
     if (trust == PEER) != bool(lab):
         raise UserError(f"--lab goes with --trust {PEER}: it names the lab whose records these are")
+    if lab and (lab != lab.strip() or not lab.isprintable() or len(lab) > _NAME):
+        raise UserError(f"--lab {lab:.{_NAME}}: give one line of at most {_NAME} letters, without spaces at its ends")
     checked: dict[str, Record] = {}
     where: dict[str, str] = {}
     for at, given in _read(file):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -59,7 +60,10 @@ class Ledger:
 
     @classmethod
     def open(cls, place: Workspace, name: str, budget: Budget, on_slurm: bool = False) -> Ledger:
-        """The one of that name in a workspace, as it was left; a new one where it is closed."""
+        """The one of that name in a workspace, as it was left; a new one where it is closed.
+
+        UserError for a line of JSON that is no entry. One that is no JSON was cut short, and counts as not there.
+        """
         found = cls(budget, on_slurm, place.root / "settle" / f"{name}.jsonl")
         found._read()
         return found
@@ -67,10 +71,17 @@ class Ledger:
     def _read(self) -> None:
         assert self.path
         self._apply({"event": "closed"})
-        if self.path.exists():
-            for line in self.path.read_text(encoding="utf-8").splitlines():
-                with contextlib.suppress(json.JSONDecodeError):  # blank, or cut short by a death
-                    self._apply(json.loads(line))
+        if not self.path.exists():
+            return
+        for number, line in enumerate(self.path.read_bytes().split(b"\n"), 1):
+            try:
+                said = json.loads(line)
+            except ValueError:  # blank, or cut short by a death
+                continue
+            try:
+                self._apply(said)
+            except (ValueError, TypeError, LookupError, AttributeError):
+                raise UserError(f"{self.path}:{number}: no entry of this journal; delete the line") from None
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -149,14 +160,14 @@ class Ledger:
         match said["event"]:
             case "asked":
                 self.asked = len(self.pairs)
-            case "round" if said["number"] != self.round:  # one that was cut short begins again
-                self.round, self.before = said["number"], len(self.pairs)
+            case "round" if int(said["number"]) != self.round:  # one that was cut short begins again
+                self.round, self.before = int(said["number"]), len(self.pairs)
             case "began":
-                commands = tuple(tuple(words) for words in said["commands"])
-                jobs = {name: (float(seconds), int(gpus)) for name, (seconds, gpus) in said["jobs"].items()}
-                self.pairs.append(Pair(said["claim"], commands, jobs))
+                commands = tuple(tuple(map(str, words)) for words in said["commands"])
+                jobs = {name: (_seconds(seconds), int(gpus)) for name, (seconds, gpus) in said["jobs"].items()}
+                self.pairs.append(Pair(str(said["claim"]), commands, jobs))
             case "ended":
-                self.pairs[-1].seconds, self.pairs[-1].failed = said["seconds"], said["failed"]
+                self.pairs[-1].seconds, self.pairs[-1].failed = _seconds(said["seconds"]), str(said["failed"])
             case "closed":
                 self.pairs, self.asked, self.round, self.before = [], 0, 0, 0
 
@@ -189,6 +200,13 @@ class Ledger:
             return pair.failed
         lost = [name for name in pair.jobs if name not in recorded and name not in live]
         return f"a job left no record ({lost[0][:12]}); see python -m repro status" if lost else ""
+
+
+def _seconds(given: Any) -> float:
+    """ValueError or TypeError for what is no time."""
+    if not 0 <= float(given) < math.inf:
+        raise ValueError(given)
+    return float(given)
 
 
 def _share(planned: Plan, job: PlannedJob) -> int:

@@ -6,6 +6,7 @@ chosen comes from the records there alone; `--write` puts it into the recipe fil
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -178,14 +179,17 @@ def _scored(item: Trained, found: Mapping[str, records.Record]) -> Scored:
     scores, known = [], []
     for planned in item.plans:
         judged = [found.get(job.fingerprint) for job in planned.jobs if job.kind == KIND]  # in the order of the seeds
-        scores.append(tuple(_score(record) for record in judged))
+        scores.append(tuple(score_of(record) for record in judged))
         known.append(tuple(record["fingerprint"][:_DIGITS] if record else "" for record in judged))
     return Scored(item, tuple(scores), tuple(known))
 
 
-def _score(record: records.Record | None) -> float:
+def score_of(record: records.Record | None) -> float:
     """Top-1 on held-out training pictures of the head that is best there, after the last epoch."""
-    return NO_RESULT if record is None else round(max(record["details"]["split_top1_last_epoch"]), 2)
+    found = record["details"].get("split_top1_last_epoch") if record and "details" in record else None
+    if not isinstance(found, list) or not found or not all(isinstance(score, float | int) for score in found):
+        return NO_RESULT
+    return round(max(found), 2)
 
 
 def _table(scored: Sequence[Scored]) -> str:
@@ -240,7 +244,7 @@ def _write(item: Scored, track: str) -> str:
     ]
     before = path.read_text(encoding="utf-8")
     after = with_table(before, header, lines)
-    if _without(tomllib.loads(before), header) != _without(tomllib.loads(after), header):
+    if not else_alike(before, after, header):
         raise UserError(
             f"{source}: [{header}] cannot be written into this file; put it there by hand:\n" + "\n".join(lines)
         )
@@ -262,12 +266,20 @@ def with_table(written: str, header: str, table: Sequence[str]) -> str:
         after = range(begin + 1, len(lines))
         end = next((place for place in after if not lines[place].strip() or lines[place][0] in "#["), len(lines))
         return "\n".join([*lines[:begin], *table, *lines[end:]]) + "\n"
-    last = beside[-1] if beside else heads[-1]
+    last = (beside or heads or [len(lines) - 1])[-1]
     end = next((place for place in heads if place > last), len(lines))
     while end > last + 1 and (not lines[end - 1].strip() or lines[end - 1].startswith("#")):
         end -= 1  # comments there are of the next table
     between = [""] if end < len(lines) and lines[end].strip() else []
     return "\n".join([*lines[:end], "", *table, *between, *lines[end:]]) + "\n"
+
+
+def else_alike(before: str, after: str, header: str) -> bool:
+    """Whether two TOML files hold the same but for that table; nan is the same as nan."""
+    with contextlib.suppress(tomllib.TOMLDecodeError):
+        one, other = (json.dumps(_without(tomllib.loads(text), header), default=str) for text in (before, after))
+        return one == other
+    return False
 
 
 def _without(tables: dict[str, Any], header: str) -> dict[str, Any]:

@@ -128,7 +128,8 @@ def _of_other_kinds(record: Record) -> Iterator[str]:
             continue
         if not isinstance(value, kind) or isinstance(value, bool):
             yield f"key '{path}' is {value!r:.80}, not {words}"
-    for parent in record.get("parents") or ():
+    parents = record.get("parents")
+    for parent in parents if isinstance(parents, list) else ():
         if not isinstance(parent, str):
             yield f"key 'parents' holds {parent!r:.80}, not a text"
 

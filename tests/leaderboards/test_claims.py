@@ -278,18 +278,25 @@ def test_a_good_claim_loads(tmp_path: Path) -> None:
         ({"evaluation": '"liner"'}, "unknown evaluation 'liner'; did you mean 'linear'?"),
         ({"track": '"cifra"'}, "unknown track 'cifra'; did you mean 'cifar'?"),
         ({"verified": '"red"'}, "unknown verified 'red'; did you mean 'read'?"),
-        ({"value": '"2.0"'}, "value = '2.0' must be a number"),
+        ({"value": '"2.0"'}, "value = '2.0' must be a finite number"),
         ({"n": "3"}, "unknown key 'n'"),
         ({"proxies": "{ mini = 0.5 }", "proxy_epochs": "{ mini = 0 }"}, "proxy_epochs.mini = 0 must be a whole number"),
         ({"proxies": "{ mini = 0.5 }", "proxy_epochs": "{ mini = 2.0 }"}, "= 2.0 must be a whole number from 1"),
         ({"proxy_epochs": "{ mini = 9 }"}, "proxy_epochs: unknown track of its proxies 'mini'"),
         ({"margin": "1.5"}, "margin 1.5 at cifar is more than half of the claimed 2"),
-        ({"margin": "0"}, "margin = 0 must be a number above 0"),
-        ({"proxies": "{ mini = 0 }"}, "proxies.mini = 0 must be a number above 0"),
-        ({"proxies": "{ mini = true }"}, "proxies.mini = True must be a number above 0"),
+        ({"margin": "0"}, "margin = 0 must be a finite number above 0"),
+        ({"proxies": "{ mini = 0 }"}, "proxies.mini = 0 must be a finite number above 0"),
+        ({"baseline": '"x"'}, "it compares x with itself"),
+        ({"margin": "inf"}, "margin = inf must be a finite number above 0"),
+        ({"value": "nan"}, "value = nan must be a finite number"),
+        ({"epochs": "-1"}, "epochs = [-1, -1] must be a whole number from 1"),
+        ({"batch": "-1"}, "batch = -1 must be a whole number from 1"),
+        ({"method": '"a b"'}, "method = 'a b' must be of letters, digits, _, . and -"),
+        ({"variant": '"<b>"'}, "variant = '<b>' must be of letters, digits, _, . and -"),
+        ({"proxies": "{ mini = true }"}, "proxies.mini = True must be a finite number above 0"),
         ({"proxies": "{ mini = 1.5 }"}, "margin 1.5 at mini is more than half of the claimed 2"),
         ({"proxies": "{ mnii = 0.5 }"}, "unknown track 'mnii'; did you mean 'mini'?"),
-        ({"epochs": "[9, 7]"}, "epochs = [9, 7] must be a whole number or [first, last]"),
+        ({"epochs": "[9, 7]"}, "epochs = [9, 7] must be a whole number from 1, or [first, last]"),
         ({"references": '["r999999"]'}, "unknown row 'r999999'"),
         ({"references": "[1]"}, "references = [1] must be a list of names"),
         ({"kind": '"number"'}, "a number stands alone"),
@@ -346,6 +353,11 @@ def test_missing_keys_double_ids_and_broken_files_are_named(tmp_path: Path) -> N
         (tmp_path / "x.toml").write_text(f'citation = "X"\n{line}')
         with pytest.raises(ValueError, match=rf"x\.toml: .*{says}"):
             claim_files.load(suite(), tmp_path)
+    (tmp_path / "x.toml").unlink()
+    (tmp_path / "x.toml").mkdir()
+    with pytest.raises(ValueError, match=r"x\.toml: cannot be read \(Is a directory\)"):
+        claim_files.load(suite(), tmp_path)
+    (tmp_path / "x.toml").rmdir()
     (tmp_path / "x.toml").write_text('citatoin = "X"')
     with pytest.raises(ValueError, match=r"x\.toml: unknown key 'citatoin'; did you mean 'citation'\?"):
         claim_files.load(suite(), tmp_path)

@@ -116,6 +116,7 @@ def test_mechanisms_do_not_make_the_papers_claims_harder(tmp_path: Path) -> None
             PARENT + PART.replace('"gain"', '"gian"'),
             "mechanism 'why-a': parent: unknown claim 'gian'; did you mean 'gain'",
         ),
+        (PARENT + PART.replace('parent = "gain"', 'parent = ["gain"]'), "parent: unknown claim '['gain']'"),
         (PARENT + PART.replace('part = "the loss A"\n', ""), "'parent' and 'part' go together"),
         (PARENT.replace("proxies = { mini = 1.5 }", "") + PART, "key 'proxies' is missing"),
         (PARENT + 'parent = "nothing"\npart = "x"\n', "claim 'gain': parent: unknown claim 'nothing'"),

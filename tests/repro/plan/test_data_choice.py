@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from repro.cli.dispatch import main
+from repro.errors import UserError
 from repro.plan import tracks
 from repro.plan.builder import make
 from repro.plan.kinds import evaluations
@@ -149,3 +150,13 @@ def test_each_seed_draws_its_own_pictures_where_there_are_more(tmp_path: Path) -
     for track, *more in (("mini", "data.limit=0"), ("mini", "data.limit=50000"), ("embedded",), ("cifar",)):
         assert set(drawn(track, *more).values()) == {0}  # of all pictures there is nothing to draw
     assert drawn("embedded", "data.limit=200")["pretrain"] == {"pictures": 200, "seed": 7}
+    with pytest.raises(UserError, match=r"data\.limit=-1: must be a number of pictures, or 0"):
+        drawn("embedded", "data.limit=-1")
+
+
+def test_a_limit_above_what_there_is_costs_no_more(tmp_path: Path) -> None:
+    costs = {
+        make(Request(("byol",), "mini", overrides=(f"data.limit={limit}",)), Settings(workspace=tmp_path)).seconds
+        for limit in (0, 50_000, 90_000_000)
+    }
+    assert len(costs) == 1

@@ -44,7 +44,8 @@ def test_the_default_base_has_a_name_too() -> None:
     ("change", "says"),
     [
         ("[defaults]\n[variants.v]\nsumary = 'x'", "variants.v: unknown key 'sumary'; did you mean 'summary'?"),
-        ("[defaults]\n[variants.v]\nrelative_cost = 'x'", "variants.v: relative_cost = 'x' must be a number"),
+        ("relative_cost = nan\n[defaults]", "relative_cost = nan must be a finite number"),
+        ("[defaults]\n[variants.v]\nrelative_cost = 'x'", "variants.v: relative_cost = 'x' must be a finite number"),
         ("[defaults]\n[variants]\nv = 3", "variants.v = 3 must be a table"),
         ("[defaults]\npretrain = 3", "defaults.pretrain = 3 must be a table"),
         ("arxiv = 2104.1\n[defaults]", "arxiv = 2104.1 must be a text"),

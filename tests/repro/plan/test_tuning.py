@@ -176,6 +176,32 @@ def test_a_damaged_table_gets_one_line(recipe: Recipe) -> None:
         recipes.resolve(*arm, "mini", {})
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("chosen = [2.0, 1.0, 1.0]", "chosen = [nan, 1.0, 1.0]", r"must be \[rate, decay, crop\], each above 0"),
+        ("chosen = [2.0, 1.0, 1.0]", "chosen = [inf, 1.0, 1.0]", r"must be \[rate, decay, crop\], each above 0"),
+        ("chosen = [2.0, 1.0, 1.0]", "chosen = [0.0, 1.0, 1.0]", r"must be \[rate, decay, crop\], each above 0"),
+        ("chosen = [2.0, 1.0, 1.0]", "chosen = [7.0, 1.0, 1.0]", r"\[7.0, 1.0, 1.0\] is none of its points"),
+        ("scores = [[40.0, nan], [41.0, 42.0]]", "scores = [[40.0, nan]]", "each of the points needs its scores"),
+    ],
+)
+def test_a_table_that_contradicts_itself_gets_one_line(recipe: Recipe, old: str, new: str, says: str) -> None:
+    arm = registry.find(recipe(section(2.0, "0a").replace(old, new)))
+    with pytest.raises(UserError, match=rf"mine\.toml: tracks\.mini\.tuned: .*{says}"):
+        recipes.resolve(*arm, "mini", {})
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_numbers_that_are_not_finite_are_refused(value: float) -> None:
+    for stated, says in (
+        ({"pretrain": {"lr": value}}, "--set: pretrain.lr"),
+        ({"method": {"crop_scale": [value, 1.0]}}, "--set: method.crop_scale"),
+    ):
+        with pytest.raises(UserError, match=f"{says} = .* must be finite"):
+            recipes.resolve(*registry.find("simclr"), "mini", stated)
+
+
 def test_how_values_were_found_is_no_part_of_a_fingerprint(recipe: Recipe, own_folder: None) -> None:
     """A choice of 1 for all leaves every job what it was; another one makes it another job."""
     made = {}

@@ -14,6 +14,8 @@ from scipy import stats
 
 from leaderboards import boards, report, take_away
 from leaderboards.arms import Arms
+from leaderboards.cells import Cell
+from leaderboards.tables import Table
 from repro import __version__
 from repro.cli.dispatch import main
 from repro.results import citations
@@ -90,6 +92,14 @@ def test_every_table_and_picture_of_the_report_has_a_file(content: boards.Conten
     assert all(f"`{path.name}`" in listed for path in folder.iterdir() if path.suffix in (".csv", ".svg", ".tex"))
 
 
+def test_no_cell_of_a_csv_is_a_formula() -> None:
+    named = {"=1+1": "'=1+1", "@SUM(1)": "'@SUM(1)", "-cmd": "'-cmd", "+cmd": "'+cmd"}
+    told = {text: text for text in ("-0.5 ± 0.2", "+2.1", "aps")}
+    rows = [{"method": Cell(f"m{i}"), "device": Cell(text)} for i, text in enumerate(named | told)]
+    written = csv.DictReader(take_away.csv_text(Table("t", rows), ()).splitlines())
+    assert [row["device"] for row in written] == list((named | told).values())
+
+
 def test_the_suite_is_cited_as_its_citation_file_says() -> None:
     stated = yaml.safe_load((HOME / "CITATION.cff").read_text())
     assert (stated["title"], stated["version"]) == (citations.TITLE, __version__)
@@ -103,3 +113,17 @@ def test_a_folder_that_cannot_be_written_is_one_line(folder: Path, capsys: pytes
     Path("taken").write_text("")
     assert main(["report", "--published", "--export", "taken"]) == 2
     assert "cannot write taken" in capsys.readouterr().err and Path("taken").read_text() == ""
+    assert main(["report", "--published", "--export", ""]) == 2
+    assert "--export needs the name of a folder" in capsys.readouterr().err
+
+
+def test_an_export_replaces_its_own_files_and_no_others(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "citations.bib").write_text("old")
+    assert main(["report", "--published", "--export", str(folder)]) == 0
+    assert (folder / "citations.bib").read_text() != "old"
+    Path("thesis").mkdir()
+    Path("thesis/citations.bib").write_text("mine")
+    capsys.readouterr()
+    assert main(["report", "--published", "--export", "thesis"]) == 2
+    assert "thesis/citations.bib is there, and no export wrote it" in capsys.readouterr().err
+    assert [path.read_text() for path in Path("thesis").iterdir()] == ["mine"]

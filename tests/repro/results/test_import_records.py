@@ -338,6 +338,8 @@ def test_records_of_a_peer_count_with_ours_where_a_run_here_would_make_the_same(
     line = ["records", "import", "given.json", "--trust", "peer"]
     assert main(line) == 2 and main(["records", "import", "given.json", "--trust", "author", "--lab", "kyoto"]) == 2
     assert capsys.readouterr().err.count("--lab goes with --trust peer") == 2
+    for odd in (" ", "kyoto ", "a\nb", "x" * 81):
+        assert main([*line, "--lab", odd]) == 2
     assert main([*line, "--lab", "kyoto"]) == 0
     said = capsys.readouterr().out
     assert f"{len(theirs)} records imported as peer" in said and "1 other was left out" in said

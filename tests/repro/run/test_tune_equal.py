@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from collections.abc import Callable, Sequence
 from importlib.resources import files
@@ -15,7 +16,7 @@ from repro.cli.dispatch import main
 from repro.plan import builder, recipes, registry, tuning
 from repro.plan.planned import Plan
 from repro.run import execute
-from repro.run.tune_equal import with_table
+from repro.run.tune_equal import else_alike, score_of, with_table
 from repro.settings import Settings
 from repro.store import records
 from repro.store.workspace import Workspace
@@ -198,3 +199,21 @@ def test_a_table_goes_behind_those_of_its_track_and_replaces_its_forerunner() ->
     )
     other = with_table(written, "tracks.embedded.tuned", ["[tracks.embedded.tuned]", "e = 5"])
     assert tomllib.loads(other)["tracks"]["embedded"] == {"tuned": {"e": 5}}
+
+
+def test_a_table_is_written_beside_one_that_holds_nan_and_into_any_layout() -> None:
+    header, table = "tracks.mini.tuned", ["[tracks.mini.tuned]", "e = 5"]
+    failed = "[tracks.cifar.tuned]\nscores = [[nan, 1.0]]\n"
+    indented = "a = 1\n  [tracks.cifar]\n  d = 4\n"
+    for written in (failed, indented, "a = 1\n"):
+        after = with_table(written, header, table)
+        assert tomllib.loads(after)["tracks"]["mini"]["tuned"] == {"e": 5}
+        assert else_alike(written, after, header)
+    assert not else_alike(failed, failed.replace("1.0", "2.0"), header)
+    assert not else_alike(failed, failed + "[", header)  # no TOML
+
+
+@pytest.mark.parametrize("details", [{}, {"split_top1_last_epoch": []}, {"split_top1_last_epoch": "90"}])
+def test_a_record_without_the_scores_that_decide_counts_as_no_result(details: dict[str, Any]) -> None:
+    assert math.isnan(score_of({"details": details}))
+    assert score_of({"details": {"split_top1_last_epoch": [1.0, 3.004]}}) == 3.0

@@ -71,6 +71,7 @@ def test_of_many_writers_one_wins_and_the_file_is_whole(tmp_path: Path) -> None:
         ({"artifacts": {"log": "/etc/passwd"}}, "artifact 'log' is '/etc/passwd', not a path within"),
         ({"artifacts": {"log": "jobs/../../x"}}, "artifact 'log'"),
         ({"parents": [1]}, "'parents' holds 1"),
+        ({"parents": -1}, "'parents' is -1, not a list"),
         ({"provenance": {"packages": []}}, r"'provenance.packages' is \[\], not an object"),
         ({"details": {"recipe": {"network": {"depth": [1]}}}}, "'details.recipe.network.depth'"),
         ({"details": {"note": "\x1b[31m"}}, "details.note holds '.x1b'"),
