@@ -1,8 +1,8 @@
 """How much training two arms need up to an accuracy that both reach, seed by seed, from their learning curves.
 
 The accuracy is the lower one of the two ends: the baseline's end where the method gets as far, which is what a paper
-says when it speaks of the time to the baseline's accuracy, and else the method's end. So no seed is censored: where the
-method never gets as far as the baseline, the baseline was faster, and by how much is read where both have been.
+says when it speaks of the time to the baseline's accuracy, and else the method's end. So no seed is censored. But a
+method that rises early and stays below the baseline counts as the faster one: which ends higher is not asked here.
 
 Of both arms the cost is that of first reaching the accuracy. The whole cost of the baseline would not do: a curve is
 noisy and crosses its own end early, so that of two arms that are the same each would seem faster than the other. As it
@@ -22,7 +22,8 @@ from leaderboards.curves import Curve, by_seed, reaching
 ABOUT = (
     "Claims about the speed of learning. Example: BYOL ends at 40 % and the method at 44 % (k-NN on training pictures)."
     " Then we compare how much training each of them needed to reach 40 %, the lower one of the two final accuracies."
-    " If the method never gets as far as its baseline, the pair counts against it. We do not divide by the whole"
+    " So a method that rises early and ends below its baseline counts as the faster one: which of them ends higher is a"
+    " question for other claims. We do not divide by the whole"
     " training of the baseline, as that would favour the method: noisy curves cross the other's final accuracy early,"
     " even if both methods are equal. An interaction compares two differences of the same seed: the one after few"
     " epochs and the one after more."

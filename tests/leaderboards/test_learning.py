@@ -61,6 +61,8 @@ def test_the_costs_are_those_up_to_the_lower_of_the_two_ends() -> None:
     assert ratio([20.0, 24.0, 28.0, 32.0, 36.0], slow, "flops_to_accuracy", 3e12) == pytest.approx(6 / 4)
     # Ours ends at 25 and never gets as far as theirs: what counts is how long either needed for 25.
     assert ratio([20.0, 21.0, 22.0, 23.0, 25.0], slow) == pytest.approx(4 / 2.5)
+    # Ours rises early and stays low: it is the faster one as far as it gets.
+    assert ratio([20.0, 26.0, 26.0, 26.0, 26.0], [20.0, 22.0, 24.0, 26.0, 28.0]) == pytest.approx(1 / 3)
     # Theirs was as good as its end before: that is when it got there.
     assert ratio([20.0, 21.0, 22.0, 23.0, 24.0], [20.0, 22.0, 24.0, 26.0, 24.0]) == pytest.approx(4 / 2)
 
