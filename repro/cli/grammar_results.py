@@ -9,7 +9,7 @@ from repro.cli.options import executor_options, workspace_options
 CLAIM_FILTERS = {
     "paper": "claims of this paper, for example glnet",
     "method": "claims about this method, or against this baseline",
-    "kind": "number, gain, direction or cost_ratio",
+    "kind": "number, gain, direction, cost_ratio, interaction or mechanism",
     "evaluation": "knn, linear, finetune, ..., or cost",
     "track": "claims that this track can test",
     "data": "claims on this data set",
