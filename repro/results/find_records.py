@@ -98,11 +98,22 @@ def with_ancestors(chosen: Sequence[Record], every: Sequence[Record]) -> list[Re
 
 
 def every_claim() -> list[Claim]:
-    """Every claim; UserError, one line with the path, where a file of claims or the references are not in order."""
+    """Every claim.
+
+    UserError, one line with the file, where a file of claims or the references are not in order, or a claim names a
+    method that is not registered.
+    """
     try:
-        return claim_files.load(suite())
+        found = claim_files.load(suite())
     except ValueError as error:
         raise UserError(str(error)) from None
+    for claim in found:
+        for arm in filter(None, (claim.arm, claim.baseline_arm)):
+            try:
+                registry.find(arm)
+            except UserError as error:
+                raise UserError(f"claims/{claim.paper}.toml: claim '{claim.id}': {error}") from None
+    return found
 
 
 def find_claim(name: str) -> Claim:

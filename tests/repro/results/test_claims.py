@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -258,3 +259,10 @@ def test_reported_conflicts_have_value_and_source(capsys: pytest.CaptureFixture[
 def test_the_name_of_a_paper_is_no_claim_and_says_how_to_list_its_claims() -> None:
     with pytest.raises(UserError, match="aps is a paper, not a claim; python -m repro claims --paper aps lists"):
         find_records.find_claim("aps")
+
+
+def test_a_claim_on_a_method_that_is_not_registered_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = replace(next(claim for claim in CLAIMS if claim.baseline), baseline="byoll", baseline_variant="")
+    monkeypatch.setattr(claim_files, "load", lambda suite: [wrong])
+    with pytest.raises(UserError, match=rf"claims/{wrong.paper}\.toml: claim '{wrong.id}': unknown method 'byoll'"):
+        find_records.every_claim()
