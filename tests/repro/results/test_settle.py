@@ -274,8 +274,8 @@ def test_new_pairs_do_not_go_on_with_what_was_trained_before_the_tuning(
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("settle --budget 3h", "ids of claims, --paper NAME, or"),
-        (f"settle {CLAIM} --paper glnet --budget 3h", "ids of claims, --paper NAME, or"),
+        ("settle --budget 3h", "say which claims: their ids, --paper NAME or"),
+        (f"settle {CLAIM} --paper glnet --budget 3h", "say which claims: their ids, --paper NAME or"),
         ("settle nothing --budget 3h", "unknown claim 'nothing'"),
         ("settle --paper nobody --budget 3h", "no such paper; valid: all, aps, glnet"),
         (f"settle {CLAIM} --budget soon", "write it as 2h"),
