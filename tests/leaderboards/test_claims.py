@@ -292,7 +292,6 @@ def test_a_good_claim_loads(tmp_path: Path) -> None:
         ({"epochs": "-1"}, "epochs = [-1, -1] must be a whole number from 1"),
         ({"batch": "-1"}, "batch = -1 must be a whole number from 1"),
         ({"method": '"a b"'}, "method = 'a b' must be of letters, digits, _, . and -"),
-        ({"variant": '"<b>"'}, "variant = '<b>' must be of letters, digits, _, . and -"),
         ({"proxies": "{ mini = true }"}, "proxies.mini = True must be a finite number above 0"),
         ({"proxies": "{ mini = 1.5 }"}, "margin 1.5 at mini is more than half of the claimed 2"),
         ({"proxies": "{ mnii = 0.5 }"}, "unknown track 'mnii'; did you mean 'mini'?"),
@@ -353,13 +352,11 @@ def test_missing_keys_double_ids_and_broken_files_are_named(tmp_path: Path) -> N
         (tmp_path / "x.toml").write_text(f'citation = "X"\n{line}')
         with pytest.raises(ValueError, match=rf"x\.toml: .*{says}"):
             claim_files.load(suite(), tmp_path)
-    (tmp_path / "x.toml").unlink()
-    (tmp_path / "x.toml").mkdir()
-    with pytest.raises(ValueError, match=r"x\.toml: cannot be read \(Is a directory\)"):
-        claim_files.load(suite(), tmp_path)
-    (tmp_path / "x.toml").rmdir()
     (tmp_path / "x.toml").write_text('citatoin = "X"')
     with pytest.raises(ValueError, match=r"x\.toml: unknown key 'citatoin'; did you mean 'citation'\?"):
+        claim_files.load(suite(), tmp_path)
+    (tmp_path / "a.toml").mkdir()
+    with pytest.raises(ValueError, match=r"a\.toml: cannot be read \(Is a directory\)"):
         claim_files.load(suite(), tmp_path)
 
 
