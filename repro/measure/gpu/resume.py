@@ -62,7 +62,8 @@ def train(case: Case, folder: Path, deterministic: bool, kill_at: int) -> None:
 def _in_a_process(case: Case, folder: Path, deterministic: bool, kill_at: int = 0) -> Figures:
     """The result of `train`; {} of one that was to be killed and was."""
     log, arguments = folder / "log.txt", (case, folder, deterministic, kill_at)
-    process = multiprocessing.get_context("fork").Process(target=lead, args=(str(log), train, arguments))
+    # spawned, not forked: threads that autograd has started here would not live on in a fork
+    process = multiprocessing.get_context("spawn").Process(target=lead, args=(str(log), train, arguments))
     process.start()
     process.join()
     if kill_at and process.exitcode == -signal.SIGKILL:
