@@ -197,7 +197,8 @@ def place(need: Need) -> str:
 def budget(need: Need) -> str:
     """`about 2,500 to 4,500 GPU-hours`: with the smallest spread that is shown, and with the largest."""
     hours = _hours(need, "over ")
-    return f"about {' to '.join(dict.fromkeys((hours[-1], hours[0])))} {need.price.unit}"
+    span = " to ".join(dict.fromkeys((hours[-1], hours[0])))
+    return f"{'' if span.startswith('over') else 'about '}{span} {need.price.unit}"
 
 
 def about(hours: float) -> str:

@@ -102,8 +102,8 @@ def test_arms_that_claims_share_are_summed_once(own_folder: None, capsys: pytest
     found = []
     for names in (*both.split(), both):
         assert main(f"settle {names} --track cifar --dry-run".split()) == 0
-        said = next(line for line in capsys.readouterr().out.splitlines() if ": about " in line)
-        found.append(float(said.split()[-2]))
+        said = next(line for line in capsys.readouterr().out.splitlines() if line.endswith("(estimates)"))
+        found.append(float(said.split()[-3]))
     assert max(found[:2]) < found[2] < found[0] + found[1]
 
 
