@@ -23,10 +23,9 @@ ABOUT = (
     "Claims about the speed of learning. Example: BYOL ends at 40 % and the method at 44 % (k-NN on training pictures)."
     " Then we compare how much training each of them needed to reach 40 %, the lower one of the two final accuracies."
     " So a method that rises early and ends below its baseline counts as the faster one: which of them ends higher is a"
-    " question for other claims. We do not divide by the whole"
-    " training of the baseline, as that would favour the method: noisy curves cross the other's final accuracy early,"
-    " even if both methods are equal. An interaction compares two differences of the same seed: the one after few"
-    " epochs and the one after more."
+    " question for other claims. We do not divide by the whole training of the baseline, as that would favour the"
+    " method: noisy curves cross the other's final accuracy early, even if both methods are equal. An interaction"
+    " compares two differences of the same seed: the one after few epochs and the one after more."
 )
 """What claims on speed, and interactions, compare."""
 

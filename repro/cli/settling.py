@@ -16,7 +16,7 @@ def settle(options: argparse.Namespace) -> int:
     named = [*options.claim, *([options.paper] if options.paper else [])]
     own = own_claims.told(options.method, options.against, options.eval, options.margin, named)
     claims = own_claims.claims_of(track=options.track, **own) if own else ()
-    settings, unequal = settings_of(options), options.allow_unequal_tuning or options.dry_run
+    settings, unequal = settings_of(options), options.allow_unequal_tuning
     would = (
         ""
         if own or not options.dry_run
@@ -27,11 +27,12 @@ def settle(options: argparse.Namespace) -> int:
             raise UserError("settle needs --budget TIME, for example --budget 3h; --dry-run of claims works without it")
         print(would)
         return 0
-    spent = own_tuning.first(own, options.track, settings) if own and not unequal else 0.0
+    spent = own_tuning.first(own, options.track, settings) if own and not (unequal or options.dry_run) else 0.0
     if spent is None:
         return 0
     asked = settle.ask(options.claim, options.paper, options.track, settings, parse, claims, unequal)
-    settle.require_tuned_alike(asked, [*options.claim, *(claim.id for claim in claims)])
+    if not options.dry_run:  # which says it in the claim's row
+        settle.require_tuned_alike(asked, [*options.claim, *(claim.id for claim in claims)])
     status = settle_cluster.start(asked, own, options.budget, dry=options.dry_run, spent=spent)
     if would:
         print("\n" + would)

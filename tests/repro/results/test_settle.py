@@ -246,6 +246,9 @@ def test_arms_that_are_not_tuned_alike_are_refused_or_marked(
     assert "tuning differs, P1-aa against 1 trial by hand" in why and "--allow-unequal-tuning" in why
     tune = "python -m repro tune --equal --write --track mini --method glnet moco_v3:resnet"
     assert tune in why
+    capsys.readouterr()
+    assert main(["settle", CLAIM, "--budget", "10d", "--dry-run"]) == 0 and made.runs == []
+    assert tune in capsys.readouterr().out  # a dry run says it, and goes on
     every = find_records.every_claim
     monkeypatch.setattr(
         find_records, "every_claim", lambda: [item for item in every() if item.id in (CLAIM, "glnet-location")]
