@@ -28,11 +28,18 @@ from torchvision.models.resnet import ResNet as TorchvisionResNet
 class ResNet(TorchvisionResNet):
     """torchvision's ResNet with `width` channels in the first stage (64 = standard) and a stem for the picture size.
 
+    depth: 18, 34 or 50 as torchvision has them; 10 has one block a stage (Simon et al., "ImageNet pre-trained models with
+    batch normalization", arXiv:1612.01452).
     stem: "imagenet" (7x7 stride 2, max-pool) or "cifar" (3x3 stride 1, no pool).  Any H, W.
     """
 
     def __init__(self, depth: int, width: int, stem: str, zero_init_residual: bool) -> None:
-        layouts = {18: (BasicBlock, [2, 2, 2, 2]), 34: (BasicBlock, [3, 4, 6, 3]), 50: (Bottleneck, [3, 4, 6, 3])}
+        layouts = {
+            10: (BasicBlock, [1, 1, 1, 1]),
+            18: (BasicBlock, [2, 2, 2, 2]),
+            34: (BasicBlock, [3, 4, 6, 3]),
+            50: (Bottleneck, [3, 4, 6, 3]),
+        }
         if depth not in layouts:
             raise ValueError(f"network.depth = {depth}: a resnet has depth {', '.join(map(str, layouts))}")
         if stem not in ("cifar", "imagenet"):

@@ -15,7 +15,7 @@ from typing import Any
 from repro.store.job import Recipe
 
 GB = 2**30
-_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
+_BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 _BANKS = ("bank_size", "queue_bank_size")
 # Of the estimate of a GPU's peak: what CUDA and cuDNN take for themselves, and what the allocator loses.
 _CONTEXT, _LOST = 1.0 * GB, 1.1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -117,6 +117,15 @@ def _save(weights: Weights, to: str, out: Path, trained: Trained) -> None:
 # ---------------------------------------------------------------------------------------------- the libraries
 
 
+_LIBRARY_DEPTHS = (18, 34, 50)
+"""Of the ResNets here, those that the libraries can build by name."""
+
+
+def _known_depth(library: str, network: Mapping[str, Any]) -> None:
+    if network["depth"] not in _LIBRARY_DEPTHS:
+        raise UserError(f"{library} has no ResNet-{network['depth']}; choose torchvision or safetensors")
+
+
 def _plain(model: Any, x: Tensor) -> Tensor:
     result: Tensor = model(x)
     return result
@@ -148,10 +157,10 @@ def _torchvision(trained: Trained) -> Target:
     import torchvision
 
     network, weights = trained.network, dict(trained.encoder.state_dict())
-    if network["arch"] == "resnet" and network["width"] == 64:
+    if network["arch"] == "resnet" and network["width"] == 64 and network["depth"] in _LIBRARY_DEPTHS:
         name = f"resnet{network['depth']}"
         return _resnet(trained, "torchvision", getattr(torchvision.models, name)(), f"torchvision.models.{name}()")
-    if network["arch"] == "resnet":  # torchvision's constructors know 64 alone; our subclass of its class has its keys
+    if network["arch"] == "resnet":  # torchvision has no such constructor; our subclass of its class has its keys
         ours = f"methods.parts.encoders.ResNet({network['depth']}, {network['width']}, {network['stem']!r}, False)"
         return Target(weights, build_encoder(network), _plain, [f"net = {ours}", *_LOAD])
     if network["pool"] != "class":
@@ -181,6 +190,7 @@ def _timm(trained: Trained) -> Target:
                 f"timm has no ResNet of width {network['width']}, only of 64;"
                 " choose torchvision, mmpretrain or safetensors"
             )
+        _known_depth("timm", network)
         name = f"resnet{network['depth']}"
         model = timm.create_model(name, num_classes=0)
         return _resnet(trained, "timm", model, f"timm.create_model({name!r}, num_classes=0)")
@@ -213,6 +223,7 @@ def _mmpretrain(trained: Trained) -> Target:
     network, weights = trained.network, dict(trained.encoder.state_dict())
     config: dict[str, Any]
     if network["arch"] == "resnet":
+        _known_depth("mmpretrain", network)
         width, means = network["width"], True
         kind = "ResNet" if network["stem"] == "imagenet" else "ResNet_CIFAR"
         config = {"type": kind, "depth": network["depth"], "stem_channels": width, "base_channels": width}

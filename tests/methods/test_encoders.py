@@ -33,11 +33,12 @@ def resnet(**changes: Any) -> encoders.ResNet:
     return built
 
 
-@pytest.mark.parametrize("depth", [18, 50])
+@pytest.mark.parametrize("depth", [10, 18, 50])
 @pytest.mark.seconds
 def test_resnet_is_torchvisions(depth: int) -> None:
     ours = resnet(depth=depth, stem="imagenet", width=64).eval()
-    theirs = getattr(torchvision.models, f"resnet{depth}")()
+    blocks = torchvision.models.resnet.BasicBlock, [1, 1, 1, 1]
+    theirs = torchvision.models.ResNet(*blocks) if depth == 10 else getattr(torchvision.models, f"resnet{depth}")()
     state = ours.state_dict()
     missing = theirs.load_state_dict(state, strict=False)
     assert missing.missing_keys == ["fc.weight", "fc.bias"] and not missing.unexpected_keys

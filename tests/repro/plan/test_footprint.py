@@ -55,6 +55,7 @@ def kept(module: torch.nn.Module) -> Iterator[dict[int, int]]:
     ("table", "size"),
     [
         (RESNET, 32),
+        ({**RESNET, "depth": 10}, 32),
         ({**RESNET, "depth": 34, "stem": "imagenet"}, 64),
         ({**RESNET, "depth": 50}, 32),
         ({**RESNET, "depth": 50, "stem": "imagenet", "width": 16}, 65),

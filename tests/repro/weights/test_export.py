@@ -43,6 +43,8 @@ NETWORKS = {
     "resnet18": RESNET,
     "resnet50-imagenet": RESNET | {"depth": 50, "stem": "imagenet"},
     "slim": RESNET | {"width": 8},
+    "slim10": RESNET | {"depth": 10, "width": 8},
+    "resnet10": RESNET | {"depth": 10},
     "slim50-imagenet": RESNET | {"depth": 50, "width": 8, "stem": "imagenet"},
     "vit": VIT,
     "vit-mean-bias": VIT | {"pool": "mean", "qkv_bias": True, "eps": 1e-6, "positions": "sincos"},
@@ -50,13 +52,17 @@ NETWORKS = {
 REFUSED = {
     ("timm", "slim"): "no ResNet of width 8",
     ("timm", "slim50-imagenet"): "no ResNet of width 8",
+    ("timm", "slim10"): "no ResNet of width 8",
+    ("timm", "resnet10"): "no ResNet-10",
+    ("mmpretrain", "slim10"): "no ResNet-10",
+    ("mmpretrain", "resnet10"): "no ResNet-10",
     ("torchvision", "vit-mean-bias"): "the mean of its patches",
 }
 CASES = [
     (library, name)
     for library in sorted(export.TARGETS)
     for name in NETWORKS
-    if library == "timm" or not name.startswith("resnet")  # to the others, 64 channels are as 8
+    if library == "timm" or name == "resnet10" or not name.startswith("resnet")  # to the others, 64 channels are as 8
 ]
 PACKAGE = {"timm": "timm", "safetensors": "safetensors", "mmpretrain": "mmpretrain"}
 
