@@ -7,6 +7,7 @@ states: multiples of the rate, the decay and the smallest crop. Variants, and me
 from __future__ import annotations
 
 import math
+import statistics
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -100,6 +101,11 @@ class Tuned:
         """The multiples that were chosen."""
         return Point(*self.chosen)
 
+    def best(self) -> Multiples:
+        """What the procedure as it stands chooses by these scores; (1, 1, 1) where no point has all of them."""
+        means = [statistics.fmean(found) for found in self.scores]
+        return (1.0, 1.0, 1.0) if all(map(math.isnan, means)) else self.points[procedure().chosen(means)]
+
 
 @cache
 def procedure() -> Procedure:
@@ -145,6 +151,11 @@ def section(info: MethodInfo, variant: str, track: str) -> Tuned | None:
         raise UserError(f"{where}: chosen = {list(made.chosen)} is none of its points; tune again with --equal --write")
     if not len(made.points) == len(made.scores) == len(made.records):
         raise UserError(f"{where}: each of the points needs its scores and records; tune again with --equal --write")
+    if made.procedure == procedure().id and (best := made.best()) != made.chosen:
+        raise UserError(
+            f"{where}: chosen = {list(made.chosen)}, but by its scores the procedure chooses {list(best)};"
+            " tune again with --equal --write"
+        )
     return made
 
 
