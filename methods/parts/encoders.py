@@ -28,8 +28,8 @@ from torchvision.models.resnet import ResNet as TorchvisionResNet
 class ResNet(TorchvisionResNet):
     """torchvision's ResNet with `width` channels in the first stage (64 = standard) and a stem for the picture size.
 
-    depth: 18, 34 or 50 as torchvision has them; 10 has one block a stage (Simon et al., "ImageNet pre-trained models with
-    batch normalization", arXiv:1612.01452).
+    depth: 18, 34 or 50 as in torchvision, or 10, with one block per stage (Simon et al., "ImageNet pre-trained models
+    with batch normalization", arXiv:1612.01452).
     stem: "imagenet" (7x7 stride 2, max-pool) or "cifar" (3x3 stride 1, no pool).  Any H, W.
     """
 
