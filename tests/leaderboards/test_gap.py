@@ -215,12 +215,12 @@ def test_unequal_tuning_stands_in_the_way_only_where_it_explains_what_is_shown(m
 
 def test_a_direction_is_completed_where_there_is_most(make: Make) -> None:
     mini: dict[str, Any] = {"track": "mini", "data": "cifar10-jpeg", "network": None, "batch": 128}
-    records = trained(make, "glnet", {0: 1.0, 1: 2.0, 2: 3.0}, "mini", **mini | {"epochs": 4})
+    records = trained(make, "glnet", {0: 1.0, 1: 2.0, 2: 3.0}, "mini", **mini | {"epochs": 8})
     records += trained(make, "glnet", {0: 1.0}, "mini", **mini | {"epochs": 9})
     more, lack = lacks(GAIN, records, "mini", own=False)
     assert (more.arm, more.seeds) == ("glnet", (3, 4)) and more.like is not None and len(more.like.records) == 3
     assert (lack.arm, lack.seeds, lack.like) == ("moco_v3:resnet", (0, 1, 2, 3, 4), None)
-    assert lack.beside is not None and lack.beside.setting.epochs == 4
+    assert lack.beside is not None and lack.beside.setting.epochs == 8
 
 
 def test_changes_and_data_of_pretraining_are_part_of_the_setting(make: Make) -> None:

@@ -59,7 +59,7 @@ def test_updates_stay_near_the_recipes_and_time_below_it(name: str, pictures: in
     assert loads * after["epochs"] * after["batch"] <= USUAL * before["epochs"]  # pictures that pass the network
     assert before["batch"] % after["batch"] == 0 and after["batch"] >= 8
     risen = after["warmup_epochs"] / after["epochs"] - before["warmup_epochs"] / before["epochs"]
-    assert abs(risen) <= 0.5 / after["epochs"]
+    assert abs(risen) <= 0.5 / after["epochs"] + 1e-9  # half an epoch is rounded either way
     same = {key: value for key, value in before.items() if key not in ("batch", "epochs", "warmup_epochs")}
     assert same.items() <= after.items()
 
@@ -89,9 +89,9 @@ def test_what_is_stated_wins() -> None:
     stated = fit("simclr", 160, pretrain={"epochs": 5}).recipe["pretrain"]
     assert (stated["epochs"], stated["batch"], stated["warmup_epochs"]) == (5, 64, 1)
     stated = fit("simclr", 160, pretrain={"batch": 32}).recipe["pretrain"]
-    assert (stated["batch"], stated["epochs"]) == (32, 5000 // 32 * 4 // 5)
+    assert (stated["batch"], stated["epochs"]) == (32, 5000 // 32 * 8 // 5)
     stated = fit("simclr", 160, pretrain={"warmup_epochs": 3}).recipe["pretrain"]
-    assert (stated["epochs"], stated["warmup_epochs"]) == (78, 3)
+    assert (stated["epochs"], stated["warmup_epochs"]) == (156, 3)
 
 
 def test_devices_and_micro_batches_keep_whole_pictures() -> None:

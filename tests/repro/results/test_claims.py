@@ -91,7 +91,7 @@ def test_arms_of_a_direction_are_told_to_train_alike() -> None:
 
 
 def test_what_was_trained_longer_for_another_claim_draws_no_other_arm_after_it(every: list[dict[str, Any]]) -> None:
-    """BYOL is there with 8 and with 15 epochs, multi-network's recipe has 4."""
+    """BYOL is there with 8 and with 15 epochs, multi-network's recipe has 8."""
     claim = next(claim for claim in CLAIMS if claim.id == "multi_network-cifar10-byol")
     byol = [record for record in every if record["method"] == "byol"]
     assert {record["details"]["recipe"]["pretrain"]["epochs"] for record in byol if record["kind"] == "pretrain"} == {
@@ -100,7 +100,7 @@ def test_what_was_trained_longer_for_another_claim_draws_no_other_arm_after_it(e
     }
     (line,) = [shlex.join(words) for words in claim_commands.next_runs(claim, Arms(byol, suite()), "mini", own=False)]
     jobs = [job for job in planned(line).jobs if job.kind == "pretrain"]
-    assert {(job.arm, job.spec["recipe"]["pretrain"]["epochs"]) for job in jobs} == {("multi_network", 4), ("byol", 4)}
+    assert {(job.arm, job.spec["recipe"]["pretrain"]["epochs"]) for job in jobs} == {("multi_network", 8), ("byol", 8)}
     assert line.count("pretrain.epochs") == 1
 
 
