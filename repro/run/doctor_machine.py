@@ -42,11 +42,11 @@ def rooms() -> Finding:
         try:
             found = snapshot.room_folder(room).resolve().parent
         except ModuleNotFoundError as error:
-            return Finding("fault", "rooms", str(error), "install the project again (pip install -e .)")
+            return Finding("fault", "repro", str(error), "install the project again (pip install -e .)")
         if found != home:
             fix = "it was imported before repro: import repro first"
-            return Finding("fault", "rooms", f"'{room}' is imported from {found}, the others from {home}", fix)
-    return Finding("ok", "rooms", f"{', '.join(PACKAGES)} from {home}")
+            return Finding("fault", "repro", f"'{room}' is imported from {found}, the others from {home}", fix)
+    return Finding("ok", "repro", f"{', '.join(PACKAGES)} from {home}")
 
 
 def _import_path() -> Iterator[Finding]:

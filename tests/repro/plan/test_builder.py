@@ -211,7 +211,7 @@ def test_what_has_a_record_is_cached_and_not_in_the_graph(settings: Settings) ->
         ({"evaluations": ("lineer",)}, "did you mean 'linear'"),
         ({"overrides": ("pretrain.epoch=2",)}, "did you mean 'epochs'"),
         ({"overrides": ("pretrian.epochs=2",)}, "did you mean 'pretrain'"),
-        ({"overrides": ("pretrain.epochs=many",)}, "must be int"),
+        ({"overrides": ("pretrain.epochs=many",)}, "must be an integer"),
         ({"overrides": ("knn.temprature=1",)}, "temperature"),
         ({"overrides": ("knn.temperature=hot",)}, "float"),
         ({"overrides": ("segmentation.lr=1",)}, "detection.lr"),
