@@ -48,9 +48,7 @@ def _request_options(
         )
     what = "pre-train and evaluate on" if trains else "evaluate on"
     used = f"pictures to {what}{' (k-NN, linear, fine-tuning)' if evaluations else ''}"
-    parser.add_argument(
-        "--data", metavar="NAME", help=f"{used}: a data set, or a folder with one subfolder per class"
-    )
+    parser.add_argument("--data", metavar="NAME", help=f"{used}: a data set, or a folder with one subfolder per class")
     parser.add_argument(
         "--protocol",
         nargs="+",
@@ -79,7 +77,9 @@ def _download_option(parser: argparse.ArgumentParser) -> None:
 def _budget_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how much")
     group.add_argument(
-        "--budget", metavar="AMOUNT", help="refuse plans above this estimate: 2h or 90min (sum of the times of all jobs), or 12gpuh (GPU-hours)"
+        "--budget",
+        metavar="AMOUNT",
+        help="refuse plans above this estimate: 2h or 90min (sum of the times of all jobs), or 12gpuh (GPU-hours)",
     )
     group.add_argument(
         "--trim", action="store_true", help="with --budget: drop the last seeds, then evaluations, until the plan fits"
@@ -146,9 +146,9 @@ def build_parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser(
         "tune",
         help="try settings of a recipe, evaluated on held-out training pictures",
-        description="Try settings of a recipe. They are evaluated on held-out training pictures, never on test pictures."
-        " Without --try and --equal one trial runs: the recipe as it is. Example: tune --method byol --track mini --try"
-        " pretrain.lr=0.5 --try pretrain.lr=2",
+        description="Try settings of a recipe. They are evaluated on held-out training pictures, never on test"
+        " pictures. Without --try and --equal one trial runs: the recipe as it is. Example: tune --method byol"
+        " --track mini --try pretrain.lr=0.5 --try pretrain.lr=2",
     )
     _request_options(verb, evaluations=False, seed=100, note="; run refuses seeds that recipes are tuned on")
     verb.add_argument(

@@ -158,7 +158,10 @@ def data_table(statuses: Sequence[Status], where: Where) -> str:
     lines = [table(rows, ["data set", "for", "tracks", "state", "pictures"]), ""]
     for status in statuses:
         lines.append(f"{status.name}: {status.title}. Licence: {status.licence}.")
-        lines.append(f"    {'found in' if status.found else 'searched:'} {status.place}" + (f"; {status.note}" if status.note else ""))
+        lines.append(
+            f"    {'found in' if status.found else 'searched:'} {status.place}"
+            + (f"; {status.note}" if status.note else "")
+        )
         if not status.found:
             lines.append(f"    get it: {status.how}")
     lines += ["", f"data root: {where.data_root or 'not set (--data-root, REPRO_DATA or data_root in repro.toml)'}"]

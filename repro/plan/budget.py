@@ -49,7 +49,9 @@ class Budget:
 
     def told(self, planned: Plan) -> str:
         """The estimate in the words of the budget."""
-        return f"{gpu_hours(self._of(planned) / 3600)} GPU-hours" if self.gpu else f"{duration(planned.seconds)} of work"
+        return (
+            f"{gpu_hours(self._of(planned) / 3600)} GPU-hours" if self.gpu else f"{duration(planned.seconds)} of work"
+        )
 
     def _of(self, planned: Plan) -> float:
         return 3600 * sum(map(planned.gpu_hours, planned.to_do())) if self.gpu else planned.seconds

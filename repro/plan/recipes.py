@@ -183,7 +183,7 @@ def require_parts(info: MethodInfo, variant: str, pretrain: Mapping[str, Any], r
     rows = pretrain["batch"] // pretrain["accumulate"]
     if rows % ranks:
         raise UserError(
-            f"--processes {ranks}: {name} has {rows} pictures a micro-batch (pretrain.batch / pretrain.accumulate),"
+            f"--processes {ranks}: {name} has {rows} pictures per micro-batch (pretrain.batch / pretrain.accumulate),"
             f" which are not {ranks} equal parts; choose a divisor of {rows}"
         )
     devices = pretrain["devices"]

@@ -149,9 +149,9 @@ def section(info: MethodInfo, variant: str, track: str) -> Tuned | None:
     where = f"{owner.source}: {header(its_variant, track)}"
     made = typed(Tuned, found, where)
     if made.chosen not in made.points:
-        raise UserError(f"{where}: chosen = {list(made.chosen)} is none of its settings; tune again with --equal --write")
+        raise UserError(f"{where}: chosen = {list(made.chosen)} is none of its points; tune again with --equal --write")
     if not len(made.points) == len(made.scores) == len(made.records):
-        raise UserError(f"{where}: each setting in 'points' needs its scores and records; tune again with --equal --write")
+        raise UserError(f"{where}: each of the points needs scores and records; tune again with --equal --write")
     if made.procedure == procedure().id and (best := made.best()) != made.chosen:
         raise UserError(
             f"{where}: chosen = {list(made.chosen)}, but by its scores the procedure chooses {list(best)};"

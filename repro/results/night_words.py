@@ -26,7 +26,7 @@ def words(night: Night, planned: Plan, settings: Settings) -> str:
     card = night.card
     lines = [f"one GPU, one night ({night.hours:g} h) on {card.title}, {card.memory_gb:g} GB", ""]
     if night.comparisons:
-        head = ["comparison", "by", "epochs", "h a pair", "pairs", f"{PAIRS} pairs with", "memory"]
+        head = ["comparison", "evaluated by", "epochs", "h per pair", "pairs", f"{PAIRS} pairs with", "memory"]
         lines += [text.table([_row(one, night) for one in night.comparisons], head), ""]
     lines += [line for arm in _arms(night.comparisons) for line in _unfit(arm, night)]
     lines += _settles(night, planned, settings)
@@ -107,7 +107,7 @@ def _settles(night: Night, planned: Plan, settings: Settings) -> list[str]:
         f"for the claims: {ids}",
     ]
     if disk > free:
-        lines.append("the disk is too small: python -m repro gc --delete makes room, or take another --workspace")
+        lines.append("the disk is too small: python -m repro gc --delete frees space, or use another --workspace")
     if night.shortened:
         lines.append("fewer epochs than the recipes': a verdict holds at that length, not at the papers'")
     if told := [change for change in nights.changes(night, planned) if not change.startswith("pretrain.epochs")]:

@@ -76,8 +76,9 @@ def _by_hand(found: Standing, where: Where) -> str:
     place = f"{where.data_root or 'DATA_ROOT'}/{entry.folders[0]}"
     root = "" if where.data_root else "DATA_ROOT is --data-root, REPRO_DATA or data_root in repro.toml"
     remark = lacking(entry, where) or root
-    return f"{entry.called} is not downloaded by repro (licence: {entry.licence}). Get it: {entry.how}; put it at {place}" + (
-        f" ({remark})" if remark else ""
+    return (
+        f"{entry.called} is not downloaded by repro (licence: {entry.licence}). Get it: {entry.how}; put it at {place}"
+        + (f" ({remark})" if remark else "")
     )
 
 

@@ -213,11 +213,11 @@ def _remarks(item: Scored, points: Sequence[Point]) -> str:
     """What a reader should know of the choice."""
     assert item.chosen is not None
     best = max(score for score in item.means if not math.isnan(score))
-    remarks = []
+    remarks, chosen = [], points[item.chosen]
     if item.means[item.chosen] < best:
-        remarks.append(f"{points[item.chosen]} is within {tuning.procedure().tie} points of the best, and comes first in methods/tuning.toml")
-    if str(points[item.chosen]) != str(points[0]):
-        remarks.append(f"{points[item.chosen]} is the largest change tried in this direction; a larger one may be better")
+        remarks.append(f"{chosen} is within {tuning.procedure().tie} points of the best, and comes first in the list")
+    if str(chosen) != str(points[0]):
+        remarks.append(f"{chosen} is the largest change tried in this direction; a larger one may be better")
     return "; ".join(remarks)
 
 

@@ -57,7 +57,7 @@ pytestmark = pytest.mark.usefixtures("own_folder")
         ("protocols linaer", "did you mean 'linear'"),
         ("protocols linear=glnett", "did you mean 'glnet'"),
         ("plan --method aps --processes 0", "at least 1"),
-        ("plan --method aps --processes 3", "aps has 128 pictures a micro-batch"),
+        ("plan --method aps --processes 3", "aps has 128 pictures per micro-batch"),
         ("plan --method truncated_triplet --processes 2", "--set pretrain.devices=2"),
         ("tune --method aps --protocol linear=glnet", "has no held-out training pictures"),
         ("tune --method aps --protocol linear=fast,mini", "name one"),

@@ -232,11 +232,15 @@ def test_voc(miniature: Miniature, where: Where) -> None:
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
-        ("VOC2007/Annotations/000002.xml", lambda text: text[:90], "000002.xml is no annotation of PASCAL VOC"),
+        (
+            "VOC2007/Annotations/000002.xml",
+            lambda text: text[:90],
+            "000002.xml is not an annotation of PASCAL VOC",
+        ),
         ("VOC2012/Annotations/2008_000001.xml", lambda text: text.replace("dog", "unicorn"), "no class 'unicorn'"),
         ("VOC2007/Annotations/000004.xml", lambda text: text.replace("xmax", "x"), "it has no bndbox/xmax"),
         ("VOC2007/Annotations/000004.xml", lambda text: text.replace(">25<", ">4<"), "a box of -1 x 40 pixels"),
-        ("VOC2007/Annotations/000005.xml", None, "000005.xml is no annotation of PASCAL VOC"),
+        ("VOC2007/Annotations/000005.xml", None, "000005.xml is not an annotation of PASCAL VOC"),
         ("VOC2007/JPEGImages/000001.jpg", None, "000001.jpg is missing, a list of VOC2007 names it"),
         ("VOC2007/ImageSets/Main/test.txt", lambda text: "", "test.txt names no picture"),
         ("VOC2012/ImageSets/Main/trainval.txt", None, r"lacks VOC2012/ImageSets/Main/trainval\.txt\); get it: host"),
@@ -347,9 +351,7 @@ def test_reading_downloads_nothing(where: Where, monkeypatch: pytest.MonkeyPatch
         raise AssertionError("somebody was asked")
 
     monkeypatch.setattr("urllib.request.OpenerDirector.open", asked)
-    line = (
-        r"CIFAR-10 \[cifar10\] is missing \(searched: .*root/cifar10, .*\); get it: python -m repro data get cifar10"
-    )
+    line = r"CIFAR-10 \[cifar10\] is missing \(searched: .*root/cifar10, .*\); get it: python -m repro data get cifar10"
     for use in (
         lambda: loading.load_classification("cifar10", "train", where, size=32),
         lambda: preparing.prepare("cifar10", where, size=32),

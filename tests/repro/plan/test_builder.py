@@ -102,7 +102,7 @@ def test_a_data_set_without_masks_brings_its_protocol(settings: Settings) -> Non
     with pytest.raises(UserError, match=r"'voc' needs; leave out --set detection.masks$"):
         changes = "data.detection=voc0712", "detection.masks=true", "detection.metric=coco"
         detection_job(settings, "glnet", "imagenet", *changes)
-    with pytest.raises(UserError, match=r"no masks to judge segmentation by"):
+    with pytest.raises(UserError, match=r"no masks for segmentation"):
         make(Request(("glnet",), "imagenet", ("segmentation",), overrides=("data.detection=voc0712",)), settings)
     with pytest.raises(UserError, match=r"did you mean 'triplet'"):
         detection_job(settings, "glnet", "imagenet", protocol="tripet")
@@ -350,7 +350,7 @@ def test_one_picture_a_class_leaves_nothing_to_judge_on(tmp_path: Path, settings
         (tmp_path / "own" / name).mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(tmp_path / "own" / name / "0.png")
     request = Request(("random",), data=str(tmp_path / "own"), evaluations=("knn",))
-    with pytest.raises(UserError, match=r"each class has one picture, .* none to judge knn on; give each class"):
+    with pytest.raises(UserError, match=r"each class has one picture, .* none to evaluate knn on; give each class"):
         make(request, settings)
     assert len(make(dataclasses.replace(request, evaluations=("reid",)), settings).jobs) == 2
     Image.new("RGB", (8, 8)).save(tmp_path / "own" / "a" / "1.png")

@@ -47,12 +47,12 @@ def test_what_is_missing_for_a_track_is_a_fault_with_its_fix(
     assert main(["doctor", "--executor", "local", "--track", "imagenet", "--method", "aps", "--seed", "0", "1"]) == 1
     out = capsys.readouterr().out
     assert "ok       GPUs: asked for 1" in out
-    assert re.search(
-        r"^fault +data: ImageNet-1k \[imagenet\] is missing \(no data root is set", out, re.M
-    )
+    assert re.search(r"^fault +data: ImageNet-1k \[imagenet\] is missing \(no data root is set", out, re.M)
     # 2 runs of 15 GB, and 1,281,167 pictures of 256 x 256 in three bytes.
     need = 2 * 15 + 1_281_167 * 3 * 256**2 / 2**30
-    assert f"fault    disk: 1.0 GB free, 2 runs to do on track imagenet leave about {need:.1f} GB; make room in " in out
+    assert (
+        f"fault    disk: 1.0 GB free, 2 runs to do on track imagenet leave about {need:.1f} GB; free space in " in out
+    )
 
 
 @pytest.mark.usefixtures("light")

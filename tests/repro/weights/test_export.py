@@ -162,7 +162,7 @@ def test_every_library_has_its_package_and_its_target() -> None:
 def test_raw_pixels_are_no_network(refused: Callable[[str], str]) -> None:
     state = {"form": ENCODER, "network": VIT | {"arch": "pixels"}, "mean": [0.5] * 3, "std": [0.2] * 3, "weights": {}}
     checkpoints.save(Path("encoder.pt"), state)
-    assert "is no network" in refused("export --to torchvision --checkpoint encoder.pt --out x.pth")
+    assert "is not a network" in refused("export --to torchvision --checkpoint encoder.pt --out x.pth")
 
 
 @pytest.mark.parametrize(
