@@ -94,7 +94,7 @@ def test_a_data_set_without_masks_or_protocol_is_told_which_need_none(
 def test_a_data_set_without_masks_brings_its_protocol(settings: Settings) -> None:
     job = detection_job(settings, "glnet", "imagenet", "data.detection=voc0712")
     assert job.spec["protocol"]["name"] == "voc" and not job.spec["protocol"]["values"]["masks"]
-    assert "voc0712, PASCAL VOC 2007 + 2012, needs" in job.missing
+    assert "PASCAL VOC 2007 + 2012 [voc0712] is missing (no data root" in job.missing
     other = detection_job(settings, "glnet", "imagenet", "data.detection=voc0712", protocol="triplet_voc")
     assert other.spec["protocol"]["values"]["lr"] == 0.2
     with pytest.raises(UserError, match=r"has no masks, which .*'fast' needs.*detection=voc"):

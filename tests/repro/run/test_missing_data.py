@@ -111,7 +111,7 @@ def test_the_official_pictures_are_all_that_mini_needs(internet: Any, capsys: py
     said = capsys.readouterr().out
     assert Path("root/cifar10/cifar-10-python.tar.gz").is_file() and len(internet.asked) == 1
     for name in ("cifar10-scenes", "cifar10-cameras"):
-        assert said.count(f"\n{name}, ") == 1 and "is made of cifar10 on first use" in said
+        assert said.count(f" [{name}] is made of cifar10 on first use\n") == 1
     assert main(["data", "get", "cifar10-scenes", "--data-root", "root"]) == 0
     assert "CIFAR-10 [cifar10] is here: " in capsys.readouterr().out and len(internet.asked) == 1
     every = tuple(evaluations())
@@ -130,10 +130,10 @@ def test_get_of_a_track_says_what_is_left_to_the_user(capsys: pytest.CaptureFixt
     lines = capsys.readouterr().out.splitlines()
     assert Path("root/cifar10/cifar-10-python.tar.gz").is_file()
     for name, address in (("coco-mini", "cocodataset.org"), ("vehicle-reid-market", "github.com/Khoa-Nguyen-Truong")):
-        (line,) = [line for line in lines if line.startswith(name)]
+        (line,) = [line for line in lines if f" [{name}] is not downloaded by repro" in line]
         assert address in line and f"put it at root/{name}" in line
     assert main(["data", "get", "imagenet", "sysu30k"]) == 1  # as a track, so with its other data sets
-    names = [line.split(",")[0] for line in capsys.readouterr().out.splitlines()]
+    names = [line.split("[")[1].split("]")[0] for line in capsys.readouterr().out.splitlines()]
     assert names == ["imagenet", "coco2017", "market1501", "sysu30k"]
     assert main(["data", "get", "market1501"]) == 1  # without a data root
     assert "put it at DATA_ROOT/market1501 (DATA_ROOT is --data-root, REPRO_DATA or" in capsys.readouterr().out
