@@ -40,7 +40,7 @@ class Budget:
         """UserError for what is no budget."""
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]+)", text.strip().lower())
         if not match or match[2] not in _UNITS or not 0 < float(match[1]) < math.inf:
-            raise UserError(f"--budget {text}: write 45s, 90min, 2h or 3d (time), or 12gpuh (GPU-hours)")
+            raise UserError(f"--budget {text}: write it as 2h, 90min or 3d (time), or 12gpuh (GPU-hours)")
         return cls(text, float(match[1]) * _UNITS[match[2]], match[2] == "gpuh")
 
     def holds(self, planned: Plan) -> bool:

@@ -38,7 +38,7 @@ pytestmark = pytest.mark.usefixtures("own_folder")
         ("plan --method aps --cores 0", "at least 1"),
         ("plan --method aps --data-root nowhere", "not a directory"),
         ("plan --method nothing.toml", "no recipe file"),
-        ("run --method aps --track mini", "python -m repro data get mini downloads it"),
+        ("run --method aps --track mini", "get it: python -m repro data get mini (170 MB), or add --yes"),
         ("run --method aps --data ./pictures", "no such folder"),
         ("methods simclrr", "unknown method"),
         ("data verfy", "did you mean 'verify'"),
