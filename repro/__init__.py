@@ -1,4 +1,4 @@
-"""The hall: command line, plan, stages, data and records. The only package that knows all the others.
+"""The program: command line, plan, stages, data and records. The only package that knows all the others.
 
 >>> import repro
 >>> net = repro.load("aps", track="embedded").encoder     # pre-trained if the workspace has it, else initialised

@@ -1,4 +1,4 @@
-"""The one error that a user sees: a line that says what is wrong and how to mend it."""
+"""The one error that a user sees: a line that says what is wrong and how to fix it."""
 
 from __future__ import annotations
 

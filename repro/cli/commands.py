@@ -110,7 +110,7 @@ def tune(options: argparse.Namespace) -> int:
     request = request_of(options, tune.EVALUATIONS)
     if options.equal:
         if options.trials or options.seed != [tune.SEED]:
-            raise UserError("--equal has points and seeds of its own; leave out --try and --seed")
+            raise UserError("--equal has settings and seeds of its own; leave out --try and --seed")
         choices = {"write": options.write, "dry": options.dry_run}
         return tune_equal.tune(request, settings_of(options), options.words, options.yes, **choices)
     if options.write or options.dry_run:

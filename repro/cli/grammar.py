@@ -19,7 +19,7 @@ _EXAMPLES = """examples:
 
 
 def _request_options(
-    parser: argparse.ArgumentParser, *, trains: bool = True, evaluations: bool = True, seed: int = 0
+    parser: argparse.ArgumentParser, *, trains: bool = True, evaluations: bool = True, seed: int = 0, note: str = ""
 ) -> None:
     if trains:
         parser.add_argument(
@@ -37,7 +37,7 @@ def _request_options(
             type=int,
             default=[seed],
             metavar="N",
-            help=f"seeds; one run for each (default: {seed})",
+            help=f"seeds; one run for each (default: {seed}{note})",
         )
         parser.add_argument(
             "--processes",
@@ -46,10 +46,9 @@ def _request_options(
             metavar="N",
             help="GPUs (or processes) per pre-training (default: 1)",
         )
-    what = "pre-train on" if trains else "classify"
-    parser.add_argument(
-        "--data", metavar="NAME", help=f"pictures to {what}: a data set, or a folder with one subfolder per class"
-    )
+    what = "pre-train and evaluate on" if trains else "evaluate on"
+    used = f"pictures to {what}{' (k-NN, linear, fine-tuning)' if evaluations else ''}"
+    parser.add_argument("--data", metavar="NAME", help=f"{used}: a data set, or a folder with one subfolder per class")
     parser.add_argument(
         "--protocol",
         nargs="+",
@@ -78,7 +77,9 @@ def _download_option(parser: argparse.ArgumentParser) -> None:
 def _budget_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how much")
     group.add_argument(
-        "--budget", metavar="AMOUNT", help="refuse plans above this estimate: 2h or 90min of work, 12gpuh of GPU time"
+        "--budget",
+        metavar="AMOUNT",
+        help="refuse plans above this estimate: 2h or 90min (sum of the times of all jobs), or 12gpuh (GPU-hours)",
     )
     group.add_argument(
         "--trim", action="store_true", help="with --budget: drop the last seeds, then evaluations, until the plan fits"
@@ -144,12 +145,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     verb = verbs.add_parser(
         "tune",
-        help="try settings of a recipe, judged on held-out training pictures",
-        description="Try settings of a recipe. They are judged on held-out training pictures, never on test pictures."
-        " Without --try and --equal one trial runs: the recipe as it is. Example: tune --method byol --track mini --try"
-        " pretrain.lr=0.5 --try pretrain.lr=2",
+        help="try settings of a recipe, evaluated on held-out training pictures",
+        description="Try settings of a recipe. They are evaluated on held-out training pictures, never on test"
+        " pictures. Without --try and --equal one trial runs: the recipe as it is. Example: tune --method byol"
+        " --track mini --try pretrain.lr=0.5 --try pretrain.lr=2",
     )
-    _request_options(verb, evaluations=False, seed=100)  # 100: none of those that results are reported of
+    _request_options(verb, evaluations=False, seed=100, note="; run refuses seeds that recipes are tuned on")
     verb.add_argument(
         "--try",
         dest="trials",
@@ -169,14 +170,14 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument("--watch", action="store_true", help="repeat every few seconds until all tasks have ended")
     workspace_options(verb)
     verb = verbs.add_parser("logs", help="show the last lines of the log of a task")
-    verb.add_argument("task", metavar="JOB", help="TASK-RUN as printed by status, or a SLURM job number")
+    verb.add_argument("task", metavar="TASK", help="TASK-RUN as printed by status, or a SLURM job number")
     verb.add_argument("--follow", action="store_true", help="keep printing new lines until the task ends")
     workspace_options(verb)
     verb = verbs.add_parser("cancel", help="stop queued and running tasks; checkpoints are kept")
-    verb.add_argument("task", nargs="*", metavar="JOB", help="TASK-RUN, RUN or a SLURM job number (default: all)")
+    verb.add_argument("task", nargs="*", metavar="TASK", help="TASK-RUN, RUN or a SLURM job number (default: all)")
     workspace_options(verb)
     verb = verbs.add_parser("retry", help="run failed tasks again, and the tasks that wait for them")
-    verb.add_argument("task", nargs="*", metavar="JOB", help="TASK-RUN, RUN or a SLURM job number (default: all)")
+    verb.add_argument("task", nargs="*", metavar="TASK", help="TASK-RUN, RUN or a SLURM job number (default: all)")
     workspace_options(verb)
     executor_options(verb)
 
@@ -240,7 +241,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="test files to run with pytest (default: the tests of the stages)",
     )
     verb.add_argument("--threads", type=int, metavar="N", help="threads of torch (default: all cores; with cpu: 1)")
-    verb.add_argument("--output", metavar="DIR", help="folder for the figures (default: OUT, else the workspace)")
+    verb.add_argument("--output", metavar="DIR", help="folder for results (default: $OUT, else the workspace)")
     workspace_options(verb)
 
     verb = verbs.add_parser("methods", help="list methods, their papers and variants, or print a recipe")
@@ -263,7 +264,7 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "what",
         metavar="WHAT",
-        help="pretrain; tried (other implementations of the training step); eval; exchange (of gradients)",
+        help="pretrain; tried: our training step against alternatives; eval; exchange: gradient exchange between ranks",
     )
     verb.add_argument("--method", nargs="+", default=[], metavar="NAME", help="NAME or NAME:VARIANT (default: all)")
     verb.add_argument("--track", metavar="NAME", help="track of the recipes (default: mini)")

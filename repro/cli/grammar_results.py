@@ -9,11 +9,12 @@ from repro.cli.options import executor_options, workspace_options
 CLAIM_FILTERS = {
     "paper": "claims of this paper, for example glnet",
     "method": "claims about this method, or against this baseline",
-    "kind": "number, gain, direction, cost_ratio, interaction or mechanism",
+    "kind": "number, gain, direction, cost_ratio, interaction (effect at few against many epochs) or mechanism (our own"
+    " claims about why a method works)",
     "evaluation": "knn, linear, finetune, ..., or cost",
     "track": "claims that this track can test",
     "data": "claims on this data set",
-    "verified": "how the source was read: read, abstract (abstract only) or recalled",
+    "verified": "source: read, abstract (abstract only), recalled (from memory, unchecked) or ours",
     "outcome": "claims with this verdict (with --track: on that track)",
     "text": "claims whose text contains this",
 }
@@ -43,7 +44,11 @@ def add_results(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--paper", metavar="NAME", help="instead of ID: every claim of this paper that the track can test; or all"
     )
     verb.add_argument("--track", default="mini", metavar="NAME", help="track to test them on (default: mini)")
-    verb.add_argument("--budget", metavar="TIME", help="time to spend: 90min, 3h or 2d; on SLURM these are GPU-hours")
+    verb.add_argument(
+        "--budget",
+        metavar="TIME",
+        help="time to spend: 90min, 3h or 2d (clock time on this machine; on SLURM GPU-hours, also written 12gpuh)",
+    )
     group = verb.add_argument_group("your own method, instead of ID: settle --method mine.toml --against byol")
     group.add_argument("--method", metavar="NAME", help="method or recipe file: decide whether it is better")
     group.add_argument("--against", nargs="+", default=[], metavar="NAME", help="than each of these")

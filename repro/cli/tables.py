@@ -12,7 +12,7 @@ from repro.errors import unknown
 from repro.plan import disk, few_pictures, kinds, protocol_files, recipes, registry, tracks, tuning
 from repro.plan.planned import CONSTANTS, PRICED_BY, Plan
 from repro.settings import Settings, Where
-from repro.terminal.text import duration, table
+from repro.terminal.text import duration, gpu_hours, table
 
 
 def plan_table(plan: Plan, settings: Settings) -> str:
@@ -33,7 +33,7 @@ def plan_table(plan: Plan, settings: Settings) -> str:
                 ", ".join(str(numbers[parent]) for parent in job.parents),
                 state,
                 "" if job.cached else "~" + duration(job.seconds),
-                *(["" if job.cached else f"{plan.gpu_hours(job):.2g}"] if on_gpus else []),
+                *(["" if job.cached else gpu_hours(plan.gpu_hours(job), 2)] if on_gpus else []),
                 "" if job.cached else job.priced_by,
                 times + f"{need.cpus} CPU" + (f" + {need.gpus} GPU" if need.gpus else ""),
                 times + f"{need.memory_gb:g} GB",
@@ -41,13 +41,13 @@ def plan_table(plan: Plan, settings: Settings) -> str:
                 job.fingerprint[:8],
             ]
         )
-    head = ["#", "job", "method", "seed", "needs", "state", "time", *(["GPU-hours"] if on_gpus else []), "priced by"]
-    head += ["resources", "memory", "protocol", "fingerprint"]
+    head = ["#", "job", "method", "seed", "after job", "state", "time", *(["GPU-hours"] if on_gpus else [])]
+    head += ["estimate from", "resources", "memory", "protocol", "fingerprint"]
     todo = plan.to_do()
     counts = {name: sum(job.priced_by == name for job in todo) for name in PRICED_BY}
     sums = f"about {duration(plan.seconds)} of work"
-    sums += f", {sum(map(plan.gpu_hours, todo)):.3g} GPU-hours" if on_gpus else ""
-    sources = ", ".join(f"{count} by {name}" for name, count in counts.items() if count)
+    sums += f", {gpu_hours(sum(map(plan.gpu_hours, todo)))} GPU-hours" if on_gpus else ""
+    sources = ", ".join(f"{count} from {name}" for name, count in counts.items() if count)
     lines = [
         f"track {plan.track.name}: {plan.track.summary}",
         "",
@@ -64,7 +64,7 @@ def plan_table(plan: Plan, settings: Settings) -> str:
     lines += plan.left_out_lines()
     lines += [choice.line(choice.here) for choice in plan.choices]
     for line in dict.fromkeys(job.missing for job in todo if job.missing):
-        lines.append(f"missing: {line}")
+        lines.append(f"data: {line}")
     lines += [f"skipped: {fault}" for fault in plan.faults]
     lines += [account.words(plan.account)] if plan.account else []
     lines += few_pictures.words(plan.fits)
@@ -158,8 +158,11 @@ def data_table(statuses: Sequence[Status], where: Where) -> str:
     lines = [table(rows, ["data set", "for", "tracks", "state", "pictures"]), ""]
     for status in statuses:
         lines.append(f"{status.name}: {status.title}. Licence: {status.licence}.")
-        lines.append(f"    looked for in {status.place}" + (f"; {status.note}" if status.note else ""))
+        lines.append(
+            f"    {'found in' if status.found else 'searched:'} {status.place}"
+            + (f"; {status.note}" if status.note else "")
+        )
         if not status.found:
-            lines.append(f"    to get it: {status.how}")
+            lines.append(f"    get it: {status.how}")
     lines += ["", f"data root: {where.data_root or 'not set (--data-root, REPRO_DATA or data_root in repro.toml)'}"]
     return "\n".join(lines)

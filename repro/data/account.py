@@ -71,7 +71,7 @@ def one_class(whose: Path, account: Account, what: str) -> UserError:
     """The error for pictures of one class, which every guess gets right. what: as in `one_picture_each`."""
     hidden = [one for one in account.passed if one.reason is Reason.HIDDEN_FOLDER]
     beside = f" (passed over: {passed_words(hidden)})" if hidden else ""
-    fix = "sort the pictures into one folder a class, of two classes or more"
+    fix = "sort the pictures into one folder per class, of two classes or more"
     if account.deeper:
         places = [str(whose / below) for below in account.deeper]
         fix = f"give {places[0]} if its folders are the classes" if len(places) == 1 else one_folder_deeper(places)

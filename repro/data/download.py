@@ -82,7 +82,7 @@ def fetch(what: Download, progress: Progress = quiet) -> None:
         place, reason = error.filename or what.part, (error.strerror or str(error)).lower()
         raise UserError(
             f"cannot write {place} ({reason}){_kept(what)}",
-            f"make room or choose another place with --data-root or --workspace, or {_by_hand(what)}",
+            f"free some space, or choose another place with --data-root or --workspace, or {_by_hand(what)}",
         ) from None
 
 

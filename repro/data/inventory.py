@@ -110,13 +110,13 @@ def require_judgeable(own: OwnPictures | None, what: str) -> None:
     """UserError where own pictures have no classes, one class or one picture a class, nothing to judge `what` on."""
     if own and not own.account.classes:
         raise UserError(
-            f"{own.folder}: its pictures have no classes, so there is nothing to judge {what} on",
-            "sort them into one folder a class, or choose other evaluations with --eval",
+            f"{own.folder}: its pictures have no classes, so there is nothing to evaluate {what} on",
+            "sort them into one folder per class, or choose other evaluations with --eval",
         )
     if own and len(own.account.classes) == 1:
-        raise one_class(own.folder, own.account, f"judge {what} on")
+        raise one_class(own.folder, own.account, f"evaluate {what} on")
     if own and any(taken.split == "test" and not taken.pictures for taken in own.account.taken):
-        raise one_picture_each(own.folder, f"judge {what} on")
+        raise one_picture_each(own.folder, f"evaluate {what} on")
 
 
 def has_masks(name: str) -> bool:

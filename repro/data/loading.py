@@ -60,7 +60,7 @@ def load_classification(
     content = packed.read_pack(folder)
     if split not in content["counts"]:
         raise UserError(
-            f"{entry.title} has no classes, so there is no {split} split; sort pictures into one folder a class"
+            f"{entry.title} has no classes, so there is no {split} split; sort pictures into one folder per class"
         )
     pixels: Any
     if "files" in content:

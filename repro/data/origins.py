@@ -37,12 +37,13 @@ class Origin:
     def find(self, entry: Entry, where: Where) -> Path:
         """Where the data set is. Raises MissingData: what, where looked for, how to get it."""
         if where.data_root is None:
-            raise MissingData(f"{entry.called}, needs a data root, set REPRO_DATA or --data-root: {entry.how}")
+            unset = "no data root is set (--data-root or REPRO_DATA)"
+            raise MissingData(f"{entry.called} is missing ({unset})", f"get it: {entry.how}")
         for name in entry.folders:
             if not _missing_parts(where.data_root / name, entry.parts):
                 return where.data_root / name
-        looked = lacking(entry, where) or f"looked for {self.places(entry, where)}"
-        raise MissingData(f"{entry.called}, is missing: {looked}", f"to get it: {entry.how}")
+        searched = lacking(entry, where) or f"searched: {self.places(entry, where)}"
+        raise MissingData(f"{entry.called} is missing ({searched})", f"get it: {entry.how}")
 
     def obtain(self, entry: Entry, where: Where) -> Path:
         """The folder to read it from, made or unpacked where that can be done."""
@@ -55,7 +56,7 @@ class Origin:
     def places(self, entry: Entry, where: Where) -> str:
         """Where it is looked for, in words."""
         root = where.data_root or Path("DATA_ROOT")
-        return " or ".join(str(root / name) for name in entry.folders)
+        return ", ".join(str(root / name) for name in entry.folders)
 
     def content(self, entry: Entry, where: Where) -> str:
         """64 hex digits that stand for its content, here by its files. Raises MissingData where they are not there."""
@@ -111,9 +112,8 @@ class CifarArchive(Origin):
         roots, downloads = self._places(entry, where)
         place = find_cifar(OFFICIAL_CIFAR[entry.name], [*roots, downloads])
         if place is None:
-            looked = self.places(entry, where)
-            problem = f"{entry.called}, is missing: looked for {looked}"
-            raise MissingData(problem, f"to get it: {entry.how}", OFFICIAL_CIFAR[entry.name].bytes)
+            problem = f"{entry.called} is missing (searched: {self.places(entry, where)})"
+            raise MissingData(problem, f"get it: {entry.how}", OFFICIAL_CIFAR[entry.name].bytes)
         return place
 
     def obtain(self, entry: Entry, where: Where) -> Path:
@@ -128,7 +128,7 @@ class CifarArchive(Origin):
 
     def places(self, entry: Entry, where: Where) -> str:
         """The data root's folders and that of downloads."""
-        return f"{super().places(entry, where)} or {self._places(entry, where)[1]}"
+        return f"{super().places(entry, where)}, {self._places(entry, where)[1]}"
 
     def content(self, entry: Entry, where: Where) -> str:
         """The published sums, which are checked when it is loaded."""

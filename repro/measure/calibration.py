@@ -55,7 +55,7 @@ def calibrate(planned: Plan, settings: Settings, seconds: float) -> str:
         if alone and not job.missing and job.priced_by != RECORDS:
             wanted.setdefault((prices.key_of(job, known_jobs), job.spec["threads"]), job)
     if not wanted:
-        return "\n".join(["nothing to calibrate: all that could run is priced by records of this device", *lost])
+        return "\n".join(["nothing to calibrate: all that can run has an estimate from records here", *lost])
     lines, samples = [], []
     for gpus in sorted({planned.resources(job).gpus for job in wanted.values()}):
         mine = {known: job for known, job in wanted.items() if planned.resources(job).gpus == gpus}

@@ -155,7 +155,7 @@ def table(name: str | None, track: str, settings: Settings) -> str:
     head = ["method", "network", "GFLOP / image", f"{REFERENCE} = 1", "updates / epoch", "epochs", "image passes"]
     head += ["parameters", "memory, estimate", "peak, recorded"]
     lines = [
-        f"track {scale.name}: {scale.size} px, {pictures:,} pictures an epoch",
+        f"track {scale.name}: {scale.size} px, {pictures:,} pictures per epoch",
         "",
         text.table(rows, head),
         "",

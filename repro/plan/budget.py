@@ -22,7 +22,7 @@ from repro.plan.builder import make
 from repro.plan.planned import Plan
 from repro.plan.request import Request
 from repro.settings import Settings
-from repro.terminal.text import duration
+from repro.terminal.text import duration, gpu_hours
 
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "gpuh": 3600}
 
@@ -40,7 +40,7 @@ class Budget:
         """UserError for what is no budget."""
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]+)", text.strip().lower())
         if not match or match[2] not in _UNITS or not 0 < float(match[1]) < math.inf:
-            raise UserError(f"--budget {text}: write it as 2h, 90min, 3d of work, or 12gpuh of GPU-hours")
+            raise UserError(f"--budget {text}: write it as 2h, 90min or 3d (time), or 12gpuh (GPU-hours)")
         return cls(text, float(match[1]) * _UNITS[match[2]], match[2] == "gpuh")
 
     def holds(self, planned: Plan) -> bool:
@@ -49,7 +49,9 @@ class Budget:
 
     def told(self, planned: Plan) -> str:
         """The estimate in the words of the budget."""
-        return f"{self._of(planned) / 3600:.3g} GPU-hours" if self.gpu else f"{duration(planned.seconds)} of work"
+        return (
+            f"{gpu_hours(self._of(planned) / 3600)} GPU-hours" if self.gpu else f"{duration(planned.seconds)} of work"
+        )
 
     def _of(self, planned: Plan) -> float:
         return 3600 * sum(map(planned.gpu_hours, planned.to_do())) if self.gpu else planned.seconds

@@ -244,7 +244,7 @@ class _Builder:
         data = self.data["detection"]
         asked = self.request.evaluations
         if "segmentation" in asked and "detection" not in asked and not inventory.has_masks(data):
-            raise UserError(f"data set '{data}' has no masks to judge segmentation by; take --eval detection")
+            raise UserError(f"data set '{data}' has no masks for segmentation; use --eval detection")
         for kind in self.wanted():
             if kind.trains and network["arch"] == "pixels":  # there is nothing to train
                 self.left_out[arm_name(arm.method, arm.variant), kind.name] = None

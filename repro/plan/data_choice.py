@@ -26,17 +26,18 @@ class Choice:
     here: bool
 
     def line(self, here: bool) -> str:
-        """`pictures: cifar10-jpeg, CIFAR-10 (JPEG copy), since cifar10 is not here; ...`.
+        """`pictures: CIFAR-10 (JPEG copy) [cifar10-jpeg], since cifar10 was not found; ...`.
 
         here: whether its pictures are there by now.
         """
         chosen, first = entry_of(self.name).called, self.among[0]
         if self.name == first:
-            why = "preferred to" if here else "which is missing, as is"
-            return f"pictures: {chosen}, {why} {', '.join(self.among[1:])}"
+            if not here:
+                return f"pictures: none of these was found: {', '.join(self.among)}"
+            return f"pictures: {chosen}, preferred to {', '.join(self.among[1:])}"
         return (
-            f"pictures: {chosen}, since {first} is not here; if you get it (python -m repro data get {first}),"
-            " all jobs are done again, in tables of their own"
+            f"pictures: {chosen}, since {first} was not found. With {first} (python -m repro data get {first})"
+            " all jobs run again, and their results are in separate tables"
         )
 
 
@@ -73,4 +74,4 @@ def how_missing(error: MissingData, name: str, track: Track) -> str:
     if error.download is None:
         return str(error)
     wanted = track.name if name in preferred(track) else name
-    return f"{error.problem}; python -m repro data get {wanted} downloads it ({size(error.download)})"
+    return f"{error.problem}; get it: python -m repro data get {wanted} ({size(error.download)})"

@@ -34,13 +34,13 @@ def lines(plan: Plan, settings: Settings) -> list[str]:
         packed = plan.stored == STORED[0]
         if stays_in_files(entry) and (need > _SMALL or not packed):
             found.append(
-                f"disk: {count:,} pictures decoded once to {side} x {side} take {text.size(need)} beside their files"
+                f"disk: {count:,} pictures, decoded once to {side} x {side}, need {text.size(need)} beside their files"
                 f" ({text.size(free)} free); "
                 + (
-                    f"--set data.stored={STORED[1]} decodes the files at each reading, on cores of the job, and takes"
-                    " a list of their names; results are the same"
+                    f"--set data.stored={STORED[1]} decodes images while training and stores only a list of file names;"
+                    " results are the same"
                     if packed
-                    else "here they stay in their files, and cores of the job decode them at each reading"
+                    else "here images are decoded while training, and only a list of file names is stored"
                 )
             )
     return found

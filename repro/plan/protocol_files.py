@@ -1,4 +1,4 @@
-"""The named protocols: the hall asks for them here, so that a damaged file is one line with its path."""
+"""The named protocols: repro asks for them here, so that a damaged file is one line with its path."""
 
 from __future__ import annotations
 

@@ -34,6 +34,12 @@ _CHOICES = {
     "schedule_clock": schedules.CLOCKS,
     "cosine_start": schedules.STARTS,
 }
+_TYPES: Mapping[type, tuple[str, str]] = {  # in words: one, and several
+    bool: ("true or false", "true or false"),
+    int: ("an integer", "integers"),
+    float: ("a number", "numbers"),
+    str: ("a text", "texts"),
+}
 _DIVISION = {"batch", "devices", "accumulate"}
 _LEAST = {
     "epochs": 0,
@@ -57,6 +63,13 @@ def _same_type(new: Any, old: Any) -> bool:
     return type(new) is type(old)
 
 
+def _type(value: Any) -> str:
+    """What kind of value it is: `an integer`, `a list of numbers`."""
+    if isinstance(value, list):
+        return f"a list of {_TYPES[type(value[0])][1]}" if value else "a list"
+    return _TYPES[type(value)][0]
+
+
 def merge(base: Recipe, change: Mapping[str, Any], where: str, *, new: bool = False) -> Recipe:
     """`base` with the values of `change`.
 
@@ -75,9 +88,7 @@ def merge(base: Recipe, change: Mapping[str, Any], where: str, *, new: bool = Fa
                 raise UserError(f"{where}: {unknown(f'key in [{table}]', key, base[table])}")
             old = base[table][key]
             if not _same_type(value, old):
-                raise UserError(
-                    f"{where}: {table}.{key} = {value!r} must be {type(old).__name__}, as its default {old!r} is"
-                )
+                raise UserError(f"{where}: {table}.{key} = {value!r} must be {_type(old)} (its default is {old!r})")
             base[table][key] = float(value) if isinstance(old, float) else value
     return base
 
@@ -172,7 +183,7 @@ def require_parts(info: MethodInfo, variant: str, pretrain: Mapping[str, Any], r
     rows = pretrain["batch"] // pretrain["accumulate"]
     if rows % ranks:
         raise UserError(
-            f"--processes {ranks}: {name} has {rows} pictures a micro-batch (pretrain.batch / pretrain.accumulate),"
+            f"--processes {ranks}: {name} has {rows} pictures per micro-batch (pretrain.batch / pretrain.accumulate),"
             f" which are not {ranks} equal parts; choose a divisor of {rows}"
         )
     devices = pretrain["devices"]

@@ -49,9 +49,10 @@ def typed(kind: type[T], table: Mapping[str, Any], where: str, **given: Any) -> 
     for key in table:
         if key not in types:
             raise UserError(f"{where}: {unknown('key', key, types)}")
-    for field in fields(kind):  # type: ignore[arg-type]  # a dataclass
-        if field.name in types.keys() - table.keys() and field.default is field.default_factory is MISSING:
-            raise UserError(f"{where}: key '{field.name}' is missing")
+    needed = [field.name for field in fields(kind) if field.default is field.default_factory is MISSING]  # type: ignore[arg-type]
+    if missing := [f"'{name}'" for name in needed if name in types.keys() - table.keys()]:
+        word, verb = ("key", "is") if len(missing) == 1 else ("keys", "are")
+        raise UserError(f"{where}: {word} {', '.join(missing)} {verb} missing")
     return kind(**{key: _converted(value, types[key], key, where) for key, value in table.items()}, **given)
 
 

@@ -27,6 +27,7 @@ from repro.store.job import Recipe
 
 TABLE = "tuned"
 _PRETRAIN = {"rate": "lr", "decay": "weight_decay"}
+_WORDS = {"rate": "learning rate", "decay": "weight decay", "crop": "smallest crop"}
 _Multiple = Annotated[float, Meta(gt=0, lt=sys.float_info.max)]
 Multiples = Annotated[tuple[_Multiple, _Multiple, _Multiple], Meta(description="[rate, decay, crop], each above 0")]
 
@@ -40,7 +41,7 @@ class Point:
     crop: float
 
     def __str__(self) -> str:
-        changed = [f"{name} x {factor:g}" for name, factor in asdict(self).items() if factor != 1]
+        changed = [f"{_WORDS[name]} x {factor:g}" for name, factor in asdict(self).items() if factor != 1]
         return ", ".join(changed) or "as it is"
 
     def values(self, recipe: Recipe) -> dict[str, dict[str, Any]]:
@@ -93,8 +94,8 @@ class Tuned:
     recipe: Text  # hash of what was tuned
     chosen: Multiples
     points: Annotated[tuple[Multiples, ...], Meta(description="a list of [rate, decay, crop], each above 0")]
-    scores: Annotated[tuple[tuple[float, ...], ...], Meta(description="a list of numbers a point")]  # a seed each
-    records: Annotated[tuple[tuple[str, ...], ...], Meta(description="a list of texts a point")]  # fingerprints
+    scores: Annotated[tuple[tuple[float, ...], ...], Meta(description="a list of numbers per setting")]  # a seed each
+    records: Annotated[tuple[tuple[str, ...], ...], Meta(description="a list of texts per setting")]  # fingerprints
 
     @property
     def point(self) -> Point:
@@ -150,7 +151,7 @@ def section(info: MethodInfo, variant: str, track: str) -> Tuned | None:
     if made.chosen not in made.points:
         raise UserError(f"{where}: chosen = {list(made.chosen)} is none of its points; tune again with --equal --write")
     if not len(made.points) == len(made.scores) == len(made.records):
-        raise UserError(f"{where}: each of the points needs its scores and records; tune again with --equal --write")
+        raise UserError(f"{where}: each of the points needs scores and records; tune again with --equal --write")
     if made.procedure == procedure().id and (best := made.best()) != made.chosen:
         raise UserError(
             f"{where}: chosen = {list(made.chosen)}, but by its scores the procedure chooses {list(best)};"

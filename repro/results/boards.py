@@ -44,5 +44,7 @@ def report(settings: Settings) -> str:
     require_writable(settings.workspace)
     faults = write_boards(place)
     lines = [f"skipped: {fault}" for fault in faults]
+    if not any(place.records.glob("*.json")):
+        lines.append(f"0 records in {place.root}: the boards are empty. Results come from: python -m repro run")
     lines.append(f"boards written to {place.boards} (begin with {place.boards / 'index.md'})")
     return "\n".join([*lines, f"to look at in a browser: {place.boards / page.FILE}"])

@@ -17,7 +17,7 @@ from repro.store import records
 
 
 def hindrance(claim: Claim, track: str) -> str:
-    """Why new pairs of a claim would be of arms that are not tuned alike, with the command that mends it; or ""."""
+    """Why new pairs of a claim would be of arms that are not tuned alike, with the command that fixes it; or ""."""
     if not claim.baseline or claim.evaluation == COST:
         return ""
     return unequal(registry.spelled(claim.arm), registry.spelled(claim.baseline_arm), track)
@@ -29,7 +29,7 @@ def unequal(name: str, baseline: str, track: str) -> str:
     if tuned_alike(ours, theirs):
         return ""
     command = ["python", "-m", "repro", "tune", "--equal", "--write", "--track", track, "--method", name, baseline]
-    return f"{reason(TuningApart(ours, theirs))}; mend it with: {shlex.join(command)}"
+    return f"{reason(TuningApart(ours, theirs))}; fix it with: {shlex.join(command)}"
 
 
 def _tuning(name: str, track: str) -> tuple[Tuning, ...]:

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from leaderboards.claims import INTERACTION, MECHANISM, Claim, arm_name, of_training, tracks_of
+from leaderboards.claims import INTERACTION, MECHANISM, Claim, arm_name, counted, of_training, tracks_of
 from repro.errors import UserError
 from repro.plan import footprint, kinds, registry
 from repro.plan.builder import make
@@ -177,13 +177,17 @@ def _recipes(planned: Plan) -> dict[str, Recipe]:
 
 
 def _testable(claim: Claim, planned: Plan) -> bool:
-    """Whether the plan's pictures and evaluations can test a paper's claim on its track, by one length of training."""
+    """Whether the plan's pictures and evaluations can test a paper's claim on its track, by pairs of one length.
+
+    Costs that are counted (operations, memory) need no pairs: one run of either arm tells them.
+    """
     track = planned.track
     wanted = of_training(claim) or claim.evaluation in planned.request.evaluations
     here = {job.spec["data"]["name"] for job in planned.jobs if "data" in job.spec}
     return (
         bool(claim.baseline)
         and claim.kind not in (MECHANISM, INTERACTION)
+        and not counted(claim)
         and wanted
         and track.name in tracks_of(claim)
         and (track.name in claim.proxies or claim.data in here)

@@ -26,7 +26,7 @@ def words(night: Night, planned: Plan, settings: Settings) -> str:
     card = night.card
     lines = [f"one GPU, one night ({night.hours:g} h) on {card.title}, {card.memory_gb:g} GB", ""]
     if night.comparisons:
-        head = ["comparison", "by", "epochs", "h a pair", "pairs", f"{PAIRS} pairs with", "memory"]
+        head = ["comparison", "evaluated by", "epochs", "h per pair", "pairs", f"{PAIRS} pairs with", "memory"]
         lines += [text.table([_row(one, night) for one in night.comparisons], head), ""]
     lines += [line for arm in _arms(night.comparisons) for line in _unfit(arm, night)]
     lines += _settles(night, planned, settings)
@@ -75,9 +75,12 @@ def _unfit(arm: Arm, night: Night) -> list[str]:
         ]
     if memory.bf16_fits:
         return [f"{arm.name}: {memory.gb:.1f} GB in fp32; fits with --set pretrain.precision=bf16"]
-    why = _NEGATIVES.get(memory.negatives, "it does not fit with two rows at a time either")
+    why = _NEGATIVES.get(memory.negatives, "two rows at a time do not fit either")
     more = f"; a card like {memory.least} holds it" if memory.least else ""
-    return [f"{arm.name}: {memory.gb:.1f} GB do not fit in {night.card.memory_gb:g} GB: {why}{more}"]
+    return [
+        f"{arm.name}: needs {memory.gb:.1f} GB plus reserve; a {night.card.memory_gb:g} GB card is too small,"
+        f" and {why}{more}"
+    ]
 
 
 def _settles(night: Night, planned: Plan, settings: Settings) -> list[str]:
@@ -104,7 +107,7 @@ def _settles(night: Night, planned: Plan, settings: Settings) -> list[str]:
         f"for the claims: {ids}",
     ]
     if disk > free:
-        lines.append("the disk is too small: python -m repro gc --delete makes room, or take another --workspace")
+        lines.append("the disk is too small: python -m repro gc --delete frees space, or use another --workspace")
     if night.shortened:
         lines.append("fewer epochs than the recipes': a verdict holds at that length, not at the papers'")
     if told := [change for change in nights.changes(night, planned) if not change.startswith("pretrain.epochs")]:
@@ -129,8 +132,8 @@ def command(night: Night, planned: Plan, settings: Settings) -> str:
 def _sources(night: Night, settings: Settings) -> list[str]:
     card, arms = night.card, _arms(night.comparisons)
     counts = {name: sum(arm.priced_by == name for arm in arms) for name in PRICED_BY}
-    told = ", ".join(f"{count} by {name}" for name, count in counts.items() if count)
-    lines = [f"hours: pre-training of {len(arms)} arms, {told}"] if arms else []
+    told = ", ".join(f"{count} from {name}" for name, count in counts.items() if count)
+    lines = [f"hours: pre-training of {len(arms)} arms, estimates: {told}"] if arms else []
     if any(arm.priced_by == CONSTANTS for arm in arms):
         lines.append(
             f"constants: {card.rate('bf16') / 1e12:.3g} TFLOP/s, estimated from {card.bandwidth:,g} GB/s and"

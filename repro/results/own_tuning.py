@@ -31,7 +31,7 @@ def first(own: Mapping[str, Any], track: str, settings: Settings) -> float | Non
         if submit.why_local(settings) is None:
             print("the tuning is submitted; when its jobs have ended, give the same command again")
             return None
-        raise UserError(f"no setting of {method} gave a result, so none was chosen; mend the method or its recipe")
+        raise UserError(f"no setting of {method} gave a result, so none was chosen; fix the method or its recipe")
     return time.monotonic() - began
 
 

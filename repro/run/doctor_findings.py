@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: what was looked at, what was found, and what mends it (empty where all is well)."""
+    """One line: what was looked at, what was found, and what fixes it (empty where all is well)."""
 
     level: Literal["ok", "warning", "fault"]
     what: str

@@ -42,11 +42,11 @@ def rooms() -> Finding:
         try:
             found = snapshot.room_folder(room).resolve().parent
         except ModuleNotFoundError as error:
-            return Finding("fault", "rooms", str(error), "install the project again (pip install -e .)")
+            return Finding("fault", "repro", str(error), "install the project again (pip install -e .)")
         if found != home:
             fix = "it was imported before repro: import repro first"
-            return Finding("fault", "rooms", f"'{room}' is imported from {found}, the others from {home}", fix)
-    return Finding("ok", "rooms", f"{', '.join(PACKAGES)} from {home}")
+            return Finding("fault", "repro", f"'{room}' is imported from {found}, the others from {home}", fix)
+    return Finding("ok", "repro", f"{', '.join(PACKAGES)} from {home}")
 
 
 def _import_path() -> Iterator[Finding]:
@@ -113,14 +113,14 @@ def _gpus(wanted: int) -> Finding:
     try:
         import torch
     except ImportError:
-        return Finding("warning", "GPUs", "not looked for: torch is missing")
+        return Finding("warning", "GPUs", "not checked: torch is missing")
     have = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if have < wanted:
         built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is built without CUDA"
         fix = "check the driver (nvidia-smi), the partition and gpus_per_node of the profile"
         return Finding("fault", "GPUs", f"{have} of the {wanted} that a job of this track asks for; {built}", fix)
     names = sorted({torch.cuda.get_device_name(number) for number in range(have)})
-    told = f"{have} ({', '.join(names)}), CUDA {torch.version.cuda}" if have else "none, and none is asked for"
+    told = f"{have} ({', '.join(names)}), CUDA {torch.version.cuda}" if have else "none, and none is needed"
     return Finding("ok", "GPUs", told)
 
 

@@ -61,7 +61,7 @@ def disk(track: Track, methods: Sequence[str], seeds: Sequence[int], settings: S
     free = shutil.disk_usage(where).free / 2**30
     said = f"{free:.1f} GB free, {runs} runs to do on track {track.name} leave about {need:.1f} GB"
     if free < need:
-        yield Finding("fault", "disk", said, f"make room in {where}, or choose another --workspace")
+        yield Finding("fault", "disk", said, f"free space in {where}, or choose another --workspace")
     elif free < 2 * need:
         yield Finding("warning", "disk", said, "more than half of what is free")
     else:

@@ -158,7 +158,7 @@ def _network(file: File, arch: str | None, overrides: Sequence[str]) -> tuple[di
         raise unknown("--arch", arch, ARCHS)
     network: dict[str, Any] = copy.deepcopy(dict(file.about["network"] if arch is None else ARCHS[arch]))
     if network["arch"] not in ("resnet", "vit"):
-        raise UserError(f"{file.name}: no weights in it, its encoder ({network['arch']}) is no network")
+        raise UserError(f"{file.name}: no weights in it, its encoder ({network['arch']}) is not a network")
     if network["arch"] == "vit":
         network.setdefault("pool", "class")  # encoders of before there was a choice
     change = stated.get("network", {})

@@ -127,16 +127,16 @@ def _of_jobs(place: Workspace, jobs: Mapping[str, Job], used: set[str]) -> Itera
             yield Item(f"checkpoint of {label}", paths, "its record is written: nobody goes on from it")
         encoder = folder / "encoder.pt"
         if encoder.is_file() and not zipfile.is_zipfile(encoder):
-            yield Item(f"encoder of {label}", (encoder,), "damaged: a run that needs it trains it anew")
+            yield Item(f"encoder of {label}", (encoder,), "damaged: a run that needs it trains it again")
         elif encoder.is_file() and name in known and _superseded(known[name]):
             why = "of code that has changed since: a run trains another; its record stays"
             yield Item(f"encoder of {label}", (encoder, *_files(folder, "encoder.pt.prev")), why)
         if paths := _files(folder, "reid_*.npy"):
-            yield Item(f"re-ID features of {label}", paths, "a run that needs them extracts them anew")
+            yield Item(f"re-ID features of {label}", paths, "a run that needs them extracts them again")
         if record["kind"] == "features" and (paths := _files(folder, "*.npy", "meta.json")):
             whole = kinds.KINDS["features"].has_output(place, record["fingerprint"])
             why = "whatever was to read it has its record" if whole else "damaged, or of another encoder"
-            yield Item(label, paths, f"{why}; a run that needs it extracts it anew")
+            yield Item(label, paths, f"{why}; a run that needs it extracts it again")
 
 
 def _superseded(job: Job) -> bool:

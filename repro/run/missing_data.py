@@ -36,7 +36,7 @@ def get(names: Sequence[str], where: Where) -> int:
             left = True
             print(_by_hand(each, where))
         elif each.missing is None and not spoilt[each.entry.name]:
-            print(f"{each.entry.called}, is here: {each.place}")
+            print(f"{each.entry.called} is here: {each.place}")
     for each in found:
         name = each.entry.name
         if each.download is None or not (each.missing or spoilt[name]):
@@ -51,7 +51,7 @@ def get(names: Sequence[str], where: Where) -> int:
             failures.append(error)
     for entry in map(entry_of, asked):
         if entry.made_of:
-            print(f"{entry.called}, is made of {entry.made_of} on first use")
+            print(f"{entry.called} is made of {entry.made_of} on first use")
     for failure in failures[:-1]:
         print(f"repro: {failure}", file=sys.stderr)
     if failures:
@@ -76,8 +76,9 @@ def _by_hand(found: Standing, where: Where) -> str:
     place = f"{where.data_root or 'DATA_ROOT'}/{entry.folders[0]}"
     root = "" if where.data_root else "DATA_ROOT is --data-root, REPRO_DATA or data_root in repro.toml"
     remark = lacking(entry, where) or root
-    return f"{entry.called}, is yours to fetch, on its own terms ({entry.licence}): {entry.how}; put it at {place}" + (
-        f" ({remark})" if remark else ""
+    return (
+        f"{entry.called} is not downloaded by repro (licence: {entry.licence}). Get it: {entry.how}; put it at {place}"
+        + (f" ({remark})" if remark else "")
     )
 
 
@@ -92,7 +93,7 @@ def _download(entry: Entry, what: Download, where: Where) -> None:
     except KeyboardInterrupt:
         print("\ninterrupted: what has come is kept; give the same command again to continue")
         raise
-    print(f"{entry.called}, is here, as published: {what.target}")
+    print(f"{entry.called} is here, and its md5 is right: {what.target}")
 
 
 def complete(planned: Plan, where: Where, agreed: bool) -> None:
@@ -110,7 +111,7 @@ def complete(planned: Plan, where: Where, agreed: bool) -> None:
         assert what is not None
         if not agreed:
             if not can_ask():
-                raise UserError(f"{lost[name]}, and so does --yes here")
+                raise UserError(f"{lost[name]}, or add --yes to this command")
             question = f"{each.entry.title} ({size(what.bytes)}) is missing. Download it from {what.url}"
             if not agrees(f"{question} to {what.target}?"):
                 raise UserError(f"nothing was run: {lost[name]}")
@@ -121,7 +122,6 @@ def _all_of(lost: dict[str, str], planned: Plan, where: Where) -> UserError:
     """What is missing, where something of it is the user's to fetch, and how to get it."""
     if len(lost) == 1:
         return UserError(next(iter(lost.values())))
-    *some, last = (entry_of(name).called for name in lost)
     root = "" if where.data_root else "if you have them, set REPRO_DATA or --data-root; "
     own = data_choice.preferred(planned.track)
     wanted = [name for name in lost if name not in own]
@@ -129,6 +129,6 @@ def _all_of(lost: dict[str, str], planned: Plan, where: Where) -> UserError:
         wanted.insert(0, planned.track.name)
     command = f"python -m repro data get {' '.join(wanted)}"
     return UserError(
-        f"{'; '.join(some)}; and {last}, are missing",
-        f"{root}{command} downloads what may be downloaded and says where the others belong",
+        f"missing: {', '.join(entry_of(name).called for name in lost)}",
+        f"{root}{command} downloads what it can and says where to get the others",
     )

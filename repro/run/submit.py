@@ -107,8 +107,8 @@ def submit(
 
     def wait(queued: int, total: int) -> None:
         say(
-            f"SLURM takes no more jobs for now: {queued} of {total} tasks are queued, the others follow as soon as"
-            " there is room. Ctrl-C leaves those that are queued; the same command goes on then.",
+            f"SLURM takes no more jobs for now: {queued} of {total} tasks are queued, the others follow when"
+            " it takes more. Ctrl-C leaves those that are queued; the same command continues later.",
             sys.stdout,
         )
 
@@ -127,7 +127,7 @@ def submit(
     if submission.kept:
         print(f"already queued or running, left alone: {listed(submission.kept)}")
     if submission.settled:
-        print(f"ended before the queue had room for all: {listed(submission.settled)}")
+        print(f"ended before all tasks were queued: {listed(submission.settled)}")
     at = "" if settings.workspace == Settings.workspace else f" --workspace {settings.workspace}"
     print(f"where they stand:     python -m repro status{at}   (--watch: until all have ended)")
     collates = [task.key for task in graph if task.stage == "collate"]

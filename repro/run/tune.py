@@ -62,7 +62,7 @@ def tune(
             if job.kind == kind
         }
         if len(used) > 1:
-            raise UserError(f"--protocol {kind}={','.join(used)}: a trial is judged by one protocol; name one")
+            raise UserError(f"--protocol {kind}={','.join(used)}: a trial is evaluated with one protocol; name one")
         for name, values in used.items():
             if not values["holdout"]:
                 raise UserError(

@@ -97,8 +97,8 @@ def tune(
     left = [job for job in planned.to_do() if job.kind == "pretrain"]
     many = f"{len(trained)} method{'' if len(trained) == 1 else 's'}"
     print(
-        f"procedure {steps.id}: {many} x {len(steps.points)} points x {len(steps.seeds)} seeds;"
-        f" {len(left)} trainings left, about {text.duration(planned.seconds)} one after another",
+        f"procedure {steps.id}: {many} x {len(steps.points)} settings x {len(steps.seeds)} seeds;"
+        f" {len(left)} trainings left, {text.duration(planned.seconds)} of work (estimate)",
         flush=True,
     )
     if dry:
@@ -201,11 +201,11 @@ def _table(scored: Sequence[Scored]) -> str:
             told = [f"{score:.2f}" if not math.isnan(score) else "no result" for score in (*scores, mean)]
             rows.append([name, str(point), *told, "chosen" if place == item.chosen else ""])
         if item.chosen is None:
-            lines.append(f"{name}: no point has a result of every seed; nothing is chosen")
+            lines.append(f"{name}: no setting has a result for every seed; nothing is chosen")
         elif point_words := _remarks(item, steps.points):
             lines.append(f"{name}: {point_words}")
     seeds = [f"seed {seed}" for seed in steps.seeds]
-    shown = text.table(rows, ["method", "point", *seeds, "mean", ""])
+    shown = text.table(rows, ["method", "setting", *seeds, "mean", ""])
     return "\n".join(["", "linear top-1 on held-out training pictures", shown, *lines])
 
 
@@ -213,11 +213,11 @@ def _remarks(item: Scored, points: Sequence[Point]) -> str:
     """What a reader should know of the choice."""
     assert item.chosen is not None
     best = max(score for score in item.means if not math.isnan(score))
-    remarks = []
+    remarks, chosen = [], points[item.chosen]
     if item.means[item.chosen] < best:
-        remarks.append(f"{points[item.chosen]} is within {tuning.procedure().tie} points of the best, and stands first")
-    if str(points[item.chosen]) != str(points[0]):
-        remarks.append(f"{points[item.chosen]} is at the edge of the points, so that a better one may lie beyond")
+        remarks.append(f"{chosen} is within {tuning.procedure().tie} points of the best, and comes first in the list")
+    if str(chosen) != str(points[0]):
+        remarks.append(f"{chosen} is the largest change tried in this direction; a larger one may be better")
     return "; ".join(remarks)
 
 

@@ -41,7 +41,7 @@ def load(path: Path, form: str) -> dict[str, Any]:
     anything but tensors and plain types.
     """
     if not path.is_file():
-        raise UserError(f"no checkpoint {path}")
+        raise UserError(f"no such file: {path}")
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()

@@ -17,6 +17,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 86400:.1f} days"
 
 
+def gpu_hours(hours: float, digits: int = 3) -> str:
+    """`0.083`, `9.99`, `1,901`: so many digits below 100, and no exponent above."""
+    return f"{hours:.{digits}g}" if hours < 99.5 else f"{hours:,.0f}"
+
+
 def size(count: float) -> str:
     """`512 bytes`, `14 kB`, `2.3 GB`."""
     for unit in ("bytes", "kB", "MB", "GB"):

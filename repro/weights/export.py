@@ -51,7 +51,7 @@ def write(source: Path, to: str, out: Path) -> str:
     trained = encoder_file.load(source)
     trained.encoder.cpu()
     if trained.network["arch"] not in ("resnet", "vit"):
-        raise UserError(f"{source}: nothing to export, its encoder ({trained.network['arch']}) is no network")
+        raise UserError(f"{source}: nothing to export, its encoder ({trained.network['arch']}) is not a network")
     trained.network.setdefault("pool", "class")  # encoders of before there was a choice
     try:
         target = TARGETS[to](trained)

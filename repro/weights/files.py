@@ -71,7 +71,7 @@ def read(path: Path) -> File:
     if path.is_dir():
         raise UserError(strangers.folder(path))
     if not path.is_file():
-        raise UserError(f"no checkpoint {path}")
+        raise UserError(f"no such file: {path}")
     if misnamed := strangers.misnamed(path):
         raise UserError(f"{path}: {misnamed}")
     if strangers.is_safetensors(path):

@@ -331,7 +331,7 @@ def _used(there: Tensor, name: str, ours: str, shape: tuple[int, ...]) -> Tensor
     if why := oddity(there):
         return Unfit(name, why)
     if _counts(ours) and there.numel() == 1:
-        return there.reshape(()).long() if _is_whole(there) else Unfit(name, "is no whole number")
+        return there.reshape(()).long() if _is_whole(there) else Unfit(name, "is not a whole number")
     if tuple(there.shape) != shape:
         return Misshapen(name, ours, tuple(there.shape), shape)
     if not there.is_floating_point():

@@ -1,4 +1,4 @@
-"""Pictures in folders: one folder a class, or none; with splits, or without.
+"""Pictures in folders: one folder per class, or none; with splits, or without.
 
     SPLIT/CLASS/*   train and a held-out split
     train/CLASS/*   or  CLASS/*     a share of each class becomes the test split (by hash of the path)
@@ -252,7 +252,7 @@ def _with_classes_of(train: FolderSplit, test: FolderSplit, listing: Listing, ch
     """The test split with the labels of the training split's classes."""
     assert chosen.test is not None
     if test.labels is None:
-        raise UserError(f"{chosen.test.path} has no class folders; sort its pictures into one folder a class")
+        raise UserError(f"{chosen.test.path} has no class folders; sort its pictures into one folder per class")
     extra = sorted(set(test.classes) - set(train.classes))
     if extra:
         if deeper := [str(found.path) for found in _holders(listing, chosen)]:

@@ -88,7 +88,7 @@ def require_no_splits(listing: Listing, classes: list[Folder]) -> None:
         parts = {part_of(found.name) for found in below}
         if "train" in parts and len(parts) > 1:
             raise UserError(
-                f"{folder.path} holds splits ({some(found.name for found in below)}), so it is no class",
+                f"{folder.path} holds splits ({some(found.name for found in below)}), so it is not a class",
                 f"give {folder.path} as the folder, or sort as SPLIT/CLASS/*",
             )
 

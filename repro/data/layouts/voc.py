@@ -101,7 +101,7 @@ def voc_as_coco(root: Path, split: str, progress: Progress) -> dict[str, Any]:
                     }
                 )
         except (OSError, ElementTree.ParseError, ValueError) as error:
-            raise UserError(f"{path} is no annotation of PASCAL VOC ({error}); unpack the archive again") from error
+            raise UserError(f"{path} is not an annotation of PASCAL VOC ({error}); unpack the archive again") from error
         images.append({"id": number, "file_name": picture, "width": width, "height": height})
         progress(number, len(names), {"what": f"annotations of {split}"})
     categories = [{"id": i, "name": name} for i, name in enumerate(VOC_CLASSES, start=1)]

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("own_folder")
         ("plan --method aps --suite ful", "did you mean 'full'"),
         ("plan --method aps --eval nkk", "unknown evaluation"),
         ("plan --method aps --set pretrain.epoch=2", "did you mean 'epochs'"),
-        ("plan --method aps --set pretrain.epochs=two", "must be int"),
+        ("plan --method aps --set pretrain.epochs=two", "must be an integer"),
         ("plan --method aps --set finetune.epoch=2", "epochs"),
         ("plan --method aps --executor slrum", "did you mean 'slurm'"),
         ("plan --method aps --cluster a10", "did you mean 'a100'"),
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.usefixtures("own_folder")
         ("plan --method aps --cores 0", "at least 1"),
         ("plan --method aps --data-root nowhere", "not a directory"),
         ("plan --method nothing.toml", "no recipe file"),
-        ("run --method aps --track mini", "python -m repro data get mini downloads it"),
+        ("run --method aps --track mini", "get it: python -m repro data get mini (170 MB), or add --yes"),
         ("run --method aps --data ./pictures", "no such folder"),
         ("methods simclrr", "unknown method"),
         ("data verfy", "did you mean 'verify'"),
@@ -57,7 +57,7 @@ pytestmark = pytest.mark.usefixtures("own_folder")
         ("protocols linaer", "did you mean 'linear'"),
         ("protocols linear=glnett", "did you mean 'glnet'"),
         ("plan --method aps --processes 0", "at least 1"),
-        ("plan --method aps --processes 3", "aps has 128 pictures a micro-batch"),
+        ("plan --method aps --processes 3", "aps has 128 pictures per micro-batch"),
         ("plan --method truncated_triplet --processes 2", "--set pretrain.devices=2"),
         ("tune --method aps --protocol linear=glnet", "has no held-out training pictures"),
         ("tune --method aps --protocol linear=fast,mini", "name one"),
@@ -223,7 +223,7 @@ def test_a_plan_is_made_in_under_two_seconds_of_cpu(yardstick: Callable[[], floa
 
 def test_a_message_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", "--checkpoint", "a\x1b[31m\rb.pth", "--arch", "resnet18"]) == 2
-    assert capsys.readouterr().err == "repro: no checkpoint a\\x1b[31m\\rb.pth\n"
+    assert capsys.readouterr().err == "repro: no such file: a\\x1b[31m\\rb.pth\n"
 
 
 @pytest.mark.parametrize("value", ["-1", "true", "'long'", "nan"])

@@ -151,7 +151,7 @@ def test_a_full_disk_is_one_line(wanted: Download) -> None:
     wanted.target.parent.mkdir()
     wanted.part.symlink_to("/dev/full")
     line = refusal(wanted)
-    assert f"cannot write {wanted.part} (no space left on device); make room or choose another place" in line
+    assert f"cannot write {wanted.part} (no space left on device); free some space, or choose another place" in line
 
 
 @pytest.mark.usefixtures("internet")

@@ -155,9 +155,9 @@ def test_no_pictures_no_folder_no_root(tmp_path: Path, where: Where) -> None:
         loading.load_classification(own(tmp_path / "empty"), "train", where, size=8)
     with pytest.raises(MissingData, match="no folder"):
         inventory.manifest_of(own(tmp_path / "nowhere"), where)
-    with pytest.raises(MissingData, match=r"looked for .*imagenet; to get it: ILSVRC"):
+    with pytest.raises(MissingData, match=r"searched: .*imagenet\); get it: ILSVRC"):
         loading.load_classification("imagenet", "train", where, size=8)
-    with pytest.raises(MissingData, match="set REPRO_DATA or --data-root"):
+    with pytest.raises(MissingData, match="no data root is set"):
         loading.coco_set("coco-mini", Where(None, where.cache))
     with pytest.raises(UserError, match="did you mean 'imagenet'"):
         inventory.manifest_of("imagnet", where)
@@ -232,14 +232,18 @@ def test_voc(miniature: Miniature, where: Where) -> None:
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
-        ("VOC2007/Annotations/000002.xml", lambda text: text[:90], "000002.xml is no annotation of PASCAL VOC"),
+        (
+            "VOC2007/Annotations/000002.xml",
+            lambda text: text[:90],
+            "000002.xml is not an annotation of PASCAL VOC",
+        ),
         ("VOC2012/Annotations/2008_000001.xml", lambda text: text.replace("dog", "unicorn"), "no class 'unicorn'"),
         ("VOC2007/Annotations/000004.xml", lambda text: text.replace("xmax", "x"), "it has no bndbox/xmax"),
         ("VOC2007/Annotations/000004.xml", lambda text: text.replace(">25<", ">4<"), "a box of -1 x 40 pixels"),
-        ("VOC2007/Annotations/000005.xml", None, "000005.xml is no annotation of PASCAL VOC"),
+        ("VOC2007/Annotations/000005.xml", None, "000005.xml is not an annotation of PASCAL VOC"),
         ("VOC2007/JPEGImages/000001.jpg", None, "000001.jpg is missing, a list of VOC2007 names it"),
         ("VOC2007/ImageSets/Main/test.txt", lambda text: "", "test.txt names no picture"),
-        ("VOC2012/ImageSets/Main/trainval.txt", None, r"lacks VOC2012/ImageSets/Main/trainval\.txt; to get it: host"),
+        ("VOC2012/ImageSets/Main/trainval.txt", None, r"lacks VOC2012/ImageSets/Main/trainval\.txt\); get it: host"),
     ],
 )
 def test_damaged_voc(
@@ -347,9 +351,7 @@ def test_reading_downloads_nothing(where: Where, monkeypatch: pytest.MonkeyPatch
         raise AssertionError("somebody was asked")
 
     monkeypatch.setattr("urllib.request.OpenerDirector.open", asked)
-    line = (
-        r"cifar10, CIFAR-10, is missing: looked for .*root/cifar10 or .*; to get it: python -m repro data get cifar10"
-    )
+    line = r"CIFAR-10 \[cifar10\] is missing \(searched: .*root/cifar10, .*\); get it: python -m repro data get cifar10"
     for use in (
         lambda: loading.load_classification("cifar10", "train", where, size=32),
         lambda: preparing.prepare("cifar10", where, size=32),

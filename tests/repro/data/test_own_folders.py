@@ -140,7 +140,7 @@ ASKED: dict[str, tuple[tuple[str, ...], str]] = {
     "a folder around the splits": (("pets/train/a/0.jpg", "pets/val/a/0.jpg"), "pets holds splits .*; give .*pets as"),
     "splits in each class": (
         ("cup/train/0.jpg", "cup/test/0.jpg", "nut/train/0.jpg", "nut/test/0.jpg"),
-        r"cup holds splits \(test, train\), so it is no class",
+        r"cup holds splits \(test, train\), so it is not a class",
     ),
     "pictures beside class folders": (("a/0.jpg", "b/0.jpg", "1.jpg"), "pictures beside class folders, the first is 1"),
     "pictures beside classes of a split": (

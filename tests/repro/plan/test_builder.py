@@ -94,7 +94,7 @@ def test_a_data_set_without_masks_or_protocol_is_told_which_need_none(
 def test_a_data_set_without_masks_brings_its_protocol(settings: Settings) -> None:
     job = detection_job(settings, "glnet", "imagenet", "data.detection=voc0712")
     assert job.spec["protocol"]["name"] == "voc" and not job.spec["protocol"]["values"]["masks"]
-    assert "voc0712, PASCAL VOC 2007 + 2012, needs" in job.missing
+    assert "PASCAL VOC 2007 + 2012 [voc0712] is missing (no data root" in job.missing
     other = detection_job(settings, "glnet", "imagenet", "data.detection=voc0712", protocol="triplet_voc")
     assert other.spec["protocol"]["values"]["lr"] == 0.2
     with pytest.raises(UserError, match=r"has no masks, which .*'fast' needs.*detection=voc"):
@@ -102,7 +102,7 @@ def test_a_data_set_without_masks_brings_its_protocol(settings: Settings) -> Non
     with pytest.raises(UserError, match=r"'voc' needs; leave out --set detection.masks$"):
         changes = "data.detection=voc0712", "detection.masks=true", "detection.metric=coco"
         detection_job(settings, "glnet", "imagenet", *changes)
-    with pytest.raises(UserError, match=r"no masks to judge segmentation by"):
+    with pytest.raises(UserError, match=r"no masks for segmentation"):
         make(Request(("glnet",), "imagenet", ("segmentation",), overrides=("data.detection=voc0712",)), settings)
     with pytest.raises(UserError, match=r"did you mean 'triplet'"):
         detection_job(settings, "glnet", "imagenet", protocol="tripet")
@@ -211,7 +211,7 @@ def test_what_has_a_record_is_cached_and_not_in_the_graph(settings: Settings) ->
         ({"evaluations": ("lineer",)}, "did you mean 'linear'"),
         ({"overrides": ("pretrain.epoch=2",)}, "did you mean 'epochs'"),
         ({"overrides": ("pretrian.epochs=2",)}, "did you mean 'pretrain'"),
-        ({"overrides": ("pretrain.epochs=many",)}, "must be int"),
+        ({"overrides": ("pretrain.epochs=many",)}, "must be an integer"),
         ({"overrides": ("knn.temprature=1",)}, "temperature"),
         ({"overrides": ("knn.temperature=hot",)}, "float"),
         ({"overrides": ("segmentation.lr=1",)}, "detection.lr"),
@@ -350,7 +350,7 @@ def test_one_picture_a_class_leaves_nothing_to_judge_on(tmp_path: Path, settings
         (tmp_path / "own" / name).mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(tmp_path / "own" / name / "0.png")
     request = Request(("random",), data=str(tmp_path / "own"), evaluations=("knn",))
-    with pytest.raises(UserError, match=r"each class has one picture, .* none to judge knn on; give each class"):
+    with pytest.raises(UserError, match=r"each class has one picture, .* none to evaluate knn on; give each class"):
         make(request, settings)
     assert len(make(dataclasses.replace(request, evaluations=("reid",)), settings).jobs) == 2
     Image.new("RGB", (8, 8)).save(tmp_path / "own" / "a" / "1.png")

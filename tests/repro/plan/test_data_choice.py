@@ -44,11 +44,11 @@ def names(plan: Plan) -> set[str]:
 def test_the_official_pictures_are_used_where_they_are_and_the_copy_where_only_it_is(root: Path) -> None:
     alone = planned(root)
     assert names(alone) == {"cifar10-jpeg"}
-    assert "since cifar10 is not here; if you get it" in alone.choices[0].line(here=True)
+    assert "since cifar10 was not found" in alone.choices[0].line(here=True)
     official(root)
     both = planned(root)
     assert names(both) == {"cifar10"}
-    assert both.choices[0].line(here=True).startswith("pictures: cifar10, CIFAR-10, preferred to cifar10-jpeg")
+    assert both.choices[0].line(here=True).startswith("pictures: CIFAR-10 [cifar10], preferred to cifar10-jpeg")
     assert not {job.fingerprint for job in alone.jobs} & {job.fingerprint for job in both.jobs}
 
 
@@ -64,7 +64,9 @@ def test_where_neither_is_the_preferred_one_is_missing(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     made = planned(tmp_path / "data")
     assert names(made) == {"cifar10"}
-    assert all("python -m repro data get mini downloads it" in job.missing for job in made.jobs if "data" in job.spec)
+    assert all("get it: python -m repro data get mini (" in job.missing for job in made.jobs if "data" in job.spec)
+    (line,) = (choice.line(choice.here) for choice in made.choices)
+    assert line == "pictures: none of these was found: cifar10, cifar10-jpeg"
 
 
 def test_a_track_without_a_choice_says_nothing_of_one(root: Path) -> None:
@@ -78,14 +80,14 @@ def test_plan_and_doctor_name_the_pictures(
     monkeypatch.chdir(root.parent)
     line = ["plan", "--method", "random", "--track", "mini", "--eval", "knn", "--data-root", "data"]
     assert main(line) == 0
-    assert "\npictures: cifar10-jpeg, CIFAR-10 (JPEG copy), since cifar10" in capsys.readouterr().out
+    assert "\npictures: CIFAR-10 (JPEG copy) [cifar10-jpeg], since cifar10" in capsys.readouterr().out
     from repro.run import doctor_workspace
 
     found = list(doctor_workspace.data(tracks.find("mini"), Settings(data_root=Path("data"))))
     assert str(found[0]).startswith("ok       data: cifar10-jpeg (manifest ")
     (root / "cifar10-jpeg" / "cifar10_jpeg.npz").unlink()
     found = list(doctor_workspace.data(tracks.find("mini"), Settings(data_root=Path("data"))))
-    assert "fault    data: cifar10, CIFAR-10, is missing" in str(found[0]) and "data get mini" in str(found[0])
+    assert "fault    data: CIFAR-10 [cifar10] is missing" in str(found[0]) and "data get mini" in str(found[0])
 
 
 def test_scenes_and_cameras_follow_the_pictures_and_one_line_says_so(root: Path) -> None:

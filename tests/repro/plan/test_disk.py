@@ -31,9 +31,9 @@ def test_both_ways_are_told_and_their_jobs_are_the_same(settings: Settings) -> N
     assert {task.args["stored"] for task in graph_of(files, settings)} == {"jpeg"}
     need = f"{(1_281_167 + 50_000) * 3 * 256 * 256 / 1e9:.0f} GB"
     (said,) = disk.lines(packed, settings)
-    assert f"1,331,167 pictures decoded once to 256 x 256 take {need}" in said and "--set data.stored=jpeg" in said
+    assert f"1,331,167 pictures, decoded once to 256 x 256, need {need}" in said and "--set data.stored=jpeg" in said
     (said,) = disk.lines(files, settings)
-    assert need in said and "here they stay in their files" in said
+    assert need in said and "here images are decoded while training" in said
 
 
 def test_where_there_is_no_choice_nothing_is_said(settings: Settings) -> None:

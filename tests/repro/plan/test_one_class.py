@@ -34,7 +34,7 @@ ONE_CLASS: dict[str, tuple[tuple[str, ...], str]] = {
         "deeper, in .*own/train/images and .*own/val/images; move them up",
     ),
     "a hidden class": ((".a", "b"), r"one class \(b\).*passed over: 1 hidden folder \(\.a\)"),
-    "no class": (("",), r"its pictures have no classes, .*; sort them into one folder a class"),
+    "no class": (("",), r"its pictures have no classes, .*; sort them into one folder per class"),
     "one folder with folders": (("cat/new", "cat"), r"one class \(cat\), .*; sort the pictures"),
 }
 
@@ -48,7 +48,7 @@ def test_one_class_is_trained_on_and_never_judged(case: str, tmp_path: Path) -> 
     for name in ("knn", "linear", "finetune"):
         with pytest.raises(UserError, match=words) as caught:
             make(dataclasses.replace(request, evaluations=(name,)), settings)
-        assert f"nothing to judge {name} on" in str(caught.value) and "\n" not in str(caught.value)
+        assert f"nothing to evaluate {name} on" in str(caught.value) and "\n" not in str(caught.value)
 
 
 DOUBLED = {

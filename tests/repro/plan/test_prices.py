@@ -173,7 +173,7 @@ def test_the_table_says_what_priced_each_line(settings: Settings, capsys: pytest
     assert main(line.split()) == 0
     out = capsys.readouterr().out
     assert re.search(r"pretrain +byol .* ~70 s +records ", out) and re.search(r"detection .* constants ", out)
-    assert "(estimate: 1 by records, 4 by constants)" in out and "GPU-hours" not in out
+    assert "(estimate: 1 from records, 4 from constants)" in out and "GPU-hours" not in out
     assert main([*line.split(), "--track", "cifar"]) == 0
     out = capsys.readouterr().out
     hours = sum(job.seconds for job in make(dataclasses.replace(REQUEST, track="cifar"), settings).jobs) / 3600
@@ -328,7 +328,7 @@ def test_calibration_begins_the_real_jobs_and_prices_every_seed(
     )
     assert main(line.split()) == 0
     out = capsys.readouterr().out
-    assert f"calibrated 4 of 4 kinds of work on {cpu_name()}" in out and "(estimate: 8 by calibration)" in out
+    assert f"calibrated 4 of 4 kinds of work on {cpu_name()}" in out and "(estimate: 8 from calibration)" in out
     samples = {sample.amount: sample for sample in prices.calibrations(settings)}
     assert set(samples) == {256 * 500.0, 256 + 1000.0, 256.0, 0.0}
     # Without a clock to compare with: 4,000 updates cannot be done in the time that was given, so it was cut short.

@@ -40,6 +40,13 @@ def test_the_default_base_has_a_name_too() -> None:
         registry.find("rotation_aux:byo")
 
 
+def test_all_keys_that_a_recipe_file_lacks_are_named_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('name = "mine"\nmodule = "mine:Mine"\nnegatives = "none"\n[defaults]\n')
+    with pytest.raises(UserError) as caught:
+        registry.find(str(tmp_path / "mine.toml"))
+    assert str(caught.value) == f"{tmp_path / 'mine.toml'}: keys 'role', 'title', 'paper' are missing"
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

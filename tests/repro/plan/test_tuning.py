@@ -183,7 +183,7 @@ def test_a_damaged_table_gets_one_line(recipe: Recipe) -> None:
         ("chosen = [2.0, 1.0, 1.0]", "chosen = [inf, 1.0, 1.0]", r"must be \[rate, decay, crop\], each above 0"),
         ("chosen = [2.0, 1.0, 1.0]", "chosen = [0.0, 1.0, 1.0]", r"must be \[rate, decay, crop\], each above 0"),
         ("chosen = [2.0, 1.0, 1.0]", "chosen = [7.0, 1.0, 1.0]", r"\[7.0, 1.0, 1.0\] is none of its points"),
-        ("scores = [[40.0, nan], [41.0, 42.0]]", "scores = [[40.0, nan]]", "each of the points needs its scores"),
+        ("scores = [[40.0, nan], [41.0, 42.0]]", "scores = [[40.0, nan]]", "each of the points needs scores"),
     ],
 )
 def test_a_table_that_contradicts_itself_gets_one_line(recipe: Recipe, old: str, new: str, says: str) -> None:

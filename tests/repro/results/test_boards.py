@@ -68,6 +68,12 @@ def test_artifacts_outside_the_workspace_are_not_read(place: Workspace, tmp_path
         assert "data:image" not in (place.boards / "report.html").read_text()
 
 
+def test_a_workspace_without_records_is_told_so(tmp_path: Path, place: Workspace) -> None:
+    (tmp_path / "new").mkdir()
+    assert "0 records in" in boards.report(Settings(workspace=tmp_path / "new"))
+    assert "0 records" not in boards.report(Settings(workspace=place.root))
+
+
 def test_a_picture_that_cannot_be_read_costs_only_itself(place: Workspace) -> None:
     (path,) = place.root.glob("jobs/*/detections.png")
     path.write_bytes(b"no picture")

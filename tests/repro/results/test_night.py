@@ -89,7 +89,7 @@ def test_recipes_are_not_shortened_where_the_night_is_long(settings: Settings) -
 
 
 def test_negatives_say_what_may_be_done_to_fit(settings: Settings) -> None:
-    pair = Request(("aps", "moco_v3"), "cifar", ("knn",))
+    pair = Request(("aps", "moco_v3"), "cifar", ("finetune",))
     (large,), (small,) = (night_of(pair, on(card, settings)).comparisons for card in ("a100-40", "rtx4090"))
     assert large.fits and large.baseline.memory.gb < 40 and small.arm.memory.fits
     memory = small.baseline.memory
@@ -101,6 +101,13 @@ def test_negatives_say_what_may_be_done_to_fit(settings: Settings) -> None:
     for arm in none.arms:
         assert arm.memory.parts * arm.memory.rows == 256 and arm.memory.gb < 12
     assert none.parts == none.arm.memory.parts > none.baseline.memory.parts > 1  # the other one accumulates as much
+
+
+def test_counted_costs_ask_for_no_pairs(settings: Settings) -> None:
+    """Claims on operations and memory compare aps with moco_v3, but one run of each answers them."""
+    pair = Request(("aps", "moco_v3"), "cifar", ("knn", "finetune"))
+    (one,) = night_of(pair, settings, hours=400).comparisons
+    assert one.evaluations == ("finetune",) and one.claims == ("aps-cifar100-finetune-gain",)
 
 
 def test_every_arm_that_may_not_accumulate_is_left_as_it_is(settings: Settings) -> None:

@@ -31,7 +31,7 @@ def light(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_laptop_is_looked_at_as_far_as_it_goes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--executor", "local"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    for what in ("workspace", "python", "rooms", "packages", "operators", "GPUs", "data", "disk", "SLURM"):
+    for what in ("workspace", "python", "repro", "packages", "operators", "GPUs", "data", "disk", "SLURM"):
         assert any(re.match(rf"(ok|warning) +{what}: ", line) for line in lines), what
     import torch
 
@@ -47,12 +47,12 @@ def test_what_is_missing_for_a_track_is_a_fault_with_its_fix(
     assert main(["doctor", "--executor", "local", "--track", "imagenet", "--method", "aps", "--seed", "0", "1"]) == 1
     out = capsys.readouterr().out
     assert "ok       GPUs: asked for 1" in out
-    assert re.search(
-        r"^fault +data: imagenet, ImageNet-1k, needs a data root, set REPRO_DATA or --data-root", out, re.M
-    )
+    assert re.search(r"^fault +data: ImageNet-1k \[imagenet\] is missing \(no data root is set", out, re.M)
     # 2 runs of 15 GB, and 1,281,167 pictures of 256 x 256 in three bytes.
     need = 2 * 15 + 1_281_167 * 3 * 256**2 / 2**30
-    assert f"fault    disk: 1.0 GB free, 2 runs to do on track imagenet leave about {need:.1f} GB; make room in " in out
+    assert (
+        f"fault    disk: 1.0 GB free, 2 runs to do on track imagenet leave about {need:.1f} GB; free space in " in out
+    )
 
 
 @pytest.mark.usefixtures("light")
@@ -83,7 +83,7 @@ def test_a_room_from_elsewhere_is_a_fault(tmp_path: Path) -> None:
     path = f"{tmp_path}{os.pathsep}{Path(doctor.__file__).parents[2]}"
     command = [sys.executable, "-c", program]
     said = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True)
-    assert said.stdout.startswith(f"fault    rooms: 'eval' is imported from {tmp_path}, the others from ")
+    assert said.stdout.startswith(f"fault    repro: 'eval' is imported from {tmp_path}, the others from ")
 
 
 @pytest.mark.usefixtures("light")

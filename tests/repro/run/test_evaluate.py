@@ -234,7 +234,7 @@ def test_a_vit_sees_pictures_of_its_own_size(capsys: pytest.CaptureFixture[str])
         ("--arch resnet18 --set network.stem=none", "network.stem = 'none'"),
         ("--arch resnet18 --suite quik", "did you mean 'quick'"),
         ("--arch resnet18 --track minni", "did you mean 'mini'"),
-        ("--arch resnet18 --checkpoint nothing.pth", "no checkpoint nothing.pth"),
+        ("--arch resnet18 --checkpoint nothing.pth", "no such file: nothing.pth"),
         ("--arch resnet18 --checkpoint .", ". is a folder"),
     ],
 )

@@ -79,7 +79,7 @@ def test_get_downloads_into_the_workspace_once(internet: Any, capsys: pytest.Cap
     assert "\r" not in said.err and said.err.splitlines()[-1].startswith("cifar10: ")  # plain lines: no terminal
     assert DOWNLOADED.read_bytes() == internet.content
     assert main(["data", "get", "cifar10"]) == 0
-    assert "cifar10, CIFAR-10, is here" in capsys.readouterr().out
+    assert "CIFAR-10 [cifar10] is here: " in capsys.readouterr().out
     assert len(internet.asked) == 1
 
 
@@ -101,7 +101,7 @@ def test_a_data_root_that_is_marked_read_only_is_left_alone(capsys: pytest.Captu
 
 
 def test_a_title_with_brackets_stands_in_none() -> None:
-    with pytest.raises(MissingData, match=r"^cifar10-jpeg, CIFAR-10 \(JPEG copy\), is missing: looked for "):
+    with pytest.raises(MissingData, match=r"^CIFAR-10 \(JPEG copy\) \[cifar10-jpeg\] is missing \(searched: "):
         inventory.manifest_of("cifar10-jpeg", settings.Where(Path("root"), Path("cache")))
 
 
@@ -111,9 +111,9 @@ def test_the_official_pictures_are_all_that_mini_needs(internet: Any, capsys: py
     said = capsys.readouterr().out
     assert Path("root/cifar10/cifar-10-python.tar.gz").is_file() and len(internet.asked) == 1
     for name in ("cifar10-scenes", "cifar10-cameras"):
-        assert said.count(f"\n{name}, ") == 1 and "is made of cifar10 on first use" in said
+        assert said.count(f" [{name}] is made of cifar10 on first use\n") == 1
     assert main(["data", "get", "cifar10-scenes", "--data-root", "root"]) == 0
-    assert "cifar10, CIFAR-10, is here" in capsys.readouterr().out and len(internet.asked) == 1
+    assert "CIFAR-10 [cifar10] is here: " in capsys.readouterr().out and len(internet.asked) == 1
     every = tuple(evaluations())
     plan = make(Request(("random",), "mini", every), settings.load({"data_root": "root"}))
     assert not [job.missing for job in plan.jobs if job.missing]
@@ -130,10 +130,10 @@ def test_get_of_a_track_says_what_is_left_to_the_user(capsys: pytest.CaptureFixt
     lines = capsys.readouterr().out.splitlines()
     assert Path("root/cifar10/cifar-10-python.tar.gz").is_file()
     for name, address in (("coco-mini", "cocodataset.org"), ("vehicle-reid-market", "github.com/Khoa-Nguyen-Truong")):
-        (line,) = [line for line in lines if line.startswith(name)]
+        (line,) = [line for line in lines if f" [{name}] is not downloaded by repro" in line]
         assert address in line and f"put it at root/{name}" in line
     assert main(["data", "get", "imagenet", "sysu30k"]) == 1  # as a track, so with its other data sets
-    names = [line.split(",")[0] for line in capsys.readouterr().out.splitlines()]
+    names = [line.split("[")[1].split("]")[0] for line in capsys.readouterr().out.splitlines()]
     assert names == ["imagenet", "coco2017", "market1501", "sysu30k"]
     assert main(["data", "get", "market1501"]) == 1  # without a data root
     assert "put it at DATA_ROOT/market1501 (DATA_ROOT is --data-root, REPRO_DATA or" in capsys.readouterr().out
@@ -221,10 +221,11 @@ def test_the_pictures_of_an_archive_are_those_that_were_packed(
 
 def test_without_a_terminal_a_run_names_the_command(internet: Any, refused: Callable[[str], str]) -> None:
     line = refused(RUN)
-    assert "cifar10, CIFAR-10, is missing" in line and "python -m repro data get mini downloads it" in line
-    assert "data get cifar100 downloads it (169 MB)" in refused(f"{RUN} --data cifar100")
+    assert "CIFAR-10 [cifar10] is missing (searched: " in line and "get it: python -m repro data get mini (" in line
+    assert line.endswith("or add --yes to this command\n")
+    assert "get it: python -m repro data get cifar100 (169 MB)" in refused(f"{RUN} --data cifar100")
     for verb in ("tune --method random --track mini", "run --method random --track cifar --suite quick"):
-        assert "downloads it" in refused(verb)
+        assert "get it: python -m repro data get" in refused(verb)
     assert internet.asked == []
 
 
@@ -241,7 +242,7 @@ def test_what_is_the_users_to_fetch_is_said_before_anything_is_downloaded(
 def test_a_plan_says_what_is_missing_and_downloads_nothing(internet: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(RUN.replace("run", "plan", 1).split()) == 0
     out = capsys.readouterr().out
-    assert out.count("\nmissing: ") == 1 and "python -m repro data get mini downloads it" in out
+    assert out.count("\ndata: ") == 1 and "is missing" in out and "get it: python -m repro data get mini (" in out
     assert "no data" in out and internet.asked == []
 
 
@@ -267,7 +268,7 @@ def test_on_a_terminal_one_question_is_asked(
     if comes:
         missing_data.complete(plan, settings.load({}).where, agreed=False)
     else:
-        with pytest.raises(UserError, match="nothing was run: cifar10"):
+        with pytest.raises(UserError, match=r"nothing was run: CIFAR-10 \[cifar10\]"):
             missing_data.complete(plan, settings.load({}).where, agreed=False)
     assert DOWNLOADED.is_file() == comes == bool(internet.asked)
     asked = f"CIFAR-10 ({len(internet.content) / 1000:.0f} kB) is missing. Download it from {internet.url}/cifar-10-"

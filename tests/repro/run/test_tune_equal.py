@@ -113,8 +113,8 @@ def test_what_the_records_say_is_written_into_the_recipe(
     made.most = 100
     assert main([*LINE.split(), "--write"]) == 0
     out = capsys.readouterr().out
-    assert "1 method x 6 points x 2 seeds; 12 trainings left" in out
-    assert "rate x 2 is at the edge" in out
+    assert "1 method x 6 settings x 2 seeds; 12 trainings left" in out
+    assert "learning rate x 2 is the largest change tried in this direction" in out
     # six points x two seeds, each once, at half length and on half of the training pictures
     assert len(made.jobs) == len({job.fingerprint for _, job in made.jobs}) == 12
     assert {job.seed for _, job in made.jobs} == {100, 101}
@@ -173,7 +173,7 @@ def test_the_price_comes_first_and_alone_with_dry_run(
 @pytest.mark.parametrize(
     "more, words",
     [
-        ("--seed 3", "--equal has points and seeds of its own"),
+        ("--seed 3", "--equal has settings and seeds of its own"),
         ("--write --set pretrain.epochs=2", "leave out --set"),
     ],
 )

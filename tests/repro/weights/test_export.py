@@ -162,7 +162,7 @@ def test_every_library_has_its_package_and_its_target() -> None:
 def test_raw_pixels_are_no_network(refused: Callable[[str], str]) -> None:
     state = {"form": ENCODER, "network": VIT | {"arch": "pixels"}, "mean": [0.5] * 3, "std": [0.2] * 3, "weights": {}}
     checkpoints.save(Path("encoder.pt"), state)
-    assert "is no network" in refused("export --to torchvision --checkpoint encoder.pt --out x.pth")
+    assert "is not a network" in refused("export --to torchvision --checkpoint encoder.pt --out x.pth")
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_raw_pixels_are_no_network(refused: Callable[[str], str]) -> None:
         ("--to tim --checkpoint encoder.pt", "did you mean 'timm'"),
         ("--to tim --method aps", "did you mean 'timm'"),
         ("--to tim --checkpoint nothing.pt", "did you mean 'timm'"),
-        ("--to torchvision --checkpoint nothing.pt", "no checkpoint nothing.pt"),
+        ("--to torchvision --checkpoint nothing.pt", "no such file: nothing.pt"),
         ("--to torchvision --checkpoint other.pt", "not a repro-encoder checkpoint"),
         ("--to torchvision", "either --method NAME or --checkpoint FILE"),
         ("--to torchvision --method aps --checkpoint encoder.pt", "either --method NAME or --checkpoint FILE"),

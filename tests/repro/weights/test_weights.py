@@ -335,7 +335,7 @@ def _cut(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "write", "words"),
     [
-        ("none.pth", lambda path: None, "no checkpoint"),
+        ("none.pth", lambda path: None, "no such file"),
         ("junk.pth", _junk, "damaged, or no checkpoint of PyTorch"),
         ("cut.pth", _cut, "damaged, or no checkpoint of PyTorch"),
         ("junk.safetensors", _junk, "damaged, or no file of safetensors"),
