@@ -121,7 +121,7 @@ def _heading(a: Arm, b: Arm) -> tuple[str, ...]:
         for arm in (a, b)
     ]
     unequal = apart(a, b)
-    told = f"unlike, so that a difference is not the methods' alone: {'; '.join(unequal)}"
+    told = f"not comparable: these also differ: {'; '.join(unequal)}"
     return (*lines, told) if unequal else tuple(lines)
 
 
@@ -147,9 +147,9 @@ def _curves(first: str, second: str, a: Arm, b: Arm) -> str:
         for seed in seeds
         for curve in [side[seed]]
     ]
-    head = ["k-NN on training pictures", "seed", "course", "percent", "epochs", "device time", "TFLOP"]
+    head = ["k-NN on training pictures", "seed", "curve", "percent", "epochs", "device time", "TFLOP"]
     lines = [text.table(courses, head)]
-    about = "k-NN on training pictures: a monitor, not a test score; between two looks on a straight line"
+    about = "k-NN on training pictures: a monitor, not a test score; interpolated linearly between checks"
     if a.setting.epochs != b.setting.epochs:
         return "\n".join([*lines, f"{about}; epoch by epoch not compared, as the schedules end at different epochs"])
     rows = [
