@@ -210,8 +210,13 @@ def left(found: Iterable[Answer], but: Collection[Answer]) -> str:
 
 
 def stale(found: Iterable[Answer]) -> bool:
-    """Whether any verdict among them is superseded."""
-    return any(said.verdict.superseded for one in found for said in (one.epochs, one.compute) if said)
+    """Whether any verdict among them is superseded, or of an older recipe."""
+    return any(
+        said.verdict.superseded or said.verdict.older_recipe
+        for one in found
+        for said in (one.epochs, one.compute)
+        if said
+    )
 
 
 def scale(found: Iterable[Answer]) -> float:

@@ -19,9 +19,9 @@ _EXPONENTIAL, *_LOSSES = evalues.MEASURED
 _ALPHA = f"{100 * evalues.ALPHA:g} %"
 SUPERSEDED = (
     "`superseded`: measured with an older setup of this track (one training subset for all seeds, or another network)."
-    " The first new pair replaces the verdict."
+    " The first new pair replaces the verdict. `older recipe`: a counted cost, measured before its recipe changed."
 )
-"""What the word means that stands behind a verdict on one subset for all seeds."""
+"""What the words mean that stand behind a verdict of older runs."""
 _WRONG = sorted(measured.wrong for measured in evalues.MEASURED)
 ERROR_RATE = (
     f"Per paper, track and question the chance of even one wrong verdict is at most {_ALPHA} (Holm), if differences are"

@@ -339,9 +339,7 @@ def _older(verdict: Verdict) -> list[str]:
     """That its runs are of an older setup of the track or an older recipe; or nothing."""
     if counted(verdict.claim):
         return ["measured with an older recipe"] if verdict.older_recipe else []
-    setting = verdict.setting
-    network = f", network {setting.network}" if setting and setting.network != "-" else ""
-    old = f"superseded: measured with an older setup of this track (one training subset for all seeds{network})"
+    old = "superseded: measured with an older setup of this track (one training subset for all seeds)"
     return [old] if verdict.superseded else []
 
 

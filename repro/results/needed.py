@@ -103,7 +103,7 @@ def _table(found: Sequence[Need]) -> str:
 
 
 def _sum(found: Sequence[Need]) -> str:
-    """`all 3 tests, arms that they share trained once: 1,200 / 900 / 800 GPU-hours (estimates)`."""
+    """`all 3 tests, trainings that they share counted once: 1,200 / 900 / 800 GPU-hours (estimates)`."""
     shown = []
     for share in range(len(needs.SHARES)):
         hours, most, over = dict[str, float](), dict[str, int](), False
@@ -113,5 +113,5 @@ def _sum(found: Sequence[Need]) -> str:
             for job, took in need.price.jobs.items():
                 hours[job], most[job] = took, max(most.get(job, 0), n or power.MOST)
         shown.append(("over " if over else "") + needs.about(sum(hours[job] * most[job] for job in hours)))
-    several = f"all {len(found)} tests, arms that they share trained once" if len(found) > 1 else "this test"
+    several = f"all {len(found)} tests, trainings that they share counted once" if len(found) > 1 else "this test"
     return f"{several}: {' / '.join(shown)} {found[0].price.unit} (estimates)"
