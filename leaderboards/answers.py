@@ -6,14 +6,15 @@ claims.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from leaderboards.assessments import PAPERS, Assessment
-from leaderboards.claim_arms import COMPUTE
-from leaderboards.claims import COST, MECHANISM, TO_ACCURACY, Claim, of_learning
+from leaderboards.claim_arms import COMPUTE, SAME_COMPUTE
+from leaderboards.claims import COST, COSTS, MECHANISM, TO_ACCURACY, Claim, counted, of_learning
 from leaderboards.needs import Need, budget
+from leaderboards.reason_words import unrepeatable
 from leaderboards.verdicts import (
     ABOVE,
     BELOW,
@@ -43,14 +44,6 @@ MARKS = {
     NONE: ("none", "–"),
 }
 """Outcome -> (class of its colour, shape): each can be told without the other."""
-_COSTS = {
-    "flops": "operations",
-    "epochs": "epochs",
-    "updates": "updates",
-    "device_s": "training time",
-    "peak_device_memory_mb": "memory",
-}
-"""Metric of a cost -> what it is called."""
 _FIRST = ("yes", "no", "same", "apart", "open", "none")  # the order of answers within a paper
 
 
@@ -84,6 +77,11 @@ class Answer:
         if evidence is None or self.claim.evaluation == COST or evidence.mean.n < 2:
             return None
         return evidence.mean.value, *evidence.mean.interval
+
+    @property
+    def measured(self) -> bool:
+        """Whether there is a result: records that could be compared."""
+        return self.epochs is not None and self.epochs.verdict.outcome != INCOMPARABLE
 
     @property
     def rank(self) -> tuple[int, float]:
@@ -122,9 +120,8 @@ def _order(answer: Answer) -> int:
 
 
 def _answer(item: Assessment, needed: Sequence[Need]) -> Answer:
-    said = [verdict for verdict in item.verdicts if not verdict.form]
-    seen = [verdict for verdict in said if verdict.outcome not in (NOT_RUN, UNTESTABLE)]
-    first = next((verdict for verdict in seen if verdict.basis != COMPUTE), None)
+    seen = [verdict for verdict in item.answered if not verdict.form]
+    first = item.first
     beside = [verdict for verdict in seen if first is None or verdict.track == first.track]
     second = next((verdict for verdict in beside if verdict.basis == COMPUTE and verdict.arms), None)
     where = first.track if first else second.track if second else ""
@@ -144,8 +141,11 @@ def _said(verdict: Verdict | None) -> Said | None:
             n += f", evidence {evidence.by_test[near]:.1f} of {evidence.takes[near]:g}"
         if evidence and evidence.fragile:
             n += ", fragile"
-    if verdict.superseded:
-        n += ", superseded" if n else "superseded"
+    if verdict.same_runs:
+        n = f"same runs: operations differ by < {100 * SAME_COMPUTE:g} %"
+    old = "older recipe" if counted(verdict.claim) else "superseded" if verdict.superseded else ""
+    if old and (verdict.superseded or verdict.older_recipe):
+        n += f", {old}" if n else old
     return Said(verdict.outcome, look, shape, n, _difference(verdict), verdict)
 
 
@@ -154,7 +154,7 @@ def _difference(verdict: Verdict) -> str:
         return ""
     if verdict.claim.evaluation == COST:
         metric = verdict.claim.metric
-        return f"{verdict.gap:.2f} times the {_COSTS.get(TO_ACCURACY.get(metric, metric), 'cost')}" + (
+        return f"{verdict.gap:.2f} times the {COSTS.get(TO_ACCURACY.get(metric, metric), 'cost')}" + (
             " to the same accuracy" if of_learning(verdict.claim) else ""
         )
     return f"{round(verdict.gap, 1) + 0.0:+.1f} points"  # no "-0.0"
@@ -172,23 +172,51 @@ def _missing(item: Assessment, seen: Sequence[Verdict], needed: Sequence[Need]) 
     elif not seen and claim.proxies:
         parts.append(f"its direction can be tested at {', '.join(claim.proxies)}")
     if item.out_of_reach:
-        parts.append(f"{PAPERS} cannot be repeated")
+        parts.append(unrepeatable(item.out_of_reach))
     elif not own and not any(verdict.own for verdict in seen):
         parts.append(f"{PAPERS} ({claim.data} at {claim.track}) was not run")
     return "; ".join(parts)
 
 
-def so_far(papers: Mapping[str, Sequence[Answer]]) -> str:
-    """How often each outcome at equal epochs: `of 32 testable claims that compare methods: 1 holds, 31 not run`."""
-    found = sorted((one for shown in papers.values() for one in shown), key=_order)
-    outcomes = Counter(one.epochs.word if one.epochs else NOT_RUN for one in found)
-    listed = ", ".join(f"{number} {outcome}" for outcome, number in outcomes.items())
-    return f"of {len(found)} testable claims that compare methods: {listed}"
+def telling(found: Sequence[Answer]) -> list[Answer]:
+    """Of a paper's claims with a verdict from records: the nearest to a decision on accuracy, and on cost."""
+    tested = sorted((one for one in found if one.measured), key=lambda one: one.rank)
+    accuracy = [one for one in tested if one.claim.evaluation != COST]
+    cost = [one for one in tested if one.claim.evaluation == COST]
+    return accuracy[:1] + cost[:1]
+
+
+def in_brief(found: Sequence[Answer]) -> str:
+    """A paper in a sentence each for accuracy and cost, and how many more claims there are.
+
+    `Accuracy: not decided yet at mini, +0.5 points (3 pairs, evidence 1.5 of 160). Cost: holds at mini, 0.77 times ...`
+    """
+    said = []
+    for one in telling(found):
+        assert one.epochs is not None
+        about = "Cost" if one.claim.evaluation == COST else "Accuracy"
+        parts = [f"{one.epochs.word} at {one.where}", one.epochs.difference]
+        said.append(f"{about}: {', '.join(filter(None, parts))}" + (f" ({one.epochs.n})" if one.epochs.n else ""))
+    more = left(found, telling(found))
+    return ". ".join([*said, *([f"Other claims: {more}"] if more else [])]) + "."
+
+
+def left(found: Iterable[Answer], but: Collection[Answer]) -> str:
+    """How many of these claims are not among others, by what is known: `2 with results, 1 incomparable, 3 not run`."""
+    others = [one for one in found if one not in but]
+    measured, tested = sum(one.measured for one in others), sum(one.epochs is not None for one in others)
+    numbers = {"with results": measured, INCOMPARABLE: tested - measured, NOT_RUN: len(others) - tested}
+    return ", ".join(f"{number} {what}" for what, number in numbers.items() if number)
 
 
 def stale(found: Iterable[Answer]) -> bool:
-    """Whether any verdict among them is superseded."""
-    return any(said.verdict.superseded for one in found for said in (one.epochs, one.compute) if said)
+    """Whether any verdict among them is superseded, or of an older recipe."""
+    return any(
+        said.verdict.superseded or said.verdict.older_recipe
+        for one in found
+        for said in (one.epochs, one.compute)
+        if said
+    )
 
 
 def scale(found: Iterable[Answer]) -> float:

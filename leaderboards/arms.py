@@ -333,7 +333,9 @@ def _once_each(group: list[Record]) -> list[tuple[list[Record], str, str]]:
     twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
     if not twice:
         return [(group, "", "")]
-    flag = f"seed {', '.join(map(str, twice))} run more than once: not averaged"
+    several = len(twice) > 1
+    which = f"seeds {', '.join(map(str, twice))} each have" if several else f"seed {twice[0]} has"
+    flag = f"{which} several runs; we do not choose one"
 
     def source(record: Record) -> str:
         return "code " + str(entry(record, "provenance", "source_hash") or "-")[:6]

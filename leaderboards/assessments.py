@@ -15,7 +15,7 @@ from leaderboards.reasons import NoTrack, Reason
 from leaderboards.references import references
 from leaderboards.suite import Suite
 from leaderboards.testable import hindrance, members, tracks_of_form, unreachable
-from leaderboards.verdicts import NOT_RUN, UNTESTABLE, Verdict, judge
+from leaderboards.verdicts import INCOMPARABLE, NOT_RUN, UNTESTABLE, Verdict, judge
 from leaderboards.wording import brief, departing, details, headline, outcome, sentence
 
 PAPERS = "the paper's setting"
@@ -40,6 +40,16 @@ class Assessment:
     def answered(self) -> list[Verdict]:
         """The verdicts that rest on records."""
         return [verdict for verdict in self.verdicts if verdict.outcome not in (NOT_RUN, UNTESTABLE)]
+
+    @property
+    def first(self) -> Verdict | None:
+        """By which the claim is counted: from records, at equal epochs, at the smallest track; None without one."""
+        return next((one for one in self.answered if one.basis != COMPUTE and not one.form), None)
+
+    @property
+    def result(self) -> str:
+        """Its outcome, where claims are counted."""
+        return self.first.outcome if self.first else UNTESTABLE if self.untestable else NOT_RUN
 
     @property
     def sentences(self) -> list[str]:
@@ -185,18 +195,40 @@ def _family(claim: Claim, shared: Mapping[str, Mapping[str, int]]) -> str:
         return "a cost that does not vary by chance, so in no family"
     found = [f"{shared[track][claim.id]} at {track}" for track in TRACKS if claim.id in shared[track]]
     listed = ", ".join(found)
-    return f"family {claim.family}, testable claims: {listed}" if found else "in no family, as no run can test it"
+    return f"family {claim.family}, testable claims: {listed}" if found else "in no family, as it cannot be tested"
 
 
 def tally(found: Iterable[Assessment]) -> str:
-    """How often each outcome was reached, but for forms that are tested beside: `holds 2, not run 11`."""
-    said = [verdict for item in found for verdict in item.verdicts if not verdict.form]
-    outcomes = Counter(v.outcome + (f" ({COMPUTE})" if v.basis == COMPUTE else "") for v in said)
-    return ", ".join(f"{outcome} {number}" for outcome, number in sorted(outcomes.items())) or "none"
+    """How many claims have each outcome, those tested first: `1 holds, 2 not decided yet, 11 not run`."""
+    outcomes = Counter(item.result for item in found)
+    last = (INCOMPARABLE, NOT_RUN, UNTESTABLE)
+    listed = sorted(outcomes, key=lambda outcome: (last.index(outcome) if outcome in last else -1, outcome))
+    return ", ".join(f"{outcomes[outcome]} {outcome}" for outcome in listed) or "none"
+
+
+def counts(found: Iterable[Assessment]) -> str:
+    """All claims, counted once each by their outcome at equal epochs: the papers' by what they state, then our own."""
+    every = list(found)
+    ours = [item for item in every if item.claim.kind == MECHANISM]
+    groups: dict[str, list[Assessment]] = {
+        "compare methods and can be tested": [],
+        "state a number": [],
+        UNTESTABLE: [],
+    }
+    for item in (item for item in every if item.claim.kind != MECHANISM):
+        stated = "state a number" if item.claim.kind == "number" else "compare methods and can be tested"
+        groups[UNTESTABLE if item.result == UNTESTABLE else stated].append(item)
+    parts = [
+        f"{len(items)} {what}" + (f" ({tally(items)})" if what != UNTESTABLE else "")
+        for what, items in groups.items()
+        if items
+    ]
+    own = f" Besides, {len(ours)} claims of our own ask why they hold or not ({tally(ours)})." if ours else ""
+    return f"Of the papers' {len(every) - len(ours)} claims, {', '.join(parts)}.{own}"
 
 
 def untestable(found: Sequence[Assessment]) -> str:
-    """How many of these claims no run can test, and which, by the reason; "" for none."""
+    """How many of these claims cannot be tested, and which, by the reason; "" for none."""
     by_reason: dict[str, list[str]] = defaultdict(list)
     for item in found:
         if item.untestable:
@@ -204,7 +236,7 @@ def untestable(found: Sequence[Assessment]) -> str:
             by_reason[reasons_why(why)].append(item.claim.id)
     number = sum(map(len, by_reason.values()))
     listed = "; ".join(f"{', '.join(names)} ({why})" for why, names in by_reason.items())
-    return f"No run can test {number} of these {len(found)} claims: {listed}." if number else ""
+    return f"{number} of these {len(found)} claims cannot be tested: {listed}." if number else ""
 
 
 def _setting_words(claim: Claim) -> str:

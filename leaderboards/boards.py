@@ -15,7 +15,8 @@ from leaderboards import columns, efficiency
 from leaderboards.arms import Arm, Arms
 from leaderboards.assessments import Assessment, assess
 from leaderboards.cells import Cell, Link, sources
-from leaderboards.claims import TRACKS, Claim, with_another
+from leaderboards.claim_arms import COMPUTE
+from leaderboards.claims import TRACKS, Claim, of_training, with_another
 from leaderboards.controls import Controls, above
 from leaderboards.curves import ABOUT, reached, watched
 from leaderboards.efficiency import Paid
@@ -33,10 +34,12 @@ LEGEND = (
     " method's claims name, with equal training settings and tuning. TFLOP: operations of the whole pre-training."
     " NAME@EPOCHS: this method was also trained for other numbers of epochs. (code ...): trained with another version"
     " of the program. Further down, the same tables have all columns. There, wall time and memory are those of the"
-    " evaluation alone; optimism is the gain from selecting on test data (not reported), in points; trials are tuning"
-    " runs by hand, or the procedure that tuned the method (methods/tuning.toml)."
+    " evaluation alone; optimism: best checkpoint or setting on test data minus the reported value, in points; trials"
+    " are tuning runs by hand, or the procedure that tuned the method (methods/tuning.toml). Networks: `ResNet-10 w16`"
+    " has 16 channels in the first stage (standard: 64); `ViT 128x3/4` has width 128, 3 blocks and patches of 4 pixels."
 )
 _ENOUGH = 3  # trained networks, before a table is said to tell nothing
+_MARGINS = 2  # that training should gain, for an evaluation to tell trained networks from untrained ones
 _TELLING = 1.0  # points above the untrained network that at least one of them must reach
 INDEX_INTRO = (
     "A record is the file that one finished run leaves, and every number comes from one."
@@ -45,8 +48,8 @@ INDEX_INTRO = (
 PRETEXT_INTRO = (
     "Accuracy in percent on the last logged batch of training pictures, mean ± sample standard deviation over seeds."
     " n: pre-trainings. Chance level: location 25 (four places), up or down 50, left or right 50, rotation 25 (four"
-    " angles). GLNet mirrors pictures at random before it cuts them, so left and right cannot be told apart in"
-    " symmetric pictures; glnet:no_flip does not mirror. No verdict uses this board."
+    " angles). GLNet flips pictures horizontally at random before it cuts them, so left and right cannot be told apart"
+    " in symmetric pictures; glnet:no_flip does not flip them. No verdict uses this board."
 )
 
 
@@ -91,6 +94,7 @@ class Content:
     needs: list[Need]  # of claims at larger tracks
     paid: list[Paid]
     watched: list[Arm]
+    controls: Controls
 
     def sources(self, item: Assessment) -> list[tuple[str, list[tuple[str, Cell]]]]:
         """What the verdicts on a claim were computed from: (where, (arm, its records) of each side)."""
@@ -99,6 +103,26 @@ class Content:
             for verdict in item.verdicts
             if verdict.rests_on
         ]
+
+    def learnt(self, item: Assessment) -> list[str]:
+        """How far above the same network untrained a claim's two arms are, and whether that is little: a line a track.
+
+        Little is less than _MARGINS margins: what pre-training changes is then hardly more than what counts as nothing.
+        """
+        lines = []
+        for one in item.answered:
+            if one.basis == COMPUTE or one.form or not one.arms or not item.claim.baseline or of_training(item.claim):
+                continue
+            metric = item.claim.metric_read(one.own)
+            gains = [above(arm.values(metric), self.controls.untrained_by_seed(arm, metric)) for arm in one.arms[:2]]
+            known = [gain for gain in gains if gain is not None]
+            if len(known) < 2:
+                continue
+            said = ", ".join(f"{arm.name} {gain:+.1f}" for arm, gain in zip(one.arms, known, strict=False))
+            little = min(known) < _MARGINS * item.claim.proxies.get(one.track, item.claim.margin)
+            warning = "; this evaluation hardly tells trained networks from untrained ones here" if little else ""
+            lines.append(f"points above the same network untrained at {one.track}: {said}{warning}")
+        return lines
 
     @property
     def assessments(self) -> list[Assessment]:
@@ -134,6 +158,7 @@ def compose(known: Arms, claims: Sequence[Claim], link: Link) -> Content:
         needs=needs(assessed, known.suite),
         paid=groups,
         watched=seen,
+        controls=controls,
     )
 
 

@@ -28,6 +28,18 @@ VERIFIED = {
     "ours": "our own claim, from no source",
 }
 
+_DATA = {
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "coco2017": "COCO",
+    "imagenet": "ImageNet",
+    "imagenet100": "ImageNet-100",
+    "sysu30k": "SYSU-30k",
+    "tiny_imagenet": "Tiny-ImageNet",
+    "voc0712": "PASCAL VOC",
+}
+"""Data set of a claim -> what papers call it."""
+
 # What the fields of a claim may hold; the description says it in words.
 Text = Annotated[str, Meta(description="a text")]
 _ENDLESS = sys.float_info.max
@@ -117,6 +129,11 @@ class Claim:
         return replace(self, kind="direction", lengths=dict.fromkeys(self.lengths, (epochs,)))
 
     @property
+    def data_name(self) -> str:
+        """Its data set as papers call it."""
+        return _DATA.get(self.data, self.data)
+
+    @property
     def epochs_span(self) -> str:
         """`200`, `300-400`, or "" where they are not known."""
         return "-".join(str(edge) for edge in dict.fromkeys(self.epochs or ()))
@@ -157,6 +174,16 @@ def tested_on(claim: Claim, suite: Suite) -> str:
     return "pretrain" if of_training(claim) else suite.kind_of(claim.evaluation)
 
 
+COSTS = {
+    "flops": "operations",
+    "flops_per_image": "operations per picture",
+    "epochs": "epochs",
+    "updates": "updates",
+    "image_passes": "image passes",
+    "device_s": "training time",
+    "peak_device_memory_mb": "memory",
+}
+"""Metric of a cost -> what it is called."""
 TO_ACCURACY = {"epochs_to_accuracy": "epochs", "flops_to_accuracy": "flops"}
 """Costs up to an accuracy that both arms reach, and what a learning curve calls each: see `learning.py`."""
 
@@ -202,7 +229,7 @@ def select(claims: Iterable[Claim], **wanted: str) -> list[Claim]:
             continue
         valid = sorted({one for claim in every for one in has(claim) if one})
         if value not in valid:
-            raise UnknownName(f"{key} of a claim", value, valid)
+            raise UnknownName(key, value, valid)
         found = [claim for claim in found if value in has(claim)]
     return found
 
@@ -235,6 +262,13 @@ def usual_length(claim: Claim, track: str, suite: Suite) -> int | None:
         return claim.lengths[track][0] if track in claim.lengths else None
     epochs: int = recipe["pretrain"]["epochs"]
     return min(epochs, claim.proxy_epochs.get(track, epochs))
+
+
+def shown(claim: Claim, value: float) -> float:
+    """From the scale of a test to that of the reader: a ratio of costs for their logarithm."""
+    if claim.evaluation != COST:
+        return value
+    return math.exp(value if claim.kind == "cost_ratio" or claim.better == "higher" else -value)
 
 
 def tuning_matters(claim: Claim) -> bool:

@@ -5,23 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from leaderboards import needs
-from leaderboards.assessments import Assessment, outcomes_by_basis, tally
+from leaderboards.assessments import Assessment, counts, outcomes_by_basis, tally
 from leaderboards.boards import Content
-from leaderboards.cells import Cell, whole, words
+from leaderboards.cells import Cell, words
+from leaderboards.claims import MECHANISM
 from leaderboards.markdown_tables import rows_text, table_text
-from leaderboards.reading import CLAIMS_INTRO
+from leaderboards.reading import claims_intro
 from leaderboards.tables import Table
 
 
 def claims_text(content: Content) -> str:
     """The whole page."""
     lines = ["# Claims and verdicts", ""]
-    lines += [line for paragraph in CLAIMS_INTRO for line in (paragraph, "")]
+    lines += [line for paragraph in claims_intro() for line in (paragraph, "")]
     rows = [
-        {"paper": words(f"[{paper}](#{paper})"), "claims": whole(len(found)), "verdicts": words(tally(found))}
+        {
+            "paper": words(f"[{paper}](#{paper})"),
+            "its claims": words(tally(item for item in found if item.claim.kind != MECHANISM)),
+            "our own claims on why": words(tally(item for item in found if item.claim.kind == MECHANISM)),
+        }
         for paper, found in content.papers.items()
     ]
-    lines += [rows_text(rows), ""]
+    lines += [counts(content.assessments), "", rows_text(rows), ""]
     for paper, found in content.papers.items():
         lines += [f"## {paper}", "", found[0].claim.citation, ""]
         lines += _paper_lines(found, content)
@@ -47,7 +52,7 @@ def _paper_lines(found: Sequence[Assessment], content: Content) -> list[str]:
     if not_run:
         lines += [f"### Claims of {found[0].claim.paper} that were not run", "", *map(_line, not_run), ""]
     if untestable:
-        lines += [f"### Claims of {found[0].claim.paper} that no run can test", "", *map(_line, untestable), ""]
+        lines += [f"### Claims of {found[0].claim.paper} that cannot be tested", "", *map(_line, untestable), ""]
     return lines
 
 
@@ -66,6 +71,7 @@ def _section(item: Assessment, content: Content) -> list[str]:
         f"- {item.about}",
         f"- {item.source}",
         f"- {item.test}",
+        *(f"- {said}" for said in content.learnt(item)),
         *(f"- {said}" for said in item.departures),
         *([f"- note: {claim.note}"] if claim.note else []),
         *(f"- records at {where}: {_linked(sides)}" for where, sides in content.sources(item)),

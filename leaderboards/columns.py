@@ -191,9 +191,9 @@ def race_in_short(item: Reach, link: Link) -> Row:
     return {
         "method": words(item.ours.name),
         "baseline": words(item.theirs.name),
-        "share of cost": _part(there.flops, item.target.flops) if there else Cell("never" if item.risen else "no race"),
-        "ends at": spread([item.last.top1], 1),
-        "baseline at": spread([item.target.top1], 1),
+        "share of cost": _part(there.flops, item.target.flops) if there else _not_there(item),
+        "final k-NN": spread([item.last.top1], 1),
+        "baseline's": spread([item.target.top1], 1),
         "epochs": whole(item.ours.setting.epochs or None),
         "n": _counted(len(item.seeds), item.ours, link),
     }
@@ -207,15 +207,15 @@ def _counted(n: int, arm: Arm, link: Link) -> Cell:
 def of_race(item: Reach, link: Link) -> Row:
     """What a method needs to get as far as a baseline ends."""
     there, hindered = item.there, no_ratio(item.ours, item.theirs)
-    remarks = ["" if item.risen else "one began as good as the baseline ends", hindered]
+    remarks = ["" if item.risen else "untrained as good as the baseline's end", hindered]
     return {
         "method": words(item.ours.name),
         "baseline": words(item.theirs.name),
         "epochs": whole(item.ours.setting.epochs or None),
         "trials": trials(item.ours),
         "n": whole(len(item.seeds)),
-        "baseline ends at": spread([item.target.top1]),
-        "method ends at": spread([item.last.top1]),
+        "final k-NN": spread([item.last.top1]),
+        "baseline's": spread([item.target.top1]),
         **_where(item, there, hindered),
         "epochs to the same accuracy": _ratio(item, "epochs_to_accuracy"),
         "TFLOP to the same accuracy": _ratio(item, "flops_to_accuracy"),
@@ -226,10 +226,10 @@ def of_race(item: Reach, link: Link) -> Row:
 
 
 def _where(item: Reach, there: Look | None, hindered: str) -> Row:
-    """Where the method is as good as the baseline's end, and which part of the baseline's cost that is."""
-    columns = "as good after", "device time", "of the baseline's time", "TFLOP", "of the baseline's TFLOP"
+    """Where the method reaches the final accuracy of the baseline, and which part of the baseline's cost that is."""
+    columns = "reached after", "device time", "of the baseline's time", "TFLOP", "of the baseline's TFLOP"
     if there is None:
-        return {**dict.fromkeys(columns, NOTHING), columns[0]: Cell("never" if item.risen else "no race")}
+        return {**dict.fromkeys(columns, NOTHING), columns[0]: _not_there(item)}
     epochs = f"{there.epochs:.1f}"
     cells = (
         Cell(f"{epochs} epochs", float(epochs)),
@@ -239,6 +239,11 @@ def _where(item: Reach, there: Look | None, hindered: str) -> Row:
         _part(there.flops, item.target.flops),
     )
     return dict(zip(columns, cells, strict=True))
+
+
+def _not_there(item: Reach) -> Cell:
+    """`never`, or "-" where an untrained network is as good as the baseline's end."""
+    return Cell("never") if item.risen else NOTHING
 
 
 def _ratio(item: Reach, metric: str) -> Cell:

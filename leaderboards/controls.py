@@ -12,7 +12,7 @@ from typing import Any
 
 from leaderboards.arms import PIXELS, UNTRAINED, Arm, Arms
 from leaderboards.claims import Claim, with_another
-from leaderboards.paired_arms import apart
+from leaderboards.paired_arms import apart, unequal
 from leaderboards.record_fields import OURS, Record, entry
 from leaderboards.suite import Suite
 
@@ -31,11 +31,12 @@ class Control:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a baseline reaches, its name, and in what it was not trained or tuned like the result, in words."""
+    """What a baseline reaches, its name, in what it was not trained or tuned like the result, and what is flagged."""
 
     control: Control
     name: str
-    apart: tuple[str, ...]
+    unequal: Mapping[str, tuple[str, str]]  # as the result has it, and as the baseline does
+    flag: str
 
 
 class Controls:
@@ -95,8 +96,8 @@ class Controls:
                 return other.name == name and network_of(other, self._suite) == network
 
             if best := self._best(arm, metric, fits, lambda other: -len(apart(arm, other))):
-                found.append(Baseline(_control(arm, metric, *best), name, tuple(apart(arm, best[0]))))
-        return next((item for item in found if not item.apart), found[0] if found else None)
+                found.append(Baseline(_control(arm, metric, *best), name, unequal(arm, best[0]), best[0].flag))
+        return next((item for item in found if not (item.unequal or item.flag)), found[0] if found else None)
 
     def _beside(self, arm: Arm, metric: str, fits: Callable[[Arm], bool]) -> Control | None:
         found = self._best(arm, metric, fits)

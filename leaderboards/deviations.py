@@ -81,23 +81,33 @@ def departures(claim: Claim, arm: Arm, suite: Suite) -> list[Deviation]:
     """
     stated = suite.recipe(claim.arm, claim.track)
     changed = {table: {**values, **claim.changes.get(table, {})} for table, values in stated.items()}
-    theirs = options(changed, suite.neutral)
+    return _apart(arm, options(changed, suite.neutral))
+
+
+def of_older_recipe(arm: Arm, suite: Suite) -> bool:
+    """Whether an arm was trained by another recipe than the one of its name that its track has today."""
+    now = suite.recipe(arm.name, arm.setting.track)
+    return bool(now) and bool(_apart(arm, options(now, suite.neutral)))
+
+
+def _apart(arm: Arm, stated: Mapping[str, object]) -> list[Deviation]:
+    """In what an arm's recipe is not the stated one, by `table.key`, but for what is of the machine alone."""
     return [
-        Deviation(key, run, theirs[key], OWN_TRACKS)
+        Deviation(key, run, stated[key], OWN_TRACKS)
         for key, run in arm.options.items()
-        if key in theirs and theirs[key] != run and key.partition(".")[2] not in _OF_THE_MACHINE
+        if key in stated and stated[key] != run and key.partition(".")[2] not in _OF_THE_MACHINE
     ]
 
 
-def salient(departure: Deviation) -> bool:
-    """Whether it is of the method's form: its kinds and switches, its temperatures, the network, the optimiser.
+def main(departure: Deviation) -> bool:
+    """Whether it is a main one: of the method's kinds, switches and temperatures, the network, optimizer or epochs.
 
-    The rest are sizes and rates.
+    The rest are sizes and learning rates.
     """
     table, _, key = departure.what.partition(".")
     if table == "method":
         return isinstance(departure.run, str | bool) or "temperature" in key
-    return key in (("arch", "depth", "width", "dim", "stem", "pool") if table == "network" else ("optimizer",))
+    return key in (("arch", "depth", "width", "dim", "stem", "pool") if table == "network" else ("optimizer", "epochs"))
 
 
 def _recorded(value: object) -> object:

@@ -37,7 +37,7 @@ def _first(verdicts: Sequence[Verdict]) -> Verdict | None:
 
 
 def _sentence(claim: Claim, track: str, own: Verdict | None, tested: Sequence[tuple[Claim, Verdict]]) -> str:
-    """`at mini, what glnet gains over moco_v3 comes at least in part from A (2.1 points, n = 7); B adds nothing`."""
+    """`at mini, what glnet gains over moco_v3 comes at least in part from A (2.1 points, n = 7); B: nothing`."""
     helps = [(part, verdict) for part, verdict in tested if verdict.outcome in _HOLD and not of_training(part)]
     said = []
     if own is not None and own.outcome in _HOLD and helps:
@@ -55,9 +55,8 @@ def _words(part: Claim, verdict: Verdict) -> str:
     if of_training(part):
         return f"{part.part}: {about[1:-1]}"
     if verdict.outcome == NO_DIFFERENCE:
-        return f"{part.part} adds nothing {about}"
-    verb = "adds" if verdict.outcome in _HOLD else "costs"
-    return f"{part.part} {verb} {_points(verdict)} {about}"
+        return f"{part.part}: nothing {about}"
+    return f"{part.part}: {'+' if verdict.outcome in _HOLD else '-'}{_points(verdict)} {about}"
 
 
 def _points(verdict: Verdict) -> str:

@@ -58,7 +58,7 @@ class Step:
 def reason(claim: Claim) -> str:
     """Why a claim has no gap, or ""."""
     if claim.value is None:
-        return "states no number, so nothing falls short of it"
+        return "states no number, so there is no gap"
     if of_training(claim):
         return "is about cost, which no evaluation or protocol changes"
     return ""

@@ -6,9 +6,9 @@ method that rises early and stays below the baseline counts as the faster one: w
 
 Of both arms the cost is that of first reaching the accuracy. The whole cost of the baseline would not do: a curve is
 noisy and crosses its own end early, so that of two arms that are the same each would seem faster than the other. As it
-is, exchanging the arms changes the sign of the logarithm of the ratio and nothing else. Before its first look at a
-training a curve says nothing; what is reached there counts as reached at that look. Where an arm did not learn at all,
-both reached its accuracy at their first look: in epochs the ratio is 1 then, in operations that of their epochs.
+is, exchanging the arms changes the sign of the logarithm of the ratio and nothing else. Before its first check of a
+training a curve says nothing; what is reached there counts as reached at that check. Where an arm did not learn at all,
+both reached its accuracy at their first check: in epochs the ratio is 1 then, in operations that of their epochs.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ from leaderboards.claims import TO_ACCURACY
 from leaderboards.curves import Curve, by_seed, reaching
 
 ABOUT = (
-    "Claims about the speed of learning. Example: BYOL ends at 40 % and the method at 44 % (k-NN on training pictures)."
-    " Then we compare how much training each of them needed to reach 40 %, the lower one of the two final accuracies."
-    " So a method that rises early and ends below its baseline counts as the faster one: which of them ends higher is a"
-    " question for other claims. We do not divide by the whole training of the baseline, as that would favour the"
-    " method: noisy curves cross the other's final accuracy early, even if both methods are equal. An interaction"
-    " compares two differences of the same seed: the one after few epochs and the one after more."
+    "Claims about the speed of learning. We take the lower of the two final accuracies (k-NN on training pictures) and"
+    " compare the training that each needs to reach it first. Example: BYOL ends at 40 % and the method at 44 %; we"
+    " compare what each needs to reach 40 %. A method can be faster here and still end lower. We do not divide by the"
+    " whole training of the baseline: noisy curves reach the other's final accuracy early, even if both methods are"
+    " equal. An interaction compares two differences of the same seed: the one after few epochs and the one after more."
 )
 """What claims on speed, and interactions, compare."""
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from leaderboards.assessments import tally
+from leaderboards.assessments import counts
 from leaderboards.boards import INDEX_INTRO, Board, Content
 from leaderboards.cells import whole, words
-from leaderboards.claims import MECHANISM
 from leaderboards.claims_page import claims_text
 from leaderboards.markdown_tables import rows_text, table_text
 from leaderboards.readme_tables import verdicts_text
@@ -60,19 +59,17 @@ def _index_text(content: Content) -> str:
     rows = [
         {
             "board": words(f"[{board.title}]({board.name}.md)"),
-            "arms": whole(board.arms),
+            "configurations": whole(board.arms),
             "records": whole(board.records),
             "tracks": words(board.tracks),
         }
         for board in content.evaluations
     ]
-    claims = content.assessments
-    ours = [item for item in claims if item.claim.kind == MECHANISM]  # what they show stands beside their parents
     return "\n".join(
         [
             "# Leaderboards",
             "",
-            INDEX_INTRO,
+            f"{INDEX_INTRO} A configuration is one method with one recipe on the same data, several seeds.",
             "",
             rows_text(rows),
             "",
@@ -80,9 +77,7 @@ def _index_text(content: Content) -> str:
             "",
             "[Pretext tasks](pretext.md): accuracy on the methods' own tasks: location and rotation",
             "",
-            f"[Claims and verdicts](claims.md): {len(claims) - len(ours)} claims of {len(content.papers)} papers and"
-            f" {len(ours)} of our own on why they hold or not; verdicts"
-            f" (one per claim, track, and equal epochs or compute): {tally(claims)}.",
+            f"[Claims and verdicts](claims.md), counted by the outcome at equal epochs. {counts(content.assessments)}",
             "",
             verdicts_text(content.papers, "claims.md"),
         ]

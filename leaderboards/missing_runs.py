@@ -1,4 +1,4 @@
-"""What the next look at a claim still lacks: which arms, and which of their seeds."""
+"""What the next check of a claim still lacks: which arms, and which of their seeds."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from leaderboards.record_fields import OURS
 from leaderboards.setting import Setting
 from leaderboards.verdicts import Verdict
 
-FIRST_LOOK = evalues.least(evalues.first_takes(1))
-"""The fewest pairs with which a claim that is no other's kin can be decided."""
+ALONE = evalues.first_takes(1)
+"""The evidence that a claim takes whose family has no other."""
 
 
 @dataclass(frozen=True)
 class Missing:
-    """Pre-trainings of one arm that the next look at a claim still lacks."""
+    """Pre-trainings of one arm that the next check of a claim still lacks."""
 
     claim: Claim  # that they are of; of an interaction, that at one of its lengths
     arm: str  # registry name
@@ -43,13 +43,16 @@ def in_vain(verdict: Verdict) -> Reason | None:
     return None
 
 
-def missing(claim: Claim, known: Arms, track: str, own: bool, verdict: Verdict | None = None) -> list[Missing]:
-    """What the next look at a claim at one track lacks, arm by arm; nothing where it is decided.
+def missing(
+    claim: Claim, known: Arms, track: str, own: bool, verdict: Verdict | None = None, takes: float = ALONE
+) -> list[Missing]:
+    """What the next check of a claim at one track lacks, arm by arm; nothing where it is decided.
 
     As many pairs as its evidence needs at least, one more where these are there, and of a cost without chance one run.
 
     own: the test at the claim's own setting; else that of its direction, at the setting of which there is most.
     verdict: that of this test so far; its arms go on, unless they are superseded.
+    takes: the evidence that the claim takes, as far as no verdict says it.
     """
     verdict = None if verdict and verdict.superseded else verdict
     if verdict is not None and verdict.decided:
@@ -58,14 +61,14 @@ def missing(claim: Claim, known: Arms, track: str, own: bool, verdict: Verdict |
         return [
             item
             for epochs in claim.lengths[track]
-            for item in missing(claim.at_length(epochs), known, track, own, _at_length(verdict, epochs))
+            for item in missing(claim.at_length(epochs), known, track, own, _at_length(verdict, epochs), takes)
         ]
     names = [claim.arm, *([claim.baseline_arm] if claim.baseline else [])]
     read = reader(claim, own)
     chosen = {arm.name: arm for arm in verdict.arms} if verdict else {}
     chosen = chosen or _fullest(claim, known, track, own, names)
     has = {name: set(read(chosen[name])) if name in chosen else set() for name in names}
-    wanted = _wanted(claim, has, verdict)
+    wanted = _wanted(claim, has, verdict, takes)
     return [
         Missing(
             claim=claim,
@@ -84,13 +87,13 @@ def _at_length(verdict: Verdict | None, epochs: int) -> Verdict | None:
     return verdict and replace(verdict, arms=tuple(arm for arm in verdict.arms if arm.setting.epochs == epochs))
 
 
-def _wanted(claim: Claim, has: dict[str, set[int]], verdict: Verdict | None) -> set[int]:
-    """The seeds that the next look is to have of each arm: those that entered, or the first ones, and those after."""
+def _wanted(claim: Claim, has: dict[str, set[int]], verdict: Verdict | None, takes: float) -> set[int]:
+    """The seeds that the next check is to have of each arm: those that entered, or the first ones, and those after."""
     there = set().union(*has.values())
     if counted(claim):
         return {min(there, default=0)}
     evidence, seeds = (verdict.evidence, verdict.series.seeds) if verdict else (None, ())
-    least = evalues.least(evidence.takes[evidence.nearest]) if evidence else FIRST_LOOK
+    least = evalues.least(evidence.takes[evidence.nearest] if evidence else takes)
     start = min(seeds or there, default=0)
     return set(range(start, start + max(least, len(seeds) + 1)))
 

@@ -3,8 +3,8 @@
 Assumed are the true difference and the spread of the differences from pair to pair. The difference is the paper's;
 where it states none, twice the margin, as a margin is at most half of what a paper states. A number is taken to be as
 stated. The spread is measured: of the claim itself where it has ENOUGH pairs, else the median of the claims by the
-same evaluation, at that track, else where there are most. With more training pictures results spread less, so half and
-a quarter of it are shown beside it.
+same evaluation, at that track, else where there are most; if that is the claim alone, its own. With more training
+pictures results spread less, so half and a quarter of it are shown beside it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from leaderboards.claims import COST, NO_TRACK, Claim, counted, tracks_of
 from leaderboards.suite import Price, Suite
 from leaderboards.testable import hindrance, members, unreachable
 from leaderboards.verdicts import Verdict
+from leaderboards.wording import unit
 
 _TIMES = {"number": 1 / math.sqrt(2)}
 """Kinds that are not of one difference of two runs -> spread over that of one, if runs are independent."""
@@ -126,7 +127,10 @@ def _spread(claim: Claim, track: str, seen: Sequence[Seen]) -> Spread:
         return Spread(ASSUMED_COST if claim.evaluation == COST else ASSUMED)
     places = [item.track for item in alike]
     where = max(dict.fromkeys(places), key=lambda place: (place == track, places.count(place)))
-    found = [item.spread for item in alike if item.track == where]
+    there = [item for item in alike if item.track == where]
+    if [item.claim.id for item in there] == [claim.id]:
+        return Spread(there[0].spread, where, pairs=there[0].pairs)
+    found = [item.spread for item in there]
     times = _TIMES.get(claim.kind, 1.0)
     return Spread(times * median(found), where, claims=len(found), times=times)
 
@@ -178,7 +182,7 @@ def rows(found: Iterable[Need]) -> list[Row]:
             "claim": words(need.claim.id),
             "at": words(place(need)),
             "evidence": words("-" if need.spread is None else f"{need.takes:g}"),
-            "assumed": words(_assumed(need)),
+            "assumed": words(assumed(need)),
             "spread": words(_spread_words(need)),
             "one takes": words(f"{about(need.price.hours)} ({', '.join(need.price.sources)})"),
             "pairs": words(" / ".join(_counts(need))),
@@ -215,15 +219,15 @@ def _hours(need: Need, over: str = ">") -> list[str]:
     return [f"{over}{about(most)}" if hours is None else about(hours) for hours in need.hours]
 
 
-def _assumed(need: Need) -> str:
-    """`+2.4 (paper)`, `21 % (twice the margin)`, `98.2 ± 0.5`, `0.75 ± 10 %`."""
+def assumed(need: Need) -> str:
+    """`+2.4 points (paper)`, `21 % (twice the margin)`, `98.2 ± 0.5`, `0.75 ± 10 %`: the difference or the value."""
     claim, cost = need.claim, need.claim.evaluation == COST
     if need.within is not None:
         return f"{claim.value:g} ± {_points(need.within, cost)}"
     if need.apart is None:
         return "-"
     sign, source = "" if cost else "+", "paper" if claim.kind == "gain" else "twice the margin"
-    return f"{sign}{_points(need.apart, cost)} ({source})"
+    return f"{sign}{_points(need.apart, cost)}{'' if cost else ' ' + unit(claim)} ({source})"
 
 
 def _points(value: float, cost: bool) -> str:

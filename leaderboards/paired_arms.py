@@ -78,22 +78,23 @@ def comparisons(claims: Sequence[Claim]) -> list[tuple[str, str]]:
     return sorted({(claim.arm, claim.baseline_arm) for claim in with_another(claims)})
 
 
-def apart(a: Arm, b: Arm) -> list[str]:
-    """In what two arms of one table are unlike that a fair comparison has alike, in words; nothing where they are fair.
-
-    `epochs 4 against 8`, `trials 3 against 7`; and what is flagged of either.
-    """
+def unequal(a: Arm, b: Arm) -> dict[str, tuple[str, str]]:
+    """In what two arms of one table are unlike that a fair comparison has alike, as each has it: `epochs` -> 4, 8."""
 
     def words(arm: Arm) -> dict[str, str]:
         found = {key: getattr(arm.setting, key) for key in ("network", "epochs", "batch")}
         return {key: "-" if value is None else str(value) for key, value in found.items()} | {"trials": arm.tuned}
 
     left, right = words(a), words(b)
-    unequal = [f"{key} {left[key]} against {right[key]}" for key in left if left[key] != right[key]]
-    pictures = [arm.setting.trained_on for arm in (a, b)]
-    if len(set(pictures)) > 1 and "-" not in pictures:
-        unequal.append(f"trained on {pictures[0]} against {pictures[1]}")
-    return unequal + [f"{arm.name}: {arm.flag}" for arm in (a, b) if arm.flag]
+    found = {key: (left[key], right[key]) for key in left if left[key] != right[key]}
+    pictures = a.setting.trained_on, b.setting.trained_on
+    return found | ({"trained on": pictures} if pictures[0] != pictures[1] and "-" not in pictures else {})
+
+
+def apart(a: Arm, b: Arm) -> list[str]:
+    """`unequal` in words, `epochs 4 against 8`, and what is flagged of either; nothing where a comparison is fair."""
+    found = [f"{key} {ours} against {theirs}" for key, (ours, theirs) in unequal(a, b).items()]
+    return found + [f"{arm.name}: {arm.flag}" for arm in (a, b) if arm.flag]
 
 
 def no_ratio(a: Arm, b: Arm) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from leaderboards import evalues, learning, testable
 from leaderboards.verdicts import NO_VERDICTS
 
@@ -16,40 +18,66 @@ OF_EMBEDDED = (
 _EXPONENTIAL, *_LOSSES = evalues.MEASURED
 _ALPHA = f"{100 * evalues.ALPHA:g} %"
 SUPERSEDED = (
-    "`superseded`: the pairs behind this verdict are from an older protocol. In it all seeds shared one subset of the"
-    " training pictures; now each seed draws its own. Old and new pairs are never mixed. The first new pair replaces"
-    " the verdict, and its evidence starts again."
+    "`superseded`: measured with an older setup of this track (one training subset for all seeds, or another network)."
+    " The first new pair replaces the verdict. `older recipe`: a counted cost, measured before its recipe changed."
 )
-"""What the word means that stands behind a verdict on one subset for all seeds."""
-CLAIMS_INTRO = (
+"""What the words mean that stand behind a verdict of older runs."""
+_WRONG = sorted(measured.wrong for measured in evalues.MEASURED)
+ERROR_RATE = (
+    f"Per paper, track and question the chance of even one wrong verdict is at most {_ALPHA} (Holm), if differences are"
+    " roughly normal. With skewed differences or collapsed seeds it is higher"
+    f" ({_WRONG[0]} to {_WRONG[-1]} % in our simulations)."
+)
+"""How often verdicts are wrong."""
+_FEWEST = "(the fewest pairs)"  # stands for `_fewest`, which needs numpy
+FAMILY = 7  # claims of the largest family that `_fewest` speaks of
+
+
+def _fewest() -> str:
+    """The fewest pairs that can decide a claim: `5 pairs at evidence 40, 6 at 80 to 160, 7 at 200 to 280`."""
+    by_pairs: dict[int, list[float]] = {}
+    for takes in map(evalues.first_takes, range(1, FAMILY + 1)):
+        by_pairs.setdefault(evalues.least(takes), []).append(takes)
+    said = [
+        f"{pairs} at {' to '.join(f'{end:g}' for end in dict.fromkeys((takes[0], takes[-1])))}"
+        for pairs, takes in by_pairs.items()
+    ]
+    return ", ".join(said).replace(" at ", " pairs at evidence ", 1)
+
+
+_INTRO = (
     "Example: `holds at mini (n = 6 pairs)` means that the method was better than its baseline on the track mini, in"
     " six pairs. A pair is the method and its baseline, trained from the same seed. A verdict applies only to the track"
     " that it names: mini is CIFAR-10 with a small network. `the paper's setting` has its own verdict. It stays `not"
     " run` until there are records of the paper's network, epochs, data and protocol. `equal epochs`: both trained for"
-    " as many epochs. `equal compute`: both trained with as many operations; this is tested once equal epochs is"
+    " as many epochs. `equal compute`: both trained with as many operations; this is tested when equal epochs is"
     " decided.",
     SUPERSEDED,
     "Evidence is an e-value. It starts at 1 and grows while the pairs agree. Example: `evidence 7 of the 200 needed`"
-    " means that the claim is decided when the evidence reaches 200; until then it is `not decided yet`. At least five"
-    f" pairs are needed. If there is no difference, at most {_ALPHA} of claims get a wrong verdict, however often you"
-    " look at the results. A single claim needs evidence of 40. The claims of one paper share this error rate: of m"
-    " claims, the strongest needs 40 m, the next 40 (m - 1), and so on.",
+    " means that the claim is decided when the evidence reaches 200; until then it is `not decided yet`. At least"
+    f" {_FEWEST} are needed. {ERROR_RATE} You may check the results as often as you like. A single claim needs"
+    " evidence of 40. The claims of one paper share the error rate. Example: of 4 claims, the strongest needs 160, the"
+    " next 120, then 80 and 40. In general, of m claims the strongest needs 40 m, the next 40 (m - 1), and so on.",
     "Other verdicts. `opposite`: the baseline was better. `no difference`: the mean lies within the claim's margin."
     " `smaller than the margin`: there is a difference, but it is smaller than the margin. `incomparable`: there are"
-    " records, but they cannot be compared, for example because the epochs differ. `cannot be tested`: no run can match"
-    " the claim; the reason follows. `for the direction`: only whether the method is better was tested, not by how"
-    " much.",
+    " records, but they cannot be compared, for example because the epochs differ. `cannot be tested`: the paper's"
+    " setting is unknown, so we cannot rerun it, or no track has its data; the reason follows. `for the direction`:"
+    " only whether the method is better was tested, not by how much.",
+    "What we read of the papers: abstracts, public code and repositories, and fact sheets."
+    " Each claim names its source and whether we read it. Details that these sources do not state are marked `not"
+    " known`.",
     "The 95 % intervals are Student's t intervals. They are valid only if the number of pairs was fixed in advance"
     " (`fixed n`). Seeds enter in order; none is left out or replaced. Collapsed trainings are named. Where a track"
     " uses a part of the training pictures, all methods use the same part for the same seed. The test pictures are the"
-    " same for all seeds. Each verdict lists how the recipe differs from the recipe of the paper's track. The published"
+    " same for all seeds. Each verdict lists the main differences from the recipe of the paper's track; all differences"
+    " are listed at the end of the claim. The published"
     " pairs of mini use a JPEG copy of CIFAR-10; pairs on the official pictures get a separate verdict.",
     "A verdict applies to the recipes as they are (`for these recipes`). Example: `both tuned alike (1 trial by hand)`"
     " means that both learning rates were chosen by hand in one trial. Two methods are also tuned alike if the same"
-    " procedure chose their rates (methods/tuning.toml: the same points, seeds and held-out training pictures). If they"
+    " procedure chose them (methods/tuning.toml: the same points, seeds and held-out training pictures). If they"
     " are not tuned alike, only the one with fewer trials can be shown to be better.",
-    "The error rate is higher if the differences are far from normally distributed. We simulated claims without a"
-    f" true difference and looked after each of the pairs 3 to 20. With exponentially distributed differences,"
+    "The error rate is higher if the differences are far from normally distributed. We simulated single claims without"
+    f" a true difference and checked after each of the pairs 3 to 20. With exponentially distributed differences,"
     f" {_EXPONENTIAL.wrong} % of claims get a wrong verdict. If one seed in twenty collapses, it is "
     + ", ".join(f"{loss.wrong} % (it loses {loss.loss:g} standard deviations)" for loss in _LOSSES)
     + f". A verdict is `fragile` if a sign test of the same pairs (one-sided, {_ALPHA}) does not agree. This mark"
@@ -60,4 +88,9 @@ CLAIMS_INTRO = (
     learning.ABOUT,
     f"Operations and updates do not vary by chance, so they are compared without a test. {OF_EMBEDDED}",
 )
-"""How to read verdicts, a paragraph each."""
+
+
+@cache
+def claims_intro() -> tuple[str, ...]:
+    """How to read verdicts, a paragraph each."""
+    return tuple(paragraph.replace(_FEWEST, _fewest()) for paragraph in _INTRO)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
-from leaderboards.answers import Said, answers, stale
+from leaderboards.answers import Said, answers, left, stale, telling
 from leaderboards.arms import Arm, Arms
 from leaderboards.assessments import Assessment, assess
 from leaderboards.claims import Claim
@@ -16,7 +16,7 @@ from leaderboards.record_fields import OURS, Record, entry
 from leaderboards.suite import Suite
 from leaderboards.summary import summarise
 
-MOST = 12  # rows of the front page's table of claims
+MOST = 11  # rows of the front page's table of claims
 _UNIT = "moco_v3"  # what costs are relative to
 _HEADS = {"knn": "k-NN", "linear": "linear", "detection": "box AP", "segmentation": "mask AP", "reid": "Rank-1"}
 
@@ -113,10 +113,14 @@ def verdicts_text(papers: Mapping[str, Sequence[Assessment]], page: str, most: i
     Below the table it is said what superseded means, if a verdict is.
 
     page: address of the page of claims, to which each claim links.
-    most: of more claims, those that are decided, and then those that are nearest to it; the last row counts the others.
+    most: of more claims, those of each paper that tell most (`answers.telling`), then those that are decided or nearest
+        to it; the last row counts the others.
     """
-    tested = [(paper, one) for paper, found in answers(papers).items() for one in found if one.epochs]
-    first = {one.claim.id for _, one in sorted(tested, key=lambda item: item[1].rank)[:most]}
+    every = answers(papers)
+    tested = [(paper, one) for paper, found in every.items() for one in found if one.epochs]
+    needed = [one for found in every.values() for one in telling(found)]
+    ranked = dict.fromkeys(one.claim.id for one in (*needed, *sorted((one for _, one in tested), key=lambda o: o.rank)))
+    first = set(list(ranked)[:most])
     rows = [
         [
             paper,
@@ -128,8 +132,11 @@ def verdicts_text(papers: Mapping[str, Sequence[Assessment]], page: str, most: i
         for paper, answer in tested
         if answer.claim.id in first
     ]
-    if left := len(tested) - len(rows):
-        rows.append(["", f"[{left} more claims, with less evidence or none]({page})", "", "", ""])
+    if most is not None:
+        shown = [one for _, one in tested if one.claim.id in first]
+        more = left((one for found in every.values() for one in found), shown)
+        rest = "the rest state numbers or cannot be tested"
+        rows.append(["", f"Other claims: {more}; {rest}. [All claims]({page})", "", "", ""])
     table = _table(["paper", "claim", "tested at", "equal epochs", "equal compute"], rows)
     return f"{table}\n\n{SUPERSEDED}" if stale(answer for _, answer in tested) else table
 
@@ -143,10 +150,10 @@ def _found(said: Said | None) -> str:
 
 
 def _head(suite: Suite, evaluation: str, metric: str) -> str:
-    """`k-NN`, or of the metric of few labels `10 labels a class`."""
+    """`k-NN`, or of the metric of few labels `10 labels per class`."""
     if metric == suite.evaluations[evaluation].metrics[0]:
         return _HEADS[evaluation]
-    return metric.split("_", 1)[-1].replace("_per_", " labels a ")
+    return metric.split("_", 1)[-1].replace("_per_", " labels per ")
 
 
 def _cell(gain: Gain | None) -> str:

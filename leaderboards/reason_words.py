@@ -28,6 +28,13 @@ from leaderboards.reasons import (
 )
 from leaderboards.tuning import Tuning
 
+_UNKNOWN = "the paper's setting is unknown, so we cannot rerun it"
+
+
+def unrepeatable(why: Reason) -> str:
+    """Why no run can have the paper's setting, in short: without the parts that are not known."""
+    return _UNKNOWN if isinstance(why, NotKnown) else f"the paper's setting cannot be tested: {reason(why)}"
+
 
 def reasons_why(reasons: Iterable[Reason]) -> str:
     """All of several reasons."""
@@ -46,15 +53,15 @@ def reason(why: Reason) -> str:
             return f"no track runs {data}"
         case NotKnown(keys, assumption):
             unless = f", unless one assumes {assumption}" if assumption else ""
-            return f"not known: {', '.join(keys)}; so no run can match it{unless}"
+            return f"{_UNKNOWN} (not known: {', '.join(keys)}){unless}"
         case NotTrainedOn(data):
             return f"no track pre-trains on {data}"
         case NoKey(arm, key):
             return f"the recipe of {arm} has no {key}"
         case EpochsFirst():
-            return f"tested once {EPOCHS} is decided"
-        case SmallTestSet(metric):
-            return f"its test set is too small for {metric}, however many seeds"
+            return f"it is tested when {EPOCHS} is decided"
+        case SmallTestSet(arm, data):
+            return f"no record of {arm} but on {', '.join(data)}, which does not count: its test set is too small"
         case OtherTracks(tracks):
             return f"the claim can be tested at {', '.join(tracks)}"
         case NoRecord(arm, baseline):
@@ -62,7 +69,7 @@ def reason(why: Reason) -> str:
         case NoValue(arm, what):
             return f"the records of {arm} have no {what}"
         case Flagged(arm, flag):
-            return f"{arm}: {flag}"
+            return f"{arm}: {flag}, so there is no verdict"
         case SettingsApart(arm, baseline, key, ours, theirs):
             never = "no two records agree in data, protocol, network, epochs and batch together"
             apart = f"{key} {_listed(ours)} against {_listed(theirs)}" if key else never

@@ -64,7 +64,7 @@ class NoKey:
 
 @dataclass(frozen=True)
 class EpochsFirst:
-    """Equal compute is asked once equal epochs is decided."""
+    """Equal compute is tested when equal epochs is decided."""
 
 
 @dataclass(frozen=True)
@@ -146,9 +146,10 @@ class MachinesApart:
 
 @dataclass(frozen=True)
 class SmallTestSet:
-    """A test set that is too small to show anything, however many seeds."""
+    """All records of an arm are on data whose test set is too small to show anything, however many seeds."""
 
-    metric: str
+    arm: str  # registry name
+    data: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -77,4 +77,4 @@ def left_out(superseded: Sequence[Arm]) -> list[str]:
 def _gone(arms: Sequence[Arm], what: str) -> str:
     names = ", ".join(sorted(f"{arm.name}@{arm.recipe[:6]}" for arm in arms))
     several = len(arms) > 1
-    return f"{len(arms)} {'arms' if several else 'arm'} {what} {'are' if several else 'is'} left out: {names}"
+    return f"{len(arms)} configuration{'s' if several else ''} {what} {'are' if several else 'is'} left out: {names}"

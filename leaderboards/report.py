@@ -12,9 +12,9 @@ from importlib.resources import files
 from typing import Any
 
 from leaderboards import courses, forests, needs, pictures, plots, report_rows
-from leaderboards.answers import Answer, answers, scale, so_far, stale
+from leaderboards.answers import Answer, answers, in_brief, scale, stale
 from leaderboards.arms import Arms
-from leaderboards.assessments import tally, untestable
+from leaderboards.assessments import counts, tally, untestable
 from leaderboards.boards import INDEX_INTRO, Content, compose
 from leaderboards.cells import Cell, Link
 from leaderboards.claims import Claim, arm_name
@@ -24,7 +24,7 @@ from leaderboards.drawing import STYLE, Drawing
 from leaderboards.markdown import markdown
 from leaderboards.paired_arms import Difference, baseline_differences
 from leaderboards.pictured import Roles
-from leaderboards.reading import CLAIMS_INTRO, SUPERSEDED
+from leaderboards.reading import ERROR_RATE, SUPERSEDED, claims_intro
 from leaderboards.record_fields import TRUST, Record, entry
 from leaderboards.suite import Suite
 from leaderboards.tables import EMPTY, Table, arranged
@@ -91,12 +91,14 @@ def page(
         keyed=_keyed,
         units=_UNITS,
         intro=INDEX_INTRO,
-        claims_intro=CLAIMS_INTRO,
+        claims_intro=claims_intro(),
         sources=content.sources,
         overview=_view(Table("", [report_rows.summary(board) for board in content.evaluations])),
         assessments=content.assessments,
         answers=_answers(content, shown),
-        so_far=so_far(shown),
+        counts=counts(content.assessments),
+        error_rate=ERROR_RATE,
+        learnt=content.learnt,
         superseded=SUPERSEDED if stale(one for found in shown.values() for one in found) else "",
         marks=plots.MARKS,
         efficiency=pictures.efficiency(content, roles),
@@ -125,18 +127,25 @@ def page(
 
 def _answers(
     content: Content, found: Mapping[str, Sequence[Answer]]
-) -> list[tuple[str, str, list[tuple[Answer, Drawing | None]]]]:
-    """(paper, citation, (answer, drawing of its difference)) for the first screen; one axis for all drawings."""
+) -> list[tuple[str, str, str, list[tuple[Answer, Drawing | None, list[str]]]]]:
+    """(paper, citation, answers in brief, (answer, drawing of its difference, warnings)); one axis for all of them."""
     limit = scale(answer for claims in found.values() for answer in claims)
     return [
         (
             paper,
             content.papers[paper][0].claim.citation,
-            [(answer, forests.forest(answer, limit)) for answer in claims],
+            in_brief(claims),
+            [(answer, forests.forest(answer, limit), _warnings(content, answer)) for answer in claims],
         )
         for paper, claims in found.items()
         if claims
     ]
+
+
+def _warnings(content: Content, answer: Answer) -> list[str]:
+    """What an answer's evaluation hardly tells, as `Content.learnt` says it."""
+    item = next(item for item in content.papers[answer.claim.paper] if item.claim.id == answer.claim.id)
+    return [said for said in content.learnt(item) if ";" in said]
 
 
 # --------------------------------------------------------------------------------------------------------------- tables

@@ -15,7 +15,7 @@ def summary(board: Board) -> Row:
     """A board as a row of the overview."""
     return {
         "board": linked([(board.title, f"#board-{board.name}")]),
-        "arms": whole(board.arms),
+        "configurations": whole(board.arms),
         "records": whole(board.records),
         "tracks": words(board.tracks),
     }

@@ -45,6 +45,11 @@ class Setting:
         return (self.source if self.source != "-" else self.data) + (protocol if self.protocol != "-" else "") + subset
 
     @property
+    def data_name(self) -> str:
+        """Its data set in words, without which copy of it was used: `CIFAR-10`."""
+        return (self.source if self.source != "-" else self.data).partition(" (")[0]
+
+    @property
     def pictures(self) -> str:
         """Which training pictures were used, in words."""
         if self.drawn is None:
@@ -178,11 +183,11 @@ def _changed(protocol: Mapping[str, Any], named: Mapping[str, Mapping[str, Any]]
         return ""
     for name, other in named.items():
         if protocol.get("hash") == other["hash"]:
-            return f"today these values are called {name}"
+            return f"old protocol; today's name is {name}"
     now = known["values"]
     words = [f"{key} {value_words(value)}" for key, value in then.items() if key not in now or now[key] != value]
     if missing := len(now.keys() - then.keys()):
-        words.append(f"recorded before {missing} of today's keys")
+        words.append(f"older protocol version, {missing} fewer option{'' if missing == 1 else 's'}")
     return ", ".join(words)
 
 

@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from leaderboards.arms import UNTRAINED, Arm, Arms
 from leaderboards.cells import duration, peak, spread
 from leaderboards.claims import Claim
-from leaderboards.controls import Control, Controls
+from leaderboards.controls import Baseline, Control, Controls
 from leaderboards.deviations import deviations
 from leaderboards.reason_words import reason
-from leaderboards.record_fields import Record, finite
+from leaderboards.record_fields import Record, entry, finite
 from leaderboards.suite import Evaluation, Suite
 from leaderboards.verdicts import NO_VERDICTS
 
+_SIZES = ((("n_test",), "test pictures"), (("n_query",), "queries"), (("val", "pictures"), "test pictures"))
+"""Where the details of a record say how much it was evaluated on."""
 FEW_PICTURES = 500
 """Test pictures: of fewer the table says how far chance alone moves a number."""
 _HEADS = ["job", "method", "seed", "result", "untrained", "raw pixels", "baseline", "paper's number", "time", "memory"]
@@ -104,8 +106,7 @@ def _results(
         if arm.method != UNTRAINED:
             lacking += [Lacking(arm, evaluation.name, i > 0) for i, cell in enumerate(beside[:2]) if cell == "-"]
         if baseline := controls.baseline(arm, main):
-            unlike = f" ({'; '.join(baseline.apart)})" if baseline.apart else ""
-            baselines[f"{arm.name}: {baseline.name}{unlike}"] = None
+            baselines[f"{arm.name}: {_unequal(arm.name, baseline)}"] = None
         number, why = held_against(arm, evaluation.name, claims, known.suite)
         if why and evaluation.name not in papers[arm.name][why]:
             papers[arm.name][why].append(evaluation.name)
@@ -114,6 +115,26 @@ def _results(
             words = evaluation.few.removeprefix(f"{main}_").replace("_", " ")  # labels: "10 per class"
             beside = _beside(arm, evaluation.few, controls)
             yield _row(f"- {words}", (arm,), arm, f"{main} {spread(few, 1).text}", *beside, "-", shared=True)
+
+
+_KEYS = {"epochs": "{} epochs", "trials": "{} tuning trials"}
+
+
+def _unequal(name: str, baseline: Baseline) -> str:
+    """`moco_v3. Unequal: aps 16 epochs and 35 tuning trials, moco_v3 6 epochs and 6 tuning trials`."""
+    sides = [
+        " and ".join(
+            value if "-" in value else _KEYS.get(key, f"{key} {{}}").format(value)  # a procedure's name says what it is
+            for key, value in ((key, both[i]) for key, both in baseline.unequal.items())
+        )
+        for i in range(2)
+    ]
+    said = (
+        f"{baseline.name}. Unequal: {name} {sides[0]}, {baseline.name} {sides[1]}"
+        if baseline.unequal
+        else baseline.name
+    )
+    return f"{said}; {baseline.flag}" if baseline.flag else said
 
 
 def _beside(arm: Arm, metric: str, controls: Controls) -> tuple[str, str, str]:
@@ -145,16 +166,23 @@ def _row(job: str, arms: Sequence[Arm], arm: Arm, *cells: str, shared: bool = Fa
 
 
 def _chance(known: Arms) -> list[str]:
-    """A line for evaluations on few pictures (re-ID: queries): how far apart two numbers must be to tell anything."""
-    sizes: dict[int, float] = {}
+    """A line per evaluation on few pictures (re-ID: queries): how far apart two numbers must be to tell anything."""
+    sizes: dict[tuple[str, int, str], float | None] = {}
     for record in known.records:
-        details = record.get("details") or {}
-        size, error = finite(details.get("n_test", details.get("n_query"))), finite(details.get("standard_error"))
-        if size and error and size < FEW_PICTURES:
-            sizes[int(size)] = max(error, sizes.get(int(size), 0.0))
+        names = " and ".join(name for name, one in known.suite.evaluations.items() if one.kind == record["kind"])
+        for path, unit in _SIZES:
+            size, error = finite(entry(record, "details", *path)), finite(entry(record, "details", "standard_error"))
+            if names and size and size < FEW_PICTURES:
+                key = names, int(size), unit
+                sizes[key] = max(error, sizes.get(key) or 0.0) if error else sizes.get(key)
     return [
-        f"judged on {size} pictures: standard error up to {error:.1f} points; less than 3 times that may be chance"
-        for size, error in sorted(sizes.items())
+        f"{names}: {size} {unit}"
+        + (
+            f" (standard error {error:.1f} points); differences below {3 * round(error, 1):.1f} points may be chance"
+            if error
+            else "; treat the numbers as rough"
+        )
+        for (names, size, unit), error in sizes.items()
     ]
 
 

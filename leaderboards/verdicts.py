@@ -6,10 +6,10 @@ ones. The unit of replication is a pre-training, so n counts seeds.
 A claim against a baseline is tested on pairs: same seed, data, protocol, network, and either as many epochs and the
 same batch (equal epochs) or as many operations of training within 10 % (equal compute, tested once equal epochs is
 decided). The tests are e-values (`evalues.py`), which may be looked at after every pair; the claims of one paper that a
-run can test are a family, and share one error rate of 5 % a question by Holm's procedure. A verdict depends on the
-records of its own pair and on numbers that were frozen before, and on nothing else in the table. An arm whose seeds ran
-twice or whose tuning is not recorded decides nothing. Two arms that were not tuned alike (by one procedure, or by hand
-with as many trials) may only show that the one with fewer trials is the better one.
+run can test are a family, and share one error rate of 5 % per question by Holm's procedure. A verdict depends on the
+records of its own pair and on numbers that were frozen before. An arm whose seeds ran twice or whose tuning is not
+recorded decides nothing. Of two arms that were not tuned alike (by one procedure, or by hand with as many trials) only
+the one with fewer trials can be shown to be better.
 
 A claim's own setting is one of its network, epochs, batch, data and protocol, the values of the protocol as they stand;
 where no source tells one of these, nothing counts as it. All else at its own track tests the direction alone, where
@@ -35,8 +35,8 @@ from dataclasses import dataclass, field, replace
 from leaderboards import evalues
 from leaderboards.arms import Arm, Arms
 from leaderboards.claim_arms import COMPUTE, EPOCHS, NoTest, Sample, Used, sample
-from leaderboards.claims import COST, INTERACTION, MECHANISM, Claim, counted, of_training, tested_on
-from leaderboards.deviations import departures
+from leaderboards.claims import COST, INTERACTION, MECHANISM, Claim, counted, of_training, shown, tested_on
+from leaderboards.deviations import departures, of_older_recipe
 from leaderboards.reasons import Departure, Deviation, EpochsFirst, NoVerdicts, OtherTracks, Reason, TuningApart
 from leaderboards.record_fields import OURS
 from leaderboards.series import Series, collapsed
@@ -100,6 +100,8 @@ class Verdict:
     tuning: TuningApart | None = None  # where the arms were not tuned alike
     form: str = ""  # the variant, where it is of the method in the paper's own form, beside the claim's
     at_equal_compute: str = ""  # of one at equal epochs: the outcome there, where that takes this one back
+    same_runs: bool = False  # of one at equal compute: its runs are those at equal epochs
+    older_recipe: bool = False  # of a cost without chance: a recipe has changed since
 
     @property
     def n(self) -> int:
@@ -113,8 +115,12 @@ class Verdict:
 
     @property
     def superseded(self) -> bool:
-        """Whether its arms are of one subset for all seeds: no new seed can join them, and the claim is open again."""
-        return self.setting is not None and self.setting.drawn is None
+        """Whether its arms are of one subset for all seeds: no new seed can join them, and the claim is open again.
+
+        A cost without chance does not depend on the subset; it is open again where the recipe has changed, too.
+        """
+        one_subset = self.setting is not None and self.setting.drawn is None
+        return one_subset and (self.older_recipe or not counted(self.claim))
 
     @property
     def decided(self) -> bool:
@@ -144,7 +150,7 @@ _Takes = dict[str, dict[str, float]]  # by id of the claim: what each of its tes
 
 
 def two_bases(claim: Claim) -> bool:
-    """Whether the claim compares accuracies, which training for as long or for as much may change."""
+    """Whether the claim compares accuracies, which may differ between equal epochs and equal compute."""
     return bool(claim.baseline) and not of_training(claim) and claim.kind != INTERACTION
 
 
@@ -183,6 +189,7 @@ def judge(claims: Sequence[Claim], known: Arms, track: str) -> dict[str, list[Ve
         (first,) = found[claim.id]
         second = again[claim.id]
         compute = _decided(second, takes, families, suite, COMPUTE) if claim.id in asked else _later(second, COMPUTE)
+        compute = replace(compute, same_runs=bool(compute.arms) and compute.arms == first.arms)
         if NOT_RUN != first.outcome != UNTESTABLE or compute.outcome not in (NOT_RUN, UNTESTABLE):
             found[claim.id] = [_qualified(first, compute), compute]
     for name, (first, *others) in found.items():
@@ -265,21 +272,15 @@ def _about(claim: Claim, found: Sample, track: str, basis: str, outcome: str, su
         outcome=outcome,
         basis=basis,
         own=found.own,
-        gap=_shown(claim, sum(found.values) / len(found.values)) if found.values else None,
+        gap=shown(claim, sum(found.values) / len(found.values)) if found.values else None,
         lacks=found.lacks if track == claim.track else (),
         departs=tuple(departures(claim, found.arms[0], suite)),
         arms=found.arms,
         series=found.series,
         rests_on=found.rests_on if found.values else (),
         tuning=found.tuning,
+        older_recipe=counted(claim) and any(of_older_recipe(arm, suite) for arm in found.arms),
     )
-
-
-def _shown(claim: Claim, value: float) -> float:
-    """From the scale of the test to that of the reader: a ratio of costs for their logarithm."""
-    if claim.evaluation != COST:
-        return value
-    return math.exp(value if claim.kind == "cost_ratio" or claim.better == "higher" else -value)
 
 
 def _counted(claim: Claim, found: Sample, track: str, margin: float, target: float, suite: Suite) -> Verdict:
@@ -390,7 +391,7 @@ def _later(item: _Tested | Verdict, basis: str) -> Verdict:
         UNDECIDED,
         basis,
         reasons=(EpochsFirst(),),
-        gap=_shown(item.claim, sum(item.sample.values) / len(item.sample.values)) if item.sample.values else None,
+        gap=shown(item.claim, sum(item.sample.values) / len(item.sample.values)) if item.sample.values else None,
         arms=item.sample.arms,
         series=item.sample.series,
         rests_on=item.sample.rests_on,

@@ -5,21 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from leaderboards.claim_arms import COMPUTE, EPOCHS
+from leaderboards.claim_arms import COMPUTE, EPOCHS, SAME_COMPUTE
 from leaderboards.claims import (
     COST,
+    COSTS,
     INTERACTION,
+    MECHANISM,
     NO_TRACK,
+    TO_ACCURACY,
     TRAINING,
     Claim,
     counted,
     of_learning,
     of_training,
+    shown,
     tuning_matters,
 )
-from leaderboards.deviations import salient
+from leaderboards.deviations import main
 from leaderboards.reason_words import reason, reasons_why, tuned_words
-from leaderboards.reasons import Deviation, EpochsFirst, NoVerdicts, TuningApart
+from leaderboards.reasons import Deviation, EpochsFirst, NotKnown, NoVerdicts, TuningApart
 from leaderboards.record_fields import Record, lab_of
 from leaderboards.setting import value_words
 from leaderboards.tuning import fewer
@@ -35,6 +39,8 @@ from leaderboards.verdicts import (
     Evidence,
     Verdict,
 )
+
+_SAME_RUNS = f"the same runs as at {EPOCHS}: their operations differ by less than {100 * SAME_COMPUTE:g} %"
 
 
 def sentence(verdict: Verdict) -> str:
@@ -56,7 +62,8 @@ def details(verdict: Verdict) -> list[str]:
     if counted(verdict.claim):
         found.append("a cost that does not vary by chance, compared without a test")
     about = _where(verdict), *_pictures(verdict), *_departing(verdict), *_taken_back(verdict)
-    return [*found, *_left_out(verdict), *sources(verdict), *about, *_older(verdict)]
+    same = [_SAME_RUNS] if verdict.same_runs else []
+    return [*found, *same, *_left_out(verdict), *sources(verdict), *about, *_older(verdict)]
 
 
 def brief(verdict: Verdict) -> str:
@@ -80,9 +87,13 @@ def outcome(verdict: Verdict) -> str:
 
 def place(verdict: Verdict) -> str:
     """`mini`, `mini, equal compute`, `direction at cifar`: what its outcome is said of."""
+    return _track(verdict) + (f", {COMPUTE}" if verdict.basis == COMPUTE else "")
+
+
+def _track(verdict: Verdict) -> str:
+    """Its place, but for equal epochs or compute."""
     where = f"direction at {verdict.track}" if verdict.lacks else verdict.track
-    where += f", the paper's form ({verdict.form})" if verdict.form else ""
-    return where + (f", {COMPUTE}" if verdict.basis == COMPUTE else "")
+    return where + (f", the paper's form ({verdict.form})" if verdict.form else "")
 
 
 def departing(verdict: Verdict) -> str:
@@ -105,14 +116,17 @@ def _untested(verdict: Verdict) -> str:
         case (NoVerdicts(),):
             return f"no verdicts at {verdict.track}: it shows whether a method learns, not whether a claim holds"
         case (EpochsFirst(),):
-            return f"{_said(verdict)} ({_counted(claim, verdict.n)}), {reason(EpochsFirst())}{_gap(verdict)}"
+            so_far = f"{_gap(verdict)[2:]}, in {_pairs(claim, verdict.n)}" if verdict.n else "no pair yet"
+            found = _SAME_RUNS if verdict.same_runs else so_far
+            return f"{COMPUTE} at {_track(verdict)}: {found}; {reason(EpochsFirst())}"
         case (TuningApart() as apart,) if verdict.outcome == INCOMPARABLE and verdict.n:
             unfair = "so only the method with fewer trials could be shown to be better"
             return f"{_said(verdict)} ({_counted(claim, verdict.n)}): {reason(apart)}, {unfair}{_gap(verdict)}"
         case ():
             return f"{_said(verdict)} ({_counted(claim, verdict.n)})" + "".join(f"; {w}" for w in _left_out(verdict))
         case reasons:
-            own = ", the paper's setting" if verdict.own else ""
+            said = any(isinstance(why, NotKnown) for why in reasons)  # that it is the paper's setting
+            own = ", the paper's setting" if verdict.own and not said else ""
             at = "" if verdict.track == NO_TRACK else f" at {place(verdict)}{own}"
             return f"{verdict.outcome}{at}: {reasons_why(reasons)}"
 
@@ -136,9 +150,9 @@ def _measured(verdict: Verdict) -> str:
 def so_far(verdict: Verdict) -> str:
     """`3 pairs, evidence 7.3 of the 40 needed`."""
     evidence = verdict.evidence
-    pairs = _counted(verdict.claim, verdict.n).removeprefix("n = ")
+    pairs = _pairs(verdict.claim, verdict.n)
     if evidence is None:
-        return pairs if verdict.n else ""
+        return pairs + (", the same runs" if verdict.same_runs else "") if verdict.n else ""
     near = evidence.nearest
     return f"{pairs}, evidence {_number(evidence.by_test[near])} of the {evidence.takes[near]:g} needed"
 
@@ -150,25 +164,31 @@ def _number(evidence: float) -> str:
 
 def _counted(claim: Claim, n: int) -> str:
     """`n = 3 pairs`."""
-    unit = "pre-training" if claim.kind == "number" else "pair"
-    return f"n = {n} {unit}" + ("" if n == 1 else "s")
+    return f"n = {_pairs(claim, n)}"
+
+
+def _pairs(claim: Claim, n: int) -> str:
+    """`3 pairs`, `1 pre-training`."""
+    return f"{n} {'pre-training' if claim.kind == 'number' else 'pair'}{'' if n == 1 else 's'}"
 
 
 def _gap(verdict: Verdict) -> str:
-    """`: aps 2.10 points above moco_v3 in finetune top1`."""
+    """`: aps 2.10 points above moco_v3 in finetune top1 on CIFAR-10 (the claim is about CIFAR-100)`."""
     claim, gap = verdict.claim, verdict.gap
     if gap is None:
         return ""
-    what = f"{claim.evaluation} {claim.metric_read(verdict.own)}"
+    what = f"{claim.evaluation} {claim.metric_read(verdict.own)}{_on(verdict)}"
     if claim.evaluation == TRAINING:
         what = f"training {claim.metric}"
     if claim.kind == "number":
         return f": {claim.arm} reaches {what} {gap:.2f}, the paper states {claim.value:g}"
     if of_learning(claim):
-        times = f"{gap:.2f} times the {claim.metric.removesuffix('_to_accuracy')} of {claim.baseline_arm}"
-        return f": {claim.arm} needs {times} up to an accuracy that both reach"
+        times = f"{gap:.2f} times as many {COSTS[TO_ACCURACY[claim.metric]]} as {claim.baseline_arm}"
+        return f": {claim.arm} needs {times} to reach the same accuracy"
     if claim.evaluation == COST:
-        return f": {claim.arm} takes {gap:.2f} times the {claim.metric} of {claim.baseline_arm}"
+        return (
+            f": {claim.arm} takes {gap:.2f} times the {COSTS.get(claim.metric, claim.metric)} of {claim.baseline_arm}"
+        )
     side = "above" if (gap >= 0) == (claim.better == "higher") else "below"
     if claim.kind == INTERACTION:
         further = f"{abs(gap):.2f} {unit(claim)} further {side} {claim.baseline_arm} in {what}"
@@ -177,17 +197,25 @@ def _gap(verdict: Verdict) -> str:
     return f": {claim.arm} {abs(gap):.2f} {unit(claim)} {side} {claim.baseline_arm} in {what}"
 
 
+def _on(verdict: Verdict) -> str:
+    """` on CIFAR-10`, and what the claim is about where that is something else."""
+    if verdict.setting is None:
+        return ""
+    here, stated = verdict.setting.data_name, verdict.claim.data_name
+    return f" on {here}" + (f" (the claim is about {stated})" if here not in (stated, verdict.claim.data) else "")
+
+
 def _statistics(verdict: Verdict, evidence: Evidence) -> list[str]:
     """How sure the outcome is: evidence of each test, the interval, and what a sign test says."""
     claim = verdict.claim
-    family = f" (one of {evidence.family} claims that share the error rate)" if evidence.family > 1 else ""
+    family = f" (Holm correction over {_family(claim, evidence.family)})" if evidence.family > 1 else ""
     tests = ", ".join(
-        f"{_number(found)} that it is {_question(verdict, evidence, test)}" for test, found in evidence.by_test.items()
+        f"{_question(verdict, evidence, test)} {_number(found)}" for test, found in evidence.by_test.items()
     )
     takes = " or ".join(f"{value:g}" for value in sorted(set(evidence.takes.values())))
-    parts = [f"evidence {tests}; {takes} needed{family}"]
+    parts = [f"e-values: {tests}; {takes} needed{family}"]
     if evidence.mean.n > 1:
-        low, high = (_scaled(claim, edge) for edge in evidence.mean.interval)
+        low, high = (shown(claim, edge) for edge in evidence.mean.interval)
         parts.append(f"95 % interval (fixed n) {min(low, high):.2f} to {max(low, high):.2f}")
     for test in evidence.fragile:
         parts.append(f"fragile: a sign test does not show that it is {_question(verdict, evidence, test)}")
@@ -195,6 +223,15 @@ def _statistics(verdict: Verdict, evidence: Evidence) -> list[str]:
     for arm, seeds in evidence.collapsed.items():
         parts.append(f"collapsed: {arm} {_seeds(seeds)}, still counted")
     return parts
+
+
+def _family(claim: Claim, claims: int) -> str:
+    """The claims that share its error rate: `the paper's 4 testable claims`."""
+    if claim.kind == MECHANISM:
+        return f"our own {claims} testable claims about the paper"
+    return (
+        f"the paper's {claims} testable claims" if claim.family == claim.paper else f"{claims} claims: {claim.family}"
+    )
 
 
 def _for_these_recipes(verdict: Verdict) -> list[str]:
@@ -217,18 +254,11 @@ def _question(verdict: Verdict, evidence: Evidence, test: str) -> str:
     return {
         UP: "less" if cost else "better",
         DOWN: "more" if cost else "worse",
-        NULL: f"the same within {_margin(verdict, evidence)}",
+        NULL: f"equal within {_margin(verdict, evidence)}",
         SAME: f"within {band}",
         OVER: f"above {band}",
         UNDER: f"below {band}",
     }[test]
-
-
-def _scaled(claim: Claim, value: float) -> float:
-    """From the scale of a test to that of the reader: a ratio of costs for their logarithm."""
-    if claim.evaluation != COST:
-        return value
-    return math.exp(value if claim.kind == "cost_ratio" or claim.better == "higher" else -value)
 
 
 def _left_out(verdict: Verdict) -> list[str]:
@@ -263,8 +293,14 @@ def _seeds(seeds: Sequence[int]) -> str:
 
 def _departing(verdict: Verdict) -> list[str]:
     """In what of its form the method is not as on the claim's own track; or nothing."""
-    found = [_departure(departure) for departure in verdict.departs if salient(departure)]
-    return [f"differs from the recipe of {verdict.claim.track}: {', '.join(found)}"] if found else []
+    if not verdict.departs:
+        return []
+    found = [_departure(departure) for departure in verdict.departs if main(departure)]
+    data = verdict.setting.data_name if verdict.setting else verdict.claim.data_name
+    if data not in (verdict.claim.data_name, verdict.claim.data):
+        found = [f"data {data} instead of {verdict.claim.data_name}", *found]
+    main_ones = f"main differences from the recipe of {verdict.claim.track}: {', '.join(found)}"
+    return [f"{main_ones if found else f'differs from the recipe of {verdict.claim.track}'}; all differences below"]
 
 
 def _departure(departure: Deviation) -> str:
@@ -300,8 +336,11 @@ def _pictures(verdict: Verdict) -> list[str]:
 
 
 def _older(verdict: Verdict) -> list[str]:
-    """That no new seed can join its arms; or nothing."""
-    return ["superseded: one subset of the training pictures for all seeds"] if verdict.superseded else []
+    """That its runs are of an older setup of the track or an older recipe; or nothing."""
+    if counted(verdict.claim):
+        return ["measured with an older recipe"] if verdict.older_recipe else []
+    old = "superseded: measured with an older setup of this track (one training subset for all seeds)"
+    return [old] if verdict.superseded else []
 
 
 def _margin(verdict: Verdict, evidence: Evidence) -> str:

@@ -85,8 +85,9 @@ def add_results(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     verb.add_argument(
         "arms",
         nargs=2,
-        metavar="ARM",
-        help="NAME or NAME:VARIANT; @EPOCHS or @RECIPE selects one of several, for example byol@15",
+        metavar="CONFIGURATION",
+        help="the same method, recipe and data, several seeds: NAME or NAME:VARIANT; @EPOCHS or @RECIPE selects one of"
+        " several, for example byol@15",
     )
     verb.add_argument("--track", default="embedded", metavar="NAME", help="embedded (default), mini, cifar, ...")
     verb.add_argument(

@@ -7,10 +7,10 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
-from leaderboards import claims
+from leaderboards import claims, evalues
 from leaderboards.arms import Arm, Arms
 from leaderboards.claims import Claim, of_training, usual_length
-from leaderboards.missing_runs import FIRST_LOOK, Missing, in_vain, missing
+from leaderboards.missing_runs import ALONE, Missing, in_vain, missing
 from leaderboards.reason_words import reason
 from leaderboards.setting import network_name
 from leaderboards.testable import hindrance, unreachable
@@ -23,10 +23,12 @@ from repro.results.bare_suite import suite
 from repro.results.overrides import nearest_arch
 
 
-def wanting(claim: Claim, known: Arms, track: str, own: bool, verdict: Verdict | None = None) -> list[str]:
-    """What the next look at one test lacks, and the commands that make it; or why nothing would decide it.
+def wanting(
+    claim: Claim, known: Arms, track: str, own: bool, verdict: Verdict | None = None, takes: float = ALONE
+) -> list[str]:
+    """What the next check of one test lacks, and the commands that make it; or why nothing would decide it.
 
-    verdict: that of this test so far.
+    verdict: that of this test so far.  takes: the evidence that it takes, as far as no verdict says it.
     """
     where = f"{track}, {'setting of the paper' if own else 'direction alone'}"
     why = unreachable(claim, suite()) if own else hindrance(claim, suite(), track)
@@ -34,20 +36,27 @@ def wanting(claim: Claim, known: Arms, track: str, own: bool, verdict: Verdict |
         return [f"{where}: {reason(why)}"]
     if verdict and (why := in_vain(verdict)):
         return [f"{where}: no further seeds help: {reason(why)}"]
-    lacking = missing(claim, known, track, own, verdict)
+    lacking = missing(claim, known, track, own, verdict, takes)
     if not lacking:
         return []
     return [where, *(f"  {line}" for line in _lines(track, own, lacking))]
 
 
 def next_runs(
-    claim: Claim, known: Arms, track: str, own: bool, verdict: Verdict | None = None, *, all_seeds: bool = False
+    claim: Claim,
+    known: Arms,
+    track: str,
+    own: bool,
+    verdict: Verdict | None = None,
+    *,
+    takes: float = ALONE,
+    all_seeds: bool = False,
 ) -> tuple[tuple[str, ...], ...]:
     """The commands that make the next seed which a test lacks, word by word; () where it lacks none.
 
-    all_seeds: all that the next look needs at least.
+    takes: the evidence that it takes, as far as no verdict says it.  all_seeds: all that the next check needs at least.
     """
-    lacking = missing(claim, known, track, own, verdict)
+    lacking = missing(claim, known, track, own, verdict, takes)
     if all_seeds:
         return tuple(tuple(words) for words, _ in _commands(track, own, lacking))
     seed = min((seed for item in lacking for seed in item.seeds), default=0)
@@ -80,8 +89,8 @@ def _commands(track: str, own: bool, lacking: Sequence[Missing]) -> list[tuple[l
     return found
 
 
-def for_leg(claim: Claim, key: str) -> list[str]:
-    """What makes a leg of the gap (leaderboards.gap.LEGS), or why nothing does."""
+def for_leg(claim: Claim, key: str, takes: float) -> list[str]:
+    """What makes a leg of the gap (leaderboards.gap.LEGS), or why nothing does.  takes: evidence that decides it."""
     sides = [(claim.method, claim.variant), *([(claim.baseline, claim.baseline_variant)] if claim.baseline else [])]
     if key == "a":
         return [weights(claim, *side) for side in sides]
@@ -89,7 +98,7 @@ def for_leg(claim: Claim, key: str) -> list[str]:
         return [reason(why)]
     names = [claims.arm_name(*side) for side in sides]
     conditions = _conditions(claim, claim.track, names, own=True, papers=key == "b")
-    return [shlex.join(_run(names, range(FIRST_LOOK), conditions))]
+    return [shlex.join(_run(names, range(evalues.least(takes)), conditions))]
 
 
 def weights(claim: Claim, method: str, variant: str) -> str:

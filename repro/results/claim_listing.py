@@ -9,7 +9,7 @@ from leaderboards.arms import Arms
 from leaderboards.reading import OF_EMBEDDED
 from leaderboards.unknown_names import UnknownName
 from leaderboards.verdicts import NO_VERDICTS, Verdict
-from repro.errors import UserError, unknown
+from repro.errors import UserError
 from repro.results import find_records
 from repro.results.suite import suite
 from repro.settings import Settings
@@ -30,7 +30,8 @@ def listing(settings: Settings, wanted: Mapping[str, str], outcome: str | None =
     if outcome is not None:
         reached = {verdict.outcome for item in items for verdict in item.verdicts}
         if outcome not in reached:
-            raise unknown("outcome, among those reached,", outcome, reached)
+            listed = ", ".join(sorted(reached))
+            raise UserError(f"no claim has the verdict '{outcome}'; verdicts so far: {listed}")
     shown = [
         item
         for item in items

@@ -9,7 +9,7 @@ from leaderboards.arms import Arms
 from leaderboards.claim_arms import COMPUTE
 from leaderboards.claims import COST, MECHANISM, NO_TRACK, VERIFIED, Claim, of_training
 from leaderboards.references import references
-from leaderboards.testable import tracks_of_form
+from leaderboards.testable import first_takes, tracks_of_form
 from leaderboards.verdicts import Verdict
 from repro.results import find_records
 from repro.results.claim_commands import wanting
@@ -63,14 +63,19 @@ def explain(settings: Settings, name: str) -> str:
         *(f"  {words}" for words in item.departures),
         *(f"  why: {words}" for words in item.why),
     ]
+
+    def takes(one: Claim, track: str) -> float:
+        return first_takes(one, claims.with_forms(find_records.every_claim()), suite(), track)
+
     lacking = [
         line
         for track, own, _ in _tests(claim)
-        for line in wanting(claim, known, track, own, _so_far(claim, item.verdicts, track, own))
+        for line in wanting(claim, known, track, own, _so_far(claim, item.verdicts, track, own), takes(claim, track))
     ]
     for track in tracks_of_form(claim, suite()):
-        found_so_far = _so_far(claim.as_published, item.verdicts, track, False)
-        first, *others = wanting(claim.as_published, known, track, False, found_so_far) or [""]
+        form = claim.as_published
+        found_so_far = _so_far(form, item.verdicts, track, False)
+        first, *others = wanting(form, known, track, False, found_so_far, takes(form, track)) or [""]
         lacking += [f"the paper's form ({claim.form}), {first}", *others] if first else []
     if any(verdict.n for verdict in item.verdicts) and lacking:
         lacking.append("new seeds join the existing ones only if the same code trains them")

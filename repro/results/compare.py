@@ -34,7 +34,9 @@ class _Choice:
     def of(words: str) -> _Choice:
         name, at, which = words.partition("@")
         if not name.strip():
-            raise UserError(f"'{words}' names no arm; write NAME or NAME:VARIANT, with @EPOCHS or @RECIPE to choose")
+            raise UserError(
+                f"'{words}' names no configuration; write NAME or NAME:VARIANT, with @EPOCHS or @RECIPE to choose"
+            )
         if at and len(which) >= 6:
             return _Choice(words, name, recipe=which)
         if at and not which.isdecimal():
@@ -50,12 +52,12 @@ class _Choice:
         """Raises UserError where no arm fits."""
         if self.name not in {arm.name for arm in known}:
             raise unknown(
-                f"arm with records at {track}:", self.name, {arm.name for arm in known} or ["(there is none)"]
+                f"configuration with records at {track}:", self.name, {arm.name for arm in known} or ["(there is none)"]
             )
         if not any(map(self.fits, known)):
             there = {f"{arm.name}@{arm.setting.epochs}" for arm in known if arm.name == self.name}
             there |= {f"{arm.name}@{arm.recipe[:6]}" for arm in known if arm.name == self.name}
-            raise unknown(f"arm with records at {track}:", self.words, there)
+            raise unknown(f"configuration with records at {track}:", self.words, there)
 
 
 def compare(first: str, second: str, track: str, settings: Settings, trust: Sequence[str] = ()) -> str:
@@ -67,7 +69,9 @@ def compare(first: str, second: str, track: str, settings: Settings, trust: Sequ
     track = tracks.find(track).name
     choices = _Choice.of(first), _Choice.of(second)
     if first == second:
-        raise UserError(f"{first} and {first} are one arm; say which two: NAME@EPOCHS or NAME@RECIPE, of {first}")
+        raise UserError(
+            f"{first} and {first} are one configuration; say which two: NAME@EPOCHS or NAME@RECIPE, of {first}"
+        )
     for name in trust:
         if name not in TRUST:
             raise unknown("trust", name, TRUST)
@@ -121,12 +125,12 @@ def _heading(a: Arm, b: Arm) -> tuple[str, ...]:
         for arm in (a, b)
     ]
     unequal = apart(a, b)
-    told = f"unlike, so that a difference is not the methods' alone: {'; '.join(unequal)}"
+    told = f"not comparable: these also differ: {'; '.join(unequal)}"
     return (*lines, told) if unequal else tuple(lines)
 
 
 def _curves(first: str, second: str, a: Arm, b: Arm) -> str:
-    """The k-NN monitor of two arms' pre-trainings: each seed's course, and their differences at the same epochs.
+    """The k-NN monitor of two arms' pre-trainings: each seed's curve, and their differences at the same epochs.
 
     No differences where the trainings are of other lengths: the middle of a long one's schedule is no short one's end.
     """
@@ -147,9 +151,9 @@ def _curves(first: str, second: str, a: Arm, b: Arm) -> str:
         for seed in seeds
         for curve in [side[seed]]
     ]
-    head = ["k-NN on training pictures", "seed", "course", "percent", "epochs", "device time", "TFLOP"]
+    head = ["k-NN on training pictures", "seed", "curve", "percent", "epochs", "device time", "TFLOP"]
     lines = [text.table(courses, head)]
-    about = "k-NN on training pictures: a monitor, not a test score; between two looks on a straight line"
+    about = "k-NN on training pictures: a monitor, not a test score; interpolated linearly between checks"
     if a.setting.epochs != b.setting.epochs:
         return "\n".join([*lines, f"{about}; epoch by epoch not compared, as the schedules end at different epochs"])
     rows = [

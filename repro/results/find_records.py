@@ -59,7 +59,7 @@ def find(cell: str, found: Sequence[Record]) -> Record:
     ]
     if not matching:
         known = [PurePath(record_files.address(r)).name if "#" in name else records.file_name(r) for r in found]
-        mend = "give what a cell of a board links to, or a fingerprint"
+        mend = "give a record link from a board (file.jsonl#hash) or a fingerprint"
         raise unknown("record", name, known or ["(there is none)"], mend)
     if len(matching) > 1:
         raise UserError(f"{cell} is the beginning of {len(matching)} fingerprints", "give more of it")

@@ -9,6 +9,7 @@ from leaderboards.arms import Arms
 from leaderboards.cells import spread
 from leaderboards.claims import NO_TRACK
 from leaderboards.reason_words import reasons_why
+from leaderboards.testable import first_takes
 from repro.errors import UserError
 from repro.results import find_records
 from repro.results.claim_commands import for_leg, own_protocol
@@ -56,12 +57,13 @@ def shortfall(settings: Settings, name: str) -> str:
         lines.append(text.table([[*_row(leg), reasons_why(leg.apart)] for leg in others[:_TABLE]], _APART))
         if len(others) > _TABLE:
             lines.append(f"and {len(others) - _TABLE} more")
+    takes = first_takes(claim, find_records.every_claim(), suite(), claim.track)
     absent = [key for key in gap.expected(claim, own) if key not in here]
     if absent:
         lines += [
             "",
             "to make what is missing",
-            *(f"  {key}: {line}" for key in absent for line in for_leg(claim, key)),
+            *(f"  {key}: {line}" for key in absent for line in for_leg(claim, key, takes)),
         ]
     return "\n".join(lines)
 

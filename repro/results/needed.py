@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from leaderboards import needs, power
 from leaderboards.arms import Arms
 from leaderboards.assessments import assess
-from leaderboards.claims import Claim
+from leaderboards.claims import TRACKS, Claim
 from leaderboards.needs import Need
 from leaderboards.reason_words import reason
 from leaderboards.reasons import OtherTracks, Reason
 from leaderboards.suite import Price
 from leaderboards.testable import hindrance, unreachable
+from repro.errors import UserError
 from repro.plan import cards, tracks
 from repro.results import find_records, pair_prices
 from repro.results.suite import suite
@@ -29,16 +30,22 @@ _WIDTH = 110
 def told(claims: Sequence[Claim], track: str, settings: Settings) -> str:
     """A row for each test of the claims at the track, their sum, and why others of them cannot be tested there.
 
-    UserError for an unknown track or --card.
+    UserError for an unknown track or --card, and where all of the claims are tested on other tracks alone.
     """
     tracks.find(track)
     if settings.card:
         cards.find(settings.card)
     found = _needs(claims, track, settings)
+    places = {place for claim in claims for place, _ in needs.settings(claim, suite())}
+    if places and track not in places:
+        *others, last = (place for place in TRACKS if place in places)
+        listed = f"{', '.join(others)} or {last}" if others else last
+        what = claims[0].id if len(claims) == 1 else "no claim"
+        raise UserError(f"{what} is {'not ' if len(claims) == 1 else ''}tested on {track}; use --track {listed}")
     lines = []
     if found:
         on = f", on {found[0].price.card}" if found[0].price.card else ""
-        lines += [f"to decide at {track} with a probability of {100 * power.POWER:.0f} %{on}", "", _table(found), ""]
+        lines += [f"to decide at {track}: {100 * power.POWER:.0f} % if {_assumption(found)}{on}", "", _table(found), ""]
         lines += [_sum(found), "", *_wrapped(needs.INTRO.replace("`", ""))]
     known = {need.claim.id for need in found}
     left = {
@@ -51,6 +58,14 @@ def told(claims: Sequence[Claim], track: str, settings: Settings) -> str:
         names = ", ".join(name for name in left if left[name] == words)
         lines += _wrapped(f"  {words}: {names}", "    ")
     return "\n".join(lines).lstrip("\n")
+
+
+def _assumption(found: Sequence[Need]) -> str:
+    """`the true difference is +2.4 points`, of several as the column assumed says."""
+    if len({needs.assumed(need) for need in found}) > 1 or found[0].spread is None:
+        return "the truth is as in the column assumed"
+    what = "difference" if found[0].apart is not None else "value"
+    return f"the true {what} is {needs.assumed(found[0])}"
 
 
 def _wrapped(line: str, indent: str = "") -> list[str]:
@@ -88,7 +103,7 @@ def _table(found: Sequence[Need]) -> str:
 
 
 def _sum(found: Sequence[Need]) -> str:
-    """`all 3 tests, arms that they share trained once: 1,200 / 900 / 800 GPU-hours (estimates)`."""
+    """`all 3 tests, trainings that they share counted once: 1,200 / 900 / 800 GPU-hours (estimates)`."""
     shown = []
     for share in range(len(needs.SHARES)):
         hours, most, over = dict[str, float](), dict[str, int](), False
@@ -98,5 +113,5 @@ def _sum(found: Sequence[Need]) -> str:
             for job, took in need.price.jobs.items():
                 hours[job], most[job] = took, max(most.get(job, 0), n or power.MOST)
         shown.append(("over " if over else "") + needs.about(sum(hours[job] * most[job] for job in hours)))
-    several = f"all {len(found)} tests, arms that they share trained once" if len(found) > 1 else "this test"
+    several = f"all {len(found)} tests, trainings that they share counted once" if len(found) > 1 else "this test"
     return f"{several}: {' / '.join(shown)} {found[0].price.unit} (estimates)"

@@ -18,7 +18,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from leaderboards import claims, evalues
+from leaderboards import claims, testable
 from leaderboards.arms import Arms
 from leaderboards.assessments import assess
 from leaderboards.claim_arms import COMPUTE
@@ -27,7 +27,7 @@ from leaderboards.missing_runs import in_vain
 from leaderboards.prospects import NOTHING, Prospect, prospect
 from leaderboards.reason_words import reason
 from leaderboards.record_fields import lab_of
-from leaderboards.testable import hindrance, members, tracks_of_form
+from leaderboards.testable import hindrance, tracks_of_form
 from leaderboards.verdicts import DOWN, NULL, UP, Evidence, Verdict
 from leaderboards.wording import outcome, sources
 from repro.errors import UserError, unknown
@@ -222,7 +222,9 @@ def _step(claim: Claim, verdicts: Sequence[Verdict], known: Arms, asked: Asked, 
     if not asked.unequal and (why := equal_tuning.hindrance(claim, track)):
         return Step(claim, open_, why=why)
     own = track == claim.track and track not in claim.proxies
-    commands = next_runs(claim, known, track, own, open_)
+    evidence = open_.evidence if open_ else None
+    takes = min(evidence.takes.values()) if evidence else first_takes(claim, asked.others, track)
+    commands = next_runs(claim, known, track, own, open_, takes=takes)
     if not commands:
         return Step(claim, open_, why="no command can make the missing run")
     plans = _plans(commands, asked)
@@ -231,7 +233,7 @@ def _step(claim: Claim, verdicts: Sequence[Verdict], known: Arms, asked: Asked, 
         why = f"the next pair takes {text.duration(seconds)}, more than the budget has left"
         return Step(claim, open_, seconds=seconds, why=why)
     if ledger.on_slurm:  # no look before the last of these can decide anything
-        whole = next_runs(claim, known, track, own, open_, all_seeds=True)
+        whole = next_runs(claim, known, track, own, open_, takes=takes, all_seeds=True)
         together = _plans(whole, asked)
         if sum(map(ledger.price, together)) <= ledger.left:
             commands, plans, price = whole, together, sum(map(ledger.price, together))
@@ -244,11 +246,9 @@ def _step(claim: Claim, verdicts: Sequence[Verdict], known: Arms, asked: Asked, 
     if claims.counted(claim):
         return Step(claim, open_, commands, seconds, 1, Prospect(1.0, 1), plans=plans, price=price)
     pairs = min(30, int(ledger.left / max(seconds, 1.0)))
-    evidence = open_.evidence if open_ else None
-    takes = min(evidence.takes.values()) if evidence else first_takes(claim, asked.others, track)
     ahead = _ahead(evidence, takes, pairs) if evidence else prospect((), takes, pairs)
     if ahead.chance < FUTILE:
-        said = f"{_more(pairs)} would decide it with a probability of {ahead.chance:.0%}"
+        said = f"{_more(pairs)} would decide it with a probability of {100 * ahead.chance:.0f} %"
         return Step(claim, open_, seconds=seconds, pairs=pairs, prospect=ahead, why=f"futile: {said}")
     return Step(claim, open_, commands, seconds, pairs, ahead, plans=plans, price=price)
 
@@ -268,8 +268,7 @@ def _plans(commands: Commands, asked: Asked) -> tuple[Plan, ...]:
 
 def first_takes(claim: Claim, every: Sequence[Claim], track: str) -> float:
     """The evidence that the first claim of a family takes, before any of them has a pair."""
-    family = members(claims.with_forms(every), suite(), track).get(claim.family, ())
-    return evalues.first_takes(len(family))
+    return testable.first_takes(claim, claims.with_forms(every), suite(), track)
 
 
 def ending(steps: Sequence[Step], ledger: Ledger, asked: Asked) -> str:
@@ -321,8 +320,16 @@ def line(step: Step) -> str:
     said = f"{step.claim.id}  {_evidence(step.verdict)}"
     if not step.commands:
         return f"{said}; {step.why if step.why != 'decided' or not step.verdict else outcome(step.verdict)}"
-    ahead = f"probability of a decision within the budget {step.prospect.chance:.0%}"
-    return f"{said}; next pair about {text.duration(step.seconds)}, {ahead}"
+    return f"{said}; next pair about {text.duration(step.seconds)}, decided: {_chance(step)}"
+
+
+def _chance(step: Step) -> str:
+    """`57 % within the budget (true difference unknown)`: with its assumption."""
+    if claims.counted(step.claim):
+        return "one run decides it"
+    known = step.verdict is not None and step.verdict.n > 1
+    basis = "the true difference as in the pairs so far" if known else "true difference unknown"
+    return f"{100 * step.prospect.chance:.0f} % within the budget ({basis})"
 
 
 def _evidence(verdict: Verdict | None) -> str:
@@ -345,7 +352,7 @@ def table(steps: Sequence[Step], ledger: Ledger, asked: Asked) -> str:
     for step in sorted(steps, key=lambda step: -step.worth):
         ahead = step.prospect
         pairs = _more(ahead.pairs or 0)
-        rest = step.why or f"{pairs} (median) of {text.duration(step.seconds)} each; probability {ahead.chance:.0%}"
+        rest = step.why or f"{pairs} (median) of {text.duration(step.seconds)} each; {_chance(step)}"
         said = outcome(step.verdict) if step.verdict else "no pair yet"
         hours = ledger.by_claim.get(step.claim.id, 0.0)
         n = str(step.verdict.n) if step.verdict else "0"

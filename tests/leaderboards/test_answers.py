@@ -100,7 +100,7 @@ def test_the_front_pages_table_has_a_row_for_each_claim_that_was_tested(make: Ma
         for method, variant, top1 in (("glnet", "", 43.0), ("moco_v3", "resnet", 40.0)):
             records += make(method, "linear", {"top1": top1 + seed**2}, variant=variant, seed=seed, network=RESNET)
     lines = verdicts_table(records, claim_files.load(suite()), suite(), "claims.md").splitlines()
-    assert len(lines) == 3 and "| glnet" in lines[2] and "+3.0 points (3 pairs" in lines[2]
+    assert len(lines) == 4 and "| glnet" in lines[2] and "+3.0 points (3 pairs" in lines[2]
 
 
 def test_the_front_pages_table_is_as_long_as_the_page_allows(make: Make) -> None:
@@ -113,9 +113,9 @@ def test_the_front_pages_table_is_as_long_as_the_page_allows(make: Make) -> None
             records += make(method, "linear", {"top1": top1}, seed=seed, network=RESNET)
     every = claim_files.load(suite())
     whole = verdicts_table(records, every, suite(), "claims.md").splitlines()
-    assert len(whole) == 2 + 3
+    assert len(whole) == 2 + 3 + 1 and "Other claims: " in whole[-1] and "with results" not in whole[-1]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(readme_tables, "MOST", 1)
         _, _, row, rest = verdicts_table(records, every, suite(), "claims.md").splitlines()
     assert "better than SimSiam" in row
-    assert "2 more" in rest and "claims.md" in rest
+    assert "Other claims: 2 with results, " in rest and "claims.md" in rest

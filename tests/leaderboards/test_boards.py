@@ -88,7 +88,7 @@ def test_index_and_claims_name_what_is_there(make: Make) -> None:
         assert claim.statement in judged
         assert claim.source in judged
     assert re.search(r"- \*\*glnet-imagenet-gain\*\*: .* not run at imagenet: no record of glnet\.", judged)
-    _, _, lost = judged.partition("### Claims of truncated_triplet that no run can test\n\n")
+    _, _, lost = judged.partition("### Claims of truncated_triplet that cannot be tested\n\n")
     assert lost.startswith("- **triplet-imagenet-r50-long**: ") and lost.partition("\n\n")[0].count("\n- **") == 8
     assert "cannot be tested: no track runs tiny_imagenet." in judged
     for words in ("fixed n", "13 % of claims", "16 % (it loses 10 standard deviations)", "fragile"):
@@ -158,12 +158,18 @@ def test_the_records_that_a_verdict_links_give_its_difference() -> None:
     checked = 0
     for section in sections:
         place = r"(mini(?:, the paper's form \(\w+\))?(?:, equal compute)?)"
-        at = rf"^\*\*.*at {place}(?: \([^)]*\))?(?:, tested once [a-z ]+)?\*\*: \S+ "
+        section = re.sub(r"\*\*equal compute at (mini[^*]*)\*\*", r"**\1, equal compute**", section)  # not tested yet
+        at = rf"^\*\*(?:.*at )?{place}(?: \([^)]*\))?\*\*: \S+ "
         points = re.findall(at + r"(\S+) points (above|below) \S+ in \w+ (\w+)", section, re.MULTILINE)
         said = {where: (metric, float(gap) * (1 if side == "above" else -1)) for where, gap, side, metric in points}
         for verb in ("takes", "needs"):
-            times = re.findall(at + verb + r" (\S+) times the (\w+) of", section, re.MULTILINE)
-            said |= {where: (f"{verb} {cost}", float(ratio)) for where, ratio, cost in times}
+            times = re.findall(at + verb + r" (\S+) times (?:the|as many) (\w+) (?:of|as)", section, re.MULTILINE)
+            said |= {
+                where: (f"{verb} {'flops' if cost == 'operations' else cost}", float(ratio))
+                for where, ratio, cost in times
+            }
+        for where in re.findall(r"^\*\*(mini.*), equal compute\*\*: the same runs", section, re.MULTILINE):
+            said[f"{where}, equal compute"] = said[where]
         for line in section.splitlines():
             if match := re.match("- records at ([^:]+): (.*); (.*)", line):
                 metric, gap = said[match[1]]
@@ -321,7 +327,7 @@ def test_a_seed_that_ran_twice_is_flagged_and_never_averaged(make: Make) -> None
     found = arms(records, "knn")
     assert [(sorted(arm.records), arm.label) for arm in found] == [([0], "code new456"), ([0, 1], "code old123")]
     text = build(records, [], link)["knn.md"]
-    assert text.count("seed 0 run more than once: not averaged") == 2
+    assert text.count("seed 0 has several runs; we do not choose one") == 2
     assert "10.50 ± 0.71" in text
     assert "90.00" in text
 
@@ -464,8 +470,8 @@ def test_a_changed_protocol_says_what_differs_from_its_name(make: Make) -> None:
         "glnet",
         "glnet (epochs 20, crop_scale none, hflip off)",
         "glnet (init_std 0.02)",
-        "glnet (recorded before 1 of today's keys)",
-        "glnet (today these values are called short)",
+        "glnet (older protocol version, 1 fewer option)",
+        "glnet (old protocol; today's name is short)",
     ]
     assert "protocol glnet (init_std 0.02)" in built[report.FILE]
     unknown = report.everything(records, [], lambda record: "x", replace(suite(), protocols={}))["linear.md"]
@@ -494,7 +500,9 @@ def test_what_a_newer_recipe_superseded_leaves_every_board_and_says_so(make: Mak
     assert old.values("top1") == {0: 61.37} and len(known.of("knn")) == 5
     assert [arm.label for arm in known.current("knn")] == [""] * 4  # nothing is left to be told from
     built = report.everything(known.records, [], link, suite())
-    line = f"1 arm of an older recipe is left out: aps@{old.recipe[:6]}. `compare` still takes it by that name"
+    line = (
+        f"1 configuration of an older recipe is left out: aps@{old.recipe[:6]}. `compare` still takes it by that name"
+    )
     for name in ("knn", "efficiency", "pretext"):
         rows = re.findall(r"^\| (aps|byol) .*$", built[f"{name}.md"], re.MULTILINE)
         assert rows == (["aps"] * 2 if name == "pretext" else ["aps", "aps", "byol", "byol"])

@@ -395,5 +395,5 @@ def test_select_filters_by_field_and_suggests_names() -> None:
     assert [c.id for c in claims.select(every, text="THREE QUARTERS", paper="glnet")] == [time, f"{time}-to-accuracy"]
     with pytest.raises(ValueError, match="unknown filter of claims 'evalution'; did you mean 'evaluation'"):
         claims.select(every, evalution="knn")
-    with pytest.raises(ValueError, match="unknown evaluation of a claim 'kn'; did you mean 'knn'"):
+    with pytest.raises(ValueError, match="unknown evaluation 'kn'; did you mean 'knn'"):
         claims.select(every, evaluation="kn")

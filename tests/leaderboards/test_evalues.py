@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 from functools import cache
@@ -12,7 +13,7 @@ import numpy.typing as npt
 import pytest
 from scipy import integrate, optimize, stats
 
-from leaderboards import evalues
+from leaderboards import evalues, reading
 
 Floats = npt.NDArray[np.float64]
 RUNS, LOOKS = 3000, np.arange(3, 21)  # looked at after every pair from the third to the twentieth
@@ -226,3 +227,13 @@ def test_the_errors_that_the_page_states_are_measured(stated: evalues.Measured) 
         fragile.append(evalues.sign_test((sign * x[run, 0, : LOOKS[first]]).tolist()) > 0.05)
     assert 100 * len(fragile) / RUNS == pytest.approx(stated.wrong, abs=2)
     assert 100 * np.mean(fragile) == pytest.approx(stated.fragile, abs=5)
+
+
+def test_the_page_states_the_fewest_pairs_that_can_decide() -> None:
+    """Pairs that all say the same have the largest evidence that so many can have."""
+    (said,) = re.findall(r"At least (5 pairs .*?) are needed", " ".join(reading.claims_intro()))
+    stated = re.findall(r"(\d+)(?: pairs)? at (?:evidence )?(\d+)(?: to (\d+))?", said)
+    assert [int(n) for n, *_ in stated] == [5, 6, 7]
+    for n, first, last in stated:
+        for takes in {float(first), float(last or first)}:
+            assert evalues.above([1.0] * (int(n) - 1)) < takes <= evalues.above([1.0] * int(n))

@@ -130,7 +130,9 @@ def test_a_verdict_on_speed_says_how_much_less(make: Make) -> None:
     shares = [(1 + (4 - 0.2 * seed) / (4 - 0.1 * seed)) / 4 for seed in range(6)]  # of byol's whole cost
     assert found.outcome == "holds" and found.gap == pytest.approx(math.prod(shares) ** (1 / 6))
     assert found.evidence and found.evidence.by_test["up"] >= 40
-    assert "glnet needs 0.4" in sentence(found) and "times the epochs of byol up to an accuracy" in sentence(found)
+    assert "glnet needs 0.4" in sentence(
+        found
+    ) and "times as many epochs as byol to reach the same accuracy" in sentence(found)
     assert verdict(pairs(make, 6), replace(FASTER, better="higher")).outcome == "opposite"
 
 

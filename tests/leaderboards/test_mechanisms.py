@@ -146,7 +146,9 @@ def test_a_fault_is_one_line_that_names_the_claim_and_the_fix(tmp_path: Path, te
 def test_what_nobody_tells_says_what_one_would_have_to_assume(tmp_path: Path) -> None:
     (claim,) = load(tmp_path, PARENT + 'assumption = "a batch of 6272"\n')
     (found,) = assess([replace(claim, proxies={})], Arms([], suite()))
-    assert found.sentences[0].endswith("no run can match it, unless one assumes a batch of 6272")
+    assert found.sentences[0].endswith(
+        "(not known: protocol, backbone, epochs, batch), unless one assumes a batch of 6272"
+    )
 
 
 BASE = [40.0, 41.0, 40.5, 42.0, 41.5, 40.2, 41.8, 40.9]
@@ -176,9 +178,9 @@ def test_a_claim_is_explained_by_its_parts(make: Make, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("gain", "part", "says"),
     [
-        (4.0, 0.0, "at mini, the loss A adds nothing (no difference, n = 8)"),
-        (4.0, -3.0, "at mini, the loss A costs 3.0 points (opposite, n = 8)"),
-        (0.0, 3.0, "at mini, the loss A adds 3.0 points (holds, n = 8)"),
+        (4.0, 0.0, "at mini, the loss A: nothing (no difference, n = 8)"),
+        (4.0, -3.0, "at mini, the loss A: -3.0 points (opposite, n = 8)"),
+        (0.0, 3.0, "at mini, the loss A: +3.0 points (holds, n = 8)"),
     ],
 )
 def test_what_adds_nothing_or_costs_says_so(make: Make, tmp_path: Path, gain: float, part: float, says: str) -> None:
@@ -225,7 +227,9 @@ def test_an_interaction_tests_the_difference_of_differences(make: Make, tmp_path
         largest = max(largest, math.exp(stats.nct.logpdf(t, n - 1, 1.2 * math.sqrt(n)) - stats.t.logpdf(t, n - 1)))
     assert found.evidence.by_test["up"] == pytest.approx(largest, rel=1e-6)
     assert (found.outcome, found.n, found.basis) == ("holds", 8, "")
-    assert "glnet 3.00 points further above byol in linear top1 after 8 epochs than after 24" in sentence(found)
+    assert "glnet 3.00 points further above byol in linear top1 on CIFAR-10 after 8 epochs than after 24" in sentence(
+        found
+    )
     assert "ResNet" in sentence(found) or "ViT" in sentence(found)
     assert "8 and 24 epochs" in sentence(found) and outcome(found) == "holds at mini (n = 8)"
     assert {used.arm for used in found.rests_on} == {

@@ -79,6 +79,8 @@ def test_a_claim_with_few_pairs_takes_the_median_of_the_others(make: Make) -> No
     here = needs.need(claims["rotation_aux-simsiam-few-epochs"], "cifar", False, PAIR, 3, seen)
     assert here.spread == needs.Spread(2.0, "mini", pairs=5)
     assert here.apart == 1.0  # nothing stated: twice the margin of 0.5
+    alone = needs.need(claims[GAIN], "imagenet", True, PAIR, 1, seen[:1])  # three pairs of its own, and none of others
+    assert needs.rows([alone])[0]["spread"].text == "9.00 (mini, 3 pairs)"
     number = needs.need(claims[NUMBER], "imagenet", True, PAIR, 1, seen)
     assert number.spread is not None and number.spread.value == pytest.approx(2 / math.sqrt(2))
     assert number.pairs[2] == power.pairs_for_band(0.5 / (0.25 * 2 / math.sqrt(2)), 40.0)
@@ -111,7 +113,9 @@ def test_the_pages_say_hours_and_what_they_assume(make: Make) -> None:
     assert most and least
     said = f"the paper's setting (imagenet) takes about {least:,.0f} to {most:,.0f} GPU-hours"
     assert shown[GAIN].missing.startswith(f"{said}; its direction at cifar takes about ")
-    assert "the paper's setting cannot be repeated" in shown[TIME].missing  # of its batch no source tells
+    assert (
+        "the paper's setting is unknown, so we cannot rerun it" in shown[TIME].missing
+    )  # of its batch no source tells
     text = markdown.markdown(made)["claims.md"]
     assert f"{need.pairs[0]} / {need.pairs[1]} / {need.pairs[2]}" in text and "All rows: card a card." in text
     page = html.unescape(report.page(made))

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from leaderboards import boards
-from leaderboards.answers import answers, so_far
 from leaderboards.arms import Arms
+from leaderboards.assessments import counts
 from leaderboards.claims import Claim
 from leaderboards.controls import Controls
 from leaderboards.markdown import markdown
@@ -76,7 +76,7 @@ def at_mini(records: list[Record]) -> Verdict:
 def test_an_older_verdict_stands_until_there_is_a_new_pair(make: Make, older: list[Record]) -> None:
     before = at_mini(older)
     assert before.outcome == "holds" and before.n == 6
-    assert "superseded: one subset of the training pictures for all seeds" in brief(before)
+    assert "superseded: measured with an older setup of this track (one training subset for all seeds" in brief(before)
     one_side = [*older, *seeds(make, "aps", [30.0, 30.0], 5000)]
     assert at_mini(one_side).n == 6 and at_mini(one_side).gap == before.gap
     no_common_seed = [*one_side, *seeds(make, "moco_v3", [40.0], 5000, first=7)]
@@ -146,7 +146,7 @@ def test_older_arms_leave_the_boards_as_new_ones_come(make: Make, older: list[Re
     assert [(arm.name, arm.setting.drawn) for arm in known.superseded("linear")] == [("aps", None)]
     page = markdown(boards.compose(known, [CLAIM], lambda record: "x"))["linear.md"]
     new, old = page.index("5,000 training pictures drawn for each seed"), page.index("one subset of the training")
-    assert "1 arm with one subset for all seeds is left out: aps@" in page[new:old]
+    assert "1 configuration with one subset for all seeds is left out: aps@" in page[new:old]
     arms = known.of("linear")
     theirs = [arm for arm in arms if arm.name == "moco_v3"]
     pair = fairest([arm for arm in arms if arm.name == "aps"], theirs, lambda arm: arm.values("top1"))
@@ -184,5 +184,22 @@ def test_superseded_is_explained_below_a_table_that_has_it(make: Make, older: li
     )
     assert verdicts_text(before, "claims.md").endswith(f"\n\n{SUPERSEDED}")
     assert "superseded" not in verdicts_text(after, "claims.md")
-    assert so_far(answers(before)) == "of 1 testable claims that compare methods: 1 holds"
-    assert so_far(answers(after)) == "of 1 testable claims that compare methods: 1 not decided yet"
+    for papers, outcome in ((before, "holds"), (after, "not decided yet")):
+        (found,) = papers.values()
+        assert counts(found) == f"Of the papers' 1 claims, 1 compare methods and can be tested (1 {outcome})."
+
+
+def test_a_cost_without_chance_does_not_depend_on_the_subset(make: Make) -> None:
+    """It is open again only where a recipe has changed since."""
+    claim = replace(CLAIM, evaluation="cost", metric="flops", better="lower", margin=0.1, proxies={"mini": 0.1})
+    records = [
+        record
+        for method, flops in (("aps", 40.0), ("moco_v3", 100.0))
+        for record in make(method, "pretrain", {}, drawn=None, cost={"flops": flops}, epochs=16)
+    ]
+    for epochs, older in ((16, False), (8, True)):
+        now = {"pretrain": {"epochs": epochs}}
+        told = replace(suite(), recipe=lambda arm, track, now=now: now if track == "mini" else {})
+        found = judge([claim], Arms(records, told), "mini")[claim.id][0]
+        assert (found.outcome, found.superseded, found.decided) == ("holds", older, not older)
+        assert ("measured with an older recipe" in sentence(found)) is older and "superseded" not in sentence(found)

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from leaderboards import claim_files
+from leaderboards import boards, claim_files
+from leaderboards.arms import Arms
 from leaderboards.claims import Claim
 from leaderboards.controls import Controls
 from leaderboards.summary import Summary, summarise
@@ -165,7 +166,10 @@ def test_a_published_baseline_is_marked_and_what_it_has_otherwise_is_said(make: 
     longer = make("moco_v3", "linear", {"top1": 48.0}, trials=2, **{**MINI, "epochs": 26})
     said = told(mine, published=longer, claims=claims)
     assert cells(said, "linear", "aps")[4:6] == ["48.0*", "(-2.0)"]
-    assert "baseline of aps: moco_v3 (epochs 13 against 26; trials 0 against 2)" in said.lines
+    assert (
+        "baseline of aps: moco_v3. Unequal: aps 13 epochs and 0 tuning trials, moco_v3 26 epochs and 2 tuning trials"
+        in said.lines
+    )
     alike = make("moco_v3", "linear", {"top1": 44.0}, **MINI)
     both = told(mine, published=[*longer, *alike], claims=claims)
     assert cells(both, "linear", "aps")[4:6] == ["44.0*", "(+2.0)"]  # the one that was trained alike
@@ -177,7 +181,7 @@ def test_a_method_without_a_part_is_no_baseline(make: Make) -> None:
     part = make("aps", "linear", {"top1": 72.0}, variant="uniform", **same)
     other = make("moco_v3", "linear", {"top1": 70.0}, **{**same, "epochs": 26})  # the other one is trained alike
     said = told([*mine, *part, *other], claims=claim_files.load(suite()))
-    assert any(line.startswith("baseline of aps: moco_v3 (epochs 13 against 26") for line in said.lines)
+    assert any(line.startswith("baseline of aps: moco_v3. Unequal: aps 13 epochs") for line in said.lines)
 
 
 def test_of_several_baselines_the_first_that_was_trained_alike_is_shown(make: Make) -> None:
@@ -252,7 +256,8 @@ def test_own_pictures_are_given_by_their_folder(make: Make) -> None:
 def test_few_test_pictures_come_with_what_chance_may_do(make: Make) -> None:
     mine = make("simclr", "knn", {"top1": 50.0}, network=network("simclr"), **DIGITS)
     mine[1]["details"] = {"n_test": 40, "standard_error": 7.9}
-    assert any("judged on 40 pictures: standard error up to 7.9 points" in line for line in told(mine).lines)
+    says = "knn: 40 test pictures (standard error 7.9 points); differences below 23.7 points may be chance"
+    assert says in told(mine).lines
     mine[1]["details"] = {"n_test": 1000, "standard_error": 1.6}
     assert not any("standard error" in line for line in told(mine).lines)
 
@@ -294,3 +299,29 @@ def test_the_keys_of_networks_are_those_that_the_networks_are_built_of() -> None
 
     assert set(suite().networks["resnet"]) == {"arch", *RESNET_KEYS}
     assert set(suite().networks["vit"]) == {"arch", *VIT_KEYS} - {"freeze_patches"}
+
+
+def test_few_pictures_of_a_detector_are_rough_and_queries_are_named(make: Make) -> None:
+    mine = make("aps", "detection", {"bbox_AP": 12.0, "segm_AP": 11.0}, **DIGITS)
+    mine[1]["details"] = {"val": {"pictures": 40, "instances": 144}}
+    reid = make("aps", "reid", {"rank1": 60.0, "mAP": 50.0}, **DIGITS)
+    reid[1]["details"] = {"n_query": 300, "standard_error": 1.5}
+    lines = told([*mine, *reid]).lines
+    assert "detection and segmentation: 40 test pictures; treat the numbers as rough" in lines
+    assert "reid: 300 queries (standard error 1.5 points); differences below 4.5 points may be chance" in lines
+
+
+def test_a_claim_says_where_its_evaluation_hardly_tells_trained_from_untrained(make: Make) -> None:
+    """The margin is 1.2 at mini, so gains of 2.4 points are asked for."""
+    vit = network("aps", "mini")
+    same: dict[str, Any] = {"network": vit, "track": "mini", "epochs": 13}
+    claims = claim_files.load(suite())
+    for gain, little in ((1.5, True), (9.0, False)):
+        records = make("random", "finetune", {"top1": 34.0}, variant="vit", **{**same, "epochs": 0})
+        records += make("aps", "finetune", {"top1": 34.0 + gain}, **same)
+        records += make("moco_v3", "finetune", {"top1": 44.0}, **same)
+        content = boards.compose(Arms(records, suite()), claims, lambda record: "x")
+        (item,) = (one for one in content.assessments if one.claim.id == "aps-cifar100-finetune-gain")
+        (line,) = content.learnt(item)
+        assert line.startswith(f"points above the same network untrained at mini: aps +{gain:.1f}, moco_v3 +10.0")
+        assert ("hardly tells trained networks from untrained ones" in line) is little

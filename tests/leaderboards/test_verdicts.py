@@ -126,9 +126,10 @@ def test_direction_holds_with_its_numbers(make: Make) -> None:
     assert by_test["null"] == min(largest([x + 1.5 for x in BETTER]), largest([1.5 - x for x in BETTER])) == 1.0
     assert set(evidence(found).takes.values()) == {40.0}
     words = sentence(found)
-    assert words.startswith("holds at mini (n = 6 pairs): aps 3.00 points above moco_v3 in linear top1; evidence ")
-    assert f"evidence {by_test['up']:.0f} that it is better, 1.0 that it is worse, 1.0 that it is the same" in words
-    assert "the same within 1.5 points; 40 needed; " in words
+    assert words.startswith(
+        "holds at mini (n = 6 pairs): aps 3.00 points above moco_v3 in linear top1 on CIFAR-10; e-values: "
+    )
+    assert f"e-values: better {by_test['up']:.0f}, worse 1.0, equal within 1.5 points 1.0; 40 needed" in words
     low, high = stats.t(5, 3.0, np.std(BETTER, ddof=1) / math.sqrt(6)).interval(0.95)
     assert f"95 % interval (fixed n) {low:.2f} to {high:.2f}" in words
     assert "CIFAR-10 (JPEG copy), ViT 128x6/4, 16 epochs, protocol mini" in words
@@ -347,7 +348,9 @@ def test_an_arm_whose_seeds_ran_twice_decides_nothing(make: Make) -> None:
     records = pairs(make, BETTER)
     records += make("aps", "linear", {"top1": 60.0}, seed=0, code="changed")
     found = verdict(DIRECTION, records, "mini")
-    assert sentence(found) == "incomparable at mini: aps: seed 0 run more than once: not averaged"
+    assert sentence(found) == (
+        "incomparable at mini: aps: seed 0 has several runs; we do not choose one, so there is no verdict"
+    )
 
 
 def test_of_several_recipes_those_tuned_alike_are_compared(make: Make) -> None:
@@ -374,7 +377,11 @@ def test_what_no_run_can_test_is_said_to_be_so_and_is_in_no_family(make: Make) -
     keyless = replace(DIRECTION, id="k", proxies={}, changes={"method": {"view_size": 224}})
     records = pairs(make, BETTER)
     for claim, track, words in (
-        (unknown, "cifar", "cannot be tested at cifar, the paper's setting: not known: batch; so no run can match it"),
+        (
+            unknown,
+            "cifar",
+            "cannot be tested at cifar: the paper's setting is unknown, so we cannot rerun it (not known: batch)",
+        ),
         (nowhere, "cifar", "cannot be tested at cifar, the paper's setting: no track runs tiny_imagenet"),
         (keyless, "cifar", "cannot be tested at cifar, the paper's setting: the recipe of aps has no method.view_size"),
     ):
@@ -391,7 +398,8 @@ def test_test_sets_that_are_too_small_decide_nothing_beside_larger_ones(make: Ma
         for found, data, ahead in ((small, "vehicle-reid-market", -30.0), (large, "cifar10-jpeg-cameras", 30.0)):
             found += make("aps", "reid", {"rank1": 50.0 + ahead + seed / 10}, seed=seed, data=data)
             found += make("moco_v3", "reid", {"rank1": 50.0}, seed=seed, data=data)
-    said = "not run at mini: its test set is too small for rank1, however many seeds"
+    why = "which does not count: its test set is too small"
+    said = f"not run at mini: no record of aps but on vehicle-reid-market, {why}"
     assert sentence(verdict(reid, small, "mini")) == said
     assert verdict(reid, small + large, "mini").outcome == "holds"
 
@@ -405,7 +413,7 @@ def test_a_claim_on_short_trainings_is_not_tested_on_long_ones(make: Make) -> No
 
 def test_a_verdict_names_in_what_the_method_departs_from_the_papers_recipe(make: Make) -> None:
     """Of the form of the method in its sentence: the recipe of the claim's own track says what the paper has."""
-    claim = replace(DIRECTION, method="truncated_triplet", baseline="byol", track="imagenet")
+    claim = replace(DIRECTION, method="truncated_triplet", baseline="byol", track="imagenet", data="imagenet")
     records = []
     for seed, difference in enumerate(BETTER):
         for method, top1 in (("truncated_triplet", 40 + difference), ("byol", 40.0)):
@@ -417,7 +425,9 @@ def test_a_verdict_names_in_what_the_method_departs_from_the_papers_recipe(make:
     (found, *_) = both([claim], records, "mini")["d"]
     assert {departure.what for departure in found.departs} >= {"method.ranks", "network.width", "method.head_dim"}
     words = sentence(found)
-    assert "differs from the recipe of imagenet: ranks scaled instead of literal, depth 18 instead of 50" in words
+    begins = "main differences from the recipe of imagenet: data CIFAR-10 instead of ImageNet, ranks scaled instead of"
+    assert begins in words and words.endswith("; all differences below")
+    assert "epochs 16 instead of 1000" in words and "depth 18 instead of 50" in words
     assert "width 16 instead of 64" in words and "head_dim" not in words and "gamma" not in words
 
 
@@ -447,7 +457,7 @@ def test_a_number_is_reproduced_below_or_above_only_in_its_own_setting(make: Mak
     assert of([80.0, 80.1, 80.2, 80.0, 80.1]).outcome == "below"
     assert of([86.0, 86.1, 86.2, 86.0, 86.1]).outcome == "above"
     assert of([81.0, 83.0, 85.5, 83.0, 84.0]).outcome == "not decided yet"
-    assert "1.0 that it is above 83.4 ± 0.5 points" in sentence(same) and "(n = 5 pre-trainings)" in sentence(same)
+    assert "above 83.4 ± 0.5 points 1.0" in sentence(same) and "(n = 5 pre-trainings)" in sentence(same)
     for change, word in (
         ({"epochs": 20}, "epochs 20, the claim's is 1600"),
         ({"batch": 64}, "batch 64, the claim's is 128"),
@@ -528,7 +538,7 @@ def test_costs_are_compared_as_ratios(make: Make) -> None:
     faster = replace(ratio, kind="direction", value=None)
     assert verdict(faster, costly(make, [0.7, 0.75, 0.71, 0.72, 0.7], "device_s"), "mini").outcome == "holds"
     near = verdict(faster, costly(make, [0.97, 0.96, 0.97, 0.96, 0.97], "device_s"), "mini")
-    assert near.outcome == "holds, smaller than the margin" and " that it is less" in sentence(near)
+    assert near.outcome == "holds, smaller than the margin" and "e-values: less " in sentence(near)
 
 
 def test_costs_without_chance_are_compared_as_they_are(make: Make) -> None:
@@ -540,7 +550,7 @@ def test_costs_without_chance_are_compared_as_they_are(make: Make) -> None:
     assert less.gap == pytest.approx(0.4)
     words = sentence(less)
     assert words.startswith(
-        "holds at mini: aps takes 0.40 times the flops of moco_v3; a cost that does not vary by chance"
+        "holds at mini: aps takes 0.40 times the operations of moco_v3; a cost that does not vary by chance"
     )
     assert "n =" not in words and outcome(less) == "holds at mini"
     assert verdict(fewer, costly(make, [1.4], "flops"), "mini").outcome == "opposite"
@@ -592,7 +602,7 @@ def test_a_family_shares_one_error_rate(make: Make) -> None:
     short = judge(family, records, "mini")[0]
     assert (short.outcome, evidence(short).takes["up"]) == ("not decided yet", 160.0)
     assert f"evidence {alone:.0f} of the 160 needed" in sentence(short)
-    assert "160 needed (one of 4 claims that share the error rate)" in sentence(short)
+    assert "160 needed (Holm correction over 4 claims: f)" in sentence(short)
     # as others are shown, it takes less
     clear = [10.0, 10.1, 10.2, 10.0, 10.1, 10.15]
     two = judge(family, records + against(make, "base0", clear) + against(make, "base1", clear), "mini")
@@ -690,9 +700,10 @@ def test_a_claim_that_holds_only_at_equal_epochs_says_so(make: Make) -> None:
 
     records += trained(make, "moco_v3", [43.1, 43.5, 44.1, 43.2, 43.6, 44.0], 28, 1.75e13)
     epochs, compute = both([DIRECTION], records, "mini")["d"]
+    assert not compute.same_runs and "the same runs" not in sentence(compute)
     assert epochs.at_equal_compute == "no difference" and not compute.at_equal_compute
     assert brief(epochs) == (
-        "holds at mini (n = 6 pairs): aps 3.00 points above moco_v3 in linear top1;"
+        "holds at mini (n = 6 pairs): aps 3.00 points above moco_v3 in linear top1 on CIFAR-10;"
         " only at equal epochs: at equal compute no difference"
     )
     assert outcome(compute) == "no difference at mini, equal compute (n = 6)"
@@ -711,8 +722,8 @@ def test_equal_compute_is_asked_once_equal_epochs_is_decided(make: Make) -> None
     epochs, compute = both([DIRECTION], records, "mini")["d"]
     assert (epochs.outcome, compute.outcome, compute.evidence) == ("not decided yet", "not decided yet", None)
     assert sentence(compute) == (
-        "not decided yet at mini, equal compute (n = 6 pairs), tested once equal epochs is decided:"
-        " aps 9.00 points above moco_v3 in linear top1"
+        "equal compute at mini: aps 9.00 points above moco_v3 in linear top1 on CIFAR-10, in 6 pairs;"
+        " it is tested when equal epochs is decided"
     )
     clear = [value + gap for value, gap in zip(BASE, BETTER, strict=True)]
     records = trained(make, "aps", clear, 16, 1.75e13) + trained(make, "moco_v3", BASE, 16, 1.0e13)
@@ -748,3 +759,18 @@ def test_of_several_recipes_those_are_compared_that_share_most_and_then_the_newe
         assert (read(a)[0], read(b)[0]) == (54.0, 40.0)
     best = fairest([a for a in found if a.name == "rotation_aux"], [a for a in found if a.name == "byol"], read)
     assert best and (read(best[0])[0], read(best[1])[0]) == (54.0, 40.0)
+
+
+def test_equal_epochs_and_equal_compute_may_be_the_same_runs(make: Make) -> None:
+    """Operations that are 5 % apart are equal: the second number is the first one again, and is said to be."""
+    ours = [value + 3.0 for value in BASE]
+    records = trained(make, "aps", ours, 16, 1.05e13) + trained(make, "moco_v3", BASE, 16, 1.0e13)
+    epochs, compute = both([DIRECTION], records, "mini")["d"]
+    assert compute.same_runs and epochs.gap == compute.gap
+    assert "the same runs as at equal epochs: their operations differ by less than 10 %" in sentence(compute)
+    few = [record for record in records if record["seed"] < 3]
+    _, waiting = both([DIRECTION], few, "mini")["d"]
+    assert sentence(waiting) == (
+        "equal compute at mini: the same runs as at equal epochs: their operations differ by less than 10 %;"
+        " it is tested when equal epochs is decided"
+    )

@@ -71,7 +71,7 @@ def test_compare_says_what_is_unlike_and_takes_the_arms_that_are_named(
     assert main(["compare", "byol@8", "byol@15", "--track", "mini"]) == 0
     out = capsys.readouterr().out
     assert re.search(r"^byol: pre-training on cifar10-jpeg, .*epochs 8, .*trials \S+, ours$", out, re.MULTILINE)
-    assert "the methods' alone: epochs 8 against 15\n" in out
+    assert "not comparable: these also differ: epochs 8 against 15\n" in out
     assert "after epochs" not in out and "epoch by epoch not compared" in out
     recipes = set(re.findall(r"recipe (\w{6})", out))
     for name in ("byol@9", "byol@8x", "byol@000000"):
@@ -80,10 +80,10 @@ def test_compare_says_what_is_unlike_and_takes_the_arms_that_are_named(
     for recipe in recipes:
         assert main(["compare", f"byol@{recipe}", "glnet", "--track", "mini"]) == 0
         assert set(re.findall(r"^byol: .*recipe (\w{6})", capsys.readouterr().out, re.MULTILINE)) == {recipe}
-    assert "are one arm" in refused("compare glnet glnet --track mini")
+    assert "are one configuration" in refused("compare glnet glnet --track mini")
     assert refused("compare glnet random --track minni").startswith("repro: unknown track 'minni'; did you mean 'mini'")
-    assert "'@8' names no arm; write NAME" in refused("compare @8 random --track mini")
-    with pytest.raises(UserError, match=r"^'' names no arm; write NAME"):
+    assert "'@8' names no configuration; write NAME" in refused("compare @8 random --track mini")
+    with pytest.raises(UserError, match=r"^'' names no configuration; write NAME"):
         compare("", "", "mini", Settings())
 
 
@@ -104,7 +104,7 @@ def test_compare_leaves_out_what_is_not_ours_unless_asked(
         found |= {"method": "theirs", "fingerprint": found["fingerprint"][::-1]}
         found["provenance"]["trust"] = "self-reported"
         records.write(Path("repro-work/records"), found)
-    assert "unknown arm" in refused("compare theirs glnet --track mini")
+    assert "unknown configuration" in refused("compare theirs glnet --track mini")
     assert main(["compare", "theirs", "glnet", "--track", "mini", "--trust", "self-reported"]) == 0
     out = capsys.readouterr().out
     assert re.search(r"^theirs: .*self-reported$", out, re.MULTILINE) and re.search(

@@ -71,4 +71,4 @@ def test_explain_names_the_nearest_record(first: Callable[..., Record], capsys: 
         wrong = f"{name[:-6]}x.json" if name.endswith(".json") else f"{name[:-1]}x"
         assert main(["explain", wrong]) == 2
         err = capsys.readouterr().err
-        assert f"did you mean '{name}'? give what a cell of a board links to" in err and err.count("\n") == 1
+        assert f"did you mean '{name}'? give a record link from a board" in err and err.count("\n") == 1

@@ -84,14 +84,15 @@ def test_a_dry_run_at_a_large_track_says_pairs_hours_and_their_source(
     slow = capsys.readouterr().out
     assert main([*line.split(), "--card", "h200"]) == 0
     fast = capsys.readouterr().out
-    assert "on A100 40 GB" in slow and "on H200" in fast and "(constants)" in slow and "+2.4 (paper)" in slow
+    assert "on A100 40 GB" in slow and "on H200" in fast and "(constants)" in slow and "+2.4 points (paper)" in slow
+    assert "to decide at imagenet: 80 % if the true difference is +2.4 points (paper), on A100 40 GB" in slow
 
     def hours(out: str) -> float:
         row = next(line for line in out.splitlines() if line.startswith(GAIN))
         return float(row.split()[-5].replace(",", ""))
 
     assert hours(fast) < hours(slow)
-    assert main("settle --paper multi_network --track imagenet100 --dry-run".split()) == 0
+    assert main("settle --paper multi_network --track cifar --dry-run".split()) == 0
     out = capsys.readouterr().out
     assert "no track runs tiny_imagenet: multi_network-tiny-byol" in out
     assert "the recipe of byol has no method.view_size: multi_network-cifar100-byol" in out
@@ -112,6 +113,7 @@ def test_arms_that_claims_share_are_summed_once(own_folder: None, capsys: pytest
     [
         (f"settle {GAIN}", "settle needs --budget TIME"),
         (f"settle {GAIN} --track cifar --dry-run --card a101", "unknown card 'a101'"),
+        (f"settle {GAIN} --track embedded --dry-run", "use --track mini, cifar or imagenet"),
     ],
 )
 def test_wrong_use_is_one_line(own_folder: None, refused: object, line: str, said: str) -> None:
