@@ -76,6 +76,10 @@ class Setting:
         """All of it in a text, to sort by."""
         return str(self)
 
+    def of_own_pictures(self, prefix: str) -> bool:
+        """Whether it was trained or tested on a user's own pictures. prefix: see `Suite.own`."""
+        return _is_own(self.data, prefix) or _is_own(self.trained_on, prefix)
+
     @cached_property
     def scope(self) -> tuple[int, str, str, str, str, str, str, bool, int]:
         """The part that a whole table shares: track (smallest first), data, protocol and choice of the pictures."""

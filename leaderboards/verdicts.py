@@ -160,12 +160,15 @@ def judge(claims: Sequence[Claim], known: Arms, track: str) -> dict[str, list[Ve
     Where these are of the direction alone, though at the claim's own track, its own setting follows: it was not run. A
     claim that holds at equal epochs and not at equal compute says so.
 
+    What was trained or tested on a user's own pictures says nothing about a paper's claim, and is left out.
+
     claims: of all families as a whole, as their claims share an error rate.
     """
     suite = known.suite
     here: dict[str, list[Arm]] = {}
     for kind in {tested_on(claim, suite) for claim in claims}:
-        here[kind] = [arm for arm in known.of(kind) if arm.trust == OURS and arm.setting.track == track]
+        ours = (arm for arm in known.of(kind) if arm.trust == OURS and arm.setting.track == track)
+        here[kind] = [arm for arm in ours if not arm.setting.of_own_pictures(suite.own)]
 
     def prepared(found: Sequence[Claim], basis: str) -> _Found:
         return {

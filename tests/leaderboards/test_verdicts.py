@@ -136,6 +136,12 @@ def test_direction_holds_with_its_numbers(make: Make) -> None:
     assert "fragile" not in words
 
 
+def test_own_pictures_say_nothing_about_a_papers_claim(make: Make) -> None:
+    assert verdict(DIRECTION, pairs(make, BETTER, data=f"{suite().own}/pictures"), "mini").outcome == "not run"
+    mixed = pairs(make, [-x for x in BETTER], data=f"{suite().own}/pictures") + pairs(make, BETTER)
+    assert (verdict(DIRECTION, mixed, "mini").outcome, verdict(DIRECTION, mixed, "mini").n) == ("holds", 6)
+
+
 def test_the_other_outcomes_of_a_direction(make: Make) -> None:
     def of(differences: list[float]) -> Verdict:
         return verdict(DIRECTION, pairs(make, differences), "mini")
