@@ -20,9 +20,8 @@ import numpy as np
 
 from eval.protocols.base import collapse_metrics
 from leaderboards.claims import Claim
-from repro.plan import builder
 from repro.plan.fingerprints import code_of
-from repro.plan.request import Request
+from repro.plan.planned import Plan
 from repro.results import find_records
 from repro.settings import Settings
 from repro.store import records
@@ -93,9 +92,10 @@ def record_of(job: Job, reach: Reach) -> dict[str, Any]:
 
 
 class Lab:
-    """In place of `repro.run.execute.run`.
+    """In place of `repro.run.execute.carry_out`.
 
-    runs: (methods, seeds) of each run.  fails, loses: whether runs fail, or leave no record.  seconds: of each job.
+    runs: (methods, seeds) that each run trains.  fails, loses: whether runs fail, or leave no record.  seconds: of each
+    job.
     """
 
     def __init__(self, reach: Reach, seconds: float = 0.0, made: Path | None = None) -> None:
@@ -103,11 +103,13 @@ class Lab:
         self.runs: list[tuple[tuple[str, ...], tuple[int, ...]]] = []
         self.fails = self.loses = False
 
-    def run(self, request: Request, settings: Settings, words: Sequence[str], views: object) -> int:
-        self.runs.append((request.methods, request.seeds))
+    def carry_out(self, planned: Plan, settings: Settings, words: Sequence[str], views: object) -> int:
+        trained = [job for job in planned.to_do() if job.kind == "pretrain"]
+        arms, seeds = dict.fromkeys(job.arm for job in trained), {job.seed for job in trained}
+        self.runs.append((tuple(arms), tuple(sorted(seeds))))
         if self.fails:
             return 1
-        for job in () if self.loses else builder.make(request, settings).to_do():
+        for job in () if self.loses else planned.to_do():
             self.do(job, Workspace(settings.workspace))
         return 0
 
@@ -129,6 +131,6 @@ if __name__ == "__main__":
     from repro.cli.dispatch import main
     from repro.run import execute
 
-    execute.run = Lab(REACHES[sys.argv[1]], float(sys.argv[2]), Path("made.txt")).run  # type: ignore[assignment]
+    execute.carry_out = Lab(REACHES[sys.argv[1]], float(sys.argv[2]), Path("made.txt")).carry_out  # type: ignore[assignment]
     find_records.every_claim = alone(find_records.every_claim)
     sys.exit(main(sys.argv[3:]))

@@ -1,11 +1,12 @@
-"""`repro settle`: run the pairs that decide claims, look after each of them, and stop where the budget ends.
+"""`repro settle`: run the pairs that decide claims, look after every round of them, and stop where the budget ends.
 
 The next pair is that of the claim with the most expected decisions an hour: the chance that what is left of the budget
-decides it (leaderboards/prospects.py), over the hours that this takes by the plan's prices. A claim is dropped where it
-is decided, where no further seed would help, or where that chance is below 5 %. Looking after every pair does no harm:
-see leaderboards/evalues.py. It starts from the workspace's records and from those published ones that a run here would
-make again (`agreement.py`). What is done is cached, and a journal (`settle_ledger.py`) says what was spent, so a run
-that was interrupted goes on. On SLURM, `settle_cluster.py` does the same by jobs.
+decides it (leaderboards/prospects.py), over the hours that this takes by the plan's prices. Pairs of other claims run
+beside it where the machine has room (`settle_round.py`). A claim is dropped where it is decided, where no further seed
+would help, or where that chance is below 5 %. Looking after every pair does no harm: see leaderboards/evalues.py. It
+starts from the workspace's records and from those published ones that a run here would make again (`agreement.py`).
+What is done is cached, and a journal (`settle_ledger.py`) says what was spent, so a run that was interrupted goes on.
+On SLURM, `settle_cluster.py` does the same by jobs.
 """
 
 from __future__ import annotations
@@ -13,9 +14,7 @@ from __future__ import annotations
 import math
 import shlex
 import sys
-import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from leaderboards import claims, testable
@@ -24,71 +23,29 @@ from leaderboards.assessments import assess
 from leaderboards.claim_arms import COMPUTE
 from leaderboards.claims import Claim
 from leaderboards.missing_runs import in_vain
-from leaderboards.prospects import NOTHING, Prospect, prospect
+from leaderboards.prospects import Prospect, prospect
 from leaderboards.reason_words import reason
 from leaderboards.record_fields import lab_of
 from leaderboards.testable import hindrance, tracks_of_form
 from leaderboards.verdicts import DOWN, NULL, UP, Evidence, Verdict
 from leaderboards.wording import outcome, sources
 from repro.errors import UserError, unknown
-from repro.plan import builder
 from repro.plan.budget import Budget
-from repro.plan.planned import Plan
 from repro.plan.tracks import tracks
 from repro.results import equal_tuning, find_records, needed
 from repro.results.agreement import Parse, reproducible
 from repro.results.claim_commands import next_runs
-from repro.results.settle_ledger import Commands, Ledger, name_of
+from repro.results.settle_asked import Asked, Step
+from repro.results.settle_ledger import Ledger
+from repro.results.settle_round import carry_out, next_round
 from repro.results.suite import suite
-from repro.run import execute
-from repro.run.live_boards import Views
 from repro.settings import Settings
 from repro.store import records
-from repro.store.records import Record
 from repro.store.workspace import Workspace
 from repro.terminal import text
 
 FUTILE = 0.05
 _BAR = 20  # characters
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What is to be settled, and where."""
-
-    claims: tuple[Claim, ...]
-    others: tuple[Claim, ...]  # that share an error rate with these, and these themselves
-    track: str
-    settings: Settings
-    parse: Parse
-    published: tuple[Record, ...] = ()  # records that count beside those of the workspace
-    unequal: bool = False  # whether arms are paired that are not tuned alike; their verdicts say so
-
-    def ledger(self, budget: Budget, on_slurm: bool) -> Ledger:
-        """That of this settlement, as it was left."""
-        name = name_of(self.track, [claim.id for claim in self.claims], budget, on_slurm)
-        return Ledger.open(Workspace(self.settings.workspace), name, budget, on_slurm)
-
-
-@dataclass(frozen=True)
-class Step:
-    """The next pair of one claim; on SLURM all that the next look needs."""
-
-    claim: Claim
-    verdict: Verdict | None  # so far
-    commands: Commands = ()  # that make it; () where nothing more would decide the claim
-    seconds: float = 0.0  # estimate of what one pair has to do, in the unit of the budget
-    pairs: int = 0  # of as many seconds that the budget has room for
-    prospect: Prospect = NOTHING
-    why: str = ""  # it is left alone
-    plans: tuple[Plan, ...] = ()  # of the commands
-    price: float = 0.0  # estimate of them
-
-    @property
-    def worth(self) -> float:
-        """Expected decisions an hour."""
-        expected = (self.prospect.pairs or self.pairs or 1) * max(self.seconds, 1.0) / 3600
-        return self.prospect.chance / expected
 
 
 def ask(
@@ -146,7 +103,7 @@ def settle(asked: Asked, budget: Budget, spent: float = 0.0) -> int:
         ledger.ask()
         if spent:
             ledger.begin("tuning", (), ())
-            ledger.end(spent)
+            ledger.end("tuning", spent)
         try:
             while True:
                 steps = look(asked, ledger)
@@ -154,9 +111,9 @@ def settle(asked: Asked, budget: Budget, spent: float = 0.0) -> int:
                 ready = [step for step in steps if step.commands]
                 if not ready:
                     break
-                best = max(ready, key=lambda step: step.worth)
-                print(f"next: {line(best)}", flush=True)
-                _carry_out(best, asked, ledger)
+                chosen = next_round(ready, ledger.left, asked.settings)
+                print(*(f"next: {line(step)}" for step in chosen), sep="\n", flush=True)
+                carry_out(chosen, asked, ledger)
         except KeyboardInterrupt:
             print("\ninterrupted: what is finished is kept; run the same command again to continue")
             return 130
@@ -227,14 +184,14 @@ def _step(claim: Claim, verdicts: Sequence[Verdict], known: Arms, asked: Asked, 
     commands = next_runs(claim, known, track, own, open_, takes=takes)
     if not commands:
         return Step(claim, open_, why="no command can make the missing run")
-    plans = _plans(commands, asked)
+    plans = asked.plans(commands)
     price = seconds = sum(map(ledger.price, plans))
     if seconds > ledger.left:
         why = f"the next pair takes {text.duration(seconds)}, more than the budget has left"
         return Step(claim, open_, seconds=seconds, why=why)
     if ledger.on_slurm:  # no look before the last of these can decide anything
         whole = next_runs(claim, known, track, own, open_, takes=takes, all_seeds=True)
-        together = _plans(whole, asked)
+        together = asked.plans(whole)
         if sum(map(ledger.price, together)) <= ledger.left:
             commands, plans, price = whole, together, sum(map(ledger.price, together))
     if ledger.done(claim.id, commands):
@@ -262,10 +219,6 @@ def _ahead(evidence: Evidence, takes: float, pairs: int) -> Prospect:
     return prospect(apart, takes, pairs, margin=margin, beyond=margin)
 
 
-def _plans(commands: Commands, asked: Asked) -> tuple[Plan, ...]:
-    return tuple(builder.make(asked.parse(words[3:]), asked.settings, build=False) for words in commands)
-
-
 def first_takes(claim: Claim, every: Sequence[Claim], track: str) -> float:
     """The evidence that the first claim of a family takes, before any of them has a pair."""
     return testable.first_takes(claim, claims.with_forms(every), suite(), track)
@@ -277,20 +230,6 @@ def ending(steps: Sequence[Step], ledger: Ledger, asked: Asked) -> str:
     left = [step.claim for step in steps if step.why != "decided" and step.claim.id in papers]
     more = needed.told(left, asked.track, asked.settings) if left else ""
     return "\n\n".join(filter(None, (table(steps, ledger, asked), more)))
-
-
-def _carry_out(step: Step, asked: Asked, ledger: Ledger) -> None:
-    """Run a pair. One that fails is not tried again: the claim is left with the reason."""
-    ledger.begin(step.claim.id, step.commands, step.plans)
-    began, failed = time.monotonic(), ""
-    for words, planned in zip(step.commands, step.plans, strict=True):
-        status = execute.run(planned.request, asked.settings, list(words[3:]), Views.none())
-        if status == 130:
-            raise KeyboardInterrupt
-        if status:
-            failed = f"a run failed: {shlex.join(words)}"
-            break
-    ledger.end(time.monotonic() - began, failed)
 
 
 # --------------------------------------------------------------------------------------------------------------- words

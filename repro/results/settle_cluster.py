@@ -19,8 +19,10 @@ from repro.plan.planned import merge
 from repro.plan.tasks import TARGET
 from repro.results import own_claims
 from repro.results.agreement import Parse
-from repro.results.settle import Asked, Step, ask, ending, line, look, preview, settle
+from repro.results.settle import ask, ending, line, look, preview, settle
+from repro.results.settle_asked import Asked
 from repro.results.settle_ledger import Ledger
+from repro.results.settle_round import affordable
 from repro.run import execute, submit
 from repro.run.task_states import states
 from repro.settings import Settings
@@ -97,7 +99,7 @@ def _round(asked: Asked, own: Own, ledger: Ledger, number: int) -> int:
     }
     steps = look(asked, ledger, live)
     print(*map(line, steps), sep="\n", flush=True)
-    chosen = _affordable(steps, ledger.left)
+    chosen = affordable(steps, ledger.left)
     if not chosen:
         print(ending(steps, ledger, asked))
         ledger.close()
@@ -113,16 +115,6 @@ def _round(asked: Asked, own: Own, ledger: Ledger, number: int) -> int:
     )
     print(f"looks again when they have ended: {_prefix(ledger)}{number + 1}; the log of the last look has the table")
     return status
-
-
-def _affordable(steps: list[Step], left: float) -> list[Step]:
-    """Those with something to run that fit together, the most telling first."""
-    chosen = []
-    for step in sorted(steps, key=lambda step: -step.worth):
-        if step.commands and step.price <= left:
-            chosen.append(step)
-            left -= step.price
-    return chosen
 
 
 def _next_look(graph: Graph, asked: Asked, own: Own, ledger: Ledger, number: int) -> Task:

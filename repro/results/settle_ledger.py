@@ -3,7 +3,7 @@
     asked     the command was given: claims that had failed before are tried again
     round     a job on SLURM looks for the so-manieth time
     began     a pair: the claim, its commands, and of each of its jobs the estimate and the GPUs that it holds
-    ended     the last pair, on this machine: how long it took, and why it failed
+    ended     the last pair of a claim, on this machine: how long it took, and why it failed
     closed    nothing more is to do: whoever asks now begins a settlement of his own
 
 What was made is told by the workspace's records alone, so a line too few or twice changes no verdict. On this machine a
@@ -80,7 +80,7 @@ class Ledger:
                 continue
             try:
                 self._apply(said)
-            except (ValueError, TypeError, LookupError, AttributeError):
+            except (ValueError, TypeError, LookupError, AttributeError, StopIteration):
                 raise UserError(f"{self.path}:{number}: no entry of this journal; delete the line") from None
 
     @contextlib.contextmanager
@@ -140,9 +140,9 @@ class Ledger:
         }
         self._write(event="began", claim=claim, commands=commands, jobs=jobs)
 
-    def end(self, seconds: float, failed: str = "") -> None:
-        """The last pair has ended."""
-        self._write(event="ended", seconds=seconds, failed=failed)
+    def end(self, claim: str, seconds: float, failed: str = "") -> None:
+        """The last pair of a claim has ended."""
+        self._write(event="ended", claim=claim, seconds=seconds, failed=failed)
 
     def close(self) -> None:
         """Nothing more is to do."""
@@ -167,7 +167,8 @@ class Ledger:
                 jobs = {name: (_seconds(seconds), int(gpus)) for name, (seconds, gpus) in said["jobs"].items()}
                 self.pairs.append(Pair(str(said["claim"]), commands, jobs))
             case "ended":
-                self.pairs[-1].seconds, self.pairs[-1].failed = _seconds(said["seconds"]), str(said["failed"])
+                pair = next(pair for pair in reversed(self.pairs) if pair.claim == said["claim"])
+                pair.seconds, pair.failed = _seconds(said["seconds"]), str(said["failed"])
             case "closed":
                 self.pairs, self.asked, self.round, self.before = [], 0, 0, 0
 

@@ -13,14 +13,16 @@ from made_up_lab import CLAIM, Lab, Reach, alone, clear, noisy, same, worse
 
 import methods
 from leaderboards import evalues, prospects
+from leaderboards.prospects import Prospect
 from leaderboards.statistics import Mean
 from leaderboards.verdicts import OVER, SAME, UNDER, Evidence
 from repro.cli import commands
 from repro.cli.dispatch import main
-from repro.plan import recipes, registry
+from repro.plan import builder, recipes, registry
 from repro.plan.registry import MethodInfo
 from repro.plan.request import Request
-from repro.results import equal_tuning, find_records, settle
+from repro.results import equal_tuning, find_records, settle, settle_round
+from repro.results.settle_asked import Step
 from repro.results.suite import suite
 from repro.run import execute, tune_equal
 from repro.settings import Settings, load
@@ -36,7 +38,7 @@ def lab(monkeypatch: pytest.MonkeyPatch, own_folder: None, data_root: Path) -> C
 
     def open_(reach: Reach) -> Lab:
         made = Lab(reach)
-        monkeypatch.setattr(execute, "run", made.run)
+        monkeypatch.setattr(execute, "carry_out", made.carry_out)
         return made
 
     return open_
@@ -55,6 +57,27 @@ def test_pairs_run_one_by_one_until_the_claim_is_decided(
     assert "holds at mini (n = 5)" in out and "decided" in out and "no pair yet; next pair" in out
     made.runs.clear()
     assert main(["settle", CLAIM, "--budget", "10d"]) == 0 and made.runs == []  # given again, it starts from there
+
+
+@pytest.mark.parametrize(("cores", "claims"), [(1, 1), (2, 3), (3, 5), (16, 5)])
+def test_pairs_of_several_claims_run_side_by_side_where_there_are_cores(
+    cores: int, claims: int, own_folder: None, data_root: Path
+) -> None:
+    """Two trainings for each core; arms that pairs share count once."""
+    here = load({"cores": cores})
+    lines = [
+        f"run --method {arm} simclr --seed 0 --track mini --eval linear"
+        for arm in ("byol", "nnclr", "swav", "glnet", "aps")
+    ]
+    steps = []
+    for place, line in enumerate(lines):
+        words = ("python", "-m", "repro", *line.split())
+        plan = builder.make(commands.parse(words[3:]), here)
+        claim = next(claim for claim in find_records.every_claim() if claim.id == CLAIM)
+        steps.append(Step(claim, None, (words,), 60.0, 9, Prospect(0.9 - 0.1 * place, 9), plans=(plan,), price=60.0))
+    chosen = settle_round.next_round(reversed(steps), 3600.0, here)
+    assert chosen == steps[:claims]
+    assert settle_round.next_round(steps, 150.0, here) == steps[: min(claims, 2)]  # what the budget has left for
 
 
 def test_the_papers_own_form_is_settled_beside(lab: Callable[[Reach], Lab], capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,7 +149,7 @@ def another_lab(monkeypatch: pytest.MonkeyPatch, seeds: str = "0 1 2", reach: Re
     """The folder of records of a lab that has made the pairs of these seeds."""
     line = f"run --method glnet moco_v3:resnet --seed {seeds} --track mini --eval linear".split()
     theirs = Settings(workspace=Path("theirs"), data_root=Path(os.environ["REPRO_DATA"]))
-    Lab(reach).run(commands.parse(line), theirs, line, None)
+    Lab(reach).carry_out(builder.make(commands.parse(line), theirs), theirs, line, None)
     return Path("theirs/records")
 
 
@@ -265,7 +288,7 @@ def test_new_pairs_do_not_go_on_with_what_was_trained_before_the_tuning(
     """They would repeat the older recipe, so as to join it."""
     told = dataclasses.replace(suite(), tuned=lambda arm, track: "P1-aa" if track == "mini" else "")
     monkeypatch.setattr(equal_tuning, "suite", lambda: told)
-    lab(clear).run(Request(("glnet",), "mini", ("linear",)), load({}), (), None)
+    lab(clear).carry_out(builder.make(Request(("glnet",), "mini", ("linear",)), load({})), load({}), (), None)
     found = records.read_all(Workspace(load({}).workspace).records)[0]
     assert found and equal_tuning.of_these_recipes(found, "mini") == found  # the recipe as it is: tuned
     (origin,) = (record for record in found if record["kind"] == "pretrain")

@@ -202,7 +202,7 @@ def test_who_takes_over_a_journal_reads_it_again(tmp_path: Path) -> None:
     late, first = (Ledger.open(place, "one", budget) for _ in range(2))
     with first.held():
         first.begin("claim", (), ())
-        first.end(600.0)
+        first.end("claim", 600.0)
     with late.held():
         late.reckon({})
         assert late.spent == 600.0

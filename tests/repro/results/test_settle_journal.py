@@ -13,7 +13,7 @@ from repro.results.settle_ledger import Ledger
 from repro.store.workspace import Workspace
 
 _BEGAN = {"event": "began", "claim": "a", "commands": [["run"]], "jobs": {"x": [60.0, 0]}}
-_ENDED = {"event": "ended", "seconds": 50.0, "failed": ""}
+_ENDED = {"event": "ended", "claim": "a", "seconds": 50.0, "failed": ""}
 
 
 def _opened(place: Path, content: bytes) -> Ledger:
@@ -37,6 +37,7 @@ def test_lines_cut_short_count_as_not_there(tmp_path: Path) -> None:
         "3",
         "{}",
         json.dumps(_ENDED),  # of a pair that was never begun
+        json.dumps(_BEGAN) + "\n" + json.dumps(_ENDED | {"claim": "b"}),
         '{"event": "round"}',
         '{"event": "round", "number": "x"}',
         json.dumps(_BEGAN | {"jobs": {"x": 60.0}}),
