@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from leaderboards import evalues
-from leaderboards.claims import NO_TRACK, Claim, counted, tracks_of
+from leaderboards.claims import NO_TRACK, Claim, counted, tracks_of, with_forms
 from leaderboards.reasons import NoKey, NotKnown, NoTrack, NotTrainedOn, OtherTracks, Reason
 from leaderboards.suite import Suite
 
@@ -51,8 +51,11 @@ def unreachable(claim: Claim, suite: Suite, papers: bool = True) -> Reason | Non
 
 
 def first_takes(claim: Claim, claims: Iterable[Claim], suite: Suite, track: str) -> float:
-    """The evidence that the first claim of its family takes at one track, before any of them has a pair."""
-    return evalues.first_takes(len(members(claims, suite, track).get(claim.family, ())))
+    """The evidence that the first claim of its family takes at one track, before any of them has a pair.
+
+    claims: all that there are; those of a paper's own form, tested beside, count too.
+    """
+    return evalues.first_takes(len(members(with_forms(claims), suite, track).get(claim.family, ())))
 
 
 def tracks_of_form(claim: Claim, suite: Suite) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ from repro.results.agreement import Parse, reproducible
 from repro.results.claim_commands import next_runs
 from repro.results.settle_asked import Asked, Step
 from repro.results.settle_ledger import Ledger
-from repro.results.settle_round import carry_out, next_round
+from repro.results.settle_round import at_once, carry_out, next_round
 from repro.results.suite import suite
 from repro.settings import Settings
 from repro.store import records
@@ -112,10 +112,10 @@ def settle(asked: Asked, budget: Budget, spent: float = 0.0) -> int:
                 if not ready:
                     break
                 chosen = next_round(ready, ledger.left, asked.settings)
-                print(*(f"next: {line(step)}" for step in chosen), sep="\n", flush=True)
+                print(f"next: {', '.join(step.claim.id for step in chosen)}", flush=True)
                 carry_out(chosen, asked, ledger)
         except KeyboardInterrupt:
-            print("\ninterrupted: what is finished is kept; run the same command again to continue")
+            print("run the same command again to continue")
             return 130
         print(ending(steps, ledger, asked))
         ledger.close()
@@ -180,12 +180,13 @@ def _step(claim: Claim, verdicts: Sequence[Verdict], known: Arms, asked: Asked, 
         return Step(claim, open_, why=why)
     own = track == claim.track and track not in claim.proxies
     evidence = open_.evidence if open_ else None
-    takes = min(evidence.takes.values()) if evidence else first_takes(claim, asked.others, track)
+    takes = min(evidence.takes.values()) if evidence else testable.first_takes(claim, asked.others, suite(), track)
     commands = next_runs(claim, known, track, own, open_, takes=takes)
     if not commands:
         return Step(claim, open_, why="no command can make the missing run")
     plans = asked.plans(commands)
-    price = seconds = sum(map(ledger.price, plans))
+    side_by_side = 1 if ledger.on_slurm else min(at_once(plans[0], asked.settings), 2 * len(asked.claims))
+    price = seconds = sum(map(ledger.price, plans)) / side_by_side
     if seconds > ledger.left:
         why = f"the next pair takes {text.duration(seconds)}, more than the budget has left"
         return Step(claim, open_, seconds=seconds, why=why)
@@ -217,11 +218,6 @@ def _ahead(evidence: Evidence, takes: float, pairs: int) -> Prospect:
         return prospect(evidence.values, takes, pairs, margin=margin if NULL in evidence.by_test else None)
     apart = [value - evidence.target for value in evidence.values]
     return prospect(apart, takes, pairs, margin=margin, beyond=margin)
-
-
-def first_takes(claim: Claim, every: Sequence[Claim], track: str) -> float:
-    """The evidence that the first claim of a family takes, before any of them has a pair."""
-    return testable.first_takes(claim, claims.with_forms(every), suite(), track)
 
 
 def ending(steps: Sequence[Step], ledger: Ledger, asked: Asked) -> str:

@@ -4,10 +4,11 @@
     round     a job on SLURM looks for the so-manieth time
     began     a pair: the claim, its commands, and of each of its jobs the estimate and the GPUs that it holds
     ended     the last pair of a claim, on this machine: how long it took, and why it failed
+    cut       the last pair of a claim was interrupted: how long it took until then
     closed    nothing more is to do: whoever asks now begins a settlement of his own
 
 What was made is told by the workspace's records alone, so a line too few or twice changes no verdict. On this machine a
-budget is wall-clock time: of a pair that was cut short the time of what it finished counts. On SLURM it is GPU-hours by
+budget is wall-clock time: of a pair that was killed the time of what it finished counts. On SLURM it is GPU-hours by
 the records, by the estimate while there is none; a job without a GPU counts as if it held one.
 """
 
@@ -42,6 +43,7 @@ class Pair:
     jobs: Mapping[str, tuple[float, int]]
     seconds: float | None = None
     failed: str = ""
+    cut: float | None = None  # seconds until it was interrupted
 
 
 @dataclass
@@ -144,6 +146,10 @@ class Ledger:
         """The last pair of a claim has ended."""
         self._write(event="ended", claim=claim, seconds=seconds, failed=failed)
 
+    def cut(self, claim: str, seconds: float) -> None:
+        """The last pair of a claim was interrupted."""
+        self._write(event="cut", claim=claim, seconds=seconds)
+
     def close(self) -> None:
         """Nothing more is to do."""
         self._write(event="closed")
@@ -167,10 +173,16 @@ class Ledger:
                 jobs = {name: (_seconds(seconds), int(gpus)) for name, (seconds, gpus) in said["jobs"].items()}
                 self.pairs.append(Pair(str(said["claim"]), commands, jobs))
             case "ended":
-                pair = next(pair for pair in reversed(self.pairs) if pair.claim == said["claim"])
+                pair = self._last(said.get("claim", self.pairs[-1].claim))  # older journals do not say which
                 pair.seconds, pair.failed = _seconds(said["seconds"]), str(said["failed"])
+            case "cut":
+                self._last(said["claim"]).cut = _seconds(said["seconds"])
             case "closed":
                 self.pairs, self.asked, self.round, self.before = [], 0, 0, 0
+
+    def _last(self, claim: str) -> Pair:
+        """The last pair of a claim; StopIteration where it has none."""
+        return next(pair for pair in reversed(self.pairs) if pair.claim == claim)
 
     def reckon(self, recorded: Mapping[str, Record], live: Collection[str] = ()) -> None:
         """What was spent and what failed, by what there is now.
@@ -182,8 +194,8 @@ class Ledger:
         for pair in reversed(self.pairs):
             fresh = {name: job for name, job in pair.jobs.items() if name not in known}
             known |= fresh.keys()
-            took = pair.seconds
-            if took is None:
+            took = pair.cut if pair.seconds is None else pair.seconds
+            if took is None:  # whatever ended it left it no time to say so
                 took = sum(self._of_a_job(recorded.get(name), *job) for name, job in fresh.items())
             self.by_claim[pair.claim] = self.by_claim.get(pair.claim, 0.0) + took
         for pair in self._settled:

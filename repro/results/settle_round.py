@@ -32,14 +32,14 @@ def next_round(steps: Iterable[Step], left: float, settings: Settings) -> list[S
     chosen: list[Step] = []
     trainings: set[str] = set()
     for step in affordable(steps, left):
-        if chosen and len(trainings) >= _TRAININGS * _at_once(chosen[0].plans[0], settings):
+        if chosen and len(trainings) >= _TRAININGS * at_once(chosen[0].plans[0], settings):
             break
         chosen.append(step)
         trainings |= {job.fingerprint for plan in step.plans for job in plan.to_do() if job.kind == "pretrain"}
     return chosen
 
 
-def _at_once(planned: Plan, settings: Settings) -> int:
+def at_once(planned: Plan, settings: Settings) -> int:
     """How many trainings of such a plan this machine runs side by side."""
     wants = next((planned.resources(job) for job in planned.jobs if job.kind == "pretrain"), None)
     if wants is None:
@@ -57,14 +57,16 @@ def carry_out(steps: Sequence[Step], asked: Asked, ledger: Ledger) -> None:
         ledger.begin(step.claim.id, step.commands, step.plans)
     began = time.monotonic()
     planned = merge([plan for step in steps for plan in step.plans])
-    words = ["settle", *(claim.id for claim in asked.claims)]
-    status = execute.carry_out(planned, asked.settings, words, Views.none())
-    if status == 130:
-        raise KeyboardInterrupt
+    status = execute.carry_out(planned, asked.settings, (), Views.none())
     took, whole = time.monotonic() - began, sum(step.price for step in steps)
     for step in steps:
-        share = step.price / whole if whole else 1 / len(steps)
-        ledger.end(step.claim.id, took * share, _failed(step, asked) if status else "")
+        share = took * (step.price / whole if whole else 1 / len(steps))
+        if status == 130:
+            ledger.cut(step.claim.id, share)
+        else:
+            ledger.end(step.claim.id, share, _failed(step, asked) if status else "")
+    if status == 130:
+        raise KeyboardInterrupt
 
 
 def _failed(step: Step, asked: Asked) -> str:

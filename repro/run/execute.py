@@ -119,8 +119,8 @@ def perform(
             return 0
         outcomes = run_here(graph, settings, place, code, meanwhile)
     except KeyboardInterrupt:
-        again = "python -m repro " + shlex.join(command)
-        print(f"\ninterrupted: finished jobs and checkpoints are kept in {settings.workspace}; go on with: {again}")
+        again = f"; go on with: python -m repro {shlex.join(command)}" if command else ""
+        print(f"\ninterrupted: finished jobs and checkpoints are kept in {settings.workspace}{again}")
         return 130
     report()
     return print_failures(outcomes)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,10 +21,13 @@ from leaderboards.verdicts import OVER, SAME, UNDER, Evidence
 from repro.cli import commands
 from repro.cli.dispatch import main
 from repro.plan import builder, recipes, registry
+from repro.plan.budget import Budget
+from repro.plan.planned import Plan
 from repro.plan.registry import MethodInfo
 from repro.plan.request import Request
 from repro.results import equal_tuning, find_records, settle, settle_round
-from repro.results.settle_asked import Step
+from repro.results.settle_asked import Asked, Step
+from repro.results.settle_ledger import Ledger
 from repro.results.suite import suite
 from repro.run import execute, tune_equal
 from repro.settings import Settings, load
@@ -69,15 +74,45 @@ def test_pairs_of_several_claims_run_side_by_side_where_there_are_cores(
         f"run --method {arm} simclr --seed 0 --track mini --eval linear"
         for arm in ("byol", "nnclr", "swav", "glnet", "aps")
     ]
-    steps = []
-    for place, line in enumerate(lines):
-        words = ("python", "-m", "repro", *line.split())
-        plan = builder.make(commands.parse(words[3:]), here)
-        claim = next(claim for claim in find_records.every_claim() if claim.id == CLAIM)
-        steps.append(Step(claim, None, (words,), 60.0, 9, Prospect(0.9 - 0.1 * place, 9), plans=(plan,), price=60.0))
+    steps = [_step(line, here, place) for place, line in enumerate(lines)]
     chosen = settle_round.next_round(reversed(steps), 3600.0, here)
     assert chosen == steps[:claims]
-    assert settle_round.next_round(steps, 150.0, here) == steps[: min(claims, 2)]  # what the budget has left for
+    assert settle_round.next_round(steps, 200.0, here) == steps[: min(claims, 2)]  # what the budget has left for
+
+
+def _step(line: str, here: Settings, place: int = 0) -> Step:
+    words = ("python", "-m", "repro", *line.split())
+    plan = builder.make(commands.parse(words[3:]), here)
+    claim = next(claim for claim in find_records.every_claim() if claim.id == CLAIM)
+    claim = dataclasses.replace(claim, id=f"claim{place}")
+    return Step(claim, None, (words,), 60.0, 9, Prospect(0.9 - 0.1 * place, 9), plans=(plan,), price=60.0 * (1 + place))
+
+
+@pytest.mark.parametrize("status", [1, 130])
+def test_of_a_round_the_pair_that_failed_fails_and_all_share_the_time(
+    status: int, own_folder: None, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """130: it was interrupted. Then no claim is left for that, and the time counts all the same."""
+    here, made = load({"cores": 2}), Lab(clear)
+    lines = [f"run --method {arm} --seed 0 --track mini --eval linear" for arm in ("byol", "nnclr")]
+    steps = [_step(line, here, place) for place, line in enumerate(lines)]
+    asked = Asked((), (), "mini", here, commands.parse)
+    ledger, clock = Ledger(Budget.parse("1h")), iter((100.0, 130.0))
+
+    def all_but_one(planned: Plan, settings: Settings, words: object, views: object) -> int:
+        for job in planned.to_do():
+            if job.method != "nnclr":
+                made.do(job, Workspace(settings.workspace))
+        return status
+
+    monkeypatch.setattr(execute, "carry_out", all_but_one)
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    with contextlib.suppress(KeyboardInterrupt):
+        settle_round.carry_out(steps, asked, ledger)
+    ledger.reckon({})
+    assert ledger.by_claim == {"claim0": 10.0, "claim1": 20.0}  # by their estimates
+    assert ledger.failed.keys() == ({"claim1"} if status == 1 else set())
+    assert all("--method nnclr" in why for why in ledger.failed.values())
 
 
 def test_the_papers_own_form_is_settled_beside(lab: Callable[[Reach], Lab], capsys: pytest.CaptureFixture[str]) -> None:

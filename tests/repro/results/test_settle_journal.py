@@ -30,6 +30,12 @@ def test_lines_cut_short_count_as_not_there(tmp_path: Path) -> None:
     assert ledger.spent == 50.0
 
 
+def test_a_journal_of_before_says_no_claims_where_pairs_ended(tmp_path: Path) -> None:
+    ended = {key: value for key, value in _ENDED.items() if key != "claim"}
+    ledger = _opened(tmp_path, b"\n".join(json.dumps(said).encode() for said in (_BEGAN, ended)))
+    assert [pair.seconds for pair in ledger.pairs] == [50.0]
+
+
 @pytest.mark.parametrize(
     "line",
     [
