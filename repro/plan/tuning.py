@@ -102,11 +102,6 @@ class Tuned:
         """The multiples that were chosen."""
         return Point(*self.chosen)
 
-    def best(self) -> Multiples:
-        """What the procedure as it stands chooses by these scores; (1, 1, 1) where no point has all of them."""
-        means = [statistics.fmean(found) for found in self.scores]
-        return (1.0, 1.0, 1.0) if all(map(math.isnan, means)) else self.points[procedure().chosen(means)]
-
 
 @cache
 def procedure() -> Procedure:
@@ -152,12 +147,24 @@ def section(info: MethodInfo, variant: str, track: str) -> Tuned | None:
         raise UserError(f"{where}: chosen = {list(made.chosen)} is none of its points; tune again with --equal --write")
     if not len(made.points) == len(made.scores) == len(made.records):
         raise UserError(f"{where}: each of the points needs scores and records; tune again with --equal --write")
-    if made.procedure == procedure().id and (best := made.best()) != made.chosen:
+    if made.procedure == procedure().id:
+        _require_chosen(made, where)
+    return made
+
+
+def _require_chosen(made: Tuned, where: str) -> None:
+    """UserError where the procedure as it stands would not have chosen this by these scores."""
+    steps = procedure()
+    if any(len(found) != len(steps.seeds) for found in made.scores):
+        raise UserError(f"{where}: each of the points needs {len(steps.seeds)} scores; tune again with --equal --write")
+    means = [statistics.fmean(found) for found in made.scores]
+    if all(map(math.isnan, means)):
+        raise UserError(f"{where}: no point has a score of every seed; tune again with --equal --write")
+    if (best := made.points[steps.chosen(means)]) != made.chosen:
         raise UserError(
             f"{where}: chosen = {list(made.chosen)}, but by its scores the procedure chooses {list(best)};"
             " tune again with --equal --write"
         )
-    return made
 
 
 def header(variant: str, track: str) -> str:

@@ -198,6 +198,10 @@ def test_a_choice_that_its_scores_do_not_make_gets_one_line(recipe: Recipe) -> N
     stated = section(2.0, "0a", name=today).replace("[40.0, nan]", "[45.0, 40.0]")
     with pytest.raises(UserError, match=r"chosen = \[2.0, 1.0, 1.0\], but by its scores the procedure chooses \[1.0, "):
         recipes.resolve(*registry.find(recipe(stated)), "mini", {})
+    for scores, says in (("[[nan, nan], [nan, nan]]", "no point has a score"), ("[[], []]", "needs 2 scores")):
+        damaged = section(1.0, "0a", name=today).replace("[[40.0, nan], [41.0, 42.0]]", scores)
+        with pytest.raises(UserError, match=says):
+            recipes.resolve(*registry.find(recipe(damaged)), "mini", {})
     for fits in (stated.replace("[41.0, 42.0]", "[44.0, 45.0]"), stated.replace(today, "P1-0a1b2c")):
         recipes.resolve(*registry.find(recipe(fits)), "mini", {})
 
