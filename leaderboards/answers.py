@@ -189,13 +189,14 @@ def telling(found: Sequence[Answer]) -> list[Answer]:
 def in_brief(found: Sequence[Answer]) -> str:
     """A paper in a sentence each for accuracy and cost, and how many more claims there are.
 
-    `Accuracy: not decided yet at mini, +0.5 points (3 pairs, evidence 1.5 of 160). Cost: holds at mini, 0.77 times ...`
+    `Accuracy: not decided yet at mini, +0.5 points over moco_v3 (3 pairs, evidence 1.5 of 160). Cost: holds ...`
     """
     said = []
     for one in telling(found):
         assert one.epochs is not None
         about = "Cost" if one.claim.evaluation == COST else "Accuracy"
-        parts = [f"{one.epochs.word} at {one.where}", one.epochs.difference]
+        against = f" over {one.claim.baseline_arm}" if one.epochs.difference and about == "Accuracy" else ""
+        parts = [f"{one.epochs.word} at {one.where}", one.epochs.difference + against]
         said.append(f"{about}: {', '.join(filter(None, parts))}" + (f" ({one.epochs.n})" if one.epochs.n else ""))
     more = left(found, telling(found))
     return ". ".join([*said, *([f"Other claims: {more}"] if more else [])]) + "."

@@ -109,7 +109,7 @@ def _fullest(claim: Claim, known: Arms, track: str, own: bool, names: list[str])
     for arm in known.of(tested_on(claim, known.suite)):
         if arm.setting.track != track or arm.name not in names or arm.trust != OURS or arm.imported:
             continue
-        if arm.setting.data in TOO_SMALL or arm.setting.drawn is None:
+        if arm.setting.data in TOO_SMALL or arm.setting.drawn is None or arm.setting.of_own_pictures(known.suite.own):
             continue
         if deviations(claim, arm, known.suite) if own else not lasts(claim, track, arm.setting.epochs):
             continue

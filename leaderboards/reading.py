@@ -18,7 +18,7 @@ OF_EMBEDDED = (
 _EXPONENTIAL, *_LOSSES = evalues.MEASURED
 _ALPHA = f"{100 * evalues.ALPHA:g} %"
 SUPERSEDED = (
-    "`superseded`: measured with an older setup of this track (one training subset for all seeds, or another network)."
+    "`superseded`: measured with an older setup of this track, in which all seeds had one training subset."
     " The first new pair replaces the verdict. `older recipe`: a counted cost, measured before its recipe changed."
 )
 """What the words mean that stand behind a verdict of older runs."""
@@ -74,8 +74,8 @@ _INTRO = (
     " pairs of mini use a JPEG copy of CIFAR-10; pairs on the official pictures get a separate verdict.",
     "A verdict applies to the recipes as they are (`for these recipes`). Example: `both tuned alike (1 trial by hand)`"
     " means that both learning rates were chosen by hand in one trial. Two methods are also tuned alike if the same"
-    " procedure chose them (methods/tuning.toml: the same points, seeds and held-out training pictures). If they"
-    " are not tuned alike, only the one with fewer trials can be shown to be better.",
+    " procedure chose their settings (methods/tuning.toml: the same trials, seeds and held-out training pictures)."
+    " If they are not tuned alike, only the one with fewer trials can be shown to be better.",
     "The error rate is higher if the differences are far from normally distributed. We simulated single claims without"
     f" a true difference and checked after each of the pairs 3 to 20. With exponentially distributed differences,"
     f" {_EXPONENTIAL.wrong} % of claims get a wrong verdict. If one seed in twenty collapses, it is "

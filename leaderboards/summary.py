@@ -117,16 +117,17 @@ def _results(
             yield _row(f"- {words}", (arm,), arm, f"{main} {spread(few, 1).text}", *beside, "-", shared=True)
 
 
-_KEYS = {"epochs": "{} epochs", "trials": "{} tuning trials"}
+def _said(key: str, value: str) -> str:
+    """`16 epochs`, `1 tuning trial`, `P2-1bd28f`: the name of a procedure says what it is."""
+    if key == "trials":
+        return f"{value} tuning trial{'' if value == '1' else 's'}" if value.isdigit() else f"tuning {value}"
+    return f"{value} epochs" if key == "epochs" else f"{key} {value}"
 
 
 def _unequal(name: str, baseline: Baseline) -> str:
     """`moco_v3. Unequal: aps 16 epochs and 35 tuning trials, moco_v3 6 epochs and 6 tuning trials`."""
     sides = [
-        " and ".join(
-            value if "-" in value else _KEYS.get(key, f"{key} {{}}").format(value)  # a procedure's name says what it is
-            for key, value in ((key, both[i]) for key, both in baseline.unequal.items())
-        )
+        " and ".join(_said(key, value) for key, value in ((key, both[i]) for key, both in baseline.unequal.items()))
         for i in range(2)
     ]
     said = (
@@ -134,7 +135,7 @@ def _unequal(name: str, baseline: Baseline) -> str:
         if baseline.unequal
         else baseline.name
     )
-    return f"{said}; {baseline.flag}" if baseline.flag else said
+    return f"{said}; {baseline.name}: {baseline.flag}" if baseline.flag else said
 
 
 def _beside(arm: Arm, metric: str, controls: Controls) -> tuple[str, str, str]:

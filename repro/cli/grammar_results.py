@@ -86,7 +86,7 @@ def add_results(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "arms",
         nargs=2,
         metavar="CONFIGURATION",
-        help="the same method, recipe and data, several seeds: NAME or NAME:VARIANT; @EPOCHS or @RECIPE selects one of"
+        help="method, recipe and data, with its seeds: NAME or NAME:VARIANT; @EPOCHS or @RECIPE selects one of"
         " several, for example byol@15",
     )
     verb.add_argument("--track", default="embedded", metavar="NAME", help="embedded (default), mini, cifar, ...")

@@ -197,8 +197,9 @@ def test_a_cost_without_chance_does_not_depend_on_the_subset(make: Make) -> None
         for method, flops in (("aps", 40.0), ("moco_v3", 100.0))
         for record in make(method, "pretrain", {}, drawn=None, cost={"flops": flops}, epochs=16)
     ]
-    for epochs, older in ((16, False), (8, True)):
-        now = {"pretrain": {"epochs": epochs}}
+    batch = records[0]["details"]["recipe"]["pretrain"]["batch"]
+    for now, older in (({"epochs": 8}, False), ({"batch": 2 * batch}, True)):  # such a cost is counted at any length
+        now = {"pretrain": now}
         told = replace(suite(), recipe=lambda arm, track, now=now: now if track == "mini" else {})
         found = judge([claim], Arms(records, told), "mini")[claim.id][0]
         assert (found.outcome, found.superseded, found.decided) == ("holds", older, not older)
