@@ -185,12 +185,12 @@ def _timm(trained: Trained) -> Target:
 
     network = trained.network
     if network["arch"] == "resnet":
+        _known_depth("timm", network)
         if network["width"] != 64:
             raise UserError(
                 f"timm has no ResNet of width {network['width']}, only of 64;"
                 " choose torchvision, mmpretrain or safetensors"
             )
-        _known_depth("timm", network)
         name = f"resnet{network['depth']}"
         model = timm.create_model(name, num_classes=0)
         return _resnet(trained, "timm", model, f"timm.create_model({name!r}, num_classes=0)")

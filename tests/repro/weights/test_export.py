@@ -52,7 +52,7 @@ NETWORKS = {
 REFUSED = {
     ("timm", "slim"): "no ResNet of width 8",
     ("timm", "slim50-imagenet"): "no ResNet of width 8",
-    ("timm", "slim10"): "no ResNet of width 8",
+    ("timm", "slim10"): "no ResNet-10",
     ("timm", "resnet10"): "no ResNet-10",
     ("mmpretrain", "slim10"): "no ResNet-10",
     ("mmpretrain", "resnet10"): "no ResNet-10",
