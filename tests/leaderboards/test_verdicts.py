@@ -17,6 +17,7 @@ from leaderboards.arms import Arms
 from leaderboards.assessments import assess
 from leaderboards.claim_arms import COMPUTE, most_alike
 from leaderboards.claims import Claim
+from leaderboards.missing_runs import missing
 from leaderboards.paired_arms import fairest
 from leaderboards.recipe_differences import tuned_by, unlike
 from leaderboards.statistics import Mean, own, paired
@@ -140,6 +141,10 @@ def test_own_pictures_say_nothing_about_a_papers_claim(make: Make) -> None:
     assert verdict(DIRECTION, pairs(make, BETTER, data=f"{suite().own}/pictures"), "mini").outcome == "not run"
     mixed = pairs(make, [-x for x in BETTER], data=f"{suite().own}/pictures") + pairs(make, BETTER)
     assert (verdict(DIRECTION, mixed, "mini").outcome, verdict(DIRECTION, mixed, "mini").n) == ("holds", 6)
+    asked = missing(DIRECTION, Arms(pairs(make, BETTER, data=f"{suite().own}/pictures"), suite()), "mini", False, None)
+    assert [(item.arm, item.seeds, item.like) for item in asked] == [
+        (arm, (0, 1, 2, 3, 4), None) for arm in ("aps", "moco_v3")
+    ]
 
 
 def test_the_other_outcomes_of_a_direction(make: Make) -> None:
