@@ -9,7 +9,7 @@ from leaderboards.arms import Arms
 from leaderboards.reading import OF_EMBEDDED
 from leaderboards.unknown_names import UnknownName
 from leaderboards.verdicts import NO_VERDICTS, Verdict
-from repro.errors import UserError
+from repro.errors import UserError, unknown
 from repro.results import find_records
 from repro.results.suite import suite
 from repro.settings import Settings
@@ -30,8 +30,7 @@ def listing(settings: Settings, wanted: Mapping[str, str], outcome: str | None =
     if outcome is not None:
         reached = {verdict.outcome for item in items for verdict in item.verdicts}
         if outcome not in reached:
-            listed = ", ".join(sorted(reached))
-            raise UserError(f"no claim has the verdict '{outcome}'; verdicts so far: {listed}")
+            raise unknown("verdict", outcome, sorted(reached))
     shown = [
         item
         for item in items

@@ -331,7 +331,7 @@ def test_the_small_job_of_the_doctor(
     assert re.search(r"^ok +limits: SLURM takes jobs such as pretrain", out, re.M)
     assert re.search(r"^ok +small job: job \d+ ran on ", out, re.M)
     assert re.search(rf"^ok +node: scratch: {tmp_path}/scratch/\d+$", out, re.M)
-    assert re.search(r"^ok +node: rooms: .* from .*/repro-work/code/[0-9a-f]{16}$", out, re.M)
+    assert re.search(r"^ok +node: repro: .* from .*/repro-work/code/[0-9a-f]{16}$", out, re.M)
     for what in ("shared directory", "file system", "commands", "python", "packages", "operators", "GPUs"):
         assert re.search(rf"^ok +node: {what}: ", out, re.M), what
 

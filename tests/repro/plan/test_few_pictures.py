@@ -106,20 +106,20 @@ def test_the_plan_says_what_is_fitted_before_anything_runs() -> None:
     lines = tables.plan_table(made, Settings(workspace=Path("repro-work"))).splitlines()
     assert lines[-2].startswith("200 pictures of 4 classes")
     assert lines[-1] == (
-        "simclr, glnet: 160 training pictures, where the recipe is for 5,000: batch 128 -> 64, epochs 4 -> 78,"
+        "simclr, glnet: 160 training pictures, where the recipe is for 5,000: batch 128 -> 64, epochs 8 -> 156,"
         " warmup_epochs 1 -> 20, so that the number of updates stays near the recipe's"
     )
     trained = {job.arm: job.recipe["pretrain"]["epochs"] for job in made.jobs if job.kind == "pretrain"}
-    assert trained == {"simclr": 78, "glnet": 78, "random": 0, "random:pixels": 0}
+    assert trained == {"simclr": 156, "glnet": 156, "random": 0, "random:pixels": 0}
 
 
 @pytest.mark.seconds
 def test_a_fitted_recipe_is_the_recipe_of_the_same_values() -> None:
     own = folder(Path("own"), 4, 50)
-    sets = ("pretrain.batch=64", "pretrain.epochs=78", "pretrain.warmup_epochs=20")
+    sets = ("pretrain.batch=64", "pretrain.epochs=156", "pretrain.warmup_epochs=20")
     alike = [[job.fingerprint for job in plan(own, "simclr", sets=said).jobs] for said in ((), sets)]
     assert alike[0] == alike[1]
-    other = plan(own, "simclr", sets=("pretrain.epochs=77",)).jobs
+    other = plan(own, "simclr", sets=("pretrain.epochs=155",)).jobs
     assert other[0].fingerprint != alike[0][0]
 
 
