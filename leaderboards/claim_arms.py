@@ -173,8 +173,8 @@ def _of_own_subsets(claim: Claim, arms: Sequence[Arm]) -> list[Arm]:
     drawn = [arm for arm in arms if arm.setting.drawn]
     ours, theirs = ([arm for arm in drawn if arm.name == name] for name in (claim.arm, claim.baseline_arm))
     pairs = pairs_alike(ours, theirs, lambda arm: arm.setting)
-    renewed = {arm.setting.older.scope for arm, other in pairs if arm.records.keys() & other.records.keys()}
-    return [arm for arm in arms if arm.setting.scope not in renewed]
+    renewed = any(arm.records.keys() & other.records.keys() for arm, other in pairs)
+    return [arm for arm in arms if not (renewed and arm.setting.drawn is None)]
 
 
 def _unflagged(name: str, arms: Sequence[Arm], *, baseline: bool) -> list[Arm]:

@@ -111,6 +111,16 @@ def test_other_numbers_of_pictures_are_no_pair(make: Make) -> None:
     assert "1,000 training pictures drawn for each seed against 5,000" in sentence(found)
 
 
+def test_one_new_pair_replaces_older_ones_of_another_protocol_too(make: Make, older: list[Record]) -> None:
+    for record in older:
+        if record["kind"] == "linear":
+            record["protocol"] = {**record["protocol"], "hash": "older"}
+    assert at_mini(older).superseded
+    new = [*seeds(make, "aps", [38.0], 5000), *seeds(make, "moco_v3", [40.0], 5000)]
+    found = at_mini([*older, *new])
+    assert (found.n, found.superseded) == (1, False)
+
+
 def test_a_superseded_claim_is_asked_for_from_the_start(make: Make, older: list[Record]) -> None:
     known = Arms(older, suite())
     wanted = missing(CLAIM, known, "mini", False, judge([CLAIM], known, "mini")[CLAIM.id][0])
