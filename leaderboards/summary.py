@@ -118,7 +118,7 @@ def _results(
 
 
 def _said(key: str, value: str) -> str:
-    """`16 epochs`, `1 tuning trial`, `P2-1bd28f`: the name of a procedure says what it is."""
+    """`16 epochs`, `1 tuning trial`, `tuning P2-1bd28f` (a procedure), `network ViT 128x3/4`."""
     if key == "trials":
         return f"{value} tuning trial{'' if value == '1' else 's'}" if value.isdigit() else f"tuning {value}"
     return f"{value} epochs" if key == "epochs" else f"{key} {value}"
@@ -126,10 +126,7 @@ def _said(key: str, value: str) -> str:
 
 def _unequal(name: str, baseline: Baseline) -> str:
     """`moco_v3. Unequal: aps 16 epochs and 35 tuning trials, moco_v3 6 epochs and 6 tuning trials`."""
-    sides = [
-        " and ".join(_said(key, value) for key, value in ((key, both[i]) for key, both in baseline.unequal.items()))
-        for i in range(2)
-    ]
+    sides = [" and ".join(_said(key, both[side]) for key, both in baseline.unequal.items()) for side in range(2)]
     said = (
         f"{baseline.name}. Unequal: {name} {sides[0]}, {baseline.name} {sides[1]}"
         if baseline.unequal
