@@ -32,6 +32,7 @@ from slurm.watch import PATIENCE, Watch
 _TICK = 0.05  # seconds between looks at the children
 _ELSEWHERE_TICK = 0.5  # seconds between looks at a lock that somebody else holds
 _CANCEL_TICK = 0.5  # seconds between looks for tasks that shall be cancelled
+_STACKS = 1.0  # seconds that a task which hangs has to write its stacks: a SIGTERM right behind could overtake
 _GRACE = 10.0  # seconds that a cancelled task has to end by itself
 
 
@@ -133,7 +134,8 @@ class _Child:
     progress: Progress | None = None
     kill_at: float | None = None  # it was told to end, and has until then (monotonic time)
     late: bool = False  # it was told so because of its time limit
-    hung: str = ""  # it was told so because nothing moved: in words
+    hung: str = ""  # nothing moved: in words
+    end_at: float = math.inf  # a child that hangs is told to end then (monotonic time)
 
     def signal(self, number: signal.Signals) -> None:
         """To the whole process group. Only called while the leader is not yet reaped, so that its number is ours."""
@@ -183,10 +185,12 @@ class _Run:
             elif child.kill_at is None and time.time() >= child.started + self.limits.get(child.task.key, math.inf):
                 child.late, child.kill_at = True, now + _GRACE
                 child.signal(signal.SIGTERM)
-            elif child.kill_at is None and child.watch.hangs():
-                child.hung, child.kill_at = child.watch.words(), now + _GRACE
-                child.watch.show_stacks()
+            elif child.kill_at is None and now >= child.end_at:
+                child.kill_at = now + _GRACE
                 child.signal(signal.SIGTERM)
+            elif child.kill_at is None and not child.hung and child.watch.hangs():
+                child.hung, child.end_at = child.watch.words(), now + _STACKS
+                child.watch.show_stacks()
         if now < self.look_for_cancels:
             return
         self.look_for_cancels = now + _CANCEL_TICK
