@@ -5,7 +5,7 @@ A line of a plan is priced by the first of these that knows its work on its trac
     records                 runs on this device with as many threads: of the workspace, else the published ones
     calibration             `plan --calibrate` on this device (calibration.py), kept in the workspace
     records, other device   runs anywhere, as above; on a GPU by the speed of both cards
-    constants               seconds of kinds.py, units_per_second of tracks.toml or the speed of the card (cards.py),
+    constants               seconds of kinds.py, gflops of tracks.toml or the speed of the card (cards.py),
                             relative_cost of the recipe
 
 Two jobs are the same work when their recipes (of an evaluation: network and protocol) differ in nothing that costs

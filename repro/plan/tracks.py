@@ -44,7 +44,7 @@ class Track:
     comparable: Text
     usual_protocol: Text
     resources: Mapping[str, Resources]
-    units_per_second: Number = 0.0
+    gflops: Number = 0.0
     card: Text = ""
     stand_ins: Mapping[str, Text] = field(default_factory=dict)
     protocols: Mapping[str, Text] = field(default_factory=dict)

@@ -84,10 +84,11 @@ def _trained_on(load: Load) -> float:
 
 def _guess_pretraining(seconds: float, load: Load, track: Track) -> float:
     pretrain = load.recipe["pretrain"]
-    units, rate = load.pictures * pretrain["epochs"] * load.relative_cost, track.units_per_second
-    if load.card is not None and units:
-        rate = load.card.rate(pretrain["precision"]) / footprint.training_flops(load.recipe, track.size)
-    return 10 + (units / (rate * load.ranks) if units else 0.0)
+    passes = load.pictures * pretrain["epochs"] * load.relative_cost
+    if not passes:
+        return 10.0
+    rate = load.card.rate(pretrain["precision"]) if load.card else 1e9 * track.gflops
+    return 10 + passes * footprint.training_flops(load.recipe, track.size) / (rate * load.ranks)
 
 
 def _finetuned_on(load: Load, values: Mapping[str, Any]) -> float:
