@@ -6,7 +6,7 @@ claims.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -29,6 +29,7 @@ from leaderboards.verdicts import (
     UNTESTABLE,
     Verdict,
 )
+from leaderboards.wording import pairs_words, so_far
 
 MARKS = {
     HOLDS: ("yes", "●"),
@@ -54,7 +55,7 @@ class Said:
     word: str
     look: str  # see MARKS
     shape: str
-    n: str  # `3 pairs, evidence 7.3 of 40`, `superseded`, or ""
+    n: str  # `3 pairs, evidence 7.3 of 40 that it is better`, `superseded`, or ""
     difference: str  # `+3.6 points`, `0.77 times the operations`, or ""
     verdict: Verdict
 
@@ -77,6 +78,12 @@ class Answer:
         if evidence is None or self.claim.evaluation == COST or evidence.mean.n < 2:
             return None
         return evidence.mean.value, *evidence.mean.interval
+
+    @property
+    def place(self) -> str:
+        """Where it was tested, with the data: `mini: CIFAR-10`."""
+        setting = self.epochs.verdict.setting if self.epochs else None
+        return f"{self.where}: {setting.data_name}" if setting else self.where
 
     @property
     def measured(self) -> bool:
@@ -135,10 +142,7 @@ def _said(verdict: Verdict | None) -> Said | None:
     look, shape = MARKS[plain]
     evidence, n = verdict.evidence, ""
     if verdict.n:
-        n = f"{verdict.n} pair{'' if verdict.n == 1 else 's'}"
-        if verdict.outcome == UNDECIDED and evidence:
-            near = evidence.nearest
-            n += f", evidence {evidence.by_test[near]:.1f} of {evidence.takes[near]:g}"
+        n = so_far(verdict) if verdict.outcome == UNDECIDED else pairs_words(verdict.claim, verdict.n)
         if evidence and evidence.fragile:
             n += ", fragile"
     if verdict.same_runs:
@@ -168,9 +172,9 @@ def _missing(item: Assessment, seen: Sequence[Verdict], needed: Sequence[Need]) 
     if own:
         parts.append(f"{PAPERS} ({own.track}) takes {budget(own)}")
     if direction:
-        parts.append(f"its direction at {direction.track} takes {budget(direction)}")
+        parts.append(f"to test at {direction.track} whether it is better takes {budget(direction)}")
     elif not seen and claim.proxies:
-        parts.append(f"its direction can be tested at {', '.join(claim.proxies)}")
+        parts.append(f"whether it is better can be tested at {', '.join(claim.proxies)}")
     if item.out_of_reach:
         parts.append(unrepeatable(item.out_of_reach))
     elif not own and not any(verdict.own for verdict in seen):
@@ -180,26 +184,56 @@ def _missing(item: Assessment, seen: Sequence[Verdict], needed: Sequence[Need]) 
 
 def telling(found: Sequence[Answer]) -> list[Answer]:
     """Of a paper's claims with a verdict from records: the nearest to a decision on accuracy, and on cost."""
-    tested = sorted((one for one in found if one.measured), key=lambda one: one.rank)
-    accuracy = [one for one in tested if one.claim.evaluation != COST]
-    cost = [one for one in tested if one.claim.evaluation == COST]
-    return accuracy[:1] + cost[:1]
+    return [sorted(group, key=lambda one: one.rank)[0] for group in _measured(found).values() if group]
+
+
+def _measured(found: Iterable[Answer]) -> dict[str, list[Answer]]:
+    """The claims with a result, by what they are about."""
+    tested = [one for one in found if one.measured]
+    return {
+        "Accuracy": [one for one in tested if one.claim.evaluation != COST],
+        "Cost": [one for one in tested if one.claim.evaluation == COST],
+    }
 
 
 def in_brief(found: Sequence[Answer]) -> str:
     """A paper in a sentence each for accuracy and cost, and how many more claims there are.
 
-    `Accuracy: not decided yet at mini, +0.5 points over moco_v3 (3 pairs, evidence 1.5 of 160). Cost: holds ...`
+    `Accuracy: not decided yet at mini, +0.5 points over moco_v3 (3 pairs). Cost: ...`; of several comparisons
+    `Accuracy: 5 comparisons at mini, 1 holds, 4 not decided yet; -0.2 to +9.0 points`.
     """
-    said = []
-    for one in telling(found):
-        assert one.epochs is not None
-        about = "Cost" if one.claim.evaluation == COST else "Accuracy"
-        against = f" over {one.claim.baseline_arm}" if one.epochs.difference and about == "Accuracy" else ""
-        parts = [f"{one.epochs.word} at {one.where}", one.epochs.difference + against]
-        said.append(f"{about}: {', '.join(filter(None, parts))}" + (f" ({one.epochs.n})" if one.epochs.n else ""))
-    more = left(found, telling(found))
+    said = [
+        f"{about}: {_one(group[0], about) if len(group) == 1 else _several(group)}"
+        for about, group in _measured(found).items()
+        if group
+    ]
+    more = left(found, [one for one in found if one.measured])
     return ". ".join([*said, *([f"Other claims: {more}"] if more else [])]) + "."
+
+
+def _one(one: Answer, about: str) -> str:
+    assert one.epochs is not None
+    against = f" over {one.claim.baseline_arm}" if one.epochs.difference and about == "Accuracy" else ""
+    parts = [f"{one.epochs.word} at {one.where}", one.epochs.difference + against]
+    return ", ".join(filter(None, parts)) + (f" ({one.epochs.n})" if one.epochs.n else "")
+
+
+def _several(group: Sequence[Answer]) -> str:
+    numbers = Counter(one.epochs.word for one in group if one.epochs)
+    places = ", ".join(dict.fromkeys(one.where for one in group))
+    counts = ", ".join(f"{number} {word}" for word, number in numbers.items())
+    return f"{len(group)} comparisons at {places}, {counts}" + (f"; {spread}" if (spread := ranged(group)) else "")
+
+
+def ranged(found: Iterable[Answer]) -> str:
+    """The smallest and the largest difference among claims in points: `-0.2 to +9.0 points`; "" for none."""
+    points = sorted(
+        one.epochs.verdict.gap
+        for one in found
+        if one.epochs and one.epochs.verdict.gap is not None and one.claim.evaluation != COST
+    )
+    ends = dict.fromkeys(f"{round(end, 1) + 0.0:+.1f}" for end in (points[0], points[-1])) if points else {}
+    return f"{' to '.join(ends)} points" if ends else ""
 
 
 def left(found: Iterable[Answer], but: Collection[Answer]) -> str:

@@ -153,8 +153,11 @@ def outcomes_by_basis(item: Assessment) -> dict[str, str]:
     """A claim in one row: what it states, its outcomes at equal epochs, equal compute and in the paper's setting."""
     columns: dict[str, list[str]] = {EPOCHS: [], COMPUTE: [], PAPERS: []}
     for verdict in item.verdicts:
-        at_home = verdict.own or verdict.track == NO_TRACK or (verdict.track == item.claim.track and not verdict.lacks)
+        own_track = verdict.track == item.claim.track and not verdict.lacks and not item.out_of_reach
+        at_home = verdict.own or verdict.track == NO_TRACK or own_track
         columns[PAPERS if at_home else verdict.basis or EPOCHS].append(outcome(verdict))
+    if item.out_of_reach and not columns[PAPERS]:
+        columns[PAPERS].append(UNTESTABLE)
     claim = item.claim
     return {"claim": claim.id, "stated": claim.stated, **{name: "; ".join(said) for name, said in columns.items()}}
 

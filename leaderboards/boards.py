@@ -15,11 +15,11 @@ from leaderboards import columns, efficiency
 from leaderboards.arms import Arm, Arms
 from leaderboards.assessments import Assessment, assess
 from leaderboards.cells import Cell, Link, sources
-from leaderboards.claim_arms import COMPUTE
-from leaderboards.claims import TRACKS, Claim, of_training, with_another
+from leaderboards.claims import TRACKS, Claim, with_another
 from leaderboards.controls import Controls, above
 from leaderboards.curves import ABOUT, reached, watched
 from leaderboards.efficiency import Paid
+from leaderboards.learnt import Learnt, learnt
 from leaderboards.needs import Need, needs
 from leaderboards.paired_arms import apart
 from leaderboards.reading import OF_EMBEDDED
@@ -30,19 +30,19 @@ from leaderboards.wording import place
 
 LEGEND = (
     "Mean ± sample standard deviation over seeds. n: number of pre-trainings, with a link to the first record. gain:"
-    " points above the same network untrained, on the same seeds. vs baseline: points above the first baseline that the"
-    " method's claims name, with equal training settings and tuning. TFLOP: operations of the whole pre-training."
+    " points above the same network untrained, on the same seeds. vs baseline: points above the first baseline that"
+    " the method's claims name, with equal training settings and tuning. TFLOP: operations of the whole pre-training."
     " NAME@EPOCHS: this method was also trained for other numbers of epochs. (code ...): trained with another version"
     " of the program. Further down, the same tables have all columns. There, wall time and memory are those of the"
-    " evaluation alone; optimism: best checkpoint or setting on test data minus the reported value, in points; trials"
-    " are tuning runs by hand, or the procedure that tuned the method (methods/tuning.toml). Networks: `ResNet-10 w16`"
-    " has 16 channels in the first stage (standard: 64); `ViT 128x3/4` has width 128, 3 blocks and patches of 4 pixels."
+    " evaluation alone; optimism: what selecting the checkpoint or setting on test data would add, in points (not"
+    " reported); trials are tuning runs by hand, or the procedure that tuned the method (methods/tuning.toml)."
+    " Networks: `ResNet-10 w16` has 16 channels in the first stage (standard: 64); `ViT 128x3/4` has width 128, 3"
+    " blocks and patches of 4 pixels."
 )
 _ENOUGH = 3  # trained networks, before a table is said to tell nothing
-_MARGINS = 2  # that training should gain, for an evaluation to tell trained networks from untrained ones
 _TELLING = 1.0  # points above the untrained network that at least one of them must reach
 INDEX_INTRO = (
-    "A record is the file that one finished run leaves, and every number comes from one."
+    "A record is the file that one finished job leaves, and every number comes from one."
     " Numbers of different tracks, data or protocols never share a table."
 )
 PRETEXT_INTRO = (
@@ -81,22 +81,6 @@ class Board:
 
 
 @dataclass(frozen=True)
-class Learnt:
-    """What pre-training changed for the two arms of a claim at one track."""
-
-    track: str
-    gains: tuple[tuple[str, float], ...]  # by arm: points above the same network untrained
-    little: bool  # whether that is hardly more than what counts as no difference
-
-    @property
-    def words(self) -> str:
-        """`points above the same network untrained at mini: aps +4.8, moco_v3 +4.1`."""
-        said = ", ".join(f"{name} {gain:+.1f}" for name, gain in self.gains)
-        warning = "; this evaluation hardly tells trained networks from untrained ones here" if self.little else ""
-        return f"points above the same network untrained at {self.track}: {said}{warning}"
-
-
-@dataclass(frozen=True)
 class Content:
     """What stands in the boards, before any view of it, and what its pictures are drawn of."""
 
@@ -121,23 +105,8 @@ class Content:
         ]
 
     def learnt(self, item: Assessment) -> list[Learnt]:
-        """How far above the same network untrained a claim's two arms are, for each track.
-
-        Little is less than _MARGINS margins: what pre-training changes is then hardly more than what counts as nothing.
-        """
-        found = []
-        for one in item.answered:
-            if one.basis == COMPUTE or one.form or not one.arms or not item.claim.baseline or of_training(item.claim):
-                continue
-            metric = item.claim.metric_read(one.own)
-            gains = [above(arm.values(metric), self.controls.untrained_by_seed(arm, metric)) for arm in one.arms[:2]]
-            known = [gain for gain in gains if gain is not None]
-            if len(known) < 2:
-                continue
-            by_name = tuple((arm.name, gain) for arm, gain in zip(one.arms, known, strict=False))
-            little = max(known) < _MARGINS * item.claim.proxies.get(one.track, item.claim.margin)
-            found.append(Learnt(one.track, by_name, little))
-        return found
+        """What pre-training changed for a claim's two arms, for each track."""
+        return learnt(item, self.controls)
 
     @property
     def assessments(self) -> list[Assessment]:
@@ -228,8 +197,9 @@ def _silent(beside: Mapping[Arm, columns.Beside], metric: str, evaluation: Evalu
         return ""
     top = max(value for arm in beside for value in arm.values(metric).values())
     return (
-        f"This says nothing about the methods. Of {len(gains)} trained networks, none is {_TELLING:g} point or more"
-        f" above the same network untrained, and the highest {metric} is {top:.2f}. The records stay in `records/`."
+        f"Left out: no network learnt anything measurable here. Of {len(gains)} trained networks, none is"
+        f" {_TELLING:g} point or more above the same network untrained, and the highest {metric} is {top:.2f}. The"
+        " records stay in `records/`."
     )
 
 

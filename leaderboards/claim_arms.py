@@ -14,7 +14,17 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from leaderboards.arms import Arm
-from leaderboards.claims import COST, INTERACTION, TRAINING, Claim, counted, lasts, of_learning, tuning_matters
+from leaderboards.claims import (
+    COST,
+    INTERACTION,
+    TRAINING,
+    Claim,
+    counted,
+    lasts,
+    of_learning,
+    of_training,
+    tuning_matters,
+)
 from leaderboards.deviations import deviations
 from leaderboards.learning import costs_to_accuracy, usable_curves
 from leaderboards.paired_arms import ALIKE, Pair, pairs_alike, preferred
@@ -108,10 +118,10 @@ def sample(claim: Claim, arms: Sequence[Arm], suite: Suite, track: str, basis: s
     if claim.kind == INTERACTION:
         return _interaction(claim, arms, suite, track)
     arms = _of_own_subsets(claim, _large_enough(claim, arms))
-    ours = _unflagged(claim.arm, arms, baseline=False)
+    ours = _unflagged(claim, claim.arm, arms)
     if claim.kind == "number":
         return _values(claim, ours, suite)
-    theirs = _unflagged(claim.baseline_arm, arms, baseline=True)
+    theirs = _unflagged(claim, claim.baseline_arm, arms)
     if of_learning(claim) or claim.evaluation == TRAINING:
         ours, theirs = _having(claim, ours), _having(claim, theirs)
     pair, lacks = _pair(claim, ours, theirs, suite, track, basis)
@@ -177,12 +187,13 @@ def _of_own_subsets(claim: Claim, arms: Sequence[Arm]) -> list[Arm]:
     return [arm for arm in arms if not (renewed and arm.setting.drawn is None)]
 
 
-def _unflagged(name: str, arms: Sequence[Arm], *, baseline: bool) -> list[Arm]:
+def _unflagged(claim: Claim, name: str, arms: Sequence[Arm]) -> list[Arm]:
     """The arms of this name that may decide something; raises NoTest where there is none."""
     found = [arm for arm in arms if arm.name == name]
     kept = [arm for arm in found if not arm.flag]
     if not found:
-        raise NoTest("not run", NoRecord(name, baseline))
+        kind = "pretrain" if of_training(claim) else claim.evaluation
+        raise NoTest("not run", NoRecord(name, name == claim.baseline_arm, kind))
     if not kept:
         raise NoTest("incomparable", Flagged(name, found[0].flag))
     return kept

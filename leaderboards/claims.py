@@ -155,6 +155,9 @@ class Claim:
             return f"+{value} {self.unit} over {self.baseline_arm}"
         if self.kind == "cost_ratio":
             return f"{value} of {self.baseline_arm}"
+        if self.evaluation == COST and self.better == "lower":
+            cost = COSTS[TO_ACCURACY.get(self.metric, self.metric)]
+            return f"{'less' if cost in _UNCOUNTABLE else 'fewer'} {cost} than {self.baseline_arm}"
         said = f"{'above' if self.better == 'higher' else 'below'} {self.baseline_arm}"
         return f"further {said} with fewer epochs" if self.kind == INTERACTION else said
 
@@ -184,6 +187,7 @@ COSTS = {
     "peak_device_memory_mb": "memory",
 }
 """Metric of a cost -> what it is called."""
+_UNCOUNTABLE = ("training time", "memory")
 TO_ACCURACY = {"epochs_to_accuracy": "epochs", "flops_to_accuracy": "flops"}
 """Costs up to an accuracy that both arms reach, and what a learning curve calls each: see `learning.py`."""
 

@@ -13,11 +13,12 @@ from leaderboards.markdown_tables import rows_text, table_text
 from leaderboards.reading import claims_intro
 from leaderboards.tables import Table
 
+_FIRST = 4  # paragraphs of the introduction that stand before the papers
+
 
 def claims_text(content: Content) -> str:
     """The whole page."""
-    lines = ["# Claims and verdicts", ""]
-    lines += [line for paragraph in claims_intro() for line in (paragraph, "")]
+    lines = ["# Claims and verdicts", "", counts(content.assessments), ""]
     rows = [
         {
             "paper": words(f"[{paper}](#{paper})"),
@@ -26,13 +27,17 @@ def claims_text(content: Content) -> str:
         }
         for paper, found in content.papers.items()
     ]
-    lines += [counts(content.assessments), "", rows_text(rows), ""]
+    first, more = claims_intro()[:_FIRST], claims_intro()[_FIRST:]
+    lines += [rows_text(rows), "", "## How to read the verdicts", ""]
+    lines += [line for paragraph in first for line in (paragraph, "")]
+    lines += ["[More about how claims are tested](#how-claims-are-tested).", ""]
     for paper, found in content.papers.items():
         lines += [f"## {paper}", "", found[0].claim.citation, ""]
         lines += _paper_lines(found, content)
     if content.needs:
         table = table_text(Table("", needs.rows(content.needs), needs.LIFTED), {})
-        lines += ["## What a bigger machine would settle", "", needs.INTRO, "", table]
+        lines += ["## What a bigger machine would settle", "", needs.INTRO, "", table, ""]
+    lines += ["## How claims are tested", "", *(line for paragraph in more for line in (paragraph, ""))]
     return "\n".join(lines)
 
 

@@ -27,13 +27,13 @@ INTRO = (
 )
 RACES_INTRO = (
     "Example: a share of cost of 38 % means that the method reached the baseline's final accuracy after 38 % of the"
-    " operations of the baseline's whole training. Both train for as many epochs and are tuned alike. The shares are"
-    " read from learning curves averaged over seeds; they are no test. `never`: the method does not reach that"
-    " accuracy. `-`: the untrained network already reaches the baseline's final accuracy. Final k-NN: of the method and"
-    " of its baseline. The columns `to the same accuracy` (in the tables with all columns) divide what the method needs"
-    " by what the baseline needs to reach the lower of their two final accuracies; below 1 the method is faster. They"
-    " hold the mean over seeds with its 95 % interval (fixed n). The claims on the speed of learning are tested on"
-    " these ratios."
+    " operations of the baseline's whole training. Both train for the same number of epochs and are tuned alike. The"
+    " shares are read from learning curves averaged over seeds; they are no test. `never`: the method does not reach"
+    " that accuracy. `-`: the untrained network already reaches the baseline's final accuracy. Final k-NN: of the"
+    " method and of its baseline. The columns `to the same accuracy` (in the tables with all columns) divide what the"
+    " method needs by what the baseline needs to reach the lower of their two final accuracies; below 1 the method is"
+    " faster. They hold the mean over seeds with its 95 % interval (fixed n). The claims on the speed of learning are"
+    " tested on these ratios."
 )
 TITLE = "Accuracy against cost of pre-training"
 

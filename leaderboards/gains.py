@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from leaderboards.arms import PIXELS, UNTRAINED, Arm, Arms
-from leaderboards.claims import arm_name
+from leaderboards.claims import MECHANISM, Claim, arm_name
 from leaderboards.controls import Controls
 from leaderboards.record_fields import OURS, Record
 from leaderboards.suite import Suite
@@ -90,13 +90,18 @@ def columns_of(suite: Suite, evaluations: Sequence[str]) -> list[tuple[str, str]
     return found
 
 
-def parts(known: Arms, track: str, evaluation: str) -> list[Part]:
-    """Each variant beside its method, in the same setting and on at least three shared seeds."""
+def parts(known: Arms, claims: Sequence[Claim], track: str, evaluation: str) -> list[Part]:
+    """Each variant beside its method, in the same setting and on at least three shared seeds.
+
+    A variant that a paper makes a claim of is no method with a part changed: it stands on another base.
+    """
     metric = known.suite.evaluations[evaluation].metrics[0]
     arms = [arm for arm in known.current(known.suite.kind_of(evaluation)) if arm.trust == OURS]
     arms = [arm for arm in arms if arm.setting.track == track]
     found = []
-    for variant in (arm for arm in arms if arm.variant and not arm.control and not arm.imported):
+    claimed = {claim.arm for claim in claims if claim.kind != MECHANISM}
+    changed = [arm for arm in arms if arm.variant and not arm.control and not arm.imported]
+    for variant in (arm for arm in changed if arm.name not in claimed):
         for method in arms:
             if method.name != arm_name(variant.method, "") or method.setting != variant.setting:
                 continue

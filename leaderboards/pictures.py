@@ -106,17 +106,18 @@ def contributions(content: Content) -> list[Scene]:
     evaluation = main_evaluation(content.known, content.claims)
     scenes = []
     for track in tracks_of(content.known):
-        if found := part_differences(content.known, track, evaluation):
+        if found := part_differences(content, track, evaluation):
             title = content.known.suite.evaluations[evaluation].title
             drawn = _forests(f"{title}: method − variant", "right of 0: the part helps", found)
             scenes.append(Scene(f"{track}, {found[0].ours.setting.source}", drawn))
     return scenes
 
 
-def part_differences(known: Arms, track: str, evaluation: str) -> list[Difference]:
+def part_differences(content: Content, track: str, evaluation: str) -> list[Difference]:
     """Each method minus each of its variants, where they share setting and seeds."""
     found = (
-        difference(evaluation, part.metric, (part.method, part.variant)) for part in parts(known, track, evaluation)
+        difference(evaluation, part.metric, (part.method, part.variant))
+        for part in parts(content.known, content.claims, track, evaluation)
     )
     return [item for item in found if item]
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
+from types import MappingProxyType
 
-from leaderboards.answers import Said, answers, left, stale, telling
+from leaderboards.answers import Said, answers, left, ranged, stale, telling
 from leaderboards.arms import Arm, Arms
 from leaderboards.assessments import Assessment, assess
 from leaderboards.claims import Claim
 from leaderboards.controls import Controls
 from leaderboards.gains import Gain, columns_of, gains, parts
+from leaderboards.learnt import learnt
 from leaderboards.reading import SUPERSEDED
 from leaderboards.record_fields import OURS, Record, entry
 from leaderboards.suite import Suite
@@ -89,25 +91,36 @@ def _mean(arm: Arm, cost: str) -> float:
     return fmean(arm.costs(cost).values() or [0.0])
 
 
-def parts_table(records: Iterable[Record], suite: Suite, track: str) -> str:
+def parts_table(records: Iterable[Record], claims: Sequence[Claim], suite: Suite, track: str) -> str:
     """What each variant changes: the method minus the variant in linear probe, paired seeds."""
     rows = []
-    for part in parts(Arms(records, suite), track, "linear"):
+    for part in parts(Arms(records, suite), claims, track, "linear"):
         mean, least, largest = part.difference
         between = f"{least:+.1f} to {largest:+.1f}"
-        rows.append([f"`{part.method.name}`", f"`{part.variant.name}`", f"{mean:+.1f}", between, str(part.seeds)])
+        seeds = f"{part.seeds}{'' if part.method.setting.drawn else ', superseded'}"
+        names = f"`{part.method.name}`", f"`{part.variant.name}`"
+        rows.append([*names, f"{round(mean, 1) + 0.0:+.1f}", between, seeds])
     return _table(["method", "variant", "method - variant", "range over seeds", "seeds"], rows)
 
 
 def verdicts_table(records: Sequence[Record], claims: Sequence[Claim], suite: Suite, page: str) -> str:
     """`verdicts_text` of all claims, MOST of them at most.  page: address of the page of claims."""
+    known = Arms(records, suite)
+    controls = Controls((), known.records, suite)
     by_paper: dict[str, list[Assessment]] = {}
-    for item in assess(claims, Arms(records, suite)):
+    warnings = {}
+    for item in assess(claims, known):
         by_paper.setdefault(item.claim.paper, []).append(item)
-    return verdicts_text(by_paper, page, MOST)
+        warnings[item.claim.id] = [said.warning for said in learnt(item, controls) if said.little]
+    return verdicts_text(by_paper, page, MOST, warnings)
 
 
-def verdicts_text(papers: Mapping[str, Sequence[Assessment]], page: str, most: int | None = None) -> str:
+def verdicts_text(
+    papers: Mapping[str, Sequence[Assessment]],
+    page: str,
+    most: int | None = None,
+    warnings: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> str:
     """The comparative claims that were tested: what was found, at equal epochs and at equal compute, and where.
 
     Below the table it is said what superseded means, if a verdict is.
@@ -115,6 +128,7 @@ def verdicts_text(papers: Mapping[str, Sequence[Assessment]], page: str, most: i
     page: address of the page of claims, to which each claim links.
     most: of more claims, those of each paper that tell most (`answers.telling`), then those that are decided or nearest
         to it; the last row counts the others.
+    warnings: by id of a claim, what stands behind its verdict.
     """
     every = answers(papers)
     tested = [(paper, one) for paper, found in every.items() for one in found if one.epochs]
@@ -125,8 +139,8 @@ def verdicts_text(papers: Mapping[str, Sequence[Assessment]], page: str, most: i
         [
             paper,
             f"[{answer.claim.statement}]({page}#{answer.claim.id})",
-            answer.where,
-            _found(answer.epochs),
+            answer.place,
+            "; ".join([_found(answer.epochs), *warnings.get(answer.claim.id, ())]),
             _found(answer.compute),
         ]
         for paper, answer in tested
@@ -134,9 +148,12 @@ def verdicts_text(papers: Mapping[str, Sequence[Assessment]], page: str, most: i
     ]
     if most is not None:
         shown = [one for _, one in tested if one.claim.id in first]
-        more = left((one for found in every.values() for one in found), shown)
-        rest = "the rest state numbers or cannot be tested"
-        rows.append(["", f"Other claims: {more}; {rest}. [All claims]({page})", "", "", ""])
+        hidden = [one for found in every.values() for one in found if one not in shown]
+        more = left(hidden, ())
+        points = ranged(one for one in hidden if one.measured)
+        differences = f" The results that are not shown are {points}." if points else ""
+        rest = "The others state numbers or cannot be tested"
+        rows.append(["", f"Not shown: {more}.{differences} {rest}. [All claims]({page})", "", "", ""])
     table = _table(["paper", "claim", "tested at", "equal epochs", "equal compute"], rows)
     return f"{table}\n\n{SUPERSEDED}" if stale(answer for _, answer in tested) else table
 

@@ -61,11 +61,11 @@ def reason(why: Reason) -> str:
         case EpochsFirst():
             return f"it is tested when {EPOCHS} is decided"
         case SmallTestSet(arm, data):
-            return f"no record of {arm} but on {', '.join(data)}, which does not count: its test set is too small"
+            return f"{arm} was run on {', '.join(data)} only; this test set is too small to count"
         case OtherTracks(tracks):
             return f"the claim can be tested at {', '.join(tracks)}"
-        case NoRecord(arm, baseline):
-            return f"no record of {'the baseline ' if baseline else ''}{arm}"
+        case NoRecord(arm, baseline, kind):
+            return f"no {kind} record of {'the baseline ' if baseline else ''}{arm}"
         case NoValue(arm, what):
             return f"the records of {arm} have no {what}"
         case Flagged(arm, flag):
@@ -90,9 +90,11 @@ def reason(why: Reason) -> str:
 
 
 def tuned_words(found: Sequence[Tuning], by_hand: bool) -> str:
-    """`P1-0a1b2c`, `1, 3 trials by hand`; by_hand: it is said that these are trials."""
-    listed = ", ".join(dict.fromkeys(map(str, found)))
-    return listed if by_hand or found[0].procedure else f"{listed} trial{'' if listed == '1' else 's'} by hand"
+    """`procedure P1-0a1b2c`, `1, 3 trials by hand`; by_hand: it is said that these are trials."""
+    procedures = [f"procedure {one}" for one in dict.fromkeys(tuning.procedure for tuning in found) if one]
+    numbers = ", ".join(dict.fromkeys(str(tuning.trials) for tuning in found if not tuning.procedure))
+    hand = numbers if by_hand else f"{numbers} trial{'' if numbers == '1' else 's'} by hand"
+    return " and ".join([*procedures, *([hand] if numbers else [])])
 
 
 def _operations(training: Training) -> str:

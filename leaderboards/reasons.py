@@ -80,6 +80,7 @@ class NoRecord:
 
     arm: str  # registry name
     baseline: bool
+    kind: str  # of record
 
 
 @dataclass(frozen=True)

@@ -48,16 +48,21 @@ def _said(arm: Arm, key: str) -> str:
 
 
 def tuned_by(found: Sequence[Arm]) -> list[str]:
-    """A line for every procedure that tuned arms of a table: `Tuned by P1-0a1b2c: byol rate x 2; glnet as it is.`"""
+    """A line for every procedure that tuned arms of a table: `Tuned by procedure P1-0a1b2c: byol rate x 2; glnet,
+    simclr unchanged.`"""
     chosen: dict[str, dict[str, str]] = defaultdict(dict)
     for arm in found:
         for tuning in arm.tuning:
             if tuning.procedure:
                 chosen[tuning.procedure][arm.name] = tuning.chosen or "an earlier recipe"
-    return [
-        f"Tuned by {procedure}: {'; '.join(f'{name} {point}' for name, point in sorted(by_name.items()))}."
-        for procedure, by_name in sorted(chosen.items())
-    ]
+    lines = []
+    for procedure, by_name in sorted(chosen.items()):
+        by_point: dict[str, list[str]] = defaultdict(list)
+        for name, point in sorted(by_name.items()):
+            by_point[point].append(name)
+        parts = [f"{', '.join(names)} {point}" for point, names in sorted(by_point.items())]
+        lines.append(f"Tuned by procedure {procedure}: {'; '.join(parts)}.")
+    return lines
 
 
 def left_out(superseded: Sequence[Arm]) -> list[str]:

@@ -35,7 +35,7 @@ def tables(content: Content) -> dict[str, Table]:
     found["needs"] = Table("What a bigger machine would settle", needs.rows(content.needs), needs.LIFTED)
     evaluation = pictures.main_evaluation(known, claims)
     for track in pictures.tracks_of(known):
-        rows = [report_rows.difference(item) for item in pictures.part_differences(known, track, evaluation)]
+        rows = [report_rows.difference(item) for item in pictures.part_differences(content, track, evaluation)]
         found[f"parts-{track}"] = Table(f"What each part of a method contributes, {track}", rows)
     found["trainings"] = Table("Trainings", [report_rows.training(arm) for arm in known.current("pretrain")])
     return {name: table for name, table in found.items() if table.rows}

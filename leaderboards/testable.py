@@ -10,13 +10,13 @@ from leaderboards.reasons import NoKey, NotKnown, NoTrack, NotTrainedOn, OtherTr
 from leaderboards.suite import Suite
 
 ABOUT = (
-    "Which claims share an error rate is fixed by a rule, not by results: all claims of one paper's abstract that a run"
-    " can test. We added claims of our own that ask why a claim holds or not: which part of a method adds what. They"
-    " share another error rate per paper, so the paper's claims need no more evidence because of them. They take their"
-    " margins from the claim that they explain. Most of them were chosen when three seeds of some of these methods were"
-    " known; verdicts on those seeds alone are less strict than stated."
+    "Which claims are in a family is fixed by this rule, not by results. We added claims of our own that ask why a"
+    " claim holds or not: which part of a method adds what. Per paper they are a second family, so the paper's claims"
+    " need no more evidence because of them. They take their margins from the claim that they explain. Most of them"
+    " were chosen when three seeds of some of these methods were known; verdicts on those seeds alone are less strict"
+    " than stated."
 )
-"""Which claims share an error rate, in words."""
+"""Which claims are in a family, in words."""
 
 _OF_A_RECIPE = ("method", "network", "pretrain")
 

@@ -116,7 +116,7 @@ def _untested(verdict: Verdict) -> str:
         case (NoVerdicts(),):
             return f"no verdicts at {verdict.track}: it shows whether a method learns, not whether a claim holds"
         case (EpochsFirst(),):
-            so_far = f"{_gap(verdict)[2:]}, in {_pairs(claim, verdict.n)}" if verdict.n else "no pair yet"
+            so_far = f"{_gap(verdict)[2:]}, in {pairs_words(claim, verdict.n)}" if verdict.n else "no pair yet"
             found = _SAME_RUNS if verdict.same_runs else so_far
             return f"{COMPUTE} at {_track(verdict)}: {found}; {reason(EpochsFirst())}"
         case (TuningApart() as apart,) if verdict.outcome == INCOMPARABLE and verdict.n:
@@ -137,7 +137,7 @@ def _untested(verdict: Verdict) -> str:
 def _measured(verdict: Verdict) -> str:
     """`holds at mini (n = 6 pairs): aps 2.10 points above moco_v3 in finetune top1`; `, fragile` where it is so.
 
-    `not decided yet at mini (3 pairs, evidence 7.3 of the 40 needed): ...`.
+    `not decided yet at mini (3 pairs, evidence 7.3 of 40 that it is better): ...`.
     """
     evidence = verdict.evidence
     if verdict.outcome == UNDECIDED:
@@ -148,13 +148,27 @@ def _measured(verdict: Verdict) -> str:
 
 
 def so_far(verdict: Verdict) -> str:
-    """`3 pairs, evidence 7.3 of the 40 needed`."""
+    """`3 pairs, evidence 7.3 of 40 that it is better`."""
     evidence = verdict.evidence
-    pairs = _pairs(verdict.claim, verdict.n)
+    pairs = pairs_words(verdict.claim, verdict.n)
     if evidence is None:
         return pairs + (", the same runs" if verdict.same_runs else "") if verdict.n else ""
     near = evidence.nearest
-    return f"{pairs}, evidence {_number(evidence.by_test[near])} of the {evidence.takes[near]:g} needed"
+    side = f" {_side(verdict, near)}" if evidence.by_test[near] > 1 else ""
+    return f"{pairs}, evidence {_number(evidence.by_test[near])} of {evidence.takes[near]:g}{side}"
+
+
+def _side(verdict: Verdict, test: str) -> str:
+    """What the evidence of a test is for: `that it is worse`."""
+    cost = verdict.claim.evaluation == COST
+    return {
+        UP: "that it takes less" if cost else "that it is better",
+        DOWN: "that it takes more" if cost else "that it is worse",
+        NULL: "that there is no difference",
+        SAME: "that it agrees",
+        OVER: "that it is above",
+        UNDER: "that it is below",
+    }[test]
 
 
 def _number(evidence: float) -> str:
@@ -164,10 +178,10 @@ def _number(evidence: float) -> str:
 
 def _counted(claim: Claim, n: int) -> str:
     """`n = 3 pairs`."""
-    return f"n = {_pairs(claim, n)}"
+    return f"n = {pairs_words(claim, n)}"
 
 
-def _pairs(claim: Claim, n: int) -> str:
+def pairs_words(claim: Claim, n: int) -> str:
     """`3 pairs`, `1 pre-training`."""
     return f"{n} {'pre-training' if claim.kind == 'number' else 'pair'}{'' if n == 1 else 's'}"
 

@@ -42,7 +42,7 @@ class Point:
 
     def __str__(self) -> str:
         changed = [f"{_WORDS[name]} x {factor:g}" for name, factor in asdict(self).items() if factor != 1]
-        return ", ".join(changed) or "as it is"
+        return ", ".join(changed) or "unchanged"
 
     def values(self, recipe: Recipe) -> dict[str, dict[str, Any]]:
         """What the point changes of that recipe, by table and key; also what it multiplies by 1."""

@@ -28,7 +28,7 @@ def explain(settings: Settings, name: str) -> str:
         ["paper", claim.citation],
         ["source", f"{claim.source} ({VERIFIED[claim.verified]})"],
         ["kind", f"{claim.kind}: {claim.stated}"],
-        ["spread", spread],
+        ["std over seeds (paper)", spread],
         ["evaluation", f"{claim.evaluation} {claim.metric} on {claim.data}"],
         *([key, _said(claim, key)] for key in _stated(claim)),
         *([f"epochs at {track}", " and ".join(map(str, epochs))] for track, epochs in claim.lengths.items()),

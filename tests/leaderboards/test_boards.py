@@ -87,7 +87,7 @@ def test_index_and_claims_name_what_is_there(make: Make) -> None:
         assert f"**{claim.id}**" in judged or f"### {claim.id}\n" in judged
         assert claim.statement in judged
         assert claim.source in judged
-    assert re.search(r"- \*\*glnet-imagenet-gain\*\*: .* not run at imagenet: no record of glnet\.", judged)
+    assert re.search(r"- \*\*glnet-imagenet-gain\*\*: .* not run at imagenet: no linear record of glnet\.", judged)
     _, _, lost = judged.partition("### Claims of truncated_triplet that cannot be tested\n\n")
     assert lost.startswith("- **triplet-imagenet-r50-long**: ") and lost.partition("\n\n")[0].count("\n- **") == 8
     assert "cannot be tested: no track runs tiny_imagenet." in judged
@@ -115,9 +115,9 @@ def test_verdicts_lead_their_claim(make: Make) -> None:
     assert [cell.strip() for cell in row.strip("|").split("|")] == [
         "[aps-cifar100-finetune-gain](#aps-cifar100-finetune-gain)",
         "+2.5 points over moco_v3",
-        "holds at mini (n = 7)",
+        "holds at mini (n = 7); not run at cifar",
         "holds at mini, equal compute (n = 7)",
-        "not run at cifar",
+        "cannot be tested",  # the paper's setting is not known
     ]
     found = next(
         a
@@ -130,7 +130,7 @@ def test_verdicts_lead_their_claim(make: Make) -> None:
         "test: margin 1 in the paper's setting; for the direction alone 1.2 at mini, 1 at cifar; family aps, testable"
         in text
     )
-    assert "- not run at cifar: no record of aps\n" in section  # the paper's own setting is still open
+    assert "- not run at cifar: no finetune record of aps\n" in section  # the paper's own setting is still open
     table = assessments.claims_table(assessments.assess(claim_files.load(suite()), Arms(records, suite())))
     (row,) = [line for line in table.splitlines() if line.startswith("aps-cifar100-finetune-gain ")]
     assert "holds at mini (n = 7); holds at mini, equal" in row and "+2.5 points over moco_v3" in row
@@ -282,11 +282,14 @@ def test_a_table_in_which_nothing_stands_out_is_a_sentence(make: Make) -> None:
     for method in ("aps", "moco_v3", "mae"):
         records += make(method, "detection", {"bbox_AP": 0.9}, network=WHOLE)
     text = build(records, [], link)["detection.md"]
-    assert "This says nothing about the methods. Of 3 trained networks, none is 1 point or more above" in text
+    assert (
+        "Left out: no network learnt anything measurable here. Of 3 trained networks, none is 1 point or more above"
+        in text
+    )
     assert "the highest bbox_AP is 0.90" in text and "| aps" not in text
     records += make("simclr", "detection", {"bbox_AP": 1.2}, network=WHOLE)  # one stands out
     text = build(records, [], link)["detection.md"]
-    assert "| aps" in text and "nothing about the methods" not in text
+    assert "| aps" in text and "learnt anything measurable" not in text
 
 
 def test_a_line_names_what_is_not_above_the_untrained_network(make: Make) -> None:

@@ -59,10 +59,10 @@ def test_a_part_needs_three_shared_seeds_and_the_same_epochs(make: Make) -> None
     records += of(make, "aps", {0: 39.0, 1: 40.0, 2: 42.0}, variant="one_update")
     records += of(make, "aps", {0: 1.0, 1: 1.0, 2: 1.0}, variant="uniform", epochs=3)
     records += of(make, "aps", {0: 1.0, 1: 1.0}, variant="clip")
-    (part,) = parts(Arms(records, suite()), "mini", "knn")
+    (part,) = parts(Arms(records, suite()), (), "mini", "knn")
     assert (part.method.name, part.variant.name, part.seeds) == ("aps", "aps:one_update", 3)
     assert part.difference == pytest.approx((2.0, 1.0, 3.0))
-    assert parts_table(records, suite(), "mini").count("\n") == 1  # none in linear: heads alone
+    assert parts_table(records, (), suite(), "mini").count("\n") == 1  # none in linear: heads alone
 
 
 def test_the_table_of_a_run_names_versions_and_the_range_over_seeds(make: Make) -> None:

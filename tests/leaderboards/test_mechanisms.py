@@ -192,12 +192,14 @@ def test_what_is_not_decided_says_how_far_it_is(make: Make, tmp_path: Path) -> N
     records = arm(make, "glnet", [42.0, 43.0, 42.4]) + arm(make, "glnet:no_location", [41.0, 43.5, 41.0])
     first, _ = assess(every, Arms(records, suite()))
     (said,) = first.why
-    assert said.startswith("at mini, the loss A: not decided yet (3 pairs, evidence ") and said.endswith(" needed)")
+    assert said.startswith("at mini, the loss A: not decided yet (3 pairs, evidence ") and said.endswith(
+        " of 40 that there is no difference)"
+    )
 
 
 def test_a_mechanism_that_was_not_run_says_so_and_not_that_no_track_could(tmp_path: Path) -> None:
     _, why = assess(load(tmp_path, PARENT + PART), Arms([], suite()))
-    assert why.sentences == ["not run at mini: no record of glnet"] and not why.untestable
+    assert why.sentences == ["not run at mini: no linear record of glnet"] and not why.untestable
 
 
 # --------------------------------------------------------------------------------------------------------- interactions

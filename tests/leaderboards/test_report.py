@@ -85,7 +85,7 @@ def test_claims_lead_with_their_verdict(sample: list[Record]) -> None:
     for claim in claim_files.load(suite()):
         part = text.partition(f'id="claim-{claim.id}"')[2].partition('<div class="claim"')[0]
         assert 'class="verdict"' in part and part.index('class="verdict"') < part.index("<details>")
-    assert "not decided yet at mini (3 pairs, evidence 10.6 of the 160 needed): aps 3.00 points above" in text
+    assert "not decided yet at mini (3 pairs, evidence 10.6 of 160 that it is better): aps 3.00 points above" in text
 
 
 def test_drawings_are_sound_labelled_and_do_not_rest_on_colour(sample: list[Record]) -> None:

@@ -160,8 +160,8 @@ def test_the_other_outcomes_of_a_direction(make: Make) -> None:
     assert wide.outcome == "not decided yet"
     assert sentence(wide).startswith("not decided yet at mini (6 pairs, evidence ")
     best = max(evidence(wide).by_test.values())
-    assert f"evidence {best:.1f} of the 40 needed)" in sentence(wide) and 1 < best < 40
-    assert outcome(wide).endswith("of the 40 needed)")
+    assert f"evidence {best:.1f} of 40 that there is no difference)" in sentence(wide) and 1 < best < 40
+    assert outcome(wide).endswith("of 40 that there is no difference)")
     # shown to be above zero, but by less than what counts: both are said
     small = of([0.30, 0.31, 0.32, 0.30, 0.31])
     assert small.outcome == "holds, smaller than the margin"
@@ -174,7 +174,7 @@ def test_no_three_pairs_decide_however_clear(make: Make) -> None:
         assert (found.outcome, found.n) == ("not decided yet", n)
     assert verdict(DIRECTION, pairs(make, [5.0] * 5), "mini").outcome == "holds"
     one = verdict(DIRECTION, pairs(make, [5.0]), "mini")
-    assert sentence(one).startswith("not decided yet at mini (1 pair, evidence 1.0 of the 40 needed): aps 5.00 points")
+    assert sentence(one).startswith("not decided yet at mini (1 pair, evidence 1.0 of 40): aps 5.00 points")
 
 
 def test_what_was_shown_once_stays_shown(make: Make) -> None:
@@ -307,14 +307,21 @@ def by(records: list[dict[str, Any]], method: str, procedure: str) -> list[dict[
 @pytest.mark.parametrize(
     ("ours", "theirs", "trials", "differences", "shown", "said"),
     [
-        ("P1-aa", "P1-aa", (7, 1), BETTER, "holds", "for these recipes, both tuned alike (P1-aa)"),
+        ("P1-aa", "P1-aa", (7, 1), BETTER, "holds", "for these recipes, both tuned alike (procedure P1-aa)"),
         ("", "", (3, 3), BETTER, "holds", "for these recipes, both tuned alike (3 trials by hand)"),
-        ("", "P1-aa", (1, 7), BETTER, "holds", "1 trial by hand against P1-aa: only aps, with fewer trials,"),
-        ("", "P1-aa", (7, 7), BETTER, "holds", "7 trials by hand against P1-aa: only aps, with fewer trials,"),
-        ("", "P1-aa", (1, 7), SAME, "incomparable", "1 trial by hand against P1-aa"),
-        ("", "P1-aa", (8, 7), BETTER, "incomparable", "8 trials by hand against P1-aa"),
-        ("P1-aa", "", (0, 7), BETTER, "incomparable", "P1-aa against 7 trials by hand"),
-        ("P1-aa", "P1-bb", (0, 0), BETTER, "incomparable", "P1-aa against P1-bb"),
+        ("", "P1-aa", (1, 7), BETTER, "holds", "1 trial by hand against procedure P1-aa: only aps, with fewer trials,"),
+        (
+            "",
+            "P1-aa",
+            (7, 7),
+            BETTER,
+            "holds",
+            "7 trials by hand against procedure P1-aa: only aps, with fewer",
+        ),
+        ("", "P1-aa", (1, 7), SAME, "incomparable", "1 trial by hand against procedure P1-aa"),
+        ("", "P1-aa", (8, 7), BETTER, "incomparable", "8 trials by hand against procedure P1-aa"),
+        ("P1-aa", "", (0, 7), BETTER, "incomparable", "procedure P1-aa against 7 trials by hand"),
+        ("P1-aa", "P1-bb", (0, 0), BETTER, "incomparable", "procedure P1-aa against procedure P1-bb"),
     ],
 )
 def test_one_procedure_makes_two_arms_tuned_alike(
@@ -341,7 +348,7 @@ def test_a_procedure_is_that_of_all_records_with_the_values_of_the_recipe(make: 
     said: dict[str, Any] = {"recipe": recipe, "tuned": "P1-aa", "chosen": "rate x 2"}
     told = replace(suite(), **{name: lambda arm, track, value=value: value for name, value in said.items()})
     assert {arm.tuned for arm in Arms(records, told).of("linear")} == {"P1-aa"}
-    assert tuned_by(Arms(records, told).of("linear")) == ["Tuned by P1-aa: aps rate x 2."]
+    assert tuned_by(Arms(records, told).of("linear")) == ["Tuned by procedure P1-aa: aps rate x 2."]
     assert {arm.tuned for arm in Arms(other, told).of("linear")} == {"1"}
     assert {arm.tuned for arm in Arms(by(other, "aps", "P0-bb"), told).of("linear")} == {"P0-bb"}
 
@@ -376,9 +383,9 @@ def test_of_several_recipes_those_tuned_alike_are_compared(make: Make) -> None:
 
 
 def test_not_run_until_both_arms_are_there(make: Make) -> None:
-    assert sentence(verdict(DIRECTION, [], "mini")) == "not run at mini: no record of aps"
+    assert sentence(verdict(DIRECTION, [], "mini")) == "not run at mini: no linear record of aps"
     ours = make("aps", "linear", {"top1": 50.0})
-    assert sentence(verdict(DIRECTION, ours, "mini")) == "not run at mini: no record of the baseline moco_v3"
+    assert sentence(verdict(DIRECTION, ours, "mini")) == "not run at mini: no linear record of the baseline moco_v3"
     assert verdict(DIRECTION, ours, "imagenet").outcome == "incomparable"  # no track of this claim
 
 
@@ -409,8 +416,7 @@ def test_test_sets_that_are_too_small_decide_nothing_beside_larger_ones(make: Ma
         for found, data, ahead in ((small, "vehicle-reid-market", -30.0), (large, "cifar10-jpeg-cameras", 30.0)):
             found += make("aps", "reid", {"rank1": 50.0 + ahead + seed / 10}, seed=seed, data=data)
             found += make("moco_v3", "reid", {"rank1": 50.0}, seed=seed, data=data)
-    why = "which does not count: its test set is too small"
-    said = f"not run at mini: no record of aps but on vehicle-reid-market, {why}"
+    said = "not run at mini: aps was run on vehicle-reid-market only; this test set is too small to count"
     assert sentence(verdict(reid, small, "mini")) == said
     assert verdict(reid, small + large, "mini").outcome == "holds"
 
@@ -612,7 +618,7 @@ def test_a_family_shares_one_error_rate(make: Make) -> None:
     assert 40 < 80 < alone < 160
     short = judge(family, records, "mini")[0]
     assert (short.outcome, evidence(short).takes["up"]) == ("not decided yet", 160.0)
-    assert f"evidence {alone:.0f} of the 160 needed" in sentence(short)
+    assert f"evidence {alone:.0f} of 160 that it is better" in sentence(short)
     assert "160 needed (Holm correction over 4 claims: f)" in sentence(short)
     # as others are shown, it takes less
     clear = [10.0, 10.1, 10.2, 10.0, 10.1, 10.15]

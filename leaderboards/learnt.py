@@ -1,0 +1,54 @@
+"""What pre-training changed for a claim's two arms: does its evaluation tell trained networks from untrained?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from leaderboards.assessments import Assessment
+from leaderboards.claim_arms import COMPUTE
+from leaderboards.claims import of_training
+from leaderboards.controls import Controls, above
+
+_MARGINS = 2  # that training should gain, for an evaluation to tell trained networks from untrained ones
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What pre-training changed for the two arms of a claim at one track."""
+
+    track: str
+    gains: tuple[tuple[str, float], ...]  # by arm: points above the same network untrained
+    little: bool  # whether that is hardly more than what counts as no difference
+
+    @property
+    def words(self) -> str:
+        """`points above the same network untrained at mini: aps +4.8, moco_v3 +4.1`."""
+        said = ", ".join(f"{name} {gain:+.1f}" for name, gain in self.gains)
+        warning = "; this evaluation hardly tells trained networks from untrained ones here" if self.little else ""
+        return f"points above the same network untrained at {self.track}: {said}{warning}"
+
+    @property
+    def warning(self) -> str:
+        """`weak test: pre-training adds only 1.7 points`, or ""."""
+        most = max(gain for _, gain in self.gains)
+        return f"weak test: pre-training adds only {most:.1f} points" if self.little else ""
+
+
+def learnt(item: Assessment, controls: Controls) -> list[Learnt]:
+    """How far above the same network untrained a claim's two arms are, for each track.
+
+    Little is less than _MARGINS margins: what pre-training changes is then hardly more than what counts as nothing.
+    """
+    found = []
+    for one in item.answered:
+        if one.basis == COMPUTE or one.form or not one.arms or not item.claim.baseline or of_training(item.claim):
+            continue
+        metric = item.claim.metric_read(one.own)
+        gains = [above(arm.values(metric), controls.untrained_by_seed(arm, metric)) for arm in one.arms[:2]]
+        known = [gain for gain in gains if gain is not None]
+        if len(known) < 2:
+            continue
+        by_name = tuple((arm.name, gain) for arm, gain in zip(one.arms, known, strict=False))
+        little = max(known) < _MARGINS * item.claim.proxies.get(one.track, item.claim.margin)
+        found.append(Learnt(one.track, by_name, little))
+    return found
