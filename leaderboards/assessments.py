@@ -181,7 +181,7 @@ def _assessment(
     return Assessment(
         claim,
         _said(claim, verdicts, suite),
-        about=f"{claim.kind.replace('_', ' ')}: {claim.stated};"
+        about=f"{'we ask' if claim.kind == MECHANISM else 'claimed'}: {claim.stated};"
         f" {claim.evaluation} {claim.metric} on {claim.data}{_setting_words(claim)}",
         source=from_whom,
         test=f"test: {margins}; {family}",

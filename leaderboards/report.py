@@ -143,9 +143,9 @@ def _answers(
 
 
 def _warnings(content: Content, answer: Answer) -> list[str]:
-    """What an answer's evaluation hardly tells, as `Content.learnt` says it."""
+    """What an answer's evaluation hardly tells."""
     item = next(item for item in content.papers[answer.claim.paper] if item.claim.id == answer.claim.id)
-    return [said.words for said in content.learnt(item) if said.little]
+    return [said.warning for said in content.learnt(item) if said.little]
 
 
 # --------------------------------------------------------------------------------------------------------------- tables

@@ -180,18 +180,19 @@ def _table(value: object) -> Mapping[str, Any]:
 def _changed(protocol: Mapping[str, Any], named: Mapping[str, Mapping[str, Any]]) -> str:
     """`epochs 20, crop_scale none`, or "". named: the protocols of that kind as they stand.
 
-    What was called otherwise then, and is a named protocol now, is not changed: that one's name is said.
+    What was called otherwise then, and is a named protocol now, is not changed: that one's name is said. A protocol
+    that lacks options of today is an older version; the two do not compare.
     """
     known, then = named.get(str(protocol.get("name"))), protocol.get("values")
     if not known or not then or protocol.get("hash") == known["hash"]:
         return ""
     for name, other in named.items():
         if protocol.get("hash") == other["hash"]:
-            return f"old protocol; today's name is {name}"
+            return f"now called {name}"
     now = known["values"]
     words = [f"{key} {value_words(value)}" for key, value in then.items() if key not in now or now[key] != value]
-    if missing := len(now.keys() - then.keys()):
-        words.append(f"older protocol version, {missing} fewer option{'' if missing == 1 else 's'}")
+    if now.keys() - then.keys():
+        words.append("older version")
     return ", ".join(words)
 
 

@@ -473,8 +473,8 @@ def test_a_changed_protocol_says_what_differs_from_its_name(make: Make) -> None:
         "glnet",
         "glnet (epochs 20, crop_scale none, hflip off)",
         "glnet (init_std 0.02)",
-        "glnet (older protocol version, 1 fewer option)",
-        "glnet (old protocol; today's name is short)",
+        "glnet (older version)",
+        "glnet (now called short)",
     ]
     assert "protocol glnet (init_std 0.02)" in built[report.FILE]
     unknown = report.everything(records, [], lambda record: "x", replace(suite(), protocols={}))["linear.md"]
