@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from leaderboards import boards, claim_files, forests, readme_tables, verdicts
-from leaderboards.answers import MARKS, Answer, answers, scale
+from leaderboards.answers import MARKS, Answer, answers, in_brief, scale
 from leaderboards.arms import Arms
 from leaderboards.readme_tables import verdicts_table
 from repro.results.suite import suite
@@ -69,6 +69,15 @@ def test_equal_compute_is_of_the_same_track_as_equal_epochs(make: Make) -> None:
     assert alone(records).where == "mini" and alone(records).compute is None
     cifar = alone([record for record in records if record["track"] == "cifar"])
     assert cifar.where == "cifar" and cifar.compute is not None
+
+
+def test_a_paper_is_said_in_brief_by_its_comparisons(make: Make) -> None:
+    """One comparison in full; of several their outcomes, and the smallest and the largest difference."""
+    one = found(make, [3.0, 3.5, 4.0, 3.2, 3.6, 3.3])
+    assert in_brief([one]) == "Accuracy: holds at mini, +3.4 points over moco_v3:resnet (6 pairs)."
+    other = found(make, [1.0, -3.0, 0.5])
+    said = "Accuracy: 2 comparisons at mini, 1 holds, 1 not decided yet; -0.5 to +3.4 points. Other claims: 1 not run."
+    assert in_brief([one, other, found(make, [])]) == said
 
 
 def test_what_was_not_run_says_where_it_would_be(make: Make) -> None:
