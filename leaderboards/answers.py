@@ -14,7 +14,7 @@ from leaderboards.assessments import PAPERS, Assessment
 from leaderboards.claim_arms import COMPUTE, SAME_COMPUTE
 from leaderboards.claims import COST, COSTS, MECHANISM, TO_ACCURACY, Claim, counted, of_learning
 from leaderboards.needs import Need, budget
-from leaderboards.reason_words import unrepeatable
+from leaderboards.reason_words import reasons_why, unrepeatable
 from leaderboards.verdicts import (
     ABOVE,
     BELOW,
@@ -55,7 +55,7 @@ class Said:
     word: str
     look: str  # see MARKS
     shape: str
-    n: str  # `3 pairs, evidence 7.3 of 40 that it is better`, `superseded`, or ""
+    n: str  # `3 pairs, evidence 7.3 of 40 that it is better`, why it is incomparable, or ""
     difference: str  # `+3.6 points`, `0.77 times the operations`, or ""
     verdict: Verdict
 
@@ -145,6 +145,8 @@ def _said(verdict: Verdict | None) -> Said | None:
         n = so_far(verdict) if verdict.outcome == UNDECIDED else pairs_words(verdict.claim, verdict.n)
         if evidence and evidence.fragile:
             n += ", fragile"
+    if verdict.outcome == INCOMPARABLE and verdict.reasons:
+        n = reasons_why(verdict.reasons)
     if verdict.same_runs:
         n = f"same runs: operations differ by < {100 * SAME_COMPUTE:g} %"
     old = "older recipe" if counted(verdict.claim) else "superseded" if verdict.superseded else ""
