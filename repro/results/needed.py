@@ -30,18 +30,13 @@ _WIDTH = 110
 def told(claims: Sequence[Claim], track: str, settings: Settings) -> str:
     """A row for each test of the claims at the track, their sum, and why others of them cannot be tested there.
 
-    UserError for an unknown track or --card, and where all of the claims are tested on other tracks alone.
+    UserError for an unknown track or --card, and where the track can test none of the claims.
     """
     tracks.find(track)
     if settings.card:
         cards.find(settings.card)
+    require_testable(claims, track)
     found = _needs(claims, track, settings)
-    places = {place for claim in claims for place, _ in needs.settings(claim, suite())}
-    if places and track not in places:
-        *others, last = (place for place in TRACKS if place in places)
-        listed = f"{', '.join(others)} or {last}" if others else last
-        what = claims[0].id if len(claims) == 1 else "no claim"
-        raise UserError(f"{what} is {'not ' if len(claims) == 1 else ''}tested on {track}; use --track {listed}")
     lines = []
     if found:
         on = f", on {found[0].price.card}" if found[0].price.card else ""
@@ -58,6 +53,21 @@ def told(claims: Sequence[Claim], track: str, settings: Settings) -> str:
         names = ", ".join(name for name in left if left[name] == words)
         lines += _wrapped(f"  {words}: {names}", "    ")
     return "\n".join(lines).lstrip("\n")
+
+
+def require_testable(claims: Sequence[Claim], track: str) -> None:
+    """UserError where the track can test none of these claims: the tracks that can, or why no track can."""
+    places = {place for claim in claims for place, _ in needs.settings(claim, suite())}
+    if track in places:
+        return
+    if places:
+        *others, last = (place for place in TRACKS if place in places)
+        listed = f"{', '.join(others)} or {last}" if others else last
+        what = f"{claims[0].id} cannot" if len(claims) == 1 else "none of these claims can"
+        raise UserError(f"{what} be tested at {track}", f"use --track {listed}")
+    reasons = {claim.id: reason(why) for claim in claims if (why := unreachable(claim, suite()))}
+    told = [f"{', '.join(k for k in reasons if reasons[k] == why)}: {why}" for why in dict.fromkeys(reasons.values())]
+    raise UserError(f"no track can test {'; '.join(told)}")
 
 
 def _assumption(found: Sequence[Need]) -> str:

@@ -132,13 +132,10 @@ def _chosen(wanted: Sequence[str], paper: str | None, track: str) -> list[Claim]
     found = find_records.claims_of(wanted, paper)
     if wanted:
         for claim in found:
-            if why := hindrance(claim, suite(), track):
-                raise UserError(f"{claim.id} cannot be tested at {track}: {reason(why)}")
+            needed.require_testable([claim], track)
         return _beside(found, track)
-    found = [claim for claim in found if hindrance(claim, suite(), track) is None]
-    if not found:
-        raise UserError(f"no claim of {paper} can be tested at {track}; python -m repro claims says where they can")
-    return _beside(found, track)
+    needed.require_testable(found, track)
+    return _beside([claim for claim in found if hindrance(claim, suite(), track) is None], track)
 
 
 def _beside(found: Sequence[Claim], track: str) -> list[Claim]:

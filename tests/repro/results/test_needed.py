@@ -22,6 +22,7 @@ from repro.store import records
 from repro.store.workspace import Workspace
 
 GAIN = "glnet-imagenet-gain"
+LOST = "aps-imagenet-b16-300: the paper's setting is unknown"
 
 
 @pytest.fixture
@@ -114,6 +115,14 @@ def test_arms_that_claims_share_are_summed_once(own_folder: None, capsys: pytest
         (f"settle {GAIN}", "settle needs --budget TIME"),
         (f"settle {GAIN} --track cifar --dry-run --card a101", "unknown card 'a101'"),
         (f"settle {GAIN} --track embedded --dry-run", "use --track mini, cifar or imagenet"),
+        (f"settle {GAIN} --track embedded --budget 3h", "use --track mini, cifar or imagenet"),
+        (
+            "settle --paper aps --track embedded --budget 3h",
+            "none of these claims can be tested at embedded",
+        ),
+        ("settle aps-imagenet-b16-300 --track mini --dry-run", f"no track can test {LOST}"),
+        ("settle aps-imagenet-b16-300 --track imagenet --dry-run", f"no track can test {LOST}"),
+        ("settle aps-imagenet-b16-300 --track imagenet --budget 3h", f"no track can test {LOST}"),
     ],
 )
 def test_wrong_use_is_one_line(own_folder: None, refused: object, line: str, said: str) -> None:

@@ -343,7 +343,7 @@ def test_new_pairs_do_not_go_on_with_what_was_trained_before_the_tuning(
         (f"settle {CLAIM} --budget 3gpuh --executor local", "give hours"),
         (f"settle {CLAIM} --budget {'9' * 400}h", "write it as 2h"),
         (f"settle {CLAIM} --budget 3h --track minni", "unknown track 'minni'; did you mean 'mini'?"),
-        (f"settle {CLAIM} --budget 3h --track imagenet100", "can be tested at"),
+        (f"settle {CLAIM} --budget 3h --track imagenet100", "be tested at imagenet100; use --track mini"),
     ],
 )
 def test_wrong_use_is_one_line(own_folder: None, refused: Callable[[str], str], line: str, said: str) -> None:
