@@ -59,6 +59,17 @@ class Unknown(UserError):
         return printable(f"{self.problem}{hint} {self.mend}")
 
 
+def bad_toml(source: object, error: ValueError, text: str = "") -> UserError:
+    """For a file that is no TOML: what its parser says, and the text of the line that it names.
+
+    error: a TOMLDecodeError, whose message has the line but whose attributes have not, or a UnicodeDecodeError.
+    """
+    number = re.search(r"at line (\d+)", str(error))
+    lines = text.splitlines()
+    here = lines[int(number[1]) - 1].strip() if number and int(number[1]) <= len(lines) else ""
+    return UserError(f"{source}: not valid TOML ({error})" + (f": {here:.80}" if here else ""))
+
+
 class Stopped(Exception):
     """The process was asked to end (SIGTERM); what it had done is on the disk."""
 

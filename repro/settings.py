@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from repro.errors import UserError, unknown
+from repro.errors import UserError, bad_toml, unknown
 
 FILE = "repro.toml"
 EXECUTORS = ("auto", "local", "slurm")
@@ -91,7 +91,7 @@ def load(options: Mapping[str, Any]) -> Settings:
         try:
             stated = tomllib.loads(path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: not valid TOML ({error})") from None
+            raise bad_toml(path, error, path.read_text(encoding="utf-8", errors="replace")) from None
         for key, value in stated.items():
             if key not in keys:
                 raise UserError(f"{path}: {unknown('setting', key, keys)}")

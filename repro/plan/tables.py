@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-from repro.errors import UserError, unknown
+from repro.errors import UserError, bad_toml, unknown
 
 Text = Annotated[str, Meta(description="a text")]
 Whole = Annotated[int, Meta(description="a whole number")]
@@ -32,7 +32,7 @@ def toml(text: bytes, source: object) -> dict[str, Any]:
     try:
         return tomllib.loads(text.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{source}: not valid TOML ({error})") from None
+        raise bad_toml(source, error, text.decode(errors="replace")) from None
 
 
 def typed(kind: type[T], table: Mapping[str, Any], where: str, **given: Any) -> T:

@@ -136,6 +136,8 @@ def test_a_recipe_file_that_is_not_text_is_one_line_with_its_path(
     path = tmp_path / "mine.toml"
     path.write_bytes('paper = "größer"'.encode("latin-1"))
     assert f"{path}: not valid TOML" in refused(f"plan --method {path}")
+    path.write_text('name = "mine"\nmodule = mine:Mine\n')
+    assert refused(f"plan --method {path}").endswith(": module = mine:Mine\n")
 
 
 @pytest.mark.parametrize(("track", "size"), [("embedded", (64, 3, 4, 4)), ("mini", (128, 3, 4, 4))])
