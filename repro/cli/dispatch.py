@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from repro.cli import commands, settling
 from repro.cli.grammar import build_parser
-from repro.errors import UserError, printable, unwritable
+from repro.errors import UserError, printable, unknown, unwritable
 from repro.terminal.streams import escape_what_cannot_be_shown
 
 COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
@@ -48,9 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command (default: that of this process's command line); returns the exit status."""
     escape_what_cannot_be_shown()
     words = sys.argv[1:] if arguments is None else list(arguments)
-    options = build_parser().parse_args(words)
-    options.words = words  # for messages that say how to go on
     try:
+        options = _parsed(words)
         return COMMANDS[options.verb](options)
     except UserError as error:
         print(f"repro: {error}", file=sys.stderr)
@@ -65,3 +64,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _parsed(words: list[str]) -> argparse.Namespace:
+    """What the words say. UserError for wrong use."""
+    if not words:
+        raise UserError("name a command", "python -m repro --help lists them")
+    if words[0] not in COMMANDS and words[0] not in ("-h", "--help", "--version"):
+        raise unknown("command", words[0], COMMANDS, "see python -m repro --help")
+    options = build_parser().parse_args(words)
+    options.words = words  # for messages that say how to go on
+    return options

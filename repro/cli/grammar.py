@@ -7,6 +7,7 @@ import argparse
 from repro import __version__
 from repro.cli.grammar_results import add_results
 from repro.cli.options import executor_options, workspace_options
+from repro.cli.parser import Parser, number, whole
 
 _EXAMPLES = """examples:
   python -m repro run --method aps --suite full                      digits, no download, minutes
@@ -34,14 +35,14 @@ def _request_options(
         parser.add_argument(
             "--seed",
             nargs="+",
-            type=int,
+            type=whole,
             default=[seed],
             metavar="N",
             help=f"seeds; one run for each (default: {seed}{note})",
         )
         parser.add_argument(
             "--processes",
-            type=int,
+            type=whole,
             default=1,
             metavar="N",
             help="GPUs (or processes) per pre-training (default: 1)",
@@ -89,7 +90,7 @@ def _budget_options(parser: argparse.ArgumentParser) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="repro",
         description="Test whether the claims of papers on efficient self-supervised pre-training hold.",
         epilog=_EXAMPLES,
@@ -131,14 +132,14 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "--calibrate",
         nargs="?",
-        type=float,
+        type=number,
         const=20.0,
         metavar="SECONDS",
         help="time each kind of job for a few seconds (20 in all) and estimate from that",
     )
     verb.add_argument(
         "--night",
-        type=float,
+        type=number,
         default=10.0,
         metavar="HOURS",
         help="on GPU tracks: show what one GPU can settle in this many hours (default: 10)",
@@ -200,7 +201,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="methods used to estimate disk space (default: all)",
     )
     verb.add_argument(
-        "--seed", nargs="+", type=int, default=[0], metavar="N", help="seeds used to estimate disk space (default: 0)"
+        "--seed", nargs="+", type=whole, default=[0], metavar="N", help="seeds used to estimate disk space (default: 0)"
     )
     workspace_options(verb)
     group = executor_options(verb)
@@ -208,9 +209,13 @@ def build_parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("drill", help="test recovery from crashes: interrupt a short job in many ways")
     verb.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="seed of the random steps at which it interrupts (default: 0)"
+        "--seed",
+        type=whole,
+        default=0,
+        metavar="N",
+        help="seed of the random steps at which it interrupts (default: 0)",
     )
-    verb.add_argument("--times", type=int, default=2, metavar="N", help="interruptions of each kind (default: 2)")
+    verb.add_argument("--times", type=whole, default=2, metavar="N", help="interruptions of each kind (default: 2)")
     verb.add_argument(
         "--stage",
         default="pretrain",
@@ -225,7 +230,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("gpu", help="check a GPU in eight minutes: results, speed, memory, resumed training")
     verb.add_argument(
-        "--minutes", type=float, default=8.0, metavar="N", help="time for all parts together (default: 8)"
+        "--minutes", type=number, default=8.0, metavar="N", help="time for all parts together (default: 8)"
     )
     verb.add_argument(
         "--device", default="cuda", metavar="NAME", help="cuda (default), or cpu (the same checks with small sizes)"
@@ -240,7 +245,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="test files to run with pytest (default: the tests of the stages)",
     )
-    verb.add_argument("--threads", type=int, metavar="N", help="threads of torch (default: all cores; with cpu: 1)")
+    verb.add_argument("--threads", type=whole, metavar="N", help="threads of torch (default: all cores; with cpu: 1)")
     verb.add_argument("--output", metavar="DIR", help="folder for results (default: $OUT, else the workspace)")
     workspace_options(verb)
 
@@ -273,10 +278,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("--compile", action="store_true", help="tried: also torch.compile, which takes minutes")
     verb.add_argument(
-        "--seconds", type=float, default=4.0, metavar="N", help="seconds for each measurement (default: 4)"
+        "--seconds", type=number, default=4.0, metavar="N", help="seconds for each measurement (default: 4)"
     )
-    verb.add_argument("--threads", type=int, metavar="N", help="threads of torch (default: its own choice)")
-    verb.add_argument("--processes", type=int, metavar="N", help="exchange: ranks that train together (default: 2)")
+    verb.add_argument("--threads", type=whole, metavar="N", help="threads of torch (default: its own choice)")
+    verb.add_argument("--processes", type=whole, metavar="N", help="exchange: ranks that train together (default: 2)")
     verb.add_argument("--sizes", metavar="NAME", help="eval: small (default), or peers (minutes per row)")
     verb.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="TABLE.KEY=VALUE", help="change a recipe"
@@ -289,7 +294,7 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "--track", default="embedded", metavar="NAME", help="track it was pre-trained on (default: embedded)"
     )
-    verb.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the pre-training (default: 0)")
+    verb.add_argument("--seed", type=whole, default=0, metavar="N", help="seed of the pre-training (default: 0)")
     verb.add_argument(
         "--set",
         nargs="+",
@@ -298,7 +303,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="TABLE.KEY=VALUE",
         help="changes of its recipe, as in run",
     )
-    verb.add_argument("--processes", type=int, default=1, metavar="N", help="--processes of its run (default: 1)")
+    verb.add_argument("--processes", type=whole, default=1, metavar="N", help="--processes of its run (default: 1)")
     verb.add_argument("--checkpoint", metavar="FILE", help="an encoder.pt instead of --method")
     workspace_options(verb)
 
@@ -319,7 +324,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="data set; get: data sets or tracks; prepare: also a folder of pictures",
     )
     verb.add_argument(
-        "--size", type=int, default=256, metavar="PIXELS", help="prepare: side of the decoded pictures (default: 256)"
+        "--size", type=whole, default=256, metavar="PIXELS", help="prepare: side of the decoded pictures (default: 256)"
     )
     workspace_options(verb)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from repro.cli.options import executor_options, workspace_options
+from repro.cli.parser import Parser, number
 
 CLAIM_FILTERS = {
     "paper": "claims of this paper, for example glnet",
@@ -20,7 +21,7 @@ CLAIM_FILTERS = {
 }
 
 
-def add_results(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_results(verbs: argparse._SubParsersAction[Parser]) -> None:
     """Add them to the command line."""
     verb = verbs.add_parser("claims", help="list the papers' claims and their verdicts, or explain one")
     verb.add_argument(
@@ -54,7 +55,7 @@ def add_results(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     group.add_argument("--against", nargs="+", default=[], metavar="NAME", help="than each of these")
     group.add_argument("--eval", default="linear", metavar="NAME", help="in this evaluation (default: linear)")
     group.add_argument(
-        "--margin", type=float, default=1.0, metavar="POINTS", help="what counts as no difference (default: 1 point)"
+        "--margin", type=number, default=1.0, metavar="POINTS", help="what counts as no difference (default: 1 point)"
     )
     verb.add_argument(
         "--dry-run",

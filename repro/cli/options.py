@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import argparse
 
+from repro.cli.parser import number, whole
+
 
 def workspace_options(parser: argparse.ArgumentParser) -> None:
     """Where a command works and finds data."""
     group = parser.add_argument_group("where")
     group.add_argument("--workspace", metavar="DIR", help="folder for all that is written (default: ./repro-work)")
-    group.add_argument("--data-root", metavar="DIR", help="folder with the data sets (default: REPRO_DATA)")
+    group.add_argument(
+        "--data-root", metavar="DIR", help="folder with the data sets (default: the environment variable REPRO_DATA)"
+    )
 
 
 def executor_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """On what a command runs its tasks; returns the group, which may get more."""
     group = parser.add_argument_group("how")
     group.add_argument("--cluster", metavar="NAME", help="SLURM profile: a name or FILE.toml")
-    group.add_argument("--cores", type=int, metavar="N", help="CPU cores to use on this machine (default: all)")
+    group.add_argument("--cores", type=whole, metavar="N", help="CPU cores to use on this machine (default: all)")
     group.add_argument(
-        "--memory-gb", type=float, metavar="N", help="memory to use on this machine (default: the free memory)"
+        "--memory-gb", type=number, metavar="N", help="memory to use on this machine (default: the free memory)"
     )
     return group

@@ -22,6 +22,22 @@ pytestmark = pytest.mark.usefixtures("own_folder")
 @pytest.mark.parametrize(
     "line, words",
     [
+        ("", "name a command; python -m repro --help lists them"),
+        ("frobnicate", "unknown command 'frobnicate'; see python -m repro --help"),
+        ("pan --method aps", "unknown command 'pan'; did you mean 'plan'?"),
+        ("--verbose", "unknown command '--verbose'"),
+        ("run", "required: --method; see python -m repro run --help"),
+        (
+            "run --method aps --seed a",
+            "--seed: 'a' is not a whole number, such as 0 or 3; see",
+        ),
+        ("run --method aps --cores 1.5", "--cores: '1.5' is not a whole number"),
+        ("plan --method aps --night x", "--night: 'x' is not a number, such as 2 or 0.5"),
+        ("plan --method aps --nigth=3", "unknown option '--nigth'; did you mean '--night'?"),
+        ("plan --method aps --track", "--track: expected one argument; see python -m repro plan --help"),
+        ("plan --method aps --suite quick --eval knn", "--eval: not allowed with argument --suite"),
+        ("compare aps byol glnet", "'glnet' is one word too many; see python -m repro compare --help"),
+        ("settle --method aps --margin one", "--margin: 'one' is not a number"),
         ("run --method apss", "did you mean 'aps'"),
         ("plan --method aps:flipaware", "did you mean 'flip_aware'"),
         ("plan --method aps --track minni", "did you mean 'mini'"),
@@ -142,6 +158,10 @@ def test_a_wrong_settings_file_is_named_with_its_key(refused: Callable[[str], st
     assert "workspace must be a path" in refused("plan --method aps")
     Path("repro.toml").write_text("workspace = \n")
     assert "not valid TOML" in refused("plan --method aps")
+    Path("repro.toml").write_text("cores = 1\ncluster = a100\n")
+    assert "repro.toml: not valid TOML" in (said := refused("plan --method aps")) and said.endswith(
+        ": cluster = a100\n"
+    )
 
 
 def test_options_win_over_environment_and_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,0 +1,56 @@
+"""The parser of command lines: as argparse's, but wrong use raises a UserError of one line, without the usage."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from repro.errors import UserError, unknown
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser, also for subcommands, that raises UserError and names the nearest option."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(exit_on_error=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UserError."""
+        raise UserError(message, self._help)
+
+    def parse_known_args(  # type: ignore[override]  # its overloads are for a namespace of one's own
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """What the words say, and no words left over: UserError for any that it does not know."""
+        try:
+            found, left = super().parse_known_args(args, namespace)
+        except argparse.ArgumentError as error:
+            said = f"{error.argument_name}: {error.message}" if error.argument_name else error.message
+            raise UserError(said, self._help) from None
+        if left and left[0].startswith("-"):
+            option = left[0].partition("=")[0]
+            raise unknown("option", option, self._option_string_actions, self._help)
+        if left:
+            raise UserError(f"'{left[0]}' is one word too many", self._help)
+        return found, left
+
+    @property
+    def _help(self) -> str:
+        return f"see python -m {self.prog} --help"
+
+
+def whole(text: str) -> int:
+    """The value of an option that takes a whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number, such as 0 or 3") from None
+
+
+def number(text: str) -> float:
+    """The value of an option that takes a number."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number, such as 2 or 0.5") from None
