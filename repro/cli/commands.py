@@ -99,8 +99,10 @@ def plan(options: argparse.Namespace) -> int:
         print(calibration.calibrate(make(request, settings), settings, options.calibrate) + "\n")
     planned = budget.within(request, settings, options.budget, options.trim)
     print(tables.plan_table(planned, settings))
-    if found := night.of(planned, settings, options.night):
+    if found := night.of(planned, settings, night.HOURS if options.night is None else options.night):
         print("\n" + night_words.words(found, planned, settings))
+    elif options.night is not None:
+        print("\n" + night_words.unused(planned))
     return 0
 
 

@@ -140,9 +140,8 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "--night",
         type=number,
-        default=10.0,
         metavar="HOURS",
-        help="on GPU tracks: show what one GPU can settle in this many hours (default: 10)",
+        help="on tracks that need a GPU: show what one GPU can settle in this many hours (default: 10)",
     )
     verb = verbs.add_parser(
         "tune",

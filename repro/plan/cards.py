@@ -43,6 +43,12 @@ class Card:
     bandwidth: Number
     source: Text
 
+    @property
+    def title_and_memory(self) -> str:
+        """`A100 40 GB`, `GeForce RTX 3060, 12 GB`: some titles name the memory."""
+        memory = f"{self.memory_gb:g} GB"
+        return self.title if self.title.endswith(f" {memory}") else f"{self.title}, {memory}"
+
     def precision(self, wanted: str) -> str:
         """That precision, or "fp32" where the card has none other."""
         return wanted if wanted == "fp32" or self.bf16 else "fp32"

@@ -23,7 +23,7 @@ from repro.store.job import Recipe
 
 PAIRS = 6  # with fewer hardly any difference is shown
 MOST = 9  # with as many a difference of 1.5 standard deviations mostly is
-LONGEST = 8760  # hours
+HOURS, LONGEST = 10.0, 8760  # of a night: by default, and at most
 LEAST_EPOCHS = 20  # of a shortened pre-training: less tells little
 _PROBES = (100, 200)  # epochs at which plans are made, to tell what an epoch takes
 _RESERVED = 0.95  # of the memory as sold is what a process gets

@@ -23,8 +23,7 @@ _NEGATIVES = {
 
 def words(night: Night, planned: Plan, settings: Settings) -> str:
     """What the night is good for, and the command."""
-    card = night.card
-    lines = [f"one GPU, one night ({night.hours:g} h) on {card.title}, {card.memory_gb:g} GB", ""]
+    lines = [f"one GPU, one night ({night.hours:g} h) on {night.card.title_and_memory}", ""]
     if night.comparisons:
         head = ["comparison", "evaluated by", "epochs", "h per pair", "pairs", f"{PAIRS} pairs with", "memory"]
         lines += [text.table([_row(one, night) for one in night.comparisons], head), ""]
@@ -32,9 +31,27 @@ def words(night: Night, planned: Plan, settings: Settings) -> str:
     lines += _settles(night, planned, settings)
     lines += _sources(night, settings)
     if night.absent:
-        named = ", ".join(f"{name} ({count})" for name, count in sorted(night.absent.items()))
-        lines.append(f"not asked for, but claims compare with: {named}")
+        lines.append(_absent(night))
     return "\n".join(part for line in lines for part in _wrapped(line))
+
+
+def unused(planned: Plan) -> str:
+    """Why --night says nothing of a plan."""
+    if planned.card is None:
+        return f"--night is left out: it is for tracks that need a GPU, and {planned.track.name} needs none"
+    if planned.request.processes > 1:
+        return f"--night is left out: it is for one GPU, and --processes {planned.request.processes} uses more"
+    return f"--night is left out: no claim compares one of these methods at {planned.track.name} by these evaluations"
+
+
+def _absent(night: Night) -> str:
+    """The methods that claims compare with and that were not asked for."""
+    named = ", ".join(
+        f"{name} ({count} claim{'' if count == 1 else 's'})" for name, count in sorted(night.absent.items())
+    )
+    if night.comparisons:
+        return f"more can be compared: claims compare these methods with {named}; add to --method what you want"
+    return f"no pair can be planned: claims compare these methods with {named}; add one to --method"
 
 
 def _wrapped(line: str) -> list[str]:

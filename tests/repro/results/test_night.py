@@ -160,12 +160,21 @@ def recorded(job: Any, seconds: float, memory_mb: float) -> dict[str, Any]:
 def test_a_baseline_that_is_not_named_is_told(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     line = f"plan --track cifar --method truncated_triplet --suite quick --workspace {settings.workspace}"
     assert main(line.split()) == 0
-    assert "not asked for, but claims compare with: byol (1)" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "no pair can be planned: claims compare these methods with byol (1 claim)," in out
+    assert "add one to --method" in " ".join(out.split())
+    assert "one GPU, one night (10 h) on A100 40 GB\n" in out
+    assert main([*line.split(), "--card", "rtx4090"]) == 0
+    assert "one GPU, one night (10 h) on GeForce RTX 4090, 24 GB\n" in capsys.readouterr().out
 
 
 def test_without_a_gpu_there_is_no_night(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     line = f"plan --method multi_network byol --suite quick --workspace {settings.workspace}"
-    assert main(line.split()) == 0 and "one night" not in capsys.readouterr().out
+    assert main(line.split()) == 0
+    out = capsys.readouterr().out
+    assert "one night" not in out and "--night" not in out
+    assert main([*line.split(), "--night", "10"]) == 0
+    assert "--night is left out: it is for tracks that need a GPU, and embedded needs none" in capsys.readouterr().out
     hours = [(f"--night {given}", "hours must be above 0 and at most") for given in ("0", "nan", "inf", "1e300")]
     for wrong, words in (("--card a100-4", "did you mean 'a100-40'"), *hours):
         assert main([*line.split(), "--track", "cifar", *wrong.split()]) == 2
