@@ -89,6 +89,8 @@ def checkpoint(
         raise UserError(f"--name {name[:20]}...: at most {LONGEST} characters, as it becomes part of file names")
     if normalise is not None and normalise not in NORMALISATIONS:
         raise unknown("normalisation", normalise, NORMALISATIONS)
+    if arch is not None and arch not in ARCHS:
+        raise unknown("--arch", arch, ARCHS)
     numbers = _statistics(mean, std, normalise)
     file = files.read(path)
     network, said = _network(file, arch, overrides)
@@ -154,8 +156,6 @@ def _network(file: File, arch: str | None, overrides: Sequence[str]) -> tuple[di
             raise UserError(f"--set {table}.{key}: weights from a file are not trained; set network, data or protocols")
     if arch is None and not file.about:
         raise UserError(f"{file.name}: say which network it holds with --arch ({', '.join(ARCHS)})")
-    if arch is not None and arch not in ARCHS:
-        raise unknown("--arch", arch, ARCHS)
     network: dict[str, Any] = copy.deepcopy(dict(file.about["network"] if arch is None else ARCHS[arch]))
     if network["arch"] not in ("resnet", "vit"):
         raise UserError(f"{file.name}: no weights in it, its encoder ({network['arch']}) is not a network")

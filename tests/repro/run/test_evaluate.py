@@ -216,6 +216,7 @@ def test_a_vit_sees_pictures_of_its_own_size(capsys: pytest.CaptureFixture[str])
     ("words", "said"),
     [
         ("--arch resnet81", "did you mean 'resnet18'"),
+        ("--arch resnet81 --checkpoint nothing.pth", "did you mean 'resnet18'"),
         ("", "say which network it holds with --arch"),
         ("--arch resnet50", "it fits --arch resnet18"),
         ("--arch resnet18 --part nowhere", "no such weights there"),
