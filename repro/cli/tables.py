@@ -67,7 +67,7 @@ def plan_table(plan: Plan, settings: Settings) -> str:
         lines.append(f"data: {line}")
     lines += [f"skipped: {fault}" for fault in plan.faults]
     lines += [account.words(plan.account)] if plan.account else []
-    lines += few_pictures.words(plan.fits)
+    lines += plan.other_data_lines() + few_pictures.words(plan.fits)
     lines += disk.lines(plan, settings)
     return "\n".join(lines)
 

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,12 +106,15 @@ def train_pictures(name: str, where: Where) -> int:
         return 0
 
 
-def require_judgeable(own: OwnPictures | None, what: str) -> None:
-    """UserError where own pictures have no classes, one class or one picture a class, nothing to judge `what` on."""
+def require_judgeable(own: OwnPictures | None, what: str, others: Iterable[str]) -> None:
+    """UserError where own pictures have no classes, one class or one picture a class, nothing to judge `what` on.
+
+    others: evaluations that need no classes of theirs.
+    """
     if own and not own.account.classes:
         raise UserError(
             f"{own.folder}: its pictures have no classes, so there is nothing to evaluate {what} on",
-            "sort them into one folder per class, or choose other evaluations with --eval",
+            f"sort them into one folder per class, or evaluate on other data: --eval {' '.join(others)}",
         )
     if own and len(own.account.classes) == 1:
         raise one_class(own.folder, own.account, f"evaluate {what} on")

@@ -250,7 +250,7 @@ class _Builder:
                 self.left_out[arm_name(arm.method, arm.variant), kind.name] = None
                 continue
             if kind.data == "classification":
-                inventory.require_judgeable(self.own(kind.data), kind.name)
+                inventory.require_judgeable(self.own(kind.data), kind.name, kinds.on_other_data())
             for protocol in self.protocols_of(kind, network):
                 self.evaluate(arm, parent, network, kind, protocol)
 

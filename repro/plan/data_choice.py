@@ -8,10 +8,17 @@ from typing import Any
 
 from repro.data import standing
 from repro.data.data_sets import entry_of
-from repro.data.types import MissingData
+from repro.data.types import Kind, MissingData
 from repro.plan.tracks import ROLES, Track
 from repro.settings import Where
 from repro.terminal.text import size
+
+_JOBS: Mapping[Kind, str] = {
+    "classification": "all jobs",
+    "detection": "the jobs of detection and segmentation",
+    "reid": "the re-ID jobs",
+}
+"""By the kind of a data set, the jobs that read it."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +42,10 @@ class Choice:
             if not here:
                 return f"pictures: none of these was found: {', '.join(self.among)}"
             return f"pictures: {chosen}, preferred to {', '.join(self.among[1:])}"
+        wanted = entry_of(first)
         return (
-            f"pictures: {chosen}, since {first} was not found. With {first} (python -m repro data get {first})"
-            " all jobs run again, and their results are in separate tables"
+            f"pictures: {chosen}, since {first} was not found. With {first} (python -m repro data get"
+            f" {wanted.made_of or first}) {_JOBS[wanted.kind]} run again, and their results are in separate tables"
         )
 
 

@@ -278,6 +278,11 @@ def evaluations() -> dict[str, Evaluation]:
     return {evaluation.name: evaluation for kind in KINDS.values() for evaluation in kind.evaluations}
 
 
+def on_other_data() -> list[str]:
+    """The evaluations that do not read the pictures of classification, which a user may bring."""
+    return [each.name for kind in KINDS.values() if kind.data != "classification" for each in kind.evaluations]
+
+
 def suites() -> dict[str, tuple[str, ...]]:
     """Suite -> its evaluations."""
     names = dict.fromkeys(suite for kind in KINDS.values() for suite in kind.suites)

@@ -58,6 +58,13 @@ class Plan:
         """A line for each evaluation that an arm cannot have."""
         return [f"left out: {kind} of {arm}, which has no network to train" for arm, kind in self.left_out]
 
+    def other_data_lines(self) -> list[str]:
+        """A line where the user says the pictures (--data), and some evaluations read others."""
+        others = [name for name, kind in kinds.KINDS.items() if kind.data not in ("classification", None)]
+        there = [name for name in others if self.request.data and any(job.kind == name for job in self.jobs)]
+        verb = "reads" if len(there) == 1 else "read"
+        return [f"{' and '.join(there)} {verb} the data of the track, not that of --data"] if there else []
+
     def by_fingerprint(self) -> dict[str, PlannedJob]:
         """Jobs by fingerprint."""
         return {job.fingerprint: job for job in self.jobs}

@@ -88,7 +88,7 @@ def perform(
         print(f"skipped: {fault}", file=sys.stderr)
     if planned.account:
         print(account.words(planned.account), *few_pictures.words(planned.fits), sep="\n", flush=True)
-    for line in planned.left_out_lines():
+    for line in planned.left_out_lines() + planned.other_data_lines():
         print(line)
     todo = planned.to_do()
     missing_data.complete(planned, settings.where, agreed)

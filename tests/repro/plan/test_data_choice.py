@@ -74,6 +74,18 @@ def test_a_track_without_a_choice_says_nothing_of_one(root: Path) -> None:
     assert names(made) == {"cifar10"} and made.choices == ()  # the papers' numbers are of the official pictures
 
 
+def test_a_plan_on_other_pictures_says_which_jobs_have_the_tracks(root: Path, tmp_path: Path) -> None:
+    """And which of them run again with the preferred scenes: theirs alone, once its origin is there."""
+    request = Request(("random",), "mini", ("knn", "detection", "reid"), data="digits")
+    made = make(request, Settings(workspace=tmp_path / "work", data_root=root))
+    assert made.other_data_lines() == ["detection and reid read the data of the track, not that of --data"]
+    scenes = next(choice for choice in made.choices if choice.among[0] == "cifar10-scenes").line(here=True)
+    assert "With cifar10-scenes (python -m repro data get cifar10) the jobs of detection and segmentation run" in scenes
+    cameras = next(choice for choice in made.choices if choice.among[0] == "cifar10-cameras").line(here=True)
+    assert "(python -m repro data get cifar10) the re-ID jobs run again" in cameras
+    assert planned(root).other_data_lines() == []
+
+
 def test_plan_and_doctor_name_the_pictures(
     root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,7 +34,10 @@ ONE_CLASS: dict[str, tuple[tuple[str, ...], str]] = {
         "deeper, in .*own/train/images and .*own/val/images; move them up",
     ),
     "a hidden class": ((".a", "b"), r"one class \(b\).*passed over: 1 hidden folder \(\.a\)"),
-    "no class": (("",), r"its pictures have no classes, .*; sort them into one folder per class"),
+    "no class": (
+        ("",),
+        r"have no classes, .*; sort them into one folder per class, or .*--eval detection segmentation",
+    ),
     "one folder with folders": (("cat/new", "cat"), r"one class \(cat\), .*; sort the pictures"),
 }
 
