@@ -20,7 +20,12 @@ def settle(options: argparse.Namespace) -> int:
     would = (
         ""
         if own or not options.dry_run
-        else needed.told(find_records.claims_of(options.claim, options.paper), options.track, settings)
+        else needed.told(
+            find_records.claims_of(options.claim, options.paper),
+            options.track,
+            settings,
+            below=options.budget is not None,
+        )
     )
     if options.budget is None:
         if not would:

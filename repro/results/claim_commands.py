@@ -12,6 +12,7 @@ from leaderboards.arms import Arm, Arms
 from leaderboards.claims import Claim, of_training, usual_length
 from leaderboards.missing_runs import ALONE, Missing, in_vain, missing
 from leaderboards.reason_words import reason
+from leaderboards.reasons import Flagged
 from leaderboards.setting import network_name
 from leaderboards.testable import hindrance, unreachable
 from leaderboards.verdicts import Verdict
@@ -35,11 +36,23 @@ def wanting(
     if why:
         return [f"{where}: {reason(why)}"]
     if verdict and (why := in_vain(verdict)):
-        return [f"{where}: no further seeds help: {reason(why)}"]
+        fresh = f"  python -m repro settle {claim.id.partition(':')[0]} --track {track} --budget 3h --workspace NEW"
+        others = [f"{fresh}   (makes pairs with one version of the code)"] if isinstance(why, Flagged) else []
+        return [f"{where}: no further seeds help: {reason(why)}", *others]
     lacking = missing(claim, known, track, own, verdict, takes)
     if not lacking:
         return []
-    return [where, *(f"  {line}" for line in _lines(track, own, lacking))]
+    return [f"{where}: {_least(claim, lacking, verdict)}", *(f"  {line}" for line in _lines(track, own, lacking))]
+
+
+def _least(claim: Claim, lacking: Sequence[Missing], verdict: Verdict | None) -> str:
+    """`at least 3 more pairs`: without these no check can decide it."""
+    if claims.counted(claim):
+        return "one run"
+    count = len({seed for item in lacking for seed in item.seeds})
+    unit = "run" if claim.kind == "number" else "pair"
+    more = "more " if verdict and verdict.n and not verdict.superseded else ""
+    return f"at least {count} {more}{unit}{'' if count == 1 else 's'}"
 
 
 def next_runs(

@@ -25,11 +25,13 @@ from repro.store.workspace import Workspace
 from repro.terminal import text
 
 _WIDTH = 110
+_BELOW = "(the table above starts from the pairs that count; this one starts from none and assumes a true difference)"
 
 
-def told(claims: Sequence[Claim], track: str, settings: Settings) -> str:
+def told(claims: Sequence[Claim], track: str, settings: Settings, *, below: bool = False) -> str:
     """A row for each test of the claims at the track, their sum, and why others of them cannot be tested there.
 
+    below: it stands below the table of `settle.py`, whose question is another.
     UserError for an unknown track or --card, and where the track can test none of the claims.
     """
     tracks.find(track)
@@ -40,7 +42,8 @@ def told(claims: Sequence[Claim], track: str, settings: Settings) -> str:
     lines = []
     if found:
         on = f", on {found[0].price.card}" if found[0].price.card else ""
-        lines += [f"to decide at {track}: {100 * power.POWER:.0f} % if {_assumption(found)}{on}", "", _table(found), ""]
+        head = f"to decide at {track} from no pairs: probability {100 * power.POWER:.0f} % if {_assumption(found)}{on}"
+        lines += [head, *([_BELOW] if below else []), "", _table(found), ""]
         lines += [_sum(found), "", *_wrapped(needs.INTRO.replace("`", ""))]
     known = {need.claim.id for need in found}
     left = {

@@ -27,7 +27,7 @@ from leaderboards.prospects import Prospect, prospect
 from leaderboards.reason_words import reason
 from leaderboards.record_fields import lab_of
 from leaderboards.testable import hindrance, tracks_of_form
-from leaderboards.verdicts import DOWN, NULL, UP, Evidence, Verdict
+from leaderboards.verdicts import DOWN, NOT_RUN, NULL, UP, Evidence, Verdict
 from leaderboards.wording import outcome, sources
 from repro.errors import UserError, unknown
 from repro.plan.budget import Budget
@@ -46,6 +46,11 @@ from repro.terminal import text
 
 FUTILE = 0.05
 _BAR = 20  # characters
+_SIMULATED = (
+    "Pairs and probabilities are from simulations. The number of pairs is the median of those that end in a decision"
+    " within the budget.\nThe true difference is taken to be as in the pairs so far, within its uncertainty; with fewer"
+    " than 2 pairs it is unknown."
+)
 
 
 def ask(
@@ -221,7 +226,7 @@ def ending(steps: Sequence[Step], ledger: Ledger, asked: Asked) -> str:
     """How it ended, and what it would take to decide the rest."""
     papers = {claim.id for claim in find_records.every_claim()}
     left = [step.claim for step in steps if step.why != "decided" and step.claim.id in papers]
-    more = needed.told(left, asked.track, asked.settings) if left else ""
+    more = needed.told(left, asked.track, asked.settings, below=True) if left else ""
     return "\n\n".join(filter(None, (table(steps, ledger, asked), more)))
 
 
@@ -252,22 +257,27 @@ def line(step: Step) -> str:
     said = f"{step.claim.id}  {_evidence(step.verdict)}"
     if not step.commands:
         return f"{said}; {step.why if step.why != 'decided' or not step.verdict else outcome(step.verdict)}"
-    return f"{said}; next pair about {text.duration(step.seconds)}, decided: {_chance(step)}"
-
-
-def _chance(step: Step) -> str:
-    """`57 % within the budget (true difference unknown)`: with its assumption."""
+    took = text.duration(step.seconds)
     if claims.counted(step.claim):
-        return "one run decides it"
-    known = step.verdict is not None and step.verdict.n > 1
-    basis = "the true difference as in the pairs so far" if known else "true difference unknown"
-    return f"{100 * step.prospect.chance:.0f} % within the budget ({basis})"
+        return f"{said}; one run decides it, about {took}"
+    chance = f"{100 * step.prospect.chance:.0f} %"
+    return f"{said}; next pair about {took}; decided within the budget with a probability of {chance}"
+
+
+def _ahead_words(step: Step) -> str:
+    """`about 9 more pairs, 18 min, if decided within the budget (probability 65 %)`."""
+    if claims.counted(step.claim):
+        return f"one run, {text.duration(step.seconds)}"
+    pairs = step.prospect.pairs or 0
+    chance = f"{100 * step.prospect.chance:.0f} %"
+    took = text.duration(pairs * step.seconds)
+    return f"about {_more(pairs)}, {took}, if decided within the budget (probability {chance})"
 
 
 def _evidence(verdict: Verdict | None) -> str:
     evidence = verdict.evidence if verdict else None
     if verdict is None or evidence is None:
-        return f"{bar(1.0, 40.0)} no pair yet"
+        return f"{bar(1.0, 40.0)} {NOT_RUN}"
     near = evidence.nearest
     found, takes = evidence.by_test[near], evidence.takes[near]
     return f"{bar(found, takes)} {found:.1f} of {takes:g}, {verdict.n} pair{'' if verdict.n == 1 else 's'}"
@@ -276,21 +286,43 @@ def _evidence(verdict: Verdict | None) -> str:
 def table(steps: Sequence[Step], ledger: Ledger, asked: Asked) -> str:
     """Claim, verdict, n, hours, and what it would take to decide the rest; then whose records were counted."""
     rows, whose = [], []
+    waiting = [step for step in steps if step.verdict is None or step.verdict.outcome == NOT_RUN]
+    shelved = _not_counted(asked) if waiting else {}
     published = {record["fingerprint"] for record in asked.published}
 
     def source(record: Mapping[str, Any]) -> str:
         return lab_of(record) or ("the published boards" if record["fingerprint"] in published else "")
 
     for step in sorted(steps, key=lambda step: -step.worth):
-        ahead = step.prospect
-        pairs = _more(ahead.pairs or 0)
-        rest = step.why or f"{pairs} (median) of {text.duration(step.seconds)} each; {_chance(step)}"
-        said = outcome(step.verdict) if step.verdict else "no pair yet"
+        rest = step.why or _ahead_words(step)
+        said = outcome(step.verdict) if step.verdict and step not in waiting else NOT_RUN
+        said += shelved.get(step.claim.id, "") if step in waiting else ""
         hours = ledger.by_claim.get(step.claim.id, 0.0)
         n = str(step.verdict.n) if step.verdict else "0"
         rows.append([step.claim.id, said, n, text.duration(hours) if hours else "-", rest])
         whose += [f"{step.claim.id}: {words}" for words in (sources(step.verdict, source) if step.verdict else ())]
     head = "GPU time spent" if ledger.on_slurm else "time spent"
     shown = text.table(rows, ["claim", "verdict", "n", head, "to decide the claim"])
+    notes = [_SIMULATED] if any(step.prospect.chance < 1 and not step.why for step in steps) else []
     spent = f"{text.duration(ledger.spent)} of {ledger.budget.text} spent"
-    return "\n\n".join([shown, *(["\n".join(whose)] if whose else []), spent])
+    return "\n\n".join([shown, *notes, *(["\n".join(whose)] if whose else []), spent])
+
+
+def _not_counted(asked: Asked) -> dict[str, str]:
+    """By claim: ` (3 superseded pairs do not count)`, of pairs that the boards show and that new ones cannot join."""
+    here = records.read_all(Workspace(asked.settings.workspace).records)[0]
+    every = records.by_fingerprint([*find_records.published_records()[0], *here]).values()
+    known = Arms([record for record in every if record["track"] == asked.track], suite())
+    return {
+        verdict.claim.id: f" ({_gone(verdict)} not count)"
+        for item in assess(asked.others, known)
+        for verdict in item.verdicts
+        if verdict.track == asked.track and verdict.basis != COMPUTE and verdict.n
+    }
+
+
+def _gone(verdict: Verdict) -> str:
+    one = verdict.n == 1
+    old = "superseded " if verdict.superseded else ""
+    of = "" if old else " of an older recipe or code"
+    return f"{verdict.n} {old}pair{'' if one else 's'}{of} {'does' if one else 'do'}"

@@ -86,7 +86,9 @@ def test_a_dry_run_at_a_large_track_says_pairs_hours_and_their_source(
     assert main([*line.split(), "--card", "h200"]) == 0
     fast = capsys.readouterr().out
     assert "on A100 40 GB" in slow and "on H200" in fast and "(constants)" in slow and "+2.4 points (paper)" in slow
-    assert "to decide at imagenet: 80 % if the true difference is +2.4 points (paper), on A100 40 GB" in slow
+    assert (
+        "to decide at imagenet from no pairs: probability 80 % if the true difference is +2.4 points (paper)," in slow
+    )
 
     def hours(out: str) -> float:
         row = next(line for line in out.splitlines() if line.startswith(GAIN))

@@ -59,7 +59,7 @@ def test_pairs_run_one_by_one_until_the_claim_is_decided(
     # 5 is the fewest pairs whose evidence can reach 40; both arms of a seed come together, and the seeds in order
     done = [(seed, method) for methods, seeds in made.runs for seed in seeds for method in methods]
     assert done == [(seed, method) for seed in range(5) for method in ("glnet", "moco_v3:resnet")]
-    assert "holds at mini (n = 5)" in out and "decided" in out and "no pair yet; next pair" in out
+    assert "holds at mini (n = 5)" in out and "decided" in out and "not run; next pair" in out
     made.runs.clear()
     assert main(["settle", CLAIM, "--budget", "10d"]) == 0 and made.runs == []  # given again, it starts from there
 
