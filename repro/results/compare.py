@@ -8,7 +8,8 @@ from operator import methodcaller
 
 from leaderboards.arms import Arm, Arms
 from leaderboards.curves import Curve, at_epoch, by_seed, watched
-from leaderboards.paired_arms import Difference, apart, difference, fairest, no_ratio
+from leaderboards.paired_arms import Difference, apart, difference, fairest, no_ratio, unequal
+from leaderboards.reason_words import tuned_words
 from leaderboards.record_fields import OURS, TRUST
 from leaderboards.statistics import paired
 from repro.errors import UserError, unknown
@@ -18,6 +19,8 @@ from repro.results.suite import suite
 from repro.settings import Settings
 from repro.terminal import text
 
+_UNFAIR = "none: not a fair comparison"
+_WHOSE = {OURS: "our own runs"}  # of records, by their trust
 _CHOICE = "after @ stands a number of epochs, or a recipe's hash from its sixth letter on"
 
 
@@ -51,9 +54,9 @@ class _Choice:
     def require(self, known: Sequence[Arm], track: str) -> None:
         """Raises UserError where no arm fits."""
         if self.name not in {arm.name for arm in known}:
-            raise unknown(
-                f"configuration with records at {track}:", self.name, {arm.name for arm in known} or ["(there is none)"]
-            )
+            there = {arm.name for arm in known} or {"(there is none)"}
+            listed = f"valid: {', '.join(sorted(there))}; --track NAME looks at another track"
+            raise unknown(f"configuration with records at {track}:", self.name, there, listed)
         if not any(map(self.fits, known)):
             there = {f"{arm.name}@{arm.setting.epochs}" for arm in known if arm.name == self.name}
             there |= {f"{arm.name}@{arm.recipe[:6]}" for arm in known if arm.name == self.name}
@@ -113,20 +116,26 @@ def compare(first: str, second: str, track: str, settings: Settings, trust: Sequ
     texts = ["\n\n".join(["\n".join(heading), *part]) for heading, part in parts.items()]
     why = "both have records, but under different protocols or data, or of other seeds"
     passed = ["\n".join(f"skipped: {fault}" for fault in faults)] if faults else []
-    return "\n\n".join([*passed, *texts, *(f"{evaluation}: {why}" for evaluation in different)])
+    place = f"track {track}; --track NAME compares at another"
+    return "\n\n".join([*passed, place, *texts, *(f"{evaluation}: {why}" for evaluation in different)])
 
 
 def _heading(a: Arm, b: Arm) -> tuple[str, ...]:
-    """What two arms are, a line each, and a line that says in what they are unlike."""
+    """What two arms are, a line each; where they are unlike, first that they are and last in what."""
     lines = [
         f"{arm.name}: pre-training on {arm.setting.trained_on}, {arm.setting.network},"
         f" epochs {arm.setting.epochs or '-'}, batch {arm.setting.batch or '-'}, recipe {arm.recipe[:6] or '-'},"
-        f" trials {arm.tuned}, {arm.trust}"
+        f" tuning {tuned_words(arm.tuning, by_hand=False) if arm.tuning else '-'}, {_WHOSE.get(arm.trust, arm.trust)}"
         for arm in (a, b)
     ]
-    unequal = apart(a, b)
-    told = f"not comparable: these also differ: {'; '.join(unequal)}"
-    return (*lines, told) if unequal else tuple(lines)
+    differ = ["tuning" if key == "trials" else key for key in unequal(a, b)]
+    differ += ["the number of runs a seed has"] if a.flag or b.flag else []
+    if not differ:
+        return tuple(lines)
+    *others, last = differ
+    listed = f"{', '.join(others)} and {last}" if others else last
+    told = f"Not a fair comparison: the two differ in {listed}."
+    return (told, *lines, f"in detail: {'; '.join(apart(a, b))}")
 
 
 def _curves(first: str, second: str, a: Arm, b: Arm) -> str:
@@ -159,22 +168,25 @@ def _curves(first: str, second: str, a: Arm, b: Arm) -> str:
     rows = [
         row
         for epochs in sorted({look.epochs for seed in seeds for look in left[seed]})
-        if (row := _at(epochs, {seed: left[seed] for seed in seeds}, {seed: right[seed] for seed in seeds}))
+        if (row := _at(epochs, {s: left[s] for s in seeds}, {s: right[s] for s in seeds}, fair=not apart(a, b)))
     ]
     if rows:
         lines += ["", text.table(rows, ["after epochs", first, second, "difference", "95 % interval (fixed n)"])]
     return "\n".join([*lines, about])
 
 
-def _at(epochs: float, left: Mapping[int, Curve], right: Mapping[int, Curve]) -> list[str] | None:
-    """Both sides' means and their difference after so many epochs; None where a curve does not go there."""
+def _at(epochs: float, left: Mapping[int, Curve], right: Mapping[int, Curve], fair: bool) -> list[str] | None:
+    """Both sides' means and their difference after so many epochs; None where a curve does not go there.
+
+    fair: whether the difference is the methods' alone; else it has no interval.
+    """
     found = [{seed: at_epoch(curve, epochs) for seed, curve in side.items()} for side in (left, right)]
     ours, theirs = ({seed: look.top1 for seed, look in side.items() if look} for side in found)
     if not len(ours) == len(theirs) == len(left):
         return None
     means = [sum(side.values()) / len(side) for side in (ours, theirs)]
     gap = paired(ours, theirs)
-    sure = "{:+.2f} to {:+.2f}".format(*gap.interval) if gap.n > 1 else ""
+    sure = "{:+.2f} to {:+.2f}".format(*gap.interval) if gap.n > 1 and fair else ""
     return [f"{epochs:.3g}", *(f"{mean:.2f}" for mean in means), f"{gap.value:+.2f}", sure]
 
 
@@ -204,5 +216,6 @@ def _rows(item: Difference) -> list[list[str]]:
     ]
     if item.mean:
         values = [sum(side[seed] for seed in seeds) / len(seeds) for side in (left, right)]
-        rows.append([what, "mean", *(f"{value:.2f}" for value in values), f"{item.mean.value:+.2f}", item.interval])
+        sure = _UNFAIR if item.apart else item.interval
+        rows.append([what, "mean", *(f"{value:.2f}" for value in values), f"{item.mean.value:+.2f}", sure])
     return rows

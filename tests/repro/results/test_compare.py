@@ -70,8 +70,12 @@ def test_compare_says_what_is_unlike_and_takes_the_arms_that_are_named(
 ) -> None:
     assert main(["compare", "byol@8", "byol@15", "--track", "mini"]) == 0
     out = capsys.readouterr().out
-    assert re.search(r"^byol: pre-training on cifar10-jpeg, .*epochs 8, .*trials \S+, ours$", out, re.MULTILINE)
-    assert "not comparable: these also differ: epochs 8 against 15\n" in out
+    assert re.search(r"^byol: pre-training on cifar10-jpeg, .*epochs 8, .*tuning .*, our own runs$", out, re.MULTILINE)
+    assert out.startswith(
+        "track mini; --track NAME compares at another\n\nNot a fair comparison: the two differ in epochs.\nbyol"
+    )
+    assert "\nin detail: epochs 8 against 15\n" in out
+    assert not re.search(r" mean .* to ", out) and "none: not a fair comparison" in out
     assert "after epochs" not in out and "epoch by epoch not compared" in out
     recipes = set(re.findall(r"recipe (\w{6})", out))
     for name in ("byol@9", "byol@8x", "byol@000000"):
