@@ -118,7 +118,7 @@ def _leg(claim: Claim, suite: Suite, key: str, protocol: str, found: tuple[Arm, 
     apart = list[Departure]()
     for departures in (
         *(deviations(claim, arm, suite, but) for arm in found),
-        protocol_deviations(found[0], suite, protocol, changes, "this leg's"),
+        protocol_deviations(found[0], suite, protocol, changes, "this step's"),
     ):
         apart += [departure for departure in departures if departure not in apart]
     return Leg(key, found, by_seed, tuple(apart))

@@ -30,18 +30,20 @@ def shortfall(settings: Settings, name: str) -> str:
     lines = [f"skipped: {fault}" for fault in faults]
     lines += [f"{claim.id}: {claim.statement}", ""]
     if claim.track == NO_TRACK:
-        return "\n".join([*lines, f"claimed {claim.stated}; no track runs {claim.data}, so there is no leg to compare"])
+        return "\n".join(
+            [*lines, f"claimed {claim.stated}; no track runs {claim.data}, so there is nothing to compare"]
+        )
     own = own_protocol(claim, claim.track)
     legs = gap.legs(claim, Arms(found, suite()), own)
     here = gap.taken(legs)
     rows: list[list[Any]] = [["claimed", f"{claim.value:g} {claim.unit}", "-", claim.data, claim.source]]
     for key in gap.expected(claim, own):
         rows.append(_row(here[key]) if key in here else [f"{key}: {gap.LEGS[key]}", "missing", "-", "-", "-"])
-    lines.append(text.table(rows, ["leg", "value", "n", "where", "from"]))
+    lines.append(text.table(rows, ["step", "value", "n", "where", "from"]))
     if "b" in gap.expected(claim, own) and "c" not in gap.expected(claim, own):
-        lines.append(f"no leg c: the paper's protocol, {own}, is the track's own")
+        lines.append(f"no step c: the paper's protocol, {own}, is the track's own")
     if not claim.protocol:
-        lines.append(f"no leg b: the paper's protocol is not known; ours is {own}")
+        lines.append(f"no step b: the paper's protocol is not known; ours is {own}")
     if claim.metric.endswith("_best_on_test"):
         lines.append("claimed, a and b: the best epoch on the test pictures, as the paper reports; c: the last one")
     made = gap.steps(claim, legs, own)
@@ -50,7 +52,7 @@ def shortfall(settings: Settings, name: str) -> str:
         total = ["claimed - " + made[-1].end, f"{sum(step.points for step in made):+.2f}", "all of it"]
         lines += ["", text.table([*due, *([total] if len(due) > 1 else [])], ["difference", "points", "due to"])]
     else:
-        lines += ["", "no leg at the claim's own setting: nothing to subtract"]
+        lines += ["", "no step has the claim's own setting, so there is nothing to subtract"]
     others = [leg for leg in legs if leg.apart]
     if others:
         lines += ["", "not comparable, so never subtracted"]
@@ -68,7 +70,7 @@ def shortfall(settings: Settings, name: str) -> str:
     return "\n".join(lines)
 
 
-_APART = ["leg", "value", "n", "where", "from", "because"]
+_APART = ["step", "value", "n", "where", "from", "because"]
 
 
 def _row(leg: gap.Leg) -> list[Any]:
