@@ -372,8 +372,8 @@ def records(options: argparse.Namespace) -> int:
     from repro.results import export, import_records
 
     if options.action == "import":
-        if options.file is None or options.trust is None:
-            raise UserError("say what and how far to trust it: python -m repro records import FILE --trust NAME")
+        if options.file is None:
+            raise UserError("name the file to import: python -m repro records import FILE --trust NAME")
         file, settings = Path(options.file), settings_of(options)
         print(import_records.bring_in(file, options.trust, settings, parse, options.lab))
         return 0

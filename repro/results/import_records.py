@@ -31,7 +31,7 @@ _NAME = 80  # characters of a lab's name
 _LONGEST = 200  # bytes of a file's name; file systems allow 255 bytes
 
 
-def bring_in(file: Path, trust: str, settings: Settings, parse: Parse, lab: str = "") -> str:
+def bring_in(file: Path, trust: str | None, settings: Settings, parse: Parse, lab: str = "") -> str:
     """Write the records of a JSON file to the workspace, marked with `trust`; what to tell the user.
 
     file: one record or a list of them; one a line where its name ends in .jsonl; or a folder of such files, as the
@@ -41,9 +41,15 @@ def bring_in(file: Path, trust: str, settings: Settings, parse: Parse, lab: str 
     checkout would not make again (`agreement.py`) are left out.
 
     Raises:
-        UserError: unknown trust, a peer without a name, or a name without a peer, a file or record that is damaged or
-            breaks an invariant, a peer of whom no record is left. Nothing is written then.
+        UserError: a file that cannot be read, no trust or an unknown one, a peer without a name, or a name without a
+            peer, a file or record that is damaged or breaks an invariant, a peer of whom no record is left. Nothing is
+            written then.
     """
+    read = _read(file)
+    if trust is None:
+        raise UserError(
+            f"who made these records? --trust {' or '.join(_FOREIGN)}", "see python -m repro records --help"
+        )
     if trust not in _FOREIGN:
         raise unknown("trust", trust, _FOREIGN)
     if (trust == PEER) != bool(lab):
@@ -52,7 +58,7 @@ def bring_in(file: Path, trust: str, settings: Settings, parse: Parse, lab: str 
         raise UserError(f"--lab {lab:.{_NAME}}: give one line of at most {_NAME} letters, without spaces at its ends")
     checked: dict[str, Record] = {}
     where: dict[str, str] = {}
-    for at, given in _read(file):
+    for at, given in read:
         record = _checked(given, trust, at, lab)
         name = str(given.get("fingerprint") or at)
         if name in checked:

@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,12 @@ REPORTED: Record = {
 def bring_in(given: object, trust: str = "self-reported") -> int:
     Path("given.json").write_text(json.dumps(given))
     return main(["records", "import", "given.json", "--trust", trust])
+
+
+def test_who_made_them_must_be_said(refused: Callable[[str], str]) -> None:
+    Path("given.json").write_text(json.dumps(REPORTED))
+    assert "who made these records? --trust peer or author or self-reported" in refused("records import given.json")
+    assert "unknown trust 'ours'" in refused("records import given.json --trust ours")
 
 
 def imported() -> list[Record]:
