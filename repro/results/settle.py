@@ -265,13 +265,14 @@ def line(step: Step) -> str:
 
 
 def _ahead_words(step: Step) -> str:
-    """`about 9 more pairs, 18 min, if decided within the budget (probability 65 %)`."""
+    """`about 5 more pairs, 18 min, if decided within the budget (probability 65 %)`."""
     if claims.counted(step.claim):
-        return f"one run, {text.duration(step.seconds)}"
+        return f"one run of each method, {text.duration(step.seconds)}"
     pairs = step.prospect.pairs or 0
     chance = f"{100 * step.prospect.chance:.0f} %"
     took = text.duration(pairs * step.seconds)
-    return f"about {_more(pairs)}, {took}, if decided within the budget (probability {chance})"
+    more = _more(pairs) if step.verdict and step.verdict.n else f"{pairs} pairs"  # the first pair decides nothing
+    return f"about {more}, {took}, if decided within the budget (probability {chance})"
 
 
 def _evidence(verdict: Verdict | None) -> str:

@@ -158,7 +158,8 @@ def test_the_papers_own_form_is_asked_for_where_a_track_has_another(capsys: pyte
         assert main(["claims", name]) == 0
         needed = capsys.readouterr().out.split("needed next")[1]
         assert needed.count("the paper's form (t1)") == 1
-        line = needed.split("the paper's form (t1), mini, direction alone")[1].strip().splitlines()[0]
+        _, after = re.split(r"the paper's form \(t1\), mini, direction alone: at least \d+ pairs", needed)
+        line = after.strip().splitlines()[0]
         runs = [job for job in planned(line).jobs if job.kind == "pretrain"]
         heats = {job.arm: job.recipe["method"]["temperature"] for job in runs}
         assert set(heats) == {"multi_network:t1", "moco_v2"} and heats["multi_network:t1"] == 1.0
@@ -193,6 +194,7 @@ def test_a_claim_is_explained_with_what_would_complete_it(
     assert main(["claims", "rotation_aux-byol-few-epochs"]) == 0
     out = capsys.readouterr().out
     assert "5,000 training pictures drawn for each seed" in out and "superseded" not in out
+    assert "mini, direction alone: at least 4 more pairs" in out and "cifar, direction alone: at least 7 pairs" in out
     commands = re.findall(r"python -m repro run .*", out)
     missing = {line.split("--method ")[1].split(" --")[0]: line for line in commands if "--track mini" in line}
     assert set(missing) == {"rotation_aux", "byol"}
@@ -206,6 +208,20 @@ def test_a_claim_is_explained_with_what_would_complete_it(
     (line,) = re.findall(r"python -m repro run --method byol .*--track mini.*", capsys.readouterr().out)
     assert {job.spec["data"]["name"] for job in planned(line).jobs if "data" in job.spec} == {"cifar10-jpeg"}
     assert "we cannot rerun it (not known: protocol, backbone, epochs, batch)" in out
+
+
+def test_of_seeds_that_ran_twice_a_new_workspace_is_the_way_out(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, _ = find_records.everything(Settings())
+    again = [{**r, "fingerprint": r["fingerprint"][::-1]} for r in found if r["method"] == "byol"]
+    monkeypatch.setattr(find_records, "everything", lambda s: ([*found, *again], []))
+    assert main(["claims", "rotation_aux-byol-few-epochs"]) == 0
+    out = capsys.readouterr().out
+    assert "each have several runs" in out.split("needed next")[1]
+    command = "settle rotation_aux-byol-few-epochs --track mini --budget 3h --workspace NEW"
+    assert f"    python -m repro {command}   (" in out
+    assert main([*command.split(), "--dry-run"]) == 0
 
 
 def test_a_setting_that_an_arm_cannot_be_given_is_said_so(capsys: pytest.CaptureFixture[str]) -> None:

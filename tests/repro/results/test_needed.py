@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,19 @@ def test_a_dry_run_at_a_large_track_says_pairs_hours_and_their_source(
     out = capsys.readouterr().out
     assert "no track runs tiny_imagenet: multi_network-tiny-byol" in out
     assert "the recipe of byol has no method.view_size: multi_network-cifar100-byol" in out
+
+
+def test_one_table_says_how_many_pairs_and_which_do_not_count(
+    own_folder: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "rotation_aux-byol-few-epochs"
+    assert main(f"settle {name} --track mini --budget 3h --dry-run --allow-unequal-tuning".split()) == 0
+    first, _, second = capsys.readouterr().out.partition("to decide at mini from no pairs: probability 80 % if")
+    row = next(line for line in first.splitlines() if line.startswith(name))
+    assert "not run (3 superseded pairs do not count)" in row
+    said = re.search(r"about (\d+) pairs, .*, if decided within the budget \(probability \d+ %\)", row)
+    assert said and 7 <= int(said[1]) < 20  # fewer than 7 cannot decide one of five claims
+    assert "starts from none" in second
 
 
 def test_arms_that_claims_share_are_summed_once(own_folder: None, capsys: pytest.CaptureFixture[str]) -> None:
