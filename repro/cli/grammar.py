@@ -6,12 +6,12 @@ import argparse
 
 from repro import __version__
 from repro.cli.grammar_results import add_results
-from repro.cli.options import executor_options, workspace_options
+from repro.cli.options import TRACKS, executor_options, workspace_options
 from repro.cli.parser import Parser, number, whole
 
 _EXAMPLES = """examples:
   python -m repro run --method aps --suite full                      digits, no download, minutes
-  python -m repro run --method aps moco_v3 random --track mini --seed 0 1 2 --data-root DIR
+  python -m repro run --method aps moco_v3 random:vit --track mini --data-root DIR
   python -m repro plan --method aps --track imagenet                 jobs, time and disk
   python -m repro data get mini                                      download CIFAR-10
   python -m repro run --method aps --set pretrain.epochs=2 knn.ks=[1,5]
@@ -26,7 +26,7 @@ def _request_options(
         parser.add_argument(
             "--method", nargs="+", required=True, metavar="NAME", help="NAME, NAME:VARIANT, FILE.toml or all"
         )
-    parser.add_argument("--track", default="embedded", metavar="NAME", help="embedded (default), mini, cifar, ...")
+    parser.add_argument("--track", default="embedded", metavar="NAME", help=TRACKS)
     if evaluations:
         choice = parser.add_mutually_exclusive_group()
         choice.add_argument("--suite", default="full", metavar="NAME", help="full (default) or quick (k-NN and linear)")
@@ -107,13 +107,14 @@ def build_parser() -> argparse.ArgumentParser:
         "eval",
         help="evaluate weights from a file: ours, torchvision's, timm's, ...",
         description="Evaluate weights from a file under the same protocols as run. For the untrained or the supervised"
-        " network use: python -m repro run --method random supervised",
+        " network use: python -m repro run --method random supervised (random:vit: the untrained ViT)",
     )
     verb.add_argument("--checkpoint", required=True, metavar="FILE", help="a PyTorch or safetensors file")
     verb.add_argument(
         "--arch",
         metavar="NAME",
-        help="network: resnet50, resnet18-cifar, vit_small, ...; not needed for files of repro",
+        help="network: resnet18, resnet34, resnet50; for small pictures resnet18-cifar, resnet34-cifar, resnet50-cifar;"
+        " vit_tiny, vit_small or vit_base. Not needed for files of repro",
     )
     verb.add_argument("--name", metavar="NAME", help="name on the boards (default: the name of the file)")
     verb.add_argument("--part", metavar="PREFIX", help="prefix of the keys to use if the file holds several networks")
@@ -235,7 +236,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--device", default="cuda", metavar="NAME", help="cuda (default), or cpu (the same checks with small sizes)"
     )
     verb.add_argument(
-        "--part", nargs="+", default=[], metavar="NAME", help="parts to run: agreement, speed, ... (default: all)"
+        "--part",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="parts to run: stages, agreement, precision, speed, memory, resume, training (default: all)",
     )
     verb.add_argument(
         "--tests",

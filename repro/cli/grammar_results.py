@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from repro.cli.options import executor_options, workspace_options
+from repro.cli.options import TRACKS, executor_options, workspace_options
 from repro.cli.parser import Parser, number
 
 CLAIM_FILTERS = {
@@ -12,7 +12,7 @@ CLAIM_FILTERS = {
     "method": "claims about this method, or against this baseline",
     "kind": "number, gain, direction, cost_ratio, interaction (effect at few against many epochs) or mechanism (our own"
     " claims about why a method works)",
-    "evaluation": "knn, linear, finetune, ..., or cost",
+    "evaluation": "knn, linear, finetune, detection, segmentation, reid, reid_finetune or cost",
     "track": "claims that this track can test",
     "data": "claims on this data set",
     "verified": "source: read, abstract (abstract only), recalled (from memory, unchecked) or ours",
@@ -90,7 +90,7 @@ def add_results(verbs: argparse._SubParsersAction[Parser]) -> None:
         help="method, recipe and data, with its seeds: NAME or NAME:VARIANT; @EPOCHS or @RECIPE selects one of"
         " several, for example byol@15",
     )
-    verb.add_argument("--track", default="embedded", metavar="NAME", help="embedded (default), mini, cifar, ...")
+    verb.add_argument("--track", default="embedded", metavar="NAME", help=TRACKS)
     verb.add_argument(
         "--trust", nargs="+", default=[], metavar="NAME", help="also use records of this trust: author, self-reported"
     )

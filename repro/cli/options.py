@@ -6,6 +6,8 @@ import argparse
 
 from repro.cli.parser import number, whole
 
+TRACKS = "embedded (default), mini, cifar, imagenet100 or imagenet"
+
 
 def workspace_options(parser: argparse.ArgumentParser) -> None:
     """Where a command works and finds data."""

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from repro.cli.dispatch import main
+from repro.measure.gpu.parts import PARTS
+from repro.plan import tracks
+from repro.plan.kinds import evaluations
+from repro.weights.architectures import ARCHS
 
 pytestmark = pytest.mark.usefixtures("own_folder")
 
@@ -109,8 +114,8 @@ pytestmark = pytest.mark.usefixtures("own_folder")
         ("records --to csv --out x --published --track mnii", "did you mean 'mini'"),
         ("records --to csv --out . --published", "cannot write"),
         ("records imprt x", "did you mean 'import'"),
-        ("records import x.json", "--trust NAME"),
-        ("records import x.json --trust ours", "self-reported"),
+        ("records import", "name the file to import: python -m repro records import FILE --trust NAME"),
+        ("records import x.json", "x.json: cannot be read, no such file; give the path of"),
         ("records import x.json --trust author", "x.json: cannot be read, no such file; give the path of"),
         ("records import . --trust author", ".: no .json file lies in this folder; give the records folder"),
     ],
@@ -200,13 +205,34 @@ def test_a_record_of_a_newer_schema_is_passed_over_and_stays(capsys: pytest.Capt
 def test_protocols_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["protocols"]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["linear", "mncl", "-"] in rows and ["finetune", "aps", "cifar"] in rows
+    assert ["linear", "mncl", "-", "multi_network"] in rows and ["finetune", "aps", "cifar", "aps"] in rows
+    assert ["knn", "fast", "cifar", "-"] in rows
     assert main(["protocols", "linear"]) == 0
     out = capsys.readouterr().out
     assert "learning_rates" in out and "momentum" not in out  # only what they differ in
     assert main(["protocols", "linear=mncl"]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["momentum", "0.9"] in rows and ["optimizer", "lars"] in rows and ["crop_scale", "0.08", "1"] in rows
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "named"),
+    [
+        *((command, "--track", tracks.tracks()) for command in ("run", "plan", "compare")),
+        ("gpu", "--part", PARTS),
+        ("eval", "--arch", ARCHS),
+        ("claims", "--evaluation", evaluations()),
+    ],
+)
+def test_help_names_every_value(
+    command: str, option: str, named: Collection[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    told = capsys.readouterr().out.partition("\noptions:")[2]
+    words = re.split(r"\n  --", told)
+    (mine,) = [" ".join(part.split()) for part in words if part.startswith(f"{option[2:]} ")]
+    assert [name for name in named if not re.search(rf"\b{re.escape(name)}(?![\w-])", mine)] == []
 
 
 @pytest.mark.processes
