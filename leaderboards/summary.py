@@ -25,7 +25,7 @@ _WIDTHS = [None, 24, 9, 22, None, None, None, 24, None, None]
 _BASELINE, _PAPER = map(_HEADS.index, ("baseline", "paper's number"))
 _LEGEND = "in brackets: points above the same network untrained, and above raw pixels without a network"
 _WITH_BASELINE = "in brackets: points above the same network untrained, raw pixels without a network, and the baseline"
-_PUBLISHED = "* from the published records, of the same pictures, protocol and network"
+_PUBLISHED = "* from the published records: same pictures, protocol and network, and the same seeds if they have them"
 
 
 @dataclass(frozen=True)
