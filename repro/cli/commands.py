@@ -103,6 +103,8 @@ def plan(options: argparse.Namespace) -> int:
         print("\n" + night_words.words(found, planned, settings))
     elif options.night is not None:
         print("\n" + night_words.unused(planned))
+    if options.card is not None and planned.card is None:
+        print("\n" + night_words.for_gpus(planned, "--card"))
     return 0
 
 
