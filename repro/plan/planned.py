@@ -62,8 +62,7 @@ class Plan:
         """A line where the user says the pictures (--data), and some evaluations read others."""
         others = [name for name, kind in kinds.KINDS.items() if kind.data not in ("classification", None)]
         there = [name for name in others if self.request.data and any(job.kind == name for job in self.jobs)]
-        verb = "reads" if len(there) == 1 else "read"
-        return [f"{' and '.join(there)} {verb} the data of the track, not that of --data"] if there else []
+        return [f"--data is not for {', '.join(there)}: the data of the track is used there"] if there else []
 
     def by_fingerprint(self) -> dict[str, PlannedJob]:
         """Jobs by fingerprint."""

@@ -78,7 +78,7 @@ def test_a_plan_on_other_pictures_says_which_jobs_have_the_tracks(root: Path, tm
     """And which of them run again with the preferred scenes: theirs alone, once its origin is there."""
     request = Request(("random",), "mini", ("knn", "detection", "reid"), data="digits")
     made = make(request, Settings(workspace=tmp_path / "work", data_root=root))
-    assert made.other_data_lines() == ["detection and reid read the data of the track, not that of --data"]
+    assert made.other_data_lines() == ["--data is not for detection, reid: the data of the track is used there"]
     scenes = next(choice for choice in made.choices if choice.among[0] == "cifar10-scenes").line(here=True)
     assert "With cifar10-scenes (python -m repro data get cifar10) the jobs of detection and segmentation run" in scenes
     cameras = next(choice for choice in made.choices if choice.among[0] == "cifar10-cameras").line(here=True)
