@@ -171,12 +171,13 @@ def _missing(item: Assessment, seen: Sequence[Verdict], needed: Sequence[Need]) 
     claim, own = item.claim, next((need for need in needed if need.own), None)
     direction = next((need for need in reversed(needed) if not need.own), None)
     parts = [] if seen else ["no run yet"]
+    better = "it takes less" if claim.evaluation == COST else "it is better"
     if own:
         parts.append(f"{PAPERS} ({own.track}) takes {budget(own)}")
     if direction:
-        parts.append(f"to test at {direction.track} whether it is better takes {budget(direction)}")
+        parts.append(f"to test at {direction.track} whether {better} takes {budget(direction)}")
     elif not seen and claim.proxies:
-        parts.append(f"whether it is better can be tested at {', '.join(claim.proxies)}")
+        parts.append(f"whether {better} can be tested at {', '.join(claim.proxies)}")
     if item.out_of_reach:
         parts.append(unrepeatable(item.out_of_reach))
     elif not own and not any(verdict.own for verdict in seen):
@@ -186,7 +187,7 @@ def _missing(item: Assessment, seen: Sequence[Verdict], needed: Sequence[Need]) 
 
 def telling(found: Sequence[Answer]) -> list[Answer]:
     """Of a paper's claims with a verdict from records: the nearest to a decision on accuracy, and on cost."""
-    return [sorted(group, key=lambda one: one.rank)[0] for group in _measured(found).values() if group]
+    return [min(group, key=lambda one: one.rank) for group in _measured(found).values() if group]
 
 
 def _measured(found: Iterable[Answer]) -> dict[str, list[Answer]]:
@@ -201,8 +202,8 @@ def _measured(found: Iterable[Answer]) -> dict[str, list[Answer]]:
 def in_brief(found: Sequence[Answer]) -> str:
     """A paper in a sentence each for accuracy and cost, and how many more claims there are.
 
-    `Accuracy: not decided yet at mini, +0.5 points over moco_v3 (3 pairs). Cost: ...`; of several comparisons
-    `Accuracy: 5 comparisons at mini, 1 holds, 4 not decided yet; -0.2 to +9.0 points`.
+    `Accuracy: not decided yet at mini, +0.5 points over moco_v3 (3 pairs, ...). Cost: ...`; of several
+    comparisons `Accuracy: 5 comparisons at mini, 1 holds, 4 not decided yet; -0.2 to +9.0 points; 2 superseded`.
     """
     said = [
         f"{about}: {_one(group[0], about) if len(group) == 1 else _several(group)}"
@@ -224,7 +225,9 @@ def _several(group: Sequence[Answer]) -> str:
     numbers = Counter(one.epochs.word for one in group if one.epochs)
     places = ", ".join(dict.fromkeys(one.where for one in group))
     counts = ", ".join(f"{number} {word}" for word, number in numbers.items())
-    return f"{len(group)} comparisons at {places}, {counts}" + (f"; {spread}" if (spread := ranged(group)) else "")
+    old = sum(one.epochs.verdict.superseded for one in group if one.epochs)
+    told = f"; {'all' if old == len(group) else old} superseded" if old else ""
+    return f"{len(group)} comparisons at {places}, {counts}{f'; {spread}' if (spread := ranged(group)) else ''}{told}"
 
 
 def ranged(found: Iterable[Answer]) -> str:

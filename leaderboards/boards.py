@@ -19,7 +19,7 @@ from leaderboards.claims import TRACKS, Claim, with_another
 from leaderboards.controls import Controls, above
 from leaderboards.curves import ABOUT, reached, watched
 from leaderboards.efficiency import Paid
-from leaderboards.learnt import Learnt, learnt
+from leaderboards.learnt import Learnt, learnt, warnings
 from leaderboards.needs import Need, needs
 from leaderboards.paired_arms import apart
 from leaderboards.reading import OF_EMBEDDED
@@ -107,6 +107,10 @@ class Content:
     def learnt(self, item: Assessment) -> list[Learnt]:
         """What pre-training changed for a claim's two arms, for each track."""
         return learnt(item, self.controls)
+
+    def warnings(self) -> dict[str, list[str]]:
+        """By id of a claim, why its test is weak."""
+        return warnings(self.assessments, self.controls)
 
     @property
     def assessments(self) -> list[Assessment]:

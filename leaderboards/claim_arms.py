@@ -22,7 +22,7 @@ from leaderboards.claims import (
     counted,
     lasts,
     of_learning,
-    of_training,
+    tested_on,
     tuning_matters,
 )
 from leaderboards.deviations import deviations
@@ -118,10 +118,10 @@ def sample(claim: Claim, arms: Sequence[Arm], suite: Suite, track: str, basis: s
     if claim.kind == INTERACTION:
         return _interaction(claim, arms, suite, track)
     arms = _of_own_subsets(claim, _large_enough(claim, arms))
-    ours = _unflagged(claim, claim.arm, arms)
+    ours = _unflagged(claim, claim.arm, arms, suite)
     if claim.kind == "number":
         return _values(claim, ours, suite)
-    theirs = _unflagged(claim, claim.baseline_arm, arms)
+    theirs = _unflagged(claim, claim.baseline_arm, arms, suite)
     if of_learning(claim) or claim.evaluation == TRAINING:
         ours, theirs = _having(claim, ours), _having(claim, theirs)
     pair, lacks = _pair(claim, ours, theirs, suite, track, basis)
@@ -187,13 +187,12 @@ def _of_own_subsets(claim: Claim, arms: Sequence[Arm]) -> list[Arm]:
     return [arm for arm in arms if not (renewed and arm.setting.drawn is None)]
 
 
-def _unflagged(claim: Claim, name: str, arms: Sequence[Arm]) -> list[Arm]:
+def _unflagged(claim: Claim, name: str, arms: Sequence[Arm], suite: Suite) -> list[Arm]:
     """The arms of this name that may decide something; raises NoTest where there is none."""
     found = [arm for arm in arms if arm.name == name]
     kept = [arm for arm in found if not arm.flag]
     if not found:
-        kind = "pretrain" if of_training(claim) else claim.evaluation
-        raise NoTest("not run", NoRecord(name, name == claim.baseline_arm, kind))
+        raise NoTest("not run", NoRecord(name, name == claim.baseline_arm, tested_on(claim, suite)))
     if not kept:
         raise NoTest("incomparable", Flagged(name, found[0].flag))
     return kept

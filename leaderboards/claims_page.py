@@ -10,10 +10,8 @@ from leaderboards.boards import Content
 from leaderboards.cells import Cell, words
 from leaderboards.claims import MECHANISM
 from leaderboards.markdown_tables import rows_text, table_text
-from leaderboards.reading import claims_intro
+from leaderboards.reading import HOW_TESTED, claims_intro
 from leaderboards.tables import Table
-
-_FIRST = 4  # paragraphs of the introduction that stand before the papers
 
 
 def claims_text(content: Content) -> str:
@@ -27,9 +25,8 @@ def claims_text(content: Content) -> str:
         }
         for paper, found in content.papers.items()
     ]
-    first, more = claims_intro()[:_FIRST], claims_intro()[_FIRST:]
     lines += [rows_text(rows), "", "## How to read the verdicts", ""]
-    lines += [line for paragraph in first for line in (paragraph, "")]
+    lines += [line for paragraph in claims_intro() for line in (paragraph, "")]
     lines += ["[More about how claims are tested](#how-claims-are-tested).", ""]
     for paper, found in content.papers.items():
         lines += [f"## {paper}", "", found[0].claim.citation, ""]
@@ -37,7 +34,7 @@ def claims_text(content: Content) -> str:
     if content.needs:
         table = table_text(Table("", needs.rows(content.needs), needs.LIFTED), {})
         lines += ["## What a bigger machine would settle", "", needs.INTRO, "", table, ""]
-    lines += ["## How claims are tested", "", *(line for paragraph in more for line in (paragraph, ""))]
+    lines += ["## How claims are tested", "", *(line for paragraph in HOW_TESTED for line in (paragraph, ""))]
     return "\n".join(lines)
 
 

@@ -93,13 +93,14 @@ def columns_of(suite: Suite, evaluations: Sequence[str]) -> list[tuple[str, str]
 def parts(known: Arms, claims: Sequence[Claim], track: str, evaluation: str) -> list[Part]:
     """Each variant beside its method, in the same setting and on at least three shared seeds.
 
-    A variant that a paper makes a claim of is no method with a part changed: it stands on another base.
+    A variant that a paper's claim compares with another method is left out: it is the method on another base or network.
     """
     metric = known.suite.evaluations[evaluation].metrics[0]
     arms = [arm for arm in known.current(known.suite.kind_of(evaluation)) if arm.trust == OURS]
     arms = [arm for arm in arms if arm.setting.track == track]
     found = []
-    claimed = {claim.arm for claim in claims if claim.kind != MECHANISM}
+    others = [claim for claim in claims if claim.kind != MECHANISM and claim.baseline not in ("", claim.method)]
+    claimed = {claim.arm for claim in others}
     changed = [arm for arm in arms if arm.variant and not arm.control and not arm.imported]
     for variant in (arm for arm in changed if arm.name not in claimed):
         for method in arms:

@@ -6,8 +6,8 @@
     c         our pre-training, our protocol
 
 Two numbers next to each other differ by what the first has of the paper and the second has of us: claimed - a is due to
-the evaluation, a - b to the pre-training, b - c to the protocol. Where a leg is missing, what lies on both sides of it
-cannot be told apart. Only legs at the claim's own setting are subtracted.
+the evaluation, a - b to the pre-training, b - c to the protocol. Where a step is missing, what lies on both sides of it
+cannot be told apart. Only steps at the claim's own setting are subtracted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from leaderboards.record_fields import OURS
 from leaderboards.suite import Suite
 
 CLAIMED = "claimed"
-LEGS: Mapping[str, str] = {
+STEPS: Mapping[str, str] = {
     "a": "authors' weights, our evaluation",
     "b": "our pre-training, the paper's protocol",
     "c": "our pre-training, our protocol",
@@ -32,10 +32,10 @@ LEGS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Leg:
+class Step:
     """One number on the way from the claimed one to ours."""
 
-    key: str  # of LEGS
+    key: str  # of STEPS
     arms: tuple[Arm, ...]  # the method's; for a gain the baseline's too
     values: Mapping[int, float]  # by seed; for a gain, differences on shared seeds
     apart: tuple[Departure, ...]  # in what it differs from the claim's setting; empty: it may be subtracted
@@ -46,10 +46,10 @@ class Leg:
 
 
 @dataclass(frozen=True)
-class Step:
-    """The difference of two adjacent legs, and what it is due to: to several things where a leg between is missing."""
+class Shortfall:
+    """The difference of two adjacent steps, and what it is due to: several things where a step between is missing."""
 
-    start: str  # CLAIMED or a key of LEGS
+    start: str  # CLAIMED or a key of STEPS
     end: str
     points: float
     due: tuple[str, ...]
@@ -65,7 +65,7 @@ def reason(claim: Claim) -> str:
 
 
 def expected(claim: Claim, own: str) -> dict[str, tuple[str, ...]]:
-    """The legs of a claim, in order, and what the step into each is due to.
+    """The steps of a claim, in order, and what the change into each is due to.
 
     own: the protocol that we take for the claim's evaluation without being asked. Where the paper's is the same, b and
     c are one; where it is not known, there is no b.
@@ -76,8 +76,8 @@ def expected(claim: Claim, own: str) -> dict[str, tuple[str, ...]]:
     return found if own == claim.protocol else {**found, "c": ("protocol",)}
 
 
-def legs(claim: Claim, known: Arms, own: str) -> list[Leg]:
-    """Everything that is there of every leg, in the order of LEGS; those that may be subtracted and the fullest first.
+def steps(claim: Claim, known: Arms, own: str) -> list[Step]:
+    """All that is there of every step, in the order of STEPS; those that may be subtracted and the fullest first.
 
     Args:
         known: of all kinds and tracks. An arm of the authors' weights belongs to the claim's method when it is called
@@ -90,14 +90,14 @@ def legs(claim: Claim, known: Arms, own: str) -> list[Leg]:
         protocol = own if key == "c" or not claim.protocol else claim.protocol
         ours = [arm for arm in every if _belongs(arm, claim.method, claim.variant, key)]
         if not claim.baseline:
-            found += [_leg(claim, known.suite, key, protocol, (arm,)) for arm in ours]
+            found += [_step(claim, known.suite, key, protocol, (arm,)) for arm in ours]
             continue
         theirs = [arm for arm in every if _belongs(arm, claim.baseline, claim.baseline_variant, key)]
         pairs = [(a, b) for a in ours for b in theirs if a.setting == b.setting]
-        found += [_leg(claim, known.suite, key, protocol, pair) for pair in pairs]
-    kept = [leg for leg in found if leg.values and _is_of(leg, claim)]
-    order = list(LEGS)
-    return sorted(kept, key=lambda leg: (order.index(leg.key), len(leg.apart) > 0, -len(leg.values), _name(leg)))
+        found += [_step(claim, known.suite, key, protocol, pair) for pair in pairs]
+    kept = [step for step in found if step.values and _is_of(step, claim)]
+    order = list(STEPS)
+    return sorted(kept, key=lambda step: (order.index(step.key), len(step.apart) > 0, -len(step.values), _name(step)))
 
 
 def _belongs(arm: Arm, method: str, variant: str, key: str) -> bool:
@@ -106,7 +106,7 @@ def _belongs(arm: Arm, method: str, variant: str, key: str) -> bool:
     return arm.trust == OURS and (arm.method, arm.variant) == (method, variant)
 
 
-def _leg(claim: Claim, suite: Suite, key: str, protocol: str, found: tuple[Arm, ...]) -> Leg:
+def _step(claim: Claim, suite: Suite, key: str, protocol: str, found: tuple[Arm, ...]) -> Step:
     metric = claim.metric_read(own=key != "c")
     values = [arm.values(metric) for arm in found]
     shared = sorted(set.intersection(*(set(each) for each in values)))
@@ -121,36 +121,36 @@ def _leg(claim: Claim, suite: Suite, key: str, protocol: str, found: tuple[Arm, 
         protocol_deviations(found[0], suite, protocol, changes, "this step's"),
     ):
         apart += [departure for departure in departures if departure not in apart]
-    return Leg(key, found, by_seed, tuple(apart))
+    return Step(key, found, by_seed, tuple(apart))
 
 
-def _is_of(leg: Leg, claim: Claim) -> bool:
+def _is_of(step: Step, claim: Claim) -> bool:
     """b is what was run under the paper's protocol, c what was run under any other."""
-    papers = bool(claim.protocol) and leg.arms[0].setting.protocol == claim.protocol
-    return {"a": True, "b": papers, "c": not papers}[leg.key]
+    papers = bool(claim.protocol) and step.arms[0].setting.protocol == claim.protocol
+    return {"a": True, "b": papers, "c": not papers}[step.key]
 
 
-def _name(leg: Leg) -> str:
-    return " ".join(f"{arm.setting} {arm.label}" for arm in leg.arms)
+def _name(step: Step) -> str:
+    return " ".join(f"{arm.setting} {arm.label}" for arm in step.arms)
 
 
-def taken(found: Sequence[Leg]) -> dict[str, Leg]:
-    """By key, the legs that may be subtracted."""
-    comparable: dict[str, Leg] = {}
-    for leg in found:
-        if not leg.apart:
-            comparable.setdefault(leg.key, leg)
+def taken(found: Sequence[Step]) -> dict[str, Step]:
+    """By key, the steps that may be subtracted."""
+    comparable: dict[str, Step] = {}
+    for step in found:
+        if not step.apart:
+            comparable.setdefault(step.key, step)
     return comparable
 
 
-def steps(claim: Claim, found: Sequence[Leg], own: str) -> list[Step]:
-    """What lies between the claimed number and the last leg, in the order of the legs."""
+def shortfalls(claim: Claim, found: Sequence[Step], own: str) -> list[Shortfall]:
+    """What lies between the claimed number and the last step, in the order of the steps."""
     assert claim.value is not None
     here, start, last = taken(found), CLAIMED, claim.value
     made, due = [], list[str]()
     for key, cause in expected(claim, own).items():
         due += cause
         if key in here:
-            made.append(Step(start, key, last - here[key].mean, tuple(due)))
+            made.append(Shortfall(start, key, last - here[key].mean, tuple(due)))
             start, last, due = key, here[key].mean, []
     return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from leaderboards.assessments import Assessment
@@ -31,7 +32,8 @@ class Learnt:
     def warning(self) -> str:
         """`weak test: pre-training adds only 1.7 points`, or ""."""
         most = max(gain for _, gain in self.gains)
-        return f"weak test: pre-training adds only {most:.1f} points" if self.little else ""
+        adds = f"only {most:.1f} points" if most > 0 else "nothing"
+        return f"weak test: pre-training adds {adds}" if self.little else ""
 
 
 def learnt(item: Assessment, controls: Controls) -> list[Learnt]:
@@ -52,3 +54,8 @@ def learnt(item: Assessment, controls: Controls) -> list[Learnt]:
         little = max(known) < _MARGINS * item.claim.proxies.get(one.track, item.claim.margin)
         found.append(Learnt(one.track, by_name, little))
     return found
+
+
+def warnings(found: Iterable[Assessment], controls: Controls) -> dict[str, list[str]]:
+    """By id of a claim, why its test is weak."""
+    return {item.claim.id: [said.warning for said in learnt(item, controls) if said.little] for item in found}

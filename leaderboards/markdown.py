@@ -79,6 +79,6 @@ def _index_text(content: Content) -> str:
             "",
             f"[Claims and verdicts](claims.md), counted by the outcome at equal epochs. {counts(content.assessments)}",
             "",
-            verdicts_text(content.papers, "claims.md"),
+            verdicts_text(content.papers, "claims.md", weak=content.warnings()),
         ]
     )

@@ -66,6 +66,8 @@ _INTRO = (
     " records, but they cannot be compared, for example because the epochs differ. `cannot be tested`: the paper's"
     " setting is unknown, so we cannot rerun it, or no track has its data; the reason follows. `for the direction`:"
     " it was only tested whether the method is better, not by how much.",
+)
+HOW_TESTED = (
     "What we read of the papers: abstracts, public code and repositories, and fact sheets."
     " Each claim names its source and whether we read it. Details that these sources do not state are marked `not"
     " known`.",
@@ -76,9 +78,9 @@ _INTRO = (
     " are listed at the end of the claim. The published"
     " pairs of mini use a JPEG copy of CIFAR-10; pairs on the official pictures get a separate verdict.",
     "A verdict applies to the recipes as they are (`for these recipes`). Example: `both tuned alike (1 trial by hand)`"
-    " means that both learning rates were chosen by hand in one trial. `procedure P2-1bd28f` means that"
+    " means that both learning rates were chosen by hand in one trial. `procedure NAME` means that"
     " the common procedure of methods/tuning.toml chose the settings of both: the same changes of the recipe, seeds and"
-    " held-out training pictures. The letters are a hash of its rules. `unchanged`: it kept the recipe."
+    " held-out training pictures. NAME ends with a hash of its rules. `unchanged`: it kept the recipe."
     " If they are not tuned alike, only the one with fewer trials can be shown to be better.",
     "The error rate is higher if the differences are far from normally distributed. We simulated single claims without"
     f" a true difference and checked after each of the pairs 3 to 20. With exponentially distributed differences,"
@@ -92,6 +94,7 @@ _INTRO = (
     learning.ABOUT,
     f"Operations and updates do not vary by chance, so they are compared without a test. {OF_EMBEDDED}",
 )
+"""How claims are tested, a paragraph each."""
 
 
 @cache

@@ -12,7 +12,7 @@ from leaderboards.assessments import Assessment, assess
 from leaderboards.claims import Claim
 from leaderboards.controls import Controls
 from leaderboards.gains import Gain, columns_of, gains, parts
-from leaderboards.learnt import learnt
+from leaderboards.learnt import warnings
 from leaderboards.reading import SUPERSEDED
 from leaderboards.record_fields import OURS, Record, entry
 from leaderboards.suite import Suite
@@ -106,20 +106,18 @@ def parts_table(records: Iterable[Record], claims: Sequence[Claim], suite: Suite
 def verdicts_table(records: Sequence[Record], claims: Sequence[Claim], suite: Suite, page: str) -> str:
     """`verdicts_text` of all claims, MOST of them at most.  page: address of the page of claims."""
     known = Arms(records, suite)
-    controls = Controls((), known.records, suite)
+    found = assess(claims, known)
     by_paper: dict[str, list[Assessment]] = {}
-    warnings = {}
-    for item in assess(claims, known):
+    for item in found:
         by_paper.setdefault(item.claim.paper, []).append(item)
-        warnings[item.claim.id] = [said.warning for said in learnt(item, controls) if said.little]
-    return verdicts_text(by_paper, page, MOST, warnings)
+    return verdicts_text(by_paper, page, MOST, warnings(found, Controls((), known.records, suite)))
 
 
 def verdicts_text(
     papers: Mapping[str, Sequence[Assessment]],
     page: str,
     most: int | None = None,
-    warnings: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    weak: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> str:
     """The comparative claims that were tested: what was found, at equal epochs and at equal compute, and where.
 
@@ -128,7 +126,7 @@ def verdicts_text(
     page: address of the page of claims, to which each claim links.
     most: of more claims, those of each paper that tell most (`answers.telling`), then those that are decided or nearest
         to it; the last row counts the others.
-    warnings: by id of a claim, what stands behind its verdict.
+    weak: by id of a claim, why its test is weak; it stands behind the verdict.
     """
     every = answers(papers)
     tested = [(paper, one) for paper, found in every.items() for one in found if one.epochs]
@@ -140,7 +138,7 @@ def verdicts_text(
             paper,
             f"[{answer.claim.statement}]({page}#{answer.claim.id})",
             answer.place,
-            "; ".join([_found(answer.epochs), *warnings.get(answer.claim.id, ())]),
+            "; ".join([_found(answer.epochs), *weak.get(answer.claim.id, ())]),
             _found(answer.compute),
         ]
         for paper, answer in tested

@@ -11,7 +11,7 @@ CLAIMS, OWN_TRACKS = "the claim's", "its own track's"
 
 @dataclass(frozen=True)
 class Deviation:
-    """One thing that an arm has otherwise than stated: than in the claim's own setting, or in a leg of a gap."""
+    """One thing that an arm has otherwise than stated: than in the claim's own setting, or in a step of a gap."""
 
     what: str  # "epochs", or a key of a recipe or protocol: "linear.size"
     run: object  # what the arm has

@@ -24,7 +24,7 @@ from leaderboards.drawing import STYLE, Drawing
 from leaderboards.markdown import markdown
 from leaderboards.paired_arms import Difference, baseline_differences
 from leaderboards.pictured import Roles
-from leaderboards.reading import ERROR_RATE, SUPERSEDED, claims_intro
+from leaderboards.reading import ERROR_RATE, HOW_TESTED, SUPERSEDED, claims_intro
 from leaderboards.record_fields import TRUST, Record, entry
 from leaderboards.suite import Suite
 from leaderboards.tables import EMPTY, Table, arranged
@@ -92,6 +92,7 @@ def page(
         units=_UNITS,
         intro=INDEX_INTRO,
         claims_intro=claims_intro(),
+        how_tested=HOW_TESTED,
         sources=content.sources,
         overview=_view(Table("", [report_rows.summary(board) for board in content.evaluations])),
         assessments=content.assessments,

@@ -10,11 +10,11 @@ from leaderboards.reasons import NoKey, NotKnown, NoTrack, NotTrainedOn, OtherTr
 from leaderboards.suite import Suite
 
 ABOUT = (
-    "Which claims are in a family is fixed by this rule, not by results. We added claims of our own that ask why a"
-    " claim holds or not: which part of a method adds what. Per paper they are a second family, so the paper's claims"
-    " need no more evidence because of them. They take their margins from the claim that they explain. Most of them"
-    " were chosen when three seeds of some of these methods were known; verdicts on those seeds alone are less strict"
-    " than stated."
+    "A family is all claims of one paper's abstract that can be tested on one track: a rule, not a choice by results."
+    " We added claims of our own that ask why a claim holds or not: which part of a method adds what. Per paper they"
+    " are a second family, so the paper's claims need no more evidence because of them. They take their margins from"
+    " the claim that they explain. Most of them were chosen when three seeds of some of these methods were known;"
+    " verdicts on those seeds alone are less strict than stated."
 )
 """Which claims are in a family, in words."""
 

@@ -93,13 +93,14 @@ def plan(options: argparse.Namespace) -> int:
 
     request, settings = request_of(options), settings_of(options)
     submit.require_profile(settings)
+    hours = night.HOURS if options.night is None else night.checked(options.night)
     if options.calibrate is not None:
         from repro.measure import calibration
 
         print(calibration.calibrate(make(request, settings), settings, options.calibrate) + "\n")
     planned = budget.within(request, settings, options.budget, options.trim)
     print(tables.plan_table(planned, settings))
-    if found := night.of(planned, settings, night.HOURS if options.night is None else options.night):
+    if found := night.of(planned, settings, hours):
         print("\n" + night_words.words(found, planned, settings))
     elif options.night is not None:
         print("\n" + night_words.unused(planned))

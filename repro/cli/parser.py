@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from repro.errors import UserError, unknown
+
+_OPTION = re.compile(r"--?[A-Za-z]")  # no negative number, and not "--" alone
+
+
+def _dashed(words: Sequence[str] | None) -> bool:
+    """Whether a value may begin with "-": a word that does is no option."""
+    return any(word.startswith("-") and not word.startswith("--") for word in words or ())
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,8 +35,10 @@ class Parser(argparse.ArgumentParser):
             found, left = super().parse_known_args(args, namespace)
         except argparse.ArgumentError as error:
             said = f"{error.argument_name}: {error.message}" if error.argument_name else error.message
-            raise UserError(said, self._help) from None
-        if left and left[0].startswith("-"):
+            dashed = error.argument_name and "expected" in error.message
+            fix = f"write {error.argument_name}=VALUE if the value begins with '-'; {self._help}"
+            raise UserError(said, fix if dashed and _dashed(args) else self._help) from None
+        if left and _OPTION.match(left[0]):
             option = left[0].partition("=")[0]
             raise unknown("option", option, self._option_string_actions, self._help)
         if left:

@@ -24,6 +24,7 @@ def settle(options: argparse.Namespace) -> int:
             find_records.claims_of(options.claim, options.paper),
             options.track,
             settings,
+            named=bool(options.claim),
             below=options.budget is not None,
         )
     )

@@ -6,13 +6,12 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-from leaderboards.claims import of_training
 from repro.data import account
 from repro.data.types import Status
 from repro.errors import unknown
 from repro.plan import disk, few_pictures, kinds, protocol_files, recipes, registry, tracks, tuning
 from repro.plan.planned import CONSTANTS, PRICED_BY, Plan
-from repro.results import find_records
+from repro.results import claim_listing
 from repro.settings import Settings, Where
 from repro.terminal.text import duration, gpu_hours, table
 
@@ -84,7 +83,7 @@ def protocols_table(which: str | None) -> str:
                 for arch, other in track.protocols_of.items():
                     if kind in other:
                         own.setdefault((kind, other[kind]), []).append(f"{track.name} ({arch})")
-        theirs = _papers()
+        theirs = claim_listing.papers_by_protocol()
         rows = [
             [kind, name, ", ".join(own.get((kind, name), ())) or "-", ", ".join(theirs.get((kind, name), ())) or "-"]
             for kind in kinds.judged()
@@ -102,16 +101,6 @@ def protocols_table(which: str | None) -> str:
     if not name:  # side by side only what they differ in
         rows = [[row[0], *map(_short, row[1:])] for row in rows if len(set(row[1:])) > 1]
     return table(rows, [kind, *names])
-
-
-def _papers() -> dict[tuple[str, str], list[str]]:
-    """By kind and name of a protocol, the papers whose claims are made under it."""
-    found: dict[tuple[str, str], dict[str, None]] = {}
-    for claim in find_records.every_claim():
-        if claim.protocol and not of_training(claim):
-            kind = kinds.evaluations()[claim.evaluation].kind
-            found.setdefault((kind, claim.protocol), {})[claim.paper] = None
-    return {key: list(papers) for key, papers in found.items()}
 
 
 def _value(value: Any) -> str:

@@ -48,7 +48,7 @@ def wanting(
 def _least(claim: Claim, lacking: Sequence[Missing], verdict: Verdict | None) -> str:
     """`at least 3 more pairs`: without these no check can decide it."""
     if claims.counted(claim):
-        return "one run"
+        return "one run of each method"
     count = len({seed for item in lacking for seed in item.seeds})
     unit = "run" if claim.kind == "number" else "pair"
     more = "more " if verdict and verdict.n and not verdict.superseded else ""
@@ -102,8 +102,8 @@ def _commands(track: str, own: bool, lacking: Sequence[Missing]) -> list[tuple[l
     return found
 
 
-def for_leg(claim: Claim, key: str, takes: float) -> list[str]:
-    """What makes a leg of the gap (leaderboards.gap.LEGS), or why nothing does.  takes: evidence that decides it."""
+def for_step(claim: Claim, key: str, takes: float) -> list[str]:
+    """What makes a step of the gap (leaderboards.gap.STEPS), or why nothing does.  takes: evidence that decides it."""
     sides = [(claim.method, claim.variant), *([(claim.baseline, claim.baseline_variant)] if claim.baseline else [])]
     if key == "a":
         return [weights(claim, *side) for side in sides]

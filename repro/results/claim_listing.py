@@ -10,6 +10,7 @@ from leaderboards.reading import OF_EMBEDDED
 from leaderboards.unknown_names import UnknownName
 from leaderboards.verdicts import NO_VERDICTS, Verdict
 from repro.errors import UserError, unknown
+from repro.plan import kinds
 from repro.results import find_records
 from repro.results.suite import suite
 from repro.settings import Settings
@@ -47,3 +48,13 @@ def listing(settings: Settings, wanted: Mapping[str, str], outcome: str | None =
 
 def _at(verdict: Verdict, track: str | None) -> bool:
     return track is None or verdict.track == track
+
+
+def papers_by_protocol() -> dict[tuple[str, str], list[str]]:
+    """By kind and name of a protocol, the papers whose claims are made under it."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for claim in find_records.every_claim():
+        if claim.protocol and not claims.of_training(claim):
+            kind = kinds.evaluations()[claim.evaluation].kind
+            found.setdefault((kind, claim.protocol), {})[claim.paper] = None
+    return {key: list(papers) for key, papers in found.items()}

@@ -165,10 +165,11 @@ def _curves(first: str, second: str, a: Arm, b: Arm) -> str:
     about = "k-NN on training pictures: a monitor, not a test score; interpolated linearly between checks"
     if a.setting.epochs != b.setting.epochs:
         return "\n".join([*lines, f"{about}; epoch by epoch not compared, as the schedules end at different epochs"])
+    fair, sides = not apart(a, b), ({s: left[s] for s in seeds}, {s: right[s] for s in seeds})
     rows = [
         row
         for epochs in sorted({look.epochs for seed in seeds for look in left[seed]})
-        if (row := _at(epochs, {s: left[s] for s in seeds}, {s: right[s] for s in seeds}, fair=not apart(a, b)))
+        if (row := _at(epochs, *sides, fair))
     ]
     if rows:
         lines += ["", text.table(rows, ["after epochs", first, second, "difference", "95 % interval (fixed n)"])]
@@ -186,7 +187,7 @@ def _at(epochs: float, left: Mapping[int, Curve], right: Mapping[int, Curve], fa
         return None
     means = [sum(side.values()) / len(side) for side in (ours, theirs)]
     gap = paired(ours, theirs)
-    sure = "{:+.2f} to {:+.2f}".format(*gap.interval) if gap.n > 1 and fair else ""
+    sure = "{:+.2f} to {:+.2f}".format(*gap.interval) if gap.n > 1 and fair else "" if fair else _UNFAIR
     return [f"{epochs:.3g}", *(f"{mean:.2f}" for mean in means), f"{gap.value:+.2f}", sure]
 
 

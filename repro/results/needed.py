@@ -28,23 +28,25 @@ _WIDTH = 110
 _BELOW = "(the table above starts from the pairs that count; this one starts from none and assumes a true difference)"
 
 
-def told(claims: Sequence[Claim], track: str, settings: Settings, *, below: bool = False) -> str:
+def told(claims: Sequence[Claim], track: str, settings: Settings, *, named: bool = False, below: bool = False) -> str:
     """A row for each test of the claims at the track, their sum, and why others of them cannot be tested there.
 
+    named: the claims were asked for by name, so that each must be testable.
     below: it stands below the table of `settle.py`, whose question is another.
     UserError for an unknown track or --card, and where the track can test none of the claims.
     """
     tracks.find(track)
     if settings.card:
         cards.find(settings.card)
-    require_testable(claims, track)
+    require_testable(claims, track, each=named)
     found = _needs(claims, track, settings)
     lines = []
     if found:
         on = f", on {found[0].price.card}" if found[0].price.card else ""
-        head = f"to decide at {track} from no pairs: probability {100 * power.POWER:.0f} % if {_assumption(found)}{on}"
-        lines += [head, *([_BELOW] if below else []), "", _table(found), ""]
-        lines += [_sum(found), "", *_wrapped(needs.INTRO.replace("`", ""))]
+        chance = any(need.spread for need in found)
+        head = f" from no pairs: probability {100 * power.POWER:.0f} % if {_assumption(found)}" if chance else ""
+        lines += [f"to decide at {track}{head}{on}", *([_BELOW] if below and chance else []), "", _table(found), ""]
+        lines += [_sum(found), "", *(_wrapped(needs.INTRO.replace("`", "")) if chance else [])]
     known = {need.claim.id for need in found}
     left = {
         claim.id: reason(why) if (why := _hindrance(claim, track)) else "decided, or no command makes the pair"
@@ -58,8 +60,13 @@ def told(claims: Sequence[Claim], track: str, settings: Settings, *, below: bool
     return "\n".join(lines).lstrip("\n")
 
 
-def require_testable(claims: Sequence[Claim], track: str) -> None:
-    """UserError where the track can test none of these claims: the tracks that can, or why no track can."""
+def require_testable(claims: Sequence[Claim], track: str, *, each: bool = False) -> None:
+    """UserError where the track can test none of these claims: the tracks that can, or why no track can.
+
+    each: also where it can test some of them, but not all.
+    """
+    for claim in claims if each else ():
+        require_testable([claim], track)
     places = {place for claim in claims for place, _ in needs.settings(claim, suite())}
     if track in places:
         return

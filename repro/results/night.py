@@ -143,13 +143,15 @@ def _affordable(of: Sequence[Comparison], budget: float) -> int:
     return max(0, int(left / sum(arm.epoch for arm in arms.values())))
 
 
-def of(planned: Plan, settings: Settings, budget: float) -> Night | None:
-    """The night of that many hours for the methods of a plan; None where no claim compares any of them on its track.
+def checked(hours: float) -> float:
+    """These hours of a night; UserError for none, or more than LONGEST."""
+    if not 0 < hours <= LONGEST:
+        raise UserError(f"--night {hours:g}: hours must be above 0 and at most {LONGEST}, a year")
+    return hours
 
-    UserError for no hours, or more than LONGEST.
-    """
-    if not 0 < budget <= LONGEST:
-        raise UserError(f"--night {budget:g}: hours must be above 0 and at most {LONGEST}, a year")
+
+def of(planned: Plan, settings: Settings, budget: float) -> Night | None:
+    """The night of that many hours for the methods of a plan; None where no claim compares any of them on its track."""
     if planned.card is None or planned.request.processes > 1 or planned.request.checkpoint:
         return None
     every = [claim for claim in find_records.every_claim() if _testable(claim, planned)]

@@ -135,11 +135,7 @@ def _chosen(wanted: Sequence[str], paper: str | None, track: str) -> list[Claim]
     if track not in tracks():
         raise unknown("track", track, tracks())
     found = find_records.claims_of(wanted, paper)
-    if wanted:
-        for claim in found:
-            needed.require_testable([claim], track)
-        return _beside(found, track)
-    needed.require_testable(found, track)
+    needed.require_testable(found, track, each=bool(wanted))
     return _beside([claim for claim in found if hindrance(claim, suite(), track) is None], track)
 
 
@@ -256,7 +252,9 @@ def line(step: Step) -> str:
     """`glnet-imagenet-gain  [######..............] 7.3 of 40, 4 pairs; next pair about 12 min, ...`."""
     said = f"{step.claim.id}  {_evidence(step.verdict)}"
     if not step.commands:
-        return f"{said}; {step.why if step.why != 'decided' or not step.verdict else outcome(step.verdict)}"
+        if step.why == "decided" and step.verdict:
+            return said if step.verdict.evidence is None else f"{said}; {outcome(step.verdict)}"
+        return f"{said}; {step.why}"
     took = text.duration(step.seconds)
     if claims.counted(step.claim):
         return f"{said}; one run decides it, about {took}"
@@ -278,7 +276,8 @@ def _ahead_words(step: Step) -> str:
 def _evidence(verdict: Verdict | None) -> str:
     evidence = verdict.evidence if verdict else None
     if verdict is None or evidence is None:
-        return f"{bar(1.0, 40.0)} {NOT_RUN}"
+        decided = verdict is not None and verdict.decided
+        return f"{bar(40.0 if decided else 1.0, 40.0)} {outcome(verdict) if verdict else NOT_RUN}"
     near = evidence.nearest
     found, takes = evidence.by_test[near], evidence.takes[near]
     return f"{bar(found, takes)} {found:.1f} of {takes:g}, {verdict.n} pair{'' if verdict.n == 1 else 's'}"
@@ -304,7 +303,8 @@ def table(steps: Sequence[Step], ledger: Ledger, asked: Asked) -> str:
         whose += [f"{step.claim.id}: {words}" for words in (sources(step.verdict, source) if step.verdict else ())]
     head = "GPU time spent" if ledger.on_slurm else "time spent"
     shown = text.table(rows, ["claim", "verdict", "n", head, "to decide the claim"])
-    notes = [_SIMULATED] if any(step.prospect.chance < 1 and not step.why for step in steps) else []
+    simulated = any(step.why.startswith("futile") or not (step.why or claims.counted(step.claim)) for step in steps)
+    notes = [_SIMULATED] if simulated else []
     spent = f"{text.duration(ledger.spent)} of {ledger.budget.text} spent"
     return "\n\n".join([shown, *notes, *(["\n".join(whose)] if whose else []), spent])
 
@@ -318,11 +318,13 @@ def _not_counted(asked: Asked) -> dict[str, str]:
         verdict.claim.id: f" ({_gone(verdict)} not count)"
         for item in assess(asked.others, known)
         for verdict in item.verdicts
-        if verdict.track == asked.track and verdict.basis != COMPUTE and verdict.n
+        if verdict.track == asked.track and verdict.basis != COMPUTE and verdict.rests_on
     }
 
 
 def _gone(verdict: Verdict) -> str:
+    if claims.counted(verdict.claim):
+        return "runs of an older recipe do"
     one = verdict.n == 1
     old = "superseded " if verdict.superseded else ""
     of = "" if old else " of an older recipe or code"

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from untuned import suite
 
 from leaderboards import boards, claim_files, forests, readme_tables, verdicts
 from leaderboards.answers import MARKS, Answer, answers, in_brief, scale
 from leaderboards.arms import Arms
 from leaderboards.readme_tables import verdicts_table
-from repro.results.suite import suite
 
 Record = dict[str, Any]
 Make = Callable[..., list[Record]]

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from untuned import suite
 
 from leaderboards import assessments, boards, claim_files, claims, published, record_files, report
 from leaderboards.arms import Arm, Arms
@@ -26,7 +27,6 @@ from leaderboards.suite import Evaluation
 from leaderboards.summary import summarise
 from repro.data.data_sets import FOLDER
 from repro.plan import recipes, registry
-from repro.results.suite import suite
 
 Record = dict[str, Any]
 Make = Callable[..., list[Record]]

@@ -10,12 +10,12 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from untuned import suite
 
 from leaderboards import boards, claim_files, curves, pictures, report
 from leaderboards.arms import Arm, Arms
 from leaderboards.markdown import markdown
 from leaderboards.paired_arms import no_ratio
-from repro.results.suite import suite
 
 Record = dict[str, Any]
 Make = Callable[..., list[Record]]

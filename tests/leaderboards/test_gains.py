@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from untuned import suite
 
+from leaderboards import claim_files
 from leaderboards.arms import Arms
 from leaderboards.gains import gains, parts
 from leaderboards.readme_tables import costs_table, gains_table, parts_table, run_table
 from repro.plan import recipes, registry
-from repro.results.suite import suite
 
 Record = dict[str, Any]
 Make = Callable[..., list[Record]]
@@ -63,6 +64,17 @@ def test_a_part_needs_three_shared_seeds_and_the_same_epochs(make: Make) -> None
     assert (part.method.name, part.variant.name, part.seeds) == ("aps", "aps:one_update", 3)
     assert part.difference == pytest.approx((2.0, 1.0, 3.0))
     assert parts_table(records, (), suite(), "mini").count("\n") == 1  # none in linear: heads alone
+
+
+def test_a_variant_over_another_base_is_no_part(make: Make) -> None:
+    """A claim compares rotation over SimSiam with SimSiam; shuffled labels are a part of rotation that is changed."""
+    records = [
+        record
+        for variant in ("", "simsiam", "shuffled")
+        for record in of(make, "rotation_aux", {0: 40.0, 1: 42.0, 2: 45.0}, variant=variant)
+    ]
+    found = parts(Arms(records, suite()), claim_files.load(suite()), "mini", "knn")
+    assert [part.variant.name for part in found] == ["rotation_aux:shuffled"]
 
 
 def test_the_table_of_a_run_names_versions_and_the_range_over_seeds(make: Make) -> None:

@@ -1,4 +1,4 @@
-"""The legs of a shortfall and their differences, against sums by hand; what a test of a claim still lacks."""
+"""The steps of a shortfall and their differences, against sums by hand; what a test of a claim still lacks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from untuned import suite
 
 from leaderboards import claim_files, claims, gap
 from leaderboards.arms import Arm, Arms
@@ -14,7 +15,6 @@ from leaderboards.deviations import deviations
 from leaderboards.missing_runs import Missing, in_vain, missing
 from leaderboards.reason_words import reason
 from leaderboards.verdicts import judge
-from repro.results.suite import suite
 
 Record = dict[str, Any]
 Make = Callable[..., list[Record]]
@@ -40,8 +40,8 @@ def trained(make: Make, method: str, values: dict[int, float], protocol: str, **
     return [record for pair in made for record in pair]
 
 
-def legs(claim: claims.Claim, records: list[Record], own: str) -> list[gap.Leg]:
-    return gap.legs(claim, Arms(records, suite()), own)
+def steps(claim: claims.Claim, records: list[Record], own: str) -> list[gap.Step]:
+    return gap.steps(claim, Arms(records, suite()), own)
 
 
 def lacks(claim: claims.Claim, records: list[Record], track: str, own: bool) -> list[Missing]:
@@ -55,13 +55,13 @@ def apart(claim: claims.Claim, arm: Arm) -> list[str]:
 def test_adjacent_legs_are_subtracted_and_add_up(make: Make) -> None:
     records = imported(make, "glnet", 70.1)
     records += trained(make, "glnet", {0: 69.0, 1: 69.4}, "glnet") + trained(make, "glnet", {0: 68.0, 1: 68.6}, "fast")
-    found = legs(NUMBER, records, "fast")
-    assert [(leg.key, leg.apart, sorted(leg.values)) for leg in found] == [
+    found = steps(NUMBER, records, "fast")
+    assert [(step.key, step.apart, sorted(step.values)) for step in found] == [
         ("a", (), [0]),
         ("b", (), [0, 1]),
         ("c", (), [0, 1]),
     ]
-    made = gap.steps(NUMBER, found, "fast")
+    made = gap.shortfalls(NUMBER, found, "fast")
     assert [(s.start, s.end, s.due) for s in made] == [
         ("claimed", "a", ("evaluation",)),
         ("a", "b", ("pre-training",)),
@@ -86,7 +86,7 @@ def test_what_lies_on_both_sides_of_a_missing_leg_is_not_told_apart(make: Make, 
         "c": trained(make, "glnet", {0: 68.3}, "fast"),
     }
     records = [record for key in there for record in parts[key]]
-    made = gap.steps(NUMBER, legs(NUMBER, records, "fast"), "fast")
+    made = gap.shortfalls(NUMBER, steps(NUMBER, records, "fast"), "fast")
     assert [(s.start, s.end, s.due, pytest.approx(s.points)) for s in made] == expected
 
 
@@ -100,35 +100,35 @@ def test_what_lies_on_both_sides_of_a_missing_leg_is_not_told_apart(make: Make, 
     ],
 )
 def test_another_setting_is_shown_and_never_subtracted(make: Make, change: dict[str, Any], says: str) -> None:
-    found = legs(NUMBER, trained(make, "glnet", {0: 69.0}, "glnet", **change), "fast")
-    assert [says in map(reason, leg.apart) for leg in found] == [True]
-    assert gap.steps(NUMBER, found, "fast") == [] and gap.taken(found) == {}
+    found = steps(NUMBER, trained(make, "glnet", {0: 69.0}, "glnet", **change), "fast")
+    assert [says in map(reason, step.apart) for step in found] == [True]
+    assert gap.shortfalls(NUMBER, found, "fast") == [] and gap.taken(found) == {}
 
 
-def test_self_reported_numbers_and_other_methods_are_no_leg(make: Make) -> None:
+def test_self_reported_numbers_and_other_methods_are_no_step(make: Make) -> None:
     foreign = trained(make, "glnet", {0: 69.0}, "glnet")
     for record in foreign:
         record["provenance"]["trust"] = "self-reported"
     others = trained(make, "byol", {0: 60.0}, "glnet") + imported(make, "byol", 1.0)
-    assert legs(NUMBER, foreign + others, "fast") == []
+    assert steps(NUMBER, foreign + others, "fast") == []
 
 
 def test_legs_of_a_gain_are_differences_on_shared_seeds(make: Make) -> None:
     records = trained(make, "glnet", {0: 69.0, 1: 69.4, 2: 99.0}, "glnet")
     records += trained(make, "moco_v3", {0: 67.0, 1: 68.4}, "glnet", variant="resnet")
     records += imported(make, "glnet", 70.1) + imported(make, "moco_v3_resnet", 68.0)
-    a, b = legs(GAIN, records, "fast")
+    a, b = steps(GAIN, records, "fast")
     assert (a.key, dict(a.values), len(a.arms)) == ("a", {0: pytest.approx(2.1)}, 2)
     assert dict(b.values) == {0: pytest.approx(2.0), 1: pytest.approx(1.0)}
-    assert [s.points for s in gap.steps(GAIN, [a, b], "fast")] == pytest.approx([2.4 - 2.1, 2.1 - 1.5])
+    assert [s.points for s in gap.shortfalls(GAIN, [a, b], "fast")] == pytest.approx([2.4 - 2.1, 2.1 - 1.5])
 
 
 def test_legs_where_the_papers_protocol_is_ours_or_not_known(make: Make) -> None:
     assert list(gap.expected(NUMBER, "glnet")) == ["a", "b"]
     hidden = replace(NUMBER, protocol="", unknown=("protocol",))
     assert gap.expected(hidden, "fast") == {"a": ("evaluation", "protocol"), "c": ("pre-training",)}
-    found = legs(hidden, imported(make, "glnet", 70.1, "fast") + trained(make, "glnet", {0: 69.0}, "fast"), "fast")
-    assert [leg.key for leg in found] == ["a", "c"]
+    found = steps(hidden, imported(make, "glnet", 70.1, "fast") + trained(make, "glnet", {0: 69.0}, "fast"), "fast")
+    assert [step.key for step in found] == ["a", "c"]
 
 
 def test_best_on_test_is_the_papers_choice_only(make: Make) -> None:
@@ -145,7 +145,7 @@ def test_best_on_test_is_the_papers_choice_only(make: Make) -> None:
             **OWN,
         )
     ]
-    assert [(leg.key, leg.mean) for leg in legs(best, records, "fast")] == [("b", 69.5), ("c", 69.0)]
+    assert [(step.key, step.mean) for step in steps(best, records, "fast")] == [("b", 69.5), ("c", 69.0)]
 
 
 def test_what_has_no_gap() -> None:

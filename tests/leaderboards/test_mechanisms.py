@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from scipy import stats
+from untuned import suite
 
 from leaderboards import claim_files
 from leaderboards.arms import Arms
@@ -19,7 +20,6 @@ from leaderboards.missing_runs import missing
 from leaderboards.testable import members
 from leaderboards.verdicts import Verdict, judge
 from leaderboards.wording import outcome, sentence
-from repro.results.suite import suite
 
 Record = dict[str, Any]
 Make = Callable[..., list[Record]]
@@ -216,7 +216,7 @@ def both_lengths(make: Make, short: float, long: float) -> list[Record]:
 
 def interaction(tmp_path: Path, records: list[Record]) -> Verdict:
     (claim,) = load(tmp_path, "citation = 'X'\n" + MORE)
-    known = replace(suite(), tuned=lambda *_: "")  # as no record here was
+    known = suite()
     return judge([claim], Arms(records, known), "mini")[claim.id][0]
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from untuned import suite
 
 from leaderboards import boards, claim_files, markdown, needs, power, report
 from leaderboards.answers import answers
@@ -18,7 +19,6 @@ from leaderboards.assessments import assess
 from leaderboards.boards import Content
 from leaderboards.needs import Need
 from leaderboards.suite import Price
-from repro.results.suite import suite
 
 Record = dict[str, Any]
 Make = Callable[..., list[Record]]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
+from untuned import suite
 
 from leaderboards import boards, claim_files, pictures, published
 from leaderboards.arms import Arms
@@ -16,7 +17,6 @@ from leaderboards.boards import Content
 from leaderboards.claims import Claim
 from leaderboards.pictured import MOST, Roles, short_names
 from repro.plan import recipes, registry
-from repro.results.suite import suite
 
 Record = dict[str, Any]
 Make = Callable[..., list[Record]]

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from scipy import stats
+from untuned import suite
 
 from leaderboards import boards, cells, claim_files, plots, published, report
 from leaderboards.arms import Arms
@@ -20,7 +21,6 @@ from leaderboards.efficiency import Paid
 from leaderboards.efficiency import paid as paid_of
 from leaderboards.paired_arms import Difference, baseline_differences
 from leaderboards.pictured import Roles
-from repro.results.suite import suite
 
 Record = dict[str, Any]
 Make = Callable[..., list[Record]]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from untuned import suite
 
 from leaderboards import boards
 from leaderboards.arms import Arms
@@ -21,7 +22,6 @@ from leaderboards.readme_tables import verdicts_text
 from leaderboards.verdicts import Verdict, judge
 from leaderboards.wording import brief, sentence
 from repro.plan import recipes, registry
-from repro.results.suite import suite
 
 Record = dict[str, Any]
 Make = Callable[..., list[Record]]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
+from untuned import suite
 
 from leaderboards import verdicts
 from leaderboards.arms import Arms
@@ -23,7 +24,6 @@ from leaderboards.recipe_differences import tuned_by, unlike
 from leaderboards.statistics import Mean, own, paired
 from leaderboards.verdicts import Evidence, Verdict
 from leaderboards.wording import brief, outcome, place, sentence
-from repro.results.suite import suite
 
 Make = Callable[..., list[dict[str, Any]]]
 PROTOCOLS = suite().protocols
@@ -166,6 +166,19 @@ def test_the_other_outcomes_of_a_direction(make: Make) -> None:
     small = of([0.30, 0.31, 0.32, 0.30, 0.31])
     assert small.outcome == "holds, smaller than the margin"
     assert of([-0.30, -0.31, -0.32, -0.30, -0.31]).outcome == "opposite, smaller than the margin"
+
+
+@pytest.mark.parametrize(
+    ("differences", "side"),
+    [
+        ([2.0, 3.0, 4.0], "that it is better"),
+        ([-2.0, -3.0, -4.0], "that it is worse"),
+        ([-0.1, 0.2, 0.1], "that there is no difference"),
+    ],
+)
+def test_evidence_names_its_side(make: Make, differences: list[float], side: str) -> None:
+    found = verdict(DIRECTION, pairs(make, differences), "mini")
+    assert found.outcome == "not decided yet" and f" of 40 {side})" in sentence(found)
 
 
 def test_no_three_pairs_decide_however_clear(make: Make) -> None:

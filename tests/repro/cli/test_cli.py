@@ -41,6 +41,8 @@ pytestmark = pytest.mark.usefixtures("own_folder")
         ("plan --method aps --nigth=3", "unknown option '--nigth'; did you mean '--night'?"),
         ("plan --method aps --track", "--track: expected one argument; see python -m repro plan --help"),
         ("plan --method aps --suite quick --eval knn", "--eval: not allowed with argument --suite"),
+        ("plan --method aps --trim -3", "'-3' is one word too many"),
+        ("settle --paper aps --budget -3h", "write --budget=VALUE if the value begins with '-'"),
         ("compare aps byol glnet", "'glnet' is one word too many; see python -m repro compare --help"),
         ("settle --method aps --margin one", "--margin: 'one' is not a number"),
         ("run --method apss", "did you mean 'aps'"),

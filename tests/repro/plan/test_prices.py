@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from repro.plan import budget, kinds, prices
 from repro.plan.builder import make
 from repro.plan.planned import Plan, PlannedJob
 from repro.plan.request import Request
+from repro.results.find_records import published_records
 from repro.settings import Settings
 from repro.store import records
 from repro.store.provenance import cpu_name
@@ -55,6 +57,27 @@ def record_of(
 
 def by_kind(planned: Plan) -> dict[str, tuple[float, str]]:
     return {job.kind: (job.seconds, job.priced_by) for job in planned.jobs}
+
+
+@pytest.mark.parametrize("track", ["embedded", "mini"])
+def test_without_records_a_cpu_takes_what_published_trainings_took(settings: Settings, track: str) -> None:
+    """ResNets and a ViT alike: half to twice the CPU seconds of the published records of as many epochs."""
+    methods = ("simclr", "byol", "rotation_aux", "rotation_aux:simsiam", "aps", "glnet")
+    compared = 0
+    for job in make(Request(methods, track=track, evaluations=("knn",)), settings).jobs:
+        same = [
+            found["cost"]["cpu_s"]
+            for found in published_records()[0]
+            if found["kind"] == job.kind == "pretrain"
+            and found["method"] == job.method
+            and (found["variant"], found["track"]) == (job.variant, track)
+            and found["details"]["recipe"]["pretrain"]["epochs"] == job.spec["recipe"]["pretrain"]["epochs"]
+            and found["details"]["recipe"]["network"] == job.spec["recipe"]["network"]
+        ]
+        if same:
+            compared += 1
+            assert job.priced_by == "constants" and 0.5 < job.seconds / median(same) < 2
+    assert compared >= 2
 
 
 def test_the_same_work_costs_what_it_did_and_more_epochs_cost_more(settings: Settings) -> None:
