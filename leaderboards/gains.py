@@ -93,7 +93,7 @@ def columns_of(suite: Suite, evaluations: Sequence[str]) -> list[tuple[str, str]
 def parts(known: Arms, claims: Sequence[Claim], track: str, evaluation: str) -> list[Part]:
     """Each variant beside its method, in the same setting and on at least three shared seeds.
 
-    A variant that a paper's claim compares with another method is left out: it is the method on another base or network.
+    A variant that a paper's claim compares with another method is left out: it has another base or network.
     """
     metric = known.suite.evaluations[evaluation].metrics[0]
     arms = [arm for arm in known.current(known.suite.kind_of(evaluation)) if arm.trust == OURS]

@@ -176,7 +176,7 @@ def test_a_dry_run_runs_nothing_and_orders_by_worth(
     out = capsys.readouterr().out
     assert main(["settle", CLAIM, CLAIM, "--budget", "3h", "--dry-run"]) == 0
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith(CLAIM)]
-    assert len(rows) == 2 and sum("direction" in row for row in rows) == 1  # once in each table, however often named
+    assert len(rows) == 2 and sum("better or not" in row for row in rows) == 1  # once a table, however often named
     assert made.runs == [] and CLAIM in out and "0 s of 3h spent" in out and "% " not in out.splitlines()[0]
 
 
@@ -301,7 +301,7 @@ def test_arms_that_are_not_tuned_alike_are_refused_or_marked(
     monkeypatch.setattr(settle, "suite", lambda: told)
     made = lab(clear)
     why = refused(f"settle {CLAIM} --budget 10d")
-    assert "tuning differs, P1-aa against 1 trial by hand" in why and "--allow-unequal-tuning" in why
+    assert "tuning differs, procedure P1-aa against 1 trial by hand" in why and "--allow-unequal-tuning" in why
     tune = "python -m repro tune --equal --write --track mini --method glnet moco_v3:resnet"
     assert tune in why
     capsys.readouterr()
