@@ -60,9 +60,9 @@ class Plan:
 
     def other_data_lines(self) -> list[str]:
         """A line where the user says the pictures (--data), and some evaluations read others."""
-        others = [name for name, kind in kinds.KINDS.items() if kind.data not in ("classification", None)]
-        there = [name for name in others if self.request.data and any(job.kind == name for job in self.jobs)]
-        return [f"--data is not for {', '.join(there)}: the data of the track is used there"] if there else []
+        others = [name for name in self.request.evaluations if name in kinds.on_other_data()]
+        said = f"--data is not for {', '.join(others)}: the data of the track is used there"
+        return [said] if self.request.data and others else []
 
     def by_fingerprint(self) -> dict[str, PlannedJob]:
         """Jobs by fingerprint."""
