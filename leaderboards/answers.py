@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from leaderboards.assessments import PAPERS, Assessment
 from leaderboards.claim_arms import COMPUTE, SAME_COMPUTE
@@ -28,6 +29,7 @@ from leaderboards.verdicts import (
     UNDECIDED,
     UNTESTABLE,
     Verdict,
+    two_bases,
 )
 from leaderboards.wording import pairs_words, so_far
 
@@ -132,7 +134,17 @@ def _answer(item: Assessment, needed: Sequence[Need]) -> Answer:
     beside = [verdict for verdict in seen if first is None or verdict.track == first.track]
     second = next((verdict for verdict in beside if verdict.basis == COMPUTE and verdict.arms), None)
     where = first.track if first else second.track if second else ""
-    return Answer(item.claim, where, _said(first), _said(second), _missing(item, seen, needed), bool(needed))
+    compute = _said(second) or _without_equal_compute(first)
+    return Answer(item.claim, where, _said(first), compute, _missing(item, seen, needed), bool(needed))
+
+
+def _without_equal_compute(first: Verdict | None) -> Said | None:
+    """`not run`, and how many operations the method takes at equal epochs, where that decided a claim on accuracy."""
+    if first is None or not first.decided or not two_bases(first.claim):
+        return None
+    ours, theirs = (fmean(found) if (found := arm.training("flops").values()) else 0.0 for arm in first.arms[:2])
+    n = f"{ours / theirs:.2f} times the operations at equal epochs" if ours and theirs else ""
+    return Said(NOT_RUN, *MARKS[NOT_RUN], n, "", first)
 
 
 def _said(verdict: Verdict | None) -> Said | None:

@@ -71,6 +71,19 @@ def test_equal_compute_is_of_the_same_track_as_equal_epochs(make: Make) -> None:
     assert cifar.where == "cifar" and cifar.compute is not None
 
 
+def test_what_holds_at_equal_epochs_alone_says_what_the_method_costs(make: Make) -> None:
+    """Twice the operations: where no run has equal ones, that is said in the column of equal compute."""
+    records: list[Record] = []
+    for seed, difference in enumerate([3.0, 3.5, 4.0, 3.2, 3.6, 3.3]):
+        for method, variant, ahead, flops in (("glnet", "", difference, 2e13), ("moco_v3", "resnet", 0.0, 1e13)):
+            of: dict[str, Any] = {"variant": variant, "seed": seed, "network": RESNET, "cost": {"flops": flops}}
+            records += make(method, "linear", {"top1": 40.0 + ahead}, **of)
+    answer = alone(records)
+    assert answer.epochs is not None and answer.epochs.word == "holds" and answer.compute is not None
+    assert (answer.compute.word, answer.compute.look) == ("not run", "none")
+    assert answer.compute.n == "2.00 times the operations at equal epochs"
+
+
 def test_a_paper_is_said_in_brief_by_its_comparisons(make: Make) -> None:
     """One comparison in full; of several their outcomes, and the smallest and the largest difference."""
     one = found(make, [3.0, 3.5, 4.0, 3.2, 3.6, 3.3])
