@@ -218,7 +218,7 @@ def in_brief(found: Sequence[Answer]) -> str:
     comparisons `Accuracy: 5 comparisons at mini, 1 holds, 4 not decided yet; -0.2 to +9.0 points; 2 superseded`.
     """
     said = [
-        f"{about}: {_one(group[0], about) if len(group) == 1 else _several(group)}"
+        f"{about}: {_one(group[0], about) if len(group) == 1 else _several(group)}{_at_compute(group)}"
         for about, group in _measured(found).items()
         if group
     ]
@@ -231,6 +231,13 @@ def _one(one: Answer, about: str) -> str:
     against = f" over {one.claim.baseline_arm}" if one.epochs.difference and about == "Accuracy" else ""
     parts = [f"{one.epochs.word} at {one.where}", one.epochs.difference + against]
     return ", ".join(filter(None, parts)) + (f" ({one.epochs.n})" if one.epochs.n else "")
+
+
+def _at_compute(group: Sequence[Answer]) -> str:
+    """`; 3 of them not run at equal compute`, of what was decided at equal epochs alone."""
+    lacking = sum(one.compute is not None and one.compute.word == NOT_RUN for one in group)
+    what = "not run at equal compute" if len(group) == 1 else f"{lacking} of them not run at equal compute"
+    return f"; {what}" if lacking else ""
 
 
 def _several(group: Sequence[Answer]) -> str:
