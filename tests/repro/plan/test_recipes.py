@@ -87,7 +87,7 @@ def test_a_task_over_a_base_has_the_bases_recipe() -> None:
         for track in tracks.tracks():
             with_task, alone = recipes.resolve(info, variant, track, {}), recipes.resolve(other, its_variant, track, {})
             assert with_task["base"] == {"name": base, "module": other.module}
-            length = {"epochs": 8 if track == "mini" else alone["pretrain"]["epochs"]}
+            length = {"epochs": 8 if track in ("embedded", "mini") else alone["pretrain"]["epochs"]}
             assert with_task["pretrain"] == alone["pretrain"] | length and with_task["network"] == alone["network"]
             added = with_task["method"].keys() - alone["method"].keys()
             assert added and all(key.startswith(("rotation_", "shuffled_")) for key in added)

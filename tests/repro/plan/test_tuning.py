@@ -79,7 +79,7 @@ def test_the_procedure_is_frozen() -> None:
     steps = tuning.procedure()
     assert steps.id == "P2-1bd28f"
     assert len(steps.points) == 6 and len(set(steps.points)) == 6 and len(steps.seeds) == 2
-    assert str(steps.points[0]) == "as it is"
+    assert str(steps.points[0]) == "unchanged"
 
 
 def test_a_point_multiplies_rate_decay_and_the_smallest_crop() -> None:
