@@ -134,7 +134,8 @@ def _answer(item: Assessment, needed: Sequence[Need]) -> Answer:
     beside = [verdict for verdict in seen if first is None or verdict.track == first.track]
     second = next((verdict for verdict in beside if verdict.basis == COMPUTE and verdict.arms), None)
     where = first.track if first else second.track if second else ""
-    compute = _said(second) or _without_equal_compute(first)
+    lacking = not any(verdict.basis == COMPUTE for verdict in beside)  # else it was looked for and is incomparable
+    compute = _said(second) or (_without_equal_compute(first) if lacking else None)
     return Answer(item.claim, where, _said(first), compute, _missing(item, seen, needed), bool(needed))
 
 
