@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass, replace
 
 from leaderboards import evalues
 from leaderboards.arms import Arm, Arms
-from leaderboards.claim_arms import TOO_SMALL, reader
+from leaderboards.claim_arms import SAME_COMPUTE, TOO_SMALL, reader
 from leaderboards.claims import INTERACTION, Claim, counted, lasts, tested_on, usual_length
 from leaderboards.deviations import deviations
-from leaderboards.reasons import Flagged, MachinesApart, Reason, TuningApart
+from leaderboards.reasons import Flagged, MachinesApart, OperationsApart, Reason, TuningApart
 from leaderboards.record_fields import OURS
 from leaderboards.setting import Setting
 from leaderboards.verdicts import Verdict
@@ -28,6 +29,7 @@ class Missing:
     seeds: tuple[int, ...]
     like: Arm | None  # what is there of it, which they are to join
     beside: Arm | None  # else what is there of the other arm, whose setting they are to share
+    epochs: int | None = None  # in place of those of `like`
 
 
 def in_vain(verdict: Verdict) -> Reason | None:
@@ -80,6 +82,30 @@ def missing(
         for name in names
         if wanted - has[name]
     ]
+
+
+def at_equal_compute(first: Verdict, compute: Verdict | None, takes: float = ALONE) -> list[Missing]:
+    """What the first check at equal compute lacks: the baseline, trained for as many operations as the method.
+
+    Nothing where there are pairs, where operations are not recorded, or where no number of epochs comes near enough.
+
+    first: the verdict at equal epochs, which is decided.  compute: that at equal compute.
+    takes: the evidence that the claim takes.
+    """
+    if compute is None or not any(isinstance(why, OperationsApart) for why in compute.reasons):
+        return []
+    ours, theirs = first.arms
+    epochs = theirs.setting.epochs
+    if not (ours.operations and theirs.operations and epochs):
+        return []
+    asked = ours.operations / theirs.operations
+    wanted = max(1, round(epochs * asked))
+    apart = abs(math.log(wanted / epochs / asked))
+    if wanted == epochs or apart > math.log1p(SAME_COMPUTE):
+        return []
+    start = min(first.series.seeds)
+    seeds = tuple(range(start, start + evalues.least(takes)))
+    return [Missing(first.claim, theirs.name, seeds, like=theirs, beside=ours, epochs=wanted)]
 
 
 def _at_length(verdict: Verdict | None, epochs: int) -> Verdict | None:

@@ -65,7 +65,7 @@ def alone(every_claim: Callable[[], list[Claim]]) -> Callable[[], list[Claim]]:
     return lambda: [replace(claim, family="alone") if claim.id == CLAIM else claim for claim in every_claim()]
 
 
-def record_of(job: Job, reach: Reach) -> dict[str, Any]:
+def record_of(job: Job, reach: Reach, flops: float = 1e12) -> dict[str, Any]:
     """What a job leaves."""
     data = {"name": "cifar10-jpeg", "source": "pictures", "manifest": "c0c0"}
     if "data" in job.spec:
@@ -82,7 +82,7 @@ def record_of(job: Job, reach: Reach) -> dict[str, Any]:
         "protocol": records.protocol_of(job.kind, **job.protocol),
         "metrics": dict.fromkeys(collapse_metrics("train", "test"), 1.0)
         | ({"top1": reach(job.method, job.seed)} if job.kind == "linear" else {}),
-        "cost": {"wall_s": 60.0, "flops": 1e12},
+        "cost": {"wall_s": 60.0, "flops": flops},
         "provenance": about,
         "details": trained,
         "artifacts": {},
@@ -95,13 +95,14 @@ class Lab:
     """In place of `repro.run.execute.carry_out`.
 
     runs: (methods, seeds) that each run trains.  fails, loses: whether runs fail, or leave no record.  seconds: of each
-    job.
+    job.  flops: of one epoch, by method; those of all trainings are equal where it is empty.
     """
 
     def __init__(self, reach: Reach, seconds: float = 0.0, made: Path | None = None) -> None:
         self.reach, self.seconds, self.made = reach, seconds, made
         self.runs: list[tuple[tuple[str, ...], tuple[int, ...]]] = []
         self.fails = self.loses = False
+        self.flops: dict[str, float] = {}
 
     def carry_out(self, planned: Plan, settings: Settings, words: Sequence[str], views: object) -> int:
         trained = [job for job in planned.to_do() if job.kind == "pretrain"]
@@ -115,7 +116,9 @@ class Lab:
 
     def do(self, job: Job, place: Workspace) -> None:
         time.sleep(self.seconds)
-        _, ours = records.write(place.records, record_of(job, self.reach))
+        epochs = job.recipe["pretrain"]["epochs"] if job.kind == "pretrain" else 0
+        flops = self.flops[job.arm] * epochs if self.flops and epochs else 1e12
+        _, ours = records.write(place.records, record_of(job, self.reach, flops))
         if self.made:
             with self.made.open("a") as file:
                 file.write(f"{job.fingerprint} {ours}\n")

@@ -69,7 +69,13 @@ def next_runs(
 
     takes: the evidence that it takes, as far as no verdict says it.  all_seeds: all that the next check needs at least.
     """
-    lacking = missing(claim, known, track, own, verdict, takes)
+    return runs_of(missing(claim, known, track, own, verdict, takes), track, own, all_seeds=all_seeds)
+
+
+def runs_of(
+    lacking: Sequence[Missing], track: str, own: bool, *, all_seeds: bool = False
+) -> tuple[tuple[str, ...], ...]:
+    """The commands that make the next seed of what a test lacks, word by word, or all of its seeds."""
     if all_seeds:
         return tuple(tuple(words) for words, _ in _commands(track, own, lacking))
     seed = min((seed for item in lacking for seed in item.seeds), default=0)
@@ -88,8 +94,9 @@ def _commands(track: str, own: bool, lacking: Sequence[Missing]) -> list[tuple[l
     found: list[tuple[list[str], str]] = []
     together: list[list[Missing]] = []  # of one claim and with the same seeds
     for item in lacking:
-        if not own and item.like is not None:
-            found.append(_more(item.like, item.seeds))
+        if item.like is not None and (item.epochs or not own):
+            words, problem = _more(item.like, item.seeds)
+            found.append((_lasting(words, item.epochs) if item.epochs else words, problem))
         elif not own and item.beside is not None:
             found.append((_like(item), ""))
         elif together and (together[-1][0].claim, together[-1][0].seeds) == (item.claim, item.seeds):
@@ -138,6 +145,12 @@ def _more(arm: Arm, seeds: Sequence[int]) -> tuple[list[str], str]:
     record = dict(first)
     origin = next((dict(arm.origins[seed]) for seed in arm.records if seed in arm.origins), record)
     return rerun.words(record, origin, seeds)
+
+
+def _lasting(words: Sequence[str], epochs: int) -> list[str]:
+    """A command with other epochs of pre-training."""
+    kept = [word for word in words if not word.startswith("pretrain.epochs=")]
+    return [*kept, *(() if "--set" in kept else ("--set",)), f"pretrain.epochs={epochs}"]
 
 
 def _like(item: Missing) -> list[str]:

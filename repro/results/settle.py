@@ -15,6 +15,7 @@ import math
 import shlex
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from leaderboards import claims, testable
@@ -22,7 +23,7 @@ from leaderboards.arms import Arms
 from leaderboards.assessments import assess
 from leaderboards.claim_arms import COMPUTE
 from leaderboards.claims import Claim
-from leaderboards.missing_runs import in_vain
+from leaderboards.missing_runs import Missing, at_equal_compute, in_vain, missing
 from leaderboards.prospects import Prospect, prospect
 from leaderboards.reason_words import reason
 from leaderboards.record_fields import lab_of
@@ -34,7 +35,7 @@ from repro.plan.budget import Budget
 from repro.plan.tracks import tracks
 from repro.results import equal_tuning, find_records, needed
 from repro.results.agreement import Parse, reproducible
-from repro.results.claim_commands import next_runs
+from repro.results.claim_commands import runs_of
 from repro.results.settle_asked import Asked, Step
 from repro.results.settle_ledger import Ledger
 from repro.results.settle_round import at_once, carry_out, next_round
@@ -163,33 +164,30 @@ def look(asked: Asked, ledger: Ledger, live: Collection[str] = ()) -> list[Step]
 
 
 def _step(claim: Claim, verdicts: Sequence[Verdict], known: Arms, asked: Asked, ledger: Ledger) -> Step:
-    track = asked.track
-    here = [verdict for verdict in verdicts if verdict.track == track and not verdict.superseded]
-    first = next((verdict for verdict in here if verdict.basis != COMPUTE), None)
-    compute = next((verdict for verdict in here if verdict.basis == COMPUTE and verdict.arms), None)
-    open_ = first if first is None or not first.decided else compute if compute and not compute.decided else None
-    if first is not None and open_ is None:
-        return Step(claim, first, why="decided")
+    step = _question(claim, [verdict for verdict in verdicts if verdict.track == asked.track])
+    if step.why:
+        return step
     if claim.id in ledger.failed:
-        return Step(claim, open_, why=ledger.failed[claim.id])
-    if open_ and (vain := in_vain(open_)):
-        return Step(claim, open_, why=f"no further seed helps: {reason(vain)}")
-    if not asked.unequal and (why := equal_tuning.hindrance(claim, track)):
-        return Step(claim, open_, why=why)
-    own = track == claim.track and track not in claim.proxies
-    evidence = open_.evidence if open_ else None
-    takes = min(evidence.takes.values()) if evidence else testable.first_takes(claim, asked.others, suite(), track)
-    commands = next_runs(claim, known, track, own, open_, takes=takes)
+        return replace(step, why=ledger.failed[claim.id])
+    if step.verdict and (vain := in_vain(step.verdict)):
+        return replace(step, why=f"no further seed helps: {reason(vain)}")
+    if not asked.unequal and (why := equal_tuning.hindrance(claim, asked.track)):
+        return replace(step, why=why)
+    own = asked.track == claim.track and asked.track not in claim.proxies
+    evidence = step.verdict.evidence if step.verdict else None
+    takes = min(evidence.takes.values()) if evidence else _first_takes(claim, asked)
+    lacking = _lacking(step, known, asked, own, takes)
+    commands = runs_of(lacking, asked.track, own)
     if not commands:
-        return Step(claim, open_, why="no command can make the missing run")
+        return replace(step, why="no command can make the missing run")
     plans = asked.plans(commands)
     side_by_side = 1 if ledger.on_slurm else min(at_once(plans[0], asked.settings), 2 * len(asked.claims))
     price = seconds = sum(map(ledger.price, plans)) / side_by_side
     if seconds > ledger.left:
         why = f"the next pair takes {text.duration(seconds)}, more than the budget has left"
-        return Step(claim, open_, seconds=seconds, why=why)
+        return replace(step, seconds=seconds, why=why)
     if ledger.on_slurm:  # no look before the last of these can decide anything
-        whole = next_runs(claim, known, track, own, open_, takes=takes, all_seeds=True)
+        whole = runs_of(lacking, asked.track, own, all_seeds=True)
         together = asked.plans(whole)
         if sum(map(ledger.price, together)) <= ledger.left:
             commands, plans, price = whole, together, sum(map(ledger.price, together))
@@ -198,15 +196,39 @@ def _step(claim: Claim, verdicts: Sequence[Verdict], known: Arms, asked: Asked, 
             f"its last run left no record that counts: {shlex.join(commands[0])}; see python -m repro claims {claim.id}"
         )
         ledger.failed[claim.id] = why
-        return Step(claim, open_, why=why)
+        return replace(step, why=why)
+    ready = replace(step, commands=commands, seconds=seconds, plans=plans, price=price)
     if claims.counted(claim):
-        return Step(claim, open_, commands, seconds, 1, Prospect(1.0, 1), plans=plans, price=price)
+        return replace(ready, pairs=1, prospect=Prospect(1.0, 1))
     pairs = min(30, int(ledger.left / max(seconds, 1.0)))
     ahead = _ahead(evidence, takes, pairs) if evidence else prospect((), takes, pairs)
     if ahead.chance < FUTILE:
         said = f"{_more(pairs)} would decide it with a probability of {100 * ahead.chance:.0f} %"
-        return Step(claim, open_, seconds=seconds, pairs=pairs, prospect=ahead, why=f"futile: {said}")
-    return Step(claim, open_, commands, seconds, pairs, ahead, plans=plans, price=price)
+        return replace(step, seconds=seconds, pairs=pairs, prospect=ahead, why=f"futile: {said}")
+    return replace(ready, pairs=pairs, prospect=ahead)
+
+
+def _question(claim: Claim, verdicts: Sequence[Verdict]) -> Step:
+    """What is open of a claim: first equal epochs, then equal compute, where its pairs are there or can be made."""
+    here = [verdict for verdict in verdicts if not verdict.superseded]
+    first = next((verdict for verdict in here if verdict.basis != COMPUTE), None)
+    compute = next((verdict for verdict in here if verdict.basis == COMPUTE), None)
+    if first is None or not first.decided:
+        return Step(claim, first)
+    if compute and compute.arms:
+        return Step(claim, compute, epochs=first, why="decided" if compute.decided else "")
+    if at_equal_compute(first, compute):
+        return Step(claim, compute, epochs=first)
+    return Step(claim, first, why="decided")
+
+
+def _lacking(step: Step, known: Arms, asked: Asked, own: bool, takes: float) -> list[Missing]:
+    lengthened = at_equal_compute(step.epochs, step.verdict, takes) if step.epochs else []
+    return lengthened or missing(step.claim, known, asked.track, own, step.verdict, takes)
+
+
+def _first_takes(claim: Claim, asked: Asked) -> float:
+    return testable.first_takes(claim, asked.others, suite(), asked.track)
 
 
 def _ahead(evidence: Evidence, takes: float, pairs: int) -> Prospect:
@@ -250,16 +272,23 @@ def _show(steps: Sequence[Step], shown: dict[str, str]) -> None:
 
 def line(step: Step) -> str:
     """`glnet-imagenet-gain  [######..............] 7.3 of 40, 4 pairs; next pair about 12 min, ...`."""
-    said = f"{step.claim.id}  {_evidence(step.verdict)}"
+    said = f"{step.claim.id}{f' ({COMPUTE})' if step.epochs else ''}  {_evidence(step.verdict)}"
     if not step.commands:
         if step.why == "decided" and step.verdict:
-            return said if step.verdict.evidence is None else f"{said}; {outcome(step.verdict)}"
+            return said if step.verdict.evidence is None else f"{said}; {_outcomes(step)}"
         return f"{said}; {step.why}"
     took = text.duration(step.seconds)
     if claims.counted(step.claim):
         return f"{said}; one run decides it, about {took}"
     chance = f"{100 * step.prospect.chance:.0f} %"
     return f"{said}; next pair about {took}; decided within the budget with a probability of {chance}"
+
+
+def _outcomes(step: Step) -> str:
+    """`holds at mini (n = 8); not run at mini, equal compute`."""
+    if step.epochs is None and (step.verdict is None or step.verdict.outcome == NOT_RUN):
+        return NOT_RUN
+    return "; ".join(map(outcome, step.verdicts))
 
 
 def _ahead_words(step: Step) -> str:
@@ -286,7 +315,7 @@ def _evidence(verdict: Verdict | None) -> str:
 def table(steps: Sequence[Step], ledger: Ledger, asked: Asked) -> str:
     """Claim, verdict, n, hours, and what it would take to decide the rest; then whose records were counted."""
     rows, whose = [], []
-    waiting = [step for step in steps if step.verdict is None or step.verdict.outcome == NOT_RUN]
+    waiting = [step for step in steps if _outcomes(step) == NOT_RUN]
     shelved = _not_counted(asked) if waiting else {}
     published = {record["fingerprint"] for record in asked.published}
 
@@ -295,12 +324,12 @@ def table(steps: Sequence[Step], ledger: Ledger, asked: Asked) -> str:
 
     for step in sorted(steps, key=lambda step: -step.worth):
         rest = step.why or _ahead_words(step)
-        said = outcome(step.verdict) if step.verdict and step not in waiting else NOT_RUN
-        said += shelved.get(step.claim.id, "") if step in waiting else ""
+        said = _outcomes(step) + (shelved.get(step.claim.id, "") if step in waiting else "")
         hours = ledger.by_claim.get(step.claim.id, 0.0)
         n = str(step.verdict.n) if step.verdict else "0"
         rows.append([step.claim.id, said, n, text.duration(hours) if hours else "-", rest])
-        whose += [f"{step.claim.id}: {words}" for words in (sources(step.verdict, source) if step.verdict else ())]
+        told = [words for verdict in step.verdicts for words in sources(verdict, source)]
+        whose += [f"{step.claim.id}: {words}" for words in dict.fromkeys(told)]
     head = "GPU time spent" if ledger.on_slurm else "time spent"
     shown = text.table(rows, ["claim", "verdict", "n", head, "to decide the claim"])
     simulated = any(step.why.startswith("futile") or not (step.why or claims.counted(step.claim)) for step in steps)

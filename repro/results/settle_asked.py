@@ -44,7 +44,7 @@ class Step:
     """The next pair of one claim; on SLURM all that the next look needs."""
 
     claim: Claim
-    verdict: Verdict | None  # so far
+    verdict: Verdict | None  # so far: at equal compute, where `epochs` is there
     commands: Commands = ()  # that make it; () where nothing more would decide the claim
     seconds: float = 0.0  # estimate of what one pair has to do, in the unit of the budget
     pairs: int = 0  # of as many seconds that the budget has room for
@@ -52,6 +52,12 @@ class Step:
     why: str = ""  # it is left alone
     plans: tuple[Plan, ...] = ()  # of the commands
     price: float = 0.0  # estimate of them
+    epochs: Verdict | None = None  # at equal epochs, which is decided; None where it is `verdict`
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """At equal epochs, then at equal compute, as far as they are there."""
+        return tuple(verdict for verdict in (self.epochs, self.verdict) if verdict)
 
     @property
     def worth(self) -> float:

@@ -64,6 +64,38 @@ def test_pairs_run_one_by_one_until_the_claim_is_decided(
     assert main(["settle", CLAIM, "--budget", "10d"]) == 0 and made.runs == []  # given again, it starts from there
 
 
+@pytest.mark.seconds
+def test_equal_compute_follows_with_a_longer_baseline(
+    lab: Callable[[Reach], Lab], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """GLNet takes 1.5 times the operations: its 8 epochs are those of 12 epochs of the baseline."""
+    made = lab(clear)
+    made.flops = {"glnet": 1.5e12, "moco_v3:resnet": 1e12}
+    assert recipes.resolve(*registry.find("moco_v3:resnet"), "mini", {})["pretrain"]["epochs"] == 8
+    assert main(["settle", CLAIM, "--budget", "10d"]) == 0
+    longer = [(methods, seeds) for methods, seeds in made.runs if methods == ("moco_v3:resnet",)]
+    assert longer == [(("moco_v3:resnet",), (seed,)) for seed in range(5)]
+    found, _ = records.read_all(Workspace(Path("repro-work")).records)
+    trained = [(r["seed"], r["details"]["recipe"]["pretrain"]["epochs"]) for r in found if r["kind"] == "pretrain"]
+    assert sorted(trained) == sorted([(seed, epochs) for seed in range(5) for epochs in (8, 8, 12)])
+    out = capsys.readouterr().out
+    assert "not run at mini, equal compute; next pair" in out
+    assert "holds at mini (n = 5); holds at mini, equal compute (n = 5)" in out
+    made.runs.clear()
+    assert main(["settle", CLAIM, "--budget", "10d"]) == 0 and made.runs == []
+
+
+@pytest.mark.seconds
+def test_equal_compute_is_left_out_where_no_number_of_epochs_comes_near(
+    lab: Callable[[Reach], Lab], capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = lab(clear)
+    made.flops = {"glnet": 1.0, "moco_v3:resnet": 30.0}  # 8 epochs of the one are 0.27 of the other
+    assert main(["settle", CLAIM, "--budget", "10d"]) == 0
+    assert {methods for methods, _ in made.runs} == {("glnet", "moco_v3:resnet")}
+    assert "holds at mini (n = 5)  " in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("cores", "claims"), [(1, 1), (2, 3), (3, 5), (16, 5)])
 def test_pairs_of_several_claims_run_side_by_side_where_there_are_cores(
     cores: int, claims: int, own_folder: None, data_root: Path
