@@ -53,7 +53,7 @@ _INTRO = (
     " track that it names: mini is CIFAR-10 with a small network. `the paper's setting` has its own verdict. It stays"
     " `not run` until there are records of the paper's network, epochs, data and protocol. `equal epochs`: both"
     " trained for the same number of epochs. `equal compute`: both trained with the same number of operations"
-    " (FLOPs); this is tested when equal epochs is decided.",
+    " (FLOPs), so the baseline trains for more or fewer epochs; this is tested when equal epochs is decided.",
     SUPERSEDED,
     "Evidence is an e-value. It starts at 1 and grows while the pairs agree. Example: `evidence 7 of 200 that it is"
     " better` means that the claim holds when this evidence reaches 200; until then it is `not decided yet`. Evidence"

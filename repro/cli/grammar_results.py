@@ -36,8 +36,9 @@ def add_results(verbs: argparse._SubParsersAction[Parser]) -> None:
         "settle",
         help="run the pairs of seeds that decide claims, within a budget",
         description="Decide claims. A pair is a method and its baseline, trained from the same seed. settle runs pairs"
-        " until a claim is decided or the budget is spent. You may look at the results after every pair: the error rate"
-        " stays the same. Run the same command again to continue. On SLURM it submits the pairs and a small job that"
+        " until a claim is decided or the budget is spent: first at equal epochs, then at equal compute (the baseline"
+        " trains for more or fewer epochs). You may look at the results after every pair: the error rate stays the"
+        " same. Run the same command again to continue. On SLURM it submits the pairs and a small job that"
         " reads the results and submits more. Example: settle --paper glnet --budget 3h",
     )
     verb.add_argument("claim", nargs="*", metavar="ID", help="claims to decide; python -m repro claims lists them")

@@ -316,7 +316,7 @@ def table(steps: Sequence[Step], ledger: Ledger, asked: Asked) -> str:
     """Claim, verdict, n, hours, and what it would take to decide the rest; then whose records were counted."""
     rows, whose = [], []
     waiting = [step for step in steps if _outcomes(step) == NOT_RUN]
-    shelved = _not_counted(asked) if waiting else {}
+    shelved = _not_counted(waiting, asked) if waiting else {}
     published = {record["fingerprint"] for record in asked.published}
 
     def source(record: Mapping[str, Any]) -> str:
@@ -338,23 +338,28 @@ def table(steps: Sequence[Step], ledger: Ledger, asked: Asked) -> str:
     return "\n\n".join([shown, *notes, *(["\n".join(whose)] if whose else []), spent])
 
 
-def _not_counted(asked: Asked) -> dict[str, str]:
+def _not_counted(steps: Sequence[Step], asked: Asked) -> dict[str, str]:
     """By claim: ` (3 superseded pairs do not count)`, of pairs that the boards show and that new ones cannot join."""
     here = records.read_all(Workspace(asked.settings.workspace).records)[0]
     every = records.by_fingerprint([*find_records.published_records()[0], *here]).values()
     known = Arms([record for record in every if record["track"] == asked.track], suite())
+    read = {step.claim.id: step.pictures for step in steps}
     return {
-        verdict.claim.id: f" ({_gone(verdict)} not count)"
+        verdict.claim.id: f" ({_gone(verdict, read.get(verdict.claim.id, frozenset()))} not count)"
         for item in assess(asked.others, known)
         for verdict in item.verdicts
         if verdict.track == asked.track and verdict.basis != COMPUTE and verdict.rests_on
     }
 
 
-def _gone(verdict: Verdict) -> str:
+def _gone(verdict: Verdict, pictures: Collection[str]) -> str:
+    """`3 superseded pairs do`, `7 pairs on CIFAR-10 (JPEG copy) do`.  pictures: names of what runs here would read."""
+    setting = verdict.setting
+    apart = setting is not None and bool(pictures) and setting.data not in pictures
+    where = f" on {setting.source}" if setting and apart else ""
     if claims.counted(verdict.claim):
-        return "runs of an older recipe do"
+        return f"runs{where or ' of an older recipe'} do"
     one = verdict.n == 1
     old = "superseded " if verdict.superseded else ""
-    of = "" if old else " of an older recipe or code"
+    of = where or ("" if old else " of an older recipe or code")
     return f"{verdict.n} {old}pair{'' if one else 's'}{of} {'does' if one else 'do'}"

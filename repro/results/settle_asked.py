@@ -60,6 +60,12 @@ class Step:
         return tuple(verdict for verdict in (self.epochs, self.verdict) if verdict)
 
     @property
+    def pictures(self) -> frozenset[str]:
+        """Names of the data sets that its runs read."""
+        jobs = (job for plan in self.plans for job in plan.jobs)
+        return frozenset(job.spec["data"]["name"] for job in jobs if "data" in job.spec)
+
+    @property
     def worth(self) -> float:
         """Expected decisions an hour."""
         expected = (self.prospect.pairs or self.pairs or 1) * max(self.seconds, 1.0) / 3600

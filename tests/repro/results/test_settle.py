@@ -147,6 +147,15 @@ def test_of_a_round_the_pair_that_failed_fails_and_all_share_the_time(
     assert all("--method nnclr" in why for why in ledger.failed.values())
 
 
+def test_published_pairs_on_other_pictures_are_said_not_to_count(
+    own_folder: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The campaign's pairs are on the JPEG copy; without any data a run takes the official pictures."""
+    monkeypatch.delenv("REPRO_DATA", raising=False)
+    assert main(["settle", CLAIM, "--budget", "10d", "--dry-run", "--executor", "local"]) == 0
+    assert "pairs on CIFAR-10 (JPEG copy) do not count)" in capsys.readouterr().out
+
+
 def test_the_papers_own_form_is_settled_beside(lab: Callable[[Reach], Lab], capsys: pytest.CaptureFixture[str]) -> None:
     lab(clear)
     words = ["settle", "triplet-imagenet-byol-gain", "--track", "mini", "--budget", "10d", "--dry-run"]
