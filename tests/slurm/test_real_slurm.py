@@ -180,7 +180,7 @@ def test_a_task_that_always_runs_is_last_and_a_requeued_one_is_counted(
     jobs = cluster.submit(Graph([*tasks, last]), folder=tmp_path / "run").jobs
     states_when(tmp_path / "run", lambda _: notes.exists())
     subprocess.run(["scontrol", "requeue", jobs["lucky"]], check=True)
-    found = states_when(tmp_path / "run", settled, 90)
+    found = states_when(tmp_path / "run", settled)
     assert {key: (state.state, state.restarts) for key, state in found.items()} == {
         "lucky": ("done", 1),
         "bad": ("failed", 0),
@@ -209,7 +209,7 @@ def test_several_processes_start_fail_and_are_queued_again_together(tmp_path: Pa
         task("bad", "one_of_them", stage="x", resources=two, marks=str(tmp_path / "bad"), deaths={"1": [0, "no luck"]}),
     ]
     cluster.submit(Graph(tasks), folder=tmp_path / "run")
-    found = states_when(tmp_path / "run", settled, 90)
+    found = states_when(tmp_path / "run", settled)
     told = [json.loads((tmp_path / "who" / str(rank)).read_text()) for rank in (0, 1)]
     assert [each["reports"] for each in told] == [True, False]
     outcome = found["who"].outcome
@@ -221,7 +221,7 @@ def test_several_processes_start_fail_and_are_queued_again_together(tmp_path: Pa
     job = cluster.submit(again, folder=tmp_path / "run").jobs["again"]
     states_when(tmp_path / "run", lambda _: notes.exists())
     subprocess.run(["scancel", "--signal=USR2", job], check=True)
-    found = states_when(tmp_path / "run", lambda found: not found["again"].live, 90)
+    found = states_when(tmp_path / "run", lambda found: not found["again"].live)
     assert (found["again"].state, found["again"].restarts) == ("done", 1)
 
 
@@ -391,10 +391,10 @@ def test_at_its_time_limit_a_job_goes_on_as_often_as_the_profile_allows(
     never = task("b", "nap", resources=short, seconds=300, notes=str(tmp_path / "naps"))
     cluster.submit(Graph([again]), folder=tmp_path / "again")
     cluster.submit(Graph([never]), folder=tmp_path / "never", profile=Profile(requeues=0))
-    (allowed,) = states_when(tmp_path / "again", settled, 180).values()
+    (allowed,) = states_when(tmp_path / "again", settled).values()
     assert (allowed.state, allowed.restarts) == ("done", 1)
     assert allowed.outcome is not None and allowed.outcome.value == "first second"
-    (refused,) = states_when(tmp_path / "never", settled, 120).values()
+    (refused,) = states_when(tmp_path / "never", settled).values()
     assert (refused.state, refused.restarts) == ("timeout", 0), refused
 
 
