@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -32,10 +33,13 @@ class Gain:
 
 @dataclass(frozen=True)
 class Row:
-    """An arm and its gains, one entry a column; None where it has no record."""
+    """An arm and its gains, one entry a column; None where it has no record.
+
+    seeds: the fewest and the most of a column.
+    """
 
     arm: Arm
-    seeds: int
+    seeds: tuple[int, int]
     gains: tuple[Gain | None, ...]
 
 
@@ -54,31 +58,40 @@ def gains(records: Iterable[Record], suite: Suite, track: str, evaluations: Sequ
     """The current arms of a track without variants, the largest gain in the first column first; controls last.
 
     Of the data sets and protocols of an evaluation only the one of its newest record counts, so that a column holds
-    numbers that may be compared; of several lengths of training the one with most seeds.
+    numbers that may be compared. All numbers of a row are of one length of training: that of the recipe, where there
+    are any, else that with most seeds. Arms of one subset for all seeds are left out.
 
     evaluations: names of evaluations; one that has a metric of few labels gives a second column for it.
     """
     known = Arms(records, suite)
     controls = Controls((), known.records, suite)
     columns = columns_of(suite, evaluations)
-    found: dict[str, dict[int, tuple[Arm, Gain]]] = {}
+    found: dict[tuple[str, int | None], dict[int, Arm]] = defaultdict(dict)
     for place, (evaluation, metric) in enumerate(columns):
         arms = [arm for arm in known.current(suite.kind_of(evaluation)) if _shown(arm, track) and arm.values(metric)]
         scope = max(arms, key=lambda arm: arm.newest).setting.scope if arms else None
-        for arm in arms:
-            cells = found.setdefault(arm.name, {})
-            if arm.setting.scope == scope and (place not in cells or arm.standing > cells[place][0].standing):
-                cells[place] = arm, _gain(arm, metric, controls)
-    rows = [
-        Row(
-            next(iter(cells.values()))[0],
-            max(len(arm.records) for arm, _ in cells.values()),
-            tuple(cells[place][1] if place in cells else None for place in range(len(columns))),
-        )
-        for cells in found.values()
-        if cells
-    ]
-    return sorted(rows, key=_order)
+        for arm in (arm for arm in arms if arm.setting.scope == scope):
+            cells = found[arm.name, arm.setting.epochs]
+            if place not in cells or arm.standing > cells[place].standing:
+                cells[place] = arm
+    rows: dict[str, Row] = {}
+    for (name, _), cells in sorted(found.items(), key=lambda item: _length(item[0], item[1], suite, track)):
+        seeds = [len(arm.values(columns[place][1])) for place, arm in cells.items()]
+        shown = [
+            _gain(cells[place], metric, controls) if place in cells else None
+            for place, (_, metric) in enumerate(columns)
+        ]
+        rows[name] = Row(next(iter(cells.values())), (min(seeds), max(seeds)), tuple(shown))
+    return sorted(rows.values(), key=_order)
+
+
+def _length(
+    of: tuple[str, int | None], cells: Mapping[int, Arm], suite: Suite, track: str
+) -> tuple[bool, tuple[int, str]]:
+    """The larger, the more one length of an arm's training is to be shown: the recipe's, then that with most seeds."""
+    name, epochs = of
+    usual = suite.recipe(name, track).get("pretrain", {}).get("epochs")
+    return epochs == usual, max(arm.standing for arm in cells.values())
 
 
 def columns_of(suite: Suite, evaluations: Sequence[str]) -> list[tuple[str, str]]:
@@ -91,13 +104,13 @@ def columns_of(suite: Suite, evaluations: Sequence[str]) -> list[tuple[str, str]
 
 
 def parts(known: Arms, claims: Sequence[Claim], track: str, evaluation: str) -> list[Part]:
-    """Each variant beside its method, in the same setting and on at least three shared seeds.
+    """Each variant beside its method, in the same setting and on at least three shared seeds, each with its own subset.
 
     A variant that a paper's claim compares with another method is left out: it has another base or network.
     """
     metric = known.suite.evaluations[evaluation].metrics[0]
     arms = [arm for arm in known.current(known.suite.kind_of(evaluation)) if arm.trust == OURS]
-    arms = [arm for arm in arms if arm.setting.track == track]
+    arms = [arm for arm in arms if arm.setting.track == track and arm.setting.drawn is not None]
     found = []
     others = [claim for claim in claims if claim.kind != MECHANISM and claim.baseline not in ("", claim.method)]
     claimed = {claim.arm for claim in others}
@@ -121,7 +134,8 @@ def spread(values: Sequence[float]) -> tuple[float, float, float]:
 
 def _shown(arm: Arm, track: str) -> bool:
     plain = not arm.variant or arm.control
-    return arm.setting.track == track and arm.trust == OURS and not arm.imported and plain
+    setting = arm.setting
+    return setting.track == track and setting.drawn is not None and arm.trust == OURS and not arm.imported and plain
 
 
 def _gain(arm: Arm, metric: str, controls: Controls) -> Gain:

@@ -11,9 +11,9 @@ from leaderboards.arms import Arm, Arms
 from leaderboards.assessments import Assessment, assess
 from leaderboards.claims import Claim
 from leaderboards.controls import Controls
-from leaderboards.gains import Gain, columns_of, gains, parts
+from leaderboards.gains import FEWEST, Gain, Row, columns_of, gains, parts
 from leaderboards.learnt import warnings
-from leaderboards.reading import SUPERSEDED
+from leaderboards.reading import OLDER_RECIPE
 from leaderboards.record_fields import OURS, Record, entry
 from leaderboards.suite import Suite
 from leaderboards.summary import summarise
@@ -28,10 +28,15 @@ def gains_table(records: Iterable[Record], suite: Suite, track: str) -> str:
     names = [name for name in _HEADS if name in suite.evaluations]
     heads = [_head(suite, name, metric) for name, metric in columns_of(suite, names)]
     rows = [
-        [f"`{row.arm.name}`", str(row.seeds), *(_cell(gain) for gain in row.gains)]
+        [f"`{row.arm.name}`", str(row.arm.setting.epochs or "-"), _seeds(row), *(_cell(gain) for gain in row.gains)]
         for row in gains(records, suite, track, names)
     ]
-    return _table(["method", "seeds", *heads], rows)
+    return _table(["method", "epochs", "seeds", *heads], rows)
+
+
+def _seeds(row: Row) -> str:
+    """`5`, or `3 to 7` where its columns differ."""
+    return " to ".join(map(str, dict.fromkeys(row.seeds)))
 
 
 def run_table(
@@ -97,9 +102,10 @@ def parts_table(records: Iterable[Record], claims: Sequence[Claim], suite: Suite
     for part in parts(Arms(records, suite), claims, track, "linear"):
         mean, least, largest = part.difference
         between = f"{least:+.1f} to {largest:+.1f}"
-        seeds = f"{part.seeds}{'' if part.method.setting.drawn else ', superseded'}"
         names = f"`{part.method.name}`", f"`{part.variant.name}`"
-        rows.append([*names, f"{round(mean, 1) + 0.0:+.1f}", between, seeds])
+        rows.append([*names, f"{round(mean, 1) + 0.0:+.1f}", between, str(part.seeds)])
+    if not rows:
+        return f"No variant has {FEWEST} pairs with its method yet."
     return _table(["method", "variant", "method - variant", "range over seeds", "seeds"], rows)
 
 
@@ -121,7 +127,7 @@ def verdicts_text(
 ) -> str:
     """The comparative claims that were tested: what was found, at equal epochs and at equal compute, and where.
 
-    Below the table it is said what superseded means, if a verdict is.
+    Below the table it is said what `older recipe` means, if a verdict is of one.
 
     page: address of the page of claims, to which each claim links.
     most: of more claims, those of each paper that tell most (`answers.telling`), then those that are decided or nearest
@@ -153,7 +159,7 @@ def verdicts_text(
         rest = "The others state numbers or cannot be tested"
         rows.append(["", f"Not shown: {more}.{differences} {rest}. [All claims]({page})", "", "", ""])
     table = _table(["paper", "claim", "tested at", "equal epochs", "equal compute"], rows)
-    return f"{table}\n\n{SUPERSEDED}" if stale(answer for _, answer in tested) else table
+    return f"{table}\n\n{OLDER_RECIPE}" if stale(answer for _, answer in tested) else table
 
 
 def _found(said: Said | None) -> str:

@@ -35,7 +35,7 @@ def test_a_gain_is_the_mean_of_the_differences_on_the_same_seeds(make: Make) -> 
     (gain,), (beside,) = aps.gains, control.gains
     assert gain is not None and beside is not None
     assert gain.value == pytest.approx((40 + 43 + 50) / 3) and gain.above == pytest.approx((11.0, 10.0, 12.0))
-    assert (aps.arm.name, aps.seeds, control.arm.name, beside.above) == ("aps", 3, "random:vit", None)
+    assert (aps.arm.name, aps.seeds, control.arm.name, beside.above) == ("aps", (3, 3), "random:vit", None)
     assert gains(records, suite(), "embedded", ["knn"]) == []
 
 
@@ -44,7 +44,7 @@ def test_a_column_holds_numbers_of_one_data_set_and_protocol(make: Make) -> None
     old = of(make, "aps", {0: 10.0, 1: 11.0}, protocol="older", protocol_hash="ffff")
     new = of(make, "aps", {2: 40.0})
     (row,) = gains(old + new, suite(), "mini", ["knn"])
-    assert row.seeds == 1 and row.gains[0] is not None and row.gains[0].value == 40.0
+    assert row.seeds == (1, 1) and row.gains[0] is not None and row.gains[0].value == 40.0
 
 
 def test_methods_come_by_their_gain_and_controls_last(make: Make) -> None:
@@ -63,7 +63,29 @@ def test_a_part_needs_three_shared_seeds_and_the_same_epochs(make: Make) -> None
     (part,) = parts(Arms(records, suite()), (), "mini", "knn")
     assert (part.method.name, part.variant.name, part.seeds) == ("aps", "aps:one_update", 3)
     assert part.difference == pytest.approx((2.0, 1.0, 3.0))
-    assert parts_table(records, (), suite(), "mini").count("\n") == 1  # none in linear: heads alone
+    assert parts_table(records, (), suite(), "mini") == "No variant has 3 pairs with its method yet."  # in linear
+    older = [r for seed in range(3) for r in make("aps", "knn", {"top1": 9.0}, seed=seed, drawn=None)]
+    older += [r for seed in range(3) for r in make("aps", "knn", {"top1": 1.0}, seed=seed, drawn=None, variant="clip")]
+    assert parts(Arms(older, suite()), (), "mini", "knn") == []
+
+
+def test_a_row_is_of_one_length_of_training_and_says_how_many_seeds_its_columns_have(make: Make) -> None:
+    """That of the recipe, though there are more seeds of another; without it, that with most seeds."""
+    usual = suite().recipe("aps", "mini")["pretrain"]["epochs"]
+    other = of(make, "aps", {0: 30.0, 1: 31.0, 2: 32.0, 3: 33.0}, epochs=usual + 5)
+    (row,) = gains(other, suite(), "mini", ["knn", "linear"])
+    assert (row.arm.setting.epochs, row.seeds) == (usual + 5, (4, 4))
+    mine = of(make, "aps", {0: 40.0, 1: 41.0}, epochs=usual)
+    mine += make("aps", "linear", {"top1": 50.0}, seed=0, epochs=usual)
+    (row,) = gains([*other, *mine], suite(), "mini", ["knn", "linear"])
+    assert (row.arm.setting.epochs, row.seeds) == (usual, (1, 2))
+    assert [gain.value for gain in row.gains if gain] == [40.5, 50.0]
+    assert "| 1 to 2 |" in " ".join(gains_table([*other, *mine], suite(), "mini").split())
+
+
+def test_arms_of_one_subset_for_all_seeds_are_in_no_row(make: Make) -> None:
+    older = make("aps", "knn", {"top1": 40.0}, drawn=None)
+    assert gains(older, suite(), "mini", ["knn"]) == []
 
 
 def test_a_variant_over_another_base_is_no_part(make: Make) -> None:
