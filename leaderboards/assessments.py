@@ -11,7 +11,7 @@ from leaderboards.claim_arms import COMPUTE, EPOCHS
 from leaderboards.claims import MECHANISM, NO_TRACK, TRACKS, VERIFIED, Claim, counted, tracks_of, with_forms
 from leaderboards.explanations import explanations
 from leaderboards.reason_words import reasons_why
-from leaderboards.reasons import NoTrack, Reason
+from leaderboards.reasons import NoTrack, OlderSetup, Reason
 from leaderboards.references import references
 from leaderboards.suite import Suite
 from leaderboards.testable import hindrance, members, tracks_of_form, unreachable
@@ -96,7 +96,7 @@ def _said(claim: Claim, verdicts: Mapping[str, Mapping[str, list[Verdict]]], sui
     said = [
         verdict
         for verdict in found
-        if verdict.track == claim.track or verdict.outcome != NOT_RUN or verdict.basis == COMPUTE
+        if verdict.track == claim.track or verdict.outcome != NOT_RUN or verdict.basis == COMPUTE or _older(verdict)
     ]
     smallest = next((track for track in TRACKS if track in claim.proxies), "")
     if smallest and all(verdict.outcome == UNTESTABLE for verdict in said):  # else it would seem that no run could
@@ -104,6 +104,11 @@ def _said(claim: Claim, verdicts: Mapping[str, Mapping[str, list[Verdict]]], sui
     if claim.track == NO_TRACK and not said:
         return [Verdict(claim, NO_TRACK, UNTESTABLE, reasons=(NoTrack(claim.data),))]
     return said
+
+
+def _older(verdict: Verdict) -> bool:
+    """Whether there are pairs that no longer count."""
+    return any(isinstance(why, OlderSetup) for why in verdict.reasons)
 
 
 def assess(claims: Sequence[Claim], known: Arms) -> list[Assessment]:

@@ -35,6 +35,7 @@ from leaderboards.reasons import (
     MachinesApart,
     NoRecord,
     NoValue,
+    OlderSetup,
     OperationsApart,
     Reason,
     SettingsApart,
@@ -124,7 +125,11 @@ def sample(claim: Claim, arms: Sequence[Arm], suite: Suite, track: str, basis: s
     theirs = _unflagged(claim, claim.baseline_arm, arms, suite)
     if of_learning(claim) or claim.evaluation == TRAINING:
         ours, theirs = _having(claim, ours), _having(claim, theirs)
-    pair, lacks = _pair(claim, ours, theirs, suite, track, basis)
+    try:
+        pair, lacks = _pair(claim, ours, theirs, suite, track, basis)
+    except NoTest as nothing:
+        apart = any(isinstance(why, SettingsApart) for why in nothing.reasons)
+        raise (_flagged_pair(claim, arms) if apart else None) or nothing from None
     left, right = _sides(claim, pair, own=not lacks)
     if counted(claim):
         seeds = tuple(sorted(left.keys() | right.keys()))
@@ -179,12 +184,26 @@ def _large_enough(claim: Claim, arms: Sequence[Arm]) -> list[Arm]:
 
 
 def _of_own_subsets(claim: Claim, arms: Sequence[Arm]) -> list[Arm]:
-    """Without the arms of one subset for all seeds where there is a pair of which each seed drew its own."""
-    drawn = [arm for arm in arms if arm.setting.drawn]
-    ours, theirs = ([arm for arm in drawn if arm.name == name] for name in (claim.arm, claim.baseline_arm))
+    """Without the arms of one subset for all seeds; raises NoTest where the only pairs are of those.
+
+    A cost without chance does not depend on the subset: there they leave when a pair of which each seed drew its own
+    has come.
+    """
+    kept = [arm for arm in arms if arm.setting.drawn is not None]
+    if len(kept) == len(arms) or _shared(claim, [arm for arm in kept if arm.setting.drawn]):
+        return kept
+    if counted(claim):
+        return list(arms)
+    if pairs := _shared(claim, [arm for arm in arms if arm not in kept]):
+        raise NoTest("not run", OlderSetup(pairs))
+    return kept
+
+
+def _shared(claim: Claim, arms: Sequence[Arm]) -> int:
+    """The largest number of seeds that a pair of these arms shares; 0 without a pair."""
+    ours, theirs = ([arm for arm in arms if arm.name == name] for name in (claim.arm, claim.baseline_arm))
     pairs = pairs_alike(ours, theirs, lambda arm: arm.setting)
-    renewed = any(arm.records.keys() & other.records.keys() for arm, other in pairs)
-    return [arm for arm in arms if not (renewed and arm.setting.drawn is None)]
+    return max((len(arm.records.keys() & other.records.keys()) for arm, other in pairs), default=0)
 
 
 def _unflagged(claim: Claim, name: str, arms: Sequence[Arm], suite: Suite) -> list[Arm]:
@@ -196,6 +215,14 @@ def _unflagged(claim: Claim, name: str, arms: Sequence[Arm], suite: Suite) -> li
     if not kept:
         raise NoTest("incomparable", Flagged(name, found[0].flag))
     return kept
+
+
+def _flagged_pair(claim: Claim, arms: Sequence[Arm]) -> NoTest | None:
+    """Why there is no test, where two arms share a setting and one of them may decide nothing; else None."""
+    ours, theirs = ([arm for arm in arms if arm.name == name] for name in (claim.arm, claim.baseline_arm))
+    pairs = pairs_alike(ours, theirs, lambda arm: arm.setting)
+    flagged = next((arm for pair in pairs for arm in pair if arm.flag), None)
+    return NoTest("incomparable", Flagged(flagged.name, flagged.flag)) if flagged else None
 
 
 def _having(claim: Claim, arms: Sequence[Arm]) -> list[Arm]:
@@ -318,12 +345,14 @@ def _tuned_alike(a: Arm, b: Arm) -> bool:
 
 
 def _settings_apart(claim: Claim, ours: Iterable[Arm], theirs: Iterable[Arm]) -> SettingsApart:
-    """The first thing in which two arms differ that no record shares."""
+    """The first thing that no two arms share, of those that share what comes before it."""
+    sides = [list(ours), list(theirs)]
     of_data = ("data", "manifest", "protocol", "protocol_hash")
-    for key in (*of_data, "network", "epochs", "batch", "trained_on", "pictures"):
-        left, right = (frozenset(getattr(arm.setting, key) for arm in side) for side in (ours, theirs))
+    for key in (*of_data, "network", "trained_on", "pictures", "epochs", "batch"):
+        left, right = (frozenset(getattr(arm.setting, key) for arm in side) for side in sides)
         if not left & right:
             return SettingsApart(claim.arm, claim.baseline_arm, key, left, right)
+        sides = [[arm for arm in side if getattr(arm.setting, key) in left & right] for side in sides]
     return SettingsApart(claim.arm, claim.baseline_arm, "")
 
 

@@ -17,6 +17,7 @@ from leaderboards.reasons import (
     NotTrainedOn,
     NoValue,
     NoVerdicts,
+    OlderSetup,
     OperationsApart,
     OtherTracks,
     OtherValues,
@@ -62,6 +63,9 @@ def reason(why: Reason) -> str:
             return f"it is tested when {EPOCHS} is decided"
         case SmallTestSet(arm, data):
             return f"{arm} was run on {', '.join(data)} only; this test set is too small to count"
+        case OlderSetup(pairs):
+            what = "1 older pair does" if pairs == 1 else f"{pairs} older pairs do"
+            return f"{what} not count, as all seeds shared one training subset"
         case OtherTracks(tracks):
             return f"the claim can be tested at {', '.join(tracks)}"
         case NoRecord(arm, baseline, kind):
@@ -76,7 +80,7 @@ def reason(why: Reason) -> str:
             return f"{arm} and {baseline} share no setting: {apart}"
         case OperationsApart(nearest, tolerance):
             listed = " and ".join(map(_operations, nearest))
-            return f"no two trainings with equal operations (within {tolerance:.0%}): {listed}"
+            return f"no two trainings of this network with equal operations (within {tolerance:.0%}); nearest: {listed}"
         case TuningApart(ours, theirs):
             if not (ours and theirs):
                 return "tuning trials not recorded"

@@ -57,6 +57,11 @@ HOLDS, OPPOSITE, NO_DIFFERENCE, UNDECIDED = "holds", "opposite", "no difference"
 REPRODUCED, ABOVE, BELOW = "reproduced", "above", "below"
 SMALLER = ", smaller than the margin"
 NOT_RUN, INCOMPARABLE, UNTESTABLE, NONE = "not run", "incomparable", "cannot be tested", "no verdict"
+OUTCOMES = (
+    *(HOLDS, HOLDS + SMALLER, OPPOSITE, OPPOSITE + SMALLER, NO_DIFFERENCE, REPRODUCED, ABOVE, BELOW),
+    *(UNDECIDED, INCOMPARABLE, NOT_RUN, UNTESTABLE, NONE),
+)
+"""All that a verdict may be."""
 
 
 @dataclass(frozen=True)
@@ -115,12 +120,8 @@ class Verdict:
 
     @property
     def superseded(self) -> bool:
-        """Whether its arms are of one subset for all seeds: no new seed can join them, and the claim is open again.
-
-        A cost without chance does not depend on the subset; it is open again where the recipe has changed, too.
-        """
-        one_subset = self.setting is not None and self.setting.drawn is None
-        return one_subset and (self.older_recipe or not counted(self.claim))
+        """Whether it is of a cost that is open again: of an older setup of the track, and the recipe has changed."""
+        return self.older_recipe and self.setting is not None and self.setting.drawn is None
 
     @property
     def decided(self) -> bool:

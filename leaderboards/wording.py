@@ -337,7 +337,10 @@ def _where(verdict: Verdict) -> str:
     if claim.kind == INTERACTION:
         words.append(f"{' and '.join(map(str, sorted(claim.lengths[verdict.track])))} epochs")
     elif setting.epochs:
-        words.append(f"{setting.epochs} epochs" + (f" of {claim.arm}" if verdict.basis == COMPUTE else ""))
+        words.append(
+            f"{setting.epochs} epoch{'' if setting.epochs == 1 else 's'}"
+            + (f" of {claim.arm}" if verdict.basis == COMPUTE else "")
+        )
     if not of_training(claim):
         words.append(f"protocol {setting.protocol}")
     return ", ".join(words)
@@ -350,11 +353,8 @@ def _pictures(verdict: Verdict) -> list[str]:
 
 
 def _older(verdict: Verdict) -> list[str]:
-    """That its runs are of an older setup of the track or an older recipe; or nothing."""
-    if counted(verdict.claim):
-        return ["measured with an older recipe"] if verdict.older_recipe else []
-    old = "superseded: measured with an older setup of this track (one training subset for all seeds)"
-    return [old] if verdict.superseded else []
+    """That its runs are of an older recipe; or nothing."""
+    return ["measured with an older recipe"] if verdict.older_recipe else []
 
 
 def _margin(verdict: Verdict, evidence: Evidence) -> str:

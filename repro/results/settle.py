@@ -26,6 +26,7 @@ from leaderboards.claims import Claim
 from leaderboards.missing_runs import Missing, at_equal_compute, in_vain, missing
 from leaderboards.prospects import Prospect, prospect
 from leaderboards.reason_words import reason
+from leaderboards.reasons import OlderSetup
 from leaderboards.record_fields import lab_of
 from leaderboards.testable import hindrance, tracks_of_form
 from leaderboards.verdicts import DOWN, NOT_RUN, NULL, UP, Evidence, Verdict
@@ -244,7 +245,7 @@ def ending(steps: Sequence[Step], ledger: Ledger, asked: Asked) -> str:
     """How it ended, and what it would take to decide the rest."""
     papers = {claim.id for claim in find_records.every_claim()}
     left = [step.claim for step in steps if step.why != "decided" and step.claim.id in papers]
-    more = needed.told(left, asked.track, asked.settings, below=True) if left else ""
+    more = needed.told(left, asked.track, asked.settings, below=asked.published) if left else ""
     return "\n\n".join(filter(None, (table(steps, ledger, asked), more)))
 
 
@@ -339,27 +340,27 @@ def table(steps: Sequence[Step], ledger: Ledger, asked: Asked) -> str:
 
 
 def _not_counted(steps: Sequence[Step], asked: Asked) -> dict[str, str]:
-    """By claim: ` (3 superseded pairs do not count)`, of pairs that the boards show and that new ones cannot join."""
+    """By claim: ` (3 older pairs do not count)`, of pairs that the boards show and that new ones cannot join."""
     here = records.read_all(Workspace(asked.settings.workspace).records)[0]
     every = records.by_fingerprint([*find_records.published_records()[0], *here]).values()
     known = Arms([record for record in every if record["track"] == asked.track], suite())
     read = {step.claim.id: step.pictures for step in steps}
     return {
-        verdict.claim.id: f" ({_gone(verdict, read.get(verdict.claim.id, frozenset()))} not count)"
+        verdict.claim.id: f" ({words} not count)"
         for item in assess(asked.others, known)
         for verdict in item.verdicts
-        if verdict.track == asked.track and verdict.basis != COMPUTE and verdict.rests_on
+        if verdict.track == asked.track and verdict.basis != COMPUTE
+        if (words := _gone(verdict, read.get(verdict.claim.id, frozenset())))
     }
 
 
 def _gone(verdict: Verdict, pictures: Collection[str]) -> str:
-    """`3 superseded pairs do`, `7 pairs on CIFAR-10 (JPEG copy) do`.  pictures: names of what runs here would read."""
+    """`3 older pairs do`, `7 pairs on CIFAR-10 (JPEG copy) do`.  pictures: names of what runs here would read."""
     setting = verdict.setting
     apart = setting is not None and bool(pictures) and setting.data not in pictures
-    where = f" on {setting.source}" if setting and apart else ""
+    of = f" on {setting.source}" if setting and apart else " of an older recipe or code"
+    older = next((why.pairs for why in verdict.reasons if isinstance(why, OlderSetup)), 0)
     if claims.counted(verdict.claim):
-        return f"runs{where or ' of an older recipe'} do"
-    one = verdict.n == 1
-    old = "superseded " if verdict.superseded else ""
-    of = where or ("" if old else " of an older recipe or code")
-    return f"{verdict.n} {old}pair{'' if one else 's'}{of} {'does' if one else 'do'}"
+        return f"runs{of} do" if verdict.rests_on else ""
+    n, what = (older, "older pair") if older else (verdict.n if verdict.rests_on else 0, "pair")
+    return f"{n} {what}{'' if n == 1 else 's'}{'' if older else of} {'does' if n == 1 else 'do'}" if n else ""

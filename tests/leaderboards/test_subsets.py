@@ -11,16 +11,16 @@ from untuned import suite
 
 from leaderboards import boards
 from leaderboards.arms import Arms
-from leaderboards.assessments import counts
+from leaderboards.assessments import assess, counts
 from leaderboards.claims import Claim
 from leaderboards.controls import Controls
 from leaderboards.markdown import markdown
 from leaderboards.missing_runs import missing
 from leaderboards.paired_arms import fairest
-from leaderboards.reading import SUPERSEDED
 from leaderboards.readme_tables import verdicts_text
+from leaderboards.reasons import OlderSetup
 from leaderboards.verdicts import Verdict, judge
-from leaderboards.wording import brief, sentence
+from leaderboards.wording import sentence
 from repro.plan import recipes, registry
 
 Record = dict[str, Any]
@@ -73,14 +73,20 @@ def at_mini(records: list[Record]) -> Verdict:
     return judge([CLAIM], Arms(records, suite()), "mini")[CLAIM.id][0]
 
 
-def test_an_older_verdict_stands_until_there_is_a_new_pair(make: Make, older: list[Record]) -> None:
+def test_older_pairs_do_not_count_and_are_said_to_be_there(make: Make, older: list[Record]) -> None:
     before = at_mini(older)
-    assert before.outcome == "holds" and before.n == 6
-    assert "superseded: measured with an older setup of this track (one training subset for all seeds" in brief(before)
+    assert (before.outcome, before.n, before.gap, before.rests_on) == ("not run", 0, None, ())
+    assert before.reasons == (OlderSetup(6),)
+    assert sentence(before) == "not run at mini: 6 older pairs do not count, as all seeds shared one training subset"
+    assert sentence(before) in assess([CLAIM], Arms(older, suite()))[0].open
     one_side = [*older, *seeds(make, "aps", [30.0, 30.0], 5000)]
-    assert at_mini(one_side).n == 6 and at_mini(one_side).gap == before.gap
-    no_common_seed = [*one_side, *seeds(make, "moco_v3", [40.0], 5000, first=7)]
-    assert at_mini(no_common_seed).n == 6
+    assert at_mini(one_side) == before
+
+
+def test_new_arms_without_a_common_seed_wait_for_one(make: Make, older: list[Record]) -> None:
+    apart = [*seeds(make, "aps", [30.0, 30.0], 5000), *seeds(make, "moco_v3", [40.0], 5000, first=7)]
+    found = at_mini([*older, *apart])
+    assert found.n == 0 and found.reasons == (OlderSetup(6),)
 
 
 def test_a_new_pair_takes_over_alone(make: Make, older: list[Record]) -> None:
@@ -93,7 +99,7 @@ def test_a_new_pair_takes_over_alone(make: Make, older: list[Record]) -> None:
     assert {record["fingerprint"] for used in found.rests_on for record in used.records.values()} <= ids
     said = sentence(found)
     assert "5,000 training pictures drawn for each seed, the test set is the same for all" in said
-    assert "superseded" not in said
+    assert "older" not in said
 
 
 def test_seeds_of_one_subset_never_continue_a_new_series(make: Make, older: list[Record]) -> None:
@@ -115,10 +121,9 @@ def test_one_new_pair_replaces_older_ones_of_another_protocol_too(make: Make, ol
     for record in older:
         if record["kind"] == "linear":
             record["protocol"] = {**record["protocol"], "hash": "older"}
-    assert at_mini(older).superseded
+    assert at_mini(older).reasons == (OlderSetup(6),)
     new = [*seeds(make, "aps", [38.0], 5000), *seeds(make, "moco_v3", [40.0], 5000)]
-    found = at_mini([*older, *new])
-    assert (found.n, found.superseded) == (1, False)
+    assert at_mini([*older, *new]).n == 1
 
 
 def test_a_superseded_claim_is_asked_for_from_the_start(make: Make, older: list[Record]) -> None:
@@ -187,14 +192,14 @@ def test_a_number_of_pictures_that_makes_no_sense_stops_nothing(make: Make) -> N
         assert arm.setting.drawn == 0
 
 
-def test_superseded_is_explained_below_a_table_that_has_it(make: Make, older: list[Record]) -> None:
+def test_older_pairs_are_in_no_table_of_verdicts(make: Make, older: list[Record]) -> None:
     new = [*seeds(make, "aps", [38.0, 37.0], 5000), *seeds(make, "moco_v3", [40.0, 40.5], 5000)]
     before, after = (
         boards.compose(Arms(records, suite()), [CLAIM], lambda record: "x").papers for records in (older, new)
     )
-    assert verdicts_text(before, "claims.md").endswith(f"\n\n{SUPERSEDED}")
-    assert "superseded" not in verdicts_text(after, "claims.md")
-    for papers, outcome in ((before, "holds"), (after, "not decided yet")):
+    assert "**" not in verdicts_text(before, "claims.md")
+    assert "**not decided yet**" in verdicts_text(after, "claims.md")
+    for papers, outcome in ((before, "not run"), (after, "not decided yet")):
         (found,) = papers.values()
         assert counts(found) == f"Of the papers' 1 claims, 1 compare methods and can be tested (1 {outcome})."
 
@@ -213,4 +218,4 @@ def test_a_cost_without_chance_does_not_depend_on_the_subset(make: Make) -> None
         told = replace(suite(), recipe=lambda arm, track, now=now: now if track == "mini" else {})
         found = judge([claim], Arms(records, told), "mini")[claim.id][0]
         assert (found.outcome, found.superseded, found.decided) == ("holds", older, not older)
-        assert ("measured with an older recipe" in sentence(found)) is older and "superseded" not in sentence(found)
+        assert ("measured with an older recipe" in sentence(found)) is older

@@ -384,6 +384,24 @@ def test_an_arm_whose_seeds_ran_twice_decides_nothing(make: Make) -> None:
     )
 
 
+def test_an_arm_that_decides_nothing_is_named_though_another_one_is_left(make: Make) -> None:
+    """The other arm of APS shares no setting with the baseline, which is not why there is no verdict."""
+    records = pairs(make, BETTER)
+    records += make("aps", "linear", {"top1": 60.0}, seed=0, code="changed")
+    records += make("aps", "linear", {"top1": 60.0}, seed=0, epochs=3)
+    found = verdict(DIRECTION, records, "mini")
+    assert "aps: seed 0 has several runs" in sentence(found) and "share no setting" not in sentence(found)
+
+
+def test_what_sets_two_arms_apart_is_told_of_those_that_share_the_rest(make: Make) -> None:
+    """Of the baseline there is a longer run on another network, which has nothing to do with it."""
+    records = make("aps", "linear", {"top1": 60.0}, epochs=4)
+    records += make("moco_v3", "linear", {"top1": 40.0}, epochs=6)
+    other = {"arch": "resnet", "depth": 18, "width": 16}
+    records += make("moco_v3", "linear", {"top1": 40.0}, epochs=15, network=other)
+    assert sentence(verdict(DIRECTION, records, "mini")).endswith("share no setting: epochs 4 against 6")
+
+
 def test_of_several_recipes_those_tuned_alike_are_compared(make: Make) -> None:
     records = []
     for seed in range(6):
@@ -724,7 +742,7 @@ def test_a_claim_that_holds_only_at_equal_epochs_says_so(make: Make) -> None:
     records += trained(make, "moco_v3", BASE, 16, 1.0e13)
     alone = both([DIRECTION], records, "mini")["d"]
     assert [v.outcome for v in alone] == ["holds", "not run"]
-    assert "no two trainings with equal operations (within 10%)" in sentence(alone[1])
+    assert "no two trainings of this network with equal operations (within 10%)" in sentence(alone[1])
     assert "aps 1.75e+13 in 16 epochs and moco_v3 1e+13 in 16 epochs" in sentence(alone[1])
     assert "only at equal epochs" not in sentence(alone[0])
 
