@@ -13,7 +13,7 @@ from statistics import fmean
 
 from leaderboards.assessments import PAPERS, Assessment
 from leaderboards.claim_arms import COMPUTE, SAME_COMPUTE
-from leaderboards.claims import COST, COSTS, MECHANISM, TO_ACCURACY, Claim, counted, of_learning
+from leaderboards.claims import COST, COSTS, MECHANISM, TO_ACCURACY, Claim, of_learning
 from leaderboards.needs import Need, budget
 from leaderboards.reason_words import reasons_why, unrepeatable
 from leaderboards.verdicts import (
@@ -144,7 +144,7 @@ def _without_equal_compute(first: Verdict | None) -> Said | None:
     if first is None or not first.decided or not two_bases(first.claim):
         return None
     ours, theirs = (fmean(found) if (found := arm.training("flops").values()) else 0.0 for arm in first.arms[:2])
-    n = f"{ours / theirs:.2f} times the operations at equal epochs" if ours and theirs else ""
+    n = f"the method took {ours / theirs:.2f} times the operations" if ours and theirs else ""
     return Said(NOT_RUN, *MARKS[NOT_RUN], n, "", first)
 
 
@@ -162,9 +162,8 @@ def _said(verdict: Verdict | None) -> Said | None:
         n = reasons_why(verdict.reasons)
     if verdict.same_runs:
         n = f"same runs: operations differ by < {100 * SAME_COMPUTE:g} %"
-    old = "older recipe" if counted(verdict.claim) else "superseded" if verdict.superseded else ""
-    if old and (verdict.superseded or verdict.older_recipe):
-        n += f", {old}" if n else old
+    if verdict.older_recipe:
+        n += f"{', ' if n else ''}older recipe"
     return Said(verdict.outcome, look, shape, n, _difference(verdict), verdict)
 
 
@@ -176,7 +175,12 @@ def _difference(verdict: Verdict) -> str:
         return f"{verdict.gap:.2f} times the {COSTS.get(TO_ACCURACY.get(metric, metric), 'cost')}" + (
             " to the same accuracy" if of_learning(verdict.claim) else ""
         )
-    return f"{round(verdict.gap, 1) + 0.0:+.1f} points"  # no "-0.0"
+    return f"{_signed(verdict.gap)} points"
+
+
+def _signed(value: float) -> str:
+    """`+1.3`, `-0.2`; `0.0` of what rounds to it, on either side."""
+    return f"{value:+.1f}" if round(value, 1) else "0.0"
 
 
 def _missing(item: Assessment, seen: Sequence[Verdict], needed: Sequence[Need]) -> str:
@@ -184,13 +188,13 @@ def _missing(item: Assessment, seen: Sequence[Verdict], needed: Sequence[Need]) 
     claim, own = item.claim, next((need for need in needed if need.own), None)
     direction = next((need for need in reversed(needed) if not need.own), None)
     parts = [] if seen else ["no run yet"]
-    better = "it takes less" if claim.evaluation == COST else "it is better"
+    better = "takes less" if claim.evaluation == COST else "is better"
     if own:
         parts.append(f"{PAPERS} ({own.track}) takes {budget(own)}")
     if direction:
-        parts.append(f"to test at {direction.track} whether {better} takes {budget(direction)}")
+        parts.append(f"next test: whether it {better} at {direction.track}, {budget(direction)}")
     elif not seen and claim.proxies:
-        parts.append(f"whether {better} can be tested at {', '.join(claim.proxies)}")
+        parts.append(f"whether it {better} can be tested at {', '.join(claim.proxies)}")
     if item.out_of_reach:
         parts.append(unrepeatable(item.out_of_reach))
     elif not own and not any(verdict.own for verdict in seen):
@@ -216,7 +220,7 @@ def in_brief(found: Sequence[Answer]) -> str:
     """A paper in a sentence each for accuracy and cost, and how many more claims there are.
 
     `Accuracy: not decided yet at mini, +0.5 points over moco_v3 (3 pairs, ...). Cost: ...`; of several
-    comparisons `Accuracy: 5 comparisons at mini, 1 holds, 4 not decided yet; -0.2 to +9.0 points; 2 superseded`.
+    comparisons `Accuracy: 5 comparisons at mini, 1 holds, 4 not decided yet; -0.2 to +9.0 points`.
     """
     said = [
         f"{about}: {_one(group[0], about) if len(group) == 1 else _several(group)}{_at_compute(group)}"
@@ -245,9 +249,7 @@ def _several(group: Sequence[Answer]) -> str:
     numbers = Counter(one.epochs.word for one in group if one.epochs)
     places = ", ".join(dict.fromkeys(one.where for one in group))
     counts = ", ".join(f"{number} {word}" for word, number in numbers.items())
-    old = sum(one.epochs.verdict.superseded for one in group if one.epochs)
-    told = f"; {'all' if old == len(group) else old} superseded" if old else ""
-    return f"{len(group)} comparisons at {places}, {counts}{f'; {spread}' if (spread := ranged(group)) else ''}{told}"
+    return f"{len(group)} comparisons at {places}, {counts}{f'; {spread}' if (spread := ranged(group)) else ''}"
 
 
 def ranged(found: Iterable[Answer]) -> str:
@@ -257,7 +259,7 @@ def ranged(found: Iterable[Answer]) -> str:
         for one in found
         if one.epochs and one.epochs.verdict.gap is not None and one.claim.evaluation != COST
     )
-    ends = dict.fromkeys(f"{round(end, 1) + 0.0:+.1f}" for end in (points[0], points[-1])) if points else {}
+    ends = dict.fromkeys(_signed(end) for end in (points[0], points[-1])) if points else {}
     return f"{' to '.join(ends)} points" if ends else ""
 
 
@@ -270,13 +272,8 @@ def left(found: Iterable[Answer], but: Collection[Answer]) -> str:
 
 
 def stale(found: Iterable[Answer]) -> bool:
-    """Whether any verdict among them is superseded, or of an older recipe."""
-    return any(
-        said.verdict.superseded or said.verdict.older_recipe
-        for one in found
-        for said in (one.epochs, one.compute)
-        if said
-    )
+    """Whether any verdict among them is of an older recipe."""
+    return any(said.verdict.older_recipe for one in found for said in (one.epochs, one.compute) if said)
 
 
 def scale(found: Iterable[Answer]) -> float:

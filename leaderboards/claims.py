@@ -106,6 +106,7 @@ class Claim:
     assumption: Text = ""  # which one would make an untestable claim testable, in words
     form: Text = ""  # the variant with the paper's own form, where a proxy's recipe has another: tested beside it
     references: Names = ()  # rows of references.csv; of a gain the last two are its two sides
+    stand_in: bool = False  # whether the paper compares with others, which are not known: the baseline is ours
     note: Text = ""
 
     @property
@@ -149,16 +150,17 @@ class Claim:
     def stated(self) -> str:
         """The stated value, short: `75.9 %`, `+2.4 points over moco_v3`, `above byol`, `0.75 of moco_v3`."""
         value = "" if self.value is None else f"{self.value:g}"
+        others = f"the methods compared (here {self.baseline_arm})" if self.stand_in else self.baseline_arm
         if self.kind == "number":
             return f"{value} {self.unit}".strip()
         if self.kind == "gain":
-            return f"+{value} {self.unit} over {self.baseline_arm}"
+            return f"+{value} {self.unit} over {others}"
         if self.kind == "cost_ratio":
-            return f"{value} of {self.baseline_arm}"
+            return f"{value} of {others}"
         if self.evaluation == COST and self.better == "lower":
             cost = COSTS[TO_ACCURACY.get(self.metric, self.metric)]
-            return f"{'less' if cost in _UNCOUNTABLE else 'fewer'} {cost} than {self.baseline_arm}"
-        said = f"{'above' if self.better == 'higher' else 'below'} {self.baseline_arm}"
+            return f"{'less' if cost in _UNCOUNTABLE else 'fewer'} {cost} than {others}"
+        said = f"{'above' if self.better == 'higher' else 'below'} {others}"
         return f"further {said} with fewer epochs" if self.kind == INTERACTION else said
 
 

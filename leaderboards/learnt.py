@@ -19,6 +19,7 @@ class Learnt:
 
     track: str
     gains: tuple[tuple[str, float], ...]  # by arm: points above the same network untrained
+    seeds: tuple[int, int]  # of the verdict's, so many have an untrained network beside them
     little: bool  # whether that is hardly more than what counts as no difference
 
     @property
@@ -26,7 +27,9 @@ class Learnt:
         """`points above the same network untrained at mini: aps +4.8, moco_v3 +4.1`."""
         said = ", ".join(f"{name} {gain:+.1f}" for name, gain in self.gains)
         warning = "; this evaluation hardly tells trained networks from untrained ones here" if self.little else ""
-        return f"points above the same network untrained at {self.track}: {said}{warning}"
+        some, every = self.seeds
+        of = "" if some == every else f" ({some} of {every} seeds)"
+        return f"points above the same network untrained at {self.track}{of}: {said}{warning}"
 
     @property
     def warning(self) -> str:
@@ -46,13 +49,17 @@ def learnt(item: Assessment, controls: Controls) -> list[Learnt]:
         if one.basis == COMPUTE or one.form or not one.arms or not item.claim.baseline or of_training(item.claim):
             continue
         metric = item.claim.metric_read(one.own)
-        gains = [above(arm.values(metric), controls.untrained_by_seed(arm, metric)) for arm in one.arms[:2]]
+        seeds = one.series.seeds
+        values = [{seed: arm.values(metric)[seed] for seed in seeds} for arm in one.arms[:2]]
+        beside = [controls.untrained_by_seed(arm, metric) for arm in one.arms[:2]]
+        gains = [above(*sides) for sides in zip(values, beside, strict=True)]
         known = [gain for gain in gains if gain is not None]
         if len(known) < 2:
             continue
         by_name = tuple((arm.name, gain) for arm, gain in zip(one.arms, known, strict=False))
         little = max(known) < _MARGINS * item.claim.proxies.get(one.track, item.claim.margin)
-        found.append(Learnt(one.track, by_name, little))
+        there = sum(all(seed in side for side in beside) for seed in seeds)
+        found.append(Learnt(one.track, by_name, (there, len(seeds)), little))
     return found
 
 

@@ -17,17 +17,14 @@ OF_EMBEDDED = (
 
 _EXPONENTIAL, *_LOSSES = evalues.MEASURED
 _ALPHA = f"{100 * evalues.ALPHA:g} %"
-SUPERSEDED = (
-    "`superseded`: measured with an older setup of this track: all seeds shared one training subset, and some networks"
-    " were larger. These pairs no longer count; the test starts again from 0 pairs. `older recipe`: the cost was"
-    " counted before the recipe changed; one run of the new recipe replaces it."
-)
-"""What the words mean that stand behind a verdict of older runs."""
+OLDER_RECIPE = "`older recipe`: the cost was counted before the recipe changed; one run of the new recipe replaces it."
+"""What the words mean that stand behind a verdict on a cost."""
 _WRONG = sorted(measured.wrong for measured in evalues.MEASURED)
 ERROR_RATE = (
     "A family is all claims of one paper's abstract that can be tested on one track. In a family the chance of even one"
-    f" false `holds` or `opposite` is at most {_ALPHA}, and so is that of one false `no difference` (Holm), if"
-    " differences are roughly normal. With skewed differences or collapsed seeds it is higher"
+    f" false `holds` or `opposite` at equal epochs is at most {_ALPHA}, and so is that of one false `no difference`"
+    " (Holm's procedure). Equal compute has the same error rates again. This is true if differences are roughly normal."
+    " With skewed differences, or if some trainings fail (collapse), errors are more frequent"
     f" ({_WRONG[0]} to {_WRONG[-1]} % in our simulations)."
 )
 """How often verdicts are wrong."""
@@ -53,22 +50,23 @@ _INTRO = (
     " track that it names: mini is CIFAR-10 with a small network. `the paper's setting` has its own verdict. It stays"
     " `not run` until there are records of the paper's network, epochs, data and protocol. `equal epochs`: both"
     " trained for the same number of epochs. `equal compute`: both trained with the same number of operations"
-    " (FLOPs), so the baseline trains for more or fewer epochs; this is tested when equal epochs is decided.",
-    SUPERSEDED,
+    " (FLOPs), so the baseline trains for more or fewer epochs. Until equal epochs is decided, the difference at"
+    " equal compute is shown, but it gets no verdict.",
+    OLDER_RECIPE,
     "Evidence is an e-value. It starts at 1 and grows while the pairs agree. Example: `evidence 7 of 200 that it is"
-    " better` means that the claim holds when this evidence reaches 200; until then it is `not decided yet`. Evidence"
-    " that the method is worse, or that there is no difference, counts apart; the line shows the largest. At least"
-    f" {_FEWEST} are needed. {ERROR_RATE} You may check the results as often as you like. A single claim needs"
-    " evidence of 40. The claims of a family share the error rate. Example: of 4 claims, the strongest needs 160, the"
-    " next 120, then 80 and 40. In general, of m claims the strongest needs 40 m, the next 40 (m - 1), and so on.",
+    " better` means that the claim holds when this evidence reaches 200; until then it is `not decided yet`."
+    " Evidence that the method is worse, or that there is no difference, counts apart; the line shows the largest. A"
+    " single claim needs evidence of 40. Of the m claims of a family, the strongest needs 40 m, the next 40 (m - 1),"
+    " and so on. Example: of 4 claims, the strongest needs 160, the next 120, then 80 and 40. So few pairs can"
+    f" decide nothing: it takes at least {_FEWEST}. {ERROR_RATE} You may check the results as often as you like.",
     "Other verdicts. `opposite`: the baseline was better. `no difference`: the mean lies within the claim's margin."
     " `smaller than the margin`: there is a difference, but it is smaller than the margin. `incomparable`: there are"
     " records, but they cannot be compared, for example because the epochs differ. `cannot be tested`: the paper's"
-    " setting is unknown, so we cannot rerun it, or no track has its data; the reason follows. `for the direction`:"
-    " it was only tested whether the method is better, not by how much.",
+    " setting is unknown, so we cannot rerun it, or no track has its data; the reason follows. `direction alone`:"
+    " it is only tested whether the method is better, not by how much.",
 )
 HOW_TESTED = (
-    "What we read of the papers: abstracts, public code and repositories, and fact sheets."
+    "What we read of the papers: abstracts and the authors' public code, not the full text."
     " Each claim names its source and whether we read it. Details that these sources do not state are marked `not"
     " known`.",
     "The 95 % intervals are Student's t intervals. They are valid only if the number of pairs was fixed in advance"
@@ -77,11 +75,12 @@ HOW_TESTED = (
     " same for all seeds. Each verdict lists the main differences from the recipe of the paper's track; all differences"
     " are listed at the end of the claim. The published"
     " pairs of mini use a JPEG copy of CIFAR-10; pairs on the official pictures get a separate verdict.",
-    "A verdict applies to the recipes as they are (`for these recipes`). Example: `both tuned alike (1 trial by hand)`"
-    " means that both learning rates were chosen by hand in one trial. `procedure NAME` means that"
-    " the common procedure of methods/tuning.toml chose the settings of both: the same changes of the recipe, seeds and"
-    " held-out training pictures. NAME ends with a hash of its rules. `unchanged`: it kept the recipe."
-    " If they are not tuned alike, only the one with fewer trials can be shown to be better.",
+    "A verdict applies to the recipes as they are (`for these recipes`). Example: `both tuned alike (1 trial by"
+    " hand)` means that both learning rates were chosen by hand in one trial. `procedure NAME` means that the common"
+    " procedure of methods/tuning.toml chose the settings of both: the same changes of the recipe, seeds and held-out"
+    " training pictures. NAME ends with a hash of its rules. `unchanged`: it kept the recipe. A variant, and a method"
+    " over a base (`rotation_aux` over `byol`), takes over the settings that were chosen for its base. If they are"
+    " not tuned alike, only the one with fewer trials can be shown to be better.",
     "The error rate is higher if the differences are far from normally distributed. We simulated single claims without"
     f" a true difference and checked after each of the pairs 3 to 20. With exponentially distributed differences,"
     f" {_EXPONENTIAL.wrong} % of claims get a wrong verdict. If one seed in twenty collapses, it is "

@@ -24,7 +24,7 @@ from leaderboards.drawing import STYLE, Drawing
 from leaderboards.markdown import markdown
 from leaderboards.paired_arms import Difference, baseline_differences
 from leaderboards.pictured import Roles
-from leaderboards.reading import ERROR_RATE, HOW_TESTED, SUPERSEDED, claims_intro
+from leaderboards.reading import ERROR_RATE, HOW_TESTED, OLDER_RECIPE, claims_intro
 from leaderboards.record_fields import TRUST, Record, entry
 from leaderboards.suite import Suite
 from leaderboards.tables import EMPTY, Table, arranged
@@ -100,7 +100,7 @@ def page(
         counts=counts(content.assessments),
         error_rate=ERROR_RATE,
         learnt=content.learnt,
-        superseded=SUPERSEDED if stale(one for found in shown.values() for one in found) else "",
+        superseded=OLDER_RECIPE if stale(one for found in shown.values() for one in found) else "",
         marks=plots.MARKS,
         efficiency=pictures.efficiency(content, roles),
         monitor_about=ABOUT,

@@ -6,7 +6,7 @@ import argparse
 
 from repro import __version__
 from repro.cli.grammar_results import add_results
-from repro.cli.options import TRACKS, executor_options, workspace_options
+from repro.cli.options import TRACKS, executor_choice, executor_options, workspace_options
 from repro.cli.parser import Parser, number, whole
 
 _EXAMPLES = """examples:
@@ -68,7 +68,7 @@ def _request_options(
     )
     workspace_options(parser)
     group = executor_options(parser)
-    group.add_argument("--executor", metavar="NAME", help="auto (default), local or slurm")
+    executor_choice(group)
 
 
 def _download_option(parser: argparse.ArgumentParser) -> None:
@@ -205,7 +205,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     workspace_options(verb)
     group = executor_options(verb)
-    group.add_argument("--executor", metavar="NAME", help="auto (default), local or slurm")
+    executor_choice(group)
 
     verb = verbs.add_parser("drill", help="test recovery from crashes: interrupt a short job in many ways")
     verb.add_argument(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from repro.cli.options import TRACKS, executor_options, workspace_options
+from repro.cli.options import TRACKS, executor_choice, executor_options, workspace_options
 from repro.cli.parser import Parser, number
 
 CLAIM_FILTERS = {
@@ -74,13 +74,15 @@ def add_results(verbs: argparse._SubParsersAction[Parser]) -> None:
         help="also compare methods that were not tuned alike; the verdict says so",
     )
     group = executor_options(verb)
-    group.add_argument("--executor", metavar="NAME", help="auto (default), local or slurm")
+    executor_choice(group)
     verb = verbs.add_parser("gap", help="break down the gap between the paper's number and ours")
     verb.add_argument("claim", metavar="ID", help="claim that states a number")
     workspace_options(verb)
 
     verb = verbs.add_parser("explain", help="show how a number on a board was made, and the command to make it again")
-    verb.add_argument("cell", metavar="RECORD", help="the link of the number, or the first digits of a fingerprint")
+    verb.add_argument(
+        "cell", metavar="RECORD", help="the link of the number, or the first 6 or more digits of a fingerprint"
+    )
     workspace_options(verb)
 
     verb = verbs.add_parser("compare", help="compare two methods seed by seed, with intervals")

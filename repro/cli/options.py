@@ -27,3 +27,10 @@ def executor_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup
         "--memory-gb", type=number, metavar="N", help="memory to use on this machine (default: the free memory)"
     )
     return group
+
+
+def executor_choice(group: argparse._ArgumentGroup) -> None:
+    """Where a command runs its tasks."""
+    group.add_argument(
+        "--executor", metavar="NAME", help="local, slurm, or auto (default: slurm where sbatch is found, else local)"
+    )

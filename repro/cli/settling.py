@@ -17,21 +17,14 @@ def settle(options: argparse.Namespace) -> int:
     own = own_claims.told(options.method, options.against, options.eval, options.margin, named)
     claims = own_claims.claims_of(track=options.track, **own) if own else ()
     settings, unequal = settings_of(options), options.allow_unequal_tuning
-    would = (
-        ""
-        if own or not options.dry_run
-        else needed.told(
-            find_records.claims_of(options.claim, options.paper),
-            options.track,
-            settings,
-            named=bool(options.claim),
-            below=options.budget is not None,
-        )
-    )
+    preview = options.dry_run and not own
+    asked_for = find_records.claims_of(options.claim, options.paper) if preview else []
+    by_name = bool(options.claim)
     if options.budget is None:
-        if not would:
-            raise UserError("settle needs --budget TIME, for example --budget 3h; --dry-run of claims works without it")
-        print(would)
+        if not preview:
+            only = "only --dry-run of papers' claims works without it"
+            raise UserError(f"settle needs --budget TIME, for example --budget 3h; {only}")
+        print(needed.told(asked_for, options.track, settings, named=by_name))
         return 0
     spent = own_tuning.first(own, options.track, settings) if own and not (unequal or options.dry_run) else 0.0
     if spent is None:
@@ -40,8 +33,8 @@ def settle(options: argparse.Namespace) -> int:
     if not options.dry_run:  # which says it in the claim's row
         settle.require_tuned_alike(asked, [*options.claim, *(claim.id for claim in claims)])
     status = settle_cluster.start(asked, own, options.budget, dry=options.dry_run, spent=spent)
-    if would:
-        print("\n" + would)
+    if preview:
+        print("\n" + needed.told(asked_for, options.track, settings, named=by_name, below=asked.published))
     return status
 
 

@@ -332,7 +332,7 @@ def entry_of(name: str) -> Entry:
             own=path,
         )
     if name not in DATA_SETS:
-        raise unknown("data set", name, DATA_SETS)
+        raise unknown("data set", name, DATA_SETS, f"no such folder either; valid: {', '.join(sorted(DATA_SETS))}")
     return DATA_SETS[name]
 
 

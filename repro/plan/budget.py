@@ -67,7 +67,7 @@ def within(request: Request, settings: Settings, text: str | None, trim: bool) -
     budget = Budget.parse(text)
     if budget.holds(planned):
         return planned
-    said = f"--budget {budget.text}: the plan is estimated at {budget.told(planned)}"
+    said = f"--budget {budget.text}: the plan needs about {budget.told(planned)}"
     smaller, dropped = planned, list[str]()
     for what, less in _less(planned):
         dropped.append(what)
@@ -76,7 +76,7 @@ def within(request: Request, settings: Settings, text: str | None, trim: bool) -
             break
     else:
         raise UserError(
-            f"{said}, and even {_named(smaller.request)} at {budget.told(smaller)};"
+            f"{said}; the smallest plan ({_named(smaller.request)}) needs about {budget.told(smaller)};"
             " raise the budget, name fewer methods, or shorten the recipe with --set"
         )
     if not trim:

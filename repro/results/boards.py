@@ -39,7 +39,7 @@ def _pictures(place: Workspace, found: Sequence[records.Record]) -> dict[str, di
 
 
 def report(settings: Settings) -> str:
-    """Write the boards anew; returns what to print."""
+    """Rewrite the boards; returns what to print."""
     place = Workspace.existing(settings.workspace)
     require_writable(settings.workspace)
     faults = write_boards(place)

@@ -8,7 +8,7 @@ from leaderboards import assessments, claims
 from leaderboards.arms import Arms
 from leaderboards.reading import OF_EMBEDDED
 from leaderboards.unknown_names import UnknownName
-from leaderboards.verdicts import NO_VERDICTS, Verdict
+from leaderboards.verdicts import NO_VERDICTS, OUTCOMES, Verdict
 from repro.errors import UserError, unknown
 from repro.plan import kinds
 from repro.results import find_records
@@ -30,8 +30,8 @@ def listing(settings: Settings, wanted: Mapping[str, str], outcome: str | None =
     items = assessments.assess(every, Arms(found, suite()))
     if outcome is not None:
         reached = {verdict.outcome for item in items for verdict in item.verdicts}
-        if outcome not in reached:
-            raise unknown("verdict", outcome, sorted(reached))
+        if outcome not in {*reached, *OUTCOMES}:
+            raise unknown("verdict", outcome, OUTCOMES)
     shown = [
         item
         for item in items

@@ -116,7 +116,7 @@ def compare(first: str, second: str, track: str, settings: Settings, trust: Sequ
     texts = ["\n\n".join(["\n".join(heading), *part]) for heading, part in parts.items()]
     why = "both have records, but under different protocols or data, or of other seeds"
     passed = ["\n".join(f"skipped: {fault}" for fault in faults)] if faults else []
-    place = f"track {track}; --track NAME compares at another"
+    place = f"track {track} (another one: --track NAME)"
     return "\n\n".join([*passed, place, *texts, *(f"{evaluation}: {why}" for evaluation in different)])
 
 

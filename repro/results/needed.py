@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from leaderboards import needs, power
 from leaderboards.arms import Arms
-from leaderboards.assessments import assess
+from leaderboards.assessments import Assessment, assess
 from leaderboards.claims import TRACKS, Claim
 from leaderboards.needs import Need
 from leaderboards.reason_words import reason
@@ -21,6 +21,7 @@ from repro.results import find_records, pair_prices
 from repro.results.suite import suite
 from repro.settings import Settings
 from repro.store import records
+from repro.store.records import Record
 from repro.store.workspace import Workspace
 from repro.terminal import text
 
@@ -28,28 +29,48 @@ _WIDTH = 110
 _BELOW = "(the table above starts from the pairs that count; this one starts from none and assumes a true difference)"
 
 
-def told(claims: Sequence[Claim], track: str, settings: Settings, *, named: bool = False, below: bool = False) -> str:
+def told(
+    claims: Sequence[Claim],
+    track: str,
+    settings: Settings,
+    *,
+    named: bool = False,
+    below: Sequence[Record] | None = None,
+) -> str:
     """A row for each test of the claims at the track, their sum, and why others of them cannot be tested there.
 
     named: the claims were asked for by name, so that each must be testable.
-    below: it stands below the table of `settle.py`, whose question is another.
+    below: it stands below the table of `settle.py`, whose question is another, and counts the same published records.
     UserError for an unknown track or --card, and where the track can test none of the claims.
     """
     tracks.find(track)
     if settings.card:
         cards.find(settings.card)
     require_testable(claims, track, each=named)
-    found = _needs(claims, track, settings)
+    assessed = _assessed(settings, below)
+    found = _needs(claims, track, settings, assessed)
     lines = []
     if found:
         on = f", on {found[0].price.card}" if found[0].price.card else ""
         chance = any(need.spread for need in found)
         head = f" from no pairs: probability {100 * power.POWER:.0f} % if {_assumption(found)}" if chance else ""
-        lines += [f"to decide at {track}{head}{on}", *([_BELOW] if below and chance else []), "", _table(found), ""]
+        lines += [
+            f"to decide at {track}{head}{on}",
+            *([_BELOW] if below is not None and chance else []),
+            "",
+            _table(found),
+            "",
+        ]
         lines += [_sum(found), "", *(_wrapped(needs.INTRO.replace("`", "")) if chance else [])]
     known = {need.claim.id for need in found}
+    decided = {
+        item.claim.id
+        for item in assessed
+        if any(verdict.track == track and verdict.decided and not verdict.form for verdict in item.verdicts)
+    }
+    none = {claim.id: "decided" if claim.id in decided else "no command makes the pair" for claim in claims}
     left = {
-        claim.id: reason(why) if (why := _hindrance(claim, track)) else "decided, or no command makes the pair"
+        claim.id: reason(why) if (why := _hindrance(claim, track)) else none[claim.id]
         for claim in claims
         if claim.id not in known
     }
@@ -101,19 +122,24 @@ def _hindrance(claim: Claim, track: str) -> Reason | None:
     return OtherTracks(others) if others else unreachable(claim, suite())
 
 
-def _needs(claims: Sequence[Claim], track: str, settings: Settings) -> list[Need]:
-    """Of these claims, with spreads of the workspace's records and the published ones."""
+def _assessed(settings: Settings, counted: Sequence[Record] | None) -> list[Assessment]:
+    """Every claim by the workspace's records and the published ones, or those of them that count here."""
+    here = records.read_all(Workspace(settings.workspace).records)[0]
+    there = records.by_fingerprint(here)
+    published = find_records.published_records()[0] if counted is None else counted
+    others = [record for record in published if record["fingerprint"] not in there]
+    return assess(find_records.every_claim(), Arms([*here, *others], suite()))
+
+
+def _needs(claims: Sequence[Claim], track: str, settings: Settings, assessed: Sequence[Assessment]) -> list[Need]:
+    """Of these claims, with the spreads that the records show."""
     names = {claim.id for claim in claims}
 
     def price(claim: Claim, where: str, own: bool) -> Price | None:
         wanted = where == track and claim.id in names
         return pair_prices.price(claim, where, own, settings) if wanted else None
 
-    here = records.read_all(Workspace(settings.workspace).records)[0]
-    there = records.by_fingerprint(here)
-    others = [record for record in find_records.published_records()[0] if record["fingerprint"] not in there]
-    found = assess(find_records.every_claim(), Arms([*here, *others], suite()))
-    return needs.needs(found, dataclasses.replace(suite(), price=price))
+    return needs.needs(assessed, dataclasses.replace(suite(), price=price))
 
 
 def _table(found: Sequence[Need]) -> str:

@@ -23,7 +23,7 @@ def told(
             raise UserError("--against goes with --method")
         return {}
     if named:
-        raise UserError(f"--method is a claim of its own; leave out {named[0]}")
+        raise UserError(f"give either --method or claims, not both; leave out {named[0]}")
     mine, *theirs = (registry.spelled(registry.adopt(name)) for name in (method, *against))
     return {"method": mine, "against": theirs, "evaluation": evaluation, "margin": margin}
 

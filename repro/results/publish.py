@@ -60,7 +60,7 @@ def publish(settings: Settings, methods: Sequence[str] | None, track: str | None
 
 
 def report_published() -> str:
-    """Write the repository's boards anew from the records that it holds; returns what to print."""
+    """Rewrite the repository's boards from the records that it holds; returns what to print."""
     folder = _repository("report --published")
     with _alone(folder):
         changed = rebuild()

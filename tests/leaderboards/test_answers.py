@@ -81,7 +81,7 @@ def test_what_holds_at_equal_epochs_alone_says_what_the_method_costs(make: Make)
     answer = alone(records)
     assert answer.epochs is not None and answer.epochs.word == "holds" and answer.compute is not None
     assert (answer.compute.word, answer.compute.look) == ("not run", "none")
-    assert answer.compute.n == "2.00 times the operations at equal epochs"
+    assert answer.compute.n == "the method took 2.00 times the operations"
     assert in_brief([answer, answer]).endswith("; 2 of them not run at equal compute.")
 
 
