@@ -128,8 +128,8 @@ def sample(claim: Claim, arms: Sequence[Arm], suite: Suite, track: str, basis: s
     try:
         pair, lacks = _pair(claim, ours, theirs, suite, track, basis)
     except NoTest as nothing:
-        apart = any(isinstance(why, SettingsApart) for why in nothing.reasons)
-        raise (_flagged_pair(claim, arms) if apart else None) or nothing from None
+        no_pair = any(isinstance(why, SettingsApart) for why in nothing.reasons)
+        raise (_flagged_pair(claim, arms) if no_pair else None) or nothing from None
     left, right = _sides(claim, pair, own=not lacks)
     if counted(claim):
         seeds = tuple(sorted(left.keys() | right.keys()))

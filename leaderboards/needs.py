@@ -74,11 +74,14 @@ class Need:
         return tuple(None if n is None else n * self.price.hours for n in self.pairs)
 
 
-def needs(found: Sequence[Assessment], suite: Suite) -> list[Need]:
-    """Of every claim, what would decide it where suite.price knows what a pair takes; not where it is decided."""
+def needs(found: Sequence[Assessment], suite: Suite, spreads: Sequence[Assessment] | None = None) -> list[Need]:
+    """Of every claim, what would decide it where suite.price knows what a pair takes; not where it is decided.
+
+    spreads: the claims by the records that show how much differences vary; by default the same.
+    """
     claims = [item.claim for item in found]
     families = {track: members(claims, suite, track) for track in {t for claim in claims for t in tracks_of(claim)}}
-    seen = measured(found)
+    seen = measured(found if spreads is None else spreads)
     return [
         need(item.claim, track, own, price, len(families[track].get(item.claim.family, ())), seen)
         for item in found

@@ -48,7 +48,7 @@ def told(
         cards.find(settings.card)
     require_testable(claims, track, each=named)
     assessed = _assessed(settings, below)
-    found = _needs(claims, track, settings, assessed)
+    found = _needs(claims, track, settings, assessed, assessed if below is None else _assessed(settings, None))
     lines = []
     if found:
         on = f", on {found[0].price.card}" if found[0].price.card else ""
@@ -131,15 +131,21 @@ def _assessed(settings: Settings, counted: Sequence[Record] | None) -> list[Asse
     return assess(find_records.every_claim(), Arms([*here, *others], suite()))
 
 
-def _needs(claims: Sequence[Claim], track: str, settings: Settings, assessed: Sequence[Assessment]) -> list[Need]:
-    """Of these claims, with the spreads that the records show."""
+def _needs(
+    claims: Sequence[Claim],
+    track: str,
+    settings: Settings,
+    assessed: Sequence[Assessment],
+    spreads: Sequence[Assessment],
+) -> list[Need]:
+    """Of these claims.  spreads: by all records, as it matters little for a spread which pictures they are of."""
     names = {claim.id for claim in claims}
 
     def price(claim: Claim, where: str, own: bool) -> Price | None:
         wanted = where == track and claim.id in names
         return pair_prices.price(claim, where, own, settings) if wanted else None
 
-    return needs.needs(assessed, dataclasses.replace(suite(), price=price))
+    return needs.needs(assessed, dataclasses.replace(suite(), price=price), spreads)
 
 
 def _table(found: Sequence[Need]) -> str:
