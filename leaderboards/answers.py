@@ -6,7 +6,7 @@ claims.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -220,7 +220,7 @@ def in_brief(found: Sequence[Answer]) -> str:
     """A paper in a sentence each for accuracy and cost, and how many more claims there are.
 
     `Accuracy: not decided yet at mini, +0.5 points over moco_v3 (3 pairs, ...). Cost: ...`; of several
-    comparisons `Accuracy: 5 comparisons at mini, 1 holds, 4 not decided yet; -0.2 to +9.0 points`.
+    comparisons `Accuracy: 5 comparisons at mini, 1 holds (+5.1 points), 4 not decided yet (-0.2 to +1.0 points)`.
     """
     said = [
         f"{about}: {_one(group[0], about) if len(group) == 1 else _several(group)}{_at_compute(group)}"
@@ -228,7 +228,7 @@ def in_brief(found: Sequence[Answer]) -> str:
         if group
     ]
     more = left(found, [one for one in found if one.measured])
-    return ". ".join([*said, *([f"Other claims: {more}"] if more else [])]) + "."
+    return ". ".join([*said, *([f"Other claims: {more}" if said else more] if more else [])]) + "."
 
 
 def _one(one: Answer, about: str) -> str:
@@ -246,10 +246,16 @@ def _at_compute(group: Sequence[Answer]) -> str:
 
 
 def _several(group: Sequence[Answer]) -> str:
-    numbers = Counter(one.epochs.word for one in group if one.epochs)
+    by_word: dict[str, list[Answer]] = defaultdict(list)
+    for one in group:
+        if one.epochs:
+            by_word[one.epochs.word].append(one)
     places = ", ".join(dict.fromkeys(one.where for one in group))
-    counts = ", ".join(f"{number} {word}" for word, number in numbers.items())
-    return f"{len(group)} comparisons at {places}, {counts}{f'; {spread}' if (spread := ranged(group)) else ''}"
+    counts = [
+        f"{len(those)} {word}" + (f" ({spread})" if (spread := ranged(those)) else "")
+        for word, those in by_word.items()
+    ]
+    return f"{len(group)} comparisons at {places}, {', '.join(counts)}"
 
 
 def ranged(found: Iterable[Answer]) -> str:

@@ -90,8 +90,9 @@ def test_a_paper_is_said_in_brief_by_its_comparisons(make: Make) -> None:
     one = found(make, [3.0, 3.5, 4.0, 3.2, 3.6, 3.3])
     assert in_brief([one]) == "Accuracy: holds at mini, +3.4 points over moco_v3:resnet (6 pairs)."
     other = found(make, [1.0, -3.0, 0.5])
-    said = "Accuracy: 2 comparisons at mini, 1 holds, 1 not decided yet; -0.5 to +3.4 points. Other claims: 1 not run."
-    assert in_brief([one, other, found(make, [])]) == said
+    said = "Accuracy: 2 comparisons at mini, 1 holds (+3.4 points), 1 not decided yet (-0.5 points)"
+    assert in_brief([one, other, found(make, [])]) == f"{said}. Other claims: 1 not run."
+    assert in_brief([found(make, [])]) == "1 not run."
 
 
 def test_what_was_not_run_says_where_it_would_be(make: Make) -> None:
