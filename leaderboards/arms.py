@@ -231,7 +231,7 @@ class Arms:
         return self._found[kind]
 
     def current(self, kind: str) -> list[Arm]:
-        """`of` without what a newer recipe, or a subset of each seed's own, has superseded."""
+        """`of` without what a newer recipe has superseded, and without arms of one subset for all seeds."""
         if kind not in self._current:
             self._split(kind)
         return self._current[kind]
@@ -239,7 +239,7 @@ class Arms:
     def superseded(self, kind: str) -> list[Arm]:
         """The arms whose method and variant was trained again later in the same setting, by another recipe.
 
-        And those of one subset for all seeds where it was trained again on a subset of each seed's own.
+        And those of one subset for all seeds: no run makes such any more.
         """
         if kind not in self._superseded:
             self._split(kind)
@@ -251,11 +251,10 @@ class Arms:
         for (same, recipe), group in groups.items():
             trained = [entry(self._origin(record) or {}, "provenance", "date") for record in group]
             newest[same] = max(newest.get(same, ("", "")), (max(str(day or "") for day in trained), recipe))
-        drawn = {(*same[:2], same[2].older, same[3]) for same, _ in groups if same[2].drawn}
         kept = {
             (same, recipe): group
             for (same, recipe), group in groups.items()
-            if newest[same][1] == recipe and not (same[2].drawn is None and same in drawn)
+            if newest[same][1] == recipe and same[2].drawn is not None
         }
         self._current[kind] = self._arms(kept)
         self._superseded[kind] = self._arms({key: group for key, group in groups.items() if key not in kept})

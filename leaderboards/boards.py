@@ -14,31 +14,40 @@ from dataclasses import dataclass
 from leaderboards import columns, efficiency
 from leaderboards.arms import Arm, Arms
 from leaderboards.assessments import Assessment, assess
-from leaderboards.cells import Cell, Link, sources
+from leaderboards.cells import NOTHING, Cell, Link, sources
 from leaderboards.claims import TRACKS, Claim, with_another
-from leaderboards.controls import Controls, above
+from leaderboards.controls import Controls, above, is_pixels
 from leaderboards.curves import ABOUT, reached, watched
 from leaderboards.efficiency import Paid
 from leaderboards.learnt import Learnt, learnt, warnings
 from leaderboards.needs import Need, needs
 from leaderboards.paired_arms import apart
-from leaderboards.reading import OF_EMBEDDED
-from leaderboards.suite import Evaluation
+from leaderboards.reading import of_embedded
+from leaderboards.recipe_differences import older_setups
+from leaderboards.suite import Evaluation, Suite
 from leaderboards.tables import Table, best_first, by_scope, lines_under
 from leaderboards.verdicts import NO_VERDICTS
 from leaderboards.wording import place
 
-LEGEND = (
-    "Mean ± sample standard deviation over seeds. n: number of pre-trainings, with a link to the first record. gain:"
-    " points above the same network untrained, on the same seeds. vs baseline: points above the first baseline that"
-    " the method's claims name, with equal training settings and tuning. TFLOP: operations of the whole pre-training."
-    " NAME@EPOCHS: this method was also trained for other numbers of epochs. (code ...): trained with another version"
-    " of the program. Further down, the same tables have all columns. There, wall time and memory are those of the"
-    " evaluation alone; optimism: what selecting the checkpoint or setting on test data would add, in points (not"
-    " reported); trials are tuning runs by hand, or the procedure that tuned the method (methods/tuning.toml)."
-    " Networks: `ResNet-10 w16` has 16 channels in the first stage (standard: 64); `ViT 128x3/4` has width 128, 3"
-    " blocks and patches of 4 pixels."
+_SHORT = {
+    "n": "number of pre-trainings, with a link to the first record",
+    "gain": "points above the same network untrained, on the same seeds",
+    "vs baseline": "points above the first baseline of the method's claims that was trained and tuned alike",
+    "TFLOP": "operations of the whole pre-training",
+}
+"""What the columns of a short table are, beside its method and metric."""
+_NAMES = (
+    "`NAME@EPOCHS`: trained for so many epochs; it stands there if the recipe has other epochs, or several rows the"
+    " same name. `(code ...)`: trained with another version of the program",
+    "networks: `ResNet-10 w16` has 16 channels in the first stage (standard: 64); `ViT 128x3/4` has width 128, 3 blocks"
+    " and patches of 4 pixels",
 )
+FULL = (
+    "Wall time and memory are those of the evaluation alone. Optimism: what selecting the checkpoint or setting on"
+    " test data would have added, in points; no other number has it. Trials: tuning runs by hand, or the procedure"
+    " that tuned the method (methods/tuning.toml)."
+)
+"""What the further columns are of the tables with all columns."""
 _ENOUGH = 3  # trained networks, before a table is said to tell nothing
 _TELLING = 1.0  # points above the untrained network that at least one of them must reach
 INDEX_INTRO = (
@@ -59,9 +68,10 @@ class Board:
 
     name: str
     title: str
-    intro: str
+    intro: tuple[str, ...]  # what its columns are, an item each, or a sentence
     tables: list[Table]
     metrics: tuple[str, ...] = ()  # of an evaluation: the columns that it is known by
+    note: str = ""  # what is left out of it
 
     @property
     def arms(self) -> int:
@@ -156,9 +166,9 @@ def _evaluation(evaluation: Evaluation, known: Arms, claims: Sequence[Claim], co
     tables = []
     for group in by_scope(arm for arm in known.current(evaluation.kind) if arm.values(first)):
         group.sort(key=lambda arm: best_first(arm, first))
-        names = Counter(arm.name for arm in group)
-        beside = {arm: _beside(arm, group, first, claims, controls) for arm in group}
-        below = [OF_EMBEDDED] if group[0].setting.track == NO_VERDICTS else []
+        names = _names(group, known.suite)
+        beside = {arm: _beside(arm, names, first, claims, controls) for arm in group}
+        below = [of_embedded(any(map(is_pixels, group)))] if group[0].setting.track == NO_VERDICTS else []
         tables.append(
             Table(
                 group[0].setting.words,
@@ -166,21 +176,43 @@ def _evaluation(evaluation: Evaluation, known: Arms, claims: Sequence[Claim], co
                 ("test set", "device", "trials", "date"),
                 [*_untrained_wins(beside), *below, *lines_under(group, superseded)],
                 group[0].setting,
-                [columns.in_short(arm, first, beside[arm], link, alone=names[arm.name] == 1) for arm in group],
+                [columns.in_short(arm, names[arm], first, beside[arm], link) for arm in group],
                 _silent(beside, first, evaluation),
             )
         )
-    intro = f"{', '.join(evaluation.metrics)}: {evaluation.unit}. {LEGEND}"
-    return Board(evaluation.name, evaluation.title, intro, tables, evaluation.metrics)
+    rows = [row for table in tables if not table.silent for row in table.first]
+    shown = {key for row in rows for key, cell in row.items() if cell != NOTHING}
+    intro = (
+        f"{', '.join(evaluation.metrics)}: {evaluation.unit}; mean ± sample standard deviation over seeds",
+        *(f"{key}: {what}" for key, what in _SHORT.items() if key in shown),
+        *_NAMES,
+    )
+    note = older_setups(superseded)
+    return Board(evaluation.name, evaluation.title, intro, tables, evaluation.metrics, note)
 
 
-def _beside(arm: Arm, group: Sequence[Arm], metric: str, claims: Sequence[Claim], controls: Controls) -> columns.Beside:
-    """What the arm is held against; `group`: the arms of its table."""
+def _names(group: Sequence[Arm], suite: Suite) -> dict[Arm, str]:
+    """How the arms of a table are called: with their epochs where the recipe's are others, or two have one name."""
+    several = Counter(arm.name for arm in group)
+
+    def plain(arm: Arm) -> bool:
+        usual = suite.recipe(arm.name, arm.setting.track).get("pretrain", {}).get("epochs")
+        return several[arm.name] == 1 and arm.setting.epochs in (usual, None)
+
+    return {
+        arm: arm.name if plain(arm) or not arm.setting.epochs else f"{arm.name}@{arm.setting.epochs}" for arm in group
+    }
+
+
+def _beside(
+    arm: Arm, names: Mapping[Arm, str], metric: str, claims: Sequence[Claim], controls: Controls
+) -> columns.Beside:
+    """What the arm is held against.  names: of the arms of its table."""
     untrained = above(arm.values(metric), controls.untrained_by_seed(arm, metric))
     for name in dict.fromkeys(claim.baseline_arm for claim in with_another(claims) if claim.arm == arm.name):
-        for other in (other for other in group if other.name == name and not apart(arm, other)):
+        for other in (other for other in names if other.name == name and not apart(arm, other)):
             if (points := above(arm.values(metric), other.values(metric))) is not None:
-                return columns.Beside(untrained, points, name)
+                return columns.Beside(untrained, points, names[other])
     return columns.Beside(untrained)
 
 
@@ -227,7 +259,7 @@ def _pretext(known: Arms, link: Link) -> Board:
         )
         for group in by_scope(filter(answers, known.current("pretrain")))
     ]
-    return Board("pretext", "Pretext tasks", PRETEXT_INTRO, tables)
+    return Board("pretext", "Pretext tasks", (PRETEXT_INTRO,), tables)
 
 
 def _efficiency(groups: Sequence[Paid], seen: Sequence[Arm], claims: Sequence[Claim], link: Link) -> Board:
@@ -239,4 +271,4 @@ def _efficiency(groups: Sequence[Paid], seen: Sequence[Arm], claims: Sequence[Cl
     intro = f"{efficiency.RACES_INTRO} {ABOUT}" if races else ""
     once = {(group.setting.track, group.device): group for group in reversed(groups)}
     costs = efficiency.cost_tables([group for group in groups if group in once.values()], link)
-    return Board("efficiency", efficiency.TITLE, intro, [*races, *costs])
+    return Board("efficiency", efficiency.TITLE, (intro,) if intro else (), [*races, *costs])

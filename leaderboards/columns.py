@@ -58,12 +58,11 @@ PRETEXT: Mapping[str, str] = {
 """Metrics of pre-trainings that count right answers, and what a board calls them."""
 
 
-def in_short(arm: Arm, metric: str, beside: Beside, link: Link, *, alone: bool) -> Row:
+def in_short(arm: Arm, name: str, metric: str, beside: Beside, link: Link) -> Row:
     """What most readers want of a row of `of_evaluation`: at most 100 characters wide in Markdown.
 
-    alone: no other row has its name, so the epochs need not be told.
+    name: of the arm in this table.
     """
-    name = arm.name if alone or not arm.setting.epochs else f"{arm.name}@{arm.setting.epochs}"
     values = arm.values(metric)
     return {
         "method": words(name + (f" ({arm.told_apart})" if arm.told_apart else "")),

@@ -81,7 +81,7 @@ class Controls:
 
     def pixels(self, arm: Arm, metric: str) -> Control | None:
         """The pixels themselves."""
-        return self._beside(arm, metric, _is_pixels) if not _is_pixels(arm) else None
+        return self._beside(arm, metric, is_pixels) if not is_pixels(arm) else None
 
     def baseline(self, arm: Arm, metric: str) -> Baseline | None:
         """The first baseline of the arm's claims with a record of the same network; before others, one trained alike.
@@ -146,7 +146,8 @@ def network_of(arm: Arm, suite: Suite) -> dict[str, object]:
     return found if None not in found.values() else {}
 
 
-def _is_pixels(arm: Arm) -> bool:
+def is_pixels(arm: Arm) -> bool:
+    """Whether it is raw pixels without a network."""
     return arm.options.get("network.arch") == PIXELS
 
 

@@ -10,9 +10,13 @@ from leaderboards.verdicts import NO_VERDICTS
 OF_EMBEDDED = (
     f"No claim is tested at {NO_VERDICTS}. Its numbers show whether a method learns: how far it is above the same"
     " network untrained (`random`, `random:vit`, `random:vit_mean` for `mae`). They do not show which method is better."
-    " Digits are easy: raw pixels (`random:pixels`) are hard to beat."
 )
 """What can be read from numbers of the track at which no verdict is given."""
+
+
+def of_embedded(pixels: bool) -> str:
+    """The same below a table.  pixels: whether raw pixels are in it."""
+    return OF_EMBEDDED + (" Digits are easy: raw pixels (`random:pixels`) are hard to beat." if pixels else "")
 
 
 _EXPONENTIAL, *_LOSSES = evalues.MEASURED

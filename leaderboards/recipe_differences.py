@@ -67,19 +67,21 @@ def tuned_by(found: Sequence[Arm]) -> list[str]:
 
 def left_out(superseded: Sequence[Arm]) -> list[str]:
     """The line under a table that says which arms do not stand in it any more, and how to reach them; none for none."""
-    one_subset = [arm for arm in superseded if arm.setting.drawn is None]
     recipes = [arm for arm in superseded if arm.setting.drawn is not None]
-    lines = []
-    if recipes:
-        them = "them" if len(recipes) > 1 else "it"
-        still = f"`compare` still takes {them} by that name, and `explain` their records."
-        lines.append(f"{_gone(recipes, 'of an older recipe')}. {still}")
-    if one_subset:
-        lines.append(f"{_gone(one_subset, 'with one subset for all seeds')}. `explain` still takes their records.")
-    return lines
+    if not recipes:
+        return []
+    names, several = ", ".join(sorted(f"{arm.name}@{arm.recipe[:6]}" for arm in recipes)), len(recipes) > 1
+    gone = f"{_configurations(len(recipes))} of an older recipe {'are' if several else 'is'} left out: {names}"
+    return [f"{gone}. You can still read {'them' if several else 'it'} with `compare` (by that name) and `explain`."]
 
 
-def _gone(arms: Sequence[Arm], what: str) -> str:
-    names = ", ".join(sorted(f"{arm.name}@{arm.recipe[:6]}" for arm in arms))
-    several = len(arms) > 1
-    return f"{len(arms)} configuration{'s' if several else ''} {what} {'are' if several else 'is'} left out: {names}"
+def older_setups(superseded: Sequence[Arm]) -> str:
+    """What stands above the tables of a board, of arms of which all seeds share one subset; "" for none."""
+    number = sum(arm.setting.drawn is None for arm in superseded)
+    setup = "of an older setup of mini, where all seeds shared one training subset"
+    still = "You can still read their records with `explain`."
+    return f"Left out: {_configurations(number)} {setup}. {still}" if number else ""
+
+
+def _configurations(number: int) -> str:
+    return f"{number} configuration{'' if number == 1 else 's'}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -55,11 +55,6 @@ class Setting:
         if self.drawn is None:
             return "one subset of the training pictures for all seeds"
         return f"{self.drawn:,} training pictures drawn for each seed" if self.drawn else "all training pictures"
-
-    @property
-    def older(self) -> Setting:
-        """The same of the time when all seeds were trained on one subset."""
-        return replace(self, drawn=None)
 
     @property
     def other_values(self) -> str:

@@ -68,5 +68,5 @@ def lines_under(found: Sequence[Arm], superseded: Iterable[Arm]) -> list[str]:
     """What stands below a table: its protocol's values, how recipes were tuned and differ, and what has left it."""
     setting = found[0].setting
     values = [setting.other_values] if setting.other_values else []
-    gone = [arm for arm in superseded if arm.setting.scope in (setting.scope, setting.older.scope)]
+    gone = [arm for arm in superseded if arm.setting.scope == setting.scope]
     return values + tuned_by(found) + recipes_apart(found) + left_out(gone)

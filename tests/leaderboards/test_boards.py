@@ -114,7 +114,7 @@ def test_verdicts_lead_their_claim(make: Make) -> None:
     row = next(row for row in text.splitlines() if row.startswith("| [aps-cifar100-finetune-gain]"))
     assert [cell.strip() for cell in row.strip("|").split("|")] == [
         "[aps-cifar100-finetune-gain](#aps-cifar100-finetune-gain)",
-        "+2.5 points over moco_v3",
+        "+2.5 points over the methods compared (here moco_v3)",
         "holds at mini (n = 7); not run at cifar",
         "holds at mini, equal compute (n = 7)",
         "cannot be tested",  # the paper's setting is not known
@@ -133,7 +133,7 @@ def test_verdicts_lead_their_claim(make: Make) -> None:
     assert "- not run at cifar: no finetune record of aps\n" in section  # the paper's own setting is still open
     table = assessments.claims_table(assessments.assess(claim_files.load(suite()), Arms(records, suite())))
     (row,) = [line for line in table.splitlines() if line.startswith("aps-cifar100-finetune-gain ")]
-    assert "holds at mini (n = 7); holds at mini, equal" in row and "+2.5 points over moco_v3" in row
+    assert "holds at mini (n = 7); holds at mini, equal" in row and "+2.5 points over the methods compared" in row
 
 
 def needed(a: dict[str, Any], b: dict[str, Any], cost: str) -> float:
@@ -503,9 +503,7 @@ def test_what_a_newer_recipe_superseded_leaves_every_board_and_says_so(make: Mak
     assert old.values("top1") == {0: 61.37} and len(known.of("knn")) == 5
     assert [arm.label for arm in known.current("knn")] == [""] * 4  # nothing is left to be told from
     built = report.everything(known.records, [], link, suite())
-    line = (
-        f"1 configuration of an older recipe is left out: aps@{old.recipe[:6]}. `compare` still takes it by that name"
-    )
+    line = f"1 configuration of an older recipe is left out: aps@{old.recipe[:6]}. You can still read it with `compare`"
     for name in ("knn", "efficiency", "pretext"):
         rows = re.findall(r"^\| (aps|byol) .*$", built[f"{name}.md"], re.MULTILINE)
         assert rows == (["aps"] * 2 if name == "pretext" else ["aps", "aps", "byol", "byol"])
@@ -552,7 +550,7 @@ def test_a_made_up_evaluation_gets_its_board_row_place_and_line(make: Make) -> N
         records += make("aps", "depth", {"delta1": 30.0 + seed, "delta2": 50.0}, seed=seed)
         records += make("byol", "depth", {"delta1": 20.0 + seed, "delta2": 50.0}, seed=seed)
     built = report.everything(records, claim_files.load(suite()), link, wider)
-    assert "# Depth\n\ndelta1: percent within 25 %. Mean" in built["depth.md"]
+    assert "# Depth\n\n* delta1: percent within 25 %; mean" in built["depth.md"]
     assert "30.50 ± 0.71 | 50.00 ± 0.00" in built["depth.md"]
     assert re.search(r"\[Depth\]\(depth.md\) +\| +2 \| +4 \| mini", built["index.md"])
     assert "## Depth, mini: CIFAR-10" in built["efficiency.md"] and ">depth delta1 (%)<" in built[report.PICTURE]

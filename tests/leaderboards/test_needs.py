@@ -112,7 +112,7 @@ def test_the_pages_say_hours_and_what_they_assume(make: Make) -> None:
     most, least = need.hours[0], need.hours[-1]
     assert most and least
     said = f"the paper's setting (imagenet) takes about {least:,.0f} to {most:,.0f} GPU-hours"
-    assert shown[GAIN].missing.startswith(f"{said}; to test at cifar whether it is better takes about ")
+    assert shown[GAIN].missing.startswith(f"{said}; next test: whether it is better at cifar, about ")
     assert (
         "the paper's setting is unknown, so we cannot rerun it" in shown[TIME].missing
     )  # of its batch no source tells

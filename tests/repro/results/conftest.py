@@ -1,4 +1,5 @@
-"""Records to test with, in the place of the published ones: `frozen/records/` holds 68 of those of November 2026.
+"""Records to test with, in the place of the published ones: `frozen/records/` holds 68 of those of November 2026,
+of mini with the subsets that each seed draws since.
 
 They belong to the tests: what is published or withdrawn later changes no test of this room but those of
 `test_published_records.py`. They are read anew for each test, which may change them as it likes.

@@ -81,7 +81,7 @@ def test_compare_says_what_is_unlike_and_takes_the_arms_that_are_named(
     out = capsys.readouterr().out
     assert re.search(r"^byol: pre-training on cifar10-jpeg, .*epochs 8, .*tuning .*, our own runs$", out, re.MULTILINE)
     assert out.startswith(
-        "track mini; --track NAME compares at another\n\nNot a fair comparison: the two differ in epochs.\nbyol"
+        "track mini (another one: --track NAME)\n\nNot a fair comparison: the two differ in epochs.\nbyol"
     )
     assert "\nin detail: epochs 8 against 15\n" in out
     assert not re.search(r" mean .* to ", out) and "none: not a fair comparison" in out

@@ -144,7 +144,11 @@ def test_verdicts_rest_on_ours_alone() -> None:
             (claim.baseline, claim.baseline_variant, 40.0 + 0.1 * seed),
         ):
             plain = {"track": "mini", "seed": seed, "method": method, "variant": variant}
-            about = {"data": {"name": "cifar10-jpeg"}, "device": "CPU", "trials": 0}
+            about = {
+                "data": {"name": "cifar10-jpeg", "limit": {"pictures": 5000, "seed": seed}},
+                "device": "CPU",
+                "trials": 0,
+            }
             recipe = {"network": {"arch": "resnet", "depth": 18}, "pretrain": {"epochs": 4, "batch": 128}}
             name = f"{method}{variant}{seed}"
             found.append(

@@ -16,7 +16,7 @@ from repro.cli.commands import request_of
 from repro.cli.dispatch import main
 from repro.cli.grammar import build_parser
 from repro.plan import builder, prices
-from repro.results import pair_prices
+from repro.results import find_records, pair_prices
 from repro.results.suite import suite
 from repro.settings import Settings
 from repro.store import records
@@ -103,13 +103,17 @@ def test_a_dry_run_at_a_large_track_says_pairs_hours_and_their_source(
 
 
 def test_one_table_says_how_many_pairs_and_which_do_not_count(
-    own_folder: None, capsys: pytest.CaptureFixture[str]
+    own_folder: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = "rotation_aux-byol-few-epochs"
+    older, _ = find_records.published_records()
+    for record in older:
+        record["provenance"]["data"].pop("limit", None)
+    monkeypatch.setattr(find_records, "published_records", lambda: (older, []))
     assert main(f"settle {name} --track mini --budget 3h --dry-run --allow-unequal-tuning".split()) == 0
     first, _, second = capsys.readouterr().out.partition("to decide at mini from no pairs: probability 80 % if")
     row = next(line for line in first.splitlines() if line.startswith(name))
-    assert "not run (3 superseded pairs do not count)" in row
+    assert "not run (3 older pairs do not count)" in row
     said = re.search(r"about (\d+) pairs, .*, if decided within the budget \(probability \d+ %\)", row)
     assert said and 7 <= int(said[1]) < 20  # fewer than 7 cannot decide one of five claims
     assert "starts from none" in second

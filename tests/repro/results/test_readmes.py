@@ -30,7 +30,7 @@ def test_only_what_stands_between_marks_is_written() -> None:
 def test_an_edited_table_is_found_and_written_anew(tmp_path: Path) -> None:
     records, _ = published_records()
     page = tmp_path / "README.md"
-    page.write_text("# here\n<!-- generated: parts mini -->\n<!-- end -->\n", encoding="utf-8")
+    page.write_text("# here\n<!-- generated: gains mini -->\n<!-- end -->\n", encoding="utf-8")
     assert readmes.fill(tmp_path, records, suite()) == [page] and readmes.drift(tmp_path, records, suite()) == []
     made = page.read_text(encoding="utf-8")
     page.write_text(made.replace("| method", "| methods"), encoding="utf-8")
