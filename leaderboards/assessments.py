@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from leaderboards.arms import Arms
 from leaderboards.claim_arms import COMPUTE, EPOCHS
-from leaderboards.claims import MECHANISM, NO_TRACK, TRACKS, VERIFIED, Claim, counted, tracks_of, with_forms
+from leaderboards.claims import COST, MECHANISM, NO_TRACK, TRACKS, VERIFIED, Claim, counted, tracks_of, with_forms
 from leaderboards.explanations import explanations
 from leaderboards.reason_words import reasons_why
 from leaderboards.reasons import NoTrack, OlderSetup, Reason
@@ -16,7 +16,7 @@ from leaderboards.references import references
 from leaderboards.suite import Suite
 from leaderboards.testable import hindrance, members, tracks_of_form, unreachable
 from leaderboards.verdicts import INCOMPARABLE, NOT_RUN, UNTESTABLE, Verdict, judge
-from leaderboards.wording import brief, departing, details, headline, outcome, sentence
+from leaderboards.wording import brief, departing, details, headline, outcome, sentence, unit
 
 PAPERS = "the paper's setting"
 """Head of the outcomes in the network, epochs, batch, data and protocol that a claim states."""
@@ -177,9 +177,13 @@ def _assessment(
     known = {row.id: row for row in references()}
     told = [row.words for mark in claim.references if (row := known.get(mark))]
     reported = f"; reported: {'; '.join(told)}" if told else ""
-    directions = ", ".join(f"{claim.proxies[track]:g} at {track}" for track in TRACKS if track in claim.proxies)
+    directions = ", ".join(
+        f"{_margin(claim, claim.proxies[track])} at {track}" for track in TRACKS if track in claim.proxies
+    )
     family = _family(claim, shared)
-    margins = f"margin {claim.margin:g} in {PAPERS}" + (f"; for the direction alone {directions}" if directions else "")
+    margins = f"margin {_margin(claim, claim.margin)} in {PAPERS}" + (
+        f"; direction alone: {directions}" if directions else ""
+    )
     from_whom = f"source ({VERIFIED[claim.verified]}): {claim.source}{reported}"
     if claim.kind == MECHANISM:
         margins, from_whom = f"margin {directions}", f"{VERIFIED[claim.verified]}; it helps to explain {claim.parent}"
@@ -231,7 +235,7 @@ def counts(found: Iterable[Assessment]) -> str:
         for what, items in groups.items()
         if items
     ]
-    own = f" Besides, {len(ours)} claims of our own ask why they hold or not ({tally(ours)})." if ours else ""
+    own = f" Besides, {len(ours)} claims of our own are about why methods work ({tally(ours)})." if ours else ""
     return f"Of the papers' {len(every) - len(ours)} claims, {', '.join(parts)}.{own}"
 
 
@@ -245,6 +249,12 @@ def untestable(found: Sequence[Assessment]) -> str:
     number = sum(map(len, by_reason.values()))
     listed = "; ".join(f"{', '.join(names)} ({why})" for why, names in by_reason.items())
     return f"{number} of these {len(found)} claims cannot be tested: {listed}." if number else ""
+
+
+def _margin(claim: Claim, margin: float) -> str:
+    """`1.2 points`, `10 %` of a cost."""
+    one = margin == 1 and unit(claim) == "points"
+    return f"{100 * margin if claim.evaluation == COST else margin:g} {'point' if one else unit(claim)}"
 
 
 def _setting_words(claim: Claim) -> str:

@@ -62,7 +62,7 @@ def reason(why: Reason) -> str:
         case EpochsFirst():
             return f"it is tested when {EPOCHS} is decided"
         case SmallTestSet(arm, data):
-            return f"{arm} was run on {', '.join(data)} only; this test set is too small to count"
+            return f"{arm} was run only on {', '.join(data)}, whose test set is too small to count"
         case OlderSetup(pairs):
             what = "1 older pair does" if pairs == 1 else f"{pairs} older pairs do"
             return f"{what} not count, as all seeds shared one training subset"

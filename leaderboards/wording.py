@@ -224,10 +224,10 @@ def _statistics(verdict: Verdict, evidence: Evidence) -> list[str]:
     claim = verdict.claim
     family = f" (Holm correction over {_family(claim, evidence.family)})" if evidence.family > 1 else ""
     tests = ", ".join(
-        f"{_question(verdict, evidence, test)} {_number(found)}" for test, found in evidence.by_test.items()
+        f"{_question(verdict, evidence, test)} {_number(found)} of {evidence.takes[test]:g}"
+        for test, found in evidence.by_test.items()
     )
-    takes = " or ".join(f"{value:g}" for value in sorted(set(evidence.takes.values())))
-    parts = [f"e-values: {tests}; {takes} needed{family}"]
+    parts = [f"e-values and what they need: {tests}{family}"]
     if evidence.mean.n > 1:
         low, high = (shown(claim, edge) for edge in evidence.mean.interval)
         parts.append(f"95 % interval (fixed n) {min(low, high):.2f} to {max(low, high):.2f}")
@@ -256,9 +256,9 @@ def _for_these_recipes(verdict: Verdict) -> list[str]:
     if apart is None:
         return [f"for these recipes, both tuned alike ({tuned_words(verdict.arms[0].tuning, by_hand=False)})"]
     better = claim.arm if fewer(apart.ours, apart.theirs) else claim.baseline_arm
-    may = f"only {better}, with fewer trials, can be shown to be better"
+    may = f"so only {better}, which had fewer trials, can be shown to be better"
     known = claim.kind != INTERACTION and (fewer(apart.ours, apart.theirs) or fewer(apart.theirs, apart.ours))
-    return [f"for these recipes; {reason(apart)}: {may if known else 'nothing can be shown'}"]
+    return [f"for these recipes; {reason(apart)}: {may if known else 'so nothing can be shown'}"]
 
 
 def _question(verdict: Verdict, evidence: Evidence, test: str) -> str:

@@ -126,10 +126,8 @@ def test_verdicts_lead_their_claim(make: Make) -> None:
     )
     bases = "holds at mini (n = 7); holds at mini, equal compute (n = 7); not run at cifar"
     assert found.outcomes == bases
-    assert (
-        "test: margin 1 in the paper's setting; for the direction alone 1.2 at mini, 1 at cifar; family aps, testable"
-        in text
-    )
+    margins = "margin 1 point in the paper's setting; direction alone: 1.2 points at mini, 1 point at cifar"
+    assert f"test: {margins}; family aps" in text
     assert "- not run at cifar: no finetune record of aps\n" in section  # the paper's own setting is still open
     table = assessments.claims_table(assessments.assess(claim_files.load(suite()), Arms(records, suite())))
     (row,) = [line for line in table.splitlines() if line.startswith("aps-cifar100-finetune-gain ")]

@@ -130,7 +130,7 @@ def test_direction_holds_with_its_numbers(make: Make) -> None:
     assert words.startswith(
         "holds at mini (n = 6 pairs): aps 3.00 points above moco_v3 in linear top1 on CIFAR-10; e-values: "
     )
-    assert f"e-values: better {by_test['up']:.0f}, worse 1.0, equal within 1.5 points 1.0; 40 needed" in words
+    assert f"better {by_test['up']:.0f} of 40, worse 1.0 of 40, equal within 1.5 points 1.0 of 40" in words
     low, high = stats.t(5, 3.0, np.std(BETTER, ddof=1) / math.sqrt(6)).interval(0.95)
     assert f"95 % interval (fixed n) {low:.2f} to {high:.2f}" in words
     assert "CIFAR-10 (JPEG copy), ViT 128x6/4, 16 epochs, protocol mini" in words
@@ -300,7 +300,7 @@ def test_who_had_fewer_trials_may_be_shown_to_be_better_and_nothing_else(make: M
     ):
         assert verdict(DIRECTION, tuned(make, differences, ours, theirs), "mini").outcome == shown
     held = sentence(verdict(DIRECTION, tuned(make, BETTER, 1, 4), "mini"))
-    assert "tuning trials differ, 1 against 4: only aps, with fewer trials, can be shown to be better" in held
+    assert "tuning trials differ, 1 against 4: so only aps, which had fewer trials, can be shown to be better" in held
     lost = sentence(verdict(DIRECTION, tuned(make, BETTER, 4, 1), "mini"))
     assert "tuning trials differ, 4 against 1, so only the method with fewer trials could be shown to be better" in lost
     records = tuned(make, BETTER, 0, 0)
@@ -447,7 +447,7 @@ def test_test_sets_that_are_too_small_decide_nothing_beside_larger_ones(make: Ma
         for found, data, ahead in ((small, "vehicle-reid-market", -30.0), (large, "cifar10-jpeg-cameras", 30.0)):
             found += make("aps", "reid", {"rank1": 50.0 + ahead + seed / 10}, seed=seed, data=data)
             found += make("moco_v3", "reid", {"rank1": 50.0}, seed=seed, data=data)
-    said = "not run at mini: aps was run on vehicle-reid-market only; this test set is too small to count"
+    said = "not run at mini: aps was run only on vehicle-reid-market, whose test set is too small to count"
     assert sentence(verdict(reid, small, "mini")) == said
     assert verdict(reid, small + large, "mini").outcome == "holds"
 
@@ -650,7 +650,7 @@ def test_a_family_shares_one_error_rate(make: Make) -> None:
     short = judge(family, records, "mini")[0]
     assert (short.outcome, evidence(short).takes["up"]) == ("not decided yet", 160.0)
     assert f"evidence {alone:.0f} of 160 that it is better" in sentence(short)
-    assert "160 needed (Holm correction over 4 claims: f)" in sentence(short)
+    assert "of 160 (Holm correction over 4 claims: f)" in sentence(short)
     # as others are shown, it takes less
     clear = [10.0, 10.1, 10.2, 10.0, 10.1, 10.15]
     two = judge(family, records + against(make, "base0", clear) + against(make, "base1", clear), "mini")
