@@ -227,7 +227,7 @@ def _statistics(verdict: Verdict, evidence: Evidence) -> list[str]:
         f"{_question(verdict, evidence, test)} {_number(found)} of {evidence.takes[test]:g}"
         for test, found in evidence.by_test.items()
     )
-    parts = [f"e-values and what they need: {tests}{family}"]
+    parts = [f"e-values: {tests}{family}"]
     if evidence.mean.n > 1:
         low, high = (shown(claim, edge) for edge in evidence.mean.interval)
         parts.append(f"95 % interval (fixed n) {min(low, high):.2f} to {max(low, high):.2f}")
