@@ -18,11 +18,11 @@ def settle(options: argparse.Namespace) -> int:
     claims = own_claims.claims_of(track=options.track, **own) if own else ()
     settings, unequal = settings_of(options), options.allow_unequal_tuning
     preview = options.dry_run and not own
-    asked_for = find_records.claims_of(options.claim, options.paper) if preview else []
+    asked_for = [] if own else find_records.claims_of(options.claim, options.paper)  # says which name is unknown
     by_name = bool(options.claim)
     if options.budget is None:
         if not preview:
-            only = "only --dry-run of papers' claims works without it"
+            only = "your own method needs it with --dry-run, too" if own else "without it, only --dry-run works"
             raise UserError(f"settle needs --budget TIME, for example --budget 3h; {only}")
         print(needed.told(asked_for, options.track, settings, named=by_name))
         return 0

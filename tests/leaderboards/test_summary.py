@@ -63,7 +63,7 @@ def test_every_evaluation_has_a_row_and_the_table_fits_a_terminal(make: Make) ->
         "reid",
     ]
     assert "paper's number" in lines[0] and cells(said, "knn", "aps")[:5] == ["top1", "91.5", "-", "-", "-"]
-    assert cells(said, "- 10 per class", "aps")[:2] == ["top1", "81.2"] and "as above" in lines[5]
+    assert cells(said, "- 10 labels", "aps")[:2] == ["top1", "81.2"] and "as above" in lines[5]
     for words in ("rank1 60.0, mAP 50.0", "bbox_AP 12.0", "segm_AP 11.0", "2.2 min", "900 MB"):  # 130 s of training
         assert words in said.table
     assert max(map(len, lines)) <= 120
@@ -96,7 +96,7 @@ def test_few_labels_are_held_against_few_labels(make: Make) -> None:
     untrained = make("random", "linear", metrics, variant="vit", network=vit, **DIGITS)
     said = told(mine, untrained)
     assert cells(said, "linear", "aps")[:4] == ["top1", "62.0", "63.5", "(-1.5)"]
-    assert cells(said, "- 10 per class", "aps")[:4] == ["top1", "36.0", "29.5", "(+6.5)"]
+    assert cells(said, "- 10 labels", "aps")[:4] == ["top1", "36.0", "29.5", "(+6.5)"]
 
 
 def test_a_published_control_counts_where_the_workspace_has_none_and_is_marked(make: Make) -> None:
@@ -156,7 +156,7 @@ def test_a_result_stands_beside_its_baseline_and_the_line_below_names_it(make: M
     said = told(mine, theirs, claims=claims)
     assert "baseline" in said.table.splitlines()[0] and max(map(len, said.table.splitlines())) <= 120
     assert cells(said, "linear", "aps")[2:6] == ["-", "-", "44.5", "(+1.5)"]
-    assert cells(said, "- 10 per class", "aps")[2:6] == ["-", "-", "21.0", "(-1.0)"]
+    assert cells(said, "- 10 labels", "aps")[2:6] == ["-", "-", "21.0", "(-1.0)"]
     assert "baseline of aps: moco_v3" in said.lines and said.lines[0].endswith("and the baseline")
     assert "baseline" not in told(mine, claims=claims).table  # no record of it: no column
     assert "baseline" not in told(mine, theirs).table  # no claim names one

@@ -322,7 +322,7 @@ def by(records: list[dict[str, Any]], method: str, procedure: str) -> list[dict[
     [
         ("P1-aa", "P1-aa", (7, 1), BETTER, "holds", "for these recipes, both tuned alike (procedure P1-aa)"),
         ("", "", (3, 3), BETTER, "holds", "for these recipes, both tuned alike (3 trials by hand)"),
-        ("", "P1-aa", (1, 7), BETTER, "holds", "1 trial by hand against procedure P1-aa: so only aps, which had fewer trials,"),
+        ("", "P1-aa", (1, 7), BETTER, "holds", "1 trial by hand against procedure P1-aa: so only aps, which had fewer"),
         (
             "",
             "P1-aa",
