@@ -9,8 +9,9 @@ from dataclasses import replace
 
 from leaderboards import claims, evalues
 from leaderboards.arms import Arm, Arms
+from leaderboards.claim_arms import COMPUTE
 from leaderboards.claims import Claim, of_training, usual_length
-from leaderboards.missing_runs import ALONE, Missing, in_vain, missing
+from leaderboards.missing_runs import ALONE, Missing, at_equal_compute, in_vain, missing
 from leaderboards.reason_words import reason
 from leaderboards.reasons import Flagged
 from leaderboards.setting import network_name
@@ -25,11 +26,18 @@ from repro.results.overrides import nearest_arch
 
 
 def wanting(
-    claim: Claim, known: Arms, track: str, own: bool, verdict: Verdict | None = None, takes: float = ALONE
+    claim: Claim,
+    known: Arms,
+    track: str,
+    own: bool,
+    verdict: Verdict | None = None,
+    takes: float = ALONE,
+    compute: Verdict | None = None,
 ) -> list[str]:
     """What the next check of one test lacks, and the commands that make it; or why nothing would decide it.
 
     verdict: that of this test so far.  takes: the evidence that it takes, as far as no verdict says it.
+    compute: that at equal compute, which follows when the other one is decided.
     """
     where = f"{track}, {'setting of the paper' if own else 'direction alone'}"
     why = unreachable(claim, suite()) if own else hindrance(claim, suite(), track)
@@ -40,6 +48,9 @@ def wanting(
         others = [f"{fresh}   (makes pairs with one version of the code)"] if isinstance(why, Flagged) else []
         return [f"{where}: no further seeds help: {reason(why)}", *others]
     lacking = missing(claim, known, track, own, verdict, takes)
+    if not lacking and verdict and compute and not compute.decided and not in_vain(compute):
+        where, more = f"{where}, {COMPUTE}", missing(claim, known, track, own, compute, takes) if compute.arms else []
+        verdict, lacking = compute, more or at_equal_compute(verdict, compute, takes)
     if not lacking:
         return []
     return [f"{where}: {_least(claim, lacking, verdict)}", *(f"  {line}" for line in _lines(track, own, lacking))]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from leaderboards import assessments, claims
 from leaderboards.arms import Arms
-from leaderboards.claim_arms import COMPUTE
+from leaderboards.claim_arms import COMPUTE, EPOCHS
 from leaderboards.claims import COST, MECHANISM, NO_TRACK, VERIFIED, Claim, of_training
 from leaderboards.references import references
 from leaderboards.testable import first_takes, tracks_of_form
@@ -67,15 +67,13 @@ def explain(settings: Settings, name: str) -> str:
     def takes(one: Claim, track: str) -> float:
         return first_takes(one, find_records.every_claim(), suite(), track)
 
-    lacking = [
-        line
-        for track, own, _ in _tests(claim)
-        for line in wanting(claim, known, track, own, _so_far(claim, item.verdicts, track, own), takes(claim, track))
-    ]
+    def lacks(one: Claim, track: str, own: bool) -> list[str]:
+        first, compute = (_so_far(one, item.verdicts, track, own, basis) for basis in (EPOCHS, COMPUTE))
+        return wanting(one, known, track, own, first, takes(one, track), compute)
+
+    lacking = [line for track, own, _ in _tests(claim) for line in lacks(claim, track, own)]
     for track in tracks_of_form(claim, suite()):
-        form = claim.as_published
-        found_so_far = _so_far(form, item.verdicts, track, False)
-        first, *others = wanting(form, known, track, False, found_so_far, takes(form, track)) or [""]
+        first, *others = lacks(claim.as_published, track, False) or [""]
         lacking += [f"the paper's form ({claim.form}), {first}", *others] if first else []
     if any(verdict.n for verdict in item.verdicts) and lacking:
         lacking.append("new seeds join the existing ones only if the same code trains them")
@@ -86,9 +84,10 @@ def explain(settings: Settings, name: str) -> str:
     )
 
 
-def _so_far(claim: Claim, found: Sequence[Verdict], track: str, own: bool) -> Verdict | None:
-    """The verdict of a test at equal epochs, as far as there is one."""
-    here = [verdict for verdict in found if verdict.track == track and verdict.basis != COMPUTE]
+def _so_far(claim: Claim, found: Sequence[Verdict], track: str, own: bool, basis: str) -> Verdict | None:
+    """The verdict of a test at equal epochs or at equal compute, as far as there is one."""
+    there = (verdict for verdict in found if verdict.track == track)
+    here = [verdict for verdict in there if (verdict.basis == COMPUTE) == (basis == COMPUTE)]
     return next((verdict for verdict in here if verdict.own == own and verdict.claim.id == claim.id), None)
 
 
