@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from leaderboards.assessments import PAPERS, Assessment
+from leaderboards.cells import signed
 from leaderboards.claim_arms import COMPUTE, SAME_COMPUTE
 from leaderboards.claims import COST, COSTS, MECHANISM, TO_ACCURACY, Claim, of_learning
 from leaderboards.needs import Need, budget
@@ -175,12 +176,7 @@ def _difference(verdict: Verdict) -> str:
         return f"{verdict.gap:.2f} times the {COSTS.get(TO_ACCURACY.get(metric, metric), 'cost')}" + (
             " to the same accuracy" if of_learning(verdict.claim) else ""
         )
-    return f"{_signed(verdict.gap)} points"
-
-
-def _signed(value: float) -> str:
-    """`+1.3`, `-0.2`; `0.0` of what rounds to it, on either side."""
-    return f"{value:+.1f}" if round(value, 1) else "0.0"
+    return f"{signed(verdict.gap, 1).text} points"
 
 
 def _missing(item: Assessment, seen: Sequence[Verdict], needed: Sequence[Need]) -> str:
@@ -265,7 +261,7 @@ def ranged(found: Iterable[Answer]) -> str:
         for one in found
         if one.epochs and one.epochs.verdict.gap is not None and one.claim.evaluation != COST
     )
-    ends = dict.fromkeys(_signed(end) for end in (points[0], points[-1])) if points else {}
+    ends = dict.fromkeys(signed(end, 1).text for end in (points[0], points[-1])) if points else {}
     return f"{' to '.join(ends)} points" if ends else ""
 
 

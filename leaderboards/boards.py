@@ -37,14 +37,14 @@ _SHORT = {
 }
 """What the columns of a short table are, beside its method and metric."""
 _NAMES = (
-    "`NAME@EPOCHS`: trained for so many epochs; it stands there if the recipe has other epochs, or several rows the"
-    " same name. `(code ...)`: trained with another version of the program",
+    "`NAME@EPOCHS`: trained for so many epochs; shown if that is not the number of the recipe, or if several rows"
+    " have the same name. `(code ...)`: trained with another version of the program",
     "networks: `ResNet-10 w16` has 16 channels in the first stage (standard: 64); `ViT 128x3/4` has width 128, 3 blocks"
     " and patches of 4 pixels",
 )
 FULL = (
     "Wall time and memory are those of the evaluation alone. Optimism: what selecting the checkpoint or setting on"
-    " test data would have added, in points; no other number has it. Trials: tuning runs by hand, or the procedure"
+    " test data would have added, in points; no other number includes it. Trials: tuning runs by hand, or the procedure"
     " that tuned the method (methods/tuning.toml)."
 )
 """What the further columns are of the tables with all columns."""
@@ -72,6 +72,7 @@ class Board:
     tables: list[Table]
     metrics: tuple[str, ...] = ()  # of an evaluation: the columns that it is known by
     note: str = ""  # what is left out of it
+    full: str = ""  # what the further columns are of its tables with all columns
 
     @property
     def arms(self) -> int:
@@ -150,7 +151,7 @@ def compose(known: Arms, claims: Sequence[Claim], link: Link) -> Content:
         evaluations=[
             _evaluation(evaluation, known, claims, controls, link) for evaluation in known.suite.evaluations.values()
         ],
-        efficiency=_efficiency(groups, seen, claims, link),
+        efficiency=_efficiency(groups, seen, claims, known, link),
         pretext=_pretext(known, link),
         papers=dict(papers),
         needs=needs(assessed, known.suite),
@@ -188,7 +189,7 @@ def _evaluation(evaluation: Evaluation, known: Arms, claims: Sequence[Claim], co
         *_NAMES,
     )
     note = older_setups(superseded)
-    return Board(evaluation.name, evaluation.title, intro, tables, evaluation.metrics, note)
+    return Board(evaluation.name, evaluation.title, intro, tables, evaluation.metrics, note, FULL)
 
 
 def _names(group: Sequence[Arm], suite: Suite) -> dict[Arm, str]:
@@ -259,10 +260,10 @@ def _pretext(known: Arms, link: Link) -> Board:
         )
         for group in by_scope(filter(answers, known.current("pretrain")))
     ]
-    return Board("pretext", "Pretext tasks", (PRETEXT_INTRO,), tables)
+    return Board("pretext", "Pretext tasks", (PRETEXT_INTRO,), tables, note=older_setups(superseded))
 
 
-def _efficiency(groups: Sequence[Paid], seen: Sequence[Arm], claims: Sequence[Claim], link: Link) -> Board:
+def _efficiency(groups: Sequence[Paid], seen: Sequence[Arm], claims: Sequence[Claim], known: Arms, link: Link) -> Board:
     """First what share of a baseline's cost a method needs; then the costs, once for each track and device.
 
     What the pre-trainings cost does not depend on the evaluation, so the first one that has records stands for all.
@@ -271,4 +272,10 @@ def _efficiency(groups: Sequence[Paid], seen: Sequence[Arm], claims: Sequence[Cl
     intro = f"{efficiency.RACES_INTRO} {ABOUT}" if races else ""
     once = {(group.setting.track, group.device): group for group in reversed(groups)}
     costs = efficiency.cost_tables([group for group in groups if group in once.values()], link)
-    return Board("efficiency", efficiency.TITLE, (intro,) if intro else (), [*races, *costs])
+    return Board(
+        "efficiency",
+        efficiency.TITLE,
+        (intro,) if intro else (),
+        [*races, *costs],
+        note=older_setups(known.superseded("pretrain")),
+    )

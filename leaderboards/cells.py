@@ -71,9 +71,9 @@ def spread(values: Iterable[float], digits: int = 2) -> Cell:
 
 
 def signed(value: float, digits: int = 2) -> Cell:
-    """A difference: `+0.50`."""
+    """A difference: `+0.50`, or `0.00` without a sign."""
     rounded = round(value, digits) + 0.0  # no "-0.00"
-    return Cell(f"{rounded:+.{digits}f}", rounded)
+    return Cell(f"{rounded:{'+' if rounded else ''}.{digits}f}", rounded)
 
 
 def count(values: Iterable[float], unit: float = 1.0, digits: int = 0) -> Cell:

@@ -118,7 +118,7 @@ def sample(claim: Claim, arms: Sequence[Arm], suite: Suite, track: str, basis: s
     """
     if claim.kind == INTERACTION:
         return _interaction(claim, arms, suite, track)
-    arms = _of_own_subsets(claim, _large_enough(claim, arms))
+    arms = _of_own_subsets(claim, _large_enough(claim, arms), basis)
     ours = _unflagged(claim, claim.arm, arms, suite)
     if claim.kind == "number":
         return _values(claim, ours, suite)
@@ -128,8 +128,10 @@ def sample(claim: Claim, arms: Sequence[Arm], suite: Suite, track: str, basis: s
     try:
         pair, lacks = _pair(claim, ours, theirs, suite, track, basis)
     except NoTest as nothing:
-        no_pair = any(isinstance(why, SettingsApart) for why in nothing.reasons)
-        raise (_flagged_pair(claim, arms) if no_pair else None) or nothing from None
+        flagged = None
+        if any(isinstance(why, SettingsApart) for why in nothing.reasons):
+            flagged = _flagged_pair(claim, arms)
+        raise flagged or nothing from None
     left, right = _sides(claim, pair, own=not lacks)
     if counted(claim):
         seeds = tuple(sorted(left.keys() | right.keys()))
@@ -183,26 +185,31 @@ def _large_enough(claim: Claim, arms: Sequence[Arm]) -> list[Arm]:
     return kept
 
 
-def _of_own_subsets(claim: Claim, arms: Sequence[Arm]) -> list[Arm]:
+def _of_own_subsets(claim: Claim, arms: Sequence[Arm], basis: str) -> list[Arm]:
     """Without the arms of one subset for all seeds; raises NoTest where the only pairs are of those.
 
     A cost without chance does not depend on the subset: there they leave when a pair of which each seed drew its own
     has come.
     """
     kept = [arm for arm in arms if arm.setting.drawn is not None]
-    if len(kept) == len(arms) or _shared(claim, [arm for arm in kept if arm.setting.drawn]):
+    if len(kept) == len(arms) or _shared(claim, kept, basis):
         return kept
     if counted(claim):
         return list(arms)
-    if pairs := _shared(claim, [arm for arm in arms if arm not in kept]):
+    if pairs := _shared(claim, [arm for arm in arms if arm.setting.drawn is None], basis):
         raise NoTest("not run", OlderSetup(pairs))
+    if {claim.arm, claim.baseline_arm} & ({arm.name for arm in arms} - {arm.name for arm in kept}):
+        raise NoTest("not run", OlderSetup(0))  # of one side only, or of two sides that are no pair
     return kept
 
 
-def _shared(claim: Claim, arms: Sequence[Arm]) -> int:
-    """The largest number of seeds that a pair of these arms shares; 0 without a pair."""
-    ours, theirs = ([arm for arm in arms if arm.name == name] for name in (claim.arm, claim.baseline_arm))
-    pairs = pairs_alike(ours, theirs, lambda arm: arm.setting)
+def _shared(claim: Claim, arms: Sequence[Arm], basis: str) -> int:
+    """The largest number of seeds that a pair of these arms shares; 0 without a pair.  Of a number: of seeds."""
+    ours = [arm for arm in arms if arm.name == claim.arm]
+    if not claim.baseline:
+        return max((len(arm.records) for arm in ours), default=0)
+    theirs = [arm for arm in arms if arm.name == claim.baseline_arm]
+    pairs = _but_length(ours, theirs) if basis == COMPUTE else pairs_alike(ours, theirs, lambda arm: arm.setting)
     return max((len(arm.records.keys() & other.records.keys()) for arm, other in pairs), default=0)
 
 

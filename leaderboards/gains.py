@@ -110,7 +110,7 @@ def parts(known: Arms, claims: Sequence[Claim], track: str, evaluation: str) -> 
     """
     metric = known.suite.evaluations[evaluation].metrics[0]
     arms = [arm for arm in known.current(known.suite.kind_of(evaluation)) if arm.trust == OURS]
-    arms = [arm for arm in arms if arm.setting.track == track and arm.setting.drawn is not None]
+    arms = [arm for arm in arms if arm.setting.track == track]
     found = []
     others = [claim for claim in claims if claim.kind != MECHANISM and claim.baseline not in ("", claim.method)]
     claimed = {claim.arm for claim in others}
@@ -134,8 +134,7 @@ def spread(values: Sequence[float]) -> tuple[float, float, float]:
 
 def _shown(arm: Arm, track: str) -> bool:
     plain = not arm.variant or arm.control
-    setting = arm.setting
-    return setting.track == track and setting.drawn is not None and arm.trust == OURS and not arm.imported and plain
+    return arm.setting.track == track and arm.trust == OURS and not arm.imported and plain
 
 
 def _gain(arm: Arm, metric: str, controls: Controls) -> Gain:

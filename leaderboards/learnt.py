@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from leaderboards.assessments import Assessment
+from leaderboards.cells import signed
 from leaderboards.claim_arms import COMPUTE
 from leaderboards.claims import of_training
 from leaderboards.controls import Controls, above
@@ -25,7 +26,7 @@ class Learnt:
     @property
     def words(self) -> str:
         """`points above the same network untrained at mini: aps +4.8, moco_v3 +4.1`."""
-        said = ", ".join(f"{name} {gain:+.1f}" for name, gain in self.gains)
+        said = ", ".join(f"{name} {signed(gain, 1).text}" for name, gain in self.gains)
         warning = "; this evaluation hardly tells trained networks from untrained ones here" if self.little else ""
         some, every = self.seeds
         of = "" if some == every else f" ({some} of {every} seeds)"

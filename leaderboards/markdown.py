@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from leaderboards.assessments import counts
-from leaderboards.boards import FULL, INDEX_INTRO, Board, Content
+from leaderboards.boards import INDEX_INTRO, Board, Content
 from leaderboards.cells import whole, words
 from leaderboards.claims_page import claims_text
 from leaderboards.markdown_tables import rows_text, table_text
@@ -33,7 +33,8 @@ def _without_tags(text: str) -> str:
 
 def _board_text(board: Board, picture: str = "") -> str:
     several = len(board.intro) > 1
-    lines = [f"# {board.title}", "", *(f"* {item}" if several else item for item in board.intro), ""]
+    intro = [*(f"* {item}" if several else item for item in board.intro), ""] if board.intro else []
+    lines = [f"# {board.title}", "", *intro]
     lines += [board.note, ""] if board.note else []
     addresses: dict[str, int] = {}
     for number, table in enumerate(board.tables):
@@ -49,7 +50,7 @@ def _board_text(board: Board, picture: str = "") -> str:
         if picture and number == 0:
             lines += [f"![{board.title}]({picture})", ""]
     if any(table.first and not table.silent for table in board.tables):
-        lines += ["# All columns", "", FULL, ""]
+        lines += ["# All columns", "", *([board.full, ""] if board.full else [])]
         for table in board.tables:
             if not table.silent:
                 lines += [f"## {table.title}, all columns", "", table_text(table, addresses), ""]

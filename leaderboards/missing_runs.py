@@ -37,7 +37,7 @@ def in_vain(verdict: Verdict) -> Reason | None:
 
     Unequal tuning stands in the way where it is not known, or where it could explain what the pairs have shown.
     """
-    for why in () if verdict.superseded else verdict.reasons:
+    for why in verdict.reasons:
         unknown = isinstance(why, TuningApart) and not (why.ours and why.theirs)
         explains = isinstance(why, TuningApart) and bool(verdict.arms)
         if unknown or explains or isinstance(why, Flagged | MachinesApart):
@@ -53,10 +53,10 @@ def missing(
     As many pairs as its evidence needs at least, one more where these are there, and of a cost without chance one run.
 
     own: the test at the claim's own setting; else that of its direction, at the setting of which there is most.
-    verdict: that of this test so far; its arms go on, unless they are superseded.
+    verdict: that of this test so far; its arms go on, unless it is open again.
     takes: the evidence that the claim takes, as far as no verdict says it.
     """
-    verdict = None if verdict and verdict.superseded else verdict
+    verdict = None if verdict and verdict.open_again else verdict
     if verdict is not None and verdict.decided:
         return []
     if claim.kind == INTERACTION:

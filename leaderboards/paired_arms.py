@@ -186,15 +186,15 @@ def difference(evaluation: str, metric: str, pair: Pair) -> Difference | None:
 def baseline_differences(claims: Sequence[Claim], known: Arms) -> dict[str, list[Difference]]:
     """By track, every method against the baselines that its claims name, in every evaluation that both have.
 
-    Only records of our own count; those of an older recipe too, as for verdicts: they may be what makes a pair fair. A
-    pair may be unlike: `apart`.
+    Only records of our own count; those of an older recipe too, as for verdicts: they may be what makes a pair fair.
+    Arms of one subset for all seeds are left out. A pair may be unlike: `apart`.
     """
     found: dict[str, list[Difference]] = {}
     for track in TRACKS:
         by_name: dict[tuple[str, str], list[Arm]] = defaultdict(list)  # of an evaluation and an arm
         for evaluation in known.suite.evaluations.values():
             for arm in known.of(evaluation.kind):
-                if arm.trust == OURS and arm.setting.track == track:
+                if arm.trust == OURS and arm.setting.track == track and arm.setting.drawn is not None:
                     by_name[evaluation.name, arm.name].append(arm)
         for ours, theirs in comparisons(claims):
             for name, evaluation in known.suite.evaluations.items():

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from leaderboards.answers import Said, answers, left, ranged, stale, telling
 from leaderboards.arms import Arm, Arms
 from leaderboards.assessments import Assessment, assess
+from leaderboards.cells import signed
 from leaderboards.claims import Claim
 from leaderboards.controls import Controls
 from leaderboards.gains import FEWEST, Gain, Row, columns_of, gains, parts
@@ -103,7 +104,7 @@ def parts_table(records: Iterable[Record], claims: Sequence[Claim], suite: Suite
         mean, least, largest = part.difference
         between = f"{least:+.1f} to {largest:+.1f}"
         names = f"`{part.method.name}`", f"`{part.variant.name}`"
-        rows.append([*names, f"{round(mean, 1) + 0.0:+.1f}", between, str(part.seeds)])
+        rows.append([*names, signed(mean, 1).text, between, str(part.seeds)])
     if not rows:
         return f"No variant has {FEWEST} pairs with its method yet."
     return _table(["method", "variant", "method - variant", "range over seeds", "seeds"], rows)

@@ -64,7 +64,7 @@ def reason(why: Reason) -> str:
         case SmallTestSet(arm, data):
             return f"{arm} was run only on {', '.join(data)}, whose test set is too small to count"
         case OlderSetup(pairs):
-            what = "1 older pair does" if pairs == 1 else f"{pairs} older pairs do"
+            what = {0: "older runs do", 1: "1 older pair does"}.get(pairs, f"{pairs} older pairs do")
             return f"{what} not count, as all seeds shared one training subset"
         case OtherTracks(tracks):
             return f"the claim can be tested at {', '.join(tracks)}"

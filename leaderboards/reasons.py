@@ -155,9 +155,9 @@ class SmallTestSet:
 
 @dataclass(frozen=True)
 class OlderSetup:
-    """There are pairs, but all their seeds trained on one subset of the pictures, as no run does any more."""
+    """There are runs, but all their seeds trained on one subset of the pictures, as no run does any more."""
 
-    pairs: int
+    pairs: int  # of which so many are pairs
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ def page(
         counts=counts(content.assessments),
         error_rate=ERROR_RATE,
         learnt=content.learnt,
-        superseded=OLDER_RECIPE if stale(one for found in shown.values() for one in found) else "",
+        older_recipe=OLDER_RECIPE if stale(one for found in shown.values() for one in found) else "",
         marks=plots.MARKS,
         efficiency=pictures.efficiency(content, roles),
         monitor_about=ABOUT,

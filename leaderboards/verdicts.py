@@ -9,7 +9,8 @@ decided). The tests are e-values (`evalues.py`), which may be looked at after ev
 run can test are a family, and share one error rate of 5 % per question by Holm's procedure. A verdict depends on the
 records of its own pair and on numbers that were frozen before. An arm whose seeds ran twice or whose tuning is not
 recorded decides nothing. Of two arms that were not tuned alike (by one procedure, or by hand with as many trials) only
-the one with fewer trials can be shown to be better.
+the one with fewer trials can be shown to be better. Pairs of which all seeds share one training subset, of an older
+setup of mini, are `not run`; a cost without chance is still compared by them.
 
 A claim's own setting is one of its network, epochs, batch, data and protocol, the values of the protocol as they stand;
 where no source tells one of these, nothing counts as it. All else at its own track tests the direction alone, where
@@ -119,15 +120,15 @@ class Verdict:
         return self.arms[0].setting if self.arms else None
 
     @property
-    def superseded(self) -> bool:
+    def open_again(self) -> bool:
         """Whether it is of a cost that is open again: of an older setup of the track, and the recipe has changed."""
         return self.older_recipe and self.setting is not None and self.setting.drawn is None
 
     @property
     def decided(self) -> bool:
-        """Whether its question is answered, be it by no difference; never by superseded arms."""
+        """Whether its question is answered, be it by no difference."""
         answered = self.rests_on if counted(self.claim) else self.evidence and self.evidence.shown
-        return bool(answered) and not self.superseded
+        return bool(answered) and not self.open_again
 
 
 @dataclass(frozen=True)

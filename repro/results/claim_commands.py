@@ -48,9 +48,10 @@ def wanting(
         others = [f"{fresh}   (makes pairs with one version of the code)"] if isinstance(why, Flagged) else []
         return [f"{where}: no further seeds help: {reason(why)}", *others]
     lacking = missing(claim, known, track, own, verdict, takes)
-    if not lacking and verdict and compute and not compute.decided and not in_vain(compute):
-        where, more = f"{where}, {COMPUTE}", missing(claim, known, track, own, compute, takes) if compute.arms else []
-        verdict, lacking = compute, more or at_equal_compute(verdict, compute, takes)
+    if verdict and verdict.decided and compute and not compute.decided and not in_vain(compute):
+        more = missing(claim, known, track, own, compute, takes) if compute.arms else []
+        lacking = more or at_equal_compute(verdict, compute, takes)
+        where, verdict, own = f"{where}, {COMPUTE}", compute, False  # the arms of equal epochs go on
     if not lacking:
         return []
     return [f"{where}: {_least(claim, lacking, verdict)}", *(f"  {line}" for line in _lines(track, own, lacking))]
@@ -62,7 +63,7 @@ def _least(claim: Claim, lacking: Sequence[Missing], verdict: Verdict | None) ->
         return "one run of each method"
     count = len({seed for item in lacking for seed in item.seeds})
     unit = "run" if claim.kind == "number" else "pair"
-    more = "more " if verdict and verdict.n and not verdict.superseded else ""
+    more = "more " if verdict and verdict.n else ""
     return f"at least {count} {more}{unit}{'' if count == 1 else 's'}"
 
 
@@ -105,7 +106,7 @@ def _commands(track: str, own: bool, lacking: Sequence[Missing]) -> list[tuple[l
     found: list[tuple[list[str], str]] = []
     together: list[list[Missing]] = []  # of one claim and with the same seeds
     for item in lacking:
-        if item.like is not None and (item.epochs or not own):
+        if not own and item.like is not None:
             words, problem = _more(item.like, item.seeds)
             found.append((_lasting(words, item.epochs) if item.epochs else words, problem))
         elif not own and item.beside is not None:

@@ -31,7 +31,7 @@ def listing(settings: Settings, wanted: Mapping[str, str], outcome: str | None =
     if outcome is not None:
         reached = {verdict.outcome for item in items for verdict in item.verdicts}
         if outcome not in {*reached, *OUTCOMES}:
-            raise unknown("verdict", outcome, OUTCOMES)
+            raise unknown("verdict", outcome, OUTCOMES, f"valid: {', '.join(map(repr, OUTCOMES))}")
     shown = [
         item
         for item in items

@@ -17,7 +17,7 @@ from leaderboards.suite import Price
 from leaderboards.testable import hindrance, unreachable
 from repro.errors import UserError
 from repro.plan import cards, tracks
-from repro.results import find_records, pair_prices
+from repro.results import equal_tuning, find_records, pair_prices
 from repro.results.suite import suite
 from repro.settings import Settings
 from repro.store import records
@@ -47,8 +47,8 @@ def told(
     if settings.card:
         cards.find(settings.card)
     require_testable(claims, track, each=named)
-    assessed = _assessed(settings, below)
-    found = _needs(claims, track, settings, assessed, assessed if below is None else _assessed(settings, None))
+    assessed = _assessed(settings, track, below)
+    found = _needs(claims, track, settings, assessed, assessed if below is None else _assessed(settings, track, None))
     lines = []
     if found:
         on = f", on {found[0].price.card}" if found[0].price.card else ""
@@ -68,7 +68,9 @@ def told(
         for item in assessed
         if any(verdict.track == track and verdict.decided and not verdict.form for verdict in item.verdicts)
     }
-    none = {claim.id: "decided" if claim.id in decided else "no command makes the pair" for claim in claims}
+    none = {
+        claim.id: "decided at equal epochs" if claim.id in decided else "no command makes the pair" for claim in claims
+    }
     left = {
         claim.id: reason(why) if (why := _hindrance(claim, track)) else none[claim.id]
         for claim in claims
@@ -122,13 +124,17 @@ def _hindrance(claim: Claim, track: str) -> Reason | None:
     return OtherTracks(others) if others else unreachable(claim, suite())
 
 
-def _assessed(settings: Settings, counted: Sequence[Record] | None) -> list[Assessment]:
-    """Every claim by the workspace's records and the published ones, or those of them that count here."""
+def _assessed(settings: Settings, track: str, counted: Sequence[Record] | None) -> list[Assessment]:
+    """Every claim by the workspace's records and the published ones.
+
+    counted: published ones in place of all; then of today's recipes at the track alone, as `settle` has it.
+    """
     here = records.read_all(Workspace(settings.workspace).records)[0]
     there = records.by_fingerprint(here)
     published = find_records.published_records()[0] if counted is None else counted
-    others = [record for record in published if record["fingerprint"] not in there]
-    return assess(find_records.every_claim(), Arms([*here, *others], suite()))
+    every = [*here, *(record for record in published if record["fingerprint"] not in there)]
+    shown = every if counted is None else equal_tuning.of_these_recipes(every, track)
+    return assess(find_records.every_claim(), Arms(shown, suite()))
 
 
 def _needs(

@@ -3,7 +3,8 @@
 The next pair is that of the claim with the most expected decisions an hour: the chance that what is left of the budget
 decides it (leaderboards/prospects.py), over the hours that this takes by the plan's prices. Pairs of other claims run
 beside it where the machine has room (`settle_round.py`). A claim is dropped where it is decided, where no further seed
-would help, or where that chance is below 5 %. Looking after every pair does no harm: see leaderboards/evalues.py. It
+would help, or where that chance is below 5 %. Equal compute comes after equal epochs: the baseline then trains for as
+many operations as the method. Looking after every pair does no harm: see leaderboards/evalues.py. It
 starts from the workspace's records and from those published ones that a run here would make again (`agreement.py`).
 What is done is cached, and a journal (`settle_ledger.py`) says what was spent, so a run that was interrupted goes on.
 On SLURM, `settle_cluster.py` does the same by jobs.
@@ -175,10 +176,11 @@ def _step(claim: Claim, verdicts: Sequence[Verdict], known: Arms, asked: Asked, 
     if not asked.unequal and (why := equal_tuning.hindrance(claim, asked.track)):
         return replace(step, why=why)
     own = asked.track == claim.track and asked.track not in claim.proxies
+    anew = own and step.epochs is None  # at equal compute the arms of equal epochs go on
     evidence = step.verdict.evidence if step.verdict else None
     takes = min(evidence.takes.values()) if evidence else _first_takes(claim, asked)
     lacking = _lacking(step, known, asked, own, takes)
-    commands = runs_of(lacking, asked.track, own)
+    commands = runs_of(lacking, asked.track, anew)
     if not commands:
         return replace(step, why="no command can make the missing run")
     plans = asked.plans(commands)
@@ -186,9 +188,9 @@ def _step(claim: Claim, verdicts: Sequence[Verdict], known: Arms, asked: Asked, 
     price = seconds = sum(map(ledger.price, plans)) / side_by_side
     if seconds > ledger.left:
         why = f"the next pair takes {text.duration(seconds)}, more than the budget has left"
-        return replace(step, seconds=seconds, why=why)
+        return replace(step, seconds=seconds, why=why, plans=plans)
     if ledger.on_slurm:  # no look before the last of these can decide anything
-        whole = runs_of(lacking, asked.track, own, all_seeds=True)
+        whole = runs_of(lacking, asked.track, anew, all_seeds=True)
         together = asked.plans(whole)
         if sum(map(ledger.price, together)) <= ledger.left:
             commands, plans, price = whole, together, sum(map(ledger.price, together))
@@ -205,13 +207,13 @@ def _step(claim: Claim, verdicts: Sequence[Verdict], known: Arms, asked: Asked, 
     ahead = _ahead(evidence, takes, pairs) if evidence else prospect((), takes, pairs)
     if ahead.chance < FUTILE:
         said = f"{_more(pairs)} would decide it with a probability of {100 * ahead.chance:.0f} %"
-        return replace(step, seconds=seconds, pairs=pairs, prospect=ahead, why=f"futile: {said}")
+        return replace(step, seconds=seconds, pairs=pairs, prospect=ahead, why=f"futile: {said}", plans=plans)
     return replace(ready, pairs=pairs, prospect=ahead)
 
 
 def _question(claim: Claim, verdicts: Sequence[Verdict]) -> Step:
     """What is open of a claim: first equal epochs, then equal compute, where its pairs are there or can be made."""
-    here = [verdict for verdict in verdicts if not verdict.superseded]
+    here = [verdict for verdict in verdicts if not verdict.open_again]
     first = next((verdict for verdict in here if verdict.basis != COMPUTE), None)
     compute = next((verdict for verdict in here if verdict.basis == COMPUTE), None)
     if first is None or not first.decided:
@@ -244,7 +246,7 @@ def _ahead(evidence: Evidence, takes: float, pairs: int) -> Prospect:
 def ending(steps: Sequence[Step], ledger: Ledger, asked: Asked) -> str:
     """How it ended, and what it would take to decide the rest."""
     papers = {claim.id for claim in find_records.every_claim()}
-    left = [step.claim for step in steps if step.why != "decided" and step.claim.id in papers]
+    left = [step.claim for step in steps if step.why != "decided" and not step.epochs and step.claim.id in papers]
     more = needed.told(left, asked.track, asked.settings, below=asked.published) if left else ""
     return "\n\n".join(filter(None, (table(steps, ledger, asked), more)))
 
@@ -340,7 +342,7 @@ def table(steps: Sequence[Step], ledger: Ledger, asked: Asked) -> str:
 
 
 def _not_counted(steps: Sequence[Step], asked: Asked) -> dict[str, str]:
-    """By claim: ` (3 older pairs do not count)`, of pairs that the boards show and that new ones cannot join."""
+    """By claim: ` (3 older pairs do not count)`, of published pairs that new ones cannot join."""
     here = records.read_all(Workspace(asked.settings.workspace).records)[0]
     every = records.by_fingerprint([*find_records.published_records()[0], *here]).values()
     known = Arms([record for record in every if record["track"] == asked.track], suite())

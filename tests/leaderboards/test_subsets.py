@@ -12,11 +12,12 @@ from untuned import suite
 from leaderboards import boards
 from leaderboards.arms import Arms
 from leaderboards.assessments import assess, counts
+from leaderboards.claim_arms import COMPUTE
 from leaderboards.claims import Claim
 from leaderboards.controls import Controls
 from leaderboards.markdown import markdown
 from leaderboards.missing_runs import missing
-from leaderboards.paired_arms import fairest
+from leaderboards.paired_arms import baseline_differences, fairest
 from leaderboards.readme_tables import verdicts_text
 from leaderboards.reasons import OlderSetup
 from leaderboards.verdicts import Verdict, judge
@@ -87,6 +88,32 @@ def test_new_arms_without_a_common_seed_wait_for_one(make: Make, older: list[Rec
     apart = [*seeds(make, "aps", [30.0, 30.0], 5000), *seeds(make, "moco_v3", [40.0], 5000, first=7)]
     found = at_mini([*older, *apart])
     assert found.n == 0 and found.reasons == (OlderSetup(6),)
+
+
+def test_pairs_on_all_pictures_count_though_there_are_older_ones(make: Make, older: list[Record]) -> None:
+    whole = [*seeds(make, "aps", [43.0, 43.5, 43.2, 43.4, 43.1, 43.3], 0), *seeds(make, "moco_v3", [40.0] * 6, 0)]
+    assert at_mini([*older, *whole]).outcome == at_mini(whole).outcome == "holds"
+
+
+def test_older_runs_of_one_side_are_said_to_be_there(make: Make, older: list[Record]) -> None:
+    found = at_mini([*seeds(make, "aps", [43.0], 5000), *(r for r in older if r["method"] == "moco_v3")])
+    assert sentence(found) == "not run at mini: older runs do not count, as all seeds shared one training subset"
+
+
+def test_a_new_pair_of_equal_compute_is_not_hidden_by_older_ones(make: Make, older: list[Record]) -> None:
+    """It is of other epochs, so that there is no pair of equal epochs."""
+    new = make("aps", "linear", {"top1": 44.0}, drawn=5000, network=NETWORK, epochs=EPOCHS, cost={"flops": 2e12})
+    new += make("moco_v3", "linear", {"top1": 40.0}, drawn=5000, network=NETWORK, epochs=16, cost={"flops": 2e12})
+    found = judge([CLAIM], Arms([*older, *new], suite()), "mini")[CLAIM.id]
+    compute = next(one for one in found if one.basis == COMPUTE)
+    assert compute.n == 1 and not any(isinstance(why, OlderSetup) for why in compute.reasons)
+
+
+def test_differences_to_baselines_are_of_no_older_setup(make: Make, older: list[Record]) -> None:
+    assert baseline_differences([CLAIM], Arms(older, suite())) == {}
+    new = [*seeds(make, "aps", [38.0, 37.0], 5000), *seeds(make, "moco_v3", [40.0, 40.5], 5000)]
+    (found,) = baseline_differences([CLAIM], Arms([*older, *new], suite()))["mini"]
+    assert found.ours.setting.drawn == found.theirs.setting.drawn == 5000
 
 
 def test_a_new_pair_takes_over_alone(make: Make, older: list[Record]) -> None:
@@ -217,5 +244,5 @@ def test_a_cost_without_chance_does_not_depend_on_the_subset(make: Make) -> None
         now = {"pretrain": now}
         told = replace(suite(), recipe=lambda arm, track, now=now: now if track == "mini" else {})
         found = judge([claim], Arms(records, told), "mini")[claim.id][0]
-        assert (found.outcome, found.superseded, found.decided) == ("holds", older, not older)
+        assert (found.outcome, found.open_again, found.decided) == ("holds", older, not older)
         assert ("measured with an older recipe" in sentence(found)) is older

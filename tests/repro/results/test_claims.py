@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import re
 import shlex
 from dataclasses import replace
@@ -15,7 +16,7 @@ from eval import protocols
 from leaderboards import claim_files, evalues
 from leaderboards.arms import Arms
 from leaderboards.claims import MECHANISM, NO_TRACK, Claim
-from leaderboards.missing_runs import ALONE
+from leaderboards.missing_runs import ALONE, Missing
 from leaderboards.references import references
 from leaderboards.setting import network_name
 from leaderboards.testable import unreachable
@@ -102,6 +103,21 @@ def test_what_was_trained_longer_for_another_claim_draws_no_other_arm_after_it(e
     (line,) = [shlex.join(words) for words in claim_commands.next_runs(claim, Arms(byol, suite()), "mini", own=False)]
     jobs = [job for job in planned(line).jobs if job.kind == "pretrain"]
     assert [(job.arm, job.seed, job.spec["recipe"]["pretrain"]["epochs"]) for job in jobs] == [("multi_network", 0, 8)]
+
+
+def test_equal_compute_goes_on_with_the_length_that_its_arms_have(
+    every: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a claim's own setting, too, whose commands otherwise name the paper's epochs."""
+    (arm,) = (arm for arm in Arms(every, suite()).of("linear") if arm.name == "byol" and arm.setting.epochs == 15)
+    claim = next(claim for claim in CLAIMS if claim.id == "rotation_aux-byol-few-epochs")
+    lacking = [Missing(claim, "byol", (7,), like=arm, beside=None)]
+    for own, epochs in ((False, 15), (True, None)):
+        ((*words,),) = claim_commands.runs_of(lacking, "mini", own)
+        assert (f"pretrain.epochs={epochs}" in words) is not own
+    longer = [dataclasses.replace(lacking[0], epochs=20)]
+    ((*words,),) = claim_commands.runs_of(longer, "mini", False)
+    assert [word for word in words if "pretrain.epochs" in word] == ["pretrain.epochs=20"]
 
 
 def test_an_interaction_trains_both_arms_at_both_lengths() -> None:
