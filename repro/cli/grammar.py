@@ -14,8 +14,8 @@ _EXAMPLES = """examples:
   python -m repro run --method aps moco_v3 random:vit --track mini --data-root DIR
   python -m repro plan --method aps --track imagenet                 jobs, time and disk
   python -m repro data get mini                                      download CIFAR-10
-  python -m repro run --method aps --set pretrain.epochs=2 knn.ks=[1,5]
-  python -m repro eval --checkpoint r50.pth --arch resnet50 --suite quick       evaluate an author's weights
+  python -m repro run --method aps --set pretrain.epochs=2 'knn.ks=[1,5]'
+  python -m repro eval --checkpoint r50.pth --arch resnet50 --track mini          evaluate an author's weights
 """
 
 
@@ -55,8 +55,8 @@ def _request_options(
         nargs="+",
         action="extend",
         default=[],
-        metavar="KIND=NAME",
-        help="protocols of an evaluation, for example linear=fast,glnet; python -m repro protocols lists them",
+        metavar="EVALUATION=NAME",
+        help="protocols of an evaluation, for example linear=fast or linear=fast,glnet (python -m repro protocols)",
     )
     parser.add_argument(
         "--set",
@@ -64,7 +64,7 @@ def _request_options(
         action="extend",
         default=[],
         metavar="TABLE.KEY=VALUE",
-        help="change a value of a recipe or a protocol",
+        help="change a value of a recipe or a protocol, for example pretrain.epochs=10 or 'knn.ks=[1,5]'",
     )
     workspace_options(parser)
     group = executor_options(parser)
@@ -99,7 +99,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"repro {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True)
 
-    verb = verbs.add_parser("run", help="pre-train and evaluate; run only jobs without a result")
+    verb = verbs.add_parser(
+        "run",
+        help="pre-train and evaluate; run only jobs without a result",
+        description="Pre-train and evaluate methods. Jobs that have a result are not run again. The results are printed"
+        " as a table and written as boards into the workspace. Example: run --method aps moco_v3 --track mini --seed"
+        " 0 1",
+    )
     _request_options(verb)
     _budget_options(verb)
     _download_option(verb)
@@ -127,7 +133,12 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument("--std", metavar="R,G,B", help="standard deviation of pixels, for example 0.228,0.224,0.225")
     _request_options(verb, trains=False)
     _download_option(verb)
-    verb = verbs.add_parser("plan", help="show jobs, estimated time and disk; run nothing")
+    verb = verbs.add_parser(
+        "plan",
+        help="show jobs, estimated time and disk; run nothing",
+        description="Show what run would do with the same options: jobs, estimated time, memory and disk. Nothing is"
+        " run. Example: plan --method all --track cifar --card rtx4090",
+    )
     _request_options(verb)
     _budget_options(verb)
     verb.add_argument(
@@ -273,7 +284,8 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "what",
         metavar="WHAT",
-        help="pretrain; tried: our training step against alternatives; eval; exchange: gradient exchange between ranks",
+        help="pretrain (training steps), tried (our training step against other ways to do it), eval (evaluations), or"
+        " exchange (gradients between ranks)",
     )
     verb.add_argument("--method", nargs="+", default=[], metavar="NAME", help="NAME or NAME:VARIANT (default: all)")
     verb.add_argument("--track", metavar="NAME", help="track of the recipes (default: mini)")

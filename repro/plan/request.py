@@ -71,7 +71,7 @@ def parse_protocols(texts: Iterable[str], evaluations: Iterable[str]) -> dict[st
         kind, _, names = (part.strip() for part in text.partition("="))
         found = tuple(dict.fromkeys(name for name in map(str.strip, names.split(",")) if name))
         if not found:
-            raise UserError(f"--protocol {text}: write it as KIND=NAME, for example --protocol linear=glnet")
+            raise UserError(f"--protocol {text}: write it as EVALUATION=NAME, for example --protocol linear=glnet")
         if shared := _shared(kind):
             raise UserError(f"--protocol {text}: boxes and masks come from one Mask R-CNN; write {shared}={names}")
         if kind not in kinds.judged():
