@@ -370,7 +370,7 @@ def _training(arm: Arm) -> Training:
 def _log_ratio(a: Arm, b: Arm) -> float:
     """How far apart two arms' operations of training are, as |log| of their ratio; infinite where not recorded."""
     left, right = a.operations, b.operations
-    return math.inf if left is None or right is None else abs(math.log(left / right))
+    return math.inf if left is None or right is None else abs(math.log(left) - math.log(right))
 
 
 def _machine(record: Record) -> str:

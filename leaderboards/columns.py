@@ -190,8 +190,8 @@ def race_in_short(item: Reach, link: Link) -> Row:
     return {
         "method": words(item.ours.name),
         "baseline": words(item.theirs.name),
-        "share of cost": _part(there.flops, item.target.flops) if there else _not_there(item),
-        "final k-NN": spread([item.last.top1], 1),
+        "share": _part(there.flops, item.target.flops) if there else _not_there(item),
+        "k-NN": spread([item.last.top1], 1),
         "baseline's": spread([item.target.top1], 1),
         "epochs": whole(item.ours.setting.epochs or None),
         "n": _counted(len(item.seeds), item.ours, link),

@@ -26,7 +26,7 @@ INTRO = (
     " or the procedure that tuned the method; the costs do not include them."
 )
 RACES_INTRO = (
-    "Example: a share of cost of 38 % means that the method reached the baseline's final accuracy after 38 % of the"
+    "Example: a share of 38 % means that the method reached the baseline's final accuracy after 38 % of the"
     " operations of the baseline's whole training. Both train for the same number of epochs and are tuned alike. The"
     " shares are read from learning curves averaged over seeds; they are no test. `never`: the method does not reach"
     " that accuracy. `-`: the untrained network already reaches the baseline's final accuracy. Final k-NN: of the"

@@ -18,6 +18,8 @@ from leaderboards.verdicts import Verdict
 
 ALONE = evalues.first_takes(1)
 """The evidence that a claim takes whose family has no other."""
+MOST_TIMES = 20
+"""How many times longer or shorter a baseline is trained at most for equal compute."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ def missing(
 def at_equal_compute(first: Verdict, compute: Verdict | None, takes: float = ALONE) -> list[Missing]:
     """What the first check at equal compute lacks: the baseline, trained for as many operations as the method.
 
-    Nothing where there are pairs, where operations are not recorded, or where no number of epochs comes near enough.
+    Nothing where there are pairs, where operations are not recorded, where no number of epochs after the warm-up comes
+    near enough, or where it is MOST_TIMES that of equal epochs.
 
     first: the verdict at equal epochs, which is decided.  compute: that at equal compute.
     takes: the evidence that the claim takes.
@@ -95,13 +98,14 @@ def at_equal_compute(first: Verdict, compute: Verdict | None, takes: float = ALO
     if compute is None or not any(isinstance(why, OperationsApart) for why in compute.reasons):
         return []
     ours, theirs = first.arms
-    epochs = theirs.setting.epochs
-    if not (ours.operations and theirs.operations and epochs):
+    epochs, warm = theirs.setting.epochs or 0, theirs.options.get("pretrain.warmup_epochs") or 0
+    if not (ours.operations and theirs.operations and epochs > 0):
         return []
-    asked = ours.operations / theirs.operations
-    wanted = max(1, round(epochs * asked))
-    apart = abs(math.log(wanted / epochs / asked))
-    if wanted == epochs or apart > math.log1p(SAME_COMPUTE):
+    asked = math.log(ours.operations) - math.log(theirs.operations)  # their ratio may overflow
+    if abs(asked) > math.log(MOST_TIMES):
+        return []
+    wanted = round(epochs * math.exp(asked))
+    if wanted in (0, epochs) or wanted <= warm or abs(math.log(wanted / epochs) - asked) > math.log1p(SAME_COMPUTE):
         return []
     start = min(first.series.seeds)
     seeds = tuple(range(start, start + evalues.least(takes)))

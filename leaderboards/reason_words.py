@@ -102,7 +102,8 @@ def tuned_words(found: Sequence[Tuning], by_hand: bool) -> str:
 
 
 def _operations(training: Training) -> str:
-    amount = f"{training.flops:.3g} in {training.epochs} epochs" if training.flops else "(not recorded)"
+    epochs = f"{training.epochs} epoch{'' if training.epochs == 1 else 's'}"
+    amount = f"{training.flops:.3g} in {epochs}" if training.flops else "(not recorded)"
     return f"{training.arm} {amount}"
 
 

@@ -54,11 +54,17 @@ def entry(record: Record, *path: str) -> Any:
     return value
 
 
+MOST_PICTURES = 1e9
+"""No training set has as many."""
+
+
 def drawn_of(record: Record) -> int | None:
-    """How many training pictures the seed of a record drew; 0: all were used, None: it does not say."""
-    if entry(record, "provenance", "data", "limit") is None:
-        return None
-    return int(finite(entry(record, "provenance", "data", "limit", "pictures")) or 0)
+    """How many training pictures the seed of a record drew; 0: all were used, None: it does not say, or no number."""
+    limit = entry(record, "provenance", "data", "limit")
+    if limit == 0:
+        return 0
+    pictures = finite(entry(record, "provenance", "data", "limit", "pictures"))
+    return int(pictures) if pictures and 0 < pictures < MOST_PICTURES else None
 
 
 def origin_of(record: Record, by_fingerprint: Mapping[str, Record]) -> Record | None:

@@ -24,7 +24,8 @@ def settle(options: argparse.Namespace) -> int:
         if not preview:
             only = "your own method needs it with --dry-run, too" if own else "without it, only --dry-run works"
             raise UserError(f"settle needs --budget TIME, for example --budget 3h; {only}")
-        print(needed.told(asked_for, options.track, settings, named=by_name))
+        asked = settle.ask(options.claim, options.paper, options.track, settings, parse)
+        print(needed.told(asked_for, options.track, settings, asked.published, named=by_name))
         return 0
     spent = own_tuning.first(own, options.track, settings) if own and not (unequal or options.dry_run) else 0.0
     if spent is None:
@@ -34,7 +35,7 @@ def settle(options: argparse.Namespace) -> int:
         settle.require_tuned_alike(asked, [*options.claim, *(claim.id for claim in claims)])
     status = settle_cluster.start(asked, own, options.budget, dry=options.dry_run, spent=spent)
     if preview:
-        print("\n" + needed.told(asked_for, options.track, settings, named=by_name, below=asked.published))
+        print("\n" + needed.told(asked_for, options.track, settings, asked.published, named=by_name, below=True))
     return status
 
 

@@ -128,6 +128,8 @@ def _heading(a: Arm, b: Arm) -> tuple[str, ...]:
         f" tuning {tuned_words(arm.tuning, by_hand=False) if arm.tuning else '-'}, {_WHOSE.get(arm.trust, arm.trust)}"
         for arm in (a, b)
     ]
+    if a.setting.drawn is None:
+        lines.append("an older setup of mini: all seeds share one training subset, so no verdict counts these runs")
     differ = ["tuning" if key == "trials" else key for key in unequal(a, b)]
     differ += ["the number of runs a seed has"] if a.flag or b.flag else []
     if not differ:

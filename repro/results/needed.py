@@ -26,29 +26,34 @@ from repro.store.workspace import Workspace
 from repro.terminal import text
 
 _WIDTH = 110
-_BELOW = "(the table above starts from the pairs that count; this one starts from none and assumes a true difference)"
+_BELOW = (
+    "(the table above starts from the pairs that count, and its times are clock times; this one starts from none,"
+    " assumes a true difference, and has the time of all runs together)"
+)
 
 
 def told(
     claims: Sequence[Claim],
     track: str,
     settings: Settings,
+    counted: Sequence[Record],
     *,
     named: bool = False,
-    below: Sequence[Record] | None = None,
+    below: bool = False,
 ) -> str:
     """A row for each test of the claims at the track, their sum, and why others of them cannot be tested there.
 
     named: the claims were asked for by name, so that each must be testable.
-    below: it stands below the table of `settle.py`, whose question is another, and counts the same published records.
+    counted: published records that count beside those of the workspace: what is decided by them is left out.
+    below: it stands below the table of `settle.py`, whose question is another.
     UserError for an unknown track or --card, and where the track can test none of the claims.
     """
     tracks.find(track)
     if settings.card:
         cards.find(settings.card)
     require_testable(claims, track, each=named)
-    assessed = _assessed(settings, track, below)
-    found = _needs(claims, track, settings, assessed, assessed if below is None else _assessed(settings, track, None))
+    assessed = _assessed(settings, track, counted)
+    found = _needs(claims, track, settings, assessed, _assessed(settings, track, None))
     lines = []
     if found:
         on = f", on {found[0].price.card}" if found[0].price.card else ""
@@ -56,7 +61,7 @@ def told(
         head = f" from no pairs: probability {100 * power.POWER:.0f} % if {_assumption(found)}" if chance else ""
         lines += [
             f"to decide at {track}{head}{on}",
-            *([_BELOW] if below is not None and chance else []),
+            *([_BELOW] if below and chance else []),
             "",
             _table(found),
             "",

@@ -27,7 +27,7 @@ from leaderboards.claims import Claim
 from leaderboards.missing_runs import Missing, at_equal_compute, in_vain, missing
 from leaderboards.prospects import Prospect, prospect
 from leaderboards.reason_words import reason
-from leaderboards.reasons import OlderSetup
+from leaderboards.reasons import OlderSetup, OperationsApart
 from leaderboards.record_fields import lab_of
 from leaderboards.testable import hindrance, tracks_of_form
 from leaderboards.verdicts import DOWN, NOT_RUN, NULL, UP, Evidence, Verdict
@@ -40,7 +40,7 @@ from repro.results.agreement import Parse, reproducible
 from repro.results.claim_commands import runs_of
 from repro.results.settle_asked import Asked, Step
 from repro.results.settle_ledger import Ledger
-from repro.results.settle_round import at_once, carry_out, next_round
+from repro.results.settle_round import at_once, carry_out, next_round, trainings
 from repro.results.suite import suite
 from repro.settings import Settings
 from repro.store import records
@@ -48,6 +48,8 @@ from repro.store.workspace import Workspace
 from repro.terminal import text
 
 FUTILE = 0.05
+DECIDED = "decided"
+_NO_COMPUTE = " at equal epochs; no number of epochs gives the baseline as many operations"
 _BAR = 20  # characters
 _SIMULATED = (
     "Pairs and probabilities are from simulations. The number of pairs is the median of those that end in a decision"
@@ -184,7 +186,9 @@ def _step(claim: Claim, verdicts: Sequence[Verdict], known: Arms, asked: Asked, 
     if not commands:
         return replace(step, why="no command can make the missing run")
     plans = asked.plans(commands)
-    side_by_side = 1 if ledger.on_slurm else min(at_once(plans[0], asked.settings), 2 * len(asked.claims))
+    side_by_side = 1 if ledger.on_slurm else at_once(plans[0], asked.settings)
+    if len(asked.claims) == 1:  # nothing else fills the machine
+        side_by_side = min(side_by_side, max(1, len(trainings(plans))))
     price = seconds = sum(map(ledger.price, plans)) / side_by_side
     if seconds > ledger.left:
         why = f"the next pair takes {text.duration(seconds)}, more than the budget has left"
@@ -219,10 +223,11 @@ def _question(claim: Claim, verdicts: Sequence[Verdict]) -> Step:
     if first is None or not first.decided:
         return Step(claim, first)
     if compute and compute.arms:
-        return Step(claim, compute, epochs=first, why="decided" if compute.decided else "")
+        return Step(claim, compute, epochs=first, why=DECIDED if compute.decided else "")
     if at_equal_compute(first, compute):
         return Step(claim, compute, epochs=first)
-    return Step(claim, first, why="decided")
+    apart = compute and any(isinstance(why, OperationsApart) for why in compute.reasons)
+    return Step(claim, first, why=f"{DECIDED}{_NO_COMPUTE if apart else ''}")
 
 
 def _lacking(step: Step, known: Arms, asked: Asked, own: bool, takes: float) -> list[Missing]:
@@ -246,8 +251,10 @@ def _ahead(evidence: Evidence, takes: float, pairs: int) -> Prospect:
 def ending(steps: Sequence[Step], ledger: Ledger, asked: Asked) -> str:
     """How it ended, and what it would take to decide the rest."""
     papers = {claim.id for claim in find_records.every_claim()}
-    left = [step.claim for step in steps if step.why != "decided" and not step.epochs and step.claim.id in papers]
-    more = needed.told(left, asked.track, asked.settings, below=asked.published) if left else ""
+    left = [
+        step.claim for step in steps if not step.why.startswith(DECIDED) and not step.epochs and step.claim.id in papers
+    ]
+    more = needed.told(left, asked.track, asked.settings, asked.published, below=True) if left else ""
     return "\n\n".join(filter(None, (table(steps, ledger, asked), more)))
 
 
@@ -277,7 +284,7 @@ def line(step: Step) -> str:
     """`glnet-imagenet-gain  [######..............] 7.3 of 40, 4 pairs; next pair about 12 min, ...`."""
     said = f"{step.claim.id}{f' ({COMPUTE})' if step.epochs else ''}  {_evidence(step.verdict)}"
     if not step.commands:
-        if step.why == "decided" and step.verdict:
+        if step.why.startswith(DECIDED) and step.verdict:
             return said if step.verdict.evidence is None else f"{said}; {_outcomes(step)}"
         return f"{said}; {step.why}"
     took = text.duration(step.seconds)
@@ -329,7 +336,7 @@ def table(steps: Sequence[Step], ledger: Ledger, asked: Asked) -> str:
         rest = step.why or _ahead_words(step)
         said = _outcomes(step) + (shelved.get(step.claim.id, "") if step in waiting else "")
         hours = ledger.by_claim.get(step.claim.id, 0.0)
-        n = str(step.verdict.n) if step.verdict else "0"
+        n = str(step.verdicts[0].n) if step.verdicts else "0"
         rows.append([step.claim.id, said, n, text.duration(hours) if hours else "-", rest])
         told = [words for verdict in step.verdicts for words in sources(verdict, source)]
         whose += [f"{step.claim.id}: {words}" for words in dict.fromkeys(told)]

@@ -30,13 +30,18 @@ def affordable(steps: Iterable[Step], left: float) -> list[Step]:
 def next_round(steps: Iterable[Step], left: float, settings: Settings) -> list[Step]:
     """The pairs that run next on this machine: the most telling one, and more until all cores have work."""
     chosen: list[Step] = []
-    trainings: set[str] = set()
+    begun: set[str] = set()
     for step in affordable(steps, left):
-        if chosen and len(trainings) >= _TRAININGS * at_once(chosen[0].plans[0], settings):
+        if chosen and len(begun) >= _TRAININGS * at_once(chosen[0].plans[0], settings):
             break
         chosen.append(step)
-        trainings |= {job.fingerprint for plan in step.plans for job in plan.to_do() if job.kind == "pretrain"}
+        begun |= trainings(step.plans)
     return chosen
+
+
+def trainings(plans: Iterable[Plan]) -> set[str]:
+    """Fingerprints of the pre-trainings that these plans have to do."""
+    return {job.fingerprint for plan in plans for job in plan.to_do() if job.kind == "pretrain"}
 
 
 def at_once(planned: Plan, settings: Settings) -> int:

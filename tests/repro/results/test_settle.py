@@ -16,9 +16,12 @@ from made_up_lab import CLAIM, Lab, Reach, alone, clear, noisy, same, worse
 
 import methods
 from leaderboards import evalues, prospects
+from leaderboards.arms import Arms
+from leaderboards.claim_arms import COMPUTE
+from leaderboards.missing_runs import at_equal_compute
 from leaderboards.prospects import Prospect
 from leaderboards.statistics import Mean
-from leaderboards.verdicts import OVER, SAME, UNDER, Evidence
+from leaderboards.verdicts import OVER, SAME, UNDER, Evidence, judge
 from repro.cli import commands
 from repro.cli.dispatch import main
 from repro.plan import builder, recipes, registry
@@ -112,7 +115,55 @@ def test_equal_compute_is_left_out_where_no_number_of_epochs_comes_near(
     made.flops = {"glnet": 1.0, "moco_v3:resnet": 30.0}  # 8 epochs of the one are 0.27 of the other
     assert main(["settle", CLAIM, "--budget", "10d"]) == 0
     assert {methods for methods, _ in made.runs} == {("glnet", "moco_v3:resnet")}
-    assert "holds at mini (n = 5)  " in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "holds at mini (n = 5)  " in out
+    assert "decided at equal epochs; no number of epochs gives the baseline as many operations" in out
+
+
+@pytest.mark.parametrize(
+    ("flops", "epochs"),
+    [
+        ((1.5, 1.0), 12),
+        ((0.5, 1.0), 4),
+        ((1.04, 1.0), None),  # counts as equal
+        ((30.0, 1.0), None),  # 240 epochs: more than MOST_TIMES as many
+        ((0.13, 1.0), None),  # 1 epoch, all of it warm-up
+        ((1e300, 1e-300), None),
+        ((1e-300, 1e300), None),
+        ((0.0, 1.0), None),
+    ],
+)
+def test_how_long_a_baseline_trains_at_equal_compute(
+    flops: tuple[float, float], epochs: int | None, own_folder: None, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand: 8 epochs of the method, its operations an epoch and those of the baseline."""
+    monkeypatch.setenv("REPRO_DATA", str(data_root))
+    made, here = Lab(clear), load({})
+    made.flops = dict(zip(("glnet", "moco_v3:resnet"), flops, strict=True))
+    words = "run --method glnet moco_v3:resnet --seed 0 1 2 3 4 --track mini --eval linear"
+    made.carry_out(builder.make(commands.parse(words.split()), here), here, (), None)
+    known = Arms(records.read_all(Workspace(here.workspace).records)[0], suite())
+    claim = next(one for one in alone(find_records.every_claim)() if one.id == CLAIM)
+    first, *others = (one for one in judge([claim], known, "mini")[CLAIM] if one.track == "mini" and not one.own)
+    (lacking,) = at_equal_compute(first, others[0]) or (None,)
+    assert (lacking and lacking.epochs) == epochs
+
+
+@pytest.mark.seconds
+def test_a_lone_training_is_not_shared_out_over_the_cores(
+    lab: Callable[[Reach], Lab], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At equal compute the baseline alone is trained: of two cores one stays idle."""
+    monkeypatch.setattr(find_records, "published_records", lambda: ([], []))
+    made = lab(clear)
+    made.flops = {"glnet": 2.0, "moco_v3:resnet": 1.0}
+    settings = load({"cores": 2})
+    words = "run --method glnet moco_v3:resnet --seed 0 1 2 3 4 --track mini --eval linear"
+    made.carry_out(builder.make(commands.parse(words.split()), settings), settings, (), None)
+    asked, ledger = settle.ask([CLAIM], None, "mini", settings, commands.parse), Ledger(Budget.parse("10d"))
+    (step,) = settle.look(asked, ledger)
+    assert step.epochs and step.verdict and step.verdict.basis == COMPUTE
+    assert step.seconds == sum(map(ledger.price, step.plans))
 
 
 @pytest.mark.parametrize(("cores", "claims"), [(1, 1), (2, 3), (3, 5), (16, 5)])
