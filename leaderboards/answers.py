@@ -6,7 +6,7 @@ claims.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -84,9 +84,10 @@ class Answer:
 
     @property
     def place(self) -> str:
-        """Where it was tested, with the data: `mini: CIFAR-10`."""
+        """Where it was tested, with the data: `mini: CIFAR-10`; of a stated gain also that its size was not."""
         setting = self.epochs.verdict.setting if self.epochs else None
-        return f"{self.where}: {setting.data_name}" if setting else self.where
+        only = " (better or not)" if self.epochs and self.claim.kind == "gain" and not self.epochs.verdict.own else ""
+        return f"{self.where}: {setting.data_name}{only}" if setting else self.where
 
     @property
     def measured(self) -> bool:
@@ -235,10 +236,12 @@ def _one(one: Answer, about: str) -> str:
 
 
 def _at_compute(group: Sequence[Answer]) -> str:
-    """`; 3 of them not run at equal compute`, of what was decided at equal epochs alone."""
-    lacking = sum(one.compute is not None and one.compute.word == NOT_RUN for one in group)
-    what = "not run at equal compute" if len(group) == 1 else f"{lacking} of them not run at equal compute"
-    return f"; {what}" if lacking else ""
+    """`; at equal compute 2 not decided yet, 1 not run`; "" where that is nothing else."""
+    there = Counter(one.compute.word for one in group if one.compute)
+    if not there or there == Counter(one.epochs.word for one in group if one.epochs):
+        return ""
+    words = there if len(group) == 1 else [f"{number} {word}" for word, number in there.items()]
+    return f"; at equal compute {', '.join(words)}"
 
 
 def _several(group: Sequence[Answer]) -> str:

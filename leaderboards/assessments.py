@@ -182,7 +182,7 @@ def _assessment(
     )
     family = _family(claim, shared)
     margins = f"margin {_margin(claim, claim.margin)} in {PAPERS}" + (
-        f"; direction alone: {directions}" if directions else ""
+        f"; better or not: {directions}" if directions else ""
     )
     from_whom = f"source ({VERIFIED[claim.verified]}): {claim.source}{reported}"
     if claim.kind == MECHANISM:

@@ -203,7 +203,10 @@ def place(need: Need) -> str:
 
 
 def budget(need: Need) -> str:
-    """`about 2,500 to 4,500 GPU-hours`: with the smallest spread that is shown, and with the largest."""
+    """`about 2,500 to 4,500 GPU-hours`, `about 5 GPU-minutes`: with the smallest spread shown, and with the largest."""
+    if all(hours is not None and hours < 1 for hours in need.hours):
+        minutes = dict.fromkeys(f"{max(1, round(60 * (hours or 0)))}" for hours in (need.hours[-1], need.hours[0]))
+        return f"about {' to '.join(minutes)} {need.price.unit.replace('hours', 'minutes')}"
     hours = _hours(need, "over ")
     span = " to ".join(dict.fromkeys((hours[-1], hours[0])))
     return f"{'' if span.startswith('over') else 'about '}{span} {need.price.unit}"

@@ -25,10 +25,10 @@ OLDER_RECIPE = "`older recipe`: the cost was counted before the recipe changed; 
 """What the words mean that stand behind a verdict on a cost."""
 _WRONG = sorted(measured.wrong for measured in evalues.MEASURED)
 ERROR_RATE = (
-    "A family is all claims of one paper's abstract that can be tested on one track. In a family the chance of even one"
-    f" false `holds` or `opposite` at equal epochs is at most {_ALPHA}, and so is that of one false `no difference`"
-    " (Holm's procedure). Equal compute has the same error rates again. This is true if differences are roughly normal."
-    " With skewed differences, or if some trainings fail (collapse), errors are more frequent"
+    "A family is all claims of one paper's abstract that can be tested on one track. In a family the chance of even"
+    f" one false `holds` or `opposite` at equal epochs is at most {_ALPHA}, and so is that of one false `no"
+    " difference` (Holm's procedure). Equal compute has the same error rates of its own. This is true if differences"
+    " are roughly normal. With skewed differences, or if some trainings fail (collapse), errors are more frequent"
     f" ({_WRONG[0]} to {_WRONG[-1]} % in our simulations)."
 )
 """How often verdicts are wrong."""
@@ -59,10 +59,12 @@ _INTRO = (
     OLDER_RECIPE,
     "Evidence is an e-value. It starts at 1 and grows while the pairs agree. Example: `evidence 7 of 200 that it is"
     " better` means that the claim holds when this evidence reaches 200; until then it is `not decided yet`."
-    " Evidence that the method is worse, or that there is no difference, counts apart; the line shows the largest. A"
-    " single claim needs evidence of 40. Of the m claims of a family, the strongest needs 40 m, the next 40 (m - 1),"
-    " and so on. Example: of 4 claims, the strongest needs 160, the next 120, then 80 and 40. So few pairs can"
-    f" decide nothing: it takes at least {_FEWEST}. {ERROR_RATE} You may check the results as often as you like.",
+    " Evidence that the method is worse, or that there is no difference, is counted separately; the line shows the"
+    " largest. A single claim needs evidence of 40. Of the m claims of a family, the strongest needs 40 m, the next"
+    " 40 (m - 1), and so on. Example: of 4 claims, the strongest needs 160, the next 120, then 80 and 40. Hence"
+    f" a verdict needs at least {_FEWEST}. {ERROR_RATE} You may check the results as often as you"
+    " like. The 95 % intervals assume that the number of pairs was fixed in advance, so a claim may be undecided"
+    " although its interval excludes 0.",
     "Other verdicts. `opposite`: the baseline was better. `no difference`: the mean lies within the claim's margin."
     " `smaller than the margin`: there is a difference, but it is smaller than the margin. `incomparable`: there are"
     " records, but they cannot be compared, for example because the epochs differ. `cannot be tested`: the paper's"
@@ -70,9 +72,9 @@ _INTRO = (
     " it is only tested whether the method is better, not by how much.",
 )
 HOW_TESTED = (
-    "What we read of the papers: abstracts and the authors' public code, not the full text."
-    " Each claim names its source and whether we read it. Details that these sources do not state are marked `not"
-    " known`.",
+    "What we read of the papers: abstracts and the authors' public code, not the full text. Some sources are only"
+    " recalled, and marked so. Each claim names its source and whether we read it. Details that these sources do not"
+    " state are marked `not known`.",
     "The 95 % intervals are Student's t intervals. They are valid only if the number of pairs was fixed in advance"
     " (`fixed n`). Seeds enter in order; none is left out or replaced. Collapsed trainings are named. Where a track"
     " uses a part of the training pictures, all methods use the same part for the same seed. The test pictures are the"
@@ -86,13 +88,14 @@ HOW_TESTED = (
     " over a base (`rotation_aux` over `byol`), takes over the settings that were chosen for its base. If they are"
     " not tuned alike, only the one with fewer trials can be shown to be better.",
     "The error rate is higher if the differences are far from normally distributed. We simulated single claims without"
-    f" a true difference and checked after each of the pairs 3 to 20. With exponentially distributed differences,"
-    f" {_EXPONENTIAL.wrong} % of claims get a wrong verdict. If one seed in twenty collapses, it is "
-    + ", ".join(f"{loss.wrong} % (it loses {loss.loss:g} standard deviations)" for loss in _LOSSES)
-    + f". A verdict is `fragile` if a sign test of the same pairs (one-sided, {_ALPHA}) does not agree. This mark"
-    f" finds {_EXPONENTIAL.fragile} % of the wrong verdicts of the first kind and "
-    + ", ".join(f"{loss.fragile} %" for loss in _LOSSES)
-    + " of the others.",
+    " a true difference and checked after each of the pairs 3 to 20. A verdict is `fragile` if a sign test of the same"
+    f" pairs (one-sided, {_ALPHA}) does not agree. With exponentially distributed differences, {_EXPONENTIAL.wrong} %"
+    f" of claims get a wrong verdict, and {_EXPONENTIAL.fragile} % of these are marked `fragile`. If one seed in twenty"
+    " collapses, these numbers are "
+    + "; ".join(
+        f"{loss.wrong} % and {loss.fragile} % for a loss of {loss.loss:g} standard deviations" for loss in _LOSSES
+    )
+    + ".",
     testable.ABOUT,
     learning.ABOUT,
     f"Operations and updates do not vary by chance, so they are compared without a test. {OF_EMBEDDED}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -46,8 +47,8 @@ class Setting:
 
     @property
     def data_name(self) -> str:
-        """Its data set in words, without which copy of it was used: `CIFAR-10`."""
-        return (self.source if self.source != "-" else self.data).partition(" (")[0]
+        """Its data set in words, without which copy of it was used: `CIFAR-10`, `scenes composed of CIFAR-10`."""
+        return re.sub(r" \([^)]*\)", "", self.source if self.source != "-" else self.data)
 
     @property
     def pictures(self) -> str:

@@ -337,10 +337,9 @@ def _where(verdict: Verdict) -> str:
     if claim.kind == INTERACTION:
         words.append(f"{' and '.join(map(str, sorted(claim.lengths[verdict.track])))} epochs")
     elif setting.epochs:
-        words.append(
-            f"{setting.epochs} epoch{'' if setting.epochs == 1 else 's'}"
-            + (f" of {claim.arm}" if verdict.basis == COMPUTE else "")
-        )
+        words.append(f"{setting.epochs} epoch{'' if setting.epochs == 1 else 's'}")
+        if verdict.basis == COMPUTE:
+            words[-1] += f" of {claim.arm}, {verdict.arms[1].setting.epochs} of {claim.baseline_arm}"
     if not of_training(claim):
         words.append(f"protocol {setting.protocol}")
     return ", ".join(words)

@@ -62,7 +62,7 @@ def add_results(verbs: argparse._SubParsersAction[Parser]) -> None:
         "--dry-run",
         action="store_true",
         help="run nothing; print how many pairs and hours would decide the claims at the track. With --budget also the"
-        " order of the runs and the probability of a decision",
+        " probability of a decision; the first row runs first",
     )
     verb.add_argument(
         "--card", metavar="NAME", help="with --dry-run: estimate for this GPU, for example rtx4090 or 24GB"

@@ -39,7 +39,7 @@ def wanting(
     verdict: that of this test so far.  takes: the evidence that it takes, as far as no verdict says it.
     compute: that at equal compute, which follows when the other one is decided.
     """
-    where = f"{track}, {'setting of the paper' if own else 'direction alone'}"
+    where = f"{track}, {'setting of the paper' if own else 'better or not'}"
     why = unreachable(claim, suite()) if own else hindrance(claim, suite(), track)
     if why:
         return [f"{where}: {reason(why)}"]

@@ -54,7 +54,7 @@ def explain(settings: Settings, name: str) -> str:
         "",
         f"test: {claim.arm}{against}, {'one run' if claims.counted(claim) else what}; {item.family}",
         *(
-            f"  {track}, {'setting of the paper' if own else 'direction alone'}: margin {margin:g} {unit}"
+            f"  {track}, {'setting of the paper' if own else 'better or not'}: margin {margin:g} {unit}"
             for track, own, margin in _tests(claim)
         ),
         "",

@@ -79,7 +79,7 @@ def told(
     left = {
         claim.id: reason(why) if (why := _hindrance(claim, track)) else none[claim.id]
         for claim in claims
-        if claim.id not in known
+        if claim.id not in known and not (below and claim.id in decided)  # of which the table above says more
     }
     lines += ["", f"left out at {track}"] if left else []
     for words in dict.fromkeys(left.values()):

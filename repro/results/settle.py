@@ -344,8 +344,8 @@ def table(steps: Sequence[Step], ledger: Ledger, asked: Asked) -> str:
     shown = text.table(rows, ["claim", "verdict", "n", head, "to decide the claim"])
     simulated = any(step.why.startswith("futile") or not (step.why or claims.counted(step.claim)) for step in steps)
     notes = [_SIMULATED] if simulated else []
-    spent = f"{text.duration(ledger.spent)} of {ledger.budget.text} spent"
-    return "\n\n".join([shown, *notes, *(["\n".join(whose)] if whose else []), spent])
+    spent = [f"{text.duration(ledger.spent)} of {ledger.budget.text} spent"] if ledger.spent else []
+    return "\n\n".join([shown, *notes, *(["\n".join(whose)] if whose else []), *spent])
 
 
 def _not_counted(steps: Sequence[Step], asked: Asked) -> dict[str, str]:

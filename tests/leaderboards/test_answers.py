@@ -82,7 +82,7 @@ def test_what_holds_at_equal_epochs_alone_says_what_the_method_costs(make: Make)
     assert answer.epochs is not None and answer.epochs.word == "holds" and answer.compute is not None
     assert (answer.compute.word, answer.compute.look) == ("not run", "none")
     assert answer.compute.n == "the method took 2.00 times the operations"
-    assert in_brief([answer, answer]).endswith("; 2 of them not run at equal compute.")
+    assert in_brief([answer, answer]).endswith("2 holds (+3.4 points); at equal compute 2 not run.")
 
 
 def test_a_paper_is_said_in_brief_by_its_comparisons(make: Make) -> None:

@@ -174,7 +174,7 @@ def test_the_papers_own_form_is_asked_for_where_a_track_has_another(capsys: pyte
         assert main(["claims", name]) == 0
         needed = capsys.readouterr().out.split("needed next")[1]
         assert needed.count("the paper's form (t1)") == 1
-        _, after = re.split(r"the paper's form \(t1\), mini, direction alone: at least \d+ pairs", needed)
+        _, after = re.split(r"the paper's form \(t1\), mini, better or not: at least \d+ pairs", needed)
         line = after.strip().splitlines()[0]
         runs = [job for job in planned(line).jobs if job.kind == "pretrain"]
         heats = {job.arm: job.recipe["method"]["temperature"] for job in runs}
@@ -211,7 +211,7 @@ def test_a_claim_is_explained_with_what_would_complete_it(
     out = capsys.readouterr().out
     assert "5,000 training pictures drawn for each seed" in out and "older pairs" not in out
     assert "not decided yet at mini (3 pairs, evidence" in out
-    assert "mini, direction alone: at least 4 more pairs" in out and "cifar, direction alone: at least 7 pairs" in out
+    assert "mini, better or not: at least 4 more pairs" in out and "cifar, better or not: at least 7 pairs" in out
     commands = re.findall(r"python -m repro run .*", out)
     missing = {line.split("--method ")[1].split(" --")[0]: line for line in commands if "--track mini" in line}
     assert set(missing) == {"rotation_aux", "byol"}

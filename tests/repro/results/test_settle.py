@@ -97,7 +97,7 @@ def test_equal_compute_follows_with_a_longer_baseline(
     capsys.readouterr()
     assert main(["claims", CLAIM]) == 0
     out = capsys.readouterr().out
-    asked, command = out[out.index("mini, direction alone, equal compute: ") :].splitlines()[:2]
+    asked, command = out[out.index("mini, better or not, equal compute: ") :].splitlines()[:2]
     assert asked.endswith("at least 5 pairs") and "--method moco_v3:resnet --seed 0 1 2 3 4" in command
     assert command.endswith("pretrain.epochs=12")
 
@@ -288,7 +288,7 @@ def test_a_dry_run_runs_nothing_and_orders_by_worth(
     assert main(["settle", CLAIM, CLAIM, "--budget", "3h", "--dry-run"]) == 0
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith(CLAIM)]
     assert len(rows) == 2 and sum("better or not" in row for row in rows) == 1  # once a table, however often named
-    assert made.runs == [] and CLAIM in out and "0 s of 3h spent" in out and "% " not in out.splitlines()[0]
+    assert made.runs == [] and CLAIM in out and " spent" not in out.splitlines()[-1] and "% " not in out.splitlines()[0]
 
 
 def another_lab(monkeypatch: pytest.MonkeyPatch, seeds: str = "0 1 2", reach: Reach = clear) -> Path:
