@@ -255,7 +255,8 @@ def ending(steps: Sequence[Step], ledger: Ledger, asked: Asked) -> str:
         step.claim for step in steps if not step.why.startswith(DECIDED) and not step.epochs and step.claim.id in papers
     ]
     more = needed.told(left, asked.track, asked.settings, asked.published, below=True) if left else ""
-    return "\n\n".join(filter(None, (table(steps, ledger, asked), more)))
+    spent = f"{text.duration(ledger.spent)} of {ledger.budget.text} spent"
+    return "\n\n".join(filter(None, (table(steps, ledger, asked), spent, more)))
 
 
 # --------------------------------------------------------------------------------------------------------------- words
@@ -344,8 +345,7 @@ def table(steps: Sequence[Step], ledger: Ledger, asked: Asked) -> str:
     shown = text.table(rows, ["claim", "verdict", "n", head, "to decide the claim"])
     simulated = any(step.why.startswith("futile") or not (step.why or claims.counted(step.claim)) for step in steps)
     notes = [_SIMULATED] if simulated else []
-    spent = [f"{text.duration(ledger.spent)} of {ledger.budget.text} spent"] if ledger.spent else []
-    return "\n\n".join([shown, *notes, *(["\n".join(whose)] if whose else []), *spent])
+    return "\n\n".join([shown, *notes, *(["\n".join(whose)] if whose else [])])
 
 
 def _not_counted(steps: Sequence[Step], asked: Asked) -> dict[str, str]:
