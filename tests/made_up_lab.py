@@ -136,4 +136,5 @@ if __name__ == "__main__":
 
     execute.carry_out = Lab(REACHES[sys.argv[1]], float(sys.argv[2]), Path("made.txt")).carry_out  # type: ignore[assignment]
     find_records.every_claim = alone(find_records.every_claim)
+    find_records.published_records = lambda: ([], [])  # which would decide the claim without a run
     sys.exit(main(sys.argv[3:]))

@@ -304,6 +304,7 @@ def test_settle_looks_and_submits_by_itself_until_its_claim_is_decided(
         "import made_up_lab, repro.jobs\nfrom repro.results import find_records\n"
         "repro.jobs.run = made_up_lab.leave_records\n"
         "find_records.every_claim = made_up_lab.alone(find_records.every_claim)\n"
+        "find_records.published_records = lambda: ([], [])\n"
     )
     Path("mine.toml").write_text(f"setup = ['export PYTHONPATH={tmp_path}/patch:$PYTHONPATH']\n")
     line = ["settle", CLAIM, "--budget", "2000h", "--executor", "slurm", "--cluster", "mine.toml"]
