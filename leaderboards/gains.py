@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from leaderboards.arms import PIXELS, UNTRAINED, Arm, Arms
+from leaderboards.claim_arms import TOO_SMALL
 from leaderboards.claims import MECHANISM, Claim, arm_name
 from leaderboards.controls import Controls
 from leaderboards.record_fields import OURS, Record
@@ -59,7 +60,7 @@ def gains(records: Iterable[Record], suite: Suite, track: str, evaluations: Sequ
 
     Of the data sets and protocols of an evaluation only the one of its newest record counts, so that a column holds
     numbers that may be compared. All numbers of a row are of one length of training: that of the recipe, where there
-    are any, else that with most seeds. Arms of one subset for all seeds are left out.
+    are any, else that with most seeds. Arms of one subset for all seeds are left out, and test sets that are too small.
 
     evaluations: names of evaluations; one that has a metric of few labels gives a second column for it.
     """
@@ -134,7 +135,8 @@ def spread(values: Sequence[float]) -> tuple[float, float, float]:
 
 def _shown(arm: Arm, track: str) -> bool:
     plain = not arm.variant or arm.control
-    return arm.setting.track == track and arm.trust == OURS and not arm.imported and plain
+    large = arm.setting.data not in TOO_SMALL
+    return arm.setting.track == track and large and arm.trust == OURS and not arm.imported and plain
 
 
 def _gain(arm: Arm, metric: str, controls: Controls) -> Gain:

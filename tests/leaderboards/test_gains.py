@@ -83,6 +83,16 @@ def test_a_row_is_of_one_length_of_training_and_says_how_many_seeds_its_columns_
     assert "| 1 to 2 |" in " ".join(gains_table([*other, *mine], suite(), "mini").split())
 
 
+def test_a_test_set_that_is_too_small_is_in_no_column(make: Make) -> None:
+    """Though its records are the newest."""
+    large = make("aps", "reid", {"rank1": 25.0}, data="cifar10-jpeg-cameras")
+    small = make("aps", "reid", {"rank1": 30.0}, data="vehicle-reid-market", salt="small")
+    for record in small:
+        record["provenance"]["date"] = "2099-01-01T00:00:00+00:00"
+    (row,) = gains([*large, *small], suite(), "mini", ["reid"])
+    assert row.gains[0] is not None and row.gains[0].value == 25.0
+
+
 def test_arms_of_one_subset_for_all_seeds_are_in_no_row(make: Make) -> None:
     older = make("aps", "knn", {"top1": 40.0}, drawn=None)
     assert gains(older, suite(), "mini", ["knn"]) == []
