@@ -112,7 +112,7 @@ def _results(
             papers[arm.name][why].append(evaluation.name)
         yield _row(evaluation.name, arms, arm, result, *beside, number or "-", shared=first is not evaluation)
         if few := arm.values(evaluation.few).values():
-            words = evaluation.few.removeprefix(f"{main}_").partition("_")[0] + " labels"  # a class
+            words = evaluation.few.removeprefix(f"{main}_").partition("_")[0] + " labels"  # `10 labels`, for each class
             beside = _beside(arm, evaluation.few, controls)
             yield _row(f"- {words}", (arm,), arm, f"{main} {spread(few, 1).text}", *beside, "-", shared=True)
 

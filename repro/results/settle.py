@@ -48,8 +48,8 @@ from repro.store.workspace import Workspace
 from repro.terminal import text
 
 FUTILE = 0.05
-DECIDED = "decided"
-_NO_COMPUTE = " at equal epochs; no number of epochs gives the baseline as many operations"
+_DECIDED = "decided"
+_NO_COMPUTE = "decided at equal epochs; no number of epochs gives the baseline as many operations"
 _BAR = 20  # characters
 _SIMULATED = (
     "Pairs and probabilities are from simulations. The number of pairs is the median of those that end in a decision"
@@ -169,7 +169,7 @@ def look(asked: Asked, ledger: Ledger, live: Collection[str] = ()) -> list[Step]
 
 def _step(claim: Claim, verdicts: Sequence[Verdict], known: Arms, asked: Asked, ledger: Ledger) -> Step:
     step = _question(claim, [verdict for verdict in verdicts if verdict.track == asked.track])
-    if step.why:
+    if step.decided:
         return step
     if claim.id in ledger.failed:
         return replace(step, why=ledger.failed[claim.id])
@@ -180,7 +180,9 @@ def _step(claim: Claim, verdicts: Sequence[Verdict], known: Arms, asked: Asked, 
     own = asked.track == claim.track and asked.track not in claim.proxies
     anew = own and step.epochs is None  # at equal compute the arms of equal epochs go on
     evidence = step.verdict.evidence if step.verdict else None
-    takes = min(evidence.takes.values()) if evidence else _first_takes(claim, asked)
+    takes = (
+        min(evidence.takes.values()) if evidence else testable.first_takes(claim, asked.others, suite(), asked.track)
+    )
     lacking = _lacking(step, known, asked, own, takes)
     commands = runs_of(lacking, asked.track, anew)
     if not commands:
@@ -223,20 +225,17 @@ def _question(claim: Claim, verdicts: Sequence[Verdict]) -> Step:
     if first is None or not first.decided:
         return Step(claim, first)
     if compute and compute.arms:
-        return Step(claim, compute, epochs=first, why=DECIDED if compute.decided else "")
+        over = compute.decided
+        return Step(claim, compute, epochs=first, why=_DECIDED if over else "", decided=over)
     if at_equal_compute(first, compute):
         return Step(claim, compute, epochs=first)
     apart = compute and any(isinstance(why, OperationsApart) for why in compute.reasons)
-    return Step(claim, first, why=f"{DECIDED}{_NO_COMPUTE if apart else ''}")
+    return Step(claim, first, why=_NO_COMPUTE if apart else _DECIDED, decided=True)
 
 
 def _lacking(step: Step, known: Arms, asked: Asked, own: bool, takes: float) -> list[Missing]:
     lengthened = at_equal_compute(step.epochs, step.verdict, takes) if step.epochs else []
     return lengthened or missing(step.claim, known, asked.track, own, step.verdict, takes)
-
-
-def _first_takes(claim: Claim, asked: Asked) -> float:
-    return testable.first_takes(claim, asked.others, suite(), asked.track)
 
 
 def _ahead(evidence: Evidence, takes: float, pairs: int) -> Prospect:
@@ -251,9 +250,7 @@ def _ahead(evidence: Evidence, takes: float, pairs: int) -> Prospect:
 def ending(steps: Sequence[Step], ledger: Ledger, asked: Asked) -> str:
     """How it ended, and what it would take to decide the rest."""
     papers = {claim.id for claim in find_records.every_claim()}
-    left = [
-        step.claim for step in steps if not step.why.startswith(DECIDED) and not step.epochs and step.claim.id in papers
-    ]
+    left = [step.claim for step in steps if not step.decided and not step.epochs and step.claim.id in papers]
     more = needed.told(left, asked.track, asked.settings, asked.published, below=True) if left else ""
     spent = f"{text.duration(ledger.spent)} of {ledger.budget.text} spent"
     return "\n\n".join(filter(None, (table(steps, ledger, asked), spent, more)))
@@ -285,7 +282,7 @@ def line(step: Step) -> str:
     """`glnet-imagenet-gain  [######..............] 7.3 of 40, 4 pairs; next pair about 12 min, ...`."""
     said = f"{step.claim.id}{f' ({COMPUTE})' if step.epochs else ''}  {_evidence(step.verdict)}"
     if not step.commands:
-        if step.why.startswith(DECIDED) and step.verdict:
+        if step.decided and step.verdict:
             return said if step.verdict.evidence is None else f"{said}; {_outcomes(step)}"
         return f"{said}; {step.why}"
     took = text.duration(step.seconds)

@@ -52,6 +52,7 @@ class Step:
     why: str = ""  # it is left alone
     plans: tuple[Plan, ...] = ()  # of the commands
     price: float = 0.0  # estimate of them
+    decided: bool = False  # nothing of it is open, or what is open no run can decide
     epochs: Verdict | None = None  # at equal epochs, which is decided; None where it is `verdict`
 
     @property
