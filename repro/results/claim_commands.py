@@ -67,21 +67,9 @@ def _least(claim: Claim, lacking: Sequence[Missing], verdict: Verdict | None) ->
     return f"at least {count} {more}{unit}{'' if count == 1 else 's'}"
 
 
-def next_runs(
-    claim: Claim,
-    known: Arms,
-    track: str,
-    own: bool,
-    verdict: Verdict | None = None,
-    *,
-    takes: float = ALONE,
-    all_seeds: bool = False,
-) -> tuple[tuple[str, ...], ...]:
-    """The commands that make the next seed which a test lacks, word by word; () where it lacks none.
-
-    takes: the evidence that it takes, as far as no verdict says it.  all_seeds: all that the next check needs at least.
-    """
-    return runs_of(missing(claim, known, track, own, verdict, takes), track, own, all_seeds=all_seeds)
+def next_runs(claim: Claim, known: Arms, track: str, own: bool) -> tuple[tuple[str, ...], ...]:
+    """The commands that make the next seed which a test of no pair yet lacks, word by word."""
+    return runs_of(missing(claim, known, track, own), track, own)
 
 
 def runs_of(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from leaderboards import needs, power
 from leaderboards.arms import Arms
@@ -52,8 +53,10 @@ def told(
     if settings.card:
         cards.find(settings.card)
     require_testable(claims, track, each=named)
-    assessed = _assessed(settings, track, counted)
-    found = _needs(claims, track, settings, assessed, _assessed(settings, track, None))
+    here = records.read_all(Workspace(settings.workspace).records)[0]
+    every = _assessed([*here, *find_records.published_records()[0]])
+    assessed = _assessed(equal_tuning.of_these_recipes([*here, *counted], track))
+    found = _needs(claims, track, settings, assessed, every)
     lines = []
     if found:
         on = f", on {found[0].price.card}" if found[0].price.card else ""
@@ -129,17 +132,12 @@ def _hindrance(claim: Claim, track: str) -> Reason | None:
     return OtherTracks(others) if others else unreachable(claim, suite())
 
 
-def _assessed(settings: Settings, track: str, counted: Sequence[Record] | None) -> list[Assessment]:
-    """Every claim by the workspace's records and the published ones.
-
-    counted: published ones in place of all; then of today's recipes at the track alone, as `settle` has it.
-    """
-    here = records.read_all(Workspace(settings.workspace).records)[0]
-    there = records.by_fingerprint(here)
-    published = find_records.published_records()[0] if counted is None else counted
-    every = [*here, *(record for record in published if record["fingerprint"] not in there)]
-    shown = every if counted is None else equal_tuning.of_these_recipes(every, track)
-    return assess(find_records.every_claim(), Arms(shown, suite()))
+def _assessed(found: Sequence[Mapping[str, Any]]) -> list[Assessment]:
+    """Every claim by these records; of two with one fingerprint the first counts."""
+    return assess(
+        find_records.every_claim(),
+        Arms({record["fingerprint"]: record for record in reversed(found)}.values(), suite()),
+    )
 
 
 def _needs(
