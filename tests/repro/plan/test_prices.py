@@ -250,7 +250,7 @@ def test_seeds_go_first_then_the_dear_evaluations(
     with pytest.raises(UserError) as refused:
         budget.within(ALL, settings, "1000s", False)
     assert str(refused.value) == (
-        "--budget 1000s: the plan is estimated at 20 min of work; --seed 0 1 --eval knn linear finetune detection"
+        "--budget 1000s: the plan needs about 20 min of work; --seed 0 1 --eval knn linear finetune detection"
         " segmentation reid would fit (13 min of work): add --trim to drop seed 2, or raise the budget"
     )
     trimmed = budget.within(ALL, settings, "1000s", True)
@@ -263,7 +263,9 @@ def test_seeds_go_first_then_the_dear_evaluations(
     assert "dropped seed 2, seed 1, segmentation, detection: " in capsys.readouterr().out
     trimmed = budget.within(ALL, settings, "150s", True)
     assert trimmed.request.evaluations == ("knn", "linear") and trimmed.request.protocols == ()
-    with pytest.raises(UserError, match=r"even --seed 0 --eval knn at 2 min of work; raise the budget"):
+    with pytest.raises(
+        UserError, match=r"smallest plan \(--seed 0 --eval knn\) needs about 2 min of work; raise the budget"
+    ):
         budget.within(ALL, settings, "100s", True)
     with pytest.raises(UserError, match="--trim goes with --budget"):
         budget.within(ALL, settings, None, True)
@@ -298,7 +300,7 @@ def test_the_first_seed_named_is_never_dropped(settings: Settings, monkeypatch: 
     for job in make(request, settings).jobs:
         if job.seed != 5:
             records.write(place.records, record_of(job, 1.0) | {"fingerprint": job.fingerprint})
-    with pytest.raises(UserError, match="even --seed 5 0 2 --eval knn at"):  # the others cost nothing
+    with pytest.raises(UserError, match=r"smallest plan \(--seed 5 0 2 --eval knn\) needs"):  # the others cost nothing
         budget.within(request, settings, "70s", True)
 
 
@@ -308,14 +310,14 @@ def test_gpu_hours_are_counted_where_gpus_are_asked_for(settings: Settings, monk
     assert budget.within(request, settings, "0.1gpuh", False).request.seeds == (0, 1)  # no GPU on this track
     on_gpu = dataclasses.replace(request, track="cifar")
     assert budget.within(on_gpu, settings, "6gpuh", False)
-    with pytest.raises(UserError, match=r"estimated at 6 GPU-hours; --seed 0 --eval knn would fit \(3 GPU-hours\)"):
+    with pytest.raises(UserError, match=r"needs about 6 GPU-hours; --seed 0 --eval knn would fit \(3 GPU-hours\)"):
         budget.within(on_gpu, settings, "5gpuh", False)
 
 
 def test_run_refuses_with_status_2(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(f"run --method byol --budget 1s --workspace {settings.workspace} --executor local".split()) == 2
     said = capsys.readouterr().err
-    assert said.startswith("repro: --budget 1s: the plan is estimated at ") and said.count("\n") == 1
+    assert said.startswith("repro: --budget 1s: the plan needs about ") and said.count("\n") == 1
     assert not Workspace(settings.workspace).code.exists()
 
 
