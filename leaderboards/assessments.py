@@ -16,7 +16,7 @@ from leaderboards.references import references
 from leaderboards.suite import Suite
 from leaderboards.testable import hindrance, members, tracks_of_form, unreachable
 from leaderboards.verdicts import INCOMPARABLE, NOT_RUN, UNTESTABLE, Verdict, judge
-from leaderboards.wording import brief, departing, details, headline, outcome, sentence, unit
+from leaderboards.wording import brief, departing, details, headline, outcome, unit
 
 PAPERS = "the paper's setting"
 """Head of the outcomes in the network, epochs, batch, data and protocol that a claim states."""
@@ -52,11 +52,6 @@ class Assessment:
         return self.first.outcome if self.first else UNTESTABLE if self.untestable else NOT_RUN
 
     @property
-    def sentences(self) -> list[str]:
-        """What each verdict says."""
-        return [sentence(verdict) for verdict in self.verdicts]
-
-    @property
     def findings(self) -> list[tuple[str, list[str]]]:
         """What each verdict that rests on records says: its headline, and the details, a line each."""
         return [(headline(verdict), details(verdict)) for verdict in self.answered]
@@ -64,7 +59,7 @@ class Assessment:
     @property
     def open(self) -> list[str]:
         """What each of the other verdicts says: not run, or cannot be tested, and why."""
-        return [sentence(verdict) for verdict in self.verdicts if verdict not in self.answered]
+        return [headline(verdict) for verdict in self.verdicts if verdict not in self.answered]
 
     @property
     def brief(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a verdict says in words: its sentence, that without the statistics, and its outcome alone."""
+"""What a verdict says in words: its headline and details, the headline with what takes it back, its outcome alone."""
 
 from __future__ import annotations
 
@@ -41,11 +41,6 @@ from leaderboards.verdicts import (
 )
 
 _SAME_RUNS = f"the same runs as at {EPOCHS}: their operations differ by less than {100 * SAME_COMPUTE:g} %"
-
-
-def sentence(verdict: Verdict) -> str:
-    """Outcome, track and n first, then how sure that is and where it was measured; complete without anything else."""
-    return "; ".join([headline(verdict), *details(verdict)])
 
 
 def headline(verdict: Verdict) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from leaderboards import assessments, claims
@@ -45,23 +46,24 @@ def explain(settings: Settings, name: str) -> str:
     if reported:
         lines += ["", "reported numbers"]
         for row in reported:
-            lines.append(f"  {row.words}")
-            lines += [f"    also reported: {rows[other].words}" for other in row.conflicts]
+            lines += _wrapped(row.words, "  ", "    ")
+            for other in row.conflicts:
+                lines += _wrapped(f"also reported: {rows[other].words}", "    ", "      ")
     against = f" and {claim.baseline_arm}" if claim.baseline else ""
     what = "pre-trainings" if claim.kind == "number" else "pairs of pre-trainings with the same seed"
     unit = "of the ratio" if claim.evaluation == COST else "points"
     lines += [
         "",
-        f"test: {claim.arm}{against}, {'one run' if claims.counted(claim) else what}; {item.family}",
+        *_wrapped(
+            f"test: {claim.arm}{against}, {'one run' if claims.counted(claim) else what}; {item.family}", "", "  "
+        ),
         *(
             f"  {track}, {'setting of the paper' if own else 'better or not'}: margin {margin:g} {unit}"
             for track, own, margin in _tests(claim)
         ),
         "",
         "verdicts so far",
-        *(f"  {sentence}" for sentence in item.sentences),
-        *(f"  {words}" for words in item.departures),
-        *(f"  why: {words}" for words in item.why),
+        *_verdicts(item),
     ]
 
     def takes(one: Claim, track: str) -> float:
@@ -81,6 +83,23 @@ def explain(settings: Settings, name: str) -> str:
         lacking.insert(0, f"setting of the paper: no track runs {claim.data}")
     return "\n".join(
         [*lines, "", "needed next", *(f"  {line}" for line in lacking or ["nothing: the claim is decided"])]
+    )
+
+
+def _verdicts(item: assessments.Assessment) -> list[str]:
+    """Each verdict with its details below it, then how the recipe differs and what the parts add."""
+    found = []
+    for said, details in item.findings:
+        found += _wrapped(said, "  ", "  ")
+        found += [line for detail in details for line in _wrapped(detail, "  - ", "    ")]
+    others = [*item.open, *item.departures, *(f"why: {words}" for words in item.why)]
+    return [*found, *(line for words in others for line in _wrapped(words, "  ", "    "))]
+
+
+def _wrapped(text: str, first: str, others: str) -> list[str]:
+    """Text in lines of at most 100 characters; no name, path or address is broken."""
+    return textwrap.wrap(
+        text, 100, initial_indent=first, subsequent_indent=others, break_long_words=False, break_on_hyphens=False
     )
 
 
@@ -106,7 +125,7 @@ def _said(claim: Claim, key: str) -> str:
 
 def _listed(rows: Sequence[Sequence[object]]) -> list[str]:
     width = max(len(str(row[0])) for row in rows)
-    return [f"  {row[0]!s:{width}}  {row[1]}" for row in rows]
+    return [line for key, value in rows for line in _wrapped(str(value), f"  {key!s:{width}}  ", " " * (width + 4))]
 
 
 def _tests(claim: Claim) -> list[tuple[str, bool, float]]:

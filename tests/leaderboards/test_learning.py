@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sentences import sentence
 from untuned import suite
 
 from leaderboards import evalues
@@ -17,7 +18,6 @@ from leaderboards.claims import Claim
 from leaderboards.curves import Look, reaching
 from leaderboards.learning import costs_to_accuracy, usable
 from leaderboards.verdicts import Verdict, judge
-from leaderboards.wording import sentence
 
 Record = dict[str, Any]
 Make = Callable[..., list[Record]]

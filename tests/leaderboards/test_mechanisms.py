@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from scipy import stats
+from sentences import sentence
 from untuned import suite
 
 from leaderboards import claim_files
@@ -19,7 +20,7 @@ from leaderboards.claims import NO_TRACK, Claim
 from leaderboards.missing_runs import missing
 from leaderboards.testable import members
 from leaderboards.verdicts import Verdict, judge
-from leaderboards.wording import outcome, sentence
+from leaderboards.wording import outcome
 
 Record = dict[str, Any]
 Make = Callable[..., list[Record]]
@@ -146,9 +147,7 @@ def test_a_fault_is_one_line_that_names_the_claim_and_the_fix(tmp_path: Path, te
 def test_what_nobody_tells_says_what_one_would_have_to_assume(tmp_path: Path) -> None:
     (claim,) = load(tmp_path, PARENT + 'assumption = "a batch of 6272"\n')
     (found,) = assess([replace(claim, proxies={})], Arms([], suite()))
-    assert found.sentences[0].endswith(
-        "(not known: protocol, backbone, epochs, batch), unless one assumes a batch of 6272"
-    )
+    assert found.open[0].endswith("(not known: protocol, backbone, epochs, batch), unless one assumes a batch of 6272")
 
 
 BASE = [40.0, 41.0, 40.5, 42.0, 41.5, 40.2, 41.8, 40.9]
@@ -199,7 +198,7 @@ def test_what_is_not_decided_says_how_far_it_is(make: Make, tmp_path: Path) -> N
 
 def test_a_mechanism_that_was_not_run_says_so_and_not_that_no_track_could(tmp_path: Path) -> None:
     _, why = assess(load(tmp_path, PARENT + PART), Arms([], suite()))
-    assert why.sentences == ["not run at mini: no linear record of glnet"] and not why.untestable
+    assert why.open == ["not run at mini: no linear record of glnet"] and not why.untestable
 
 
 # --------------------------------------------------------------------------------------------------------- interactions

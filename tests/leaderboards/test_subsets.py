@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from sentences import sentence
 from untuned import suite
 
 from leaderboards import boards
@@ -21,7 +22,6 @@ from leaderboards.paired_arms import baseline_differences, fairest
 from leaderboards.readme_tables import verdicts_text
 from leaderboards.reasons import OlderSetup
 from leaderboards.verdicts import Verdict, judge
-from leaderboards.wording import sentence
 from repro.plan import recipes, registry
 
 Record = dict[str, Any]

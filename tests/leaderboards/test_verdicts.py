@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
+from sentences import sentence
 from untuned import suite
 
 from leaderboards import verdicts
@@ -23,7 +24,7 @@ from leaderboards.paired_arms import fairest
 from leaderboards.recipe_differences import tuned_by, unlike
 from leaderboards.statistics import Mean, own, paired
 from leaderboards.verdicts import Evidence, Verdict
-from leaderboards.wording import brief, outcome, place, sentence
+from leaderboards.wording import brief, outcome, place
 
 Make = Callable[..., list[dict[str, Any]]]
 PROTOCOLS = suite().protocols
@@ -716,7 +717,7 @@ def test_the_papers_own_form_is_tested_beside_the_claim(make: Make) -> None:
     (item,) = assess([claim], Arms(records, suite()))
     assert {(v.form, v.outcome) for v in item.answered} == {("", "holds"), ("flip_aware", "opposite")}
     assert {evidence(v).family for v in item.answered} == {1}
-    said = [words for words in item.sentences if words.startswith("opposite at mini, the paper's form (flip_aware)")]
+    said = [words for words, _ in item.findings if words.startswith("opposite at mini, the paper's form (flip_aware)")]
     assert said and "aps:flip_aware" in said[0] and "points below moco_v3" in said[0]
 
 
