@@ -217,7 +217,7 @@ def in_brief(found: Sequence[Answer]) -> str:
     """A paper in a sentence each for accuracy and cost, and how many more claims there are.
 
     `Accuracy: not decided yet at mini, +0.5 points over moco_v3 (3 pairs, ...). Cost: ...`; of several
-    comparisons `Accuracy: 5 comparisons at mini, 1 holds (+5.1 points), 4 not decided yet (-0.2 to +1.0 points)`.
+    comparisons `Accuracy: 5 comparisons at mini; holds: 1 (+5.1 points), not decided yet: 4 (-0.2 to +1.0 points)`.
     """
     said = [
         f"{about}: {_one(group[0], about) if len(group) == 1 else _several(group)}{_at_compute(group)}"
@@ -236,11 +236,11 @@ def _one(one: Answer, about: str) -> str:
 
 
 def _at_compute(group: Sequence[Answer]) -> str:
-    """`; at equal compute 2 not decided yet, 1 not run`; "" where that is nothing else."""
+    """`; at equal compute not decided yet: 2, not run: 1`; "" where that is nothing else."""
     there = Counter(one.compute.word for one in group if one.compute)
     if not there or there == Counter(one.epochs.word for one in group if one.epochs):
         return ""
-    words = there if len(group) == 1 else [f"{number} {word}" for word, number in there.items()]
+    words = there if len(group) == 1 else [f"{word}: {number}" for word, number in there.items()]
     return f"; at equal compute {', '.join(words)}"
 
 
@@ -251,10 +251,10 @@ def _several(group: Sequence[Answer]) -> str:
             by_word[one.epochs.word].append(one)
     places = ", ".join(dict.fromkeys(one.where for one in group))
     counts = [
-        f"{len(those)} {word}" + (f" ({spread})" if (spread := ranged(those)) else "")
+        f"{word}: {len(those)}" + (f" ({spread})" if (spread := ranged(those)) else "")
         for word, those in by_word.items()
     ]
-    return f"{len(group)} comparisons at {places}, {', '.join(counts)}"
+    return f"{len(group)} comparisons at {places}; {', '.join(counts)}"
 
 
 def ranged(found: Iterable[Answer]) -> str:

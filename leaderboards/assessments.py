@@ -206,11 +206,11 @@ def _family(claim: Claim, shared: Mapping[str, Mapping[str, int]]) -> str:
 
 
 def tally(found: Iterable[Assessment]) -> str:
-    """How many claims have each outcome, those tested first: `1 holds, 2 not decided yet, 11 not run`."""
+    """How many claims have each outcome, those tested first: `holds: 1, not decided yet: 2, not run: 11`."""
     outcomes = Counter(item.result for item in found)
     last = (INCOMPARABLE, NOT_RUN, UNTESTABLE)
     listed = sorted(outcomes, key=lambda outcome: (last.index(outcome) if outcome in last else -1, outcome))
-    return ", ".join(f"{outcomes[outcome]} {outcome}" for outcome in listed) or "none"
+    return ", ".join(f"{outcome}: {outcomes[outcome]}" for outcome in listed) or "none"
 
 
 def counts(found: Iterable[Assessment]) -> str:
@@ -232,6 +232,11 @@ def counts(found: Iterable[Assessment]) -> str:
     ]
     own = f" Besides, {len(ours)} claims of our own are about why methods work ({tally(ours)})." if ours else ""
     return f"Of the papers' {len(every) - len(ours)} claims, {', '.join(parts)}.{own}"
+
+
+def older_recipes(found: Iterable[Assessment]) -> bool:
+    """Whether any verdict among them was measured with an older recipe."""
+    return any(verdict.older_recipe for item in found for verdict in item.verdicts)
 
 
 def untestable(found: Sequence[Assessment]) -> str:

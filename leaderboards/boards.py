@@ -42,10 +42,10 @@ _NAMES = (
     "networks: `ResNet-10 w16` has 16 channels in the first stage (standard: 64); `ViT 128x3/4` has width 128, 3 blocks"
     " and patches of 4 pixels",
 )
+_TRIALS = "Trials: tuning runs by hand, or the procedure that tuned the method (methods/tuning.toml)."
 FULL = (
     "Wall time and memory are those of the evaluation alone. Optimism: what selecting the checkpoint or setting on"
-    " test data would have added, in points; no other number includes it. Trials: tuning runs by hand, or the procedure"
-    " that tuned the method (methods/tuning.toml)."
+    f" test data would have added, in points; no other number includes it. {_TRIALS}"
 )
 """What the further columns are of the tables with all columns."""
 _ENOUGH = 3  # trained networks, before a table is said to tell nothing
@@ -55,10 +55,12 @@ INDEX_INTRO = (
     " Numbers of different tracks, data or protocols never share a table."
 )
 PRETEXT_INTRO = (
-    "Accuracy in percent on the last logged batch of training pictures, mean ± sample standard deviation over seeds."
-    " n: pre-trainings. Chance level: location 25 (four places), up or down 50, left or right 50, rotation 25 (four"
-    " angles). GLNet flips pictures horizontally at random before it cuts them, so left and right cannot be told apart"
-    " in symmetric pictures; glnet:no_flip does not flip them. No verdict uses this board."
+    "accuracy: percent of the last logged batch of training pictures; mean ± sample standard deviation over seeds",
+    "n: number of pre-trainings, with a link to the first record",
+    "chance level: location 25 (four places), up or down 50, left or right 50, rotation 25 (four angles)",
+    "GLNet flips pictures horizontally at random before it cuts them, so left and right cannot be told apart in"
+    " symmetric pictures; `glnet:no_flip` does not flip them",
+    "no verdict uses this board",
 )
 
 
@@ -247,20 +249,21 @@ def _pretext(known: Arms, link: Link) -> Board:
         return any(arm.values(metric) for metric in columns.PRETEXT)
 
     superseded = list(filter(answers, known.superseded("pretrain")))
-    tables = [
-        Table(
-            group[0].setting.words,
-            [
-                columns.of_pretext_tasks(arm, link)
-                for arm in sorted(group, key=lambda arm: (arm.name, str(arm.setting), arm.label))
-            ],
-            ("trials", "date"),
-            lines_under(group, superseded),
-            group[0].setting,
+    tables = []
+    for group in by_scope(filter(answers, known.current("pretrain"))):
+        group.sort(key=lambda arm: (arm.name, str(arm.setting), arm.label))
+        names = _names(group, known.suite)
+        tables.append(
+            Table(
+                group[0].setting.words,
+                [columns.of_pretext_tasks(arm, link) for arm in group],
+                ("trials", "date"),
+                lines_under(group, superseded),
+                group[0].setting,
+                [columns.pretext_in_short(arm, names[arm], link) for arm in group],
+            )
         )
-        for group in by_scope(filter(answers, known.current("pretrain")))
-    ]
-    return Board("pretext", "Pretext tasks", (PRETEXT_INTRO,), tables, note=older_setups(superseded))
+    return Board("pretext", "Pretext tasks", PRETEXT_INTRO, tables, note=older_setups(superseded), full=_TRIALS)
 
 
 def _efficiency(groups: Sequence[Paid], seen: Sequence[Arm], claims: Sequence[Claim], known: Arms, link: Link) -> Board:

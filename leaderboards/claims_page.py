@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from leaderboards import needs
-from leaderboards.assessments import Assessment, counts, outcomes_by_basis, tally
+from leaderboards.assessments import Assessment, counts, older_recipes, outcomes_by_basis, tally
 from leaderboards.boards import Content
 from leaderboards.cells import Cell, words
 from leaderboards.claims import MECHANISM
@@ -26,7 +26,7 @@ def claims_text(content: Content) -> str:
         for paper, found in content.papers.items()
     ]
     lines += [rows_text(rows), "", "## How to read the verdicts", ""]
-    lines += [line for paragraph in claims_intro() for line in (paragraph, "")]
+    lines += [line for paragraph in claims_intro(older_recipes(content.assessments)) for line in (paragraph, "")]
     lines += ["[More about how claims are tested](#how-claims-are-tested).", ""]
     for paper, found in content.papers.items():
         lines += [f"## {paper}", "", found[0].claim.citation, ""]

@@ -146,6 +146,18 @@ def of_pretext_tasks(arm: Arm, link: Link) -> Row:
     }
 
 
+def pretext_in_short(arm: Arm, name: str, link: Link) -> Row:
+    """What most readers want of a row of `of_pretext_tasks`: at most 100 characters wide in Markdown.
+
+    name: of the arm in this table.
+    """
+    return {
+        "method": words(name + (f" ({arm.told_apart})" if arm.told_apart else "")),
+        "n": _counted(len(arm.records), arm, link),
+        **{task: spread(arm.values(metric).values(), 1) for metric, task in PRETEXT.items()},
+    }
+
+
 def of_costs(arm: Arm, evaluation: Evaluation, link: Link) -> Row:
     """What the pre-trainings of an arm cost, beside what they reach in an evaluation."""
     metric = evaluation.metrics[0]

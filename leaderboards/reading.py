@@ -21,7 +21,7 @@ def of_embedded(pixels: bool) -> str:
 
 _EXPONENTIAL, *_LOSSES = evalues.MEASURED
 _ALPHA = f"{100 * evalues.ALPHA:g} %"
-OLDER_RECIPE = "`older recipe`: the cost was counted before the recipe changed; one run of the new recipe replaces it."
+OLDER_RECIPE = "`older recipe`: the cost was counted before the recipe changed. One run of the new recipe replaces it."
 """What the words mean that stand behind a verdict on a cost."""
 _WRONG = sorted(measured.wrong for measured in evalues.MEASURED)
 ERROR_RATE = (
@@ -56,7 +56,6 @@ _INTRO = (
     " trained for the same number of epochs. `equal compute`: both trained with the same number of operations"
     " (FLOPs), so the baseline trains for more or fewer epochs. Until equal epochs is decided, the difference at"
     " equal compute is shown, but it gets no verdict.",
-    OLDER_RECIPE,
     "Evidence is an e-value. It starts at 1 and grows while the pairs agree. Example: `evidence 7 of 200 that it is"
     " better` means that the claim holds when this evidence reaches 200; until then it is `not decided yet`."
     " Evidence that the method is worse, or that there is no difference, is counted separately; the line shows the"
@@ -104,6 +103,7 @@ HOW_TESTED = (
 
 
 @cache
-def claims_intro() -> tuple[str, ...]:
-    """How to read verdicts, a paragraph each."""
-    return tuple(paragraph.replace(_FEWEST, _fewest()) for paragraph in _INTRO)
+def claims_intro(older: bool) -> tuple[str, ...]:
+    """How to read verdicts, a paragraph each.  older: whether any verdict is of an older recipe."""
+    found = tuple(paragraph.replace(_FEWEST, _fewest()) for paragraph in _INTRO)
+    return (*found, OLDER_RECIPE) if older else found

@@ -14,7 +14,7 @@ from typing import Any
 from leaderboards import courses, forests, needs, pictures, plots, report_rows
 from leaderboards.answers import Answer, answers, in_brief, scale, stale
 from leaderboards.arms import Arms
-from leaderboards.assessments import counts, tally, untestable
+from leaderboards.assessments import counts, older_recipes, tally, untestable
 from leaderboards.boards import INDEX_INTRO, Content, compose
 from leaderboards.cells import Cell, Link
 from leaderboards.claims import Claim, arm_name
@@ -91,7 +91,7 @@ def page(
         keyed=_keyed,
         units=_UNITS,
         intro=INDEX_INTRO,
-        claims_intro=claims_intro(),
+        claims_intro=claims_intro(older_recipes(content.assessments)),
         how_tested=HOW_TESTED,
         sources=content.sources,
         overview=_view(Table("", [report_rows.summary(board) for board in content.evaluations])),

@@ -82,7 +82,7 @@ def test_what_holds_at_equal_epochs_alone_says_what_the_method_costs(make: Make)
     assert answer.epochs is not None and answer.epochs.word == "holds" and answer.compute is not None
     assert (answer.compute.word, answer.compute.look) == ("not run", "none")
     assert answer.compute.n == "the method took 2.00 times the operations"
-    assert in_brief([answer, answer]).endswith("2 holds (+3.4 points); at equal compute 2 not run.")
+    assert in_brief([answer, answer]).endswith("holds: 2 (+3.4 points); at equal compute not run: 2.")
 
 
 def test_a_paper_is_said_in_brief_by_its_comparisons(make: Make) -> None:
@@ -90,7 +90,7 @@ def test_a_paper_is_said_in_brief_by_its_comparisons(make: Make) -> None:
     one = found(make, [3.0, 3.5, 4.0, 3.2, 3.6, 3.3])
     assert in_brief([one]) == "Accuracy: holds at mini, +3.4 points over moco_v3:resnet (6 pairs)."
     other = found(make, [1.0, -3.0, 0.5])
-    said = "Accuracy: 2 comparisons at mini, 1 holds (+3.4 points), 1 not decided yet (-0.5 points)"
+    said = "Accuracy: 2 comparisons at mini; holds: 1 (+3.4 points), not decided yet: 1 (-0.5 points)"
     assert in_brief([one, other, found(make, [])]) == f"{said}. Other claims: 1 not run."
     assert in_brief([found(make, [])]) == "1 not run."
 

@@ -228,7 +228,7 @@ def test_older_pairs_are_in_no_table_of_verdicts(make: Make, older: list[Record]
     assert "**not decided yet**" in verdicts_text(after, "claims.md")
     for papers, outcome in ((before, "not run"), (after, "not decided yet")):
         (found,) = papers.values()
-        assert counts(found) == f"Of the papers' 1 claims, 1 compare methods and can be tested (1 {outcome})."
+        assert counts(found) == f"Of the papers' 1 claims, 1 compare methods and can be tested ({outcome}: 1)."
 
 
 def test_a_cost_without_chance_does_not_depend_on_the_subset(make: Make) -> None:
