@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import shlex
 import sys
+import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -52,9 +53,9 @@ _DECIDED = "decided"
 _NO_COMPUTE = "decided at equal epochs; no number of epochs gives the baseline as many operations"
 _BAR = 20  # characters
 _SIMULATED = (
-    "Pairs and probabilities are from simulations. The number of pairs is the median of those that end in a decision"
-    " within the budget.\nThe true difference is taken to be as in the pairs so far, within its uncertainty; with fewer"
-    " than 2 pairs it is unknown."
+    "Probability: that the claim is decided within the budget. The number of pairs is the median of the simulations"
+    " that end\nin a decision. The true difference is taken to be as in the pairs so far, within its uncertainty; with"
+    " fewer than\n2 pairs it is unknown."
 )
 
 
@@ -300,14 +301,14 @@ def _outcomes(step: Step) -> str:
 
 
 def _ahead_words(step: Step) -> str:
-    """`about 5 more pairs, 18 min, if decided within the budget (probability 65 %)`."""
+    """`about 5 more pairs, 18 min (probability 65 %)`."""
     if claims.counted(step.claim):
         return f"one run of each method, {text.duration(step.seconds)}"
     pairs = step.prospect.pairs or 0
     chance = f"{100 * step.prospect.chance:.0f} %"
     took = text.duration(pairs * step.seconds)
     more = _more(pairs) if step.verdict and step.verdict.n else f"{pairs} pairs"  # the first pair decides nothing
-    return f"about {more}, {took}, if decided within the budget (probability {chance})"
+    return f"about {more}, {took} (probability {chance})"
 
 
 def _evidence(verdict: Verdict | None) -> str:
@@ -322,7 +323,7 @@ def _evidence(verdict: Verdict | None) -> str:
 
 def table(steps: Sequence[Step], ledger: Ledger, asked: Asked) -> str:
     """Claim, verdict, n, hours, and what it would take to decide the rest; then whose records were counted."""
-    rows, whose = [], []
+    rows, whose = [], dict[str, list[str]]()
     waiting = [step for step in steps if _outcomes(step) == NOT_RUN]
     shelved = _not_counted(waiting, asked) if waiting else {}
     published = {record["fingerprint"] for record in asked.published}
@@ -332,17 +333,22 @@ def table(steps: Sequence[Step], ledger: Ledger, asked: Asked) -> str:
 
     for step in sorted(steps, key=lambda step: -step.worth):
         rest = step.why or _ahead_words(step)
-        said = _outcomes(step) + (shelved.get(step.claim.id, "") if step in waiting else "")
+        said = _outcomes(step).replace("; ", ";\n") + (shelved.get(step.claim.id, "") if step in waiting else "")
         hours = ledger.by_claim.get(step.claim.id, 0.0)
         n = str(step.verdicts[0].n) if step.verdicts else "0"
         rows.append([step.claim.id, said, n, text.duration(hours) if hours else "-", rest])
         told = [words for verdict in step.verdicts for words in sources(verdict, source)]
-        whose += [f"{step.claim.id}: {words}" for words in dict.fromkeys(told)]
+        for words in dict.fromkeys(told):
+            whose.setdefault(words, []).append(step.claim.id)
     head = "GPU time spent" if ledger.on_slurm else "time spent"
-    shown = text.table(rows, ["claim", "verdict", "n", head, "to decide the claim"])
+    shown = text.table(
+        rows, ["claim", "verdict", "n", head, "to decide the claim"], widths=[None, 50, None, None, None]
+    )
     simulated = any(step.why.startswith("futile") or not (step.why or claims.counted(step.claim)) for step in steps)
     notes = [_SIMULATED] if simulated else []
-    return "\n\n".join([shown, *notes, *(["\n".join(whose)] if whose else [])])
+    lines = [f"{words}: {', '.join(dict.fromkeys(named))}" for words, named in whose.items()]
+    wrapped = [textwrap.fill(line, 118, subsequent_indent="  ", break_on_hyphens=False) for line in lines]
+    return "\n\n".join([shown, *notes, *(["\n".join(wrapped)] if wrapped else [])])
 
 
 def _not_counted(steps: Sequence[Step], asked: Asked) -> dict[str, str]:

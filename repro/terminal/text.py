@@ -31,11 +31,14 @@ def size(count: float) -> str:
     return f"{count:.1f} TB"
 
 
-def table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
-    """A plain table; every value is printed as it stands."""
+def table(rows: Sequence[Sequence[Any]], headers: Sequence[str], widths: Sequence[int | None] | None = None) -> str:
+    """A plain table; every value is printed as it stands.
+
+    widths: the most characters of a line in each column (None: any); longer cells get more lines.
+    """
     from tabulate import tabulate
 
-    return str(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True))
+    return str(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True, maxcolwidths=widths))
 
 
 def some(names: Iterable[str], most: int = SHOWN, longest: int | None = None) -> str:

@@ -114,7 +114,7 @@ def test_one_table_says_how_many_pairs_and_which_do_not_count(
     first, _, second = capsys.readouterr().out.partition("to decide at mini from no pairs: probability 80 % if")
     row = next(line for line in first.splitlines() if line.startswith(name))
     assert "not run (3 older pairs do not count)" in row
-    said = re.search(r"about (\d+) pairs, .*, if decided within the budget \(probability \d+ %\)", row)
+    said = re.search(r"about (\d+) pairs, .* \(probability \d+", row)
     assert said and 7 <= int(said[1]) < 20  # fewer than 7 cannot decide one of five claims
     assert "starts from none" in second
 
