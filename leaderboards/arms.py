@@ -149,15 +149,20 @@ class Arm:
         return {seed: time * cores for seed, time in self.training("device_s").items() if (cores := busy.get(seed))}
 
     @cached_property
-    def cpu_share(self) -> float | None:
-        """Which part of the cores that its trainings asked for they got, 0 to 1; None on another device or unknown."""
+    def cpu_shares(self) -> list[float]:
+        """Which part of the cores that each training asked for it got, 0 to 1; [] on another device or unknown."""
         shares = []
         for origin in self.origins.values() if self.on_cpu else ():
             threads = entry(origin, "provenance", "threads") or 1
             cores = _cores(origin)
             if cores and entry(origin, "cost", "wall_s") * threads >= _SECONDS_TO_TELL:
-                shares.append(cores / threads)
-        return min(1.0, sum(shares) / len(shares)) if shares else None
+                shares.append(min(1.0, cores / threads))
+        return shares
+
+    @property
+    def cpu_share(self) -> float | None:
+        """Their mean; None where there is none."""
+        return sum(self.cpu_shares) / len(self.cpu_shares) if self.cpu_shares else None
 
     @property
     def standing(self) -> tuple[int, str]:

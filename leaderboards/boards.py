@@ -272,13 +272,13 @@ def _efficiency(groups: Sequence[Paid], seen: Sequence[Arm], claims: Sequence[Cl
     What the pre-trainings cost does not depend on the evaluation, so the first one that has records stands for all.
     """
     races = efficiency.races(reached(claims, seen), link)
-    intro = f"{efficiency.RACES_INTRO} {ABOUT}" if races else ""
+    intro = (*efficiency.RACES_INTRO, ABOUT) if races else ()
     once = {(group.setting.track, group.device): group for group in reversed(groups)}
     costs = efficiency.cost_tables([group for group in groups if group in once.values()], link)
     return Board(
         "efficiency",
         efficiency.TITLE,
-        (intro,) if intro else (),
+        intro,
         [*races, *costs],
         note=older_setups(known.superseded("pretrain")),
     )

@@ -51,8 +51,6 @@ from leaderboards.tuning import tuned_alike
 EPOCHS, COMPUTE = "equal epochs", "equal compute"
 SAME_ANYWHERE = ("flops", "flops_per_image", "updates", "image_passes", "epochs_to_accuracy", "flops_to_accuracy")
 """Costs that no machine changes."""
-TOO_SMALL = ("coco-mini", "vehicle-reid-market")
-"""Older data sets whose test sets are so small that their records do not count: 57 pictures, 162 queries."""
 SAME_COMPUTE = 0.1  # operations of two trainings that count as equal differ by no more than this fraction
 
 Read = Callable[[Arm], dict[int, float]]  # values by seed
@@ -178,7 +176,7 @@ def _values(claim: Claim, ours: Sequence[Arm], suite: Suite) -> Sample:
 
 def _large_enough(claim: Claim, arms: Sequence[Arm]) -> list[Arm]:
     """The arms that were judged on enough pictures; raises NoTest where the method has only others."""
-    kept = [arm for arm in arms if arm.setting.data not in TOO_SMALL]
+    kept = [arm for arm in arms if not arm.setting.too_small]
     mine = [arm for arm in arms if arm.name == claim.arm]
     if mine and not any(arm in kept for arm in mine):
         raise NoTest("not run", SmallTestSet(claim.arm, tuple(sorted({arm.setting.data for arm in mine}))))

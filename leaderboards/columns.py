@@ -27,9 +27,8 @@ from leaderboards.cells import (
     whole_numbers,
     words,
 )
-from leaderboards.curves import Look, Reach
+from leaderboards.curves import Reach
 from leaderboards.learning import costs_to_accuracy, usable_curves
-from leaderboards.paired_arms import no_ratio
 from leaderboards.record_fields import OURS, entry, finite, number
 from leaderboards.statistics import own
 from leaderboards.suite import Evaluation
@@ -197,12 +196,12 @@ def costs_in_short(name: str, arm: Arm, evaluation: Evaluation, link: Link) -> R
 
 
 def race_in_short(item: Reach, link: Link) -> Row:
-    """What a reader needs of it: the share of the baseline's operations, and where both end."""
-    there = item.there
+    """What a reader needs of it: what the method needs of the baseline's operations and epochs, and where both end."""
     return {
         "method": words(item.ours.name),
         "baseline": words(item.theirs.name),
-        "share": _part(there.flops, item.target.flops) if there else _not_there(item),
+        "share of TFLOP": _ratio(item, "flops_to_accuracy"),
+        "share of epochs": _ratio(item, "epochs_to_accuracy"),
         "k-NN": spread([item.last.top1], 1),
         "baseline's": spread([item.target.top1], 1),
         "epochs": whole(item.ours.setting.epochs or None),
@@ -216,9 +215,7 @@ def _counted(n: int, arm: Arm, link: Link) -> Cell:
 
 
 def of_race(item: Reach, link: Link) -> Row:
-    """What a method needs to get as far as a baseline ends."""
-    there, hindered = item.there, no_ratio(item.ours, item.theirs)
-    remarks = ["" if item.risen else "untrained as good as the baseline's end", hindered]
+    """What a method needs to get as far as a baseline, with all records."""
     return {
         "method": words(item.ours.name),
         "baseline": words(item.theirs.name),
@@ -227,38 +224,16 @@ def of_race(item: Reach, link: Link) -> Row:
         "n": whole(len(item.seeds)),
         "final k-NN": spread([item.last.top1]),
         "baseline's": spread([item.target.top1]),
-        **_where(item, there, hindered),
-        "epochs to the same accuracy": _ratio(item, "epochs_to_accuracy"),
-        "TFLOP to the same accuracy": _ratio(item, "flops_to_accuracy"),
+        "share of TFLOP": _ratio(item, "flops_to_accuracy"),
+        "share of epochs": _ratio(item, "epochs_to_accuracy"),
         "from": sources({seed: item.ours.records[seed] for seed in item.seeds}, link),
         "against": sources({seed: item.theirs.records[seed] for seed in item.seeds}, link),
-        "note": words("; ".join(filter(None, remarks)) or "-"),
+        "note": words("-" if item.risen else "untrained as good as the baseline's end"),
     }
 
 
-def _where(item: Reach, there: Look | None, hindered: str) -> Row:
-    """Where the method reaches the final accuracy of the baseline, and which part of the baseline's cost that is."""
-    columns = "reached after", "device time", "of the baseline's time", "TFLOP", "of the baseline's TFLOP"
-    if there is None:
-        return {**dict.fromkeys(columns, NOTHING), columns[0]: _not_there(item)}
-    epochs = f"{there.epochs:.1f}"
-    cells = (
-        Cell(f"{epochs} epochs", float(epochs)),
-        duration([there.device_s]),
-        NOTHING if hindered else _part(there.device_s, item.target.device_s),
-        count([there.flops], unit=1e12, digits=1),
-        _part(there.flops, item.target.flops),
-    )
-    return dict(zip(columns, cells, strict=True))
-
-
-def _not_there(item: Reach) -> Cell:
-    """`never`, or "-" where an untrained network is as good as the baseline's end."""
-    return Cell("never") if item.risen else NOTHING
-
-
 def _ratio(item: Reach, metric: str) -> Cell:
-    """`0.52 (0.12 to 2.19)`: what the method needs to what its baseline needs, seed by seed; see `learning.py`."""
+    """`0.52 (0.12 to 2.19)`: what the method needs, divided by what its baseline needs, by seed; see `learning.py`."""
     left, right = costs_to_accuracy(usable_curves(item.ours), usable_curves(item.theirs), metric)
     if not left:
         return NOTHING
@@ -268,10 +243,6 @@ def _ratio(item: Reach, metric: str) -> Cell:
         low, high = map(math.exp, mean.interval)
         among = f" ({low:.2f} to {high:.2f})"
     return Cell(f"{value:.2f}{among}", value)
-
-
-def _part(part: float, whole: float) -> Cell:
-    return percent(part / whole if whole else None)
 
 
 def identity(arm: Arm) -> dict[str, Cell]:

@@ -94,15 +94,14 @@ def reaching(curve: Curve, top1: float) -> Look | None:
 
 @dataclass(frozen=True)
 class Reach:
-    """What a method needs to get as far as a baseline of its claims ends, in the means over their common seeds."""
+    """A method and a baseline of its claims that were watched on the same pictures; ends are means over their seeds."""
 
     ours: Arm
     theirs: Arm
     seeds: list[int]
-    there: Look | None  # where the method first is as good as the baseline's end; None: never, or no race
     last: Look  # the method's end
     target: Look  # the baseline's end
-    risen: bool  # whether the baseline ends above where both began; else nothing is there to be reached
+    risen: bool  # whether the baseline ends above where both began; else there is nothing to reach
 
 
 def reached(claims: Sequence[Claim], seen: Iterable[Arm]) -> list[Reach]:
@@ -126,6 +125,5 @@ def reached(claims: Sequence[Claim], seen: Iterable[Arm]) -> list[Reach]:
             own, other = (average([curves[seed] for seed in seeds]) for curves in (left, right))
             if own and other:
                 risen = other[-1].top1 > max(own[0].top1, other[0].top1)
-                where = reaching(own, other[-1].top1) if risen else None
-                found.append(Reach(*pair, seeds, where, own[-1], other[-1], risen))
+                found.append(Reach(*pair, seeds, own[-1], other[-1], risen))
     return found

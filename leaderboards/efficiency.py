@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from leaderboards import columns
 from leaderboards.arms import Arm, Arms
-from leaderboards.cells import (
-    Link,
-)
+from leaderboards.cells import Link, Row
 from leaderboards.curves import Reach
 from leaderboards.pictured import short_names
 from leaderboards.setting import Setting
@@ -26,14 +25,14 @@ INTRO = (
     " or the procedure that tuned the method; the costs do not include them."
 )
 RACES_INTRO = (
-    "Example: a share of 38 % means that the method reached the baseline's final accuracy after 38 % of the"
-    " operations of the baseline's whole training. Both train for the same number of epochs and are tuned alike. The"
-    " shares are read from learning curves averaged over seeds; they are no test. `never`: the method does not reach"
-    " that accuracy. `-`: the untrained network already reaches the baseline's final accuracy. Final k-NN: of the"
-    " method and of its baseline. The columns `to the same accuracy` (in the tables with all columns) divide what the"
-    " method needs by what the baseline needs to reach the lower of their two final accuracies; below 1 the method is"
-    " faster. They hold the mean over seeds with its 95 % interval (fixed n). The claims on the speed of learning are"
-    " tested on these ratios."
+    "share: what the method needs to reach the same accuracy, divided by what the baseline needs; below 1 the method is"
+    " faster. The mean over seeds, with its 95 % interval (fixed n). Example: 0.52 (0.38 to 0.71) of the TFLOP means"
+    " about half of the operations",
+    "same accuracy: the lower of the two final accuracies of k-NN on training pictures. The method and its baseline"
+    " train for the same number of epochs and are tuned alike",
+    "k-NN, baseline's: final accuracy of the method and of its baseline. A method can be faster and still end lower",
+    "n: number of pairs, with a link to the first record. The claims on the speed of learning are tested on these"
+    " shares",
 )
 TITLE = "Accuracy against cost of pre-training"
 
@@ -100,24 +99,25 @@ def cost_tables(groups: Sequence[Paid], link: Link) -> list[Table]:
 
 
 def races(found: Sequence[Reach], link: Link) -> list[Table]:
-    """By track and data, the part of a baseline's cost after which a method is as good: the smallest part first.
+    """By track and data, which part of a baseline's cost a method needs: the smallest part first.
 
     Digits, which decide nothing, come last.
     """
     groups: dict[tuple[object, ...], list[Reach]] = defaultdict(list)
-    for item in sorted(found, key=_sooner):
+    for item in found:
         groups[item.ours.setting.scope].append(item)
     return [
         Table(
             f"As good as the baseline at what share of the cost, {items[0].ours.setting.words}",
             [columns.of_race(item, link) for item in items],
             setting=items[0].ours.setting,
-            first=[columns.race_in_short(item, link) for item in items],
+            first=sorted((columns.race_in_short(item, link) for item in items), key=_sooner),
         )
         for _, items in sorted(groups.items(), key=lambda pair: (pair[1][0].ours.setting.track == NO_VERDICTS, pair[0]))
     ]
 
 
-def _sooner(item: Reach) -> tuple[bool, bool, float, str, str]:
-    share = item.there.flops / item.target.flops if item.there and item.target.flops else 0.0
-    return not item.risen, item.there is None, share, item.ours.name, item.theirs.name
+def _sooner(row: Row) -> float:
+    """To sort by: the smallest share of the operations first."""
+    share = row["share of TFLOP"].value
+    return math.inf if share is None else share

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from leaderboards.arms import PIXELS, UNTRAINED, Arm, Arms
-from leaderboards.claim_arms import TOO_SMALL
 from leaderboards.claims import MECHANISM, Claim, arm_name
 from leaderboards.controls import Controls
 from leaderboards.record_fields import OURS, Record
@@ -135,8 +134,8 @@ def spread(values: Sequence[float]) -> tuple[float, float, float]:
 
 def _shown(arm: Arm, track: str) -> bool:
     plain = not arm.variant or arm.control
-    large = arm.setting.data not in TOO_SMALL
-    return arm.setting.track == track and large and arm.trust == OURS and not arm.imported and plain
+    here = arm.setting.track == track and not arm.setting.too_small
+    return here and arm.trust == OURS and not arm.imported and plain
 
 
 def _gain(arm: Arm, metric: str, controls: Controls) -> Gain:

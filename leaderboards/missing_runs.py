@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from leaderboards import evalues
 from leaderboards.arms import Arm, Arms
-from leaderboards.claim_arms import SAME_COMPUTE, TOO_SMALL, reader
+from leaderboards.claim_arms import SAME_COMPUTE, reader
 from leaderboards.claims import INTERACTION, Claim, counted, lasts, tested_on, usual_length
 from leaderboards.deviations import deviations
 from leaderboards.reasons import Flagged, MachinesApart, OperationsApart, Reason, TuningApart
@@ -139,7 +139,7 @@ def _fullest(claim: Claim, known: Arms, track: str, own: bool, names: list[str])
     for arm in known.of(tested_on(claim, known.suite)):
         if arm.setting.track != track or arm.name not in names or arm.trust != OURS or arm.imported:
             continue
-        if arm.setting.data in TOO_SMALL or arm.setting.drawn is None or arm.setting.of_own_pictures(known.suite.own):
+        if arm.setting.too_small or arm.setting.drawn is None or arm.setting.of_own_pictures(known.suite.own):
             continue
         if deviations(claim, arm, known.suite) if own else not lasts(claim, track, arm.setting.epochs):
             continue

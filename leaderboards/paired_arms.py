@@ -104,11 +104,21 @@ def no_ratio(a: Arm, b: Arm) -> str:
     """
     if a.on_cpu != b.on_cpu or a.devices != b.devices:
         return f"trained on {a.devices} and {b.devices}"
-    left, right = a.cpu_share, b.cpu_share
-    if left is right or (left is not None and right is not None and abs(left - right) <= SAME_LOAD):
+    shares = [share for arm in (a, b) for share in arm.cpu_shares]
+    if (not a.cpu_shares and not b.cpu_shares) or (a.cpu_shares and b.cpu_shares and _alike(shares)):
         return ""
-    words = ("unknown" if share is None else f"{100 * share:.0f} %" for share in (left, right))
+    words = (_shares(arm.cpu_shares) for arm in (a, b))
     return f"CPU share {' against '.join(words)}"
+
+
+def _alike(shares: Sequence[float]) -> bool:
+    return max(shares) - min(shares) <= SAME_LOAD
+
+
+def _shares(shares: Sequence[float]) -> str:
+    """`95 %`, `7 to 98 %`, `unknown`."""
+    ends = dict.fromkeys(f"{100 * share:.0f}" for share in (min(shares), max(shares))) if shares else ()
+    return f"{' to '.join(ends)} %" if ends else "unknown"
 
 
 def pairs_alike(ours: Iterable[Arm], theirs: Iterable[Arm], key: Callable[[Arm], Any]) -> list[Pair]:
@@ -145,7 +155,8 @@ ALIKE: tuple[Callable[[Pair], Any], ...] = (
 def fairest(ours: Iterable[Arm], theirs: Iterable[Arm], read: Callable[[Arm], Mapping[int, Any]]) -> Pair | None:
     """The two arms of one table that may best be held against each other, chosen as for a verdict.
 
-    Those of which each seed drew its own pictures before those of one subset for all seeds; those of one setting, tuned
+    Those of large test sets before those of too small ones; those of which each seed drew its own pictures before those
+    of one subset for all seeds; those of one setting, tuned
     as often and without a flag, before all that there may be more of; then the most seeds in common, the likest
     recipes, the longest schedule, the newest records: never by the values. What then still sets them apart, `apart`
     says. None where no two of them share a seed.
@@ -164,6 +175,7 @@ def fairest(ours: Iterable[Arm], theirs: Iterable[Arm], read: Callable[[Arm], Ma
         return None
     return preferred(
         pairs,
+        lambda pair: not pair[0].setting.too_small,
         lambda pair: pair[0].setting.drawn is not None,
         lambda pair: pair[0].tuned == pair[1].tuned,
         lambda pair: not (pair[0].flag or pair[1].flag),
@@ -187,14 +199,15 @@ def baseline_differences(claims: Sequence[Claim], known: Arms) -> dict[str, list
     """By track, every method against the baselines that its claims name, in every evaluation that both have.
 
     Only records of our own count; those of an older recipe too, as for verdicts: they may be what makes a pair fair.
-    Arms of one subset for all seeds are left out. A pair may be unlike: `apart`.
+    Arms of one subset for all seeds are left out, and test sets that are too small. A pair may be unlike: `apart`.
     """
     found: dict[str, list[Difference]] = {}
     for track in TRACKS:
         by_name: dict[tuple[str, str], list[Arm]] = defaultdict(list)  # of an evaluation and an arm
         for evaluation in known.suite.evaluations.values():
             for arm in known.of(evaluation.kind):
-                if arm.trust == OURS and arm.setting.track == track and arm.setting.drawn is not None:
+                counts = arm.setting.drawn is not None and not arm.setting.too_small
+                if arm.trust == OURS and arm.setting.track == track and counts:
                     by_name[evaluation.name, arm.name].append(arm)
         for ours, theirs in comparisons(claims):
             for name, evaluation in known.suite.evaluations.items():

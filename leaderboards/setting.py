@@ -15,6 +15,7 @@ from leaderboards.suite import Suite
 _VIT = {(192, 12): "T", (384, 12): "S", (768, 12): "B", (1024, 24): "L", (1280, 32): "H"}
 
 _LONG = 60  # characters of a protocol's changes: more have no room in a title
+_TOO_SMALL = ("coco-mini", "vehicle-reid-market")  # older data sets: 57 pictures, 162 queries
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ class Setting:
         protocol = f", protocol {self.protocol}" + (f" ({short})" if short else "")
         subset = "" if self.drawn == 0 else f", {self.pictures}"
         return (self.source if self.source != "-" else self.data) + (protocol if self.protocol != "-" else "") + subset
+
+    @property
+    def too_small(self) -> bool:
+        """Whether its test set is so small that no verdict counts its records."""
+        return self.data in _TOO_SMALL
 
     @property
     def data_name(self) -> str:

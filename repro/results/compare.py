@@ -109,7 +109,7 @@ def compare(first: str, second: str, track: str, settings: Settings, trust: Sequ
     looked = fairest(filter(left.fits, seen), filter(right.fits, seen), by_seed)
     if not rows and not looked:
         raise UserError(f"{first} and {second} share no evaluation at {track} with the same data, protocol and seed")
-    head = ["at " + track, "seed", first, second, "difference", "95 % interval (fixed n)"]
+    head = ["on " + track, "seed", first, second, f"{first} - {second}", "95 % interval (fixed n)"]
     parts = {heading: [text.table(rows[heading] + costs[heading], head)] for heading in rows}
     if looked:
         parts.setdefault(_heading(*looked), []).append(_curves(first, second, *looked))
@@ -174,7 +174,10 @@ def _curves(first: str, second: str, a: Arm, b: Arm) -> str:
         if (row := _at(epochs, *sides, fair))
     ]
     if rows:
-        lines += ["", text.table(rows, ["after epochs", first, second, "difference", "95 % interval (fixed n)"])]
+        lines += [
+            "",
+            text.table(rows, ["after epochs", first, second, f"{first} - {second}", "95 % interval (fixed n)"]),
+        ]
     return "\n".join([*lines, about])
 
 
@@ -211,7 +214,8 @@ def _cost_rows(a: Arm, b: Arm) -> list[list[str]]:
 
 
 def _rows(item: Difference) -> list[list[str]]:
-    what, seeds = f"{item.evaluation} {item.metric}", item.seeds
+    where = f" ({item.ours.setting.data})" if item.ours.setting.too_small else ""
+    what, seeds = f"{item.evaluation} {item.metric}{where}", item.seeds
     left, right = item.ours.values(item.metric), item.theirs.values(item.metric)
     rows = [
         [what, str(seed), f"{left[seed]:.2f}", f"{right[seed]:.2f}", f"{left[seed] - right[seed]:+.2f}", ""]

@@ -75,7 +75,7 @@ def test_points_between_looks_are_those_of_straight_lines() -> None:
 
 
 def test_the_time_to_a_baselines_end_is_that_of_the_mean_curves(make: Make) -> None:
-    """aps rises 10 to 34 in a mean, moco_v3 ends at 22: half of the way, 2 epochs of 4."""
+    """aps rises 10 to 34 in a mean, moco_v3 ends at 22: half of the way, 2 epochs of 4, for every seed."""
     records: list[Record] = []
     for seed, shift in enumerate((-1.0, 0.0, 1.0)):
         records += watched(make, "aps", seed, [10.0 + shift, 22.0 + shift, 34.0 + shift])
@@ -83,23 +83,23 @@ def test_the_time_to_a_baselines_end_is_that_of_the_mean_curves(make: Make) -> N
     records += watched(make, "aps", 7, [0.0, 0.0, 0.0])  # a seed that only one of them has does not count
     known = claim_files.load(suite())
     (item,) = curves.reached(known, seen(records))
-    assert item.there and item.seeds == [0, 1, 2] and item.risen
-    assert (item.there.epochs, item.there.device_s, item.there.flops) == pytest.approx((2.0, 200.0, 1e13))
+    assert item.seeds == [0, 1, 2] and item.risen and (item.last.top1, item.target.top1) == (34.0, 22.0)
     text = markdown(boards.compose(Arms(records, suite()), known, link))["efficiency.md"]
     short, row = [line for line in text.splitlines() if re.match(r"\| aps +\| moco_v3", line)]
-    assert [cell.strip() for cell in short.strip("|").split("|")][2:6] == ["50 %", "34.0", "22.0", "4"]
+    half = ["0.50 (0.50 to 0.50)"] * 2  # every seed of aps reaches that of moco_v3 half-way
+    assert [cell.strip() for cell in short.strip("|").split("|")][2:7] == [*half, "34.0", "22.0", "4"]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[2:12] == ["4", "0", "3", "34.00", "22.00", "2.0 epochs", "3.3 min", "50 %", "10.0", "50 %"]
-    assert cells[12:14] == ["0.50 (0.50 to 0.50)"] * 2  # every seed of aps reaches that of moco_v3 half-way
+    assert cells[2:9] == ["4", "0", "3", "34.00", "22.00", *half]
     assert "not a test score" in text
 
     slower = [r for r in records if r["method"] != "moco_v3"]
     for seed in range(3):
         slower += watched(make, "moco_v3", seed, [10.0, 40.0, 50.0], device="GPU")
     (item,) = curves.reached(known, seen(slower))
-    assert item.there is None and item.risen
+    assert item.risen
     text = markdown(boards.compose(Arms(slower, suite()), known, link))["efficiency.md"]
-    assert re.search(r"\| aps +\| moco_v3 .* never \|.*trained on CPU \(x86_64, 2 cores\) and GPU", text)
+    (share,) = re.findall(r"\| aps +\| moco_v3 +\| +([\d.]+) ", text)[:1]
+    assert float(share) == 2  # aps needs four epochs for its 34, moco_v3 the two to its first look
     for record in slower:
         record["provenance"]["trust"] = "self-reported"
     assert curves.reached(known, seen(slower)) == []
@@ -124,7 +124,7 @@ def test_where_there_is_nothing_to_reach_nobody_is_as_good(make: Make) -> None:
         records += watched(make, "moco_v3", seed, [10.0, 16.0, 22.0])
     known = claim_files.load(suite())
     (item,) = curves.reached(known, seen(records))
-    assert not item.risen and item.there is None
+    assert not item.risen
     text = markdown(boards.compose(Arms(records, suite()), known, link))["efficiency.md"]
     assert re.search(r"\| aps +\| moco_v3 .*untrained as good as the baseline's end", text)
 
@@ -145,8 +145,7 @@ def test_times_under_other_loads_make_no_ratio(make: Make) -> None:
     assert {name: arm.cpu_time()[0] for name, arm in found.items()} == pytest.approx({"aps": 380.0, "moco_v3": 380.0})
     assert no_ratio(found["aps"], found["moco_v3"]) == "CPU share 95 % against 48 %"
     text = markdown(boards.compose(Arms(records, suite()), claim_files.load(suite()), link))["efficiency.md"]
-    _, row = [line for line in text.splitlines() if re.match(r"\| aps +\| moco_v3", line)]
-    assert row.count("%") == 3 and "CPU share 95 % against 48 %" in row  # of the operations there is a ratio
+    assert re.search(r"\| aps .*6\.3 min", text)
     for record in records:
         record["cost"].pop("flops", None)  # of what has no operations the time is drawn
     sheet = pictures.sheet(boards.compose(Arms(records, suite()), claim_files.load(suite()), link))
