@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 
 from leaderboards.assessments import PAPERS, Assessment
 from leaderboards.cells import signed
-from leaderboards.claim_arms import COMPUTE, SAME_COMPUTE
-from leaderboards.claims import COST, COSTS, MECHANISM, TO_ACCURACY, Claim, of_learning
+from leaderboards.claim_arms import COMPUTE
+from leaderboards.claims import COST, COSTS, MECHANISM, TO_ACCURACY, Claim, of_learning, shown
 from leaderboards.needs import Need, budget
 from leaderboards.reason_words import reasons_why, unrepeatable
+from leaderboards.reasons import EpochsFirst, NoRecord
 from leaderboards.verdicts import (
     ABOVE,
     BELOW,
@@ -32,7 +32,7 @@ from leaderboards.verdicts import (
     Verdict,
     two_bases,
 )
-from leaderboards.wording import pairs_words, so_far
+from leaderboards.wording import pairs_words, so_far, times_operations, unit
 
 MARKS = {
     HOLDS: ("yes", "●"),
@@ -60,6 +60,7 @@ class Said:
     shape: str
     n: str  # `3 pairs, evidence 7.3 of 40 that it is better`, why it is incomparable, or ""
     difference: str  # `+3.6 points`, `0.77 times the operations`, or ""
+    interval: str  # `+2.1 to +5.1`: the 95 % interval of the difference for a fixed number of pairs, or ""
     verdict: Verdict
 
 
@@ -145,9 +146,9 @@ def _without_equal_compute(first: Verdict | None) -> Said | None:
     """`not run`, and how many operations the method takes at equal epochs, where that decided a claim on accuracy."""
     if first is None or not first.decided or not two_bases(first.claim):
         return None
-    ours, theirs = (fmean(found) if (found := arm.training("flops").values()) else 0.0 for arm in first.arms[:2])
-    n = f"the method took {ours / theirs:.2f} times the operations" if ours and theirs else ""
-    return Said(NOT_RUN, *MARKS[NOT_RUN], n, "", first)
+    times = times_operations(first)
+    n = f"the method took {times:.2f} times the operations" if times else ""
+    return Said(NOT_RUN, *MARKS[NOT_RUN], n, "", "", first)
 
 
 def _said(verdict: Verdict | None) -> Said | None:
@@ -163,10 +164,11 @@ def _said(verdict: Verdict | None) -> Said | None:
     if verdict.outcome == INCOMPARABLE and verdict.reasons:
         n = reasons_why(verdict.reasons)
     if verdict.same_runs:
-        n = f"same runs: operations differ by < {100 * SAME_COMPUTE:g} %"
+        times = times_operations(verdict)
+        n = "same runs" + (f": the method took {times:.2f} times the operations" if times else "")
     if verdict.older_recipe:
         n += f"{', ' if n else ''}older recipe"
-    return Said(verdict.outcome, look, shape, n, _difference(verdict), verdict)
+    return Said(verdict.outcome, look, shape, n, _difference(verdict), _interval(verdict), verdict)
 
 
 def _difference(verdict: Verdict) -> str:
@@ -175,16 +177,25 @@ def _difference(verdict: Verdict) -> str:
     if verdict.claim.evaluation == COST:
         metric = verdict.claim.metric
         return f"{verdict.gap:.2f} times the {COSTS.get(TO_ACCURACY.get(metric, metric), 'cost')}" + (
-            " to the same accuracy" if of_learning(verdict.claim) else ""
+            " to the same accuracy" if of_learning(verdict.claim) else " for as many epochs"
         )
-    return f"{signed(verdict.gap, 1).text} points"
+    return f"{signed(verdict.gap, 1).text} {unit(verdict.claim)}"
+
+
+def _interval(verdict: Verdict) -> str:
+    """`0.38 to 0.71`, `+4.0 to +6.1`: the 95 % interval for a fixed number of pairs; "" with a single one."""
+    evidence, claim = verdict.evidence, verdict.claim
+    if evidence is None or evidence.mean.n < 2:
+        return ""
+    ends = sorted(shown(claim, edge) for edge in evidence.mean.interval)
+    return " to ".join(f"{end:.2f}" if claim.evaluation == COST else signed(end, 1).text for end in ends)
 
 
 def _missing(item: Assessment, seen: Sequence[Verdict], needed: Sequence[Need]) -> str:
     """What it would take: `the paper's setting (imagenet) takes about 2,500 to 4,000 GPU-hours`."""
     claim, own = item.claim, next((need for need in needed if need.own), None)
     direction = next((need for need in reversed(needed) if not need.own), None)
-    parts = [] if seen else ["no run yet"]
+    parts = [] if seen else [_why_not_run(item)]
     better = "takes less" if claim.evaluation == COST else "is better"
     if own:
         parts.append(f"{PAPERS} ({own.track}) takes {budget(own)}")
@@ -197,6 +208,13 @@ def _missing(item: Assessment, seen: Sequence[Verdict], needed: Sequence[Need]) 
     elif not own and not any(verdict.own for verdict in seen):
         parts.append(f"{PAPERS} ({claim.data} at {claim.track}) was not run")
     return "; ".join(parts)
+
+
+def _why_not_run(item: Assessment) -> str:
+    """`no run yet`, or why the records that are there do not count."""
+    reasons = [why for verdict in item.verdicts if verdict.outcome == NOT_RUN for why in verdict.reasons]
+    counted = [why for why in reasons if not isinstance(why, NoRecord | EpochsFirst)]
+    return f"no run that counts: {reasons_why(counted[:1])}" if counted else "no run yet"
 
 
 def telling(found: Sequence[Answer]) -> list[Answer]:
@@ -219,13 +237,16 @@ def in_brief(found: Sequence[Answer]) -> str:
     `Accuracy: not decided yet at mini, +0.5 points over moco_v3 (3 pairs, ...). Cost: ...`; of several
     comparisons `Accuracy: 5 comparisons at mini; holds: 1 (+5.1 points), not decided yet: 4 (-0.2 to +1.0 points)`.
     """
-    said = [
-        f"{about}: {_one(group[0], about) if len(group) == 1 else _several(group)}{_at_compute(group)}"
-        for about, group in _measured(found).items()
-        if group
-    ]
+    measured, said = _measured(found), []
+    if not any(measured.values()):
+        return f"{left(found, ())}."
+    for about, group in measured.items():
+        if group:
+            said.append(f"{about}: {_one(group[0], about) if len(group) == 1 else _several(group)}{_at_compute(group)}")
+        elif any((one.claim.evaluation == COST) == (about == "Cost") for one in found):
+            said.append(f"{about}: not tested yet")
     more = left(found, [one for one in found if one.measured])
-    return ". ".join([*said, *([f"Other claims: {more}" if said else more] if more else [])]) + "."
+    return ". ".join([*said, *([f"Other comparisons: {more}"] if more else [])]) + "."
 
 
 def _one(one: Answer, about: str) -> str:
@@ -258,14 +279,16 @@ def _several(group: Sequence[Answer]) -> str:
 
 
 def ranged(found: Iterable[Answer]) -> str:
-    """The smallest and the largest difference among claims in points: `-0.2 to +9.0 points`; "" for none."""
-    points = sorted(
-        one.epochs.verdict.gap
-        for one in found
-        if one.epochs and one.epochs.verdict.gap is not None and one.claim.evaluation != COST
-    )
-    ends = dict.fromkeys(signed(end, 1).text for end in (points[0], points[-1])) if points else {}
-    return f"{' to '.join(ends)} points" if ends else ""
+    """The smallest and the largest difference among claims by unit: `-0.2 to +9.0 points, +1.0 to +1.3 AP`."""
+    by_unit: dict[str, list[float]] = defaultdict(list)
+    for one in found:
+        if one.epochs and one.epochs.verdict.gap is not None and one.claim.evaluation != COST:
+            by_unit[unit(one.claim)].append(one.epochs.verdict.gap)
+    said = []
+    for name, gaps in sorted(by_unit.items(), reverse=True):
+        ends = dict.fromkeys(signed(end, 1).text for end in (min(gaps), max(gaps)))
+        said.append(f"{' to '.join(ends)} {name}")
+    return ", ".join(said)
 
 
 def left(found: Iterable[Answer], but: Collection[Answer]) -> str:

@@ -7,7 +7,7 @@ end. What a newer recipe has superseded has no row.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,9 +22,10 @@ from leaderboards.efficiency import Paid
 from leaderboards.learnt import Learnt, learnt, warnings
 from leaderboards.needs import Need, needs
 from leaderboards.paired_arms import apart
+from leaderboards.pictured import names
 from leaderboards.reading import of_embedded
 from leaderboards.recipe_differences import older_setups
-from leaderboards.suite import Evaluation, Suite
+from leaderboards.suite import Evaluation
 from leaderboards.tables import Table, best_first, by_scope, lines_under
 from leaderboards.verdicts import NO_VERDICTS
 from leaderboards.wording import place
@@ -32,7 +33,8 @@ from leaderboards.wording import place
 _SHORT = {
     "n": "number of pre-trainings, with a link to the first record",
     "gain": "points above the same network untrained, on the same seeds",
-    "vs baseline": "points above the first baseline of the method's claims that was trained and tuned alike",
+    "vs baseline": "points above the first baseline of the method's claims that was trained and tuned alike. `(1 pair)`"
+    " is the number of common seeds, if that is smaller than n",
     "TFLOP": "operations of the whole pre-training",
 }
 """What the columns of a short table are, beside its method and metric."""
@@ -169,8 +171,8 @@ def _evaluation(evaluation: Evaluation, known: Arms, claims: Sequence[Claim], co
     tables = []
     for group in by_scope(arm for arm in known.current(evaluation.kind) if arm.values(first)):
         group.sort(key=lambda arm: best_first(arm, first))
-        names = _names(group, known.suite)
-        beside = {arm: _beside(arm, names, first, claims, controls) for arm in group}
+        called = names(group, known.suite)
+        beside = {arm: _beside(arm, called, first, claims, controls) for arm in group}
         below = [of_embedded(any(map(is_pixels, group)))] if group[0].setting.track == NO_VERDICTS else []
         tables.append(
             Table(
@@ -179,7 +181,7 @@ def _evaluation(evaluation: Evaluation, known: Arms, claims: Sequence[Claim], co
                 ("test set", "device", "trials", "date"),
                 [*_untrained_wins(beside), *below, *lines_under(group, superseded)],
                 group[0].setting,
-                [columns.in_short(arm, names[arm], first, beside[arm], link) for arm in group],
+                [columns.in_short(arm, called[arm], first, beside[arm], link) for arm in group],
                 _silent(beside, first, evaluation),
             )
         )
@@ -194,28 +196,16 @@ def _evaluation(evaluation: Evaluation, known: Arms, claims: Sequence[Claim], co
     return Board(evaluation.name, evaluation.title, intro, tables, evaluation.metrics, note, FULL)
 
 
-def _names(group: Sequence[Arm], suite: Suite) -> dict[Arm, str]:
-    """How the arms of a table are called: with their epochs where the recipe's are others, or two have one name."""
-    several = Counter(arm.name for arm in group)
-
-    def plain(arm: Arm) -> bool:
-        usual = suite.recipe(arm.name, arm.setting.track).get("pretrain", {}).get("epochs")
-        return several[arm.name] == 1 and arm.setting.epochs in (usual, None)
-
-    return {
-        arm: arm.name if plain(arm) or not arm.setting.epochs else f"{arm.name}@{arm.setting.epochs}" for arm in group
-    }
-
-
 def _beside(
-    arm: Arm, names: Mapping[Arm, str], metric: str, claims: Sequence[Claim], controls: Controls
+    arm: Arm, called: Mapping[Arm, str], metric: str, claims: Sequence[Claim], controls: Controls
 ) -> columns.Beside:
-    """What the arm is held against.  names: of the arms of its table."""
+    """What the arm is held against.  called: the arms of its table, with their names."""
     untrained = above(arm.values(metric), controls.untrained_by_seed(arm, metric))
     for name in dict.fromkeys(claim.baseline_arm for claim in with_another(claims) if claim.arm == arm.name):
-        for other in (other for other in names if other.name == name and not apart(arm, other)):
+        for other in (other for other in called if other.name == name and not apart(arm, other)):
             if (points := above(arm.values(metric), other.values(metric))) is not None:
-                return columns.Beside(untrained, points, names[other])
+                pairs = len(arm.values(metric).keys() & other.values(metric).keys())
+                return columns.Beside(untrained, points, called[other], pairs)
     return columns.Beside(untrained)
 
 
@@ -252,7 +242,7 @@ def _pretext(known: Arms, link: Link) -> Board:
     tables = []
     for group in by_scope(filter(answers, known.current("pretrain"))):
         group.sort(key=lambda arm: (arm.name, str(arm.setting), arm.label))
-        names = _names(group, known.suite)
+        called = names(group, known.suite)
         tables.append(
             Table(
                 group[0].setting.words,
@@ -260,7 +250,7 @@ def _pretext(known: Arms, link: Link) -> Board:
                 ("trials", "date"),
                 lines_under(group, superseded),
                 group[0].setting,
-                [columns.pretext_in_short(arm, names[arm], link) for arm in group],
+                [columns.pretext_in_short(arm, called[arm], link) for arm in group],
             )
         )
     return Board("pretext", "Pretext tasks", PRETEXT_INTRO, tables, note=older_setups(superseded), full=_TRIALS)
@@ -274,7 +264,7 @@ def _efficiency(groups: Sequence[Paid], seen: Sequence[Arm], claims: Sequence[Cl
     races = efficiency.races(reached(claims, seen), link)
     intro = (*efficiency.RACES_INTRO, ABOUT) if races else ()
     once = {(group.setting.track, group.device): group for group in reversed(groups)}
-    costs = efficiency.cost_tables([group for group in groups if group in once.values()], link)
+    costs = efficiency.cost_tables([group for group in groups if group in once.values()], known.suite, link)
     return Board(
         "efficiency",
         efficiency.TITLE,

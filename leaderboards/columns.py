@@ -39,13 +39,14 @@ class Beside:
     """What a result is held against on a board, in points on the same seeds.
 
     untrained: above the same network untrained; None where it has no record, or the arm is it.
-    baseline, of: above the first baseline of the method's claims that was trained and tuned alike, and its name; 0.0
-        and "" where there is none.
+    baseline, of, pairs: above the first baseline of the method's claims that was trained and tuned alike, its name and
+        the number of common seeds; 0.0, "" and 0 where there is none.
     """
 
     untrained: float | None
     baseline: float = 0.0
     of: str = ""
+    pairs: int = 0
 
 
 PRETEXT: Mapping[str, str] = {
@@ -63,12 +64,13 @@ def in_short(arm: Arm, name: str, metric: str, beside: Beside, link: Link) -> Ro
     name: of the arm in this table.
     """
     values = arm.values(metric)
+    few = f" ({beside.pairs} pair{'' if beside.pairs == 1 else 's'})" if beside.pairs < len(values) else ""
     return {
         "method": words(name + (f" ({arm.told_apart})" if arm.told_apart else "")),
         metric: spread(_told(arm, metric), 1),
         "n": _counted(len(values), arm, link),
         "gain": NOTHING if beside.untrained is None else signed(beside.untrained, 1),
-        "vs baseline": Cell(f"{beside.baseline:+.1f} {beside.of}", beside.baseline) if beside.of else NOTHING,
+        "vs baseline": Cell(f"{beside.baseline:+.1f} {beside.of}{few}", beside.baseline) if beside.of else NOTHING,
         "TFLOP": NOTHING if arm.operations is None else count([arm.operations], unit=1e12, digits=1),
     }
 
@@ -181,7 +183,7 @@ def of_costs(arm: Arm, evaluation: Evaluation, link: Link) -> Row:
 
 
 def costs_in_short(name: str, arm: Arm, evaluation: Evaluation, link: Link) -> Row:
-    """What a reader needs of it: how good, and at what cost.  name: see `pictured.short_names`."""
+    """What a reader needs of it: how good, and at what cost.  name: see `pictured.names`."""
     metric = evaluation.metrics[0]
     values = arm.values(metric)
     time = arm.cpu_time() if arm.on_cpu else arm.training("device_s")

@@ -12,7 +12,7 @@ from leaderboards.arms import Arm
 from leaderboards.boards import Content
 from leaderboards.curves import MONITOR, average, by_seed
 from leaderboards.drawing import Drawing
-from leaderboards.pictured import Roles, short_names
+from leaderboards.pictured import Roles, names
 from leaderboards.pictures import Scene, place_of
 from leaderboards.plots import Line
 from leaderboards.record_fields import Record, entry, number
@@ -87,7 +87,7 @@ def losses(content: Content, histories: Mapping[str, History]) -> list[Scene]:
     """The training loss of every arm that was pre-trained, a picture an arm: losses of methods cannot be compared."""
     found: dict[str, Scene] = {}
     arms = content.known.current("pretrain")
-    for name, arm in zip(short_names(arms), arms, strict=True):
+    for arm, name in names(arms, content.known.suite).items():
         if curves := _by_seed(arm, histories, _loss):
             track = arm.setting.track
             seeds = [Line(f"seed {seed}", points, f"seed {seed}: {_course(points)}") for seed, points in curves.items()]
@@ -108,7 +108,7 @@ def _scene(
 ) -> Scene:
     def draw(arms: Sequence[Arm]) -> Drawing:
         found = []
-        for name, arm in zip(short_names(arms), arms, strict=True):
+        for arm, name in names(arms, roles.suite).items():
             apart = f" ({arm.told_apart})" if arm.told_apart else ""
             found.append(Line(name, points[arm], f"{name}{apart}: {_course(points[arm])}, n = {seeds[arm]}"))
         return plots.lines(title, arms[0].setting.words, axis, found, zero)

@@ -11,9 +11,9 @@ from leaderboards import columns
 from leaderboards.arms import Arm, Arms
 from leaderboards.cells import Link, Row
 from leaderboards.curves import Reach
-from leaderboards.pictured import short_names
+from leaderboards.pictured import names
 from leaderboards.setting import Setting
-from leaderboards.suite import Evaluation
+from leaderboards.suite import Evaluation, Suite
 from leaderboards.tables import Table, best_first, by_scope, lines_under
 from leaderboards.verdicts import NO_VERDICTS
 
@@ -80,7 +80,7 @@ def paid(known: Arms) -> list[Paid]:
     return found
 
 
-def cost_tables(groups: Sequence[Paid], link: Link) -> list[Table]:
+def cost_tables(groups: Sequence[Paid], suite: Suite, link: Link) -> list[Table]:
     """A table of each group, the first with what its columns are."""
     return [
         Table(
@@ -91,7 +91,7 @@ def cost_tables(groups: Sequence[Paid], link: Link) -> list[Table]:
             group.setting,
             [
                 columns.costs_in_short(name, arm, group.evaluation, link)
-                for name, arm in zip(short_names(group.arms), group.arms, strict=True)
+                for arm, name in names(group.arms, suite).items()
             ],
         )
         for group in groups

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from leaderboards.arms import PIXELS, UNTRAINED, Arm
 from leaderboards.claims import Claim
 from leaderboards.record_fields import OURS
+from leaderboards.suite import Suite
 
 MOST = 16
 """Arms in one picture: more names than this have no room beside their marks."""
@@ -29,7 +30,8 @@ class Pictured:
 class Roles:
     """What the arms are to the claims."""
 
-    def __init__(self, claims: Sequence[Claim]) -> None:
+    def __init__(self, claims: Sequence[Claim], suite: Suite) -> None:
+        self.suite = suite
         across = [claim for claim in claims if claim.baseline and claim.baseline != claim.method]
         self._methods = {claim.method for claim in claims}
         self._compared = {name for claim in across for name in (claim.arm, claim.baseline_arm)}
@@ -70,10 +72,17 @@ class Roles:
         return place, -len(arm.records), arm.name
 
 
-def short_names(arms: Sequence[Arm]) -> list[str]:
-    """Names to stand at marks: `byol`, or `byol@15` where arms of several lengths of training share a name."""
-    alike = Counter(arm.name for arm in arms)
-    return [
-        arm.name if alike[arm.name] == 1 or not arm.setting.epochs else f"{arm.name}@{arm.setting.epochs}"
-        for arm in arms
-    ]
+def names(arms: Sequence[Arm], suite: Suite) -> dict[Arm, str]:
+    """How the arms of a table or picture are called: `byol`, or `byol@15` where the name alone would mislead.
+
+    That is where the recipe has another number of epochs, and where two arms share a name.
+    """
+    several = Counter(arm.name for arm in arms)
+
+    def plain(arm: Arm) -> bool:
+        usual = suite.recipe(arm.name, arm.setting.track).get("pretrain", {}).get("epochs")
+        return several[arm.name] == 1 and arm.setting.epochs in (usual, None)
+
+    return {
+        arm: arm.name if plain(arm) or not arm.setting.epochs else f"{arm.name}@{arm.setting.epochs}" for arm in arms
+    }

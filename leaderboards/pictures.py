@@ -83,7 +83,7 @@ def efficiency(content: Content, roles: Roles) -> list[Scene]:
 
 def sheet(content: Content) -> str:
     """The first picture of each track as one SVG file."""
-    scenes = efficiency(content, Roles(content.claims))
+    scenes = efficiency(content, Roles(content.claims, content.known.suite))
     return plots.sheet([drawing for scene in scenes for drawing in scene.first])
 
 

@@ -21,7 +21,7 @@ from leaderboards.drawing import (
     text_at,
 )
 from leaderboards.efficiency import Paid
-from leaderboards.pictured import Roles, short_names
+from leaderboards.pictured import Roles, names
 from leaderboards.record_fields import OURS
 from leaderboards.tables import EMPTY
 
@@ -99,8 +99,8 @@ def efficiency(group: Paid, shown: Sequence[Arm], roles: Roles) -> Drawing | Non
         steps += ([(x, steps[-1][1])] if steps else []) + [(x, y)]
     drawn, busy = [axes.path(steps, "line front")], _along(axes, steps)
     marks = [(axes.x(x), axes.y(mean)) for x, mean in zip(at, means, strict=True)]
-    names = short_names(found)
-    for arm, name, x, mean, sd, each in zip(found, names, at, means, reach, values, strict=True):
+    called = names(found, roles.suite)
+    for arm, name, x, mean, sd, each in zip(found, called.values(), at, means, reach, values, strict=True):
         style = roles.style(arm)
         if sd:
             drawn.append(axes.path([(x, mean - sd), (x, mean + sd)], f"line k{style}"))
@@ -109,8 +109,8 @@ def efficiency(group: Paid, shown: Sequence[Arm], roles: Roles) -> Drawing | Non
         apart = f" ({arm.told_apart})" if arm.told_apart else ""
         note = f"{name}{apart}: {mean:.2f}{spread} {what}, n = {len(each)}, at {x:.3g} {word}"
         drawn.append(mark(axes.x(x), axes.y(mean), style, note))
-    places = labels.placed(marks, names, labels.Box(*axes.frame), busy)
-    return axes.drawing([*drawn, *labels.elements(marks, names, places)])
+    places = labels.placed(marks, list(called.values()), labels.Box(*axes.frame), busy)
+    return axes.drawing([*drawn, *labels.elements(marks, list(called.values()), places)])
 
 
 def front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -164,11 +164,12 @@ def verdicts_text(
 
 
 def _found(said: Said | None) -> str:
-    """`**holds**, +3.6 points (6 pairs)`."""
+    """`**holds**, +3.6 points (6 pairs, 95 % interval +2.1 to +5.1)`."""
     if said is None:
         return "-"
     difference = f", {said.difference}" if said.difference else ""
-    return f"**{said.word}**{difference}" + (f" ({said.n})" if said.n else "")
+    about = [said.n, f"95 % interval {said.interval}" if said.interval else ""]
+    return f"**{said.word}**{difference}" + (f" ({', '.join(filter(None, about))})" if any(about) else "")
 
 
 def _head(suite: Suite, evaluation: str, metric: str) -> str:

@@ -78,7 +78,8 @@ def page(
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    known, roles, shown = content.known, Roles(content.claims), answers(content.papers, content.needs)
+    known, shown = content.known, answers(content.papers, content.needs)
+    roles = Roles(content.claims, known.suite)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("leaderboards").joinpath("report.html.jinja").read_text(encoding="utf-8"))
     methods = sorted({str(record["method"]) for record in known.records})

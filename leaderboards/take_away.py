@@ -53,7 +53,7 @@ def board_tables(content: Content) -> dict[str, Table]:
 
 def drawings(content: Content, histories: Mapping[str, History]) -> dict[str, Drawing]:
     """Every picture of the report by the name of its file."""
-    roles = Roles(content.claims)
+    roles = Roles(content.claims, content.known.suite)
     shown = _answers(content)
     found: dict[str, Sequence[Drawing]] = {"claims": forests.sheet(shown, scale(shown))}
     for name, scenes in (

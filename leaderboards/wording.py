@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from statistics import fmean
 
 from leaderboards.claim_arms import COMPUTE, EPOCHS, SAME_COMPUTE
 from leaderboards.claims import (
@@ -40,7 +41,7 @@ from leaderboards.verdicts import (
     Verdict,
 )
 
-_SAME_RUNS = f"the same runs as at {EPOCHS}: their operations differ by less than {100 * SAME_COMPUTE:g} %"
+_SAME_RUNS = f"the same runs as at {EPOCHS}, as their operations differ by less than {100 * SAME_COMPUTE:g} %"
 
 
 def headline(verdict: Verdict) -> str:
@@ -57,7 +58,9 @@ def details(verdict: Verdict) -> list[str]:
     if counted(verdict.claim):
         found.append("a cost that does not vary by chance, compared without a test")
     about = _where(verdict), *_pictures(verdict), *_departing(verdict), *_taken_back(verdict)
-    same = [_SAME_RUNS] if verdict.same_runs else []
+    times = times_operations(verdict) if verdict.same_runs else None
+    took = f"; the method took {times:.2f} times the operations" if times else ""
+    same = [_SAME_RUNS + took] if verdict.same_runs else []
     return [*found, *same, *_left_out(verdict), *sources(verdict), *about, *_older(verdict)]
 
 
@@ -148,6 +151,8 @@ def so_far(verdict: Verdict) -> str:
     pairs = pairs_words(verdict.claim, verdict.n)
     if evidence is None:
         return pairs + (", the same runs" if verdict.same_runs else "") if verdict.n else ""
+    if verdict.n < 2:  # its evidence is 1, whatever the pair says
+        return f"{pairs}, too few to test"
     near = evidence.nearest
     side = f" {_side(verdict, near)}" if evidence.by_test[near] > 1 else ""
     return f"{pairs}, evidence {_number(evidence.by_test[near])} of {evidence.takes[near]:g}{side}"
@@ -222,7 +227,7 @@ def _statistics(verdict: Verdict, evidence: Evidence) -> list[str]:
         f"{_question(verdict, evidence, test)} {_number(found)} of {evidence.takes[test]:g}"
         for test, found in evidence.by_test.items()
     )
-    parts = [f"e-values: {tests}{family}"]
+    parts = [f"e-values: {tests}{family}"] if evidence.mean.n > 1 else []
     if evidence.mean.n > 1:
         low, high = (shown(claim, edge) for edge in evidence.mean.interval)
         parts.append(f"95 % interval (fixed n) {min(low, high):.2f} to {max(low, high):.2f}")
@@ -355,6 +360,12 @@ def _margin(verdict: Verdict, evidence: Evidence) -> str:
     """The margin as the claim's file has it: points, or percent of a cost."""
     margin = math.expm1(evidence.margin) * 100 if verdict.claim.evaluation == COST else evidence.margin
     return f"{margin:g} {unit(verdict.claim)}"
+
+
+def times_operations(verdict: Verdict) -> float | None:
+    """How many times the operations of the baseline's training the method's took; None where they are not recorded."""
+    ours, theirs = (fmean(found) if (found := arm.training("flops").values()) else 0.0 for arm in verdict.arms[:2])
+    return ours / theirs if ours and theirs else None
 
 
 def unit(claim: Claim) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -91,8 +92,10 @@ def test_a_paper_is_said_in_brief_by_its_comparisons(make: Make) -> None:
     assert in_brief([one]) == "Accuracy: holds at mini, +3.4 points over moco_v3:resnet (6 pairs)."
     other = found(make, [1.0, -3.0, 0.5])
     said = "Accuracy: 2 comparisons at mini; holds: 1 (+3.4 points), not decided yet: 1 (-0.5 points)"
-    assert in_brief([one, other, found(make, [])]) == f"{said}. Other claims: 1 not run."
+    assert in_brief([one, other, found(make, [])]) == f"{said}. Other comparisons: 1 not run."
     assert in_brief([found(make, [])]) == "1 not run."
+    cost = Answer(replace(one.claim, evaluation="cost"), "", None, None, "", False)
+    assert in_brief([one, cost]).endswith(". Cost: not tested yet. Other comparisons: 1 not run.")
 
 
 def test_what_was_not_run_says_where_it_would_be(make: Make) -> None:

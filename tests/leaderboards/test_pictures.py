@@ -15,7 +15,7 @@ from leaderboards import boards, claim_files, pictures, published
 from leaderboards.arms import Arms
 from leaderboards.boards import Content
 from leaderboards.claims import Claim
-from leaderboards.pictured import MOST, Roles, short_names
+from leaderboards.pictured import MOST, Roles, names
 from repro.plan import recipes, registry
 
 Record = dict[str, Any]
@@ -37,7 +37,7 @@ def published_content() -> Content:
 
 
 def test_no_published_picture_names_more_than_sixteen_arms_or_a_hash(published_content: Content) -> None:
-    roles = Roles(published_content.claims)
+    roles = Roles(published_content.claims, suite())
     scenes = pictures.efficiency(published_content, roles)
     drawn = [drawing for scene in scenes for drawing in (*scene.first, *scene.others, *scene.more)]
     assert len(drawn) > 5
@@ -59,11 +59,11 @@ def test_a_method_has_one_mark_and_ablations_lengths_and_imports_wait(make: Make
     foreign[0]["provenance"]["trust"] = "self-reported"
     found = content([*records, *foreign])
     (group,) = found.paid
-    shown = Roles(found.claims).pictured(group.arms)
+    shown = Roles(found.claims, suite()).pictured(group.arms)
     assert sorted(arm.name for arm in shown.first) == ["glnet", "moco_v3:resnet"]
     assert next(arm for arm in shown.first if arm.name == "glnet").setting.epochs == 16
     assert [[arm.name for arm in part] for part in shown.more] == [["byol", "glnet", "glnet:no_location"]]
-    assert short_names(group.arms).count("glnet@99") == 1
+    assert list(names(group.arms, suite()).values()).count("glnet@99") == 1
 
 
 def test_more_than_sixteen_arms_are_split_and_none_is_lost(make: Make) -> None:
@@ -73,7 +73,7 @@ def test_more_than_sixteen_arms_are_split_and_none_is_lost(make: Make) -> None:
     records += make("aps", "linear", {"top1": 1.0}) + make("random", "linear", {"top1": 2.0}, epochs=0)
     found = content(records)
     (group,) = found.paid
-    shown = Roles(found.claims).pictured(group.arms)
+    shown = Roles(found.claims, suite()).pictured(group.arms)
     assert len(shown.first) == MOST and {"aps", "random"} <= {arm.name for arm in shown.first}
     assert all(len(part) <= MOST for part in shown.more)
     every = [arm.name for arm in (*shown.first, *(arm for part in shown.more for arm in part))]
@@ -85,7 +85,7 @@ def test_what_cannot_tell_the_untrained_network_from_the_best_is_a_sentence(make
     records = make("random", "linear", {"top1": 30.0}, epochs=0, network=network)
     for number, method in enumerate(("aps", "byol", "glnet")):
         records += make(method, "linear", {"top1": 30.0 + number / 10}, network=network)
-    (scene,) = pictures.efficiency(content(records), Roles(claim_files.load(suite())))
+    (scene,) = pictures.efficiency(content(records), Roles(claim_files.load(suite()), suite()))
     assert not (scene.first or scene.others or scene.more)
     assert len(scene.said) == 1 and "no network learnt anything measurable" in scene.said[0]
 

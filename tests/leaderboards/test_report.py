@@ -104,7 +104,7 @@ def test_drawings_are_sound_labelled_and_do_not_rest_on_colour(sample: list[Reco
         assert drawing.get("aria-label")
         assert len([word for word in words if re.fullmatch(r"−?[\d.,]+", word)]) >= 4  # numbers on the scales
         named = [e.text for e in drawing.iter(f"{space}text") if e.get("class") == "name"]
-        assert sorted(named) == ["aps", "byol", "moco_v3"] or "difference (points)" in words
+        assert sorted(named) == ["aps@16", "byol@16", "moco_v3@16"] or "difference (points)" in words
     first = drawings[0]
     marks = [e for e in first.iter() if "mark" in (e.get("class") or "") and e.find(f"{space}title") is not None]
     shapes = Counter(e.tag + str(len((e.get("points") or "").split())) + (e.get("class") or "") for e in marks)
@@ -128,7 +128,7 @@ def test_controls_are_drawn_but_no_part_of_the_front(make: Make) -> None:
 
     def drawn(records: list[Record]) -> str:
         (group,) = paid(records)
-        roles = Roles(claim_files.load(suite()))
+        roles = Roles(claim_files.load(suite()), suite())
         panel = plots.efficiency(group, roles.pictured(group.arms).first, roles)
         assert panel
         return panel.svg()
@@ -196,7 +196,7 @@ def test_logs_become_curves_over_epochs(make: Make) -> None:
     trained, judged = make("byol", "knn", {"top1": 40.0}, epochs=4)  # 624 updates in 4 epochs
     log = [{"epoch": e, "updates": 156 * (e + 1), "loss_a": 1.0, "loss_b": 2.0 - e / 4, "std_z": 0.9} for e in range(4)]
     text = page([trained, judged], histories={trained["fingerprint"]: log})
-    assert "seed 0: 3 at 1, 2.25 at 4" in text and "byol: 0.9 at 1, 0.9 at 4, n = 1" in text
+    assert "seed 0: 3 at 1, 2.25 at 4" in text and "byol@4: 0.9 at 1, 0.9 at 4, n = 1" in text
     assert "std_z (1 = uniform)" in text
     assert "std_z (1 = uniform)" not in page([trained, judged])
 

@@ -28,7 +28,7 @@ def test_picture_has_labels_units_and_every_arm(make: Make) -> None:
         records += make("moco_v3", "knn", {"top1": 38.0 + seed}, seed=seed)
     text = sheet(records)
     ElementTree.fromstring(text)
-    for words in ("operations of pre-training (TFLOP)", "knn top1 (%)", ">aps<", ">moco_v3<", "mini: CIFAR-10"):
+    for words in ("operations of pre-training (TFLOP)", "knn top1 (%)", ">aps@16<", ">moco_v3@16<", "mini: CIFAR-10"):
         assert words in text
     assert sheet(list(reversed(records))) == text
     assert "No records yet." in sheet([])
