@@ -58,7 +58,7 @@ def reason(why: Reason) -> str:
         case NotTrainedOn(data):
             return f"no track pre-trains on {data}"
         case NoKey(arm, key):
-            return f"the recipe of {arm} has no {key}"
+            return f"the recipe of {arm} lacks {key}, which this setting changes"
         case EpochsFirst():
             return f"it is tested when {EPOCHS} is decided"
         case SmallTestSet(arm, data):

@@ -86,12 +86,13 @@ def evaluate(options: argparse.Namespace) -> int:
 
 def plan(options: argparse.Namespace) -> int:
     from repro.cli import tables
-    from repro.plan import budget
+    from repro.plan import budget, cards, tuning
     from repro.plan.builder import make
     from repro.results import night, night_words
     from repro.run import submit
 
     request, settings = request_of(options), settings_of(options)
+    tuning.refuse_kept(request.seeds)
     submit.require_profile(settings)
     hours = night.HOURS if options.night is None else night.checked(options.night)
     if options.calibrate is not None:
@@ -105,6 +106,7 @@ def plan(options: argparse.Namespace) -> int:
     elif options.night is not None:
         print("\n" + night_words.unused(planned))
     if options.card is not None and planned.card is None:
+        cards.find(options.card)  # UserError for an unknown one
         print("\n" + night_words.for_gpus(planned, "--card"))
     return 0
 
@@ -119,7 +121,7 @@ def tune(options: argparse.Namespace) -> int:
         choices = {"write": options.write, "dry": options.dry_run}
         return tune_equal.tune(request, settings_of(options), options.words, options.yes, **choices)
     if options.write or options.dry_run:
-        raise UserError("--write and --dry-run go with --equal")
+        raise UserError(f"{'--write' if options.write else '--dry-run'} works only with --equal; leave it out")
     return tune.tune(request, options.trials, settings_of(options), options.words, options.yes)
 
 

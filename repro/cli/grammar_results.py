@@ -61,8 +61,8 @@ def add_results(verbs: argparse._SubParsersAction[Parser]) -> None:
     verb.add_argument(
         "--dry-run",
         action="store_true",
-        help="run nothing; print how many pairs and hours would decide the claims at the track. With --budget also the"
-        " probability of a decision; the first row runs first",
+        help="run nothing; print the pairs and hours needed. With --budget also the probability of a decision. Claims"
+        " run in the order of the rows",
     )
     verb.add_argument(
         "--card", metavar="NAME", help="with --dry-run: estimate for this GPU, for example rtx4090 or 24GB"

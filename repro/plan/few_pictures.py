@@ -64,7 +64,7 @@ def fitted(name: str, recipe: Recipe, pictures: int, usual: int, stated: Mapping
         now["batch"] = _batch(then, pictures)
     if now["batch"] * (1 if "batch" in kept else BATCHES) > pictures:
         raise UserError(
-            f"{name}: {pictures} training pictures are too few for batches of {now['batch']}",
+            f"{name}: {pictures} training pictures are too few; batches have {now['batch']} pictures",
             f"give {BATCHES * now['batch']} or more, take smaller batches with --set pretrain.batch=N, or leave {name}"
             " out (--method random random:pixels trains nothing)",
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
@@ -108,6 +108,12 @@ def procedure() -> Procedure:
     """The procedure as it stands."""
     source = files("methods").joinpath("tuning.toml")
     return typed(Procedure, toml(source.read_bytes(), source), "methods/tuning.toml")
+
+
+def refuse_kept(seeds: Iterable[int]) -> None:
+    """Raises UserError for a seed that is kept for tuning: its results must decide nothing."""
+    if kept := set(seeds) & set(procedure().seeds):
+        raise UserError(f"--seed {min(kept)}: this seed is kept for tuning; choose another")
 
 
 def root(info: MethodInfo, variant: str) -> tuple[MethodInfo, str]:

@@ -69,6 +69,8 @@ def explain(cell: str, settings: Settings) -> str:
     lines += ["", "to do it again (with the code of then: the first line too)"]
     if about.get("commit", "unknown") != "unknown":
         lines.append(f"  git checkout {about['commit'][:12]} && pip install -e .")
+        if about.get("dirty"):
+            lines.append("  (its uncommitted changes are not kept: the result may differ)")
     words, problem = rerun.words(record, origin)
     if words:
         lines.append("  " + shlex.join(words))
@@ -112,4 +114,4 @@ def _code(about: Mapping[str, Any]) -> str:
     commit = str(about.get("commit", "unknown"))
     if commit == "unknown":
         return f"no commit known; source {about.get('source_hash', '-')}"
-    return f"commit {commit[:12]}" + (", with changes that no commit holds" if about.get("dirty") else "")
+    return f"commit {commit[:12]}" + (" with uncommitted changes" if about.get("dirty") else "")

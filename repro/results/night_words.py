@@ -40,13 +40,13 @@ def unused(planned: Plan) -> str:
     if planned.card is None:
         return for_gpus(planned, "--night")
     if planned.request.processes > 1:
-        return f"--night is left out: it is for one GPU, and --processes {planned.request.processes} uses more"
-    return f"--night is left out: no claim compares one of these methods at {planned.track.name} by these evaluations"
+        return f"--night is ignored: it is for one GPU, and --processes {planned.request.processes} uses more"
+    return f"--night is ignored: no claim compares one of these methods at {planned.track.name} by these evaluations"
 
 
 def for_gpus(planned: Plan, option: str) -> str:
     """Why an option says nothing of a plan without a GPU."""
-    return f"{option} is left out: it is for tracks that need a GPU, and {planned.track.name} needs none"
+    return f"{option} is ignored: it is for tracks that need a GPU, and {planned.track.name} needs none"
 
 
 def _absent(night: Night) -> str:

@@ -45,8 +45,7 @@ def run(
     Raises:
         UserError: a seed that is kept for tuning.
     """
-    if kept := set(request.seeds) & set(tuning.procedure().seeds):
-        raise UserError(f"--seed {min(kept)}: this seed is kept for tuning, and has no results; choose another")
+    tuning.refuse_kept(request.seeds)
     return carry_out(budget.within(request, settings, limit, trim), settings, command, views, agreed)
 
 

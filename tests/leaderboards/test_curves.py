@@ -179,9 +179,9 @@ def test_the_monitor_is_one_picture_with_names_at_the_ends(make: Make) -> None:
         assert {curves.MONITOR, "operations of pre-training (TFLOP), so far"} <= words
         names.append(sorted(e.text or "" for e in drawing.iter(f"{space}text") if e.get("class") == "name"))
     assert names == [["aps@4", "byol@4", "simclr@4"], []]  # a line alone needs no name beside it
-    assert "aps@4: 10 at 0, 30 at 20, n = 3" in first and "byol: 12.5 at 0, 15 at 20, n = 1" in first
+    assert "aps@4: 10 at 0, 30 at 20, n = 3" in first and "byol@4: 12.5 at 0, 15 at 20, n = 1" in first
     for record in records:
         for look in record["details"].get("knn_curve", ()):
             look[3] = 0.0  # no operations known: epochs
     text = report.page(boards.compose(Arms(records, suite()), known, link))
-    assert "aps: 10 at 0, 30 at 4, n = 3" in text
+    assert "aps@4: 10 at 0, 30 at 4, n = 3" in text

@@ -433,7 +433,12 @@ def test_what_no_run_can_test_is_said_to_be_so_and_is_in_no_family(make: Make) -
             "cannot be tested at cifar: the paper's setting is unknown, so we cannot rerun it (not known: batch)",
         ),
         (nowhere, "cifar", "cannot be tested at cifar, the paper's setting: no track runs tiny_imagenet"),
-        (keyless, "cifar", "cannot be tested at cifar, the paper's setting: the recipe of aps has no method.view_size"),
+        (
+            keyless,
+            "cifar",
+            "cannot be tested at cifar, the paper's setting:"
+            " the recipe of aps lacks method.view_size, which this setting changes",
+        ),
     ):
         found = judge([claim, DIRECTION], records, track)
         assert sentence(found[0]) == words

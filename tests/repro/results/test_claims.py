@@ -250,7 +250,7 @@ def test_a_setting_that_an_arm_cannot_be_given_is_said_so(capsys: pytest.Capture
     """Multi-network's own setting enlarges the views of both arms; BYOL's recipe cannot."""
     assert main(["claims", "multi_network-cifar10-byol"]) == 0
     out = capsys.readouterr().out
-    assert "cifar, setting of the paper: the recipe of byol has no method.view_size" in out
+    assert "cifar, setting of the paper: the recipe of byol lacks method.view_size" in out
     assert "linear.size" in out and "network.stem" in out
 
 

@@ -99,7 +99,7 @@ def test_a_dry_run_at_a_large_track_says_pairs_hours_and_their_source(
     assert main("settle --paper multi_network --track cifar --dry-run".split()) == 0
     out = capsys.readouterr().out
     assert "no track runs tiny_imagenet: multi_network-tiny-byol" in out
-    assert "the recipe of byol has no method.view_size: multi_network-cifar100-byol" in out
+    assert "the recipe of byol lacks method.view_size, which this setting changes: multi_network-cifar100-byol" in out
 
 
 def test_one_table_says_how_many_pairs_and_which_do_not_count(

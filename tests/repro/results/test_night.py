@@ -176,7 +176,7 @@ def test_without_a_gpu_there_is_no_night(settings: Settings, capsys: pytest.Capt
     assert main([*line.split(), "--night", "10", "--card", "h200"]) == 0
     out = capsys.readouterr().out
     for option in ("--night", "--card"):
-        assert f"{option} is left out: it is for tracks that need a GPU, and embedded needs none" in out
+        assert f"{option} is ignored: it is for tracks that need a GPU, and embedded needs none" in out
     hours = [(f"--night {given}", "hours must be above 0 and at most") for given in ("0", "nan", "inf", "1e300")]
     for wrong, words in (("--card a100-4", "did you mean 'a100-40'"), *hours):
         assert main([*line.split(), "--track", "cifar", *wrong.split()]) == 2
