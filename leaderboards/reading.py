@@ -67,8 +67,8 @@ _INTRO = (
     "Other verdicts. `opposite`: the baseline was better. `no difference`: the mean lies within the claim's margin."
     " `smaller than the margin`: there is a difference, but it is smaller than the margin. `incomparable`: there are"
     " records, but they cannot be compared, for example because the epochs differ. `cannot be tested`: the paper's"
-    " setting is unknown, so we cannot rerun it, or no track has its data; the reason follows. `for the direction`:"
-    " it is only tested whether the method is better, not by how much.",
+    " setting is unknown, so we cannot rerun it, or no track has its data; the reason follows. `direction only`,"
+    " `better or not`: it is only tested whether the method is better, not by how much.",
 )
 HOW_TESTED = (
     "What we read of the papers: abstracts and the authors' public code, not the full text. Some sources are only"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from types import MappingProxyType
 
-from leaderboards.answers import Said, answers, left, ranged, stale, telling
+from leaderboards.answers import Said, answers, in_brief, left, ranged, stale, telling
 from leaderboards.arms import Arm, Arms
 from leaderboards.assessments import Assessment, assess
 from leaderboards.cells import signed
@@ -19,7 +19,7 @@ from leaderboards.record_fields import OURS, Record, entry
 from leaderboards.suite import Suite
 from leaderboards.summary import summarise
 
-MOST = 11  # rows of the front page's table of claims
+MOST = 9  # rows of the front page's table of claims
 _UNIT = "moco_v3"  # what costs are relative to
 _HEADS = {"knn": "k-NN", "linear": "linear", "detection": "box AP", "segmentation": "mask AP", "reid": "Rank-1"}
 
@@ -108,6 +108,21 @@ def parts_table(records: Iterable[Record], claims: Sequence[Claim], suite: Suite
     if not rows:
         return f"No variant has {FEWEST} pairs with its method yet."
     return _table(["method", "variant", "method - variant", "range over seeds", "seeds"], rows)
+
+
+def briefs(records: Sequence[Record], claims: Sequence[Claim], suite: Suite) -> str:
+    """What was found of each paper, a line each."""
+    papers: dict[str, list[Assessment]] = {}
+    for item in assess(claims, Arms(records, suite)):
+        papers.setdefault(item.claim.paper, []).append(item)
+    found = answers(papers)
+    titles = {paper: items[0].claim.citation.partition(":")[0] for paper, items in papers.items()}
+    return "\n".join(f"* **{titles[paper]}**: {in_brief(said)}" for paper, said in found.items())
+
+
+def front(records: Sequence[Record], claims: Sequence[Claim], suite: Suite, page: str) -> str:
+    """What the front page says of the claims: a line for each paper, then a table of the most telling ones."""
+    return f"{briefs(records, claims, suite)}\n\n{verdicts_table(records, claims, suite, page)}"
 
 
 def verdicts_table(records: Sequence[Record], claims: Sequence[Claim], suite: Suite, page: str) -> str:

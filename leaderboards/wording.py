@@ -84,13 +84,13 @@ def outcome(verdict: Verdict) -> str:
 
 
 def place(verdict: Verdict) -> str:
-    """`mini`, `mini, equal compute`, `direction at cifar`: what its outcome is said of."""
+    """`mini`, `mini, equal compute`, `cifar, direction only`: what its outcome is said of."""
     return _track(verdict) + (f", {COMPUTE}" if verdict.basis == COMPUTE else "")
 
 
 def _track(verdict: Verdict) -> str:
     """Its place, but for equal epochs or compute."""
-    where = f"direction at {verdict.track}" if verdict.lacks else verdict.track
+    where = f"{verdict.track}, direction only" if verdict.lacks else verdict.track
     return where + (f", the paper's form ({verdict.form})" if verdict.form else "")
 
 
@@ -101,8 +101,8 @@ def departing(verdict: Verdict) -> str:
 
 
 def _said(verdict: Verdict) -> str:
-    """`holds at mini`, `holds for the direction at cifar`."""
-    return f"{verdict.outcome} {'for the' if verdict.lacks else 'at'} {place(verdict)}"
+    """`holds at mini`, `holds at cifar, direction only`."""
+    return f"{verdict.outcome} at {place(verdict)}"
 
 
 # ------------------------------------------------------------------------------------------------------- without a test

@@ -61,9 +61,9 @@ def told(
     if found:
         on = f", on {found[0].price.card}" if found[0].price.card else ""
         chance = any(need.spread for need in found)
-        head = f" from no pairs: probability {100 * power.POWER:.0f} % if {_assumption(found)}" if chance else ""
+        chances = f" for a decision with a probability of {100 * power.POWER:.0f} % if {_assumption(found)}"
         lines += [
-            f"to decide at {track}{head}{on}",
+            f"starting from no pairs at {track}: pairs and hours{chances if chance else ''}{on}",
             *([_BELOW] if below and chance else []),
             "",
             _table(found),
@@ -114,7 +114,7 @@ def require_testable(claims: Sequence[Claim], track: str, *, each: bool = False)
 def _assumption(found: Sequence[Need]) -> str:
     """`the true difference is +2.4 points`, of several as the column assumed says."""
     if len({needs.assumed(need) for need in found}) > 1 or found[0].spread is None:
-        return "the truth is as in the column assumed"
+        return "the true difference is as assumed"
     what = "difference" if found[0].apart is not None else "value"
     return f"the true {what} is {needs.assumed(found[0])}"
 

@@ -32,7 +32,7 @@ def tables(records: Sequence[Record], suite: Suite) -> Mapping[str, Callable[[],
         "run aps": lambda: readme_tables.run_table(
             records, every_claim(), suite, "aps", "embedded", ("torch", "torchvision")
         ),
-        "verdicts": lambda: readme_tables.verdicts_table(records, every_claim(), suite, "leaderboards/claims.md"),
+        "verdicts": lambda: readme_tables.front(records, every_claim(), suite, "leaderboards/claims.md"),
         "gains embedded": lambda: readme_tables.gains_table(records, suite, "embedded"),
         "gains mini": lambda: readme_tables.gains_table(records, suite, "mini"),
         "costs mini": lambda: readme_tables.costs_table(records, suite, "mini"),

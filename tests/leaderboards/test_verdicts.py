@@ -548,9 +548,9 @@ def test_a_gain_is_tested_for_its_size_at_home_and_for_its_sign_elsewhere(make: 
     assert around(2.5, protocol="fast").outcome == "not run"
     allowed = replace(gain, proxies={"cifar": 1.0})
     there, own_setting = both([allowed], pairs(make, [2.5 + off for off in near], **other), "cifar")["d"][::2]
-    assert sentence(there).startswith("holds for the direction at cifar (n = 5 pairs): aps 2.50 points")
+    assert sentence(there).startswith("holds at cifar, direction only (n = 5 pairs): aps 2.50 points")
     assert sentence(own_setting) == "not run at cifar, the paper's setting: protocol fast, the claim's is aps"
-    assert (place(there), place(own_setting)) == ("direction at cifar", "cifar")
+    assert (place(there), place(own_setting)) == ("cifar, direction only", "cifar")
     assert around(2.5, allowed, epochs=2).outcome == "holds"
     assert not around(2.5).lacks
 

@@ -88,7 +88,8 @@ def test_a_dry_run_at_a_large_track_says_pairs_hours_and_their_source(
     fast = capsys.readouterr().out
     assert "on A100 40 GB" in slow and "on H200" in fast and "(constants)" in slow and "+2.4 points (paper)" in slow
     assert (
-        "to decide at imagenet from no pairs: probability 80 % if the true difference is +2.4 points (paper)," in slow
+        "at imagenet: pairs and hours for a decision with a probability of 80 % if the true difference is +2.4 points"
+        " (paper)," in slow
     )
 
     def hours(out: str) -> float:
@@ -111,7 +112,9 @@ def test_one_table_says_how_many_pairs_and_which_do_not_count(
         record["provenance"]["data"].pop("limit", None)
     monkeypatch.setattr(find_records, "published_records", lambda: (older, []))
     assert main(f"settle {name} --track mini --budget 3h --dry-run --allow-unequal-tuning".split()) == 0
-    first, _, second = capsys.readouterr().out.partition("to decide at mini from no pairs: probability 80 % if")
+    first, _, second = capsys.readouterr().out.partition(
+        "starting from no pairs at mini: pairs and hours for a decision"
+    )
     row = next(line for line in first.splitlines() if line.startswith(name))
     assert "not run (3 older pairs do not count)" in row
     said = re.search(r"about (\d+) pairs, .* \(probability \d+", row)
