@@ -173,10 +173,10 @@ def _assessment(
     told = [row.words for mark in claim.references if (row := known.get(mark))]
     reported = f"; reported: {'; '.join(told)}" if told else ""
     directions = ", ".join(
-        f"{_margin(claim, claim.proxies[track])} at {track}" for track in TRACKS if track in claim.proxies
+        f"{margin_words(claim, claim.proxies[track])} at {track}" for track in TRACKS if track in claim.proxies
     )
     family = _family(claim, shared)
-    margins = f"margin {_margin(claim, claim.margin)} in {PAPERS}" + (
+    margins = f"margin {margin_words(claim, claim.margin)} in {PAPERS}" + (
         f"; better or not: {directions}" if directions else ""
     )
     from_whom = f"source ({VERIFIED[claim.verified]}): {claim.source}{reported}"
@@ -251,7 +251,7 @@ def untestable(found: Sequence[Assessment]) -> str:
     return f"{number} of these {len(found)} claims cannot be tested: {listed}." if number else ""
 
 
-def _margin(claim: Claim, margin: float) -> str:
+def margin_words(claim: Claim, margin: float) -> str:
     """`1.2 points`, `10 %` of a cost."""
     one = margin == 1 and unit(claim) == "points"
     return f"{100 * margin if claim.evaluation == COST else margin:g} {'point' if one else unit(claim)}"

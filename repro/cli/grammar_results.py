@@ -16,20 +16,26 @@ CLAIM_FILTERS = {
     "track": "claims that this track can test",
     "data": "claims on this data set",
     "verified": "source: read, abstract (abstract only), recalled (from memory, unchecked) or ours",
-    "outcome": "claims with this verdict (with --track: on that track)",
+    "outcome": "holds, opposite, no difference, not decided yet, incomparable, not run or cannot be tested (with"
+    " --track: on that track)",
     "text": "claims whose text contains this",
 }
 
 
 def add_results(verbs: argparse._SubParsersAction[Parser]) -> None:
     """Add them to the command line."""
-    verb = verbs.add_parser("claims", help="list the papers' claims and their verdicts, or explain one")
+    verb = verbs.add_parser(
+        "claims",
+        help="list the papers' claims and their verdicts, or explain one",
+        description="List the papers' claims and their verdicts, from the records of the workspace and the published"
+        " ones. With ID: the source of one claim, our test, its verdicts, and the commands for what is missing.",
+    )
     verb.add_argument(
         "claim", nargs="?", metavar="ID", help="explain this claim: source, conditions, our test, what is missing"
     )
     group = verb.add_argument_group("only claims")
     for name, words in CLAIM_FILTERS.items():
-        group.add_argument(f"--{name}", metavar="NAME", help=words)
+        group.add_argument(f"--{name}", metavar=name.upper(), help=words)
     workspace_options(verb)
 
     verb = verbs.add_parser(
@@ -145,7 +151,11 @@ def add_results(verbs: argparse._SubParsersAction[Parser]) -> None:
     verb.add_argument("--lab", default="", metavar="NAME", help="import with --trust peer: the name of that lab")
     workspace_options(verb)
 
-    verb = verbs.add_parser("publish", help="copy records into the repository and write its boards")
+    verb = verbs.add_parser(
+        "publish",
+        help="copy records into the repository and write its boards",
+        description="Copy the workspace's records into leaderboards/records of this repository and write its boards.",
+    )
     verb.add_argument("--method", nargs="+", metavar="NAME", help="only records of these methods")
     verb.add_argument("--track", metavar="NAME", help="only records of this track")
     workspace_options(verb)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from leaderboards import assessments, claims
 from leaderboards.arms import Arms
 from leaderboards.claim_arms import COMPUTE, EPOCHS
-from leaderboards.claims import COST, MECHANISM, NO_TRACK, VERIFIED, Claim, of_training
+from leaderboards.claims import MECHANISM, NO_TRACK, VERIFIED, Claim, of_training
 from leaderboards.references import references
 from leaderboards.testable import first_takes, tracks_of_form
 from leaderboards.verdicts import Verdict
@@ -51,14 +51,14 @@ def explain(settings: Settings, name: str) -> str:
                 lines += _wrapped(f"also reported: {rows[other].words}", "    ", "      ")
     against = f" and {claim.baseline_arm}" if claim.baseline else ""
     what = "pre-trainings" if claim.kind == "number" else "pairs of pre-trainings with the same seed"
-    unit = "of the ratio" if claim.evaluation == COST else "points"
     lines += [
         "",
         *_wrapped(
             f"test: {claim.arm}{against}, {'one run' if claims.counted(claim) else what}; {item.family}", "", "  "
         ),
         *(
-            f"  {track}, {'setting of the paper' if own else 'better or not'}: margin {margin:g} {unit}"
+            f"  {track}, {'setting of the paper' if own else 'better or not'}:"
+            f" margin {assessments.margin_words(claim, margin)}"
             for track, own, margin in _tests(claim)
         ),
         "",
