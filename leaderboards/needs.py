@@ -165,15 +165,15 @@ def _decided(verdicts: Iterable[Verdict], track: str, own: bool) -> bool:
 
 INTRO = (
     f"How many pairs and hours decide a claim with a probability of {100 * power.POWER:.0f} %. Example: `9 / 7 / 6`"
-    " pairs. 9 pairs are needed if the differences vary from pair to pair as much as assumed, 7 if half as much, 6 if"
-    " a quarter as much: with more training pictures results vary less. This spread was measured where its brackets"
-    " say. A claim about one number needs single runs, not pairs; a run is assumed to vary less than a difference of"
-    " two (times 0.71). The assumed difference is the paper's. If the paper states none, it is twice the claim's"
-    " margin. A number is assumed to be as stated, within its margin. `better or not`: it is only tested whether the"
-    " method is better. The counts are from simulations with normally distributed differences. Spread: standard"
-    " deviation of the differences. The column evidence has what the first claim of a family needs; the others need"
-    " less. Hours are the plan's estimates for the named card, from records, calibration or constants (rough). They"
-    " are for equal epochs; equal compute comes on top."
+    " pairs. 9 pairs are needed if the differences vary from pair to pair as much as assumed, 7 if half as much, 6"
+    " if a quarter as much: with more training pictures results vary less. This spread was measured where its"
+    " brackets say. A claim about one number needs single runs, not pairs; a run is assumed to vary less than a"
+    " difference of two (times 0.71). The assumed difference is the paper's. If the paper states none, it is twice"
+    " the claim's margin. A number is assumed to be as stated, within its margin. `better or not`: it is only tested"
+    " whether the method is better. The counts are from simulations with normally distributed differences. Spread:"
+    " standard deviation of the differences. Evidence: what the first claim of a family needs; the others need less."
+    " Hours are the plan's estimates for the named card, from records, calibration or constants (rough). They are"
+    " for equal epochs; equal compute comes on top."
 )
 """How to read `rows`."""
 LIFTED = ("card",)
@@ -185,7 +185,7 @@ def rows(found: Iterable[Need]) -> list[Row]:
         {
             "claim": words(need.claim.id),
             "at": words(place(need)),
-            "evidence": words("-" if need.spread is None else f"{need.takes:g}"),
+            "evidence (first claim)": words("-" if need.spread is None else f"{need.takes:g}"),
             "assumed": words(assumed(need)),
             "spread": words(_spread_words(need)),
             "hours per pair": words(f"{about(need.price.hours)} ({', '.join(need.price.sources)})"),

@@ -17,6 +17,8 @@ from repro.results.claim_commands import wanting
 from repro.results.suite import suite
 from repro.settings import Settings
 
+_COPY = "cifar10-jpeg"  # the pictures of the published pairs of mini
+
 
 def explain(settings: Settings, name: str) -> str:
     """One claim: what it says and where, our test of it, the verdicts so far, and what would complete them."""
@@ -79,6 +81,10 @@ def explain(settings: Settings, name: str) -> str:
         lacking += [f"the paper's form ({claim.form}), {first}", *others] if first else []
     if any(verdict.n for verdict in item.verdicts) and lacking:
         lacking.append("new seeds join the existing ones only if the same code trains them")
+        if any(_COPY in line for line in lacking):
+            lacking.append(
+                f"{_COPY} cannot be downloaded: without that --set, pairs on the official CIFAR-10 start anew"
+            )
     if claim.track == NO_TRACK and claim.kind != MECHANISM:
         lacking.insert(0, f"setting of the paper: no track runs {claim.data}")
     return "\n".join(

@@ -116,8 +116,20 @@ def compare(first: str, second: str, track: str, settings: Settings, trust: Sequ
     texts = ["\n\n".join(["\n".join(heading), *part]) for heading, part in parts.items()]
     why = "both have records, but under different protocols or data, or of other seeds"
     passed = ["\n".join(f"skipped: {fault}" for fault in faults)] if faults else []
-    place = f"track {track} (another one: --track NAME)"
+    every = [*seen, *(arm for arms in known.values() for arm in arms)]
+    place = "\n".join([f"track {track} (another one: --track NAME)", *_others(choices, every)])
     return "\n\n".join([*passed, place, *texts, *(f"{evaluation}: {why}" for evaluation in different)])
+
+
+def _others(choices: Sequence[_Choice], known: Sequence[Arm]) -> list[str]:
+    """`byol has records of 8, 14, 24 epochs; byol@8 takes one of them`, for those that were named without a choice."""
+    lines = []
+    for choice in choices:
+        there = sorted({arm.setting.epochs or 0 for arm in known if arm.name == choice.name})
+        if choice.words == choice.name and len(there) > 1:
+            listed = ", ".join(map(str, there))
+            lines.append(f"{choice.name} has records of {listed} epochs; {choice.name}@{there[0]} takes one of them")
+    return lines
 
 
 def _heading(a: Arm, b: Arm) -> tuple[str, ...]:
