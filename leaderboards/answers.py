@@ -16,7 +16,7 @@ from leaderboards.claim_arms import COMPUTE
 from leaderboards.claims import COST, COSTS, MECHANISM, TO_ACCURACY, Claim, of_learning, shown
 from leaderboards.needs import Need, budget
 from leaderboards.reason_words import reasons_why, unrepeatable
-from leaderboards.reasons import EpochsFirst, NoRecord
+from leaderboards.reasons import NoRecord
 from leaderboards.verdicts import (
     ABOVE,
     BELOW,
@@ -30,9 +30,10 @@ from leaderboards.verdicts import (
     UNDECIDED,
     UNTESTABLE,
     Verdict,
+    times_operations,
     two_bases,
 )
-from leaderboards.wording import pairs_words, so_far, times_operations, unit
+from leaderboards.wording import POINTS, pairs_words, so_far, unit
 
 MARKS = {
     HOLDS: ("yes", "●"),
@@ -60,8 +61,13 @@ class Said:
     shape: str
     n: str  # `3 pairs, evidence 7.3 of 40 that it is better`, why it is incomparable, or ""
     difference: str  # `+3.6 points`, `0.77 times the operations`, or ""
-    interval: str  # `+2.1 to +5.1`: the 95 % interval of the difference for a fixed number of pairs, or ""
+    between: str  # `95 % interval +2.1 to +5.1` of the difference, for a fixed number of pairs, or ""
     verdict: Verdict
+
+    @property
+    def about(self) -> str:
+        """Number of pairs and evidence, then the interval: what stands in brackets behind the difference."""
+        return "; ".join(filter(None, (self.between, self.n)))
 
 
 @dataclass(frozen=True)
@@ -165,10 +171,10 @@ def _said(verdict: Verdict | None) -> Said | None:
         n = reasons_why(verdict.reasons)
     if verdict.same_runs:
         times = times_operations(verdict)
-        n = "same runs" + (f": the method took {times:.2f} times the operations" if times else "")
+        n += ", the same runs" + (f": the method took {times:.2f} times the operations" if times else "")
     if verdict.older_recipe:
         n += f"{', ' if n else ''}older recipe"
-    return Said(verdict.outcome, look, shape, n, _difference(verdict), _interval(verdict), verdict)
+    return Said(verdict.outcome, look, shape, n, _difference(verdict), _between(verdict), verdict)
 
 
 def _difference(verdict: Verdict) -> str:
@@ -177,18 +183,19 @@ def _difference(verdict: Verdict) -> str:
     if verdict.claim.evaluation == COST:
         metric = verdict.claim.metric
         return f"{verdict.gap:.2f} times the {COSTS.get(TO_ACCURACY.get(metric, metric), 'cost')}" + (
-            " to the same accuracy" if of_learning(verdict.claim) else " for as many epochs"
+            " to the same accuracy" if of_learning(verdict.claim) else " for as many epochs" * (metric == "flops")
         )
     return f"{signed(verdict.gap, 1).text} {unit(verdict.claim)}"
 
 
-def _interval(verdict: Verdict) -> str:
-    """`0.38 to 0.71`, `+4.0 to +6.1`: the 95 % interval for a fixed number of pairs; "" with a single one."""
+def _between(verdict: Verdict) -> str:
+    """`95 % interval 0.38 to 0.71`, for a fixed number of pairs; "" with a single one."""
     evidence, claim = verdict.evidence, verdict.claim
     if evidence is None or evidence.mean.n < 2:
         return ""
     ends = sorted(shown(claim, edge) for edge in evidence.mean.interval)
-    return " to ".join(f"{end:.2f}" if claim.evaluation == COST else signed(end, 1).text for end in ends)
+    words = (f"{end:.2f}" if claim.evaluation == COST else signed(end, 1).text for end in ends)
+    return f"95 % interval {' to '.join(words)}"
 
 
 def _missing(item: Assessment, seen: Sequence[Verdict], needed: Sequence[Need]) -> str:
@@ -212,9 +219,9 @@ def _missing(item: Assessment, seen: Sequence[Verdict], needed: Sequence[Need]) 
 
 def _why_not_run(item: Assessment) -> str:
     """`no run yet`, or why the records that are there do not count."""
-    reasons = [why for verdict in item.verdicts if verdict.outcome == NOT_RUN for why in verdict.reasons]
-    counted = [why for why in reasons if not isinstance(why, NoRecord | EpochsFirst)]
-    return f"no run that counts: {reasons_why(counted[:1])}" if counted else "no run yet"
+    here = [v for v in item.verdicts if v.outcome == NOT_RUN and v.basis != COMPUTE and not v.form]
+    reasons = [why for verdict in here for why in verdict.reasons if not isinstance(why, NoRecord)]
+    return reasons_why(reasons[:1]) if reasons else "no run yet"
 
 
 def telling(found: Sequence[Answer]) -> list[Answer]:
@@ -285,7 +292,7 @@ def ranged(found: Iterable[Answer]) -> str:
         if one.epochs and one.epochs.verdict.gap is not None and one.claim.evaluation != COST:
             by_unit[unit(one.claim)].append(one.epochs.verdict.gap)
     said = []
-    for name, gaps in sorted(by_unit.items(), reverse=True):
+    for name, gaps in sorted(by_unit.items(), key=lambda item: item[0] != POINTS):
         ends = dict.fromkeys(signed(end, 1).text for end in (min(gaps), max(gaps)))
         said.append(f"{' to '.join(ends)} {name}")
     return ", ".join(said)
@@ -295,13 +302,14 @@ def left(found: Iterable[Answer], but: Collection[Answer]) -> str:
     """How many of these claims are not among others, by what is known: `2 with results, 1 incomparable, 3 not run`."""
     others = [one for one in found if one not in but]
     measured, tested = sum(one.measured for one in others), sum(one.epochs is not None for one in others)
-    numbers = {"with results": measured, INCOMPARABLE: tested - measured, NOT_RUN: len(others) - tested}
+    unequal = sum(one.epochs is None and one.compute is not None for one in others)
+    numbers = {
+        "with results": measured,
+        INCOMPARABLE: tested - measured,
+        "run at equal compute only": unequal,
+        NOT_RUN: len(others) - tested - unequal,
+    }
     return ", ".join(f"{number} {what}" for what, number in numbers.items() if number)
-
-
-def stale(found: Iterable[Answer]) -> bool:
-    """Whether any verdict among them is of an older recipe."""
-    return any(said.verdict.older_recipe for one in found for said in (one.epochs, one.compute) if said)
 
 
 def scale(found: Iterable[Answer]) -> float:

@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from statistics import fmean
 from typing import Any
 
 from leaderboards.claims import arm_name
@@ -149,20 +150,20 @@ class Arm:
         return {seed: time * cores for seed, time in self.training("device_s").items() if (cores := busy.get(seed))}
 
     @cached_property
-    def cpu_shares(self) -> list[float]:
-        """Which part of the cores that each training asked for it got, 0 to 1; [] on another device or unknown."""
-        shares = []
-        for origin in self.origins.values() if self.on_cpu else ():
+    def cpu_shares(self) -> dict[int, float]:
+        """By seed which part of the cores that its training asked for it got, 0 to 1; where that is known, on a CPU."""
+        shares = {}
+        for seed, origin in self.origins.items() if self.on_cpu else ():
             threads = entry(origin, "provenance", "threads") or 1
             cores = _cores(origin)
             if cores and entry(origin, "cost", "wall_s") * threads >= _SECONDS_TO_TELL:
-                shares.append(min(1.0, cores / threads))
+                shares[seed] = min(1.0, cores / threads)
         return shares
 
     @property
     def cpu_share(self) -> float | None:
         """Their mean; None where there is none."""
-        return sum(self.cpu_shares) / len(self.cpu_shares) if self.cpu_shares else None
+        return fmean(self.cpu_shares.values()) if self.cpu_shares else None
 
     @property
     def standing(self) -> tuple[int, str]:

@@ -18,6 +18,7 @@ from leaderboards.testable import hindrance, members, tracks_of_form, unreachabl
 from leaderboards.verdicts import INCOMPARABLE, NOT_RUN, UNTESTABLE, Verdict, judge
 from leaderboards.wording import brief, departing, details, headline, outcome, unit
 
+_LAPTOP = "mini"  # the track whose pairs take a laptop minutes
 PAPERS = "the paper's setting"
 """Head of the outcomes in the network, epochs, batch, data and protocol that a claim states."""
 
@@ -50,6 +51,14 @@ class Assessment:
     def result(self) -> str:
         """Its outcome, where claims are counted."""
         return self.first.outcome if self.first else UNTESTABLE if self.untestable else NOT_RUN
+
+    @property
+    def command(self) -> str:
+        """The command that runs its next pairs where that takes a laptop some hours; "" where it is decided there."""
+        here = [verdict for verdict in self.verdicts if verdict.track == _LAPTOP and not verdict.form]
+        if _LAPTOP not in self.claim.proxies or self.untestable or (here and all(one.decided for one in here)):
+            return ""
+        return f"python -m repro settle {self.claim.id} --track {_LAPTOP} --budget 3h"
 
     @property
     def findings(self) -> list[tuple[str, list[str]]]:

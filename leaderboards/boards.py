@@ -63,6 +63,7 @@ PRETEXT_INTRO = (
     "GLNet flips pictures horizontally at random before it cuts them, so left and right cannot be told apart in"
     " symmetric pictures; `glnet:no_flip` does not flip them",
     "no verdict uses this board",
+    _NAMES[0],
 )
 
 
@@ -262,7 +263,7 @@ def _efficiency(groups: Sequence[Paid], seen: Sequence[Arm], claims: Sequence[Cl
     What the pre-trainings cost does not depend on the evaluation, so the first one that has records stands for all.
     """
     races = efficiency.races(reached(claims, seen), link)
-    intro = (*efficiency.RACES_INTRO, ABOUT) if races else ()
+    intro = (*efficiency.RACES_INTRO, ABOUT, _NAMES[0]) if races else (_NAMES[0],)
     once = {(group.setting.track, group.device): group for group in reversed(groups)}
     costs = efficiency.cost_tables([group for group in groups if group in once.values()], known.suite, link)
     return Board(

@@ -110,6 +110,11 @@ class Claim:
     note: Text = ""
 
     @property
+    def paper_title(self) -> str:
+        """What the paper calls its method: what stands before the colon of its citation."""
+        return self.citation.partition(":")[0]
+
+    @property
     def arm(self) -> str:
         """`method` or `method:variant`."""
         return arm_name(self.method, self.variant)

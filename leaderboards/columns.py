@@ -28,9 +28,8 @@ from leaderboards.cells import (
     words,
 )
 from leaderboards.curves import Reach
-from leaderboards.learning import costs_to_accuracy, usable_curves
+from leaderboards.learning import share
 from leaderboards.record_fields import OURS, entry, finite, number
-from leaderboards.statistics import own
 from leaderboards.suite import Evaluation
 
 
@@ -202,10 +201,10 @@ def race_in_short(item: Reach, link: Link) -> Row:
     return {
         "method": words(item.ours.name),
         "baseline": words(item.theirs.name),
-        "share of TFLOP": _ratio(item, "flops_to_accuracy"),
-        "share of epochs": _ratio(item, "epochs_to_accuracy"),
-        "k-NN": spread([item.last.top1], 1),
-        "baseline's": spread([item.target.top1], 1),
+        "share of TFLOP": _share(item, "flops_to_accuracy"),
+        "share of epochs": _share(item, "epochs_to_accuracy"),
+        "k-NN": spread([item.our_end], 1),
+        "baseline's": spread([item.their_end], 1),
         "epochs": whole(item.ours.setting.epochs or None),
         "n": _counted(len(item.seeds), item.ours, link),
     }
@@ -224,22 +223,21 @@ def of_race(item: Reach, link: Link) -> Row:
         "epochs": whole(item.ours.setting.epochs or None),
         "trials": trials(item.ours),
         "n": whole(len(item.seeds)),
-        "final k-NN": spread([item.last.top1]),
-        "baseline's": spread([item.target.top1]),
-        "share of TFLOP": _ratio(item, "flops_to_accuracy"),
-        "share of epochs": _ratio(item, "epochs_to_accuracy"),
+        "final k-NN": spread([item.our_end]),
+        "baseline's": spread([item.their_end]),
+        "share of TFLOP": _share(item, "flops_to_accuracy"),
+        "share of epochs": _share(item, "epochs_to_accuracy"),
         "from": sources({seed: item.ours.records[seed] for seed in item.seeds}, link),
         "against": sources({seed: item.theirs.records[seed] for seed in item.seeds}, link),
         "note": words("-" if item.risen else "untrained as good as the baseline's end"),
     }
 
 
-def _ratio(item: Reach, metric: str) -> Cell:
-    """`0.52 (0.12 to 2.19)`: what the method needs, divided by what its baseline needs, by seed; see `learning.py`."""
-    left, right = costs_to_accuracy(usable_curves(item.ours), usable_curves(item.theirs), metric)
-    if not left:
+def _share(item: Reach, metric: str) -> Cell:
+    """`0.52 (0.12 to 2.19)`; "-" where there is none."""
+    mean = share(item, metric)
+    if mean is None:
         return NOTHING
-    mean = own([math.log(left[seed] / right[seed]) for seed in left])
     value, among = math.exp(mean.value), ""
     if mean.n > 1:
         low, high = map(math.exp, mean.interval)

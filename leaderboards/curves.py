@@ -99,8 +99,8 @@ class Reach:
     ours: Arm
     theirs: Arm
     seeds: list[int]
-    last: Look  # the method's end
-    target: Look  # the baseline's end
+    our_end: float  # percent
+    their_end: float
     risen: bool  # whether the baseline ends above where both began; else there is nothing to reach
 
 
@@ -125,5 +125,5 @@ def reached(claims: Sequence[Claim], seen: Iterable[Arm]) -> list[Reach]:
             own, other = (average([curves[seed] for seed in seeds]) for curves in (left, right))
             if own and other:
                 risen = other[-1].top1 > max(own[0].top1, other[0].top1)
-                found.append(Reach(*pair, seeds, own[-1], other[-1], risen))
+                found.append(Reach(*pair, seeds, own[-1].top1, other[-1].top1, risen))
     return found

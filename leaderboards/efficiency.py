@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from leaderboards import columns
 from leaderboards.arms import Arm, Arms
-from leaderboards.cells import Link, Row
+from leaderboards.cells import Link
 from leaderboards.curves import Reach
+from leaderboards.learning import share
 from leaderboards.pictured import names
 from leaderboards.setting import Setting
 from leaderboards.suite import Evaluation, Suite
@@ -26,8 +27,8 @@ INTRO = (
 )
 RACES_INTRO = (
     "share: what the method needs to reach the same accuracy, divided by what the baseline needs; below 1 the method is"
-    " faster. The mean over seeds, with its 95 % interval (fixed n). Example: 0.52 (0.38 to 0.71) of the TFLOP means"
-    " about half of the operations",
+    " faster. Example: 0.52 (0.38 to 0.71) of the TFLOP means about half of the operations. The geometric mean over"
+    " seeds with its 95 % interval (fixed n); `-`: the baseline did not learn, or the curves are too short",
     "same accuracy: the lower of the two final accuracies of k-NN on training pictures. The method and its baseline"
     " train for the same number of epochs and are tuned alike",
     "k-NN, baseline's: final accuracy of the method and of its baseline. A method can be faster and still end lower",
@@ -104,20 +105,20 @@ def races(found: Sequence[Reach], link: Link) -> list[Table]:
     Digits, which decide nothing, come last.
     """
     groups: dict[tuple[object, ...], list[Reach]] = defaultdict(list)
-    for item in found:
+    for item in sorted(found, key=_sooner):
         groups[item.ours.setting.scope].append(item)
     return [
         Table(
-            f"As good as the baseline at what share of the cost, {items[0].ours.setting.words}",
+            f"Cost of reaching the same accuracy, as a share of the baseline's, {items[0].ours.setting.words}",
             [columns.of_race(item, link) for item in items],
             setting=items[0].ours.setting,
-            first=sorted((columns.race_in_short(item, link) for item in items), key=_sooner),
+            first=[columns.race_in_short(item, link) for item in items],
         )
         for _, items in sorted(groups.items(), key=lambda pair: (pair[1][0].ours.setting.track == NO_VERDICTS, pair[0]))
     ]
 
 
-def _sooner(row: Row) -> float:
+def _sooner(item: Reach) -> tuple[float, str, str]:
     """To sort by: the smallest share of the operations first."""
-    share = row["share of TFLOP"].value
-    return math.inf if share is None else share
+    mean = share(item, "flops_to_accuracy")
+    return math.inf if mean is None else mean.value, item.ours.name, item.theirs.name

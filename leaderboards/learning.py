@@ -13,11 +13,13 @@ both reached its accuracy at their first check: in epochs the ratio is 1 then, i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from leaderboards.arms import Arm
 from leaderboards.claims import TO_ACCURACY
-from leaderboards.curves import Curve, by_seed, reaching
+from leaderboards.curves import Curve, Reach, by_seed, reaching
+from leaderboards.statistics import Mean, own
 
 ABOUT = (
     "Claims about the speed of learning. We take the lower of the two final accuracies (k-NN on training pictures) and"
@@ -42,6 +44,18 @@ def costs_to_accuracy(
         accuracy = min(ours[seed][-1].top1, theirs[seed][-1].top1)
         left[seed], right[seed] = (_cost(curve, accuracy, axis) for curve in (ours[seed], theirs[seed]))
     return left, right
+
+
+def share(item: Reach, metric: str) -> Mean | None:
+    """What the method needs, divided by what its baseline needs, by seed: the mean of its natural logarithm.
+
+    None where the baseline learnt nothing that could be reached, and where no seed has a curve on both sides.
+    metric: of TO_ACCURACY.
+    """
+    left, right = costs_to_accuracy(usable_curves(item.ours), usable_curves(item.theirs), metric)
+    if not left or not item.risen:
+        return None
+    return own([math.log(left[seed] / right[seed]) for seed in left])
 
 
 def usable_curves(arm: Arm) -> dict[int, Curve]:

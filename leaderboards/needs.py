@@ -22,7 +22,7 @@ from leaderboards.claims import COST, NO_TRACK, Claim, counted, tracks_of
 from leaderboards.suite import Price, Suite
 from leaderboards.testable import hindrance, members, unreachable
 from leaderboards.verdicts import Verdict
-from leaderboards.wording import unit
+from leaderboards.wording import POINTS, unit
 
 _TIMES = {"number": 1 / math.sqrt(2)}
 """Kinds that are not of one difference of two runs -> spread over that of one, if runs are independent."""
@@ -234,7 +234,8 @@ def assumed(need: Need) -> str:
     if need.apart is None:
         return "-"
     sign, source = "" if cost else "+", "paper" if claim.kind == "gain" else "twice the margin"
-    return f"{sign}{_points(need.apart, cost)}{'' if cost else ' ' + unit(claim)} ({source})"
+    one = need.apart == 1 and unit(claim) == POINTS
+    return f"{sign}{_points(need.apart, cost)}{'' if cost else ' point' if one else ' ' + unit(claim)} ({source})"
 
 
 def _points(value: float, cost: bool) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import methodcaller
 from typing import Any
@@ -97,18 +97,17 @@ def apart(a: Arm, b: Arm) -> list[str]:
     return found + [f"{arm.name}: {arm.flag}" for arm in (a, b) if arm.flag]
 
 
-def no_ratio(a: Arm, b: Arm) -> str:
-    """Why times of the two arms' pre-trainings may not be divided by each other, or "": other devices or other loads.
+def no_ratio(a: Arm, b: Arm, seeds: Collection[int]) -> str:
+    """Why times of pre-trainings of these seeds may not be divided by each other, or "": other devices or other loads.
 
-    Where one of two on a CPU had less of it, its times are longer for that. Their CPU times compare all the same.
+    Where one of them on a CPU had less of it, its times are longer for that. Their CPU times compare all the same.
     """
     if a.on_cpu != b.on_cpu or a.devices != b.devices:
         return f"trained on {a.devices} and {b.devices}"
-    shares = [share for arm in (a, b) for share in arm.cpu_shares]
-    if (not a.cpu_shares and not b.cpu_shares) or (a.cpu_shares and b.cpu_shares and _alike(shares)):
+    left, right = ([share for seed, share in arm.cpu_shares.items() if seed in seeds] for arm in (a, b))
+    if bool(left) == bool(right) and (not left or _alike([*left, *right])):
         return ""
-    words = (_shares(arm.cpu_shares) for arm in (a, b))
-    return f"CPU share {' against '.join(words)}"
+    return f"CPU share {_shares(left)} against {_shares(right)}"
 
 
 def _alike(shares: Sequence[float]) -> bool:
@@ -155,28 +154,25 @@ ALIKE: tuple[Callable[[Pair], Any], ...] = (
 def fairest(ours: Iterable[Arm], theirs: Iterable[Arm], read: Callable[[Arm], Mapping[int, Any]]) -> Pair | None:
     """The two arms of one table that may best be held against each other, chosen as for a verdict.
 
-    Those of large test sets before those of too small ones; those of which each seed drew its own pictures before those
-    of one subset for all seeds; those of one setting, tuned
-    as often and without a flag, before all that there may be more of; then the most seeds in common, the likest
-    recipes, the longest schedule, the newest records: never by the values. What then still sets them apart, `apart`
-    says. None where no two of them share a seed.
+    Those of large test sets before those of too small ones; of these, those of which each seed drew its own pictures
+    before those of one subset for all seeds; of these, those of one setting, tuned as often and without a flag, before
+    all that there may be more of; then the most seeds in common, the likest recipes, the longest schedule, the newest
+    records: never by the values. What then still sets them apart, `apart` says. None where no two of them share a seed.
 
     read: what is to be compared of an arm, by seed.
     """
     ours, theirs = list(ours), list(theirs)
     seeds = {arm: read(arm).keys() for arm in (*ours, *theirs)}
 
-    def sharing(key: Callable[[Arm], Any]) -> list[Pair]:
-        found = pairs_alike(ours, theirs, key)
-        return [(a, b) for a, b in found if a is not b and not seeds[a].isdisjoint(seeds[b])]
-
-    pairs = sharing(lambda arm: arm.setting) or sharing(lambda arm: arm.setting.scope)
+    found = pairs_alike(ours, theirs, lambda arm: arm.setting.scope)
+    pairs = [(a, b) for a, b in found if a is not b and not seeds[a].isdisjoint(seeds[b])]
     if not pairs:
         return None
     return preferred(
         pairs,
         lambda pair: not pair[0].setting.too_small,
         lambda pair: pair[0].setting.drawn is not None,
+        lambda pair: pair[0].setting == pair[1].setting,
         lambda pair: pair[0].tuned == pair[1].tuned,
         lambda pair: not (pair[0].flag or pair[1].flag),
         lambda pair: len(seeds[pair[0]] & seeds[pair[1]]),

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from types import MappingProxyType
 
-from leaderboards.answers import Said, answers, in_brief, left, ranged, stale, telling
+from leaderboards.answers import Said, answers, in_brief, left, ranged, telling
 from leaderboards.arms import Arm, Arms
-from leaderboards.assessments import Assessment, assess
+from leaderboards.assessments import Assessment, assess, older_recipes
 from leaderboards.cells import signed
 from leaderboards.claims import Claim
 from leaderboards.controls import Controls
@@ -110,29 +110,19 @@ def parts_table(records: Iterable[Record], claims: Sequence[Claim], suite: Suite
     return _table(["method", "variant", "method - variant", "range over seeds", "seeds"], rows)
 
 
-def briefs(records: Sequence[Record], claims: Sequence[Claim], suite: Suite) -> str:
-    """What was found of each paper, a line each."""
-    papers: dict[str, list[Assessment]] = {}
-    for item in assess(claims, Arms(records, suite)):
-        papers.setdefault(item.claim.paper, []).append(item)
-    found = answers(papers)
-    titles = {paper: items[0].claim.citation.partition(":")[0] for paper, items in papers.items()}
-    return "\n".join(f"* **{titles[paper]}**: {in_brief(said)}" for paper, said in found.items())
-
-
 def front(records: Sequence[Record], claims: Sequence[Claim], suite: Suite, page: str) -> str:
-    """What the front page says of the claims: a line for each paper, then a table of the most telling ones."""
-    return f"{briefs(records, claims, suite)}\n\n{verdicts_table(records, claims, suite, page)}"
+    """What the front page says of the claims: a line for each paper, then `verdicts_text` of MOST claims.
 
-
-def verdicts_table(records: Sequence[Record], claims: Sequence[Claim], suite: Suite, page: str) -> str:
-    """`verdicts_text` of all claims, MOST of them at most.  page: address of the page of claims."""
+    page: address of the page of claims.
+    """
     known = Arms(records, suite)
     found = assess(claims, known)
-    by_paper: dict[str, list[Assessment]] = {}
+    papers: dict[str, list[Assessment]] = {}
     for item in found:
-        by_paper.setdefault(item.claim.paper, []).append(item)
-    return verdicts_text(by_paper, page, MOST, warnings(found, Controls((), known.records, suite)))
+        papers.setdefault(item.claim.paper, []).append(item)
+    lines = [f"* **{papers[paper][0].claim.paper_title}**. {in_brief(said)}" for paper, said in answers(papers).items()]
+    table = verdicts_text(papers, page, MOST, warnings(found, Controls((), known.records, suite)))
+    return "\n".join([*lines, "", table])
 
 
 def verdicts_text(
@@ -175,16 +165,16 @@ def verdicts_text(
         rest = "The others state numbers or cannot be tested"
         rows.append(["", f"Not shown: {more}.{differences} {rest}. [All claims]({page})", "", "", ""])
     table = _table(["paper", "claim", "tested at", "equal epochs", "equal compute"], rows)
-    return f"{table}\n\n{OLDER_RECIPE}" if stale(answer for _, answer in tested) else table
+    every_item = [item for found in papers.values() for item in found]
+    return f"{table}\n\n{OLDER_RECIPE}" if older_recipes(every_item) else table
 
 
 def _found(said: Said | None) -> str:
-    """`**holds**, +3.6 points (6 pairs, 95 % interval +2.1 to +5.1)`."""
+    """`**holds**, +3.6 points (95 % interval +2.1 to +5.1; 6 pairs)`."""
     if said is None:
         return "-"
     difference = f", {said.difference}" if said.difference else ""
-    about = [said.n, f"95 % interval {said.interval}" if said.interval else ""]
-    return f"**{said.word}**{difference}" + (f" ({', '.join(filter(None, about))})" if any(about) else "")
+    return f"**{said.word}**{difference}" + (f" ({said.about})" if said.about else "")
 
 
 def _head(suite: Suite, evaluation: str, metric: str) -> str:

@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import Any
 
 from leaderboards import courses, forests, needs, pictures, plots, report_rows
-from leaderboards.answers import Answer, answers, in_brief, scale, stale
+from leaderboards.answers import Answer, answers, in_brief, scale
 from leaderboards.arms import Arms
 from leaderboards.assessments import counts, older_recipes, tally, untestable
 from leaderboards.boards import INDEX_INTRO, Content, compose
@@ -101,7 +101,7 @@ def page(
         counts=counts(content.assessments),
         error_rate=ERROR_RATE,
         learnt=content.learnt,
-        older_recipe=OLDER_RECIPE if stale(one for found in shown.values() for one in found) else "",
+        older_recipe=OLDER_RECIPE if older_recipes(content.assessments) else "",
         marks=plots.MARKS,
         efficiency=pictures.efficiency(content, roles),
         monitor_about=ABOUT,
@@ -129,13 +129,13 @@ def page(
 
 def _answers(
     content: Content, found: Mapping[str, Sequence[Answer]]
-) -> list[tuple[str, str, str, list[tuple[Answer, Drawing | None, list[str]]]]]:
-    """(paper, citation, answers in brief, (answer, drawing of its difference, warnings)); one axis for all of them."""
+) -> list[tuple[str, Claim, str, list[tuple[Answer, Drawing | None, list[str]]]]]:
+    """(paper, one of its claims, answers in brief, (answer, drawing, warnings)); one axis for all drawings."""
     limit = scale(answer for claims in found.values() for answer in claims)
     return [
         (
             paper,
-            content.papers[paper][0].claim.citation,
+            content.papers[paper][0].claim,
             in_brief(claims),
             [(answer, forests.forest(answer, limit), _warnings(content, answer)) for answer in claims],
         )

@@ -156,6 +156,14 @@ def two_bases(claim: Claim) -> bool:
     return bool(claim.baseline) and not of_training(claim) and claim.kind != INTERACTION
 
 
+def times_operations(verdict: Verdict) -> float | None:
+    """How many times the operations of the baseline's training the method's took; None where they are not recorded."""
+    if len(verdict.arms) < 2:
+        return None
+    ours, theirs = (arm.operations for arm in verdict.arms[:2])
+    return ours / theirs if ours and theirs else None
+
+
 def judge(claims: Sequence[Claim], known: Arms, track: str) -> dict[str, list[Verdict]]:
     """By id of a claim, the verdict at equal epochs and, where it can differ and there is one, that at equal compute.
 

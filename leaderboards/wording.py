@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from statistics import fmean
 
 from leaderboards.claim_arms import COMPUTE, EPOCHS, SAME_COMPUTE
 from leaderboards.claims import (
@@ -39,8 +38,10 @@ from leaderboards.verdicts import (
     UP,
     Evidence,
     Verdict,
+    times_operations,
 )
 
+POINTS = "points"
 _SAME_RUNS = f"the same runs as at {EPOCHS}, as their operations differ by less than {100 * SAME_COMPUTE:g} %"
 
 
@@ -227,8 +228,9 @@ def _statistics(verdict: Verdict, evidence: Evidence) -> list[str]:
         f"{_question(verdict, evidence, test)} {_number(found)} of {evidence.takes[test]:g}"
         for test, found in evidence.by_test.items()
     )
-    parts = [f"e-values: {tests}{family}"] if evidence.mean.n > 1 else []
+    parts = []
     if evidence.mean.n > 1:
+        parts.append(f"e-values: {tests}{family}")
         low, high = (shown(claim, edge) for edge in evidence.mean.interval)
         parts.append(f"95 % interval (fixed n) {min(low, high):.2f} to {max(low, high):.2f}")
     for test in evidence.fragile:
@@ -362,14 +364,8 @@ def _margin(verdict: Verdict, evidence: Evidence) -> str:
     return f"{margin:g} {unit(verdict.claim)}"
 
 
-def times_operations(verdict: Verdict) -> float | None:
-    """How many times the operations of the baseline's training the method's took; None where they are not recorded."""
-    ours, theirs = (fmean(found) if (found := arm.training("flops").values()) else 0.0 for arm in verdict.arms[:2])
-    return ours / theirs if ours and theirs else None
-
-
 def unit(claim: Claim) -> str:
     """Of its margin."""
     if claim.evaluation == COST:
         return "%"
-    return "AP" if claim.metric.startswith(("bbox_", "segm_")) else "points"
+    return "AP" if claim.metric.startswith(("bbox_", "segm_")) else POINTS

@@ -93,6 +93,8 @@ def plan(options: argparse.Namespace) -> int:
 
     request, settings = request_of(options), settings_of(options)
     tuning.refuse_kept(request.seeds)
+    if options.card is not None:
+        cards.find(options.card)  # UserError for an unknown one, also where it is ignored
     submit.require_profile(settings)
     hours = night.HOURS if options.night is None else night.checked(options.night)
     if options.calibrate is not None:
@@ -106,7 +108,6 @@ def plan(options: argparse.Namespace) -> int:
     elif options.night is not None:
         print("\n" + night_words.unused(planned))
     if options.card is not None and planned.card is None:
-        cards.find(options.card)  # UserError for an unknown one
         print("\n" + night_words.for_gpus(planned, "--card"))
     return 0
 
@@ -121,7 +122,8 @@ def tune(options: argparse.Namespace) -> int:
         choices = {"write": options.write, "dry": options.dry_run}
         return tune_equal.tune(request, settings_of(options), options.words, options.yes, **choices)
     if options.write or options.dry_run:
-        raise UserError(f"{'--write' if options.write else '--dry-run'} works only with --equal; leave it out")
+        given = "--write" if options.write else "--dry-run"
+        raise UserError(f"{given} works only with --equal; add --equal, or leave out {given}")
     return tune.tune(request, options.trials, settings_of(options), options.words, options.yes)
 
 

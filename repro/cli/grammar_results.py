@@ -16,8 +16,8 @@ CLAIM_FILTERS = {
     "track": "claims that this track can test",
     "data": "claims on this data set",
     "verified": "source: read, abstract (abstract only), recalled (from memory, unchecked) or ours",
-    "outcome": "holds, opposite, no difference, not decided yet, incomparable, not run or cannot be tested (with"
-    " --track: on that track)",
+    "outcome": "claims with this verdict, for example holds, opposite, 'not decided yet' or 'not run' (with --track: on"
+    " that track)",
     "text": "claims whose text contains this",
 }
 

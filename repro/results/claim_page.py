@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import textwrap
+import re
 from collections.abc import Sequence
 
 from leaderboards import assessments, claims
@@ -12,12 +12,13 @@ from leaderboards.claims import MECHANISM, NO_TRACK, VERIFIED, Claim, of_trainin
 from leaderboards.references import references
 from leaderboards.testable import first_takes, tracks_of_form
 from leaderboards.verdicts import Verdict
+from repro.data.data_sets import entry_of
+from repro.data.origins import ORIGINS
 from repro.results import find_records
 from repro.results.claim_commands import wanting
 from repro.results.suite import suite
 from repro.settings import Settings
-
-_COPY = "cifar10-jpeg"  # the pictures of the published pairs of mini
+from repro.terminal import text
 
 
 def explain(settings: Settings, name: str) -> str:
@@ -48,14 +49,14 @@ def explain(settings: Settings, name: str) -> str:
     if reported:
         lines += ["", "reported numbers"]
         for row in reported:
-            lines += _wrapped(row.words, "  ", "    ")
+            lines += text.wrapped(row.words, "  ", "    ")
             for other in row.conflicts:
-                lines += _wrapped(f"also reported: {rows[other].words}", "    ", "      ")
+                lines += text.wrapped(f"also reported: {rows[other].words}", "    ", "      ")
     against = f" and {claim.baseline_arm}" if claim.baseline else ""
     what = "pre-trainings" if claim.kind == "number" else "pairs of pre-trainings with the same seed"
     lines += [
         "",
-        *_wrapped(
+        *text.wrapped(
             f"test: {claim.arm}{against}, {'one run' if claims.counted(claim) else what}; {item.family}", "", "  "
         ),
         *(
@@ -81,10 +82,10 @@ def explain(settings: Settings, name: str) -> str:
         lacking += [f"the paper's form ({claim.form}), {first}", *others] if first else []
     if any(verdict.n for verdict in item.verdicts) and lacking:
         lacking.append("new seeds join the existing ones only if the same code trains them")
-        if any(_COPY in line for line in lacking):
-            lacking.append(
-                f"{_COPY} cannot be downloaded: without that --set, pairs on the official CIFAR-10 start anew"
-            )
+    for name in sorted({word for line in lacking for word in re.findall(r'data\.\w+="([^"]+)"', line)}):
+        entry = entry_of(name)
+        if ORIGINS[entry.origin].download(entry, settings.where) is None:
+            lacking.append(f"repro cannot download {name}: without that --set, pairs on other pictures start anew")
     if claim.track == NO_TRACK and claim.kind != MECHANISM:
         lacking.insert(0, f"setting of the paper: no track runs {claim.data}")
     return "\n".join(
@@ -96,17 +97,10 @@ def _verdicts(item: assessments.Assessment) -> list[str]:
     """Each verdict with its details below it, then how the recipe differs and what the parts add."""
     found = []
     for said, details in item.findings:
-        found += _wrapped(said, "  ", "  ")
-        found += [line for detail in details for line in _wrapped(detail, "  - ", "    ")]
+        found += text.wrapped(said, "  ", "    ")
+        found += [line for detail in details for line in text.wrapped(detail, "    - ", "      ")]
     others = [*item.open, *item.departures, *(f"why: {words}" for words in item.why)]
-    return [*found, *(line for words in others for line in _wrapped(words, "  ", "    "))]
-
-
-def _wrapped(text: str, first: str, others: str) -> list[str]:
-    """Text in lines of at most 100 characters; no name, path or address is broken."""
-    return textwrap.wrap(
-        text, 100, initial_indent=first, subsequent_indent=others, break_long_words=False, break_on_hyphens=False
-    )
+    return [*found, *(line for words in others for line in text.wrapped(words, "  ", "    "))]
 
 
 def _so_far(claim: Claim, found: Sequence[Verdict], track: str, own: bool, basis: str) -> Verdict | None:
@@ -131,7 +125,7 @@ def _said(claim: Claim, key: str) -> str:
 
 def _listed(rows: Sequence[Sequence[object]]) -> list[str]:
     width = max(len(str(row[0])) for row in rows)
-    return [line for key, value in rows for line in _wrapped(str(value), f"  {key!s:{width}}  ", " " * (width + 4))]
+    return [line for key, value in rows for line in text.wrapped(str(value), f"  {key!s:{width}}  ", " " * (width + 4))]
 
 
 def _tests(claim: Claim) -> list[tuple[str, bool, float]]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import methodcaller
+from statistics import fmean
 
 from leaderboards.arms import Arm, Arms
 from leaderboards.curves import Curve, at_epoch, by_seed, watched
-from leaderboards.paired_arms import Difference, apart, difference, fairest, no_ratio, unequal
+from leaderboards.paired_arms import Difference, Pair, apart, difference, fairest, no_ratio, unequal
 from leaderboards.reason_words import tuned_words
 from leaderboards.record_fields import OURS, TRUST
 from leaderboards.statistics import paired
@@ -87,11 +88,12 @@ def compare(first: str, second: str, track: str, settings: Settings, trust: Sequ
 
     known = {name: trusted(found.of(evaluation.kind)) for name, evaluation in evaluations.items()}
     seen = trusted(watched(found.of("pretrain")))
+    there = [*seen, *(arm for arms in known.values() for arm in arms)]
     for choice in choices:
-        choice.require([*seen, *(arm for every in known.values() for arm in every)], track)
+        choice.require(there, track)
     left, right = choices
     rows: dict[tuple[str, ...], list[list[str]]] = {}  # by what the two arms are
-    costs: dict[tuple[str, ...], list[list[str]]] = {}
+    pairs: dict[tuple[str, ...], Pair] = {}
     different: list[str] = []
     for name, evaluation in evaluations.items():
         every = known[name]
@@ -102,33 +104,34 @@ def compare(first: str, second: str, track: str, settings: Settings, trust: Sequ
                 different.append(name)
             continue
         heading = _heading(*pair)
-        costs.setdefault(heading, _cost_rows(*pair))
+        pairs.setdefault(heading, pair)
         for metric in evaluation.metrics:
             item = difference(name, metric, pair)
             rows.setdefault(heading, []).extend(_rows(item) if item else [])
     looked = fairest(filter(left.fits, seen), filter(right.fits, seen), by_seed)
     if not rows and not looked:
         raise UserError(f"{first} and {second} share no evaluation at {track} with the same data, protocol and seed")
-    head = ["on " + track, "seed", first, second, f"{first} - {second}", "95 % interval (fixed n)"]
-    parts = {heading: [text.table(rows[heading] + costs[heading], head)] for heading in rows}
+    head = ["at " + track, "seed", first, second, f"{first} - {second}", "95 % interval (fixed n)"]
+    costs = {heading: _costs(first, second, *pair) for heading, pair in pairs.items()}
+    parts = {heading: [text.table(rows[heading], head), *costs[heading]] for heading in rows}
     if looked:
         parts.setdefault(_heading(*looked), []).append(_curves(first, second, *looked))
     texts = ["\n\n".join(["\n".join(heading), *part]) for heading, part in parts.items()]
     why = "both have records, but under different protocols or data, or of other seeds"
     passed = ["\n".join(f"skipped: {fault}" for fault in faults)] if faults else []
-    every = [*seen, *(arm for arms in known.values() for arm in arms)]
-    place = "\n".join([f"track {track} (another one: --track NAME)", *_others(choices, every)])
+    place = "\n".join([f"track {track} (another one: --track NAME)", *_others(choices, there)])
     return "\n\n".join([*passed, place, *texts, *(f"{evaluation}: {why}" for evaluation in different)])
 
 
 def _others(choices: Sequence[_Choice], known: Sequence[Arm]) -> list[str]:
-    """`byol has records of 8, 14, 24 epochs; byol@8 takes one of them`, for those that were named without a choice."""
+    """`byol was trained for 8, 14 or 24 epochs; choose with byol@14`, of those that were named without a choice."""
     lines = []
     for choice in choices:
-        there = sorted({arm.setting.epochs or 0 for arm in known if arm.name == choice.name})
+        here = [arm for arm in known if arm.name == choice.name and arm.setting.drawn is not None]
+        there = [str(epochs) for epochs in sorted({arm.setting.epochs or 0 for arm in here}) if epochs]
         if choice.words == choice.name and len(there) > 1:
-            listed = ", ".join(map(str, there))
-            lines.append(f"{choice.name} has records of {listed} epochs; {choice.name}@{there[0]} takes one of them")
+            listed = f"{', '.join(there[:-1])} or {there[-1]}"
+            lines.append(f"{choice.name} was trained for {listed} epochs; choose with {choice.name}@{there[-1]}")
     return lines
 
 
@@ -208,25 +211,28 @@ def _at(epochs: float, left: Mapping[int, Curve], right: Mapping[int, Curve], fa
     return [f"{epochs:.3g}", *(f"{mean:.2f}" for mean in means), f"{gap.value:+.2f}", sure]
 
 
-def _cost_rows(a: Arm, b: Arm) -> list[list[str]]:
-    """Operations and time of the two arms' pre-trainings, and their ratio where it may be one of the methods."""
+def _costs(first: str, second: str, a: Arm, b: Arm) -> list[str]:
+    """Operations and time of the two arms' pre-trainings of the same seeds, and their ratio where it may be given."""
+    seeds = a.records.keys() & b.records.keys()
     shown = [
-        ("training TFLOP", 1e12, a.training("flops"), b.training("flops"), ""),
-        ("training CPU seconds", 1.0, a.cpu_time(), b.cpu_time(), ""),
-        ("training seconds", 1.0, a.training("device_s"), b.training("device_s"), no_ratio(a, b)),
+        ("TFLOP", 1e12, a.training("flops"), b.training("flops"), ""),
+        ("CPU seconds", 1.0, a.cpu_time(), b.cpu_time(), ""),
+        ("seconds", 1.0, a.training("device_s"), b.training("device_s"), no_ratio(a, b, seeds)),
     ]
     rows = []
-    for label, unit, ours, theirs, hindered in shown:
+    for label, unit, *sides, hindered in shown:
+        ours, theirs = ([cost for seed, cost in side.items() if seed in seeds] for side in sides)
         if ours and theirs:
-            means = [sum(cost.values()) / len(cost) / unit for cost in (ours, theirs)]
-            ratio = f"{means[0] / means[1]:.2f} times" if means[1] and not hindered else "-"
+            means = [fmean(cost) / unit for cost in (ours, theirs)]
+            ratio = f"{means[0] / means[1]:.2f}" if means[1] and not hindered else "-"
             why = f"no ratio: {hindered}" if hindered else ""
-            rows.append([label, "mean", *(f"{mean:.4g}" for mean in means), ratio, why])
-    return rows
+            rows.append([label, *(f"{mean:.4g}" for mean in means), ratio, why])
+    heads = ["training, mean over seeds", first, second, f"{first} / {second}", ""]
+    return [text.table(rows, heads)] if rows else []
 
 
 def _rows(item: Difference) -> list[list[str]]:
-    where = f" ({item.ours.setting.data})" if item.ours.setting.too_small else ""
+    where = f" ({item.ours.setting.data}: too small to count)" if item.ours.setting.too_small else ""
     what, seeds = f"{item.evaluation} {item.metric}{where}", item.seeds
     left, right = item.ours.values(item.metric), item.theirs.values(item.metric)
     rows = [

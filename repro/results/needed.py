@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,7 +25,6 @@ from repro.store.records import Record
 from repro.store.workspace import Workspace
 from repro.terminal import text
 
-_WIDTH = 110
 _BELOW = (
     "(the table above starts from the pairs that count, and its times are clock times; this one starts from none,"
     " assumes a true difference, and has the time of all runs together)"
@@ -69,7 +67,7 @@ def told(
             _table(found),
             "",
         ]
-        lines += [_sum(found), "", *(_wrapped(needs.INTRO.replace("`", "")) if chance else [])]
+        lines += [_sum(found), "", *(text.wrapped(needs.INTRO.replace("`", "")) if chance else [])]
     known = {need.claim.id for need in found}
     decided = {
         item.claim.id
@@ -87,7 +85,7 @@ def told(
     lines += ["", f"left out at {track}"] if left else []
     for words in dict.fromkeys(left.values()):
         names = ", ".join(name for name in left if left[name] == words)
-        lines += _wrapped(f"  {words}: {names}", "    ")
+        lines += text.wrapped(f"{words}: {names}", "  ", "    ")
     return "\n".join(lines).lstrip("\n")
 
 
@@ -117,10 +115,6 @@ def _assumption(found: Sequence[Need]) -> str:
         return "the true difference is as assumed"
     what = "difference" if found[0].apart is not None else "value"
     return f"the true {what} is {needs.assumed(found[0])}"
-
-
-def _wrapped(line: str, indent: str = "") -> list[str]:
-    return textwrap.wrap(line, _WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _hindrance(claim: Claim, track: str) -> Reason | None:

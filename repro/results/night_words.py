@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import shutil
-import textwrap
 from collections.abc import Iterable
 
 from repro.plan.planned import CONSTANTS, PRICED_BY, Plan
@@ -14,7 +13,6 @@ from repro.settings import Settings
 from repro.store.workspace import Workspace
 from repro.terminal import text
 
-WIDTH = 100
 _NEGATIVES = {
     "global": "its negatives are the whole batch, which accumulation would change",
     "per_device": "its negatives are the rows of one device, which accumulation would change",
@@ -60,9 +58,9 @@ def _absent(night: Night) -> str:
 
 
 def _wrapped(line: str) -> list[str]:
-    if line.startswith("  python") or len(line) <= WIDTH or "  " in line.strip():  # a command, a row of a table
+    if line.startswith("  python") or len(line) <= text.WIDTH or "  " in line.strip():  # a command, a row of a table
         return [line]
-    return textwrap.wrap(line, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return text.wrapped(line, others="  ")
 
 
 def _row(one: Comparison, night: Night) -> list[str]:

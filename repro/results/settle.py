@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 import shlex
 import sys
-import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -293,11 +292,11 @@ def line(step: Step) -> str:
     return f"{said}; next pair about {took}; decided within the budget with a probability of {chance}"
 
 
-def _outcomes(step: Step) -> str:
+def _outcomes(step: Step, between: str = "; ") -> str:
     """`holds at mini (n = 8); not run at mini, equal compute`."""
     if step.epochs is None and (step.verdict is None or step.verdict.outcome == NOT_RUN):
         return NOT_RUN
-    return "; ".join(map(outcome, step.verdicts))
+    return between.join(map(outcome, step.verdicts))
 
 
 def _ahead_words(step: Step) -> str:
@@ -333,7 +332,7 @@ def table(steps: Sequence[Step], ledger: Ledger, asked: Asked) -> str:
 
     for step in sorted(steps, key=lambda step: -step.worth):
         rest = step.why or _ahead_words(step)
-        said = _outcomes(step).replace("; ", ";\n") + (shelved.get(step.claim.id, "") if step in waiting else "")
+        said = _outcomes(step, ";\n") + (shelved.get(step.claim.id, "") if step in waiting else "")
         hours = ledger.by_claim.get(step.claim.id, 0.0)
         n = str(step.verdicts[0].n) if step.verdicts else "0"
         rows.append([step.claim.id, said, n, text.duration(hours) if hours else "-", rest])
@@ -346,9 +345,12 @@ def table(steps: Sequence[Step], ledger: Ledger, asked: Asked) -> str:
     )
     simulated = any(step.why.startswith("futile") or not (step.why or claims.counted(step.claim)) for step in steps)
     notes = [_SIMULATED] if simulated else []
-    lines = [f"{words}: {', '.join(dict.fromkeys(named))}" for words, named in whose.items()]
-    wrapped = [textwrap.fill(line, 118, subsequent_indent="  ", break_on_hyphens=False) for line in lines]
-    return "\n\n".join([shown, *notes, *(["\n".join(wrapped)] if wrapped else [])])
+    lines = [
+        line
+        for words, named in whose.items()
+        for line in text.wrapped(f"{words}: {', '.join(dict.fromkeys(named))}", others="  ")
+    ]
+    return "\n\n".join([shown, *notes, *(["\n".join(lines)] if lines else [])])
 
 
 def _not_counted(steps: Sequence[Step], asked: Asked) -> dict[str, str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+WIDTH = 100  # of sentences in a terminal
 SHOWN = 3  # names of a list that may be long
 
 
@@ -39,6 +41,16 @@ def table(rows: Sequence[Sequence[Any]], headers: Sequence[str], widths: Sequenc
     from tabulate import tabulate
 
     return str(tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True, maxcolwidths=widths))
+
+
+def wrapped(line: str, first: str = "", others: str = "") -> list[str]:
+    """The line in lines of at most WIDTH characters; no name, path or address is broken.
+
+    first, others: what stands before the first line, and before each of the others.
+    """
+    return textwrap.wrap(
+        line, WIDTH, initial_indent=first, subsequent_indent=others, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def some(names: Iterable[str], most: int = SHOWN, longest: int | None = None) -> str:

@@ -12,7 +12,7 @@ from untuned import suite
 from leaderboards import boards, claim_files, forests, readme_tables, verdicts
 from leaderboards.answers import MARKS, Answer, answers, in_brief, scale
 from leaderboards.arms import Arms
-from leaderboards.readme_tables import verdicts_table
+from leaderboards.readme_tables import front
 
 Record = dict[str, Any]
 Make = Callable[..., list[Record]]
@@ -94,6 +94,7 @@ def test_a_paper_is_said_in_brief_by_its_comparisons(make: Make) -> None:
     said = "Accuracy: 2 comparisons at mini; holds: 1 (+3.4 points), not decided yet: 1 (-0.5 points)"
     assert in_brief([one, other, found(make, [])]) == f"{said}. Other comparisons: 1 not run."
     assert in_brief([found(make, [])]) == "1 not run."
+    assert one.epochs and one.epochs.about == "95 % interval +3.1 to +3.8; 6 pairs"
     cost = Answer(replace(one.claim, evaluation="cost"), "", None, None, "", False)
     assert in_brief([one, cost]).endswith(". Cost: not tested yet. Other comparisons: 1 not run.")
 
@@ -128,7 +129,7 @@ def test_the_front_pages_table_has_a_row_for_each_claim_that_was_tested(make: Ma
     for seed in range(3):
         for method, variant, top1 in (("glnet", "", 43.0), ("moco_v3", "resnet", 40.0)):
             records += make(method, "linear", {"top1": top1 + seed**2}, variant=variant, seed=seed, network=RESNET)
-    lines = verdicts_table(records, claim_files.load(suite()), suite(), "claims.md").splitlines()
+    lines = front(records, claim_files.load(suite()), suite(), "claims.md").partition("\n\n")[2].splitlines()
     assert len(lines) == 4 and "| glnet" in lines[2] and "+3.0 points (3 pairs" in lines[2]
 
 
@@ -141,11 +142,11 @@ def test_the_front_pages_table_is_as_long_as_the_page_allows(make: Make) -> None
         for method, top1 in (("multi_network", 45.0), *baselines):
             records += make(method, "linear", {"top1": top1}, seed=seed, network=RESNET)
     every = claim_files.load(suite())
-    whole = verdicts_table(records, every, suite(), "claims.md").splitlines()
+    whole = front(records, every, suite(), "claims.md").partition("\n\n")[2].splitlines()
     assert len(whole) == 2 + 3 + 1 and "Not shown: " in whole[-1] and "with results" not in whole[-1]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(readme_tables, "MOST", 1)
-        _, _, row, rest = verdicts_table(records, every, suite(), "claims.md").splitlines()
+        _, _, row, rest = front(records, every, suite(), "claims.md").partition("\n\n")[2].splitlines()
     assert "better than SimSiam" in row
     assert "Not shown: 2 with results, " in rest and "claims.md" in rest
     assert "The results that are not shown are +0.1 to +1.0 points." in rest

@@ -246,3 +246,21 @@ def test_a_cost_without_chance_does_not_depend_on_the_subset(make: Make) -> None
         found = judge([claim], Arms(records, told), "mini")[claim.id][0]
         assert (found.outcome, found.open_again, found.decided) == ("holds", older, not older)
         assert ("measured with an older recipe" in sentence(found)) is older
+
+
+def test_of_two_data_sets_the_large_one_is_compared_though_its_pair_is_unlike(make: Make) -> None:
+    """The small test set of an older setup has the pair of one length; no verdict and no difference counts it."""
+    records: list[Record] = []
+    for method, ahead in (("aps", 5.0), ("moco_v3", 0.0)):
+        epochs = 16 if method == "aps" else 8
+        small: dict[str, Any] = {"data": "vehicle-reid-market", "drawn": None, "salt": "small"}
+        records += make(method, "reid", {"rank1": 20.0 - ahead}, **small)
+        records += make(method, "reid", {"rank1": 20.0 + ahead}, data="cifar10-jpeg-cameras", epochs=epochs)
+    arms = Arms(records, suite())
+    sides = [[arm for arm in arms.of("reid") if arm.name == name] for name in ("aps", "moco_v3")]
+    pair = fairest(*sides, lambda arm: arm.values("rank1"))
+    assert pair and {arm.setting.data for arm in pair} == {"cifar10-jpeg-cameras"}
+    alone = Arms([r for r in records if r["provenance"]["data"]["name"] != "cifar10-jpeg-cameras"], suite())
+    assert baseline_differences([CLAIM], alone) == {}
+    sides = [[arm for arm in alone.of("reid") if arm.name == name] for name in ("aps", "moco_v3")]
+    assert fairest(*sides, lambda arm: arm.values("rank1")) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -123,3 +124,39 @@ def test_compare_leaves_out_what_is_not_ours_unless_asked(
     assert re.search(r"^theirs: .*self-reported$", out, re.MULTILINE) and re.search(
         r"^knn top1 +mean", out, re.MULTILINE
     )
+
+
+@pytest.mark.usefixtures("untuned_arms")
+def test_costs_are_those_of_the_common_seeds(
+    first: Callable[..., Record], every: list[Record], capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = "compare glnet moco_v3:resnet --track mini".split()
+    assert main(line) == 0
+    before = capsys.readouterr().out
+    costs = re.findall(r"^(?:TFLOP|CPU seconds|seconds) .*", before, re.MULTILINE)
+    assert len(costs) == 3 and "choose with" not in before
+    trained = first(kind="pretrain", method="glnet", variant="", track="mini")
+    for found in every:  # the same training once more, of a seed that the baseline has not, on a busy machine
+        if found is trained or trained["fingerprint"] in found["parents"]:
+            again = copy.deepcopy(found) | {"seed": 70, "fingerprint": found["fingerprint"][::-1]}
+            again["parents"] = [parent[::-1] for parent in found["parents"]]
+            again["cost"] |= {"wall_s": 9e4, "device_s": 9e4, "flops": 1e18}
+            records.write(Path("repro-work/records"), again)
+    assert main(line) == 0
+    assert re.findall(r"^(?:TFLOP|CPU seconds|seconds) .*", capsys.readouterr().out, re.MULTILINE) == costs
+
+
+def test_compare_says_which_other_lengths_there_are(
+    first: Callable[..., Record], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = first(kind="pretrain", method="glnet", variant="", track="mini")
+    epochs = found["details"]["recipe"]["pretrain"]["epochs"]
+    longer = copy.deepcopy(found) | {"fingerprint": found["fingerprint"][::-1]}
+    longer["details"]["recipe"]["pretrain"]["epochs"] = 2 * epochs
+    longer["details"]["knn_curve"] = [[0, 0, 0.0, 0.0, 20.0], [2 * epochs, 9, 9.0, 1e12, 30.0]]
+    records.write(Path("repro-work/records"), longer)
+    said = f"glnet was trained for {epochs} or {2 * epochs} epochs; choose with glnet@{2 * epochs}"
+    assert main("compare glnet moco_v3:resnet --track mini".split()) == 0
+    assert said in capsys.readouterr().out
+    assert main(f"compare glnet@{epochs} moco_v3:resnet --track mini".split()) == 0
+    assert said not in capsys.readouterr().out
