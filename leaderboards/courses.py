@@ -86,8 +86,11 @@ def shared(content: Content, histories: Mapping[str, History], roles: Roles) -> 
 def losses(content: Content, histories: Mapping[str, History]) -> list[Scene]:
     """The training loss of every arm that was pre-trained, a picture an arm: losses of methods cannot be compared."""
     found: dict[str, Scene] = {}
-    arms = content.known.current("pretrain")
-    for arm, name in names(arms, content.known.suite).items():
+    by_track: dict[str, list[Arm]] = defaultdict(list)
+    for arm in content.known.current("pretrain"):
+        by_track[arm.setting.track].append(arm)
+    called = [pair for arms in by_track.values() for pair in names(arms, content.known.suite).items()]
+    for arm, name in called:
         if curves := _by_seed(arm, histories, _loss):
             track = arm.setting.track
             seeds = [Line(f"seed {seed}", points, f"seed {seed}: {_course(points)}") for seed, points in curves.items()]
