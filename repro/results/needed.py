@@ -26,8 +26,8 @@ from repro.store.workspace import Workspace
 from repro.terminal import text
 
 _BELOW = (
-    "(the table above starts from the pairs that count, and its times are clock times; this one starts from none,"
-    " assumes a true difference, and has the time of all runs together)"
+    "The table above starts from the pairs that count; its times are clock times. This one starts from none and assumes"
+    "\na true difference; its hours are the sum over all runs."
 )
 
 
