@@ -12,6 +12,7 @@ from untuned import suite
 from leaderboards import boards, claim_files, forests, readme_tables, verdicts
 from leaderboards.answers import MARKS, Answer, answers, in_brief, scale
 from leaderboards.arms import Arms
+from leaderboards.assessments import Assessment, assess
 from leaderboards.readme_tables import front
 
 Record = dict[str, Any]
@@ -106,6 +107,27 @@ def test_what_was_not_run_says_where_it_would_be(make: Make) -> None:
         "no run yet; whether it is better can be tested at mini, cifar; the paper's setting"
     )
     assert not answer.priced
+    older = [
+        record
+        for method, variant in (("glnet", ""), ("moco_v3", "resnet"))
+        for record in make(method, "linear", {"top1": 40.0}, variant=variant, network=RESNET, drawn=None)
+    ]
+    assert alone(older).missing.startswith("1 older pair does not count, as all seeds shared one training subset; ")
+
+
+def test_the_command_that_goes_on_is_given_until_the_claim_is_decided(make: Make) -> None:
+    def item(differences: list[float]) -> Assessment:
+        records: list[Record] = []
+        for seed, difference in enumerate(differences):
+            for method, variant, top1 in (("glnet", "", 40.0 + difference), ("moco_v3", "resnet", 40.0)):
+                records += make(method, "linear", {"top1": top1}, variant=variant, seed=seed, network=RESNET)
+        every = assess(claim_files.load(suite()), Arms(records, suite()))
+        return next(one for one in every if one.claim.id == CLAIM)
+
+    command = f"python -m repro settle {CLAIM} --track mini --budget 3h"
+    assert item([]).command == item([3.0, -3.0]).command == command
+    decided = item([3.0, 3.5, 4.0, 3.2, 3.6, 3.3, 3.4, 3.1, 3.5, 3.2])
+    assert decided.result == "holds" and decided.command == ""  # at equal compute, too: the same operations
 
 
 def test_every_outcome_of_a_verdict_has_a_mark() -> None:
