@@ -106,4 +106,7 @@ def rebuild() -> list[Path]:
 
 
 def _names(paths: Sequence[Path]) -> str:
-    return ", ".join(path.name for path in paths) or "none"
+    """The boards by their names, other files of the repository with their folder."""
+    root = published.FOLDER.parent
+    found = [path.name if path.parent == published.FOLDER else str(path.relative_to(root)) for path in paths]
+    return ", ".join(found) or "none"
