@@ -161,7 +161,7 @@ def verdicts_text(
         hidden = [one for found in every.values() for one in found if one not in shown]
         more = left(hidden, ())
         points = ranged(one for one in hidden if one.measured)
-        differences = f" The results that are not shown are {points}." if points else ""
+        differences = f" At equal epochs the results that are not shown are {points}." if points else ""
         rest = "The others state numbers or cannot be tested"
         rows.append(["", f"Not shown: {more}.{differences} {rest}. [All claims]({page})", "", "", ""])
     table = _table(["paper", "claim", "tested at", "equal epochs", "equal compute"], rows)

@@ -332,9 +332,10 @@ def table(steps: Sequence[Step], ledger: Ledger, asked: Asked) -> str:
 
     for step in sorted(steps, key=lambda step: -step.worth):
         rest = step.why or _ahead_words(step)
+        rest = f"{COMPUTE}: {rest}" if step.epochs and not step.decided else rest
         said = _outcomes(step, ";\n") + (shelved.get(step.claim.id, "") if step in waiting else "")
         hours = ledger.by_claim.get(step.claim.id, 0.0)
-        n = str(step.verdicts[0].n) if step.verdicts else "0"
+        n = "-" if claims.counted(step.claim) else str(step.verdicts[0].n) if step.verdicts else "0"
         rows.append([step.claim.id, said, n, text.duration(hours) if hours else "-", rest])
         told = [words for verdict in step.verdicts for words in sources(verdict, source)]
         for words in dict.fromkeys(told):

@@ -90,9 +90,13 @@ def test_what_holds_at_equal_epochs_alone_says_what_the_method_costs(make: Make)
 def test_a_paper_is_said_in_brief_by_its_comparisons(make: Make) -> None:
     """One comparison in full; of several their outcomes, and the smallest and the largest difference."""
     one = found(make, [3.0, 3.5, 4.0, 3.2, 3.6, 3.3])
-    assert in_brief([one]) == "Accuracy: holds at mini, +3.4 points over moco_v3:resnet (6 pairs)."
+    assert (
+        in_brief([one])
+        == "Accuracy: holds at mini, +3.4 points over moco_v3:resnet (6 pairs); at equal compute holds (+3.4 points)."
+    )
     other = found(make, [1.0, -3.0, 0.5])
     said = "Accuracy: 2 comparisons at mini; holds: 1 (+3.4 points), not decided yet: 1 (-0.5 points)"
+    said += "; at equal compute holds: 1 (+3.4 points), not decided yet: 1 (-0.5 points)"
     assert in_brief([one, other, found(make, [])]) == f"{said}. Other comparisons: 1 not run."
     assert in_brief([found(make, [])]) == "1 not run."
     assert one.epochs and one.epochs.about == "95 % interval +3.1 to +3.8; 6 pairs"
@@ -171,4 +175,4 @@ def test_the_front_pages_table_is_as_long_as_the_page_allows(make: Make) -> None
         _, _, row, rest = front(records, every, suite(), "claims.md").partition("\n\n")[2].splitlines()
     assert "better than SimSiam" in row
     assert "Not shown: 2 with results, " in rest and "claims.md" in rest
-    assert "The results that are not shown are +0.1 to +1.0 points." in rest
+    assert "At equal epochs the results that are not shown are +0.1 to +1.0 points." in rest
