@@ -160,3 +160,23 @@ def test_compare_says_which_other_lengths_there_are(
     assert said in capsys.readouterr().out
     assert main(f"compare glnet@{epochs} moco_v3:resnet --track mini".split()) == 0
     assert said not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("times", "fair"), [(1.05, True), (1.2, False)])
+def test_other_epochs_for_as_many_operations_are_equal_compute(
+    every: list[Record], capsys: pytest.CaptureFixture[str], times: float, fair: bool
+) -> None:
+    mine = {r["fingerprint"]: r for r in every if (r["method"], r["variant"], r["track"]) == ("glnet", "", "mini")}
+    (epochs,) = {r["details"]["recipe"]["pretrain"]["epochs"] for r in mine.values() if r["kind"] == "pretrain"}
+    for found in mine.values():
+        other = copy.deepcopy(found) | {"fingerprint": found["fingerprint"][::-1]}
+        other["parents"] = [parent[::-1] for parent in found["parents"]]
+        if found["kind"] == "pretrain":
+            other["details"]["recipe"]["pretrain"]["epochs"] = epochs + 1
+            other["cost"]["flops"] = found["cost"]["flops"] * times
+        records.write(Path("repro-work/records"), other)
+    assert main(f"compare glnet@{epochs + 1} glnet@{epochs} --track mini".split()) == 0
+    out = capsys.readouterr().out
+    assert (f"equal compute: {times:.2f} times the operations, and other epochs" in out) is fair
+    assert ("Not a fair comparison: the two differ in epochs" in out) is not fair
+    assert bool(re.search(r"^linear top1 +mean .* to ", out, re.MULTILINE)) is fair
