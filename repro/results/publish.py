@@ -106,7 +106,8 @@ def rebuild() -> list[Path]:
 
 
 def _names(paths: Sequence[Path]) -> str:
-    """The boards by their names, other files of the repository with their folder."""
-    root = published.FOLDER.parent
-    found = [path.name if path.parent == published.FOLDER else str(path.relative_to(root)) for path in paths]
+    """The boards by their names, the READMEs with their folder."""
+    found = [
+        str(path.relative_to(published.FOLDER.parent)) if path.name == "README.md" else path.name for path in paths
+    ]
     return ", ".join(found) or "none"
