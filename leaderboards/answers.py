@@ -68,7 +68,7 @@ class Said:
 
     @property
     def about(self) -> str:
-        """Number of pairs and evidence, then the interval: what stands in brackets behind the difference."""
+        """The interval, then number of pairs and evidence: what stands in brackets behind the difference."""
         return "; ".join(filter(None, (self.between, self.n)))
 
 
@@ -173,7 +173,7 @@ def _said(verdict: Verdict | None) -> Said | None:
         n = reasons_why(verdict.reasons)
     if verdict.same_runs:
         times = times_operations(verdict)
-        n = n if "the same runs" in n else f"{n}, the same runs"
+        n += "" if verdict.outcome == UNDECIDED and evidence is None else ", the same runs"  # `so_far` says it there
         n += f": the method took {times:.2f} times the operations" if times else ""
     if verdict.older_recipe:
         n += f"{', ' if n else ''}older recipe"
