@@ -32,7 +32,6 @@ from leaderboards.verdicts import (
     UNDECIDED,
     UNTESTABLE,
     Verdict,
-    times_operations,
     two_bases,
 )
 from leaderboards.wording import POINTS, pairs_words, so_far, unit
@@ -154,7 +153,7 @@ def _without_equal_compute(first: Verdict | None) -> Said | None:
     """`not run`, and how many operations the method takes at equal epochs, where that decided a claim on accuracy."""
     if first is None or not first.decided or not two_bases(first.claim):
         return None
-    times = times_operations(first)
+    times = first.times
     n = f"the method took {times:.2f} times the operations" if times else ""
     return Said(NOT_RUN, *MARKS[NOT_RUN], n, "", "", first)
 
@@ -172,7 +171,7 @@ def _said(verdict: Verdict | None) -> Said | None:
     if verdict.outcome == INCOMPARABLE and verdict.reasons:
         n = reasons_why(verdict.reasons)
     if verdict.same_runs:
-        times = times_operations(verdict)
+        times = verdict.times
         n += "" if verdict.outcome == UNDECIDED and evidence is None else ", the same runs"  # `so_far` says it there
         n += f": the method took {times:.2f} times the operations" if times else ""
     if verdict.older_recipe:

@@ -303,7 +303,7 @@ def _equal(claim: Claim, ours: Sequence[Arm], theirs: Sequence[Arm], basis: str)
     """All pairs that may be compared on this basis; raises NoTest where there is none."""
     if basis == COMPUTE:
         alike = _but_length(ours, theirs)
-        pairs = [pair for pair in alike if _log_ratio(*pair) <= math.log1p(SAME_COMPUTE)]
+        pairs = [pair for pair in alike if same_operations(*pair)]
         if not pairs:
             first, second = min(alike or [(ours[0], theirs[0])], key=lambda pair: _log_ratio(*pair))
             nearest = _training(first), _training(second)
@@ -365,9 +365,19 @@ def _training(arm: Arm) -> Training:
     return Training(arm.name, arm.operations, arm.setting.epochs)
 
 
+def times_operations(a: Arm, b: Arm) -> float | None:
+    """How many times the operations of the second one's training the first one's took; None where not recorded."""
+    return a.operations / b.operations if a.operations and b.operations else None
+
+
+def same_operations(a: Arm, b: Arm) -> bool:
+    """Whether two trainings took as many operations as count as equal compute."""
+    return _log_ratio(a, b) <= math.log1p(SAME_COMPUTE)
+
+
 def _log_ratio(a: Arm, b: Arm) -> float:
     """How far apart two arms' operations of training are, as |log| of their ratio; infinite where not recorded."""
-    left, right = a.operations, b.operations
+    left, right = a.operations, b.operations  # their logs, as a ratio may be too small for a number
     return math.inf if left is None or right is None else abs(math.log(left) - math.log(right))
 
 

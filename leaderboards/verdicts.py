@@ -35,7 +35,7 @@ from dataclasses import dataclass, field, replace
 
 from leaderboards import evalues
 from leaderboards.arms import Arm, Arms
-from leaderboards.claim_arms import COMPUTE, EPOCHS, NoTest, Sample, Used, sample
+from leaderboards.claim_arms import COMPUTE, EPOCHS, NoTest, Sample, Used, sample, times_operations
 from leaderboards.claims import COST, INTERACTION, MECHANISM, Claim, counted, of_training, shown, tested_on
 from leaderboards.deviations import departures, of_older_recipe
 from leaderboards.reasons import Departure, Deviation, EpochsFirst, NoVerdicts, OtherTracks, Reason, TuningApart
@@ -110,6 +110,11 @@ class Verdict:
     older_recipe: bool = False  # of a cost without chance: a recipe has changed since
 
     @property
+    def times(self) -> float | None:
+        """How many times the operations of the baseline's training the method's took; None where that is not known."""
+        return times_operations(*self.arms[:2]) if len(self.arms) > 1 else None
+
+    @property
     def n(self) -> int:
         """Pairs, or for a number pre-trainings; 0 for a cost without chance."""
         return 0 if counted(self.claim) else len(self.series.seeds)
@@ -154,14 +159,6 @@ _Takes = dict[str, dict[str, float]]  # by id of the claim: what each of its tes
 def two_bases(claim: Claim) -> bool:
     """Whether the claim compares accuracies, which may differ between equal epochs and equal compute."""
     return bool(claim.baseline) and not of_training(claim) and claim.kind != INTERACTION
-
-
-def times_operations(verdict: Verdict) -> float | None:
-    """How many times the operations of the baseline's training the method's took; None where they are not recorded."""
-    if len(verdict.arms) < 2:
-        return None
-    ours, theirs = (arm.operations for arm in verdict.arms[:2])
-    return ours / theirs if ours and theirs else None
 
 
 def judge(claims: Sequence[Claim], known: Arms, track: str) -> dict[str, list[Verdict]]:

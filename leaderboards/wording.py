@@ -38,7 +38,6 @@ from leaderboards.verdicts import (
     UP,
     Evidence,
     Verdict,
-    times_operations,
 )
 
 POINTS = "points"
@@ -59,7 +58,7 @@ def details(verdict: Verdict) -> list[str]:
     if counted(verdict.claim):
         found.append("a cost that does not vary by chance, compared without a test")
     about = _where(verdict), *_pictures(verdict), *_departing(verdict), *_taken_back(verdict)
-    times = times_operations(verdict) if verdict.same_runs else None
+    times = verdict.times if verdict.same_runs else None
     took = f"; the method took {times:.2f} times the operations" if times else ""
     same = [_SAME_RUNS + took] if verdict.same_runs else []
     return [*found, *same, *_left_out(verdict), *sources(verdict), *about, *_older(verdict)]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import methodcaller
 from statistics import fmean
 
 from leaderboards.arms import Arm, Arms
-from leaderboards.claim_arms import SAME_COMPUTE
+from leaderboards.claim_arms import same_operations, times_operations
 from leaderboards.curves import Curve, at_epoch, by_seed, watched
 from leaderboards.paired_arms import Difference, Pair, apart, difference, fairest, no_ratio, unequal
 from leaderboards.reason_words import tuned_words
@@ -152,7 +151,7 @@ def _heading(a: Arm, b: Arm) -> tuple[str, ...]:
     if not differ:
         return tuple(lines)
     if _equal_compute(a, b):
-        return (*lines, f"equal compute: {_times(a, b):.2f} times the operations, and other epochs")
+        return (*lines, f"equal compute: {times_operations(a, b):.2f} times the operations, and other epochs")
     *others, last = differ
     listed = f"{', '.join(others)} and {last}" if others else last
     told = f"Not a fair comparison: the two differ in {listed}."
@@ -161,13 +160,7 @@ def _heading(a: Arm, b: Arm) -> tuple[str, ...]:
 
 def _equal_compute(a: Arm, b: Arm) -> bool:
     """Whether two arms differ in their epochs alone, and took as many operations as verdicts call equal."""
-    near = abs(math.log(_times(a, b))) <= math.log1p(SAME_COMPUTE)
-    return set(unequal(a, b)) == {"epochs"} and not (a.flag or b.flag) and near
-
-
-def _times(a: Arm, b: Arm) -> float:
-    """How many times the operations of the second the first took; infinite where that is not known."""
-    return a.operations / b.operations if a.operations and b.operations else math.inf
+    return set(unequal(a, b)) == {"epochs"} and not (a.flag or b.flag) and same_operations(a, b)
 
 
 def _curves(first: str, second: str, a: Arm, b: Arm) -> str:
