@@ -42,39 +42,58 @@ def differences(title: str, under: str, found: Sequence[Difference]) -> Drawing:
     return axes.drawing(drawn)
 
 
-_WIDE, _THIN = 240, 34  # pixels of the drawing of one claim
+_WIDE, _THIN = 200, 22  # pixels of the drawing of one claim
+_EDGE = 14  # pixels from the end of the axis to the edge of the drawing
 
 
 def forest(answer: Answer, limit: float) -> Drawing | None:
-    """One claim's mean difference and 95 % interval against 0 and against what the paper states; None without one.
+    """One claim's mean difference and 95 % interval against 0 and against what the paper states.
+
+    The mark of a single pair is hollow and has no interval. An interval that runs out of the axis ends in an arrow.
+    None without a result in points.
 
     limit: points from 0 to either end of the axis.
     """
-    if answer.interval is None:
+    mean, between = answer.mean, answer.interval
+    if mean is None:
         return None
-    mean, low, high = answer.interval
-
-    def x(value: float) -> float:
-        return _WIDE / 2 + max(-1.0, min(1.0, value / limit)) * (_WIDE / 2 - 14)
-
-    y = 11.0
+    y = _THIN / 2
     drawn = [
-        f'<line class="grid" x1="14" x2="{_WIDE - 14}" y1="{y}" y2="{y}"/>',
-        f'<line class="axis" x1="{x(0):.1f}" x2="{x(0):.1f}" y1="1" y2="21"/>',
-        f'<path class="line thick k0" d="M{x(low):.1f} {y}H{x(high):.1f}"/>',
-        mark(x(mean), y, 0, f"{mean:+.2f} points, 95 % interval (fixed n) {low:+.2f} to {high:+.2f}"),
-        text_at(x(0) - 3, _THIN - 1, "0", "soft"),
+        f'<line class="grid" x1="{_EDGE}" x2="{_WIDE - _EDGE}" y1="{y}" y2="{y}"/>',
+        f'<line class="axis" x1="{_at(0, limit):.1f}" x2="{_at(0, limit):.1f}" y1="0" y2="{_THIN}"/>',
     ]
-    said = f"{mean:+.1f} points, interval {low:+.1f} to {high:+.1f}"
+    said = f"{mean:+.1f} points"
+    note = f"{mean:+.2f} points, one pair"
+    if between:
+        low, high = (_at(end, limit) for end in between)
+        drawn.append(f'<path class="line thick k0" d="M{low:.1f} {y}H{high:.1f}"/>')
+        for end, x, way in zip(between, (low, high), (5, -5), strict=True):
+            if abs(end) > limit:
+                drawn.append(f'<path class="line thick k0" d="M{x + way:.1f} {y - 4}l{-way} 4l{way} 4"/>')
+        said += ", interval {:+.1f} to {:+.1f}".format(*between)
+        note = f"{mean:+.2f} points, 95 % interval (fixed n) " + "{:+.2f} to {:+.2f}".format(*between)
+    drawn.append(mark(_at(mean, limit), y, 0 if between else HOLLOW, note))
     if answer.claimed is not None:
-        drawn.append(f'<path class="line k1" d="M{x(answer.claimed):.1f} 2l5 9l-5 9l-5 -9z"/>')
+        drawn.append(f'<path class="line k1" d="M{_at(answer.claimed, limit):.1f} 2l5 9l-5 9l-5 -9z"/>')
         said += f"; the paper states {answer.claimed:+g}"
-    for end in (-limit, limit):
-        drawn.append(text_at(x(end) - 14, _THIN - 1, f"{end:+g}", "soft"))
     return Drawing(_WIDE, _THIN, "\n".join(drawn), said)
 
 
-_LINE = 52  # pixels of a claim on the sheet: its name, and its drawing below
+def axis(limit: float) -> Drawing:
+    """The numbers of the axis that these drawings share, to stand above or below them."""
+    ends = "".join(
+        text_at(_at(end, limit) - CHARACTER * len(f"{end:+g}") / 2, 13, f"{end:+g}", "soft") for end in (-limit, limit)
+    )
+    drawn = ends + text_at(_at(0, limit) - CHARACTER / 2, 13, "0", "soft")
+    return Drawing(_WIDE, 16, drawn, f"axis from {-limit:+g} to {limit:+g} points")
+
+
+def _at(points: float, limit: float) -> float:
+    """Where a difference lies in these drawings, in pixels; the end of the axis for what is beyond."""
+    return _WIDE / 2 + max(-1.0, min(1.0, points / limit)) * (_WIDE / 2 - _EDGE)
+
+
+_LINE = 40  # pixels of a claim on the sheet: its name, and its drawing below
 
 
 def sheet(found: Sequence[Answer], limit: float) -> list[Drawing]:
@@ -84,7 +103,8 @@ def sheet(found: Sequence[Answer], limit: float) -> list[Drawing]:
     for number, (answer, row) in enumerate(drawn):
         parts.append(text_at(4, _LINE * number + 14, f"{answer.claim.id}, {answer.where}", "bold"))
         parts.append(row.svg((4, _LINE * number + 16)))
-    said = "Mean differences of the claims, 95 % intervals; diamond: the paper's number"
-    height = _LINE * len(drawn) + 12
+    parts.append(axis(limit).svg((4, _LINE * len(drawn))))
+    said = "Mean differences of the claims in points, 95 % intervals; diamond: the paper's number"
+    height = _LINE * len(drawn) + 24
     width = max([_WIDE, *(CHARACTER * len(f"{a.claim.id}, {a.where}") * 1.1 for a, _ in drawn)]) + 8
     return [Drawing(width, height, "\n".join(parts), said)] if drawn else []

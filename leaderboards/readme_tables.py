@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from types import MappingProxyType
 
-from leaderboards.answers import Said, answers, in_brief, left, ranged, telling
+from leaderboards.answers import Said, answers
 from leaderboards.arms import Arm, Arms
 from leaderboards.assessments import Assessment, assess, older_recipes
 from leaderboards.cells import signed
@@ -18,8 +18,8 @@ from leaderboards.reading import OLDER_RECIPE
 from leaderboards.record_fields import OURS, Record, entry
 from leaderboards.suite import Suite
 from leaderboards.summary import summarise
+from leaderboards.wording import SAME_RUNS
 
-MOST = 9  # rows of the front page's table of claims
 _UNIT = "moco_v3"  # what costs are relative to
 _HEADS = {"knn": "k-NN", "linear": "linear", "detection": "box AP", "segmentation": "mask AP", "reid": "Rank-1"}
 
@@ -111,7 +111,7 @@ def parts_table(records: Iterable[Record], claims: Sequence[Claim], suite: Suite
 
 
 def front(records: Sequence[Record], claims: Sequence[Claim], suite: Suite, page: str) -> str:
-    """What the front page says of the claims: a line for each paper, then `verdicts_text` of MOST claims.
+    """What the front page says of the claims: `verdicts_text`, and how many more comparisons there are.
 
     page: address of the page of claims.
     """
@@ -120,61 +120,48 @@ def front(records: Sequence[Record], claims: Sequence[Claim], suite: Suite, page
     papers: dict[str, list[Assessment]] = {}
     for item in found:
         papers.setdefault(item.claim.paper, []).append(item)
-    lines = [f"* **{papers[paper][0].claim.paper_title}**. {in_brief(said)}" for paper, said in answers(papers).items()]
-    table = verdicts_text(papers, page, MOST, warnings(found, Controls((), known.records, suite)))
-    return "\n".join([*lines, "", table])
+    not_run = sum(not answer.epochs for those in answers(papers).values() for answer in those)
+    table = verdicts_text(papers, page, warnings(found, Controls((), known.records, suite)))
+    more = f"{not_run} more comparisons were not run. " if not_run else ""
+    return f"{table}\n\n{more}The papers' other claims state numbers or cannot be tested: [all claims]({page})."
 
 
 def verdicts_text(
-    papers: Mapping[str, Sequence[Assessment]],
-    page: str,
-    most: int | None = None,
-    weak: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    papers: Mapping[str, Sequence[Assessment]], page: str, weak: Mapping[str, Sequence[str]] = MappingProxyType({})
 ) -> str:
     """The comparative claims that were tested: what was found, at equal epochs and at equal compute, and where.
 
     Below the table it is said what `older recipe` means, if a verdict is of one.
 
     page: address of the page of claims, to which each claim links.
-    most: of more claims, those of each paper that tell most (`answers.telling`), then those that are decided or nearest
-        to it; the last row counts the others.
     weak: by id of a claim, why its test is weak; it stands behind the verdict.
     """
-    every = answers(papers)
-    tested = [(paper, one) for paper, found in every.items() for one in found if one.epochs]
-    needed = [one for found in every.values() for one in telling(found)]
-    ranked = dict.fromkeys(one.claim.id for one in (*needed, *sorted((one for _, one in tested), key=lambda o: o.rank)))
-    first = set(list(ranked)[:most])
     rows = [
         [
-            paper,
+            found[0].claim.paper_title,
             f"[{answer.claim.statement}]({page}#{answer.claim.id})",
-            answer.place,
+            answer.where,
             "; ".join([_found(answer.epochs), *weak.get(answer.claim.id, ())]),
             _found(answer.compute),
         ]
-        for paper, answer in tested
-        if answer.claim.id in first
+        for found in answers(papers).values()
+        for answer in found
+        if answer.epochs
     ]
-    if most is not None:
-        shown = [one for _, one in tested if one.claim.id in first]
-        hidden = [one for found in every.values() for one in found if one not in shown]
-        more = left(hidden, ())
-        points = ranged(one for one in hidden if one.measured)
-        differences = f" At equal epochs the results that are not shown are {points}." if points else ""
-        rest = "The others state numbers or cannot be tested"
-        rows.append(["", f"Not shown: {more}.{differences} {rest}. [All claims]({page})", "", "", ""])
-    table = _table(["paper", "claim", "tested at", "equal epochs", "equal compute"], rows)
-    every_item = [item for found in papers.values() for item in found]
-    return f"{table}\n\n{OLDER_RECIPE}" if older_recipes(every_item) else table
+    table = _table(["paper", "claim", "track", "equal epochs (95 % interval)", "equal compute (95 % interval)"], rows)
+    every = [item for found in papers.values() for item in found]
+    return f"{table}\n\n{OLDER_RECIPE}" if older_recipes(every) else table
 
 
 def _found(said: Said | None) -> str:
-    """`**holds**, +3.6 points (95 % interval +2.1 to +5.1; 6 pairs)`."""
+    """`**holds**: +3.6 points (+2.1 to +5.1), 6 pairs`; the evidence of what is open stands on the page of claims."""
     if said is None:
         return "-"
-    difference = f", {said.difference}" if said.difference else ""
-    return f"**{said.word}**{difference}" + (f" ({said.about})" if said.about else "")
+    if said.verdict.same_runs:
+        return f"**{said.word}**: {SAME_RUNS}"
+    between = f" ({said.between})" if said.between else ""
+    found = ", ".join(filter(None, [said.difference + between, said.pairs, *said.notes]))
+    return f"**{said.word}**" + (f": {found}" if found else "")
 
 
 def _head(suite: Suite, evaluation: str, metric: str) -> str:

@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import Any
 
 from leaderboards import courses, forests, needs, pictures, plots, report_rows
-from leaderboards.answers import Answer, answers, in_brief, scale
+from leaderboards.answers import Answer, answers, scale
 from leaderboards.arms import Arms
 from leaderboards.assessments import counts, older_recipes, tally, untestable
 from leaderboards.boards import INDEX_INTRO, Content, compose
@@ -127,27 +127,23 @@ def page(
     )
 
 
-def _answers(
-    content: Content, found: Mapping[str, Sequence[Answer]]
-) -> list[tuple[str, Claim, str, list[tuple[Answer, Drawing | None, list[str]]]]]:
-    """(paper, one of its claims, answers in brief, (answer, drawing, warnings)); one axis for all drawings."""
+def _answers(content: Content, found: Mapping[str, Sequence[Answer]]) -> dict[str, Any]:
+    """The first screen: each paper's answers with their drawings, on one axis."""
     limit = scale(answer for claims in found.values() for answer in claims)
-    return [
-        (
-            paper,
-            content.papers[paper][0].claim,
-            in_brief(claims),
-            [(answer, forests.forest(answer, limit), _warnings(content, answer)) for answer in claims],
-        )
-        for paper, claims in found.items()
-        if claims
-    ]
-
-
-def _warnings(content: Content, answer: Answer) -> list[str]:
-    """What an answer's evaluation hardly tells."""
-    item = next(item for item in content.papers[answer.claim.paper] if item.claim.id == answer.claim.id)
-    return [said.warning for said in content.learnt(item) if said.little]
+    items = {item.claim.id: item for item in content.assessments}
+    return {
+        "axis": forests.axis(limit),
+        "tally": tally([items[answer.claim.id] for claims in found.values() for answer in claims]),
+        "number": sum(map(len, found.values())),
+        "papers": [
+            (
+                content.papers[paper][0].claim,
+                [(answer, forests.forest(answer, limit), items[answer.claim.id]) for answer in claims],
+            )
+            for paper, claims in found.items()
+            if claims
+        ],
+    }
 
 
 # --------------------------------------------------------------------------------------------------------------- tables

@@ -76,7 +76,7 @@ def results(name: str, board: Board) -> list[Row]:
 def claim(answer: Answer) -> Row:
     """A claim of the first screen."""
     said, other = answer.epochs, answer.compute
-    low, high = (signed(end) for end in answer.interval[1:]) if answer.interval else (NOTHING, NOTHING)
+    low, high = (signed(end) for end in answer.interval) if answer.interval else (NOTHING, NOTHING)
     return {
         "paper": words(answer.claim.paper),
         "claim": words(answer.claim.statement),

@@ -41,7 +41,8 @@ from leaderboards.verdicts import (
 )
 
 POINTS = "points"
-_SAME_RUNS = f"the same runs as at {EPOCHS}, as their operations differ by less than {100 * SAME_COMPUTE:g} %"
+SAME_RUNS = "the same runs"
+_SAME_RUNS_AS = f"{SAME_RUNS} as at {EPOCHS}, as their operations differ by less than {100 * SAME_COMPUTE:g} %"
 
 
 def headline(verdict: Verdict) -> str:
@@ -60,7 +61,7 @@ def details(verdict: Verdict) -> list[str]:
     about = _where(verdict), *_pictures(verdict), *_departing(verdict), *_taken_back(verdict)
     times = verdict.times if verdict.same_runs else None
     took = f"; the method took {times:.2f} times the operations" if times else ""
-    same = [_SAME_RUNS + took] if verdict.same_runs else []
+    same = [_SAME_RUNS_AS + took] if verdict.same_runs else []
     return [*found, *same, *_left_out(verdict), *sources(verdict), *about, *_older(verdict)]
 
 
@@ -115,7 +116,7 @@ def _untested(verdict: Verdict) -> str:
             return f"no verdicts at {verdict.track}: it shows whether a method learns, not whether a claim holds"
         case (EpochsFirst(),):
             so_far = f"{_gap(verdict)[2:]}, in {pairs_words(claim, verdict.n)}" if verdict.n else "no pair yet"
-            found = _SAME_RUNS if verdict.same_runs else so_far
+            found = _SAME_RUNS_AS if verdict.same_runs else so_far
             return f"{COMPUTE} at {_track(verdict)}: {found}; {reason(EpochsFirst())}"
         case (TuningApart() as apart,) if verdict.outcome == INCOMPARABLE and verdict.n:
             unfair = "so only the method with fewer trials could be shown to be better"
@@ -147,15 +148,22 @@ def _measured(verdict: Verdict) -> str:
 
 def so_far(verdict: Verdict) -> str:
     """`3 pairs, evidence 7.3 of 40 that it is better`."""
+    if verdict.evidence is None and not verdict.n:
+        return ""
+    same = SAME_RUNS if verdict.evidence is None and verdict.same_runs else ""
+    return ", ".join(filter(None, [pairs_words(verdict.claim, verdict.n), evidence_words(verdict), same]))
+
+
+def evidence_words(verdict: Verdict) -> str:
+    """`evidence 7.3 of 40 that it is better`; "" where none is counted."""
     evidence = verdict.evidence
-    pairs = pairs_words(verdict.claim, verdict.n)
     if evidence is None:
-        return pairs + (", the same runs" if verdict.same_runs else "") if verdict.n else ""
+        return ""
     if verdict.n < 2:  # its evidence is 1, whatever the pair says
-        return f"{pairs}, too few to test"
+        return "too few to test"
     near = evidence.nearest
     side = f" {_side(verdict, near)}" if evidence.by_test[near] > 1 else ""
-    return f"{pairs}, evidence {_number(evidence.by_test[near])} of {evidence.takes[near]:g}{side}"
+    return f"evidence {_number(evidence.by_test[near])} of {evidence.takes[near]:g}{side}"
 
 
 def _side(verdict: Verdict, test: str) -> str:

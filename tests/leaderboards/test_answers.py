@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
+from xml.etree import ElementTree
 
-import pytest
 from untuned import suite
 
-from leaderboards import boards, claim_files, forests, readme_tables, verdicts
-from leaderboards.answers import MARKS, Answer, answers, in_brief, scale
+from leaderboards import boards, claim_files, forests, verdicts
+from leaderboards.answers import MARKS, Answer, answers, scale
 from leaderboards.arms import Arms
 from leaderboards.assessments import Assessment, assess
 from leaderboards.readme_tables import front
@@ -43,12 +43,18 @@ def test_a_clear_difference_holds_and_is_drawn_on_its_side(make: Make) -> None:
     assert answer.epochs is not None and (answer.epochs.word, answer.epochs.look) == ("holds", "yes")
     assert answer.epochs.difference == "+3.4 points" and answer.epochs.n.startswith("6 pairs")
     assert answer.where == "mini" and "imagenet" in answer.missing and answer.claimed == 2.4
-    mean, low, high = answer.interval or (0.0, 0.0, 0.0)
-    assert low < 3.433 < high and abs(mean - 20.6 / 6) < 1e-9
+    low, high = answer.interval or (0.0, 0.0)
+    assert low < 3.433 < high and abs((answer.mean or 0.0) - 20.6 / 6) < 1e-9
+    assert answer.epochs.about == "95 % interval +3.1 to +3.8; 6 pairs"
     limit = scale([answer])
     assert limit == 5
     drawn = forests.forest(answer, limit)
-    assert drawn is not None and "the paper states +2.4" in drawn.said
+    assert drawn is not None and "interval +3.1 to +3.8; the paper states +2.4" in drawn.said
+    axis = ElementTree.fromstring(forests.axis(limit).svg())
+    ends = {text.text: float(text.get("x", "nan")) for text in axis.iter() if text.tag.endswith("text")}
+    (dot,) = re.findall(r'<circle[^>]*cx="([\d.]+)"', drawn.body)
+    share = (float(dot) - ends["0"] - 3.5) / (ends["+5"] + 7 - ends["0"] - 3.5)
+    assert abs(share - 20.6 / 6 / 5) < 0.01  # where the axis says
 
 
 def test_few_pairs_are_not_decided_and_say_their_evidence(make: Make) -> None:
@@ -56,7 +62,17 @@ def test_few_pairs_are_not_decided_and_say_their_evidence(make: Make) -> None:
     assert answer.epochs is not None and answer.epochs.word == "not decided yet" and answer.epochs.look == "open"
     assert answer.epochs.n.startswith("3 pairs, evidence ") and " of 40" in answer.epochs.n
     single = found(make, [1.0])
-    assert single.interval is None and forests.forest(single, 5.0) is None
+    drawn = forests.forest(single, 5.0)
+    assert single.interval is None and drawn is not None and "hollow" in drawn.body and "thick" not in drawn.body
+
+
+def test_an_interval_wider_than_the_axis_ends_in_an_arrow(make: Make) -> None:
+    wide = found(make, [4.0, -3.0])  # mean 0.5, interval of two values: far beyond
+    assert wide.interval and wide.interval[1] > 20 and scale([wide]) == 5
+    drawn = forests.forest(wide, 5.0)
+    assert drawn is not None and drawn.body.count('class="line thick') == 3  # the line, and an arrow at each end
+    narrow = forests.forest(found(make, [1.0, 1.1, 1.2]), 5.0)
+    assert narrow is not None and narrow.body.count('class="line thick') == 1
 
 
 def test_equal_compute_is_of_the_same_track_as_equal_epochs(make: Make) -> None:
@@ -84,24 +100,6 @@ def test_what_holds_at_equal_epochs_alone_says_what_the_method_costs(make: Make)
     assert answer.epochs is not None and answer.epochs.word == "holds" and answer.compute is not None
     assert (answer.compute.word, answer.compute.look) == ("not run", "none")
     assert answer.compute.n == "the method took 2.00 times the operations"
-    assert in_brief([answer, answer]).endswith("holds: 2 (+3.4 points); at equal compute not run: 2.")
-
-
-def test_a_paper_is_said_in_brief_by_its_comparisons(make: Make) -> None:
-    """One comparison in full; of several their outcomes, and the smallest and the largest difference."""
-    one = found(make, [3.0, 3.5, 4.0, 3.2, 3.6, 3.3])
-    assert (
-        in_brief([one])
-        == "Accuracy: holds at mini, +3.4 points over moco_v3:resnet (6 pairs); at equal compute holds (+3.4 points)."
-    )
-    other = found(make, [1.0, -3.0, 0.5])
-    said = "Accuracy: 2 comparisons at mini; holds: 1 (+3.4 points), not decided yet: 1 (-0.5 points)"
-    said += "; at equal compute holds: 1 (+3.4 points), not decided yet: 1 (-0.5 points)"
-    assert in_brief([one, other, found(make, [])]) == f"{said}. Other comparisons: 1 not run."
-    assert in_brief([found(make, [])]) == "1 not run."
-    assert one.epochs and one.epochs.about == "95 % interval +3.1 to +3.8; 6 pairs"
-    cost = Answer(replace(one.claim, evaluation="cost"), "", None, None, "", False)
-    assert in_brief([one, cost]).endswith(". Cost: not tested yet. Other comparisons: 1 not run.")
 
 
 def test_what_was_not_run_says_where_it_would_be(make: Make) -> None:
@@ -110,7 +108,7 @@ def test_what_was_not_run_says_where_it_would_be(make: Make) -> None:
     assert answer.missing.startswith(
         "no run yet; whether it is better can be tested at mini, cifar; the paper's setting"
     )
-    assert not answer.priced
+    assert answer.ahead == "" and answer.mean is None and forests.forest(answer, 5.0) is None
     older = [
         record
         for method, variant in (("glnet", ""), ("moco_v3", "resnet"))
@@ -155,24 +153,18 @@ def test_the_front_pages_table_has_a_row_for_each_claim_that_was_tested(make: Ma
     for seed in range(3):
         for method, variant, top1 in (("glnet", "", 43.0), ("moco_v3", "resnet", 40.0)):
             records += make(method, "linear", {"top1": top1 + seed**2}, variant=variant, seed=seed, network=RESNET)
-    lines = front(records, claim_files.load(suite()), suite(), "claims.md").partition("\n\n")[2].splitlines()
-    assert len(lines) == 4 and "| glnet" in lines[2] and "+3.0 points (3 pairs" in lines[2]
+    text = front(records, claim_files.load(suite()), suite(), "claims.md")
+    _, _, row, *rest = text.splitlines()
+    assert row.startswith("| GLNet") and "](claims.md#glnet-imagenet-gain)" in row and "| mini " in row
+    assert re.search(r"\*\*not decided yet\*\*: \+3\.0 points \(", row)
+    assert rest[0] == "" and re.match(r"\d+ more comparisons were not run\. The papers' other claims ", rest[1])
 
 
-def test_the_front_pages_table_is_as_long_as_the_page_allows(make: Make) -> None:
-    """Of three claims with room for one row it shows the clearest, wherever that stands, and counts the others."""
+def test_the_front_pages_table_says_once_that_the_runs_are_the_same(make: Make) -> None:
+    """Equal operations at equal epochs: the second column repeats no number."""
     records: list[Record] = []
-    for seed in range(4):
-        wiggle = 0.1 * (-1) ** seed
-        baselines = ("byol", 44.9 + 3 * wiggle), ("simsiam", 30.0 + wiggle), ("nnclr", 44.0 + 5 * wiggle)
-        for method, top1 in (("multi_network", 45.0), *baselines):
-            records += make(method, "linear", {"top1": top1}, seed=seed, network=RESNET)
-    every = claim_files.load(suite())
-    whole = front(records, every, suite(), "claims.md").partition("\n\n")[2].splitlines()
-    assert len(whole) == 2 + 3 + 1 and "Not shown: " in whole[-1] and "with results" not in whole[-1]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(readme_tables, "MOST", 1)
-        _, _, row, rest = front(records, every, suite(), "claims.md").partition("\n\n")[2].splitlines()
-    assert "better than SimSiam" in row
-    assert "Not shown: 2 with results, " in rest and "claims.md" in rest
-    assert "At equal epochs the results that are not shown are +0.1 to +1.0 points." in rest
+    for seed, difference in enumerate([3.0, 3.5, 4.0, 3.2, 3.6, 3.3]):
+        for method, variant, top1 in (("glnet", "", 40.0 + difference), ("moco_v3", "resnet", 40.0)):
+            records += make(method, "linear", {"top1": top1}, variant=variant, seed=seed, network=RESNET)
+    row = front(records, claim_files.load(suite()), suite(), "claims.md").splitlines()[2]
+    assert "**: +3.4 points (+3.1 to +3.8), 6 pairs |" in row and "**: the same runs |" in row

@@ -75,7 +75,7 @@ window.addEventListener("load", () => {
   found.wide = [document.documentElement.scrollWidth, window.innerWidth];
   const spilled = () => {  // parts of an answer whose text leaves its box, or that lie over each other
     let count = 0;
-    for (const answer of document.querySelectorAll(".answer")) {
+    for (const answer of document.querySelectorAll(".answer summary, .row.heads")) {
       const boxes = [...answer.children].map(part => part.getBoundingClientRect());
       count += [...answer.children].filter(part => part.scrollWidth > part.clientWidth + 1).length;
       boxes.forEach((a, i) => boxes.slice(i + 1).forEach(b => {

@@ -19,8 +19,8 @@ def test_only_what_stands_between_marks_is_written() -> None:
     text = "before\n<!-- generated: one -->\nold\n<!-- end -->\nbetween\n<!-- generated: two -->\n<!-- end -->\nafter\n"
     made = readmes.filled(text, {"one": lambda: "1", "two": lambda: "2"})
     assert made == (
-        "before\n<!-- generated: one -->\n\n1\n\n<!-- end -->\nbetween\n"
-        "<!-- generated: two -->\n\n2\n\n<!-- end -->\nafter\n"
+        "before\n<!-- generated: one -->\n1\n\n<!-- end -->\nbetween\n"
+        "<!-- generated: two -->\n2\n\n<!-- end -->\nafter\n"
     )
     assert readmes.filled(made, {"one": lambda: "1", "two": lambda: "2"}) == made
     with pytest.raises(ValueError, match="no table is called 'two'; known are one"):
