@@ -111,7 +111,9 @@ def page(
         contributions=pictures.contributions(content),
         differences={
             track: _differences(content, track, items)
-            for track, items in baseline_differences(content.claims, known).items()
+            for track, items in sorted(
+                baseline_differences(content.claims, known).items(), key=lambda item: pictures.place_of(item[0])
+            )
         },
         boards=[
             (board, [_view(part) for part in board.tables])
