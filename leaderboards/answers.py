@@ -6,10 +6,10 @@ claims.
 
 from __future__ import annotations
 
-from collections import defaultdict
+import math
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import geometric_mean
 
 from leaderboards.assessments import PAPERS, Assessment
 from leaderboards.cells import signed
@@ -19,6 +19,7 @@ from leaderboards.learning import costs_to_accuracy, usable_curves
 from leaderboards.needs import Need, budget
 from leaderboards.reason_words import reasons_why, unrepeatable
 from leaderboards.reasons import NoRecord
+from leaderboards.statistics import own
 from leaderboards.verdicts import (
     ABOVE,
     BELOW,
@@ -34,7 +35,7 @@ from leaderboards.verdicts import (
     Verdict,
     two_bases,
 )
-from leaderboards.wording import SAME_RUNS, evidence_words, pairs_words, unit
+from leaderboards.wording import SAME_RUNS, evidence_words, levels, pairs_words, unit
 
 MARKS = {
     HOLDS: ("yes", "●"),
@@ -50,6 +51,7 @@ MARKS = {
     NONE: ("none", "–"),
 }
 """Outcome -> (class of its colour, shape): each can be told without the other."""
+_APART = 0.005  # from 1, which two decimals show of a ratio
 _FIRST = ("yes", "no", "same", "apart", "open", "none")  # the order of answers within a paper
 
 
@@ -61,6 +63,7 @@ class Said:
     look: str  # see MARKS
     shape: str
     difference: str  # `+3.6 points`, `0.77 times the operations`, or ""
+    levels: str  # what both sides reach on average, `43.3 against 41.6`, or ""
     between: str  # ends of its 95 % interval for a fixed number of pairs, `+2.1 to +5.1`, or ""
     pairs: str  # `3 pairs`, or ""
     evidence: str  # `evidence 7.3 of 40 that it is better` of what is not decided yet, or ""
@@ -74,8 +77,9 @@ class Said:
 
     @property
     def about(self) -> str:
-        """The interval, then number of pairs and evidence: what stands in brackets behind the difference."""
-        return "; ".join(filter(None, (f"95 % interval {self.between}" if self.between else "", self.n)))
+        """Both sides, the interval, pairs and evidence: what stands in brackets behind the difference."""
+        between = f"95 % interval {self.between}" if self.between else ""
+        return "; ".join(filter(None, (self.levels, between, self.n)))
 
 
 @dataclass(frozen=True)
@@ -103,11 +107,15 @@ class Answer:
         return evidence.mean.interval
 
     @property
-    def place(self) -> str:
-        """Where it was tested, with the data: `mini: CIFAR-10`; of a stated gain also that its size was not."""
-        setting = self.epochs.verdict.setting if self.epochs else None
-        only = " (better or not)" if self.epochs and self.claim.kind == "gain" and not self.epochs.verdict.own else ""
-        return f"{self.where}: {setting.data_name}{only}" if setting else self.where
+    def tested(self) -> str:
+        """What was tested: `mini: linear on CIFAR-10, against byol`; of a stated gain also that its size was not."""
+        verdict = self.epochs.verdict if self.epochs else None
+        if verdict is None or verdict.setting is None:
+            return self.where
+        what = "cost of training" if self.claim.evaluation == COST else self.claim.evaluation
+        against = f", against {self.claim.baseline_arm}" if self.claim.baseline else ""
+        size = "; the size is not tested" if self.claim.kind == "gain" and not verdict.own else ""
+        return f"{self.where}: {what} on {verdict.setting.data_name}{against}{size}"
 
     @property
     def claimed(self) -> float | None:
@@ -146,13 +154,13 @@ def _answer(item: Assessment, needed: Sequence[Need]) -> Answer:
     where = first.track if first else second.track if second else ""
     lacking = not any(verdict.basis == COMPUTE for verdict in beside)  # else it was looked for and is incomparable
     compute = _said(second) or (_without_equal_compute(first) if lacking else None)
-    own, larger = _own(needed), _larger(needed)
-    following = larger or own
+    paper, larger = _at_own_track(needed), _larger(needed)
+    following = larger or paper
     ahead = f"{following.track}: {budget(following)}" if following else ""
-    return Answer(item.claim, where, _said(first), compute, _missing(item, seen, own, larger), ahead)
+    return Answer(item.claim, where, _said(first), compute, _missing(item, seen, paper, larger), ahead)
 
 
-def _own(needed: Iterable[Need]) -> Need | None:
+def _at_own_track(needed: Iterable[Need]) -> Need | None:
     """What the claim needs in the paper's setting."""
     return next((need for need in needed if need.own), None)
 
@@ -168,29 +176,33 @@ def _without_equal_compute(first: Verdict | None) -> Said | None:
         return None
     times = first.times
     notes = (f"the method took {times:.2f} times the operations",) if times else ()
-    return Said(NOT_RUN, *MARKS[NOT_RUN], "", "", "", "", notes, first)
+    return Said(NOT_RUN, *MARKS[NOT_RUN], "", "", "", "", "", notes, first)
 
 
 def _said(verdict: Verdict | None) -> Said | None:
     if verdict is None:
         return None
-    look, shape = MARKS[verdict.outcome.partition(",")[0]]
+    plain = verdict.outcome.partition(",")[0]
+    look, shape = MARKS[plain]
     pairs = pairs_words(verdict.claim, verdict.n) if verdict.n else ""
     weight = evidence_words(verdict) if verdict.outcome == UNDECIDED else ""
     notes = []
     if verdict.gap is not None and verdict.claim.metric == "epochs_to_accuracy" and (also := _operations_too(verdict)):
         notes.append(also)
+    if plain == NO_DIFFERENCE and verdict.evidence:
+        notes.append(f"margin {shown(verdict.claim, verdict.evidence.margin):g} {unit(verdict.claim)}")
     if verdict.evidence and verdict.evidence.fragile:
         notes.append("fragile")
     if verdict.outcome == INCOMPARABLE and verdict.reasons:
         pairs, notes = "", [reasons_why(verdict.reasons)]
     if verdict.same_runs:
         times = verdict.times
-        notes.append(SAME_RUNS + (f": the method took {times:.2f} times the operations" if times else ""))
+        apart = times and abs(times - 1) >= _APART
+        notes.append(SAME_RUNS + (f" ({times:.2f} times the operations)" if apart else ""))
     if verdict.older_recipe:
         notes.append("older recipe")
-    difference, between = _difference(verdict), _between(verdict)
-    return Said(verdict.outcome, look, shape, difference, between, pairs, weight, tuple(notes), verdict)
+    numbers = _difference(verdict), levels(verdict), _between(verdict)
+    return Said(verdict.outcome, look, shape, *numbers, pairs, weight, tuple(notes), verdict)
 
 
 def _difference(verdict: Verdict) -> str:
@@ -206,13 +218,15 @@ def _difference(verdict: Verdict) -> str:
 
 
 def _operations_too(verdict: Verdict) -> str:
-    """`0.97 times the operations`: what fewer epochs cost, as an epoch of one method may cost more."""
+    """`0.97 times the operations (0.69 to 1.37)`: what fewer epochs cost, as an epoch of one method may cost more."""
     ours, theirs = (usable_curves(arm) for arm in verdict.arms[:2])
     left, right = costs_to_accuracy(ours, theirs, "flops_to_accuracy")
-    seeds = [seed for seed in verdict.series.seeds if seed in left]
-    if not seeds:
+    logs = [math.log(left[seed] / right[seed]) for seed in verdict.series.seeds if seed in left]
+    if not logs:
         return ""
-    return f"{geometric_mean(left[seed] / right[seed] for seed in seeds):.2f} times the operations"
+    mean = own(logs)
+    ends = " ({:.2f} to {:.2f})".format(*map(math.exp, mean.interval)) if mean.n > 1 else ""
+    return f"{math.exp(mean.value):.2f} times the operations{ends}"
 
 
 def _between(verdict: Verdict) -> str:
@@ -225,20 +239,20 @@ def _between(verdict: Verdict) -> str:
     return " to ".join(words)
 
 
-def _missing(item: Assessment, seen: Sequence[Verdict], own: Need | None, direction: Need | None) -> str:
+def _missing(item: Assessment, seen: Sequence[Verdict], paper: Need | None, direction: Need | None) -> str:
     """What it would take: `the paper's setting (imagenet) takes about 2,500 to 4,000 GPU-hours`."""
     claim = item.claim
     parts = [] if seen else [_why_not_run(item)]
     better = "takes less" if claim.evaluation == COST else "is better"
-    if own:
-        parts.append(f"{PAPERS} ({own.track}) takes {budget(own)}")
+    if paper:
+        parts.append(f"{PAPERS} ({paper.track}) takes {budget(paper)}")
     if direction:
         parts.append(f"next test: whether it {better} at {direction.track}, {budget(direction)}")
     elif not seen and claim.proxies:
         parts.append(f"whether it {better} can be tested at {', '.join(claim.proxies)}")
     if item.out_of_reach:
         parts.append(unrepeatable(item.out_of_reach))
-    elif not own and not any(verdict.own for verdict in seen):
+    elif not paper and not any(verdict.own for verdict in seen):
         parts.append(f"{PAPERS} ({claim.data} at {claim.track}) was not run")
     return "; ".join(parts)
 
@@ -251,6 +265,26 @@ def _why_not_run(item: Assessment) -> str:
 
 
 def scale(found: Iterable[Answer]) -> float:
-    """Points from 0 to the end of the axis that all drawings share; intervals may be wider."""
-    ends = [abs(end) for answer in found for end in (answer.mean or 0.0, answer.claimed or 0.0)]
+    """Points from 0 to the end of the axis that all drawings share; intervals and single pairs may lie beyond."""
+    ends = [abs(end) for answer in found if answer.interval for end in (answer.mean or 0.0, answer.claimed or 0.0)]
     return next(limit for limit in (2, 5, 10, 15, 20, 50, 100) if limit >= min(max(ends, default=2.0), 100))
+
+
+def summary(found: Sequence[Answer]) -> str:
+    """How many of these comparisons have which outcome at equal epochs and at equal compute, in two sentences."""
+    at_epochs = _counted(answer.epochs.word if answer.epochs else NOT_RUN for answer in found)
+    tested = [answer.compute for answer in found if answer.compute and answer.compute.verdict.evidence is not None]
+    at_compute = f" At equal compute {_counted(said.word for said in tested)}." if tested else ""
+    own = sum(bool(answer.epochs and answer.epochs.verdict.own) for answer in found)
+    return (
+        f"From the abstracts we derived {len(found)} comparisons that can be tested. At equal epochs {at_epochs}."
+        f"{at_compute} {own or 'None'} of them {'was' if own < 2 else 'were'} tested in the paper's own setting."
+    )
+
+
+def _counted(outcomes: Iterable[str]) -> str:
+    """`8 hold, 16 not decided yet`."""
+    counted = Counter(outcome.partition(",")[0] for outcome in outcomes)
+    order = list(MARKS)
+    said = {HOLDS: "hold"}
+    return ", ".join(f"{counted[word]} {said.get(word, word)}" for word in sorted(counted, key=order.index))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from leaderboards.answers import Answer
@@ -42,14 +43,14 @@ def differences(title: str, under: str, found: Sequence[Difference]) -> Drawing:
     return axes.drawing(drawn)
 
 
-_WIDE, _THIN = 200, 22  # pixels of the drawing of one claim
+_WIDE, _THIN = 190, 22  # pixels of the drawing of one claim
 _EDGE = 14  # pixels from the end of the axis to the edge of the drawing
 
 
 def forest(answer: Answer, limit: float) -> Drawing | None:
     """One claim's mean difference and 95 % interval against 0 and against what the paper states.
 
-    The mark of a single pair is hollow and has no interval. An interval that runs out of the axis ends in an arrow.
+    The mark of a single pair is hollow and has no interval. What lies beyond the axis is an arrow at its end.
     None without a result in points.
 
     limit: points from 0 to either end of the axis.
@@ -67,12 +68,13 @@ def forest(answer: Answer, limit: float) -> Drawing | None:
     if between:
         low, high = (_at(end, limit) for end in between)
         drawn.append(f'<path class="line thick k0" d="M{low:.1f} {y}H{high:.1f}"/>')
-        for end, x, way in zip(between, (low, high), (5, -5), strict=True):
-            if abs(end) > limit:
-                drawn.append(f'<path class="line thick k0" d="M{x + way:.1f} {y - 4}l{-way} 4l{way} 4"/>')
         said += ", interval {:+.1f} to {:+.1f}".format(*between)
         note = f"{mean:+.2f} points, 95 % interval (fixed n) " + "{:+.2f} to {:+.2f}".format(*between)
-    drawn.append(mark(_at(mean, limit), y, 0 if between else HOLLOW, note))
+    for end in sorted({end for end in (*(between or ()), mean) if abs(end) > limit}):
+        way = math.copysign(5, end)
+        drawn.append(f'<path class="line thick k0" d="M{_at(end, limit) - way:.1f} {y - 4}l{way} 4l{-way} 4"/>')
+    if abs(mean) <= limit:
+        drawn.append(mark(_at(mean, limit), y, 0 if between else HOLLOW, note))
     if answer.claimed is not None:
         drawn.append(f'<path class="line k1" d="M{_at(answer.claimed, limit):.1f} 2l5 9l-5 9l-5 -9z"/>')
         said += f"; the paper states {answer.claimed:+g}"

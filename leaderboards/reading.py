@@ -29,7 +29,7 @@ ERROR_RATE = (
     f" one false `holds` or `opposite` at equal epochs is at most {_ALPHA}, and so is that of one false `no"
     " difference` (Holm's procedure). Equal compute has the same error rates of its own. This is true if differences"
     " are roughly normal. With skewed differences, or if some trainings fail (collapse), errors are more frequent"
-    f" ({_WRONG[0]} to {_WRONG[-1]} % in our simulations)."
+    f" ({_WRONG[0]} to {_WRONG[-1]} % of single claims in our simulations)."
 )
 """How often verdicts are wrong."""
 _FEWEST = "(the fewest pairs)"  # stands for `_fewest`, which needs numpy
@@ -83,7 +83,8 @@ HOW_TESTED = (
     "A verdict applies to the recipes as they are (`for these recipes`). Example: `both tuned alike (1 trial by"
     " hand)` means that both learning rates were chosen by hand in one trial. `procedure NAME` means that the common"
     " procedure of methods/tuning.toml chose the settings of both: the same changes of the recipe, seeds and held-out"
-    " training pictures. NAME ends with a hash of its rules. `unchanged`: it kept the recipe. A variant, and a method"
+    " training pictures. It compares linear accuracy; settings within chance of each other count as equal, and the"
+    " recipe is kept then (`unchanged`). NAME ends with a hash of its rules. A variant, and a method"
     " over a base (`rotation_aux` over `byol`), takes over the settings that were chosen for its base. If they are"
     " not tuned alike, only the one with fewer trials can be shown to be better.",
     "The error rate is higher if the differences are far from normally distributed. We simulated single claims without"

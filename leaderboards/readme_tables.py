@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from types import MappingProxyType
 
-from leaderboards.answers import Said, answers
+from leaderboards.answers import Said, answers, summary
 from leaderboards.arms import Arm, Arms
 from leaderboards.assessments import Assessment, assess, older_recipes
 from leaderboards.cells import signed
@@ -18,7 +18,6 @@ from leaderboards.reading import OLDER_RECIPE
 from leaderboards.record_fields import OURS, Record, entry
 from leaderboards.suite import Suite
 from leaderboards.summary import summarise
-from leaderboards.wording import SAME_RUNS
 
 _UNIT = "moco_v3"  # what costs are relative to
 _HEADS = {"knn": "k-NN", "linear": "linear", "detection": "box AP", "segmentation": "mask AP", "reid": "Rank-1"}
@@ -111,7 +110,7 @@ def parts_table(records: Iterable[Record], claims: Sequence[Claim], suite: Suite
 
 
 def front(records: Sequence[Record], claims: Sequence[Claim], suite: Suite, page: str) -> str:
-    """What the front page says of the claims: `verdicts_text`, and how many more comparisons there are.
+    """What the front page says of the claims: how many have which outcome, then `verdicts_text` without single pairs.
 
     page: address of the page of claims.
     """
@@ -120,14 +119,19 @@ def front(records: Sequence[Record], claims: Sequence[Claim], suite: Suite, page
     papers: dict[str, list[Assessment]] = {}
     for item in found:
         papers.setdefault(item.claim.paper, []).append(item)
-    not_run = sum(not answer.epochs for those in answers(papers).values() for answer in those)
-    table = verdicts_text(papers, page, warnings(found, Controls((), known.records, suite)))
-    more = f"{not_run} more comparisons were not run. " if not_run else ""
-    return f"{table}\n\n{more}The papers' other claims state numbers or cannot be tested: [all claims]({page})."
+    every = [answer for those in answers(papers).values() for answer in those]
+    table = verdicts_text(papers, page, warnings(found, Controls((), known.records, suite)), 2)
+    single = sum(bool(answer.epochs and answer.epochs.verdict.n == 1) for answer in every)
+    few = f"Not shown: {single} with a single pair. " if single else ""
+    rest = f"The papers' other claims state numbers or cannot be tested: [all claims]({page})."
+    return f"{summary(every)}\n\n{table}\n\n{few}{rest}"
 
 
 def verdicts_text(
-    papers: Mapping[str, Sequence[Assessment]], page: str, weak: Mapping[str, Sequence[str]] = MappingProxyType({})
+    papers: Mapping[str, Sequence[Assessment]],
+    page: str,
+    weak: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    fewest: int = 1,
 ) -> str:
     """The comparative claims that were tested: what was found, at equal epochs and at equal compute, and where.
 
@@ -135,20 +139,21 @@ def verdicts_text(
 
     page: address of the page of claims, to which each claim links.
     weak: by id of a claim, why its test is weak; it stands behind the verdict.
+    fewest: pairs of a claim that is shown; costs without chance have none, and are shown.
     """
     rows = [
         [
             found[0].claim.paper_title,
             f"[{answer.claim.statement}]({page}#{answer.claim.id})",
-            answer.where,
+            answer.tested,
             "; ".join([_found(answer.epochs), *weak.get(answer.claim.id, ())]),
             _found(answer.compute),
         ]
         for found in answers(papers).values()
         for answer in found
-        if answer.epochs
+        if answer.epochs and not 0 < answer.epochs.verdict.n < fewest
     ]
-    table = _table(["paper", "claim", "track", "equal epochs (95 % interval)", "equal compute (95 % interval)"], rows)
+    table = _table(["paper", "claim", "tested", "equal epochs (95 % interval)", "equal compute (95 % interval)"], rows)
     every = [item for found in papers.values() for item in found]
     return f"{table}\n\n{OLDER_RECIPE}" if older_recipes(every) else table
 
@@ -157,10 +162,9 @@ def _found(said: Said | None) -> str:
     """`**holds**: +3.6 points (+2.1 to +5.1), 6 pairs`; the evidence of what is open stands on the page of claims."""
     if said is None:
         return "-"
-    if said.verdict.same_runs:
-        return f"**{said.word}**: {SAME_RUNS}"
     between = f" ({said.between})" if said.between else ""
-    found = ", ".join(filter(None, [said.difference + between, said.pairs, *said.notes]))
+    numbers = [] if said.verdict.same_runs else [said.difference + between, said.levels, said.pairs]
+    found = ", ".join(filter(None, [*numbers, *said.notes]))
     return f"**{said.word}**" + (f": {found}" if found else "")
 
 

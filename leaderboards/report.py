@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import Any
 
 from leaderboards import courses, forests, needs, pictures, plots, report_rows
-from leaderboards.answers import Answer, answers, scale
+from leaderboards.answers import Answer, answers, scale, summary
 from leaderboards.arms import Arms
 from leaderboards.assessments import counts, older_recipes, tally, untestable
 from leaderboards.boards import INDEX_INTRO, Content, compose
@@ -135,8 +135,8 @@ def _answers(content: Content, found: Mapping[str, Sequence[Answer]]) -> dict[st
     items = {item.claim.id: item for item in content.assessments}
     return {
         "axis": forests.axis(limit),
-        "tally": tally([items[answer.claim.id] for claims in found.values() for answer in claims]),
-        "number": sum(map(len, found.values())),
+        "summary": summary([answer for claims in found.values() for answer in claims]),
+        "card": " or ".join(dict.fromkeys(need.price.card for need in content.needs if need.price.card)),
         "papers": [
             (
                 content.papers[paper][0].claim,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from statistics import fmean
 
 from leaderboards.claim_arms import COMPUTE, EPOCHS, SAME_COMPUTE
 from leaderboards.claims import (
@@ -38,6 +39,7 @@ from leaderboards.verdicts import (
     UP,
     Evidence,
     Verdict,
+    two_bases,
 )
 
 POINTS = "points"
@@ -59,10 +61,8 @@ def details(verdict: Verdict) -> list[str]:
     if counted(verdict.claim):
         found.append("a cost that does not vary by chance, compared without a test")
     about = _where(verdict), *_pictures(verdict), *_departing(verdict), *_taken_back(verdict)
-    times = verdict.times if verdict.same_runs else None
-    took = f"; the method took {times:.2f} times the operations" if times else ""
-    same = [_SAME_RUNS_AS + took] if verdict.same_runs else []
-    return [*found, *same, *_left_out(verdict), *sources(verdict), *about, *_older(verdict)]
+    same = [_SAME_RUNS_AS] if verdict.same_runs else []
+    return [*found, *same, *_effort(verdict), *_left_out(verdict), *sources(verdict), *about, *_older(verdict)]
 
 
 def brief(verdict: Verdict) -> str:
@@ -216,7 +216,8 @@ def _gap(verdict: Verdict) -> str:
         further = f"{abs(gap):.2f} {unit(claim)} further {side} {claim.baseline_arm} in {what}"
         few, many = sorted(claim.lengths[verdict.track])
         return f": {claim.arm} {further} after {few} epochs than after {many}"
-    return f": {claim.arm} {abs(gap):.2f} {unit(claim)} {side} {claim.baseline_arm} in {what}"
+    reached = f" ({levels(verdict)})" if levels(verdict) else ""
+    return f": {claim.arm} {abs(gap):.2f} {unit(claim)} {side} {claim.baseline_arm}{reached} in {what}"
 
 
 def _on(verdict: Verdict) -> str:
@@ -231,13 +232,16 @@ def _statistics(verdict: Verdict, evidence: Evidence) -> list[str]:
     """How sure the outcome is: evidence of each test, the interval, and what a sign test says."""
     claim = verdict.claim
     family = f" (Holm correction over {_family(claim, evidence.family)})" if evidence.family > 1 else ""
+    needed = set(evidence.takes.values())
+    each = "" if len(needed) == 1 else " of {:g}"
     tests = ", ".join(
-        f"{_question(verdict, evidence, test)} {_number(found)} of {evidence.takes[test]:g}"
+        f"{_question(verdict, evidence, test)} {_number(found)}{each.format(evidence.takes[test])}"
         for test, found in evidence.by_test.items()
     )
+    takes = f"; needed: {needed.pop():g}" if len(needed) == 1 else ""
     parts = []
     if evidence.mean.n > 1:
-        parts.append(f"e-values: {tests}{family}")
+        parts.append(f"evidence (e-values): {tests}{takes}{family}")
         low, high = (shown(claim, edge) for edge in evidence.mean.interval)
         parts.append(f"95 % interval (fixed n) {min(low, high):.2f} to {max(low, high):.2f}")
     for test in evidence.fragile:
@@ -358,6 +362,29 @@ def _pictures(verdict: Verdict) -> list[str]:
     """Of which training pictures it speaks, where not of all; or nothing."""
     setting = verdict.setting
     return [f"{setting.pictures}, the test set is the same for all"] if setting and setting.drawn else []
+
+
+def _effort(verdict: Verdict) -> list[str]:
+    """Of a comparison of accuracies: what the method's trainings took beside those of the baseline; or nothing."""
+    if not two_bases(verdict.claim) or not verdict.times:
+        return []
+    ours, theirs = (arm.training("updates") for arm in verdict.arms[:2])
+    seeds = [seed for seed in verdict.series.seeds if ours.get(seed) and theirs.get(seed)]
+    updates = f" and {fmean(ours[seed] / theirs[seed] for seed in seeds):.2f} times the updates" if seeds else ""
+    claim = verdict.claim
+    return [f"{claim.arm} took {verdict.times:.2f} times the operations{updates} of {claim.baseline_arm}"]
+
+
+def levels(verdict: Verdict) -> str:
+    """What both arms of a comparison of accuracies reach, on average over its pairs: `43.3 against 41.6`; or ""."""
+    seeds = verdict.series.seeds
+    if not two_bases(verdict.claim) or len(verdict.arms) < 2 or not seeds:
+        return ""
+    metric = verdict.claim.metric_read(verdict.own)
+    ours, theirs = (arm.values(metric) for arm in verdict.arms[:2])
+    if not all(seed in ours and seed in theirs for seed in seeds):
+        return ""
+    return " against ".join(f"{fmean(values[seed] for seed in seeds):.1f}" for values in (ours, theirs))
 
 
 def _older(verdict: Verdict) -> list[str]:

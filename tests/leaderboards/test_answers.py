@@ -45,7 +45,8 @@ def test_a_clear_difference_holds_and_is_drawn_on_its_side(make: Make) -> None:
     assert answer.where == "mini" and "imagenet" in answer.missing and answer.claimed == 2.4
     low, high = answer.interval or (0.0, 0.0)
     assert low < 3.433 < high and abs((answer.mean or 0.0) - 20.6 / 6) < 1e-9
-    assert answer.epochs.about == "95 % interval +3.1 to +3.8; 6 pairs"
+    assert answer.epochs.about == "43.4 against 40.0; 95 % interval +3.1 to +3.8; 6 pairs"
+    assert answer.tested == "mini: linear on CIFAR-10, against moco_v3:resnet; the size is not tested"
     limit = scale([answer])
     assert limit == 5
     drawn = forests.forest(answer, limit)
@@ -154,10 +155,21 @@ def test_the_front_pages_table_has_a_row_for_each_claim_that_was_tested(make: Ma
         for method, variant, top1 in (("glnet", "", 43.0), ("moco_v3", "resnet", 40.0)):
             records += make(method, "linear", {"top1": top1 + seed**2}, variant=variant, seed=seed, network=RESNET)
     text = front(records, claim_files.load(suite()), suite(), "claims.md")
-    _, _, row, *rest = text.splitlines()
-    assert row.startswith("| GLNet") and "](claims.md#glnet-imagenet-gain)" in row and "| mini " in row
+    row, *rest = text.splitlines()[4:]
+    assert (
+        row.startswith("| GLNet")
+        and "](claims.md#glnet-imagenet-gain)" in row
+        and "| mini: linear on CIFAR-10, against moco_v3:resnet; " in row
+    )
     assert re.search(r"\*\*not decided yet\*\*: \+3\.0 points \(", row)
-    assert rest[0] == "" and re.match(r"\d+ more comparisons were not run\. The papers' other claims ", rest[1])
+    assert rest[0] == "" and rest[1].startswith("The papers' other claims ")
+    assert re.match(
+        r"From the abstracts we derived \d+ comparisons .* At equal epochs 1 not decided yet, \d+ not run\. ", text
+    )
+    assert "None of them was tested in the paper's own setting." in text
+    one_pair = [record for record in records if record["seed"] == 0]
+    single = front(one_pair, claim_files.load(suite()), suite(), "claims.md")
+    assert "| GLNet" not in single and "Not shown: 1 with a single pair. " in single
 
 
 def test_the_front_pages_table_says_once_that_the_runs_are_the_same(make: Make) -> None:
@@ -166,5 +178,5 @@ def test_the_front_pages_table_says_once_that_the_runs_are_the_same(make: Make) 
     for seed, difference in enumerate([3.0, 3.5, 4.0, 3.2, 3.6, 3.3]):
         for method, variant, top1 in (("glnet", "", 40.0 + difference), ("moco_v3", "resnet", 40.0)):
             records += make(method, "linear", {"top1": top1}, variant=variant, seed=seed, network=RESNET)
-    row = front(records, claim_files.load(suite()), suite(), "claims.md").splitlines()[2]
-    assert "**: +3.4 points (+3.1 to +3.8), 6 pairs |" in row and "**: the same runs |" in row
+    row = front(records, claim_files.load(suite()), suite(), "claims.md").splitlines()[4]
+    assert "**: +3.4 points (+3.1 to +3.8), 43.4 against 40.0, 6 pairs |" in row and "**: the same runs |" in row

@@ -110,7 +110,9 @@ def test_verdicts_lead_their_claim(make: Make) -> None:
     _, _, section = text.partition("### aps-cifar100-finetune-gain\n")
     section, _, _ = section.partition("\n### ")
     (line, _) = [line for line in section.splitlines() if line.startswith("**holds")]
-    assert line.startswith("**holds at mini (n = 7 pairs)**: aps 4.30 points above moco_v3 in finetune")
+    assert line.startswith(
+        "**holds at mini (n = 7 pairs)**: aps 4.30 points above moco_v3 (54.3 against 50.0) in finetune"
+    )
     row = next(row for row in text.splitlines() if row.startswith("| [aps-cifar100-finetune-gain]"))
     assert [cell.strip() for cell in row.strip("|").split("|")] == [
         "[aps-cifar100-finetune-gain](#aps-cifar100-finetune-gain)",
@@ -158,7 +160,9 @@ def test_the_records_that_a_verdict_links_give_its_difference() -> None:
         place = r"(mini(?:, the paper's form \(\w+\))?(?:, equal compute)?)"
         section = re.sub(r"\*\*equal compute at (mini[^*]*)\*\*", r"**\1, equal compute**", section)  # not tested yet
         at = rf"^\*\*(?:.*at )?{place}(?: \([^)]*\))?\*\*: \S+ "
-        points = re.findall(at + r"(\S+) (?:points|AP) (above|below) \S+ in \w+ (\w+)", section, re.MULTILINE)
+        points = re.findall(
+            at + r"(\S+) (?:points|AP) (above|below) \S+ (?:\(\S+ against \S+\) )?in \w+ (\w+)", section, re.MULTILINE
+        )
         said = {where: (metric, float(gap) * (1 if side == "above" else -1)) for where, gap, side, metric in points}
         for verb in ("takes", "needs"):
             times = re.findall(at + verb + r" (\S+) times (?:the|as many) (\w+) (?:of|as)", section, re.MULTILINE)

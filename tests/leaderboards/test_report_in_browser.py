@@ -98,7 +98,7 @@ window.addEventListener("load", () => {
   found.colours = [getComputedStyle(document.body).backgroundColor, ...new Set(marks)];
   found.pictures = [...document.images].map(image => image.naturalWidth);
   const drawings = [...document.querySelectorAll("svg.plot")];
-  found.hidden = drawings.filter(svg => svg.getBoundingClientRect().width < 200).length;
+  found.hidden = drawings.filter(svg => svg.getBoundingClientRect().width < 180).length;
   document.body.textContent = "FOUND" + JSON.stringify(found) + "END";
 });
 </script>

@@ -319,9 +319,11 @@ def test_a_claim_says_where_its_evaluation_hardly_tells_trained_from_untrained(m
     same: dict[str, Any] = {"network": vit, "track": "mini", "epochs": 13}
     claims = claim_files.load(suite())
     for gain, other, little in ((1.5, 2.0, True), (9.0, 2.0, False), (1.5, 10.0, False)):
-        records = make("random", "finetune", {"top1": 34.0}, variant="vit", **{**same, "epochs": 0})
-        records += make("aps", "finetune", {"top1": 34.0 + gain}, **same)
-        records += make("moco_v3", "finetune", {"top1": 34.0 + other}, **same)
+        records = []
+        for seed in (0, 1):
+            records += make("random", "finetune", {"top1": 34.0}, variant="vit", seed=seed, **{**same, "epochs": 0})
+            records += make("aps", "finetune", {"top1": 34.0 + gain}, seed=seed, **same)
+            records += make("moco_v3", "finetune", {"top1": 34.0 + other}, seed=seed, **same)
         content = boards.compose(Arms(records, suite()), claims, lambda record: "x")
         (item,) = (one for one in content.assessments if one.claim.id == "aps-cifar100-finetune-gain")
         (found,) = content.learnt(item)

@@ -129,9 +129,11 @@ def test_direction_holds_with_its_numbers(make: Make) -> None:
     assert set(evidence(found).takes.values()) == {40.0}
     words = sentence(found)
     assert words.startswith(
-        "holds at mini (n = 6 pairs): aps 3.00 points above moco_v3 in linear top1 on CIFAR-10; e-values: "
+        "holds at mini (n = 6 pairs): aps 3.00 points above moco_v3 (43.2 against 40.2) in linear top1 on CIFAR-10; "
     )
-    assert f"better {by_test['up']:.0f} of 40, worse 1.0 of 40, equal within 1.5 points 1.0 of 40" in words
+    assert (
+        f"evidence (e-values): better {by_test['up']:.0f}, worse 1.0, equal within 1.5 points 1.0; needed: 40;" in words
+    )
     low, high = stats.t(5, 3.0, np.std(BETTER, ddof=1) / math.sqrt(6)).interval(0.95)
     assert f"95 % interval (fixed n) {low:.2f} to {high:.2f}" in words
     assert "CIFAR-10 (JPEG copy), ViT 128x6/4, 16 epochs, protocol mini" in words
@@ -592,7 +594,7 @@ def test_costs_are_compared_as_ratios(make: Make) -> None:
     faster = replace(ratio, kind="direction", value=None)
     assert verdict(faster, costly(make, [0.7, 0.75, 0.71, 0.72, 0.7], "device_s"), "mini").outcome == "holds"
     near = verdict(faster, costly(make, [0.97, 0.96, 0.97, 0.96, 0.97], "device_s"), "mini")
-    assert near.outcome == "holds, smaller than the margin" and "e-values: less " in sentence(near)
+    assert near.outcome == "holds, smaller than the margin" and "evidence (e-values): less " in sentence(near)
 
 
 def test_costs_without_chance_are_compared_as_they_are(make: Make) -> None:
@@ -656,7 +658,7 @@ def test_a_family_shares_one_error_rate(make: Make) -> None:
     short = judge(family, records, "mini")[0]
     assert (short.outcome, evidence(short).takes["up"]) == ("not decided yet", 160.0)
     assert f"evidence {alone:.0f} of 160 that it is better" in sentence(short)
-    assert "of 160 (Holm correction over 4 claims: f)" in sentence(short)
+    assert "; needed: 160 (Holm correction over 4 claims: f)" in sentence(short)
     # as others are shown, it takes less
     clear = [10.0, 10.1, 10.2, 10.0, 10.1, 10.15]
     two = judge(family, records + against(make, "base0", clear) + against(make, "base1", clear), "mini")
@@ -757,7 +759,7 @@ def test_a_claim_that_holds_only_at_equal_epochs_says_so(make: Make) -> None:
     assert not compute.same_runs and "the same runs" not in sentence(compute)
     assert epochs.at_equal_compute == "no difference" and not compute.at_equal_compute
     assert brief(epochs) == (
-        "holds at mini (n = 6 pairs): aps 3.00 points above moco_v3 in linear top1 on CIFAR-10;"
+        "holds at mini (n = 6 pairs): aps 3.00 points above moco_v3 (43.6 against 40.6) in linear top1 on CIFAR-10;"
         " only at equal epochs: at equal compute no difference"
     )
     assert outcome(compute) == "no difference at mini, equal compute (n = 6)"
@@ -776,8 +778,8 @@ def test_equal_compute_is_asked_once_equal_epochs_is_decided(make: Make) -> None
     epochs, compute = both([DIRECTION], records, "mini")["d"]
     assert (epochs.outcome, compute.outcome, compute.evidence) == ("not decided yet", "not decided yet", None)
     assert sentence(compute) == (
-        "equal compute at mini: aps 9.00 points above moco_v3 in linear top1 on CIFAR-10, in 6 pairs;"
-        " it is tested when equal epochs is decided"
+        "equal compute at mini: aps 9.00 points above moco_v3 (41.0 against 32.0) in linear top1 on CIFAR-10,"
+        " in 6 pairs; it is tested when equal epochs is decided"
     )
     clear = [value + gap for value, gap in zip(BASE, BETTER, strict=True)]
     records = trained(make, "aps", clear, 16, 1.75e13) + trained(make, "moco_v3", BASE, 16, 1.0e13)
@@ -822,7 +824,7 @@ def test_equal_epochs_and_equal_compute_may_be_the_same_runs(make: Make) -> None
     epochs, compute = both([DIRECTION], records, "mini")["d"]
     assert compute.same_runs and epochs.gap == compute.gap
     same = "the same runs as at equal epochs, as their operations differ by less than 10 %"
-    assert f"{same}; the method took 1.05 times the operations" in sentence(compute)
+    assert f"{same}; aps took 1.05 times the operations of moco_v3; " in sentence(compute)
     few = [record for record in records if record["seed"] < 3]
     _, waiting = both([DIRECTION], few, "mini")["d"]
     assert sentence(waiting) == (f"equal compute at mini: {same}; it is tested when equal epochs is decided")
