@@ -23,7 +23,7 @@ TRACKS = ("embedded", "mini", "cifar", "imagenet100", "imagenet")
 NO_TRACK = "none"  # a data set that none of the tracks runs
 VERIFIED = {
     "read": "read in the named source",
-    "abstract": "read in the abstract only",
+    "abstract": "the abstract was read, not the paper",
     "recalled": "recalled, unverified",
     "ours": "our own claim, from no source",
 }

@@ -93,7 +93,7 @@ def test_index_and_claims_name_what_is_there(make: Make) -> None:
     assert "cannot be tested: no track runs tiny_imagenet." in judged
     for words in ("fixed n", "13 % of claims", "16 % and 13 % for a loss of 10 standard deviations", "fragile"):
         assert words in judged  # how to read them, and how often they err
-    assert "read in the abstract only" in judged
+    assert "the abstract was read, not the paper" in judged
 
 
 def test_a_recalled_number_says_so(make: Make) -> None:

@@ -198,7 +198,7 @@ def test_a_claim_is_explained_with_what_would_complete_it(
     assert main(["claims", "rotation_aux-byol-few-epochs"]) == 0
     out = capsys.readouterr().out
     for words in (
-        "(read in the abstract only)",
+        "(the abstract was read, not the paper)",
         "pairs of pre-trainings with the same seed; family rotation_aux, testable claims: 5 at mini",
         "margin 1.5 points",
         "not run at mini: 3 older pairs do not count, as all seeds shared one training subset",
