@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from leaderboards.assessments import PAPERS, Assessment
 from leaderboards.cells import signed
 from leaderboards.claim_arms import COMPUTE
-from leaderboards.claims import COST, COSTS, MECHANISM, TO_ACCURACY, Claim, of_learning, shown
+from leaderboards.claims import COST, COSTS, INTERACTION, MECHANISM, TO_ACCURACY, Claim, of_learning, shown
 from leaderboards.learning import costs_to_accuracy, usable_curves
 from leaderboards.needs import Need, budget
 from leaderboards.reason_words import reasons_why, unrepeatable
@@ -35,7 +35,7 @@ from leaderboards.verdicts import (
     Verdict,
     two_bases,
 )
-from leaderboards.wording import SAME_RUNS, evidence_words, levels, pairs_words, unit
+from leaderboards.wording import SAME_RUNS, evidence_words, levels, outcome, pairs_words, tested_margin, unit
 
 MARKS = {
     HOLDS: ("yes", "●"),
@@ -46,12 +46,18 @@ MARKS = {
     NO_DIFFERENCE: ("same", "="),
     UNDECIDED: ("open", "◐"),
     INCOMPARABLE: ("none", "×"),
-    NOT_RUN: ("none", "○"),
+    NOT_RUN: ("none", "□"),
     UNTESTABLE: ("none", "–"),
     NONE: ("none", "–"),
 }
 """Outcome -> (class of its colour, shape): each can be told without the other."""
-_APART = 0.005  # from 1, which two decimals show of a ratio
+_EVALUATIONS = {
+    "knn": "k-NN",
+    "linear": "linear probe",
+    "finetune": "fine-tuning",
+    "reid": "re-ID",
+    COST: "cost of training",
+}
 _FIRST = ("yes", "no", "same", "apart", "open", "none")  # the order of answers within a paper
 
 
@@ -62,18 +68,19 @@ class Said:
     word: str
     look: str  # see MARKS
     shape: str
-    difference: str  # `+3.6 points`, `0.77 times the operations`, or ""
-    levels: str  # what both sides reach on average, `43.3 against 41.6`, or ""
-    between: str  # ends of its 95 % interval for a fixed number of pairs, `+2.1 to +5.1`, or ""
-    pairs: str  # `3 pairs`, or ""
-    evidence: str  # `evidence 7.3 of 40 that it is better` of what is not decided yet, or ""
-    notes: tuple[str, ...]  # `fragile`, why it is incomparable, what else it costs
-    verdict: Verdict
+    difference: str = ""  # `+3.6 points`, `0.77 times the operations`
+    levels: str = ""  # what both sides reach on average, `43.3 against 41.6`
+    between: str = ""  # ends of its 95 % interval for a fixed number of pairs, `+2.1 to +5.1`
+    pairs: str = ""  # `3 pairs`
+    evidence: str = ""  # `evidence 7.3 of 40 that it is better` of what is not decided yet
+    same_runs: str = ""  # `the same runs` at equal compute as at equal epochs, and their operations if these differ
+    notes: tuple[str, ...] = ()  # `fragile`, why it is incomparable, what else it costs
+    verdict: Verdict | None = None  # None where equal compute was not run
 
     @property
     def n(self) -> str:
         """`3 pairs, evidence 7.3 of 40 that it is better`."""
-        return ", ".join(filter(None, (self.pairs, self.evidence, *self.notes)))
+        return ", ".join(filter(None, (self.pairs, self.evidence, *self.notes, self.same_runs)))
 
     @property
     def about(self) -> str:
@@ -90,36 +97,49 @@ class Answer:
     where: str  # track
     epochs: Said | None
     compute: Said | None
+    beside: tuple[str, ...]  # verdicts at other tracks and of the paper's own form, `opposite at cifar (n = 6)`
+    own: bool  # whether it was tested in the paper's own setting
     missing: str  # what it would take, in words
-    ahead: str  # the next larger test and its price, `cifar: about 280 GPU-hours`, or ""
+    ahead: str  # the largest track that could test it and the price there, `cifar: about 280 GPU-hours`, or ""
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """That at equal epochs, or of a claim without these two the only one; None where there is none."""
+        return self.epochs.verdict if self.epochs else None
 
     @property
     def mean(self) -> float | None:
-        """Mean difference in points, of the verdict at equal epochs; None for costs."""
-        return self.epochs.verdict.gap if self.epochs and self.claim.evaluation != COST else None
+        """Mean difference in `unit`s at equal epochs; None for costs, and for sides that cannot be compared."""
+        verdict = self.verdict
+        return verdict.gap if verdict and self.claim.evaluation != COST and verdict.outcome != INCOMPARABLE else None
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """95 % interval of that mean; None for a single pair."""
-        evidence = self.epochs.verdict.evidence if self.epochs else None
-        if evidence is None or self.claim.evaluation == COST or evidence.mean.n < 2:
-            return None
-        return evidence.mean.interval
+        """95 % interval of that mean; None without one, and for a single pair."""
+        evidence = self.verdict.evidence if self.verdict else None
+        return evidence.mean.interval if self.mean is not None and evidence and evidence.mean.n > 1 else None
+
+    @property
+    def unit(self) -> str:
+        """`points` or `AP`."""
+        return unit(self.claim)
 
     @property
     def tested(self) -> str:
-        """What was tested: `mini: linear on CIFAR-10, against byol`; of a stated gain also that its size was not."""
-        verdict = self.epochs.verdict if self.epochs else None
+        """What was tested: `mini: linear probe on CIFAR-10, against byol`; of a gain also that its size was not."""
+        claim, verdict = self.claim, self.verdict
         if verdict is None or verdict.setting is None:
             return self.where
-        what = "cost of training" if self.claim.evaluation == COST else self.claim.evaluation
-        against = f", against {self.claim.baseline_arm}" if self.claim.baseline else ""
-        size = "; the size is not tested" if self.claim.kind == "gain" and not verdict.own else ""
+        what = _EVALUATIONS.get(claim.evaluation, claim.evaluation)
+        if claim.kind == INTERACTION:
+            what += " after {} and {} epochs".format(*sorted(claim.lengths[self.where]))
+        against = f", against {claim.baseline_arm}{' (our choice)' * claim.stand_in}" if claim.baseline else ""
+        size = "; the size is not tested" if claim.kind == "gain" and not verdict.own else ""
         return f"{self.where}: {what} on {verdict.setting.data_name}{against}{size}"
 
     @property
     def claimed(self) -> float | None:
-        """The difference that the paper states, in points."""
+        """The difference that the paper states, in `unit`s."""
         return self.claim.value if self.claim.kind == "gain" else None
 
 
@@ -149,15 +169,24 @@ def _order(answer: Answer) -> int:
 def _answer(item: Assessment, needed: Sequence[Need]) -> Answer:
     seen = [verdict for verdict in item.answered if not verdict.form]
     first = item.first
-    beside = [verdict for verdict in seen if first is None or verdict.track == first.track]
-    second = next((verdict for verdict in beside if verdict.basis == COMPUTE and verdict.arms), None)
+    here = [verdict for verdict in seen if first is None or verdict.track == first.track]
+    second = next((verdict for verdict in here if verdict.basis == COMPUTE and verdict.arms), None)
     where = first.track if first else second.track if second else ""
-    lacking = not any(verdict.basis == COMPUTE for verdict in beside)  # else it was looked for and is incomparable
+    lacking = not any(verdict.basis == COMPUTE for verdict in here)  # else it was looked for and is incomparable
     compute = _said(second) or (_without_equal_compute(first) if lacking else None)
     paper, larger = _at_own_track(needed), _larger(needed)
     following = larger or paper
     ahead = f"{following.track}: {budget(following)}" if following else ""
-    return Answer(item.claim, where, _said(first), compute, _missing(item, seen, paper, larger), ahead)
+    shown = (first, second)
+    beside = tuple(outcome(verdict) for verdict in item.answered if verdict not in shown and _adds(verdict, where))
+    own = any(verdict.own and verdict.evidence is not None for verdict in item.answered)
+    missing = _missing(item, seen, paper, larger)
+    return Answer(item.claim, where, _said(first), compute, beside, own, missing, ahead)
+
+
+def _adds(verdict: Verdict, where: str) -> bool:
+    """Whether a verdict is of the paper's own form or of another track than the one that is shown."""
+    return bool(verdict.form) or verdict.track != where or verdict.own
 
 
 def _at_own_track(needed: Iterable[Need]) -> Need | None:
@@ -176,7 +205,7 @@ def _without_equal_compute(first: Verdict | None) -> Said | None:
         return None
     times = first.times
     notes = (f"the method took {times:.2f} times the operations",) if times else ()
-    return Said(NOT_RUN, *MARKS[NOT_RUN], "", "", "", "", "", notes, first)
+    return Said(NOT_RUN, *MARKS[NOT_RUN], notes=notes)
 
 
 def _said(verdict: Verdict | None) -> Said | None:
@@ -184,25 +213,33 @@ def _said(verdict: Verdict | None) -> Said | None:
         return None
     plain = verdict.outcome.partition(",")[0]
     look, shape = MARKS[plain]
-    pairs = pairs_words(verdict.claim, verdict.n) if verdict.n else ""
-    weight = evidence_words(verdict) if verdict.outcome == UNDECIDED else ""
-    notes = []
+    notes, same = [], ""
     if verdict.gap is not None and verdict.claim.metric == "epochs_to_accuracy" and (also := _operations_too(verdict)):
         notes.append(also)
     if plain == NO_DIFFERENCE and verdict.evidence:
-        notes.append(f"margin {shown(verdict.claim, verdict.evidence.margin):g} {unit(verdict.claim)}")
+        notes.append(f"margin {tested_margin(verdict, verdict.evidence)}")
     if verdict.evidence and verdict.evidence.fragile:
         notes.append("fragile")
     if verdict.outcome == INCOMPARABLE and verdict.reasons:
-        pairs, notes = "", [reasons_why(verdict.reasons)]
-    if verdict.same_runs:
-        times = verdict.times
-        apart = times and abs(times - 1) >= _APART
-        notes.append(SAME_RUNS + (f" ({times:.2f} times the operations)" if apart else ""))
+        notes = [reasons_why(verdict.reasons)]
     if verdict.older_recipe:
         notes.append("older recipe")
-    numbers = _difference(verdict), levels(verdict), _between(verdict)
-    return Said(verdict.outcome, look, shape, *numbers, pairs, weight, tuple(notes), verdict)
+    if verdict.same_runs:
+        times = verdict.times
+        same = SAME_RUNS + (f" ({times:.2f} times the operations)" if times and f"{times:.2f}" != "1.00" else "")
+    return Said(
+        verdict.outcome,
+        look,
+        shape,
+        difference=_difference(verdict),
+        levels=levels(verdict),
+        between=_between(verdict),
+        pairs=pairs_words(verdict.claim, verdict.n) if verdict.n and verdict.outcome != INCOMPARABLE else "",
+        evidence=evidence_words(verdict) if verdict.outcome == UNDECIDED else "",
+        same_runs=same,
+        notes=tuple(notes),
+        verdict=verdict,
+    )
 
 
 def _difference(verdict: Verdict) -> str:
@@ -214,7 +251,10 @@ def _difference(verdict: Verdict) -> str:
         if of_learning(verdict.claim):
             return f"{times} to the same accuracy"
         return times + " for as many epochs" * (metric == "flops")
-    return f"{signed(verdict.gap, 1).text} {unit(verdict.claim)}"
+    further = ""
+    if verdict.claim.kind == INTERACTION:
+        further = " more after {} epochs than after {}".format(*sorted(verdict.claim.lengths[verdict.track]))
+    return f"{signed(verdict.gap, 1).text} {unit(verdict.claim)}{further}"
 
 
 def _operations_too(verdict: Verdict) -> str:
@@ -265,26 +305,34 @@ def _why_not_run(item: Assessment) -> str:
 
 
 def scale(found: Iterable[Answer]) -> float:
-    """Points from 0 to the end of the axis that all drawings share; intervals and single pairs may lie beyond."""
-    ends = [abs(end) for answer in found if answer.interval for end in (answer.mean or 0.0, answer.claimed or 0.0)]
+    """Units from 0 to the end of the axis that all drawings share; intervals and single pairs may lie beyond."""
+    drawn = [answer for answer in found if answer.mean is not None]
+    ends = [abs(answer.mean or 0.0) for answer in drawn if answer.interval]
+    ends += [abs(answer.claimed) for answer in drawn if answer.claimed is not None]
     return next(limit for limit in (2, 5, 10, 15, 20, 50, 100) if limit >= min(max(ends, default=2.0), 100))
 
 
 def summary(found: Sequence[Answer]) -> str:
-    """How many of these comparisons have which outcome at equal epochs and at equal compute, in two sentences."""
+    """How many of these comparisons have which outcome at equal epochs and at equal compute, in sentences.
+
+    Of several tracks the smallest counts.
+    """
     at_epochs = _counted(answer.epochs.word if answer.epochs else NOT_RUN for answer in found)
-    tested = [answer.compute for answer in found if answer.compute and answer.compute.verdict.evidence is not None]
-    at_compute = f" At equal compute {_counted(said.word for said in tested)}." if tested else ""
-    own = sum(bool(answer.epochs and answer.epochs.verdict.own) for answer in found)
+    at_compute = _counted(answer.compute.word for answer in found if answer.compute)
+    also = f" At equal compute {at_compute}." if at_compute else ""
+    own = sum(answer.own for answer in found)
+    comparisons = f"{len(found)} comparison{'' if len(found) == 1 else 's'}"
     return (
-        f"From the abstracts we derived {len(found)} comparisons that can be tested. At equal epochs {at_epochs}."
-        f"{at_compute} {own or 'None'} of them {'was' if own < 2 else 'were'} tested in the paper's own setting."
+        f"From the abstracts and the authors' code pages we derived {comparisons} that can be tested."
+        f" At equal epochs {at_epochs}.{also}"
+        f" {own or 'None'} of them {'was' if own < 2 else 'were'} tested in the paper's own setting."
     )
 
 
 def _counted(outcomes: Iterable[str]) -> str:
-    """`8 hold, 16 not decided yet`."""
-    counted = Counter(outcome.partition(",")[0] for outcome in outcomes)
+    """`8 hold, 1 opposite, 16 not decided yet`."""
+    counted = Counter(outcomes)
     order = list(MARKS)
-    said = {HOLDS: "hold"}
-    return ", ".join(f"{counted[word]} {said.get(word, word)}" for word in sorted(counted, key=order.index))
+    found = sorted(counted, key=lambda word: (order.index(word.partition(",")[0]), word))
+    said = {word: word.replace("holds", "hold").replace(", ", " but ") for word in found}
+    return ", ".join(f"{counted[word]} {said[word]}" for word in found)

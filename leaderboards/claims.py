@@ -245,6 +245,12 @@ def select(claims: Iterable[Claim], **wanted: str) -> list[Claim]:
     return found
 
 
+def place_of(track: str) -> int:
+    """To sort tracks by: real pictures first, the smallest track of them; digits, which decide nothing, last."""
+    order = [*TRACKS[1:], TRACKS[0]]
+    return order.index(track) if track in order else len(order)
+
+
 def tracks_of(claim: Claim) -> tuple[str, ...]:
     """The tracks at which this claim can be put to the test, smallest first."""
     return tuple(track for track in TRACKS if track == claim.track or track in claim.proxies)

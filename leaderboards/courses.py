@@ -10,10 +10,11 @@ from typing import Any
 from leaderboards import plots
 from leaderboards.arms import Arm
 from leaderboards.boards import Content
+from leaderboards.claims import place_of
 from leaderboards.curves import MONITOR, average, by_seed
 from leaderboards.drawing import Drawing
 from leaderboards.pictured import Roles, names
-from leaderboards.pictures import Scene, place_of
+from leaderboards.pictures import Scene
 from leaderboards.plots import Line
 from leaderboards.record_fields import Record, entry, number
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from leaderboards.answers import Answer
+from leaderboards.cells import signed
 from leaderboards.drawing import CHARACTER, HOLLOW, Axes, Drawing, mark, text_at
 from leaderboards.paired_arms import Difference
 
@@ -51,9 +52,9 @@ def forest(answer: Answer, limit: float) -> Drawing | None:
     """One claim's mean difference and 95 % interval against 0 and against what the paper states.
 
     The mark of a single pair is hollow and has no interval. What lies beyond the axis is an arrow at its end.
-    None without a result in points.
+    None without a difference in points or AP.
 
-    limit: points from 0 to either end of the axis.
+    limit: points or AP from 0 to either end of the axis.
     """
     mean, between = answer.mean, answer.interval
     if mean is None:
@@ -63,16 +64,17 @@ def forest(answer: Answer, limit: float) -> Drawing | None:
         f'<line class="grid" x1="{_EDGE}" x2="{_WIDE - _EDGE}" y1="{y}" y2="{y}"/>',
         f'<line class="axis" x1="{_at(0, limit):.1f}" x2="{_at(0, limit):.1f}" y1="0" y2="{_THIN}"/>',
     ]
-    said = f"{mean:+.1f} points"
-    note = f"{mean:+.2f} points, one pair"
+    said = f"{signed(mean, 1).text} {answer.unit}"
+    note = f"{signed(mean).text} {answer.unit}, one pair"
     if between:
         low, high = (_at(end, limit) for end in between)
         drawn.append(f'<path class="line thick k0" d="M{low:.1f} {y}H{high:.1f}"/>')
-        said += ", interval {:+.1f} to {:+.1f}".format(*between)
-        note = f"{mean:+.2f} points, 95 % interval (fixed n) " + "{:+.2f} to {:+.2f}".format(*between)
-    for end in sorted({end for end in (*(between or ()), mean) if abs(end) > limit}):
-        way = math.copysign(5, end)
-        drawn.append(f'<path class="line thick k0" d="M{_at(end, limit) - way:.1f} {y - 4}l{way} 4l{-way} 4"/>')
+        said += f", interval {' to '.join(signed(end, 1).text for end in between)}"
+        ends = " to ".join(signed(end).text for end in between)
+        note = f"{signed(mean).text} {answer.unit}, 95 % interval (fixed n) {ends}"
+    for side in sorted({math.copysign(1, end) for end in (*(between or ()), mean) if abs(end) > limit}):
+        tip = f"M{_at(side * limit, limit) - 5 * side:.1f} {y - 4}l{5 * side:g} 4l{-5 * side:g} 4"
+        drawn.append(f'<path class="line thick k0" d="{tip}"><title>{note}</title></path>')
     if abs(mean) <= limit:
         drawn.append(mark(_at(mean, limit), y, 0 if between else HOLLOW, note))
     if answer.claimed is not None:
@@ -83,16 +85,14 @@ def forest(answer: Answer, limit: float) -> Drawing | None:
 
 def axis(limit: float) -> Drawing:
     """The numbers of the axis that these drawings share, to stand above or below them."""
-    ends = "".join(
-        text_at(_at(end, limit) - CHARACTER * len(f"{end:+g}") / 2, 13, f"{end:+g}", "soft") for end in (-limit, limit)
-    )
-    drawn = ends + text_at(_at(0, limit) - CHARACTER / 2, 13, "0", "soft")
-    return Drawing(_WIDE, 16, drawn, f"axis from {-limit:+g} to {limit:+g} points")
+    ends = ((-limit, f"{-limit:+g}"), (0.0, "0"), (limit, f"{limit:+g}"))
+    drawn = "".join(text_at(_at(end, limit), 13, words, "soft", "middle") for end, words in ends)
+    return Drawing(_WIDE, 16, drawn, f"axis from {-limit:+g} to {limit:+g}")
 
 
-def _at(points: float, limit: float) -> float:
+def _at(value: float, limit: float) -> float:
     """Where a difference lies in these drawings, in pixels; the end of the axis for what is beyond."""
-    return _WIDE / 2 + max(-1.0, min(1.0, points / limit)) * (_WIDE / 2 - _EDGE)
+    return _WIDE / 2 + max(-1.0, min(1.0, value / limit)) * (_WIDE / 2 - _EDGE)
 
 
 _LINE = 40  # pixels of a claim on the sheet: its name, and its drawing below
@@ -106,7 +106,7 @@ def sheet(found: Sequence[Answer], limit: float) -> list[Drawing]:
         parts.append(text_at(4, _LINE * number + 14, f"{answer.claim.id}, {answer.where}", "bold"))
         parts.append(row.svg((4, _LINE * number + 16)))
     parts.append(axis(limit).svg((4, _LINE * len(drawn))))
-    said = "Mean differences of the claims in points, 95 % intervals; diamond: the paper's number"
+    said = "Mean differences of the claims in points or AP, 95 % intervals; diamond: the paper's number"
     height = _LINE * len(drawn) + 24
     width = max([_WIDE, *(CHARACTER * len(f"{a.claim.id}, {a.where}") * 1.1 for a, _ in drawn)]) + 8
     return [Drawing(width, height, "\n".join(parts), said)] if drawn else []

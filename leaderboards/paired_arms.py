@@ -9,7 +9,7 @@ from operator import methodcaller
 from typing import Any
 
 from leaderboards.arms import Arm, Arms
-from leaderboards.claims import TRACKS, Claim, with_another
+from leaderboards.claims import TRACKS, Claim, place_of, with_another
 from leaderboards.recipe_differences import unlike
 from leaderboards.record_fields import OURS
 from leaderboards.statistics import Mean, paired
@@ -198,7 +198,7 @@ def baseline_differences(claims: Sequence[Claim], known: Arms) -> dict[str, list
     Arms of one subset for all seeds are left out, and test sets that are too small. A pair may be unlike: `apart`.
     """
     found: dict[str, list[Difference]] = {}
-    for track in TRACKS:
+    for track in sorted(TRACKS, key=place_of):
         by_name: dict[tuple[str, str], list[Arm]] = defaultdict(list)  # of an evaluation and an arm
         for evaluation in known.suite.evaluations.values():
             for arm in known.of(evaluation.kind):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from leaderboards import forests, plots
 from leaderboards.arms import Arms
 from leaderboards.boards import Content
-from leaderboards.claims import COST, TRACKS, Claim
+from leaderboards.claims import COST, Claim, place_of
 from leaderboards.drawing import Drawing
 from leaderboards.efficiency import Paid
 from leaderboards.gains import parts
@@ -35,12 +35,6 @@ class Scene:
     more: list[Drawing] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     rank: int = 0  # see `place_of`
-
-
-def place_of(track: str) -> int:
-    """To sort tracks by: real pictures first, the smallest track of them; digits, which decide nothing, last."""
-    order = [*TRACKS[1:], TRACKS[0]]
-    return order.index(track) if track in order else len(order)
 
 
 def tracks_of(known: Arms) -> list[str]:

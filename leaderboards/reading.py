@@ -83,8 +83,8 @@ HOW_TESTED = (
     "A verdict applies to the recipes as they are (`for these recipes`). Example: `both tuned alike (1 trial by"
     " hand)` means that both learning rates were chosen by hand in one trial. `procedure NAME` means that the common"
     " procedure of methods/tuning.toml chose the settings of both: the same changes of the recipe, seeds and held-out"
-    " training pictures. It compares linear accuracy; settings within chance of each other count as equal, and the"
-    " recipe is kept then (`unchanged`). NAME ends with a hash of its rules. A variant, and a method"
+    " training pictures. It compares linear accuracy; a recipe within 1 point of the best setting is kept"
+    " (`unchanged`). NAME ends with a hash of its rules. A variant, and a method"
     " over a base (`rotation_aux` over `byol`), takes over the settings that were chosen for its base. If they are"
     " not tuned alike, only the one with fewer trials can be shown to be better.",
     "The error rate is higher if the differences are far from normally distributed. We simulated single claims without"

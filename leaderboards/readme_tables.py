@@ -120,11 +120,7 @@ def front(records: Sequence[Record], claims: Sequence[Claim], suite: Suite, page
     for item in found:
         papers.setdefault(item.claim.paper, []).append(item)
     every = [answer for those in answers(papers).values() for answer in those]
-    table = verdicts_text(papers, page, warnings(found, Controls((), known.records, suite)), 2)
-    single = sum(bool(answer.epochs and answer.epochs.verdict.n == 1) for answer in every)
-    few = f"Not shown: {single} with a single pair. " if single else ""
-    rest = f"The papers' other claims state numbers or cannot be tested: [all claims]({page})."
-    return f"{summary(every)}\n\n{table}\n\n{few}{rest}"
+    return f"{summary(every)}\n\n{verdicts_text(papers, page, warnings(found, Controls((), known.records, suite)), 2)}"
 
 
 def verdicts_text(
@@ -135,27 +131,30 @@ def verdicts_text(
 ) -> str:
     """The comparative claims that were tested: what was found, at equal epochs and at equal compute, and where.
 
-    Below the table it is said what `older recipe` means, if a verdict is of one.
+    Below the table: how many are not shown, and what `older recipe` means, if a verdict is of one.
 
     page: address of the page of claims, to which each claim links.
     weak: by id of a claim, why its test is weak; it stands behind the verdict.
-    fewest: pairs of a claim that is shown; costs without chance have none, and are shown.
+    fewest: pairs of a claim that is shown. What has none, such as a cost that does not vary by chance, is shown.
     """
-    rows = [
-        [
-            found[0].claim.paper_title,
-            f"[{answer.claim.statement}]({page}#{answer.claim.id})",
-            answer.tested,
-            "; ".join([_found(answer.epochs), *weak.get(answer.claim.id, ())]),
-            _found(answer.compute),
-        ]
-        for found in answers(papers).values()
-        for answer in found
-        if answer.epochs and not 0 < answer.epochs.verdict.n < fewest
-    ]
-    table = _table(["paper", "claim", "tested", "equal epochs (95 % interval)", "equal compute (95 % interval)"], rows)
-    every = [item for found in papers.values() for item in found]
-    return f"{table}\n\n{OLDER_RECIPE}" if older_recipes(every) else table
+    rows, few, not_run = [], 0, 0
+    for found in answers(papers).values():
+        for answer in found:
+            if answer.verdict is None:
+                not_run += 1
+            elif 0 < answer.verdict.n < fewest:
+                few += 1
+            else:
+                statement = f"[{answer.claim.statement}]({page}#{answer.claim.id})"
+                first = "; ".join([_found(answer.epochs), *weak.get(answer.claim.id, ()), *answer.beside])
+                rows.append([found[0].claim.paper_title, statement, answer.tested, first, _found(answer.compute)])
+    heads = ["paper", "claim", "tested", "equal epochs (95 % interval)", "equal compute (95 % interval)"]
+    table = _table(heads, rows) if rows else "No claim was tested yet."
+    numbers = [f"{few} with a single pair"] * bool(few) + [f"{not_run} not run"] * bool(not_run)
+    left = f"Not shown: {', '.join(numbers)}. " if numbers else ""
+    rest = f"{left}The other claims state numbers or cannot be tested: [all claims]({page})."
+    older = older_recipes([item for items in papers.values() for item in items])
+    return "\n\n".join([table, rest, *([OLDER_RECIPE] if older else [])])
 
 
 def _found(said: Said | None) -> str:
@@ -163,7 +162,7 @@ def _found(said: Said | None) -> str:
     if said is None:
         return "-"
     between = f" ({said.between})" if said.between else ""
-    numbers = [] if said.verdict.same_runs else [said.difference + between, said.levels, said.pairs]
+    numbers = [said.same_runs] if said.same_runs else [said.difference + between, said.levels, said.pairs]
     found = ", ".join(filter(None, [*numbers, *said.notes]))
     return f"**{said.word}**" + (f": {found}" if found else "")
 

@@ -12,9 +12,9 @@ from importlib.resources import files
 from typing import Any
 
 from leaderboards import courses, forests, needs, pictures, plots, report_rows
-from leaderboards.answers import Answer, answers, scale, summary
+from leaderboards.answers import MARKS, Answer, answers, scale, summary
 from leaderboards.arms import Arms
-from leaderboards.assessments import counts, older_recipes, tally, untestable
+from leaderboards.assessments import older_recipes, tally, untestable
 from leaderboards.boards import INDEX_INTRO, Content, compose
 from leaderboards.cells import Cell, Link
 from leaderboards.claims import Claim, arm_name
@@ -28,6 +28,7 @@ from leaderboards.reading import ERROR_RATE, HOW_TESTED, OLDER_RECIPE, claims_in
 from leaderboards.record_fields import TRUST, Record, entry
 from leaderboards.suite import Suite
 from leaderboards.tables import EMPTY, Table, arranged
+from leaderboards.verdicts import NOT_RUN
 
 Pictures = Mapping[str, str]
 
@@ -98,7 +99,6 @@ def page(
         overview=_view(Table("", [report_rows.summary(board) for board in content.evaluations])),
         assessments=content.assessments,
         answers=_answers(content, shown),
-        counts=counts(content.assessments),
         error_rate=ERROR_RATE,
         learnt=content.learnt,
         older_recipe=OLDER_RECIPE if older_recipes(content.assessments) else "",
@@ -111,9 +111,7 @@ def page(
         contributions=pictures.contributions(content),
         differences={
             track: _differences(content, track, items)
-            for track, items in sorted(
-                baseline_differences(content.claims, known).items(), key=lambda item: pictures.place_of(item[0])
-            )
+            for track, items in baseline_differences(content.claims, known).items()
         },
         boards=[
             (board, [_view(part) for part in board.tables])
@@ -135,6 +133,7 @@ def _answers(content: Content, found: Mapping[str, Sequence[Answer]]) -> dict[st
     items = {item.claim.id: item for item in content.assessments}
     return {
         "axis": forests.axis(limit),
+        "not_run": MARKS[NOT_RUN][1],
         "summary": summary([answer for claims in found.values() for answer in claims]),
         "card": " or ".join(dict.fromkeys(need.price.card for need in content.needs if need.price.card)),
         "papers": [

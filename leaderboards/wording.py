@@ -277,11 +277,11 @@ def _for_these_recipes(verdict: Verdict) -> list[str]:
 def _question(verdict: Verdict, evidence: Evidence, test: str) -> str:
     """What a test asks of the method beside its baseline, or of a number."""
     claim, cost = verdict.claim, verdict.claim.evaluation == COST
-    band = f"{claim.value:g} ± {_margin(verdict, evidence)}" if claim.value is not None else ""
+    band = f"{claim.value:g} ± {tested_margin(verdict, evidence)}" if claim.value is not None else ""
     return {
         UP: "less" if cost else "better",
         DOWN: "more" if cost else "worse",
-        NULL: f"equal within {_margin(verdict, evidence)}",
+        NULL: f"equal within {tested_margin(verdict, evidence)}",
         SAME: f"within {band}",
         OVER: f"above {band}",
         UNDER: f"below {band}",
@@ -366,13 +366,14 @@ def _pictures(verdict: Verdict) -> list[str]:
 
 def _effort(verdict: Verdict) -> list[str]:
     """Of a comparison of accuracies: what the method's trainings took beside those of the baseline; or nothing."""
-    if not two_bases(verdict.claim) or not verdict.times:
+    if not two_bases(verdict.claim) or len(verdict.arms) < 2:
         return []
-    ours, theirs = (arm.training("updates") for arm in verdict.arms[:2])
-    seeds = [seed for seed in verdict.series.seeds if ours.get(seed) and theirs.get(seed)]
-    updates = f" and {fmean(ours[seed] / theirs[seed] for seed in seeds):.2f} times the updates" if seeds else ""
-    claim = verdict.claim
-    return [f"{claim.arm} took {verdict.times:.2f} times the operations{updates} of {claim.baseline_arm}"]
+    claim, said = verdict.claim, []
+    for cost in ("flops", "updates"):
+        ours, theirs = (arm.training(cost) for arm in verdict.arms[:2])
+        times = [ours[seed] / theirs[seed] for seed in verdict.series.seeds if ours.get(seed) and theirs.get(seed)]
+        said += [f"{fmean(times):.2f} times the {COSTS[cost]}"] if times else []
+    return [f"{claim.arm} took {' and '.join(said)} of {claim.baseline_arm}"] if said else []
 
 
 def levels(verdict: Verdict) -> str:
@@ -392,7 +393,7 @@ def _older(verdict: Verdict) -> list[str]:
     return ["measured with an older recipe"] if verdict.older_recipe else []
 
 
-def _margin(verdict: Verdict, evidence: Evidence) -> str:
+def tested_margin(verdict: Verdict, evidence: Evidence) -> str:
     """The margin as the claim's file has it: points, or percent of a cost."""
     margin = math.expm1(evidence.margin) * 100 if verdict.claim.evaluation == COST else evidence.margin
     return f"{margin:g} {unit(verdict.claim)}"

@@ -56,7 +56,7 @@ def filled(text: str, made: Mapping[str, Callable[[], str]]) -> str:
         name = found["name"]
         if name not in made:
             raise ValueError(f"no table is called '{name}'; known are {', '.join(sorted(made))}")
-        return f"{found[1]}{made[name]()}\n\n{found[3]}"
+        return f"{found[1]}{made[name]()}\n\n{found[3]}"  # a mark right below a table would be a row of it
 
     return _BLOCK.sub(block, text)
 

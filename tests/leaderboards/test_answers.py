@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
 
 from untuned import suite
 
 from leaderboards import boards, claim_files, forests, verdicts
-from leaderboards.answers import MARKS, Answer, answers, scale
+from leaderboards.answers import MARKS, Answer, answers, scale, summary
 from leaderboards.arms import Arms
 from leaderboards.assessments import Assessment, assess
 from leaderboards.readme_tables import front
@@ -46,7 +47,7 @@ def test_a_clear_difference_holds_and_is_drawn_on_its_side(make: Make) -> None:
     low, high = answer.interval or (0.0, 0.0)
     assert low < 3.433 < high and abs((answer.mean or 0.0) - 20.6 / 6) < 1e-9
     assert answer.epochs.about == "43.4 against 40.0; 95 % interval +3.1 to +3.8; 6 pairs"
-    assert answer.tested == "mini: linear on CIFAR-10, against moco_v3:resnet; the size is not tested"
+    assert answer.tested == "mini: linear probe on CIFAR-10, against moco_v3:resnet; the size is not tested"
     limit = scale([answer])
     assert limit == 5
     drawn = forests.forest(answer, limit)
@@ -54,7 +55,7 @@ def test_a_clear_difference_holds_and_is_drawn_on_its_side(make: Make) -> None:
     axis = ElementTree.fromstring(forests.axis(limit).svg())
     ends = {text.text: float(text.get("x", "nan")) for text in axis.iter() if text.tag.endswith("text")}
     (dot,) = re.findall(r'<circle[^>]*cx="([\d.]+)"', drawn.body)
-    share = (float(dot) - ends["0"] - 3.5) / (ends["+5"] + 7 - ends["0"] - 3.5)
+    share = (float(dot) - ends["0"]) / (ends["+5"] - ends["0"])
     assert abs(share - 20.6 / 6 / 5) < 0.01  # where the axis says
 
 
@@ -101,6 +102,37 @@ def test_what_holds_at_equal_epochs_alone_says_what_the_method_costs(make: Make)
     assert answer.epochs is not None and answer.epochs.word == "holds" and answer.compute is not None
     assert (answer.compute.word, answer.compute.look) == ("not run", "none")
     assert answer.compute.n == "the method took 2.00 times the operations"
+
+
+def test_a_claim_tested_at_two_tracks_shows_the_smallest_and_names_the_other(make: Make) -> None:
+    """At mini it holds, in the paper's own setting the opposite is shown: neither may hide the other."""
+    own = {"arch": "resnet", "depth": 50, "width": 64}
+    records: list[Record] = []
+    for seed, difference in enumerate([3.0, 3.5, 4.0, 3.2, 3.6, 3.3]):
+        for method, variant, ahead in (("glnet", "", difference), ("moco_v3", "resnet", 0.0)):
+            of: dict[str, Any] = {"variant": variant, "seed": seed}
+            records += make(method, "linear", {"top1": 40.0 + ahead}, network=RESNET, **of)
+            records += make(method, "linear", {"top1": 40.0 - ahead}, network=own, track="cifar", epochs=200, **of)
+    answer = alone(records)
+    assert answer.epochs is not None and (answer.epochs.word, answer.where) == ("holds", "mini")
+    assert answer.beside[0].startswith("opposite at cifar") and not answer.own
+    assert summary([answer]) == (
+        "From the abstracts and the authors' code pages we derived 1 comparison that can be tested."
+        " At equal epochs 1 hold. At equal compute 1 hold. None of them was tested in the paper's own setting."
+    )
+    assert summary([replace(answer, own=True)]).endswith(" 1 of them was tested in the paper's own setting.")
+
+
+def test_no_difference_says_its_margin(make: Make) -> None:
+    answer = found(make, [0.1, -0.1, 0.05, 0.0, -0.05, 0.1, -0.1])
+    assert answer.epochs is not None and answer.epochs.word == "no difference"
+    assert answer.epochs.notes == ("margin 1.2 points",)
+
+
+def test_a_mean_beyond_the_axis_is_one_arrow_with_its_numbers(make: Make) -> None:
+    drawn = forests.forest(found(make, [9.0, 9.1, 9.2]), 5.0)
+    assert drawn is not None and "<circle" not in drawn.body and drawn.body.count("l5 4l-5 4") == 1
+    assert "<title>+9.10 points, 95 % interval" in drawn.body
 
 
 def test_what_was_not_run_says_where_it_would_be(make: Make) -> None:
@@ -156,20 +188,16 @@ def test_the_front_pages_table_has_a_row_for_each_claim_that_was_tested(make: Ma
             records += make(method, "linear", {"top1": top1 + seed**2}, variant=variant, seed=seed, network=RESNET)
     text = front(records, claim_files.load(suite()), suite(), "claims.md")
     row, *rest = text.splitlines()[4:]
-    assert (
-        row.startswith("| GLNet")
-        and "](claims.md#glnet-imagenet-gain)" in row
-        and "| mini: linear on CIFAR-10, against moco_v3:resnet; " in row
-    )
+    assert row.startswith("| GLNet") and "](claims.md#glnet-imagenet-gain)" in row
+    assert "| mini: linear probe on CIFAR-10, against moco_v3:resnet; " in row
     assert re.search(r"\*\*not decided yet\*\*: \+3\.0 points \(", row)
-    assert rest[0] == "" and rest[1].startswith("The papers' other claims ")
-    assert re.match(
-        r"From the abstracts we derived \d+ comparisons .* At equal epochs 1 not decided yet, \d+ not run\. ", text
-    )
+    assert rest[0] == "" and re.match(r"Not shown: \d+ not run\. The other claims state numbers", rest[1])
+    assert re.match(r"From the abstracts .* derived \d+ comparisons .* epochs 1 not decided yet, \d+ not run\. ", text)
     assert "None of them was tested in the paper's own setting." in text
     one_pair = [record for record in records if record["seed"] == 0]
     single = front(one_pair, claim_files.load(suite()), suite(), "claims.md")
-    assert "| GLNet" not in single and "Not shown: 1 with a single pair. " in single
+    assert "| GLNet" not in single and re.search(r"Not shown: 1 with a single pair, \d+ not run\. ", single)
+    assert "No claim was tested yet." in front([], claim_files.load(suite()), suite(), "claims.md")
 
 
 def test_the_front_pages_table_says_once_that_the_runs_are_the_same(make: Make) -> None:

@@ -92,13 +92,18 @@ window.addEventListener("load", () => {
   document.body.style.width = "390px";  // narrower than a window may be
   found.spilled.push(spilled());
   found.narrow = document.body.scrollWidth;
+  document.body.style.width = "320px";
+  found.spilled.push(spilled());
   document.body.style.width = "";
+  document.documentElement.style.fontSize = "20px";  // a reader's larger text
+  found.large = [document.documentElement.scrollWidth, window.innerWidth];
+  document.documentElement.style.fontSize = "";
   found.errors = window.errors;
   const marks = [...document.querySelectorAll("text")].map(text => getComputedStyle(text).fill);
   found.colours = [getComputedStyle(document.body).backgroundColor, ...new Set(marks)];
   found.pictures = [...document.images].map(image => image.naturalWidth);
   const drawings = [...document.querySelectorAll("svg.plot")];
-  found.hidden = drawings.filter(svg => svg.getBoundingClientRect().width < 180).length;
+  found.hidden = drawings.filter(svg => !svg.closest(".row") && svg.getBoundingClientRect().width < 200).length;
   document.body.textContent = "FOUND" + JSON.stringify(found) + "END";
 });
 </script>
@@ -163,7 +168,8 @@ def test_a_browser_opens_it_from_the_disk(
     assert found["errors"] == [] and "CONSOLE" not in done.stderr
     assert found["resources"] == 0 and found["pictures"] == [1]
     assert found["wide"][0] <= found["wide"][1]  # tables and drawings scroll in their boxes, the page does not
+    assert found["large"][0] <= found["large"][1]
     assert found["hidden"] == 0 and found["narrow"] <= 390
-    assert found["answers"] > 5 and found["spilled"] == [0, 0] and found["lost"] == 0
+    assert found["answers"] > 5 and found["spilled"] == [0, 0, 0] and found["lost"] == 0
     paper, *inks = (sum(map(int, re.findall(r"\d+", colour))) / 3 for colour in found["colours"])
     assert (paper > 200) == (scheme == "light") and all(abs(ink - paper) > 100 for ink in inks)
