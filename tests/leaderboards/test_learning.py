@@ -13,10 +13,13 @@ from sentences import sentence
 from untuned import suite
 
 from leaderboards import evalues
+from leaderboards.answers import answers
 from leaderboards.arms import Arms
+from leaderboards.assessments import assess
 from leaderboards.claims import Claim
 from leaderboards.curves import Look, reaching
 from leaderboards.learning import costs_to_accuracy, usable
+from leaderboards.statistics import own
 from leaderboards.verdicts import Verdict, judge
 
 Record = dict[str, Any]
@@ -135,6 +138,20 @@ def test_a_verdict_on_speed_says_how_much_less(make: Make) -> None:
         found
     ) and "times as many epochs as byol to reach the same accuracy" in sentence(found)
     assert verdict(pairs(make, 6), replace(FASTER, better="higher")).outcome == "opposite"
+
+
+def test_fewer_epochs_say_what_they_take_in_operations(make: Make) -> None:
+    """An epoch of the method takes twice the operations, so the share of these is twice that of the epochs."""
+    records = pairs(make, 6)
+    for record in records:
+        if record["method"] == "glnet" and "knn_curve" in record["details"]:
+            record["details"]["knn_curve"] = [[*row[:3], 2 * row[3], row[4]] for row in record["details"]["knn_curve"]]
+    (found,) = answers({"p": assess([FASTER], Arms(records, suite()))})["p"]
+    assert found.epochs is not None and found.verdict is not None and found.verdict.evidence is not None
+    shares = [math.exp(-value) for value in found.verdict.evidence.values]  # of the epochs; above 0 is fewer
+    low, high = own([math.log(2 * share) for share in shares]).interval
+    mean = 2 * math.prod(shares) ** (1 / 6)
+    assert found.epochs.notes[0] == f"{mean:.2f} times the operations ({math.exp(low):.2f} to {math.exp(high):.2f})"
 
 
 def test_unequal_tuning_may_explain_speed_so_that_it_counts(make: Make) -> None:

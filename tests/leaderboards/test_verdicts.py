@@ -743,6 +743,17 @@ def trained(make: Make, method: str, values: list[float], epochs: int, flops: fl
 BASE = [40.0, 40.5, 41.2, 40.2, 40.7, 41.0]
 
 
+def test_a_comparison_says_the_operations_and_updates_of_its_pairs(make: Make) -> None:
+    """Four updates a batch against one: equal epochs are not equal updates."""
+    records = []
+    for method, ahead, flops, updates in (("aps", 3.0, 0.84e13, 1248), ("moco_v3", 0.0, 1e13, 312)):
+        for seed, value in enumerate(BASE):
+            cost = {"flops": flops, "updates": updates}
+            records += make(method, "linear", {"top1": value + ahead}, seed=seed, epochs=16, cost=cost)
+    epochs = both([DIRECTION], records, "mini")["d"][0]
+    assert "aps took 0.84 times the operations and 4.00 times the updates of moco_v3" in sentence(epochs)
+
+
 def test_a_claim_that_holds_only_at_equal_epochs_says_so(make: Make) -> None:
     """16 epochs of the method cost what 28 of the baseline do: given those, the baseline is level."""
     ours = [43.0, 43.6, 44.1, 43.3, 43.5, 44.1]
