@@ -28,6 +28,7 @@ VERIFIED = {
     "ours": "our own claim, from no source",
 }
 
+_FORM = ", the paper's form"  # what the families of such claims end with
 _DATA = {
     "cifar10": "CIFAR-10",
     "cifar100": "CIFAR-100",
@@ -126,9 +127,12 @@ class Claim:
     @property
     def as_published(self) -> Claim:
         """The same claim of the method in the paper's own form, in a family of such claims."""
-        return replace(
-            self, id=f"{self.id}:{self.form}", variant=self.form, form="", family=f"{self.family}, the paper's form"
-        )
+        return replace(self, id=f"{self.id}:{self.form}", variant=self.form, form="", family=f"{self.family}{_FORM}")
+
+    @property
+    def in_published_form(self) -> bool:
+        """Whether it is one of those."""
+        return self.family.endswith(_FORM)
 
     def at_length(self, epochs: int) -> Claim:
         """One side of an interaction: better than the baseline after so many epochs."""

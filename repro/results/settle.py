@@ -330,7 +330,7 @@ def table(steps: Sequence[Step], ledger: Ledger, asked: Asked) -> str:
     def source(record: Mapping[str, Any]) -> str:
         return lab_of(record) or ("the published boards" if record["fingerprint"] in published else "")
 
-    for step in sorted(steps, key=lambda step: -step.worth):
+    for step in sorted(steps, key=lambda step: step.order):
         rest = step.why or _ahead_words(step)
         rest = f"{COMPUTE}: {rest}" if step.epochs and not step.decided else rest
         said = _outcomes(step, ";\n") + (shelved.get(step.claim.id, "") if step in waiting else "")

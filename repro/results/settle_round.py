@@ -20,7 +20,7 @@ _TRAININGS = 2  # for each that can run at once: a pair is two of unequal length
 def affordable(steps: Iterable[Step], left: float) -> list[Step]:
     """Those with something to run that fit together into what is left of the budget, the most telling first."""
     chosen = []
-    for step in sorted(steps, key=lambda step: -step.worth):
+    for step in sorted(steps, key=lambda step: step.order):
         if step.commands and step.price <= left:
             chosen.append(step)
             left -= step.price

@@ -180,6 +180,9 @@ def test_pairs_of_several_claims_run_side_by_side_where_there_are_cores(
     chosen = settle_round.next_round(reversed(steps), 3600.0, here)
     assert chosen == steps[:claims]
     assert settle_round.next_round(steps, 200.0, here) == steps[: min(claims, 2)]  # what the budget has left for
+    best = dataclasses.replace(steps[0], claim=dataclasses.replace(steps[0].claim, form="t1").as_published)
+    assert best.worth == steps[0].worth > steps[1].worth
+    assert settle_round.next_round([best, *steps[1:]], 3600.0, here)[0] == steps[1]  # the paper's form comes last
 
 
 def _step(line: str, here: Settings, place: int = 0) -> Step:
