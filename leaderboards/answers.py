@@ -322,6 +322,8 @@ def summary(found: Sequence[Answer]) -> str:
     also = f" At equal compute {at_compute}." if at_compute else ""
     own = sum(answer.own for answer in found)
     comparisons = f"{len(found)} comparison{'' if len(found) == 1 else 's'}"
+    if not any(answer.epochs or answer.compute for answer in found):
+        return f"From the abstracts and the authors' code pages we derived {comparisons}. None was tested yet."
     return (
         f"From the abstracts and the authors' code pages we derived {comparisons} that can be tested."
         f" At equal epochs {at_epochs}.{also}"

@@ -149,12 +149,12 @@ def verdicts_text(
                 first = "; ".join([_found(answer.epochs), *weak.get(answer.claim.id, ()), *answer.beside])
                 rows.append([found[0].claim.paper_title, statement, answer.tested, first, _found(answer.compute)])
     heads = ["paper", "claim", "tested", "equal epochs (95 % interval)", "equal compute (95 % interval)"]
-    table = _table(heads, rows) if rows else "No claim was tested yet."
+    table = _table(heads, rows) if rows else ""
     numbers = [f"{few} with a single pair"] * bool(few) + [f"{not_run} not run"] * bool(not_run)
     left = f"Not shown: {', '.join(numbers)}. " if numbers else ""
     rest = f"{left}The other claims state numbers or cannot be tested: [all claims]({page})."
     older = older_recipes([item for items in papers.values() for item in items])
-    return "\n\n".join([table, rest, *([OLDER_RECIPE] if older else [])])
+    return "\n\n".join(filter(None, [table, rest, OLDER_RECIPE if older else ""]))
 
 
 def _found(said: Said | None) -> str:

@@ -197,7 +197,7 @@ def test_the_front_pages_table_has_a_row_for_each_claim_that_was_tested(make: Ma
     one_pair = [record for record in records if record["seed"] == 0]
     single = front(one_pair, claim_files.load(suite()), suite(), "claims.md")
     assert "| GLNet" not in single and re.search(r"Not shown: 1 with a single pair, \d+ not run\. ", single)
-    assert "No claim was tested yet." in front([], claim_files.load(suite()), suite(), "claims.md")
+    assert "None was tested yet." in front([], claim_files.load(suite()), suite(), "claims.md")
 
 
 def test_the_front_pages_table_says_once_that_the_runs_are_the_same(make: Make) -> None:
