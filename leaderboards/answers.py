@@ -97,7 +97,7 @@ class Answer:
     where: str  # track
     epochs: Said | None
     compute: Said | None
-    beside: tuple[str, ...]  # verdicts at other tracks and of the paper's own form, `opposite at cifar (n = 6)`
+    beside: tuple[str, ...]  # what is decided at other tracks and of the paper's own form, `opposite at cifar (n = 6)`
     own: bool  # whether it was tested in the paper's own setting
     missing: str  # what it would take, in words
     ahead: str  # the largest track that could test it and the price there, `cifar: about 280 GPU-hours`, or ""
@@ -178,7 +178,8 @@ def _answer(item: Assessment, needed: Sequence[Need]) -> Answer:
     following = larger or paper
     ahead = f"{following.track}: {budget(following)}" if following else ""
     shown = (first, second)
-    beside = tuple(outcome(verdict) for verdict in item.answered if verdict not in shown and _adds(verdict, where))
+    decided = (verdict for verdict in item.answered if verdict.decided and verdict not in shown)
+    beside = tuple(outcome(verdict) for verdict in decided if _adds(verdict, where))
     own = any(verdict.own and verdict.evidence is not None for verdict in item.answered)
     missing = _missing(item, seen, paper, larger)
     return Answer(item.claim, where, _said(first), compute, beside, own, missing, ahead)

@@ -19,6 +19,7 @@ from leaderboards.record_fields import OURS, Record, entry
 from leaderboards.suite import Suite
 from leaderboards.summary import summarise
 
+MOST = 20  # rows of the front page's table of claims; the page may have 150 lines
 _UNIT = "moco_v3"  # what costs are relative to
 _HEADS = {"knn": "k-NN", "linear": "linear", "detection": "box AP", "segmentation": "mask AP", "reid": "Rank-1"}
 
@@ -110,7 +111,7 @@ def parts_table(records: Iterable[Record], claims: Sequence[Claim], suite: Suite
 
 
 def front(records: Sequence[Record], claims: Sequence[Claim], suite: Suite, page: str) -> str:
-    """What the front page says of the claims: how many have which outcome, then `verdicts_text` without single pairs.
+    """What the front page says of the claims: how many have which outcome, then `verdicts_text` of MOST claims.
 
     page: address of the page of claims.
     """
@@ -120,14 +121,16 @@ def front(records: Sequence[Record], claims: Sequence[Claim], suite: Suite, page
     for item in found:
         papers.setdefault(item.claim.paper, []).append(item)
     every = [answer for those in answers(papers).values() for answer in those]
-    return f"{summary(every)}\n\n{verdicts_text(papers, page, warnings(found, Controls((), known.records, suite)), 2)}"
+    return (
+        f"{summary(every)}\n\n{verdicts_text(papers, page, warnings(found, Controls((), known.records, suite)), MOST)}"
+    )
 
 
 def verdicts_text(
     papers: Mapping[str, Sequence[Assessment]],
     page: str,
     weak: Mapping[str, Sequence[str]] = MappingProxyType({}),
-    fewest: int = 1,
+    most: int | None = None,
 ) -> str:
     """The comparative claims that were tested: what was found, at equal epochs and at equal compute, and where.
 
@@ -135,26 +138,29 @@ def verdicts_text(
 
     page: address of the page of claims, to which each claim links.
     weak: by id of a claim, why its test is weak; it stands behind the verdict.
-    fewest: pairs of a claim that is shown. What has none, such as a cost that does not vary by chance, is shown.
+    most: rows; of more claims those that are decided come first, then those with the most pairs.
     """
-    rows, few, not_run = [], 0, 0
-    for found in answers(papers).values():
-        for answer in found:
-            if answer.verdict is None:
-                not_run += 1
-            elif 0 < answer.verdict.n < fewest:
-                few += 1
-            else:
-                statement = f"[{answer.claim.statement}]({page}#{answer.claim.id})"
-                first = "; ".join([_found(answer.epochs), *weak.get(answer.claim.id, ()), *answer.beside])
-                rows.append([found[0].claim.paper_title, statement, answer.tested, first, _found(answer.compute)])
+    every = [(papers[paper][0].claim.paper_title, one) for paper, found in answers(papers).items() for one in found]
+    tested = [(paper, answer, answer.verdict) for paper, answer in every if answer.verdict]
+    first = sorted(tested, key=lambda item: (not item[2].decided, -item[2].n))[:most]
+    rows = [
+        [
+            paper,
+            f"[{answer.claim.statement}]({page}#{answer.claim.id})",
+            answer.tested,
+            "; ".join([_found(answer.epochs), *weak.get(answer.claim.id, ()), *answer.beside]),
+            _found(answer.compute),
+        ]
+        for paper, answer, verdict in tested
+        if (paper, answer, verdict) in first
+    ]
     heads = ["paper", "claim", "tested", "equal epochs (95 % interval)", "equal compute (95 % interval)"]
-    table = _table(heads, rows) if rows else ""
-    numbers = [f"{few} with a single pair"] * bool(few) + [f"{not_run} not run"] * bool(not_run)
-    left = f"Not shown: {', '.join(numbers)}. " if numbers else ""
+    numbers = {"with fewer pairs": len(tested) - len(rows), "not run": len(every) - len(tested)}
+    hidden = ", ".join(f"{number} {what}" for what, number in numbers.items() if number)
+    left = f"Not shown: {hidden}. " if hidden else ""
     rest = f"{left}The other claims state numbers or cannot be tested: [all claims]({page})."
     older = older_recipes([item for items in papers.values() for item in items])
-    return "\n\n".join(filter(None, [table, rest, OLDER_RECIPE if older else ""]))
+    return "\n\n".join(filter(None, [_table(heads, rows) if rows else "", rest, OLDER_RECIPE if older else ""]))
 
 
 def _found(said: Said | None) -> str:
