@@ -329,6 +329,7 @@ def summary(found: Sequence[Answer]) -> str:
         f"From the abstracts and the authors' code pages we derived {comparisons} that can be tested."
         f" At equal epochs {at_epochs}.{also}"
         f" {own or 'None'} of them {'was' if own < 2 else 'were'} tested in the paper's own setting."
+        " `Holds` means better in our test, not that the paper's number is right."
     )
 
 

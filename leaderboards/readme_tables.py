@@ -155,7 +155,7 @@ def verdicts_text(
         if (paper, answer, verdict) in first
     ]
     heads = ["paper", "claim", "tested", "equal epochs (95 % interval)", "equal compute (95 % interval)"]
-    numbers = {"with fewer pairs": len(tested) - len(rows), "not run": len(every) - len(tested)}
+    numbers = {"further from a decision": len(tested) - len(rows), "not run": len(every) - len(tested)}
     hidden = ", ".join(f"{number} {what}" for what, number in numbers.items() if number)
     left = f"Not shown: {hidden}. " if hidden else ""
     rest = f"{left}The other claims state numbers or cannot be tested: [all claims]({page})."
