@@ -392,7 +392,7 @@ def test_select_filters_by_field_and_suggests_names() -> None:
     assert {c.arm for c in claims.select(every, method="aps:small")} == {"aps:small"}
     assert {c.track for c in claims.select(every, track="mini")} > {"imagenet"}
     time = "glnet-imagenet100-time"
-    assert [c.id for c in claims.select(every, text="THREE QUARTERS", paper="glnet")] == [time, f"{time}-to-accuracy"]
+    assert [c.id for c in claims.select(every, text="WHOLE TRAINING", paper="glnet")] == [time, f"{time}-to-accuracy"]
     with pytest.raises(ValueError, match="unknown filter of claims 'evalution'; did you mean 'evaluation'"):
         claims.select(every, evalution="knn")
     with pytest.raises(ValueError, match="unknown evaluation 'kn'; did you mean 'knn'"):
