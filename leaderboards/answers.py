@@ -180,9 +180,9 @@ def _answer(item: Assessment, needed: Sequence[Need]) -> Answer:
     shown = (first, second)
     decided = (verdict for verdict in item.answered if verdict.decided and verdict not in shown)
     beside = tuple(outcome(verdict) for verdict in decided if _adds(verdict, where))
-    own = any(verdict.own and verdict.evidence is not None for verdict in item.answered)
+    in_its_setting = any(verdict.own and verdict.evidence is not None for verdict in item.answered)
     missing = _missing(item, seen, paper, larger)
-    return Answer(item.claim, where, _said(first), compute, beside, own, missing, ahead)
+    return Answer(item.claim, where, _said(first), compute, beside, in_its_setting, missing, ahead)
 
 
 def _adds(verdict: Verdict, where: str) -> bool:
@@ -321,14 +321,14 @@ def summary(found: Sequence[Answer]) -> str:
     at_epochs = _counted(answer.epochs.word if answer.epochs else NOT_RUN for answer in found)
     at_compute = _counted(answer.compute.word for answer in found if answer.compute)
     also = f" At equal compute {at_compute}." if at_compute else ""
-    own = sum(answer.own for answer in found)
+    there = sum(answer.own for answer in found)
     comparisons = f"{len(found)} comparison{'' if len(found) == 1 else 's'}"
     if not any(answer.epochs or answer.compute for answer in found):
         return f"From the abstracts and the authors' code pages we derived {comparisons}. None was tested yet."
     return (
         f"From the abstracts and the authors' code pages we derived {comparisons} that can be tested."
         f" At equal epochs {at_epochs}.{also}"
-        f" {own or 'None'} of them {'was' if own < 2 else 'were'} tested in the paper's own setting."
+        f" {there or 'None'} of them {'was' if there < 2 else 'were'} tested in the paper's own setting."
         " `Holds` means better in our test, not that the paper's number is right."
     )
 

@@ -121,9 +121,8 @@ def front(records: Sequence[Record], claims: Sequence[Claim], suite: Suite, page
     for item in found:
         papers.setdefault(item.claim.paper, []).append(item)
     every = [answer for those in answers(papers).values() for answer in those]
-    return (
-        f"{summary(every)}\n\n{verdicts_text(papers, page, warnings(found, Controls((), known.records, suite)), MOST)}"
-    )
+    table = verdicts_text(papers, page, warnings(found, Controls((), known.records, suite)), MOST)
+    return f"{summary(every)}\n\n{table}"
 
 
 def verdicts_text(
@@ -142,7 +141,8 @@ def verdicts_text(
     """
     every = [(papers[paper][0].claim.paper_title, one) for paper, found in answers(papers).items() for one in found]
     tested = [(paper, answer, answer.verdict) for paper, answer in every if answer.verdict]
-    first = sorted(tested, key=lambda item: (not item[2].decided, -item[2].n))[:most]
+    ranked = sorted(tested, key=lambda item: (not item[2].decided, -item[2].n))
+    first = {answer.claim.id for _, answer, _ in ranked[:most]}
     rows = [
         [
             paper,
@@ -151,11 +151,11 @@ def verdicts_text(
             "; ".join([_found(answer.epochs), *weak.get(answer.claim.id, ()), *answer.beside]),
             _found(answer.compute),
         ]
-        for paper, answer, verdict in tested
-        if (paper, answer, verdict) in first
+        for paper, answer, _ in tested
+        if answer.claim.id in first
     ]
     heads = ["paper", "claim", "tested", "equal epochs (95 % interval)", "equal compute (95 % interval)"]
-    numbers = {"further from a decision": len(tested) - len(rows), "not run": len(every) - len(tested)}
+    numbers = {"others with results": len(tested) - len(rows), "not run": len(every) - len(tested)}
     hidden = ", ".join(f"{number} {what}" for what, number in numbers.items() if number)
     left = f"Not shown: {hidden}. " if hidden else ""
     rest = f"{left}The other claims state numbers or cannot be tested: [all claims]({page})."

@@ -135,7 +135,7 @@ def _answers(content: Content, found: Mapping[str, Sequence[Answer]]) -> dict[st
         "axis": forests.axis(limit),
         "not_run": MARKS[NOT_RUN][1],
         "tested": any(answer.epochs or answer.compute for claims in found.values() for answer in claims),
-        "summary": summary([answer for claims in found.values() for answer in claims]).replace("`", ""),
+        "summary": summary([answer for claims in found.values() for answer in claims]),
         "card": " or ".join(dict.fromkeys(need.price.card for need in content.needs if need.price.card)),
         "papers": [
             (
