@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.resources
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -66,7 +67,7 @@ class Profile:
         try:
             data = tomllib.loads(text.decode())
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"cluster profile {name}: not valid TOML ({error})") from None
+            raise ValueError(f"cluster profile {name}: not valid TOML ({error}){_line_of(error, text)}") from None
         return cls.from_json(data, f"cluster profile {name}")
 
     @classmethod
@@ -108,6 +109,13 @@ class Profile:
 
 
 _OURS = ("array", "dependency", "output", "error", "open-mode", "signal", "job-name", "kill-on-invalid-dep")
+
+
+def _line_of(error: ValueError, text: bytes) -> str:
+    """`: partition =`, the line that the TOML parser complains of; "" where it names none."""
+    number = re.search(r"at line (\d+)", str(error))
+    line = text.splitlines()[int(number[1]) - 1 :][:1] if number else []
+    return f": {line[0].decode().strip():.80}" if line else ""
 
 
 def _converted(value: Any, hint: Any, where: str) -> Any:

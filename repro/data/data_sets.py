@@ -24,7 +24,8 @@ class Entry:
     layout: how it lies on disk, a row of `layouts.table`; origin: where it comes from, a row of `origins.ORIGINS`.
     folders: where it may lie below the data root, the first that exists counts; parts: what must be there.
     counts: pictures of a whole copy by split; pixels / 255 have `statistics` (mean, std), or they are computed.
-    classes: a file of this package with the class folders to use. huge: see `manifest.Tree`.
+    classes: a file of this package with the class folders to use. class_count: 0 where only the files tell.
+    huge: see `manifest.Tree`.
     protocol: of its evaluation, where the tracks' own do not fit it. made_of: the data set whose pictures it is
     composed of. own: the folder of own pictures.
     """
@@ -42,6 +43,7 @@ class Entry:
     parts: tuple[str, ...] = ()
     statistics: tuple[RGB, RGB] | None = None
     classes: str | None = None
+    class_count: int = 0
     huge: bool = False
     note: str = ""
     protocol: str = ""
@@ -109,6 +111,7 @@ DATA_SETS: dict[str, Entry] = {
             {"train": 10 * embedded.TRAIN_PER_CLASS, "test": 10 * (embedded.PER_CLASS - embedded.TRAIN_PER_CLASS)},
             native=32,
             origin="made",
+            class_count=10,
         ),
         Entry(
             "digit-scenes",
@@ -152,6 +155,7 @@ DATA_SETS: dict[str, Entry] = {
             folders=("cifar10-jpeg",),
             parts=("cifar10_jpeg.npz",),
             note="lossy: not comparable bit by bit with numbers on the official CIFAR-10",
+            class_count=10,
         ),
         Entry(
             "cifar10",
@@ -167,6 +171,7 @@ DATA_SETS: dict[str, Entry] = {
             folders=("cifar10", "cifar", "."),
             statistics=((0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)),
             native=32,
+            class_count=10,
         ),
         *_composed("cifar10", "CIFAR-10", "cifar10", _CIFAR),
         *_composed("cifar10-jpeg", "CIFAR-10 (JPEG copy)", "cifar10-jpeg", f"{_CIFAR}; not to be redistributed"),
@@ -184,6 +189,7 @@ DATA_SETS: dict[str, Entry] = {
             folders=("cifar100", "cifar", "."),
             statistics=((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
             native=32,
+            class_count=100,
         ),
         Entry(
             "imagenet100",
@@ -201,6 +207,7 @@ DATA_SETS: dict[str, Entry] = {
             classes="imagenet100.txt",
             huge=True,
             note="which 100 classes other papers took is not always public",
+            class_count=100,
         ),
         Entry(
             "imagenet",
@@ -215,6 +222,7 @@ DATA_SETS: dict[str, Entry] = {
             parts=("train", "val"),
             statistics=IMAGENET_STATISTICS,
             huge=True,
+            class_count=1000,
         ),
         Entry(
             "coco-mini",

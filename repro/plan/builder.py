@@ -68,6 +68,7 @@ def make(request: Request, settings: Settings, build: bool = True) -> Plan:
     )
     resolved: dict[str, Recipe] = {}
     own = builder.own("classification")
+    _require_every_class(builder.data, own)
     fits: dict[str, Fitted] = {}
     for name in names:
         info, variant = registry.find(name)
@@ -122,6 +123,17 @@ def _data_names(
         require_kind(keys[role], role)
     disk.require_stored(keys["stored"], keys["classification"])
     return keys
+
+
+def _require_every_class(data: Mapping[str, Any], own: inventory.OwnPictures | None) -> None:
+    """UserError for a limit on training pictures that leaves a class without any."""
+    entry = entry_of(data["classification"])
+    classes = len(own.account.classes) if own else entry.class_count
+    if 0 < data["limit"] < classes:
+        raise UserError(
+            f"--set data.limit={data['limit']}: {own.folder if own else entry.title} has {classes} classes; choose"
+            f" {classes} or more, or 0 for all pictures"
+        )
 
 
 def _require_buildable(
@@ -186,13 +198,15 @@ class _Builder:
     def run(self, info: registry.MethodInfo, variant: str, seed: int, recipe: Recipe) -> None:
         """The jobs of one run: one method, variant and seed with its evaluations."""
         spec = {**self.sizes("classification"), "recipe": recipe, "threads": self.track.need("pretrain").cpus}
-        ranks = 1  # enough for what is not trained
+        cost = registry.relative_cost(info, variant)  # 0 for what is not trained, which needs one rank
+        ranks = 1
         if recipe["pretrain"]["epochs"]:
             ranks = self.request.processes
             recipes.require_parts(info, variant, recipe["pretrain"], ranks)
+            if cost:
+                recipes.require_full_batch(info, variant, recipe["pretrain"], self.pictures())
         if ranks > 1:
             spec["processes"] = ranks
-        cost = registry.relative_cost(info, variant)
         load = Load(recipe=recipe, pictures=self.pictures(), relative_cost=cost, ranks=ranks)
         spec["tuned"] = recipes.tuned_by(info, variant, self.track.name, recipe)
         arm = _Arm(info.name, variant, info.module, seed)

@@ -195,6 +195,15 @@ def require_parts(info: MethodInfo, variant: str, pretrain: Mapping[str, Any], r
         )
 
 
+def require_full_batch(info: MethodInfo, variant: str, pretrain: Mapping[str, Any], pictures: int) -> None:
+    """UserError where the training pictures do not fill one batch. pictures: 0 where their number is not known."""
+    if 0 < pictures < pretrain["batch"]:
+        raise UserError(
+            f"{info.name + (f':{variant}' if variant else '')}: {pictures} training pictures do not fill a batch of"
+            f" {pretrain['batch']}; choose a smaller one with --set pretrain.batch=N"
+        )
+
+
 def _check_batch(info: MethodInfo, variant: str, pretrain: Mapping[str, Any]) -> None:
     """devices x rows of a device x accumulate = batch; accumulation must not change what a sample is held against."""
     batch, devices, accumulate = (pretrain[key] for key in ("batch", "devices", "accumulate"))

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from repro.data import embedded, loading, preparing
+from repro.data.data_sets import entry_of
 from repro.data.manifest import SUMS
 from repro.data.types import ReidSet
 from repro.settings import Where
@@ -39,7 +40,7 @@ def test_digits_are_mlxtends_padded_and_split_without_overlap(where: Where) -> N
         ours = loading.load_classification("digits", split, where, size=32)
         assert ours.labels is not None
         assert ours.pixels.shape == (10 * per_class, 3, 32, 32) and ours.pixels.dtype == np.uint8
-        assert np.bincount(ours.labels).tolist() == [per_class] * 10
+        assert np.bincount(ours.labels).tolist() == [per_class] * entry_of("digits").class_count
         assert (ours.pixels[:, 0] == ours.pixels[:, 2]).all() and not ours.pixels[:, :, :2].any()
         rows = [np.ascontiguousarray(p[0, 2:-2, 2:-2]).tobytes() for p in ours.pixels]
         assert [known[row] for row in rows] == ours.labels.tolist()

@@ -166,6 +166,10 @@ def test_each_seed_draws_its_own_pictures_where_there_are_more(tmp_path: Path) -
     assert drawn("embedded", "data.limit=200")["pretrain"] == {"pictures": 200, "seed": 7}
     with pytest.raises(UserError, match=r"data\.limit=-1: must be a number of pictures, or 0"):
         drawn("embedded", "data.limit=-1")
+    with pytest.raises(UserError, match=r"data\.limit=9: CIFAR-10 has 10 classes; choose 10 or more"):
+        drawn("mini", "data.limit=9")
+    with pytest.raises(UserError, match="byol: 60 training pictures do not fill a batch of 128; choose a smaller one"):
+        drawn("mini", "data.limit=60")
 
 
 def test_a_limit_above_what_there_is_costs_no_more(tmp_path: Path) -> None:
