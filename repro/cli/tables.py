@@ -15,6 +15,9 @@ from repro.results import claim_listing
 from repro.settings import Settings, Where
 from repro.terminal.text import duration, gpu_hours, table
 
+_NETWORKS = {"resnet": "ResNet", "vit": "ViT"}
+_NEGATIVES = {"global": "whole batch", "per_device": "one device", "none": "none in the batch"}
+
 
 def plan_table(plan: Plan, settings: Settings) -> str:
     """The graph of jobs with dependencies, cache state and estimates."""
@@ -113,22 +116,37 @@ def _short(text: str) -> str:
 
 
 def methods_table() -> str:
-    """Every method of the registry."""
-    width = max(40, shutil.get_terminal_size((120, 24)).columns - 74)
+    """Every method of the registry, with what tells which one to choose."""
     rows = []
     for info in sorted(registry.methods().values(), key=lambda m: (registry.ROLES.index(m.role), m.name)):
         stated = registry.find(info.base)[0].tracks if info.base else info.tracks  # an auxiliary task has its base's
-        paper = info.paper if len(info.paper) <= width else info.paper[: width - 1] + "…"
+        networks = {recipes.resolve(info, "", track, {})["network"]["arch"] for track in stated}
         rows.append(
             [
                 info.name,
                 info.role,
+                " or ".join(sorted(_NETWORKS.get(arch, arch) for arch in networks)) or "-",
+                f"{registry.relative_cost(info, ''):.1f}",
+                _NEGATIVES[registry.negatives(info, "")] if info.role != "control" else "-",
+                _cited(info.paper) if info.role != "control" else "-",
                 ", ".join(info.variants) or "-",
-                ", ".join(t for t in tracks.tracks() if t in stated) or "-",
-                paper,
             ]
         )
-    return table(rows, ["method", "role", "variants", "tracks", "paper"])
+    head = ["method", "role", "network", "cost", "negatives from", "paper", "variants"]
+    width = max(24, shutil.get_terminal_size((150, 24)).columns - 106)
+    lines = [
+        "cost: passes of the network (forward and backward) per image and epoch; supervised training has 1.0",
+        "a variant is named METHOD:VARIANT, as in glnet:no_location; python -m repro methods glnet explains them",
+    ]
+    return "\n".join([table(rows, head, [None] * (len(head) - 1) + [width]), "", *lines])
+
+
+def _cited(paper: str) -> str:
+    """`Shen et al., Pattern Recognition 2025`, of the authors and where it appeared."""
+    authors, _, where = paper.rpartition("; ")
+    first, *others = authors.removesuffix(" et al.").split(", ")
+    alone = len(others) != 1 and (others or authors.endswith(" et al."))
+    return f"{first}{' et al.' if alone else ''.join(f' and {other}' for other in others)}, {where}"
 
 
 def method_recipe(name: str) -> str:
