@@ -97,7 +97,7 @@ class Answer:
     where: str  # track
     epochs: Said | None
     compute: Said | None
-    beside: tuple[str, ...]  # what is decided at other tracks and of the paper's own form, `opposite at cifar (n = 6)`
+    beside: tuple[str, ...]  # what is decided on other tracks and of the paper's own form, `opposite on cifar (n = 6)`
     own: bool  # whether it was tested in the paper's own setting
     missing: str  # what it would take, in words
     ahead: str  # the largest track that could test it and the price there, `cifar: about 280 GPU-hours`, or ""
@@ -146,7 +146,7 @@ class Answer:
 def answers(papers: Mapping[str, Sequence[Assessment]], needed: Iterable[Need] = ()) -> dict[str, list[Answer]]:
     """By paper, its comparative claims that a run can test, those with an answer first.
 
-    needed: what would decide them at larger tracks.
+    needed: what would decide them on larger tracks.
     """
     by_claim: dict[str, list[Need]] = defaultdict(list)
     for need in needed:
@@ -288,13 +288,13 @@ def _missing(item: Assessment, seen: Sequence[Verdict], paper: Need | None, dire
     if paper:
         parts.append(f"{PAPERS} ({paper.track}) takes {budget(paper)}")
     if direction:
-        parts.append(f"next test: whether it {better} at {direction.track}, {budget(direction)}")
+        parts.append(f"next test: whether it {better} on {direction.track}, {budget(direction)}")
     elif not seen and claim.proxies:
         parts.append(f"whether it {better} can be tested at {', '.join(claim.proxies)}")
     if item.out_of_reach:
         parts.append(unrepeatable(item.out_of_reach))
     elif not paper and not any(verdict.own for verdict in seen):
-        parts.append(f"{PAPERS} ({claim.data} at {claim.track}) was not run")
+        parts.append(f"{PAPERS} ({claim.data} on {claim.track}) was not run")
     return "; ".join(parts)
 
 

@@ -136,7 +136,7 @@ def _why(claim: Claim, claims: Sequence[Claim], verdicts: Mapping[str, Mapping[s
 
 
 def _sharing(claims: Sequence[Claim], suite: Suite, track: str) -> dict[str, int]:
-    """By id of a claim that is tested at a track, how many share its error rate there."""
+    """By id of a claim that is tested on a track, how many share its error rate there."""
     return {claim.id: len(found) for found in members(claims, suite, track).values() for claim in found}
 
 
@@ -182,7 +182,7 @@ def _assessment(
     told = [row.words for mark in claim.references if (row := known.get(mark))]
     reported = f"; reported: {'; '.join(told)}" if told else ""
     directions = ", ".join(
-        f"{margin_words(claim, claim.proxies[track])} at {track}" for track in TRACKS if track in claim.proxies
+        f"{margin_words(claim, claim.proxies[track])} on {track}" for track in TRACKS if track in claim.proxies
     )
     family = _family(claim, shared)
     margins = f"margin {margin_words(claim, claim.margin)} in {PAPERS}" + (
@@ -206,10 +206,10 @@ def _assessment(
 
 
 def _family(claim: Claim, shared: Mapping[str, Mapping[str, int]]) -> str:
-    """With how many claims it shares an error rate: `family rotation_aux, testable claims: 3 at mini`."""
+    """With how many claims it shares an error rate: `family rotation_aux, testable claims: 3 on mini`."""
     if counted(claim):
         return "a cost that does not vary by chance, so in no family"
-    found = [f"{shared[track][claim.id]} at {track}" for track in TRACKS if claim.id in shared[track]]
+    found = [f"{shared[track][claim.id]} on {track}" for track in TRACKS if claim.id in shared[track]]
     listed = ", ".join(found)
     return f"family {claim.family}, testable claims: {listed}" if found else "in no family, as it cannot be tested"
 
@@ -276,7 +276,7 @@ def _setting_words(claim: Claim) -> str:
         words.append(f"protocol {claim.protocol}")
     words += [f"{table}.{key} = {value}" for table, values in claim.changes.items() for key, value in values.items()]
     for track, epochs in claim.lengths.items():
-        words.append(f"{' and '.join(map(str, epochs))} epochs at {track}")
+        words.append(f"{' and '.join(map(str, epochs))} epochs on {track}")
     if claim.unknown:
         words.append(f"not known: {', '.join(claim.unknown)}")
     said = ", ".join(word for word in words if word)

@@ -107,7 +107,7 @@ class Content:
     efficiency: Board
     pretext: Board
     papers: dict[str, list[Assessment]]
-    needs: list[Need]  # of claims at larger tracks
+    needs: list[Need]  # of claims on larger tracks
     paid: list[Paid]
     watched: list[Arm]
     controls: Controls

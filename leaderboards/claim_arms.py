@@ -109,7 +109,7 @@ class NoTest(Exception):
 def sample(claim: Claim, arms: Sequence[Arm], suite: Suite, track: str, basis: str) -> Sample:
     """The values to test a claim on at one track.
 
-    arms: ours, of the kind of record that tests this claim, at this track, which can test it (`testable.py`).
+    arms: ours, of the kind of record that tests this claim, on this track, which can test it (`testable.py`).
 
     Raises:
         NoTest: nothing fits the claim.

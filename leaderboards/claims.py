@@ -266,7 +266,7 @@ def with_another(claims: Iterable[Claim]) -> list[Claim]:
 
 
 def lasts(claim: Claim, track: str, epochs: int | None) -> bool:
-    """Whether its direction may be tested at a track by trainings of so many epochs."""
+    """Whether its direction may be tested on a track by trainings of so many epochs."""
     only = claim.lengths.get(track)
     return (epochs or 0) <= claim.proxy_epochs.get(track, math.inf) and (only is None or epochs in only)
 

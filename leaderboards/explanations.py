@@ -37,7 +37,7 @@ def _first(verdicts: Sequence[Verdict]) -> Verdict | None:
 
 
 def _sentence(claim: Claim, track: str, own: Verdict | None, tested: Sequence[tuple[Claim, Verdict]]) -> str:
-    """`at mini, what glnet gains over moco_v3 comes at least in part from A (2.1 points, n = 7); B: nothing`."""
+    """`on mini, what glnet gains over moco_v3 comes at least in part from A (2.1 points, n = 7); B: nothing`."""
     helps = [(part, verdict) for part, verdict in tested if verdict.outcome in _HOLD and not of_training(part)]
     said = []
     if own is not None and own.outcome in _HOLD and helps:
@@ -45,7 +45,7 @@ def _sentence(claim: Claim, track: str, own: Verdict | None, tested: Sequence[tu
         said.append(f"what {claim.arm} gains over {claim.baseline_arm} comes at least in part from {listed}")
         tested = [item for item in tested if item not in helps]
     said += [_words(part, verdict) for part, verdict in tested]
-    return f"at {track}, " + "; ".join(said)
+    return f"on {track}, " + "; ".join(said)
 
 
 def _words(part: Claim, verdict: Verdict) -> str:

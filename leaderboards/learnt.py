@@ -25,12 +25,12 @@ class Learnt:
 
     @property
     def words(self) -> str:
-        """`points above the same network untrained at mini: aps +4.8, moco_v3 +4.1`."""
+        """`points above the same network untrained on mini: aps +4.8, moco_v3 +4.1`."""
         said = ", ".join(f"{name} {signed(gain, 1).text}" for name, gain in self.gains)
         warning = "; this evaluation hardly tells trained networks from untrained ones here" if self.little else ""
         some, every = self.seeds
         of = "" if some == every else f" ({some} of {every} seeds)"
-        return f"points above the same network untrained at {self.track}{of}: {said}{warning}"
+        return f"points above the same network untrained on {self.track}{of}: {said}{warning}"
 
     @property
     def warning(self) -> str:

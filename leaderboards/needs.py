@@ -1,9 +1,9 @@
-"""What would decide a claim at a larger track: how many pairs, what they take, and what that assumes.
+"""What would decide a claim on a larger track: how many pairs, what they take, and what that assumes.
 
 Assumed are the true difference and the spread of the differences from pair to pair. The difference is the paper's;
 where it states none, twice the margin, as a margin is at most half of what a paper states. A number is taken to be as
 stated. The spread is measured: of the claim itself where it has ENOUGH pairs, else the median of the claims by the
-same evaluation, at that track, else where there are most; if that is the claim alone, its own. With more training
+same evaluation, on that track, else where there are most; if that is the claim alone, its own. With more training
 pictures results spread less, so half and a quarter of it are shown beside it.
 """
 
@@ -56,7 +56,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Need:
-    """What decides a claim at a track with a probability of power.POWER."""
+    """What decides a claim on a track with a probability of power.POWER."""
 
     claim: Claim
     track: str

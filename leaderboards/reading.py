@@ -49,7 +49,7 @@ def _fewest() -> str:
 
 
 _INTRO = (
-    "Example: `holds at mini (n = 7 pairs)` means that the method was better than its baseline on the track mini, in"
+    "Example: `holds on mini (n = 7 pairs)` means that the method was better than its baseline on the track mini, in"
     " seven pairs. A pair is the method and its baseline, trained from the same seed. A verdict applies only to the"
     " track that it names: mini is CIFAR-10 with a small network. `the paper's setting` has its own verdict. It stays"
     " `not run` until there are records of the paper's network, epochs, data and protocol. `equal epochs`: both"

@@ -26,7 +26,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Price:
-    """What one pair of a claim takes at a track: one seed of both arms with their evaluations; of a number, one run."""
+    """What one pair of a claim takes on a track: one seed of both arms with their evaluations; of a number, one run."""
 
     jobs: Mapping[str, float]  # hours of each job, by what it is known by: claims that share an arm share its jobs
     gpu: bool  # whether these are GPU-hours

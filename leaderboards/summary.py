@@ -201,7 +201,7 @@ def held_against(arm: Arm, evaluation: str, claims: Sequence[Claim], suite: Suit
     tested = [claim for claim in of_method if track in claim.proxies]
     if tested:
         stated = ", ".join(dict.fromkeys(claim.stated for claim in tested))
-        return "", f"none, but the direction is tested at {track}: {stated}"
+        return "", f"none, but the direction is tested on {track}: {stated}"
     if apart:
         nearest = min((departures for _, departures in apart), key=len)
         return "", f"none comparable, {reason(nearest[0])}"

@@ -22,7 +22,7 @@ _OF_A_RECIPE = ("method", "network", "pretrain")
 
 
 def hindrance(claim: Claim, suite: Suite, track: str) -> Reason | None:
-    """Why no run at this track can test a claim, in its own setting or its direction alone; None where one can."""
+    """Why no run on this track can test a claim, in its own setting or its direction alone; None where one can."""
     if claim.track == NO_TRACK and not claim.proxies:
         return NoTrack(claim.data)
     if track not in tracks_of(claim):

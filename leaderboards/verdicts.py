@@ -223,7 +223,7 @@ def _qualified(epochs: Verdict, compute: Verdict) -> Verdict:
 
 
 def _prepare(claim: Claim, arms: Sequence[Arm], suite: Suite, track: str, basis: str) -> _Tested | Verdict:
-    """The evidence on this claim at this track, or the verdict where there is none to weigh."""
+    """The evidence on this claim on this track, or the verdict where there is none to weigh."""
     if track == NO_VERDICTS:
         return Verdict(claim, track, NONE, basis, reasons=(NoVerdicts(),))
     why = hindrance(claim, suite, track)

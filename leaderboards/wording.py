@@ -76,7 +76,7 @@ def _tested(verdict: Verdict) -> bool:
 
 
 def outcome(verdict: Verdict) -> str:
-    """A verdict in a few words: `holds at mini, equal compute (n = 6)`."""
+    """A verdict in a few words: `holds on mini, equal compute (n = 6)`."""
     if verdict.track == NO_TRACK:
         return verdict.outcome
     if verdict.outcome == UNDECIDED:
@@ -98,11 +98,11 @@ def _track(verdict: Verdict) -> str:
 def departing(verdict: Verdict) -> str:
     """In what the method's recipe is not that of the claim's own track, in full, or ""."""
     claim, listed = verdict.claim, ", ".join(map(_departure, verdict.departs))
-    return f"{claim.arm} at {verdict.track} differs from its recipe of {claim.track}: {listed}" if listed else ""
+    return f"{claim.arm} on {verdict.track} differs from its recipe of {claim.track}: {listed}" if listed else ""
 
 
 def _said(verdict: Verdict) -> str:
-    """`holds at mini`, `holds at cifar, direction only`."""
+    """`holds on mini`, `holds on cifar, direction only`."""
     return f"{verdict.outcome} at {place(verdict)}"
 
 
@@ -113,11 +113,11 @@ def _untested(verdict: Verdict) -> str:
     claim = verdict.claim
     match verdict.reasons:
         case (NoVerdicts(),):
-            return f"no verdicts at {verdict.track}: it shows whether a method learns, not whether a claim holds"
+            return f"no verdicts on {verdict.track}: it shows whether a method learns, not whether a claim holds"
         case (EpochsFirst(),):
             so_far = f"{_gap(verdict)[2:]}, in {pairs_words(claim, verdict.n)}" if verdict.n else "no pair yet"
             found = _SAME_RUNS_AS if verdict.same_runs else so_far
-            return f"{COMPUTE} at {_track(verdict)}: {found}; {reason(EpochsFirst())}"
+            return f"{COMPUTE} on {_track(verdict)}: {found}; {reason(EpochsFirst())}"
         case (TuningApart() as apart,) if verdict.outcome == INCOMPARABLE and verdict.n:
             unfair = "so only the method with fewer trials could be shown to be better"
             return f"{_said(verdict)} ({_counted(claim, verdict.n)}): {reason(apart)}, {unfair}{_gap(verdict)}"
@@ -134,9 +134,9 @@ def _untested(verdict: Verdict) -> str:
 
 
 def _measured(verdict: Verdict) -> str:
-    """`holds at mini (n = 6 pairs): aps 2.10 points above moco_v3 in finetune top1`; `, fragile` where it is so.
+    """`holds on mini (n = 6 pairs): aps 2.10 points above moco_v3 in finetune top1`; `, fragile` where it is so.
 
-    `not decided yet at mini (3 pairs, evidence 7.3 of 40 that it is better): ...`.
+    `not decided yet on mini (3 pairs, evidence 7.3 of 40 that it is better): ...`.
     """
     evidence = verdict.evidence
     if verdict.outcome == UNDECIDED:

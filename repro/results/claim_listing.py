@@ -19,7 +19,7 @@ from repro.settings import Settings
 def listing(settings: Settings, wanted: Mapping[str, str], outcome: str | None = None) -> str:
     """The claims that fit, with their verdicts so far, from the workspace's records and the published ones.
 
-    wanted: as for `leaderboards.claims.select`.  outcome: of a verdict; with a track, of one at that track.
+    wanted: as for `leaderboards.claims.select`.  outcome: of a verdict; with a track, of one on that track.
     """
     every = find_records.every_claim()
     if wanted.get("track") == NO_VERDICTS:

@@ -35,7 +35,7 @@ def explain(settings: Settings, name: str) -> str:
         ["std over seeds (paper)", spread],
         ["evaluation", f"{claim.evaluation} {claim.metric} on {claim.data}"],
         *([key, _said(claim, key)] for key in _stated(claim)),
-        *([f"epochs at {track}", " and ".join(map(str, epochs))] for track, epochs in claim.lengths.items()),
+        *([f"epochs on {track}", " and ".join(map(str, epochs))] for track, epochs in claim.lengths.items()),
         *([["it could be tested by assuming", claim.assumption]] if claim.assumption else []),
         *([["explains", claim.parent]] if claim.parent else []),
         *([f"{table}.{key}", value] for table, values in claim.changes.items() for key, value in values.items()),

@@ -58,11 +58,11 @@ class _Choice:
         if self.name not in {arm.name for arm in known}:
             there = {arm.name for arm in known} or {"(there is none)"}
             listed = f"valid: {', '.join(sorted(there))}; --track NAME looks at another track"
-            raise unknown(f"configuration with records at {track}:", self.name, there, listed)
+            raise unknown(f"configuration with records on {track}:", self.name, there, listed)
         if not any(map(self.fits, known)):
             there = {f"{arm.name}@{arm.setting.epochs}" for arm in known if arm.name == self.name}
             there |= {f"{arm.name}@{arm.recipe[:6]}" for arm in known if arm.name == self.name}
-            raise unknown(f"configuration with records at {track}:", self.words, there)
+            raise unknown(f"configuration with records on {track}:", self.words, there)
 
 
 def compare(first: str, second: str, track: str, settings: Settings, trust: Sequence[str] = ()) -> str:
@@ -111,7 +111,7 @@ def compare(first: str, second: str, track: str, settings: Settings, trust: Sequ
             rows.setdefault(heading, []).extend(_rows(item) if item else [])
     looked = fairest(filter(left.fits, seen), filter(right.fits, seen), by_seed)
     if not rows and not looked:
-        raise UserError(f"{first} and {second} share no evaluation at {track} with the same data, protocol and seed")
+        raise UserError(f"{first} and {second} share no evaluation on {track} with the same data, protocol and seed")
     head = ["at " + track, "seed", first, second, f"{first} - {second}", "95 % interval (fixed n)"]
     costs = {heading: _costs(first, second, *pair) for heading, pair in pairs.items()}
     parts = {heading: [text.table(rows[heading], head), *costs[heading]] for heading in rows}

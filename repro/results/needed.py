@@ -1,4 +1,4 @@
-"""`settle --dry-run`: what would decide claims at a track, as on the page of claims, by the prices of this machine."""
+"""`settle --dry-run`: what would decide claims on a track, as on the page of claims, by the prices of this machine."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def told(
     named: bool = False,
     below: bool = False,
 ) -> str:
-    """A row for each test of the claims at the track, their sum, and why others of them cannot be tested there.
+    """A row for each test of the claims on the track, their sum, and why others of them cannot be tested there.
 
     named: the claims were asked for by name, so that each must be testable.
     counted: published records that count beside those of the workspace: what is decided by them is left out.
@@ -61,7 +61,7 @@ def told(
         chance = any(need.spread for need in found)
         chances = f" for a decision with a probability of {100 * power.POWER:.0f} % if {_assumption(found)}"
         lines += [
-            f"starting from no pairs at {track}: pairs and hours{chances if chance else ''}{on}",
+            f"starting from no pairs on {track}: pairs and hours{chances if chance else ''}{on}",
             *([_BELOW] if below and chance else []),
             "",
             _table(found),
@@ -82,7 +82,7 @@ def told(
         for claim in claims
         if claim.id not in known and not (below and claim.id in decided)  # of which the table above says more
     }
-    lines += ["", f"left out at {track}"] if left else []
+    lines += ["", f"left out on {track}"] if left else []
     for words in dict.fromkeys(left.values()):
         names = ", ".join(name for name in left if left[name] == words)
         lines += text.wrapped(f"{words}: {names}", "  ", "    ")
@@ -103,7 +103,7 @@ def require_testable(claims: Sequence[Claim], track: str, *, each: bool = False)
         *others, last = (place for place in TRACKS if place in places)
         listed = f"{', '.join(others)} or {last}" if others else last
         what = f"{claims[0].id} cannot" if len(claims) == 1 else "none of these claims can"
-        raise UserError(f"{what} be tested at {track}", f"use --track {listed}")
+        raise UserError(f"{what} be tested on {track}", f"use --track {listed}")
     reasons = {claim.id: reason(why) for claim in claims if (why := unreachable(claim, suite()))}
     told = [f"{', '.join(k for k in reasons if reasons[k] == why)}: {why}" for why in dict.fromkeys(reasons.values())]
     raise UserError(f"no track can test {'; '.join(told)}")

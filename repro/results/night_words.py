@@ -39,7 +39,7 @@ def unused(planned: Plan) -> str:
         return for_gpus(planned, "--night")
     if planned.request.processes > 1:
         return f"--night is ignored: it is for one GPU, and --processes {planned.request.processes} uses more"
-    return f"--night is ignored: no claim compares one of these methods at {planned.track.name} by these evaluations"
+    return f"--night is ignored: no claim compares one of these methods on {planned.track.name} by these evaluations"
 
 
 def for_gpus(planned: Plan, option: str) -> str:

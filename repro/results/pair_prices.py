@@ -1,4 +1,4 @@
-"""What one pair of a claim takes at a track, by the prices of the plan."""
+"""What one pair of a claim takes on a track, by the prices of the plan."""
 
 from __future__ import annotations
 

@@ -293,7 +293,7 @@ def line(step: Step) -> str:
 
 
 def _outcomes(step: Step, between: str = "; ") -> str:
-    """`holds at mini (n = 8); not run at mini, equal compute`."""
+    """`holds on mini (n = 8); not run on mini, equal compute`."""
     if step.epochs is None and (step.verdict is None or step.verdict.outcome == NOT_RUN):
         return NOT_RUN
     return between.join(map(outcome, step.verdicts))

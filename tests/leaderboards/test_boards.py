@@ -49,7 +49,7 @@ def link(record: Record) -> str:
 
 
 def sample(make: Make) -> list[Record]:
-    """Two arms of three seeds at mini, one seed at embedded, all evaluations at least once."""
+    """Two arms of three seeds on mini, one seed on embedded, all evaluations at least once."""
     records: list[Record] = []
     for seed in range(3):
         for method, shift in (("aps", 3.0), ("moco_v3", 0.0)):
@@ -87,7 +87,7 @@ def test_index_and_claims_name_what_is_there(make: Make) -> None:
         assert f"**{claim.id}**" in judged or f"### {claim.id}\n" in judged
         assert claim.statement in judged
         assert claim.source in judged
-    assert re.search(r"- \*\*glnet-imagenet-gain\*\*: .* not run at imagenet: no linear record of glnet\.", judged)
+    assert re.search(r"- \*\*glnet-imagenet-gain\*\*: .* not run on imagenet: no linear record of glnet\.", judged)
     _, _, lost = judged.partition("### Claims of truncated_triplet that cannot be tested\n\n")
     assert lost.startswith("- **triplet-imagenet-r50-long**: ") and lost.partition("\n\n")[0].count("\n- **") == 8
     assert "cannot be tested: no track runs tiny_imagenet." in judged
@@ -111,14 +111,14 @@ def test_verdicts_lead_their_claim(make: Make) -> None:
     section, _, _ = section.partition("\n### ")
     (line, _) = [line for line in section.splitlines() if line.startswith("**holds")]
     assert line.startswith(
-        "**holds at mini (n = 7 pairs)**: aps 4.30 points above moco_v3 (54.3 against 50.0) in finetune"
+        "**holds on mini (n = 7 pairs)**: aps 4.30 points above moco_v3 (54.3 against 50.0) in finetune"
     )
     row = next(row for row in text.splitlines() if row.startswith("| [aps-cifar100-finetune-gain]"))
     assert [cell.strip() for cell in row.strip("|").split("|")] == [
         "[aps-cifar100-finetune-gain](#aps-cifar100-finetune-gain)",
         "+2.5 points over the methods compared (here moco_v3)",
-        "holds at mini (n = 7); not run at cifar",
-        "holds at mini, equal compute (n = 7)",
+        "holds on mini (n = 7); not run on cifar",
+        "holds on mini, equal compute (n = 7)",
         "cannot be tested",  # the paper's setting is not known
     ]
     found = next(
@@ -126,14 +126,14 @@ def test_verdicts_lead_their_claim(make: Make) -> None:
         for a in assessments.assess(claim_files.load(suite()), Arms(records, suite()))
         if a.claim.id == "aps-cifar100-finetune-gain"
     )
-    bases = "holds at mini (n = 7); holds at mini, equal compute (n = 7); not run at cifar"
+    bases = "holds on mini (n = 7); holds on mini, equal compute (n = 7); not run on cifar"
     assert found.outcomes == bases
-    margins = "margin 1 point in the paper's setting; better or not: 1.2 points at mini, 1 point at cifar"
+    margins = "margin 1 point in the paper's setting; better or not: 1.2 points on mini, 1 point on cifar"
     assert f"test: {margins}; family aps" in text
-    assert "- not run at cifar: no finetune record of aps\n" in section  # the paper's own setting is still open
+    assert "- not run on cifar: no finetune record of aps\n" in section  # the paper's own setting is still open
     table = assessments.claims_table(assessments.assess(claim_files.load(suite()), Arms(records, suite())))
     (row,) = [line for line in table.splitlines() if line.startswith("aps-cifar100-finetune-gain ")]
-    assert "holds at mini (n = 7); holds at mini, equal" in row and "+2.5 points over the methods compared" in row
+    assert "holds on mini (n = 7); holds on mini, equal" in row and "+2.5 points over the methods compared" in row
 
 
 def needed(a: dict[str, Any], b: dict[str, Any], cost: str) -> float:

@@ -168,18 +168,18 @@ def explained(make: Make, tmp_path: Path, gain: float, part: float) -> tuple[Ass
 def test_a_claim_is_explained_by_its_parts(make: Make, tmp_path: Path) -> None:
     gain, why = explained(make, tmp_path, 4.0, 3.0)
     assert gain.why == [
-        "at mini, what glnet gains over byol comes at least in part from the loss A (3.0 points, n = 8)"
+        "on mini, what glnet gains over byol comes at least in part from the loss A (3.0 points, n = 8)"
     ]
-    assert why.outcomes.startswith("holds at mini (n = 8)") and why.why == []
+    assert why.outcomes.startswith("holds on mini (n = 8)") and why.why == []
     assert why.source == "our own claim, from no source; it helps to explain gain"
 
 
 @pytest.mark.parametrize(
     ("gain", "part", "says"),
     [
-        (4.0, 0.0, "at mini, the loss A: nothing (no difference, n = 8)"),
-        (4.0, -3.0, "at mini, the loss A: -3.0 points (opposite, n = 8)"),
-        (0.0, 3.0, "at mini, the loss A: +3.0 points (holds, n = 8)"),
+        (4.0, 0.0, "on mini, the loss A: nothing (no difference, n = 8)"),
+        (4.0, -3.0, "on mini, the loss A: -3.0 points (opposite, n = 8)"),
+        (0.0, 3.0, "on mini, the loss A: +3.0 points (holds, n = 8)"),
     ],
 )
 def test_what_adds_nothing_or_costs_says_so(make: Make, tmp_path: Path, gain: float, part: float, says: str) -> None:
@@ -191,14 +191,14 @@ def test_what_is_not_decided_says_how_far_it_is(make: Make, tmp_path: Path) -> N
     records = arm(make, "glnet", [42.0, 43.0, 42.4]) + arm(make, "glnet:no_location", [41.0, 43.5, 41.0])
     first, _ = assess(every, Arms(records, suite()))
     (said,) = first.why
-    assert said.startswith("at mini, the loss A: not decided yet (3 pairs, evidence ") and said.endswith(
+    assert said.startswith("on mini, the loss A: not decided yet (3 pairs, evidence ") and said.endswith(
         " of 40 that there is no difference)"
     )
 
 
 def test_a_mechanism_that_was_not_run_says_so_and_not_that_no_track_could(tmp_path: Path) -> None:
     _, why = assess(load(tmp_path, PARENT + PART), Arms([], suite()))
-    assert why.open == ["not run at mini: no linear record of glnet"] and not why.untestable
+    assert why.open == ["not run on mini: no linear record of glnet"] and not why.untestable
 
 
 # --------------------------------------------------------------------------------------------------------- interactions
@@ -233,7 +233,7 @@ def test_an_interaction_tests_the_difference_of_differences(make: Make, tmp_path
         found
     )
     assert "ResNet" in sentence(found) or "ViT" in sentence(found)
-    assert "8 and 24 epochs" in sentence(found) and outcome(found) == "holds at mini (n = 8)"
+    assert "8 and 24 epochs" in sentence(found) and outcome(found) == "holds on mini (n = 8)"
     assert {used.arm for used in found.rests_on} == {
         f"{name} ({e} epochs)" for name in ("glnet", "byol") for e in (8, 24)
     }

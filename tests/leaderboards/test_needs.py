@@ -1,4 +1,4 @@
-"""What would decide a claim at a larger track: pairs and hours by hand, from made-up records and prices."""
+"""What would decide a claim on a larger track: pairs and hours by hand, from made-up records and prices."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_pairs_are_those_of_the_papers_difference_over_the_claims_own_spread(mak
     assert set(found) == {(GAIN, "cifar", False), (GAIN, "imagenet", True)}
     need, spread = found[GAIN, "imagenet", True], statistics.stdev(DIFFERENCES)
     assert need.spread == needs.Spread(pytest.approx(spread), "mini", pairs=6)
-    assert need.takes == 40  # alone in its family there: what else GLNet's paper compares cannot be tested at imagenet
+    assert need.takes == 40  # alone in its family there: what else GLNet's paper compares cannot be tested on imagenet
     assert need.pairs == tuple(power.pairs_for_difference(2.4 / (share * spread), 40.0) for share in (1, 0.5, 0.25))
     assert need.hours == tuple(100.0 * n for n in need.pairs if n)
     kin = [claim for claim in claim_files.load(suite()) if claim.family == "glnet" and "cifar" in claim.proxies]
@@ -100,7 +100,7 @@ def test_a_cost_without_chance_takes_one_run_and_a_ratio_its_own_band() -> None:
 def test_what_is_decided_or_has_no_price_is_not_asked(make: Make) -> None:
     clear = [4.0, 4.1, 3.9, 4.05, 3.95, 4.0] * 2
     found = by_place(content(pairs(make, clear, track="cifar"), only(GAIN)).needs)
-    assert set(found) == {(GAIN, "imagenet", True)}  # its direction holds at cifar
+    assert set(found) == {(GAIN, "imagenet", True)}  # its direction holds on cifar
     assert content(pairs(make, clear), lambda claim, track, own: None).needs == []
 
 
@@ -112,7 +112,7 @@ def test_the_pages_say_hours_and_what_they_assume(make: Make) -> None:
     most, least = need.hours[0], need.hours[-1]
     assert most and least
     said = f"the paper's setting (imagenet) takes about {least:,.0f} to {most:,.0f} GPU-hours"
-    assert shown[GAIN].missing.startswith(f"{said}; next test: whether it is better at cifar, about ")
+    assert shown[GAIN].missing.startswith(f"{said}; next test: whether it is better on cifar, about ")
     assert (
         "the paper's setting is unknown, so we cannot rerun it" in shown[TIME].missing
     )  # of its batch no source tells

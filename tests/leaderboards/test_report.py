@@ -85,7 +85,7 @@ def test_claims_lead_with_their_verdict(sample: list[Record]) -> None:
     for claim in claim_files.load(suite()):
         part = text.partition(f'id="claim-{claim.id}"')[2].partition('<div class="claim"')[0]
         assert 'class="verdict"' in part and part.index('class="verdict"') < part.index("<details>")
-    assert "not decided yet at mini (3 pairs, evidence 10.6 of 160 that it is better): aps 3.00 points above" in text
+    assert "not decided yet on mini (3 pairs, evidence 10.6 of 160 that it is better): aps 3.00 points above" in text
 
 
 def test_drawings_are_sound_labelled_and_do_not_rest_on_colour(sample: list[Record]) -> None:
@@ -172,14 +172,14 @@ def test_fair_pairs_come_before_full_ones_and_unlike_ones_are_only_named(make: M
     (unlike,) = differences(records)["mini"]
     assert unlike.apart == ["trials 3 against 7"]
     text = page(records)
-    assert "aps and moco_v3 in knn: trials 3 against 7" in text and "Paired differences at mini" not in text
+    assert "aps and moco_v3 in knn: trials 3 against 7" in text and "Paired differences on mini" not in text
 
     for seed in range(2):
         records += make("moco_v3", "knn", {"top1": 35.0}, seed=seed, epochs=4, trials=3)
     (item,) = differences(records)["mini"]
     assert not item.apart and item.by_seed == {0: 5.0, 1: 6.0}
     text = page(records)
-    assert "Paired differences at mini" in text and "in knn: " not in text
+    assert "Paired differences on mini" in text and "in knn: " not in text
 
     again = make("moco_v3", "knn", {"top1": 90.0}, seed=0, epochs=4, trials=3, code="0ther")
     (item,) = differences([*records, *again])["mini"]

@@ -78,7 +78,7 @@ def test_older_pairs_do_not_count_and_are_said_to_be_there(make: Make, older: li
     before = at_mini(older)
     assert (before.outcome, before.n, before.gap, before.rests_on) == ("not run", 0, None, ())
     assert before.reasons == (OlderSetup(6),)
-    assert sentence(before) == "not run at mini: 6 older pairs do not count, as all seeds shared one training subset"
+    assert sentence(before) == "not run on mini: 6 older pairs do not count, as all seeds shared one training subset"
     assert sentence(before) in assess([CLAIM], Arms(older, suite()))[0].open
     one_side = [*older, *seeds(make, "aps", [30.0, 30.0], 5000)]
     assert at_mini(one_side) == before
@@ -97,7 +97,7 @@ def test_pairs_on_all_pictures_count_though_there_are_older_ones(make: Make, old
 
 def test_older_runs_of_one_side_are_said_to_be_there(make: Make, older: list[Record]) -> None:
     found = at_mini([*seeds(make, "aps", [43.0], 5000), *(r for r in older if r["method"] == "moco_v3")])
-    assert sentence(found) == "not run at mini: older runs do not count, as all seeds shared one training subset"
+    assert sentence(found) == "not run on mini: older runs do not count, as all seeds shared one training subset"
 
 
 def test_a_new_pair_of_equal_compute_is_not_hidden_by_older_ones(make: Make, older: list[Record]) -> None:

@@ -284,7 +284,7 @@ def test_a_run_is_held_against_the_number_of_its_own_setting(make: Make) -> None
     # no number without its setting, but the direction may be tested there
     table, below = said(make("aps", "finetune", {"top1": 70.0}, **{**own, "epochs": 20}))
     assert "83.4" not in table
-    assert "paper's numbers, aps: finetune: none, but the direction is tested at cifar" in below
+    assert "paper's numbers, aps: finetune: none, but the direction is tested on cifar" in below
     assert "paper" not in said(make("aps", "knn", {"top1": 70.0}, **own))[1]  # no claim, nothing to say
     assert "a baseline of" in said(make("moco_v3", "finetune", {"top1": 70.0}, **own))[1]
 
@@ -314,7 +314,7 @@ def test_few_pictures_of_a_detector_are_rough_and_queries_are_named(make: Make) 
 
 
 def test_a_claim_says_where_its_evaluation_hardly_tells_trained_from_untrained(make: Make) -> None:
-    """The margin is 1.2 at mini, so gains of 2.4 points are asked for."""
+    """The margin is 1.2 on mini, so gains of 2.4 points are asked for."""
     vit = network("aps", "mini")
     same: dict[str, Any] = {"network": vit, "track": "mini", "epochs": 13}
     claims = claim_files.load(suite())
@@ -329,7 +329,7 @@ def test_a_claim_says_where_its_evaluation_hardly_tells_trained_from_untrained(m
         (found,) = content.learnt(item)
         line = found.words
         assert line.startswith(
-            f"points above the same network untrained at mini: aps +{gain:.1f}, moco_v3 +{other:.1f}"
+            f"points above the same network untrained on mini: aps +{gain:.1f}, moco_v3 +{other:.1f}"
         )
         assert ("hardly tells trained networks from untrained ones" in line) is little
         table = front(records, claims, suite(), "claims.md")

@@ -115,7 +115,7 @@ def test_intervals_are_those_of_the_paired_t_test() -> None:
 def test_embedded_gives_no_verdict_whatever_the_numbers(make: Make) -> None:
     found = verdict(DIRECTION, pairs(make, BETTER, track="embedded"), "embedded")
     assert found.outcome == "no verdict"
-    assert "no verdicts at embedded: it shows whether a method learns" in sentence(found)
+    assert "no verdicts on embedded: it shows whether a method learns" in sentence(found)
 
 
 def test_direction_holds_with_its_numbers(make: Make) -> None:
@@ -129,7 +129,7 @@ def test_direction_holds_with_its_numbers(make: Make) -> None:
     assert set(evidence(found).takes.values()) == {40.0}
     words = sentence(found)
     assert words.startswith(
-        "holds at mini (n = 6 pairs): aps 3.00 points above moco_v3 (43.2 against 40.2) in linear top1 on CIFAR-10; "
+        "holds on mini (n = 6 pairs): aps 3.00 points above moco_v3 (43.2 against 40.2) in linear top1 on CIFAR-10; "
     )
     assert (
         f"evidence (e-values): better {by_test['up']:.0f}, worse 1.0, equal within 1.5 points 1.0; needed: 40;" in words
@@ -161,7 +161,7 @@ def test_the_other_outcomes_of_a_direction(make: Make) -> None:
     assert evidence(same).by_test["null"] == pytest.approx(within, rel=1e-6)
     wide = of([-3.0, 1.0, 4.0, 2.0, -1.0, 3.0])
     assert wide.outcome == "not decided yet"
-    assert sentence(wide).startswith("not decided yet at mini (6 pairs, evidence ")
+    assert sentence(wide).startswith("not decided yet on mini (6 pairs, evidence ")
     best = max(evidence(wide).by_test.values())
     assert f"evidence {best:.1f} of 40 that there is no difference)" in sentence(wide) and 1 < best < 40
     assert outcome(wide).endswith("of 40 that there is no difference)")
@@ -190,7 +190,7 @@ def test_no_three_pairs_decide_however_clear(make: Make) -> None:
         assert (found.outcome, found.n) == ("not decided yet", n)
     assert verdict(DIRECTION, pairs(make, [5.0] * 5), "mini").outcome == "holds"
     one = verdict(DIRECTION, pairs(make, [5.0]), "mini")
-    assert sentence(one).startswith("not decided yet at mini (1 pair, too few to test): aps 5.00 points")
+    assert sentence(one).startswith("not decided yet on mini (1 pair, too few to test): aps 5.00 points")
 
 
 def test_what_was_shown_once_stays_shown(make: Make) -> None:
@@ -221,7 +221,7 @@ def test_pairs_enter_in_the_order_of_their_seeds_without_gaps(make: Make) -> Non
     # nobody drops the first seed of one arm either
     cut = [record for record in whole if (record["method"], record["seed"]) != ("aps", 0)]
     assert verdict(DIRECTION, cut, "mini").n == 0
-    assert sentence(verdict(DIRECTION, cut, "mini")).startswith("not decided yet at mini (n = 0 pairs); without seeds")
+    assert sentence(verdict(DIRECTION, cut, "mini")).startswith("not decided yet on mini (n = 0 pairs); without seeds")
 
 
 def test_pairs_of_different_training_code_never_share_a_verdict(make: Make) -> None:
@@ -309,7 +309,7 @@ def test_who_had_fewer_trials_may_be_shown_to_be_better_and_nothing_else(make: M
     records = tuned(make, BETTER, 0, 0)
     for record in records:
         del record["provenance"]["trials"]
-    assert sentence(verdict(DIRECTION, records, "mini")) == "incomparable at mini: tuning trials not recorded"
+    assert sentence(verdict(DIRECTION, records, "mini")) == "incomparable on mini: tuning trials not recorded"
 
 
 def by(records: list[dict[str, Any]], method: str, procedure: str) -> list[dict[str, Any]]:
@@ -383,7 +383,7 @@ def test_an_arm_whose_seeds_ran_twice_decides_nothing(make: Make) -> None:
     records += make("aps", "linear", {"top1": 60.0}, seed=0, code="changed")
     found = verdict(DIRECTION, records, "mini")
     assert sentence(found) == (
-        "incomparable at mini: aps: seed 0 has several runs; we do not choose one, so there is no verdict"
+        "incomparable on mini: aps: seed 0 has several runs; we do not choose one, so there is no verdict"
     )
 
 
@@ -417,9 +417,9 @@ def test_of_several_recipes_those_tuned_alike_are_compared(make: Make) -> None:
 
 
 def test_not_run_until_both_arms_are_there(make: Make) -> None:
-    assert sentence(verdict(DIRECTION, [], "mini")) == "not run at mini: no linear record of aps"
+    assert sentence(verdict(DIRECTION, [], "mini")) == "not run on mini: no linear record of aps"
     ours = make("aps", "linear", {"top1": 50.0})
-    assert sentence(verdict(DIRECTION, ours, "mini")) == "not run at mini: no linear record of the baseline moco_v3"
+    assert sentence(verdict(DIRECTION, ours, "mini")) == "not run on mini: no linear record of the baseline moco_v3"
     assert verdict(DIRECTION, ours, "imagenet").outcome == "incomparable"  # no track of this claim
 
 
@@ -432,13 +432,13 @@ def test_what_no_run_can_test_is_said_to_be_so_and_is_in_no_family(make: Make) -
         (
             unknown,
             "cifar",
-            "cannot be tested at cifar: the paper's setting is unknown, so we cannot rerun it (not known: batch)",
+            "cannot be tested on cifar: the paper's setting is unknown, so we cannot rerun it (not known: batch)",
         ),
-        (nowhere, "cifar", "cannot be tested at cifar, the paper's setting: no track runs tiny_imagenet"),
+        (nowhere, "cifar", "cannot be tested on cifar, the paper's setting: no track runs tiny_imagenet"),
         (
             keyless,
             "cifar",
-            "cannot be tested at cifar, the paper's setting:"
+            "cannot be tested on cifar, the paper's setting:"
             " the recipe of aps lacks method.view_size, which this setting changes",
         ),
     ):
@@ -455,7 +455,7 @@ def test_test_sets_that_are_too_small_decide_nothing_beside_larger_ones(make: Ma
         for found, data, ahead in ((small, "vehicle-reid-market", -30.0), (large, "cifar10-jpeg-cameras", 30.0)):
             found += make("aps", "reid", {"rank1": 50.0 + ahead + seed / 10}, seed=seed, data=data)
             found += make("moco_v3", "reid", {"rank1": 50.0}, seed=seed, data=data)
-    said = "not run at mini: aps was run only on vehicle-reid-market, whose test set is too small to count"
+    said = "not run on mini: aps was run only on vehicle-reid-market, whose test set is too small to count"
     assert sentence(verdict(reid, small, "mini")) == said
     assert verdict(reid, small + large, "mini").outcome == "holds"
 
@@ -464,7 +464,7 @@ def test_a_claim_on_short_trainings_is_not_tested_on_long_ones(make: Make) -> No
     short = replace(DIRECTION, proxy_epochs={"mini": 10})
     assert verdict(short, pairs(make, BETTER, epochs=8), "mini").outcome == "holds"
     long = verdict(short, pairs(make, BETTER, epochs=16), "mini")
-    assert sentence(long) == "not run at mini: epochs 16, the claim's is 10 at most"
+    assert sentence(long) == "not run on mini: epochs 16, the claim's is 10 at most"
 
 
 def test_a_verdict_names_in_what_the_method_departs_from_the_papers_recipe(make: Make) -> None:
@@ -550,8 +550,8 @@ def test_a_gain_is_tested_for_its_size_at_home_and_for_its_sign_elsewhere(make: 
     assert around(2.5, protocol="fast").outcome == "not run"
     allowed = replace(gain, proxies={"cifar": 1.0})
     there, own_setting = both([allowed], pairs(make, [2.5 + off for off in near], **other), "cifar")["d"][::2]
-    assert sentence(there).startswith("holds at cifar, direction only (n = 5 pairs): aps 2.50 points")
-    assert sentence(own_setting) == "not run at cifar, the paper's setting: protocol fast, the claim's is aps"
+    assert sentence(there).startswith("holds on cifar, direction only (n = 5 pairs): aps 2.50 points")
+    assert sentence(own_setting) == "not run on cifar, the paper's setting: protocol fast, the claim's is aps"
     assert (place(there), place(own_setting)) == ("cifar, direction only", "cifar")
     assert around(2.5, allowed, epochs=2).outcome == "holds"
     assert not around(2.5).lacks
@@ -606,9 +606,9 @@ def test_costs_without_chance_are_compared_as_they_are(make: Make) -> None:
     assert less.gap == pytest.approx(0.4)
     words = sentence(less)
     assert words.startswith(
-        "holds at mini: aps takes 0.40 times the operations of moco_v3; a cost that does not vary by chance"
+        "holds on mini: aps takes 0.40 times the operations of moco_v3; a cost that does not vary by chance"
     )
-    assert "n =" not in words and outcome(less) == "holds at mini"
+    assert "n =" not in words and outcome(less) == "holds on mini"
     assert verdict(fewer, costly(make, [1.4], "flops"), "mini").outcome == "opposite"
     for near in (1.05, 0.95, 0.92):  # within 10 %: the inverse of 1.1 is 0.909
         assert verdict(fewer, costly(make, [near], "flops"), "mini").outcome == "no difference"
@@ -724,7 +724,7 @@ def test_the_papers_own_form_is_tested_beside_the_claim(make: Make) -> None:
     (item,) = assess([claim], Arms(records, suite()))
     assert {(v.form, v.outcome) for v in item.answered} == {("", "holds"), ("flip_aware", "opposite")}
     assert {evidence(v).family for v in item.answered} == {1}
-    said = [words for words, _ in item.findings if words.startswith("opposite at mini, the paper's form (flip_aware)")]
+    said = [words for words, _ in item.findings if words.startswith("opposite on mini, the paper's form (flip_aware)")]
     assert said and "aps:flip_aware" in said[0] and "points below moco_v3" in said[0]
 
 
@@ -770,14 +770,14 @@ def test_a_claim_that_holds_only_at_equal_epochs_says_so(make: Make) -> None:
     assert not compute.same_runs and "the same runs" not in sentence(compute)
     assert epochs.at_equal_compute == "no difference" and not compute.at_equal_compute
     assert brief(epochs) == (
-        "holds at mini (n = 6 pairs): aps 3.00 points above moco_v3 (43.6 against 40.6) in linear top1 on CIFAR-10;"
+        "holds on mini (n = 6 pairs): aps 3.00 points above moco_v3 (43.6 against 40.6) in linear top1 on CIFAR-10;"
         " only at equal epochs: at equal compute no difference"
     )
-    assert outcome(compute) == "no difference at mini, equal compute (n = 6)"
+    assert outcome(compute) == "no difference on mini, equal compute (n = 6)"
     assert (epochs.outcome, epochs.basis) == ("holds", "equal epochs")
     assert (compute.outcome, compute.basis) == ("no difference", COMPUTE)
     assert sentence(epochs).endswith("; only at equal epochs: at equal compute no difference")
-    assert sentence(compute).startswith("no difference at mini, equal compute (n = 6 pairs): aps")
+    assert sentence(compute).startswith("no difference on mini, equal compute (n = 6 pairs): aps")
     assert compute.gap == pytest.approx(1 / 60)
 
 
@@ -789,7 +789,7 @@ def test_equal_compute_is_asked_once_equal_epochs_is_decided(make: Make) -> None
     epochs, compute = both([DIRECTION], records, "mini")["d"]
     assert (epochs.outcome, compute.outcome, compute.evidence) == ("not decided yet", "not decided yet", None)
     assert sentence(compute) == (
-        "equal compute at mini: aps 9.00 points above moco_v3 (41.0 against 32.0) in linear top1 on CIFAR-10,"
+        "equal compute on mini: aps 9.00 points above moco_v3 (41.0 against 32.0) in linear top1 on CIFAR-10,"
         " in 6 pairs; it is tested when equal epochs is decided"
     )
     clear = [value + gap for value, gap in zip(BASE, BETTER, strict=True)]
@@ -838,4 +838,4 @@ def test_equal_epochs_and_equal_compute_may_be_the_same_runs(make: Make) -> None
     assert f"{same}; aps took 1.05 times the operations" in sentence(compute)
     few = [record for record in records if record["seed"] < 3]
     _, waiting = both([DIRECTION], few, "mini")["d"]
-    assert sentence(waiting) == (f"equal compute at mini: {same}; it is tested when equal epochs is decided")
+    assert sentence(waiting) == (f"equal compute on mini: {same}; it is tested when equal epochs is decided")

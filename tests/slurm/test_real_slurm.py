@@ -314,7 +314,7 @@ def test_settle_looks_and_submits_by_itself_until_its_claim_is_decided(
     found = states_when(place.processes, lambda found: len(found) >= 21 and settled(found), 900)
     looks = [state for state in found.values() if state.task.stage == "settle"]
     assert {state.state for state in found.values()} == {"done"} and len(looks) == 3
-    assert "holds at mini (n = 7)" in looks[-1].log.read_text()
+    assert "holds on mini (n = 7)" in looks[-1].log.read_text()
     assert len(list(place.records.glob("linear-*.json"))) == 14
 
 

@@ -73,7 +73,7 @@ pytestmark = pytest.mark.usefixtures("own_folder")
         ("claims --paper glnett", "did you mean 'glnet'"),
         ("claims glnet-imagenet-gian", "did you mean 'glnet-imagenet-gain'"),
         ("claims glnet-imagenet-gain --kind gain", "is one claim; leave out --kind"),
-        ("claims --track embedded", "no claim is tested at embedded; choose from mini"),
+        ("claims --track embedded", "no claim is tested on embedded; choose from mini"),
         ("claims --outcome not_run", "did you mean 'not run'"),
         ("gap glnet-imagenet100-time", "is about cost"),
         ("gap aps-coco-detection", "states no number"),

@@ -163,13 +163,13 @@ def test_list_filters_and_names_its_claims(capsys: pytest.CaptureFixture[str]) -
     out = capsys.readouterr().out
     assert re.findall(r"^[a-z]+_?[a-z]*-\S+", out, re.MULTILINE) == ["rotation_aux-byol-few-epochs-knn"]
     assert f"1 of {len(CLAIMS)} claims" in out
-    assert "No claim is tested at embedded" in out and "above the same network untrained" in out
+    assert "No claim is tested on embedded" in out and "above the same network untrained" in out
     assert main(["claims", "--outcome", "holds", "--track", "cifar"]) == 0
     assert f"0 of {len(CLAIMS)} claims" in capsys.readouterr().out
 
 
 def test_the_papers_own_form_is_asked_for_where_a_track_has_another(capsys: pytest.CaptureFixture[str]) -> None:
-    """multi_network has temperature 0.2 at mini; at cifar it has the paper's, and there is nothing to add."""
+    """multi_network has temperature 0.2 on mini; on cifar it has the paper's, and there is nothing to add."""
     for name in ("multi_network-cifar10-moco_v2", "multi_network-cifar10-moco_v2:t1"):
         assert main(["claims", name]) == 0
         needed = capsys.readouterr().out.split("needed next")[1]
@@ -199,9 +199,9 @@ def test_a_claim_is_explained_with_what_would_complete_it(
     out = capsys.readouterr().out
     for words in (
         "(the abstract was read, not the paper)",
-        "pairs of pre-trainings with the same seed; family rotation_aux, testable claims: 5 at mini",
+        "pairs of pre-trainings with the same seed; family rotation_aux, testable claims: 5 on mini",
         "margin 1.5 points",
-        "not run at mini: 3 older pairs do not count, as all seeds shared one training subset",
+        "not run on mini: 3 older pairs do not count, as all seeds shared one training subset",
         "needed next",
     ):
         assert words in joined(out)
@@ -215,7 +215,7 @@ def test_a_claim_is_explained_with_what_would_complete_it(
     assert main(["claims", "rotation_aux-byol-few-epochs"]) == 0
     out = capsys.readouterr().out
     assert "5,000 training pictures drawn for each seed" in joined(out) and "older pairs" not in out
-    assert "not decided yet at mini (3 pairs, evidence" in out
+    assert "not decided yet on mini (3 pairs, evidence" in out
     assert "repro cannot download cifar10-jpeg: without that --set, pairs on other pictures start anew" in out
     assert "mini, better or not: at least 4 more pairs" in out and "cifar, better or not: at least 7 pairs" in out
     commands = re.findall(r"python -m repro run .*", out)

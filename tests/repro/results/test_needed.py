@@ -1,4 +1,4 @@
-"""What decides claims at a track, by the prices of the plan: against plans made from the printed commands."""
+"""What decides claims on a track, by the prices of the plan: against plans made from the printed commands."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_dry_run_at_a_large_track_says_pairs_hours_and_their_source(
     fast = capsys.readouterr().out
     assert "on A100 40 GB" in slow and "on H200" in fast and "(constants)" in slow and "+2.4 points (paper)" in slow
     assert (
-        "at imagenet: pairs and hours for a decision with a probability of 80 % if the true difference is +2.4 points"
+        "on imagenet: pairs and hours for a decision with a probability of 80 % if the true difference is +2.4 points"
         " (paper)," in slow
     )
 
@@ -113,7 +113,7 @@ def test_one_table_says_how_many_pairs_and_which_do_not_count(
     monkeypatch.setattr(find_records, "published_records", lambda: (older, []))
     assert main(f"settle {name} --track mini --budget 3h --dry-run --allow-unequal-tuning".split()) == 0
     first, _, second = capsys.readouterr().out.partition(
-        "starting from no pairs at mini: pairs and hours for a decision"
+        "starting from no pairs on mini: pairs and hours for a decision"
     )
     row = next(line for line in first.splitlines() if line.startswith(name))
     assert "not run (3 older pairs do not count)" in row
@@ -141,7 +141,7 @@ def test_arms_that_claims_share_are_summed_once(own_folder: None, capsys: pytest
         (f"settle {GAIN} --track embedded --budget 3h", "use --track mini, cifar or imagenet"),
         (
             "settle --paper aps --track embedded --budget 3h",
-            "none of these claims can be tested at embedded",
+            "none of these claims can be tested on embedded",
         ),
         ("settle aps-imagenet-b16-300 --track mini --dry-run", f"no track can test {LOST}"),
         ("settle aps-imagenet-b16-300 --track imagenet --dry-run", f"no track can test {LOST}"),

@@ -63,7 +63,7 @@ def test_pairs_run_one_by_one_until_the_claim_is_decided(
     # 5 is the fewest pairs whose evidence can reach 40; both arms of a seed come together, and the seeds in order
     done = [(seed, method) for methods, seeds in made.runs for seed in seeds for method in methods]
     assert done == [(seed, method) for seed in range(5) for method in ("glnet", "moco_v3:resnet")]
-    assert "holds at mini (n = 5)" in out and "decided" in out and "not run; next pair" in out
+    assert "holds on mini (n = 5)" in out and "decided" in out and "not run; next pair" in out
     made.runs.clear()
     assert main(["settle", CLAIM, "--budget", "10d"]) == 0 and made.runs == []  # given again, it starts from there
 
@@ -84,8 +84,8 @@ def test_equal_compute_follows_with_a_longer_baseline(
     trained = [(r["seed"], _epochs(r)) for r in found if r["kind"] == "pretrain"]
     assert sorted(trained) == sorted([(seed, epochs) for seed in range(5) for epochs in (8, 8, 12)])
     out = capsys.readouterr().out
-    assert "not run at mini, equal compute; next pair" in out
-    assert "holds at mini (n = 5); holds at mini, equal compute (n = 5)" in out
+    assert "not run on mini, equal compute; next pair" in out
+    assert "holds on mini (n = 5); holds on mini, equal compute (n = 5)" in out
     made.runs.clear()
     assert main(["settle", CLAIM, "--budget", "10d"]) == 0 and made.runs == []
     gone = {r["fingerprint"] for r in found if r["kind"] == "pretrain" and _epochs(r) == 12}
@@ -116,7 +116,7 @@ def test_equal_compute_is_left_out_where_no_number_of_epochs_comes_near(
     assert main(["settle", CLAIM, "--budget", "10d"]) == 0
     assert {methods for methods, _ in made.runs} == {("glnet", "moco_v3:resnet")}
     out = capsys.readouterr().out
-    assert "holds at mini (n = 5)  " in out
+    assert "holds on mini (n = 5)  " in out
     assert "decided at equal epochs; no number of epochs gives the baseline as many operations" in out
 
 
@@ -244,7 +244,7 @@ def test_it_stops_where_the_budget_cannot_decide(
     made = lab(noisy)
     assert main(["settle", CLAIM, "--budget", "4d"]) == 0
     out = capsys.readouterr().out
-    assert "not decided yet at mini" in out and "futile" in out
+    assert "not decided yet on mini" in out and "futile" in out
     assert 5 <= len({seeds for _, seeds in made.runs}) < 20
     assert main(["settle", CLAIM, "--budget", "1s"]) == 0
     assert "more than the budget has left" in capsys.readouterr().out
@@ -257,7 +257,7 @@ def test_what_made_up_records_say_is_the_verdict_and_the_end(
 ) -> None:
     made = lab(reach)
     assert main(["settle", CLAIM, "--budget", "10d"]) == 0
-    assert f"{said} at mini (n = 5)" in capsys.readouterr().out
+    assert f"{said} on mini (n = 5)" in capsys.readouterr().out
     assert {seed for _, seeds in made.runs for seed in seeds} == set(range(5))  # not one pair more than it takes
 
 
@@ -311,7 +311,7 @@ def test_it_starts_from_published_records_of_today_s_code(
     assert main(["settle", CLAIM, "--budget", "10d"]) == 0
     out = capsys.readouterr().out
     assert sorted({seed for _, seeds in made.runs for seed in seeds}) == [3, 4]
-    assert "holds at mini (n = 5)" in out
+    assert "holds on mini (n = 5)" in out
     assert "records from this lab (seeds 3, 4) and the published boards (seeds 0, 1, 2)" in out
     # of another code they are no part of this test
     for record in there:
@@ -331,7 +331,7 @@ def test_records_of_two_labs_join_and_the_verdict_names_both(
     assert main(["settle", CLAIM, "--budget", "10d"]) == 0
     assert sorted({seed for _, seeds in made.runs for seed in seeds}) == [3, 4]
     out = capsys.readouterr().out
-    assert "holds at mini (n = 5)" in out and "records from this lab (seeds 3, 4) and kyoto (seeds 0, 1, 2)" in out
+    assert "holds on mini (n = 5)" in out and "records from this lab (seeds 3, 4) and kyoto (seeds 0, 1, 2)" in out
     assert main(["claims", CLAIM]) == 0
     assert "records from this lab (seeds 3, 4) and kyoto (seeds 0, 1, 2)" in " ".join(capsys.readouterr().out.split())
 
@@ -374,7 +374,7 @@ def test_a_method_of_one_s_own_is_tuned_first_as_its_rivals_were(
     assert main("settle --method toy.toml --against byol --budget 10d".split()) == 0
     (request,) = asked
     assert request.methods == (str(file),) and request.track == "mini"
-    assert made.runs and "holds at mini (n = 5)" in capsys.readouterr().out
+    assert made.runs and "holds on mini (n = 5)" in capsys.readouterr().out
     assert main("settle --method toy.toml --against byol --budget 10d".split()) == 0 and len(asked) == 1
 
 
@@ -390,7 +390,7 @@ def test_a_method_of_one_s_own_is_a_claim(
     rows = [
         said
         for said in out.splitlines()
-        if said.startswith("toy-over-") and "holds at mini" in said and "[" not in said
+        if said.startswith("toy-over-") and "holds on mini" in said and "[" not in said
     ]
     assert len(rows) == 2 and all(" decided" in said for said in rows)
     toys = [seeds for names, seeds in made.runs if any(name.endswith("toy.toml") for name in names)]
@@ -428,7 +428,7 @@ def test_arms_that_are_not_tuned_alike_are_refused_or_marked(
     assert main(["settle", "--paper", "glnet", "--budget", "10d"]) == 0 and made.runs == []
     assert tune in capsys.readouterr().out  # of several claims the others go on
     assert main(["settle", CLAIM, "--budget", "10d", "--allow-unequal-tuning"]) == 0
-    assert made.runs and "incomparable at mini" in capsys.readouterr().out
+    assert made.runs and "incomparable on mini" in capsys.readouterr().out
 
 
 def test_new_pairs_do_not_go_on_with_what_was_trained_before_the_tuning(
@@ -457,7 +457,7 @@ def test_new_pairs_do_not_go_on_with_what_was_trained_before_the_tuning(
         (f"settle {CLAIM} --budget 3gpuh --executor local", "give hours"),
         (f"settle {CLAIM} --budget {'9' * 400}h", "write it as 2h"),
         (f"settle {CLAIM} --budget 3h --track minni", "unknown track 'minni'; did you mean 'mini'?"),
-        (f"settle {CLAIM} --budget 3h --track imagenet100", "be tested at imagenet100; use --track mini"),
+        (f"settle {CLAIM} --budget 3h --track imagenet100", "be tested on imagenet100; use --track mini"),
     ],
 )
 def test_wrong_use_is_one_line(own_folder: None, refused: Callable[[str], str], line: str, said: str) -> None:

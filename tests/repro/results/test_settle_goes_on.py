@@ -66,7 +66,7 @@ def test_killed_at_any_moment_it_goes_on_and_makes_nothing_twice(tmp_path: Path,
             assert process.returncode == 0
             break
         found = {r["fingerprint"]: r["metrics"] for r in records.read_all(folder / "repro-work" / "records")[0]}
-        ends[way] = found, next(said for said in out.splitlines() if "holds at mini" in said and "decided" in said)
+        ends[way] = found, next(said for said in out.splitlines() if "holds on mini" in said and "decided" in said)
         written = [name for name, ours in _made(folder) if ours == "True"]
         assert len(written) == len(set(written)) and set(written) <= found.keys()  # it may die before it says so
         spent = out.splitlines()[-1]
@@ -141,7 +141,7 @@ def test_on_slurm_it_submits_and_looks_until_the_claim_is_decided(
     assert "already under way: settle-mini-" in capsys.readouterr().out
     assert to_the_end(made) == 0
     out = capsys.readouterr().out
-    assert "holds at mini (n = 7)" in out and "GPU time spent" in out
+    assert "holds on mini (n = 7)" in out and "GPU time spent" in out
     assert "42 min of 2000h spent" in out  # seven pairs of six jobs, a minute each by their records, all without a GPU
     assert set(made.cluster.ran.values()) == {1} and len(made.looks()) == 3  # after five pairs, six, seven
 
@@ -153,7 +153,7 @@ def test_on_slurm_the_cap_ends_it(night: Callable[[Reach], Night], capsys: pytes
     assert "submitted 21 tasks" in capsys.readouterr().out
     assert to_the_end(made) == 0
     out = capsys.readouterr().out
-    assert "not decided yet at mini" in out and ("futile" in out or "more than the budget has left" in out)
+    assert "not decided yet on mini" in out and ("futile" in out or "more than the budget has left" in out)
     spent = sum(r["cost"]["wall_s"] for r in records.read_all(PLACE.records)[0])
     assert spent <= 3600 and set(made.cluster.ran.values()) == {1}
 
