@@ -57,11 +57,11 @@ INDEX_INTRO = (
     " Numbers of different tracks, data or protocols never share a table."
 )
 PRETEXT_INTRO = (
-    "accuracy: percent of the last logged batch of training pictures; mean ± sample standard deviation over seeds",
+    "accuracy: percent of the last logged batch of training images; mean ± sample standard deviation over seeds",
     "n: number of pre-trainings, with a link to the first record",
     "chance level: location 25 (four places), up or down 50, left or right 50, rotation 25 (four angles)",
-    "GLNet flips pictures horizontally at random before it cuts them, so left and right cannot be told apart in"
-    " symmetric pictures; `glnet:no_flip` does not flip them",
+    "GLNet flips images horizontally at random before it cuts them, so left and right cannot be told apart in"
+    " symmetric images; `glnet:no_flip` does not flip them",
     "no verdict uses this board",
     _NAMES[0],
 )

@@ -190,7 +190,7 @@ def tested_on(claim: Claim, suite: Suite) -> str:
 
 COSTS = {
     "flops": "operations",
-    "flops_per_image": "operations per picture",
+    "flops_per_image": "operations per image",
     "epochs": "epochs",
     "updates": "updates",
     "image_passes": "image passes",

@@ -114,11 +114,11 @@ def _told(arm: Arm, metric: str) -> list[float]:
 
 
 _TEST_SETS = (  # where the details of a record say how large its test set was
-    (("val", "pictures"), "pictures"),
+    (("val", "pictures"), "images"),
     (("val", "instances"), "objects"),
     (("n_query",), "queries"),
-    (("n_gallery",), "gallery pictures"),
-    (("n_test",), "pictures"),
+    (("n_gallery",), "gallery images"),
+    (("n_test",), "images"),
 )
 
 

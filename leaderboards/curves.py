@@ -19,10 +19,10 @@ from leaderboards.claims import Claim
 from leaderboards.paired_arms import apart, comparisons, fairest
 from leaderboards.record_fields import OURS, Record, entry, finite
 
-MONITOR = "k-NN on training pictures (%)"
+MONITOR = "k-NN on training images (%)"
 """What the monitor's values are called wherever they are shown."""
 ABOUT = (
-    "k-NN on training pictures is a monitor, not a test score. It classifies up to 1,000 training pictures by the 20"
+    "k-NN on training images is a monitor, not a test score. It classifies up to 1,000 training images by the 20"
     " nearest of up to 2,000 others, before a training and up to six times during it. Only verdicts on the speed of"
     " learning use it."
 )

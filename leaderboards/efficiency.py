@@ -19,7 +19,7 @@ from leaderboards.tables import Table, best_first, by_scope, lines_under
 from leaderboards.verdicts import NO_VERDICTS
 
 INTRO = (
-    "Costs are means over pre-trainings; memory is the largest peak. Image passes count each picture of each epoch"
+    "Costs are means over pre-trainings; memory is the largest peak. Image passes count each image of each epoch"
     " once; TFLOP are of the whole pre-training. A table holds one device. Wall time, CPU time and CPU share leave out"
     " resumed trainings, as these know only their last attempt. CPU share below 100 % means that other work took part"
     " of the cores. Then wall time and device time are too long; compare CPU time instead. Trials: tuning runs by hand,"
@@ -29,7 +29,7 @@ RACES_INTRO = (
     "share: what the method needs to reach the same accuracy, divided by what the baseline needs; below 1 the method is"
     " faster. Example: 0.52 (0.38 to 0.71) of the TFLOP means about half of the operations. The geometric mean over"
     " seeds with its 95 % interval (fixed n); `-`: the baseline did not learn, or the curves are too short",
-    "same accuracy: the lower of the two final accuracies of k-NN on training pictures. The method and its baseline"
+    "same accuracy: the lower of the two final accuracies of k-NN on training images. The method and its baseline"
     " train for the same number of epochs and are tuned alike",
     "k-NN, baseline's: final accuracy of the method and of its baseline. A method can be faster and still end lower",
     "n: number of pairs, with a link to the first record. The claims on the speed of learning are tested on these"

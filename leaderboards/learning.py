@@ -22,7 +22,7 @@ from leaderboards.curves import Curve, Reach, by_seed, reaching
 from leaderboards.statistics import Mean, own
 
 ABOUT = (
-    "Claims about the speed of learning. We take the lower of the two final accuracies (k-NN on training pictures) and"
+    "Claims about the speed of learning. We take the lower of the two final accuracies (k-NN on training images) and"
     " compare the training that each needs to reach it first. Example: BYOL ends at 40 % and the method at 44 %; we"
     " compare what each needs to reach 40 %. A method can be faster here and still end lower. We do not divide by the"
     " whole training of the baseline: noisy curves reach the other's final accuracy early, even if both methods are"

@@ -166,7 +166,7 @@ def _decided(verdicts: Iterable[Verdict], track: str, own: bool) -> bool:
 INTRO = (
     f"How many pairs and hours decide a claim with a probability of {100 * power.POWER:.0f} %. Example: `9 / 7 / 6`"
     " pairs. 9 pairs are needed if the differences vary from pair to pair as much as assumed, 7 if half as much, 6"
-    " if a quarter as much: with more training pictures results vary less. This spread was measured where its"
+    " if a quarter as much: with more training images results vary less. This spread was measured where its"
     " brackets say. A claim about one number needs single runs, not pairs; a run is assumed to vary less than a"
     " difference of two (times 0.71). The assumed difference is the paper's. If the paper states none, it is twice"
     " the claim's margin. A number is assumed to be as stated, within its margin. `better or not`: it is only tested"

@@ -76,14 +76,14 @@ HOW_TESTED = (
     " state are marked `not known`.",
     "The 95 % intervals are Student's t intervals. They are valid only if the number of pairs was fixed in advance"
     " (`fixed n`). Seeds enter in order; none is left out or replaced. Collapsed trainings are named. Where a track"
-    " uses a part of the training pictures, all methods use the same part for the same seed. The test pictures are the"
+    " uses a part of the training images, all methods use the same part for the same seed. The test images are the"
     " same for all seeds. Each verdict lists the main differences from the recipe of the paper's track; all differences"
     " are listed at the end of the claim. The published"
-    " pairs of mini use a JPEG copy of CIFAR-10; pairs on the official pictures get a separate verdict.",
+    " pairs of mini use a JPEG copy of CIFAR-10; pairs on the official images get a separate verdict.",
     "A verdict applies to the recipes as they are (`for these recipes`). Example: `both tuned alike (1 trial by"
     " hand)` means that both learning rates were chosen by hand in one trial. `procedure NAME` means that the common"
     " procedure of methods/tuning.toml chose the settings of both: the same changes of the recipe, seeds and held-out"
-    " training pictures. It compares linear accuracy; a recipe within 1 point of the best setting is kept"
+    " training images. It compares linear accuracy; a recipe within 1 point of the best setting is kept"
     " (`unchanged`). NAME ends with a hash of its rules. A variant, and a method"
     " over a base (`rotation_aux` over `byol`), takes over the settings that were chosen for its base. If they are"
     " not tuned alike, only the one with fewer trials can be shown to be better.",

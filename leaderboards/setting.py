@@ -60,8 +60,8 @@ class Setting:
     def pictures(self) -> str:
         """Which training pictures were used, in words."""
         if self.drawn is None:
-            return "one subset of the training pictures for all seeds"
-        return f"{self.drawn:,} training pictures drawn for each seed" if self.drawn else "all training pictures"
+            return "one subset of the training images for all seeds"
+        return f"{self.drawn:,} training images drawn for each seed" if self.drawn else "all training images"
 
     @property
     def other_values(self) -> str:

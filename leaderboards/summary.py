@@ -16,7 +16,7 @@ from leaderboards.record_fields import Record, entry, finite
 from leaderboards.suite import Evaluation, Suite
 from leaderboards.verdicts import NO_VERDICTS
 
-_SIZES = ((("n_test",), "test pictures"), (("n_query",), "queries"), (("val", "pictures"), "test pictures"))
+_SIZES = ((("n_test",), "test images"), (("n_query",), "queries"), (("val", "pictures"), "test images"))
 """Where the details of a record say how much it was evaluated on."""
 FEW_PICTURES = 500
 """Test pictures: of fewer the table says how far chance alone moves a number."""
@@ -25,7 +25,7 @@ _WIDTHS = [None, 24, 9, 22, None, None, None, 24, None, None]
 _BASELINE, _PAPER = map(_HEADS.index, ("baseline", "paper's number"))
 _LEGEND = "in brackets: points above the same network untrained, and above raw pixels without a network"
 _WITH_BASELINE = "in brackets: points above the same network untrained, raw pixels without a network, and the baseline"
-_PUBLISHED = "* from the published records: same pictures, protocol and network, and the same seeds if they have them"
+_PUBLISHED = "* from the published records: same images, protocol and network, and the same seeds if they have them"
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def _reason(error: Exception) -> str:
         return str(error)
     if str(error).startswith("DataLoader worker"):  # torch's words for the death of a process of its own
         return (
-            f"a process that loads pictures died ({' '.join(str(error).split())}): where /dev/shm is full, start the"
+            f"a process that loads images died ({' '.join(str(error).split())}): where /dev/shm is full, start the"
             " container with --shm-size=1g or --ipc=host; where memory is, give the job more"
         )
     hint = "; lower the batch with --set" if type(error).__name__ == "OutOfMemoryError" else ""

@@ -182,7 +182,7 @@ def data_root() -> Path:
     beside = Path(__file__).parents[2] / "shared" / "data"
     root = Path(os.environ.get("REPRO_DATA", beside))
     if not (root / "cifar10-jpeg").is_dir():
-        pytest.skip(f"no picture packs under {root}; set REPRO_DATA to a folder with cifar10-jpeg, coco-mini, ...")
+        pytest.skip(f"no image packs under {root}; set REPRO_DATA to a folder with cifar10-jpeg, coco-mini, ...")
     return root
 
 

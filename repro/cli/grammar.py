@@ -48,7 +48,7 @@ def _request_options(
             help="GPUs (or processes) per pre-training (default: 1)",
         )
     what = "pre-train and evaluate on" if trains else "evaluate on"
-    used = f"pictures to {what}{' (k-NN, linear, fine-tuning)' if evaluations else ''}"
+    used = f"images to {what}{' (k-NN, linear, fine-tuning)' if evaluations else ''}"
     parser.add_argument("--data", metavar="NAME", help=f"{used}: a data set, or a folder with one subfolder per class")
     parser.add_argument(
         "--protocol",
@@ -119,7 +119,7 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "--arch",
         metavar="NAME",
-        help="network: resnet18, resnet34, resnet50; for small pictures resnet18-cifar, resnet34-cifar, resnet50-cifar;"
+        help="network: resnet18, resnet34, resnet50; for small images resnet18-cifar, resnet34-cifar, resnet50-cifar;"
         " vit_tiny, vit_small or vit_base. Not needed for files of repro",
     )
     verb.add_argument("--name", metavar="NAME", help="name on the boards (default: the name of the file)")
@@ -157,9 +157,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     verb = verbs.add_parser(
         "tune",
-        help="try settings of a recipe, evaluated on held-out training pictures",
-        description="Try settings of a recipe. They are evaluated on held-out training pictures, never on test"
-        " pictures. Without --try and --equal one trial runs: the recipe as it is. Example: tune --method byol"
+        help="try settings of a recipe, evaluated on held-out training images",
+        description="Try settings of a recipe. They are evaluated on held-out training images, never on test"
+        " images. Without --try and --equal one trial runs: the recipe as it is. Example: tune --method byol"
         " --track mini --try pretrain.lr=0.5 --try pretrain.lr=2",
     )
     _request_options(verb, evaluations=False, seed=100, note="; run refuses seeds that recipes are tuned on")
@@ -337,10 +337,10 @@ def build_parser() -> argparse.ArgumentParser:
         "name",
         nargs="*",
         metavar="NAME",
-        help="data set; get: data sets or tracks; prepare: also a folder of pictures",
+        help="data set; get: data sets or tracks; prepare: also a folder of images",
     )
     verb.add_argument(
-        "--size", type=whole, default=256, metavar="PIXELS", help="prepare: side of the decoded pictures (default: 256)"
+        "--size", type=whole, default=256, metavar="PIXELS", help="prepare: side of the decoded images (default: 256)"
     )
     workspace_options(verb)
 

@@ -118,7 +118,7 @@ def add_results(verbs: argparse._SubParsersAction[Parser]) -> None:
         "--published", action="store_true", help="read leaderboards/records instead and write the repository's boards"
     )
     verb.add_argument(
-        "--export", metavar="FOLDER", help="for a paper: write each table as .csv and .tex and each picture as .svg"
+        "--export", metavar="FOLDER", help="for a paper: write each table as .csv and .tex and each plot as .svg"
     )
     workspace_options(verb)
 

@@ -175,7 +175,7 @@ def data_table(statuses: Sequence[Status], where: Where) -> str:
         rows.append(
             [status.name, status.kind, ", ".join(status.tracks), "found" if status.found else "missing", counts or "-"]
         )
-    lines = [table(rows, ["data set", "for", "tracks", "state", "pictures"]), ""]
+    lines = [table(rows, ["data set", "for", "tracks", "state", "images"]), ""]
     for status in statuses:
         lines.append(f"{status.name}: {status.title}. Licence: {status.licence}.")
         lines.append(

@@ -62,7 +62,7 @@ class Account:
 def one_picture_each(whose: object, what: str) -> UserError:
     """The error for pictures of which none is left to test on. what: that cannot be done, such as `judge knn on`."""
     return UserError(
-        f"{whose}: each class has one picture, which is to train on, so there is none to {what}",
+        f"{whose}: each class has one image, which is to train on, so there is none to {what}",
         "give each class two or more, or a folder val beside train",
     )
 
@@ -71,13 +71,13 @@ def one_class(whose: Path, account: Account, what: str) -> UserError:
     """The error for pictures of one class, which every guess gets right. what: as in `one_picture_each`."""
     hidden = [one for one in account.passed if one.reason is Reason.HIDDEN_FOLDER]
     beside = f" (passed over: {passed_words(hidden)})" if hidden else ""
-    fix = "sort the pictures into one folder per class, of two classes or more"
+    fix = "sort the images into one folder per class, of two classes or more"
     if account.deeper:
         places = [str(whose / below) for below in account.deeper]
         fix = f"give {places[0]} if its folders are the classes" if len(places) == 1 else one_folder_deeper(places)
     return UserError(
         printable(
-            f"{whose}: all pictures are of one class ({account.classes[0]}), so there is nothing to {what}{beside}"
+            f"{whose}: all images are of one class ({account.classes[0]}), so there is nothing to {what}{beside}"
         ),
         printable(fix),
     )
@@ -91,12 +91,12 @@ def one_folder_deeper(places: Sequence[str]) -> str:
 def words(account: Account) -> str:
     """`30 pictures of 2 classes (cat, dog) taken: 20 train, 10 test (from valid); passed over: 1 hidden file`."""
     classes = f"of {_count(len(account.classes), 'class')} ({some(account.classes)})"
-    what = f"{_count(account.pictures, 'picture')} {classes if account.classes else 'without classes'} taken"
+    what = f"{_count(account.pictures, 'image')} {classes if account.classes else 'without classes'} taken"
     parts = [f"{what}: {', '.join(map(_taken, account.taken))}"]
     if account.untested:
-        parts.append(f"no test pictures of {_count(len(account.untested), 'class')} ({some(account.untested)})")
+        parts.append(f"no test images of {_count(len(account.untested), 'class')} ({some(account.untested)})")
     if account.gone:
-        lost = [f"{name} with {_count(pictures, 'picture')}" for name, pictures in account.gone]
+        lost = [f"{name} with {_count(pictures, 'image')}" for name, pictures in account.gone]
         parts.append(f"no longer there: {_count(len(lost), 'class')} ({some(lost)})")
     if account.passed:
         parts.append(f"passed over: {passed_words(account.passed)}")
@@ -110,8 +110,8 @@ def passed_words(passed: Sequence[Passed]) -> str:
         mine = [one for one in passed if one.reason is reason]
         if reason is Reason.UNUSED:
             loose = [one.below for one in mine if not one.pictures]
-            found += [f"{_count(len(loose), 'picture')} beside the folders ({some(loose)})"] if loose else []
-            found += [f"{_count(one.pictures, 'picture')} in {one.below}" for one in mine if one.pictures]
+            found += [f"{_count(len(loose), 'image')} beside the folders ({some(loose)})"] if loose else []
+            found += [f"{_count(one.pictures, 'image')} in {one.below}" for one in mine if one.pictures]
         elif mine:
             named = "" if reason is Reason.HIDDEN_FILE else f" ({some(sorted(one.below for one in mine))})"
             found.append(_count(len(mine), reason.value) + named)
@@ -131,7 +131,7 @@ _PLURALS = {
     "pipe, socket or device": "pipes, sockets or devices",
     "link to a folder above": "links to a folder above",
     "link to a folder of the same class": "links to a folder of the same class",
-    "folder without pictures": "folders without pictures",
+    "folder without images": "folders without images",
 }
 
 

@@ -90,7 +90,7 @@ def _composed(made_of: str, called: str, prefix: str, licence: str) -> tuple[Ent
         how,
         cameras.COUNTS,
         parts=REID_PARTS,
-        note=f"made of {made_of} from fixed seeds; an identity is one picture",
+        note=f"made of {made_of} from fixed seeds; an identity is one image",
         origin="composed",
         made_of=made_of,
     )
@@ -226,17 +226,17 @@ DATA_SETS: dict[str, Entry] = {
         ),
         Entry(
             "coco-mini",
-            "COCO 2017, 130 pictures under free licences",
+            "COCO 2017, 130 images under free licences",
             "detection",
             "coco",
             ("mini",),
-            "pictures CC BY, CC BY-SA or no known copyright; annotations CC BY 4.0",
-            "a folder coco-mini with images/{train,val} and annotations/instances_{train,val}.json, made of pictures "
+            "images CC BY, CC BY-SA or no known copyright; annotations CC BY 4.0",
+            "a folder coco-mini with images/{train,val} and annotations/instances_{train,val}.json, made of images "
             "of cocodataset.org under its licences 4, 5 and 7",
             {"train": 73, "val": 57},
             folders=("coco-mini",),
             parts=("annotations", "images"),
-            note="57 pictures: an AP on them says nothing about COCO",
+            note="57 images: an AP on them says nothing about COCO",
             protocol="coco_mini",
         ),
         Entry(
@@ -245,7 +245,7 @@ DATA_SETS: dict[str, Entry] = {
             "detection",
             "coco 2017",
             ("cifar", "imagenet100", "imagenet"),
-            "annotations CC BY 4.0; each picture its own Flickr licence",
+            "annotations CC BY 4.0; each image its own Flickr licence",
             "cocodataset.org: train2017, val2017 and annotations/instances_{train,val}2017.json in coco2017",
             {"train": 118_287, "val": 5_000},
             folders=("coco2017", "coco"),
@@ -263,7 +263,7 @@ DATA_SETS: dict[str, Entry] = {
             "detection",
             "voc",
             ("imagenet100", "imagenet"),
-            "pictures on Flickr's terms, research use; cite Everingham et al. 2010",
+            "images on Flickr's terms, research use; cite Everingham et al. 2010",
             "host.robots.ox.ac.uk/pascal/VOC: trainval and test of 2007 and trainval of 2012, unpacked as "
             "VOCdevkit/{VOC2007,VOC2012}",
             {"train": 16_551, "val": 4_952},
@@ -297,7 +297,7 @@ DATA_SETS: dict[str, Entry] = {
             "reid",
             "market",
             ("cifar", "imagenet100", "imagenet"),
-            "research use on its authors' terms; pictures of persons",
+            "research use on its authors' terms; images of persons",
             "the authors' archive Market-1501-v15.09.15 (zheng-lab.cecs.anu.edu.au/Project/project_reid.html), "
             "unpacked as market1501",
             {"train": 12_936, "query": 3_368, "gallery": 19_732},
@@ -311,7 +311,7 @@ DATA_SETS: dict[str, Entry] = {
             "reid",
             "sysu",
             ("imagenet",),
-            "research use on its authors' terms; pictures of persons",
+            "research use on its authors' terms; images of persons",
             "github.com/wanggrun/SYSU-30k: sysu_test_set_all/{query,gallery} in sysu30k (no training set needed)",
             {"query": 1_000, "gallery": 479_730},
             folders=("sysu30k", "SYSU-30k-released", "SYSU-30k-released/imagenet"),
@@ -329,7 +329,7 @@ def entry_of(name: str) -> Entry:
         path = Path(name.removeprefix(FOLDER))
         return Entry(
             name,
-            f"own pictures: {path.name}",
+            f"own images: {path.name}",
             "classification",
             "class folders",
             (),

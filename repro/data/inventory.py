@@ -113,7 +113,7 @@ def require_judgeable(own: OwnPictures | None, what: str, others: Iterable[str])
     """
     if own and not own.account.classes:
         raise UserError(
-            f"{own.folder}: its pictures have no classes, so there is nothing to evaluate {what} on",
+            f"{own.folder}: its images have no classes, so there is nothing to evaluate {what} on",
             f"sort them into one folder per class, or evaluate on other data: --eval {' '.join(others)}",
         )
     if own and len(own.account.classes) == 1:

@@ -34,8 +34,8 @@ class Reason(Enum):
     BROKEN_LINK = "broken link"
     LOOP = "link to a folder above"
     TWICE = "link to a folder of the same class"
-    EMPTY = "folder without pictures"
-    UNUSED = "picture"
+    EMPTY = "folder without images"
+    UNUSED = "image"
 
 
 @dataclass(frozen=True)

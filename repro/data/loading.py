@@ -60,7 +60,7 @@ def load_classification(
     content = packed.read_pack(folder)
     if split not in content["counts"]:
         raise UserError(
-            f"{entry.title} has no classes, so there is no {split} split; sort pictures into one folder per class"
+            f"{entry.title} has no classes, so there is no {split} split; sort images into one folder per class"
         )
     pixels: Any
     if "files" in content:
@@ -74,7 +74,7 @@ def load_classification(
     labels = np.array(packed.open_array(folder / f"{split}_labels.npy")) if classes else None
     if limit is not None and (wanted := limit["pictures"]) < len(pixels):
         if wanted < max(1, len(classes)):
-            raise UserError(f"a limit of {wanted} pictures is less than the {len(classes)} classes of {entry.title}")
+            raise UserError(f"a limit of {wanted} images is less than the {len(classes)} classes of {entry.title}")
         chosen = packed.balanced(labels, len(pixels), wanted, limit["seed"])
         pixels = pixels.only(chosen) if isinstance(pixels, Files) else np.asarray(pixels[chosen])
         labels = labels[chosen] if labels is not None else None
@@ -82,7 +82,7 @@ def load_classification(
     if found.one_colour:
         colour = ", ".join(f"{255 * value:.0f}" for value in found.mean)
         raise UserError(
-            f"all training pictures of {entry.title} are of one colour ({colour}), so there is nothing to learn;"
+            f"all training images of {entry.title} are of one colour ({colour}), so there is nothing to learn;"
             " look at the files and export them again"
         )
     return found

@@ -146,7 +146,7 @@ def _signature(tree: Tree) -> str:
             except OSError as error:
                 raise _unreadable(tree.root / name, error) from error
             if tree.names is not None and not stat.st_size:
-                raise UserError(f"cannot decode {tree.root / name} (it is empty); replace or remove that picture")
+                raise UserError(f"cannot decode {tree.root / name} (it is empty); replace or remove that image")
             lines.append(f"{name} {stat.st_size} {stat.st_mtime_ns}")
     return text_sha256(*lines, *tree.notes)
 

@@ -73,7 +73,7 @@ class OwnFolder(Origin):
     def find(self, entry: Entry, where: Where) -> Path:
         """That folder."""
         if entry.own is None or not entry.own.is_dir():
-            raise MissingData(f"no folder of pictures {entry.own}")
+            raise MissingData(f"no folder of images {entry.own}")
         return entry.own
 
 

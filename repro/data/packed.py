@@ -87,7 +87,7 @@ class Pack:
         deep, several = sum(len(left.deep) for *_, left in self.left), sum(left.several for *_, left in self.left)
         return [
             *([reach.words(deep)] if deep else []),
-            *([f"{several:,} of the pictures have more than one frame or page: the first is taken"] if several else []),
+            *([f"{several:,} of the images have more than one frame or page: the first is taken"] if several else []),
         ]
 
     def decoded(self, split: str, pixels: np.ndarray) -> None:
@@ -200,9 +200,7 @@ def pack_pictures(
         return Left()
     need, free = int(np.prod(shape)), shutil.disk_usage(path.parent).free
     if need > free:
-        raise UserError(
-            f"{path.parent.parent}: decoded pictures need {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
-        )
+        raise UserError(f"{path.parent.parent}: decoded images need {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free")
     out = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     step = 256
 

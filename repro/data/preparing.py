@@ -28,7 +28,7 @@ def prepare(name_or_folder: str, where: Where, *, size: int | tuple[int, int], p
         return ORIGINS[entry.origin].obtain(entry, where)
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 1:
-        raise UserError(f"pictures of {height} x {width} pixels: both sides must be at least 1")
+        raise UserError(f"images of {height} x {width} pixels: both sides must be at least 1")
     value = manifest_of(entry.name, where)
     fill = _fill_classification if entry.kind == "classification" else _fill_reid
     label = "own" if entry.own is not None else entry.name  # a folder that moved meets its pack again
@@ -77,7 +77,7 @@ def _fill_reid(entry: Entry, root: Path, manifest: str, pack: Pack) -> None:
     shared = set(found["train"].pids) & set(found["query"].pids)
     if shared:
         raise UserError(
-            f"{root}: identity {min(shared)} is in the training and in the test pictures; they must be disjoint"
+            f"{root}: identity {min(shared)} is in the training and in the test images; they must be disjoint"
         )
     names = {split: [p.relative_to(what.folder).as_posix() for p in what.files] for split, what in found.items()}
     pack.finish(manifest, files=names)

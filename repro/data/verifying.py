@@ -41,7 +41,7 @@ def verify(name_or_folder: str, where: Where, progress: Progress = quiet) -> Rep
         problem, note = _check_files(entry, tree, where, progress)
         found = {} if problem else counts(entry, root)
     problem = problem or _bad_annotations(entry, where)
-    gaps = [f"{gap} pictures" for gap in short(entry, found)]
+    gaps = [f"{gap} images" for gap in short(entry, found)]
     if problem is None and gaps:
         problem = f"{entry.title} is incomplete: {', '.join(gaps)}"
     return Report(entry.name, number, found, problem or _bad_pack(entry, where), note)
@@ -58,7 +58,7 @@ def _check_files(entry: Entry, tree: Tree, where: Where, progress: Progress) -> 
     if problem is None:
         sums.parent.mkdir(parents=True, exist_ok=True)
         write_sums(tree, sums)
-    return problem, "no SHA256SUMS beside it: every picture was decoded and the hashes written down for the next time"
+    return problem, "no SHA256SUMS beside it: every image was decoded and the hashes written down for the next time"
 
 
 def _bad_annotations(entry: Entry, where: Where) -> str | None:

@@ -284,7 +284,7 @@ def _cache(folder: Path, pictures: int = 256) -> Contest:
         np.save(file, features(part))
     return Contest(
         "k-NN on cached features",
-        f"{2 * pictures:,} pictures of {size} px, ResNet-{recipe['network']['depth']}, {encoder.dim} wide",
+        f"{2 * pictures:,} images of {size} px, ResNet-{recipe['network']['depth']}, {encoder.dim} wide",
         lambda: judge(*(np.load(file, mmap_mode="r") for file in files)),
         (Rival("features extracted anew", lambda: judge(features(0), features(1))),),
     )
@@ -313,7 +313,7 @@ def _coco(pictures: int = 100, objects: int = 8, detections: int = 20) -> Contes
 
     return Contest(
         "COCO metrics, boxes and masks",
-        f"{pictures} pictures, {len(annotations):,} objects, {len(results):,} detections",
+        f"{pictures} images, {len(annotations):,} objects, {len(results):,} detections",
         lambda: coco_metrics(images, annotations, categories, results),
         (Rival("pycocotools", plain),),
     )

@@ -67,7 +67,7 @@ def table(seconds: float, ranks: int) -> str:
     share = exposed["during"] / exposed["after"]
     return "\n".join(
         [
-            f"{ranks} ranks of one thread, {parameters / 1e6:.1f} million parameters, {_BATCH} pictures of {_SIDE} px"
+            f"{ranks} ranks of one thread, {parameters / 1e6:.1f} million parameters, {_BATCH} images of {_SIDE} px"
             f" in each, gloo, medians of {len(alone)} rounds",
             "",
             text.table(rows, ["gradients", "ms an update", "exposed ms"]),

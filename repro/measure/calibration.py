@@ -242,7 +242,7 @@ def _set_the_table(contexts: Sequence[JobContext]) -> int:
         for split in ("train", "test"):
             pictures, labels = labelled_pictures(made, split)
             if len(labels) > _MOST_FEATURES:
-                raise UserError(f"{len(labels):,} pictures are more than features are made up for")
+                raise UserError(f"{len(labels):,} images are more than features are made up for")
             classes = len(pictures.classes)
             np.save(made.folder / f"{split}_x.npy", rng.standard_normal((len(labels), encoder.dim), np.float32))
             np.save(made.folder / f"{split}_y.npy", labels)

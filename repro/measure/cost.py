@@ -155,12 +155,12 @@ def table(name: str | None, track: str, settings: Settings) -> str:
     head = ["method", "network", "GFLOP / image", f"{REFERENCE} = 1", "updates / epoch", "epochs", "image passes"]
     head += ["parameters", "memory, estimate", "peak, recorded"]
     lines = [
-        f"track {scale.name}: {scale.size} px, {pictures:,} pictures per epoch",
+        f"track {scale.name}: {scale.size} px, {pictures:,} images per epoch",
         "",
         text.table(rows, head),
         "",
-        "GFLOP / image: of the networks, forward and backward, for one picture of an epoch; views are not counted.",
-        f"{REFERENCE} = 1: beside MoCo-v3 on the same network.  image passes: pictures read in the whole recipe.",
+        "GFLOP / image: of the networks, forward and backward, for one image of an epoch; views are not counted.",
+        f"{REFERENCE} = 1: beside MoCo-v3 on the same network.  image passes: images read in the whole recipe.",
         "parameters: of what is kept + the rest of what is trained or held (heads, momentum networks).",
         "memory: weights, gradients, optimiser and what the backward pass needs of the rows of one device.",
         f"peak: of a process, the highest in the records of {settings.workspace}.",

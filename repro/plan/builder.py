@@ -118,7 +118,7 @@ def _data_names(
             raise UserError(f"--set data.{key}={value}: must be {type(keys[key]).__name__}, as {keys[key]!r} is")
         keys[key] = value
     if keys["limit"] < 0:
-        raise UserError(f"--set data.limit={keys['limit']}: must be a number of pictures, or 0 for all of them")
+        raise UserError(f"--set data.limit={keys['limit']}: must be a number of images, or 0 for all of them")
     for role in tracks.ROLES:
         require_kind(keys[role], role)
     disk.require_stored(keys["stored"], keys["classification"])
@@ -132,7 +132,7 @@ def _require_every_class(data: Mapping[str, Any], own: inventory.OwnPictures | N
     if 0 < data["limit"] < classes:
         raise UserError(
             f"--set data.limit={data['limit']}: {own.folder if own else entry.title} has {classes} classes; choose"
-            f" {classes} or more, or 0 for all pictures"
+            f" {classes} or more, or 0 for all images"
         )
 
 
@@ -240,9 +240,9 @@ class _Builder:
                 sides = getattr(protocol, "size", ()) or (whole or self.track.size,) * 2
                 if tuple(sides) != (wanted, wanted):
                     raise UserError(
-                        f"{kind.name}: its pictures are {sides[0]} x {sides[1]}, the network of {given.path.name} was"
+                        f"{kind.name}: its images are {sides[0]} x {sides[1]}, the network of {given.path.name} was"
                         f" trained on {wanted} x {wanted}, and positions are not interpolated;"
-                        f" resize the pictures with --set {kind.name}.size=[{wanted},{wanted}]"
+                        f" resize the images with --set {kind.name}.size=[{wanted},{wanted}]"
                     )
 
     # --------------------------------------------------------------------------------------------------- evaluations

@@ -40,11 +40,11 @@ class Choice:
         chosen, first = entry_of(self.name).called, self.among[0]
         if self.name == first:
             if not here:
-                return f"pictures: none of these was found: {', '.join(self.among)}"
-            return f"pictures: {chosen}, preferred to {', '.join(self.among[1:])}"
+                return f"images: none of these was found: {', '.join(self.among)}"
+            return f"images: {chosen}, preferred to {', '.join(self.among[1:])}"
         wanted = entry_of(first)
         return (
-            f"pictures: {chosen}, since {first} was not found. With {first} (python -m repro data get"
+            f"images: {chosen}, since {first} was not found. With {first} (python -m repro data get"
             f" {wanted.made_of or first}) {_JOBS[wanted.kind]} run again, and their results are in separate tables"
         )
 

@@ -18,9 +18,9 @@ _SMALL = 10**9  # bytes of which nothing is said
 def require_stored(stored: str, name: str) -> None:
     """UserError where the pictures of that data set cannot be stored so."""
     if stored not in STORED:
-        raise UserError(f"--set data.stored: {unknown('way to store pictures', stored, STORED)}")
+        raise UserError(f"--set data.stored: {unknown('way to store images', stored, STORED)}")
     if stored != STORED[0] and not stays_in_files(entry_of(name)):
-        raise UserError(f"--set data.stored={stored}: the pictures of '{name}' are not files; leave it out")
+        raise UserError(f"--set data.stored={stored}: the images of '{name}' are not files; leave it out")
 
 
 def lines(plan: Plan, settings: Settings) -> list[str]:
@@ -34,7 +34,7 @@ def lines(plan: Plan, settings: Settings) -> list[str]:
         packed = plan.stored == STORED[0]
         if stays_in_files(entry) and (need > _SMALL or not packed):
             found.append(
-                f"disk: {count:,} pictures, decoded once to {side} x {side}, need {text.size(need)} beside their files"
+                f"disk: {count:,} images, decoded once to {side} x {side}, need {text.size(need)} beside their files"
                 f" ({text.size(free)} free); "
                 + (
                     f"--set data.stored={STORED[1]} decodes images while training and stores only a list of file names;"

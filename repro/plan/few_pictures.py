@@ -64,7 +64,7 @@ def fitted(name: str, recipe: Recipe, pictures: int, usual: int, stated: Mapping
         now["batch"] = _batch(then, pictures)
     if now["batch"] * (1 if "batch" in kept else BATCHES) > pictures:
         raise UserError(
-            f"{name}: {pictures} training pictures are too few; batches have {now['batch']} pictures",
+            f"{name}: {pictures} training images are too few; batches have {now['batch']} images",
             f"give {BATCHES * now['batch']} or more, take smaller batches with --set pretrain.batch=N, or leave {name}"
             " out (--method random random:pixels trains nothing)",
         )
@@ -98,7 +98,7 @@ def words(found: Mapping[str, Fitted]) -> list[str]:
     for name, item in found.items():
         if item.changes:
             values = ", ".join(f"{change.key} {change.before} -> {change.after}" for change in item.changes)
-            line = f"{item.pictures:,} training pictures, where the recipe is for {item.usual:,}: {values}"
+            line = f"{item.pictures:,} training images, where the recipe is for {item.usual:,}: {values}"
             alike.setdefault(line, []).append(name)
     return [
         f"{', '.join(names)}: {line}, so that the number of updates stays near the recipe's"

@@ -183,7 +183,7 @@ def require_parts(info: MethodInfo, variant: str, pretrain: Mapping[str, Any], r
     rows = pretrain["batch"] // pretrain["accumulate"]
     if rows % ranks:
         raise UserError(
-            f"--processes {ranks}: {name} has {rows} pictures per micro-batch (pretrain.batch / pretrain.accumulate),"
+            f"--processes {ranks}: {name} has {rows} images per micro-batch (pretrain.batch / pretrain.accumulate),"
             f" which are not {ranks} equal parts; choose a divisor of {rows}"
         )
     devices = pretrain["devices"]
@@ -199,7 +199,7 @@ def require_full_batch(info: MethodInfo, variant: str, pretrain: Mapping[str, An
     """UserError where the training pictures do not fill one batch. pictures: 0 where their number is not known."""
     if 0 < pictures < pretrain["batch"]:
         raise UserError(
-            f"{info.name + (f':{variant}' if variant else '')}: {pictures} training pictures do not fill a batch of"
+            f"{info.name + (f':{variant}' if variant else '')}: {pictures} training images do not fill a batch of"
             f" {pretrain['batch']}; choose a smaller one with --set pretrain.batch=N"
         )
 
@@ -210,7 +210,7 @@ def _check_batch(info: MethodInfo, variant: str, pretrain: Mapping[str, Any]) ->
     name = info.name + (f":{variant}" if variant else "")
     if batch % (devices * accumulate):
         raise UserError(
-            f"{name}: pretrain.batch = {batch} is not {devices} devices x {accumulate} micro-batches x whole pictures;"
+            f"{name}: pretrain.batch = {batch} is not {devices} devices x {accumulate} micro-batches x whole images;"
             f" choose a multiple of {devices * accumulate} with --set pretrain.batch=N"
         )
     if accumulate > 1 and negatives(info, variant) == "global":

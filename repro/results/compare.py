@@ -185,9 +185,9 @@ def _curves(first: str, second: str, a: Arm, b: Arm) -> str:
         for seed in seeds
         for curve in [side[seed]]
     ]
-    head = ["k-NN on training pictures", "seed", "curve", "percent", "epochs", "device time", "TFLOP"]
+    head = ["k-NN on training images", "seed", "curve", "percent", "epochs", "device time", "TFLOP"]
     lines = [text.table(courses, head)]
-    about = "k-NN on training pictures: a monitor, not a test score; interpolated linearly between checks"
+    about = "k-NN on training images: a monitor, not a test score; interpolated linearly between checks"
     if a.setting.epochs != b.setting.epochs:
         return "\n".join([*lines, f"{about}; epoch by epoch not compared, as the schedules end at different epochs"])
     fair, sides = not apart(a, b), ({s: left[s] for s in seeds}, {s: right[s] for s in seeds})

@@ -57,6 +57,6 @@ def finish(fingerprints: Collection[str], track: Track, place: Workspace) -> Non
         for command in commands(said.lacking):
             print(f"to fill gaps (-): {command}")
         own = any(str(entry(record, "provenance", "data", "name")).startswith(FOLDER) for record in mine)
-        print(f"comparable with the papers: {'no: own pictures' if own else track.comparable}")
+        print(f"comparable with the papers: {'no: own images' if own else track.comparable}")
     print(f"boards:  {place.boards / 'index.md'}, to look at in a browser: {place.boards / 'report.html'}")
     print(f"records: {place.records}")

@@ -38,7 +38,7 @@ def explain(cell: str, settings: Settings) -> str:
     about = record["provenance"]
     pictures = {**dict.fromkeys(("source", "name", "manifest"), "-"), **about.get("data", {})}
     drawn = drawn_of(record)
-    seen = f"; {drawn:,} training pictures drawn by seed {record['seed']}" if drawn else ""
+    seen = f"; {drawn:,} training images drawn by seed {record['seed']}" if drawn else ""
     lines = [
         *(f"skipped: {fault}" for fault in faults),
         f"{record['kind']} of {records.arm_of(record)}, track {record['track']}, seed {record['seed']}",
@@ -50,7 +50,7 @@ def explain(cell: str, settings: Settings) -> str:
             ["job", "fingerprint", "date", "time", "on"],
         ),
         "",
-        f"pictures: {pictures['source']} ({pictures['name']}, manifest {pictures['manifest'][:12]}){seen}",
+        f"images: {pictures['source']} ({pictures['name']}, manifest {pictures['manifest'][:12]}){seen}",
         f"code:     {_code(about)}",
         "packages: " + ", ".join(f"{name} {version}" for name, version in about.get("packages", {}).items()),
     ]

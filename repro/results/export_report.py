@@ -19,7 +19,7 @@ from slurm.files import write_atomic
 
 _BIBLIOGRAPHY = "citations.bib"
 _CONTENTS = "contents.md"
-_HEAD = "# Tables and pictures of the report"
+_HEAD = "# Tables and plots of the report"
 
 
 def export_report(folder: Path, published_ones: bool, settings: Settings) -> str:
@@ -66,9 +66,9 @@ def export_report(folder: Path, published_ones: bool, settings: Settings) -> str
     return "\n".join(
         [
             *(f"skipped: {fault}" for fault in faults),
-            f"wrote {folder}: {len(tables)} tables (.csv and .tex, which needs booktabs), {len(drawings)} pictures"
+            f"wrote {folder}: {len(tables)} tables (.csv and .tex, which needs booktabs), {len(drawings)} plots"
             f" (.svg), {_BIBLIOGRAPHY} and {_CONTENTS}",
-            "to make a PDF of a picture: rsvg-convert -f pdf -o NAME.pdf NAME.svg",
+            "to make a PDF of a plot: rsvg-convert -f pdf -o NAME.pdf NAME.svg",
         ]
     )
 

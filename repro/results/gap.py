@@ -45,7 +45,7 @@ def shortfall(settings: Settings, name: str) -> str:
     if not claim.protocol:
         lines.append(f"no step b: the paper's protocol is not known; ours is {own}")
     if claim.metric.endswith("_best_on_test"):
-        lines.append("claimed, a and b: the best epoch on the test pictures, as the paper reports; c: the last one")
+        lines.append("claimed, a and b: the best epoch on the test images, as the paper reports; c: the last one")
     made = gap.shortfalls(claim, steps, own)
     if made:
         due = [[f"{part.start} - {part.end}", f"{part.points:+.2f}", _due(part)] for part in made]

@@ -211,9 +211,7 @@ def _checked(given: Record, trust: str, at: str, lab: str) -> Record:
     about = given.get("provenance", {})
     data = about.get("data")
     if not isinstance(data, dict) or not isinstance(data.get("name"), str):
-        raise UserError(
-            f"{at}: provenance.data.name is missing; say which pictures, as python -m repro data names them"
-        )
+        raise UserError(f"{at}: provenance.data.name is missing; say which images, as python -m repro data names them")
     return {
         "schema": schema,
         "kind": given["kind"],

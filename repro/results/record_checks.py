@@ -76,7 +76,7 @@ def _ancestry(record: Record, family: _Family) -> Iterator[str]:
             passes = entry(parent, "cost", "image_passes")
             counts = [entry(record, "details", key) for key in ("n_train", "n_test")]
             if passes and None not in counts and sum(counts) != passes:
-                yield f"{' + '.join(map(str, counts))} pictures, but features of {passes}"
+                yield f"{' + '.join(map(str, counts))} images, but features of {passes}"
 
 
 def _date(record: Record) -> datetime.datetime | None:
@@ -187,7 +187,7 @@ def _answers(record: Record, _: _Family) -> Iterator[str]:
             yield "its right answers, details.correct, are not base64"
             return
         if not room - 8 < total <= room or total < 1:
-            yield f"{total} pictures, but right answers of {room - 7} to {room}"
+            yield f"{total} images, but right answers of {room - 7} to {room}"
             return
         counted = scores.percent(scores.unpack(details["correct"], total))
         if abs(counted - metrics[name]) > _SLACK:
@@ -210,7 +210,7 @@ def _selection(record: Record, _: _Family) -> Iterator[str]:
             yield "top1_best_on_test is not the best of all k"
         held_out = details.get("split_top1") or {}
         if held_out and held_out.get(str(details["k"])) != max(held_out.values()):
-            yield f"k = {details['k']} is not the best on the pictures held out"
+            yield f"k = {details['k']} is not the best on the images held out"
     last = details.get("test_top1_last_epoch")
     if last and metrics.get("top1_best_on_test", max(last)) < max(last) - _SLACK:
         yield "top1_best_on_test is below what the last epoch gave"

@@ -143,7 +143,7 @@ def _shared_memory() -> Finding:
     free = shared_memory_here()
     told = f"{free / 2**20:,.1f} MB free in /dev/shm"
     if free < _SHARED:
-        fix = "start the container with --shm-size=1g or --ipc=host, else fewer processes load pictures"
+        fix = "start the container with --shm-size=1g or --ipc=host, else fewer processes load images"
         return Finding("warning", "shared memory", told, fix)
     return Finding("ok", "shared memory", told)
 

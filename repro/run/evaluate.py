@@ -170,7 +170,7 @@ def _network(file: File, arch: str | None, overrides: Sequence[str]) -> tuple[di
 def _lines(found: Match, given: Checkpoint) -> list[str]:
     lines = wording.listing(found)
     if given.normalise == "data":
-        lines.append("pixels: normalised by mean and deviation of the track's training pictures")
+        lines.append("pixels: normalised by mean and deviation of the track's training images")
     else:
         mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (given.mean, given.std))
         whose = {"imagenet": "ImageNet's", "file": "as the file says", "given": "as given"}[given.normalise]

@@ -66,7 +66,7 @@ def tune(
         for name, values in used.items():
             if not values["holdout"]:
                 raise UserError(
-                    f"--protocol {kind}={name}: it has no held-out training pictures, so it cannot score a trial"
+                    f"--protocol {kind}={name}: it has no held-out training images, so it cannot score a trial"
                 )
     share_downloads(users.where.downloads, settings.where.downloads)
     return execute.perform(
@@ -100,7 +100,7 @@ def _report(trials: Mapping[str, Plan], workspace: Path) -> str:
     head = ["method", "changes", "k-NN", "linear", "few labels", "mean", "of seeds", "collapsed", "training"]
     lines = [
         "",
-        "top-1 on held-out training pictures",
+        "top-1 on held-out training images",
         text.table([row for name in request.methods for row in _rows(name, trials, found)], head),
         "",
     ]

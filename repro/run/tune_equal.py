@@ -206,7 +206,7 @@ def _table(scored: Sequence[Scored]) -> str:
             lines.append(f"{name}: {point_words}")
     seeds = [f"seed {seed}" for seed in steps.seeds]
     shown = text.table(rows, ["method", "setting", *seeds, "mean", ""])
-    return "\n".join(["", "linear top-1 on held-out training pictures", shown, *lines])
+    return "\n".join(["", "linear top-1 on held-out training images", shown, *lines])
 
 
 def _remarks(item: Scored, points: Sequence[Point]) -> str:

@@ -308,12 +308,12 @@ def test_own_pictures_that_were_moved_stay_in_one_arm(make: Make) -> None:
     for seed, (path, manifest) in enumerate((("/a/pics", "11"), ("/b/photos", "11"), ("/a/pics", "22"))):
         made = make("aps", "knn", {"top1": 10.0 * seed}, seed=seed)
         for record in made:
-            own = {"name": f"{FOLDER}{path}", "source": f"own pictures: {Path(path).name}", "manifest": manifest}
+            own = {"name": f"{FOLDER}{path}", "source": f"own images: {Path(path).name}", "manifest": manifest}
             record["provenance"]["data"] = own
         records += made
     moved, other = sorted(arms(records, "knn"), key=lambda arm: arm.setting.manifest)
     assert (list(moved.records), list(other.records)) == ([0, 1], [2])
-    assert moved.setting.source == "own pictures: pics"
+    assert moved.setting.source == "own images: pics"
     apart = Arms(records, replace(suite(), own="")).of("knn")  # told of none, the boards know of none
     assert len({(arm.setting.data, arm.setting.manifest) for arm in apart}) == 3
 
@@ -578,8 +578,8 @@ def test_test_sets_say_how_large_they_are(make: Make) -> None:
     records[1]["details"]["val"] = {"pictures": 57, "instances": 1517}
     records[3]["details"] |= {"n_query": 162, "n_gallery": 160}
     built = build(records, [], link)
-    assert "test set 57 pictures, 1,517 objects;" in built["detection.md"] and "1,517" in built["segmentation.md"]
-    assert "test set 162 queries, 160 gallery pictures;" in built["reid.md"]
+    assert "test set 57 images, 1,517 objects;" in built["detection.md"] and "1,517" in built["segmentation.md"]
+    assert "test set 162 queries, 160 gallery images;" in built["reid.md"]
 
 
 def test_the_answers_of_pretext_tasks_have_a_board(make: Make) -> None:

@@ -234,7 +234,7 @@ def test_words_of_records_stay_words(make: Make) -> None:
         (cells.whole_numbers([3, 7], ", "), "3, 7", "3"),
         (cells.words("2026-11-20..22"), "2026-11-20..22", "2026-11-20..22"),
         (cells.spread([]), "-", "-"),
-        (cells.words("57 pictures,\n517 objects"), "57 pictures, 517 objects", "57 pictures, 517 objects"),
+        (cells.words("57 images,\n517 objects"), "57 images, 517 objects", "57 images, 517 objects"),
         (cells.linked([("s0", "a"), ("s1", "b")]), "s0 s1", "s0 s1"),
     ],
 )

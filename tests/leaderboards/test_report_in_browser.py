@@ -63,7 +63,7 @@ window.addEventListener("load", () => {
   [...beside.children].forEach(button => button.click());
   press(document.querySelector("#efficiency ~ .scenes figure"), "SVG");
   found.saved = saved;
-  found.covered = [];  // names that lie over other text of their picture
+  found.covered = [];  // names that lie over other text of their image
   for (const drawing of document.querySelectorAll("svg.plot")) {
     const texts = [...drawing.querySelectorAll("text")].map(text => [text, text.getBoundingClientRect()]);
     texts.forEach(([text, a]) => text.getAttribute("class") === "name" && texts.forEach(([other, b]) => {

@@ -125,7 +125,7 @@ def test_a_new_pair_takes_over_alone(make: Make, older: list[Record]) -> None:
     ids = {record["fingerprint"] for record in new}
     assert {record["fingerprint"] for used in found.rests_on for record in used.records.values()} <= ids
     said = sentence(found)
-    assert "5,000 training pictures drawn for each seed, the test set is the same for all" in said
+    assert "5,000 training images drawn for each seed, the test set is the same for all" in said
     assert "older" not in said
 
 
@@ -141,7 +141,7 @@ def test_other_numbers_of_pictures_are_no_pair(make: Make) -> None:
     records = [*seeds(make, "aps", [38.0], 1000), *seeds(make, "moco_v3", [40.0], 5000)]
     found = at_mini(records)
     assert found.outcome == "incomparable"
-    assert "1,000 training pictures drawn for each seed against 5,000" in sentence(found)
+    assert "1,000 training images drawn for each seed against 5,000" in sentence(found)
 
 
 def test_one_new_pair_replaces_older_ones_of_another_protocol_too(make: Make, older: list[Record]) -> None:

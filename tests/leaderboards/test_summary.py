@@ -246,19 +246,19 @@ def test_missing_controls_come_with_the_command_that_makes_them(make: Make) -> N
 
 
 def test_own_pictures_are_given_by_their_folder(make: Make) -> None:
-    where = {"track": "mini", "protocol": "mini", "data": "folder:/home/me/my pictures"}
+    where = {"track": "mini", "protocol": "mini", "data": "folder:/home/me/my images"}
     mine = make("simclr", "knn", {"top1": 46.0}, network=network("simclr", "mini"), **where)
     (line,) = commands(told(mine).lacking)
     assert shlex.split(line)[4:] == [
         *("--method", "random", "random:pixels", "--track", "mini", "--eval", "knn"),
-        *("--data", "/home/me/my pictures"),
+        *("--data", "/home/me/my images"),
     ]
 
 
 def test_few_test_pictures_come_with_what_chance_may_do(make: Make) -> None:
     mine = make("simclr", "knn", {"top1": 50.0}, network=network("simclr"), **DIGITS)
     mine[1]["details"] = {"n_test": 40, "standard_error": 7.9}
-    says = "knn: 40 test pictures (standard error 7.9 points); differences below 23.7 points may be chance"
+    says = "knn: 40 test images (standard error 7.9 points); differences below 23.7 points may be chance"
     assert says in told(mine).lines
     mine[1]["details"] = {"n_test": 1000, "standard_error": 1.6}
     assert not any("standard error" in line for line in told(mine).lines)
@@ -309,7 +309,7 @@ def test_few_pictures_of_a_detector_are_rough_and_queries_are_named(make: Make) 
     reid = make("aps", "reid", {"rank1": 60.0, "mAP": 50.0}, **DIGITS)
     reid[1]["details"] = {"n_query": 300, "standard_error": 1.5}
     lines = told([*mine, *reid]).lines
-    assert "detection and segmentation: 40 test pictures; treat the numbers as rough" in lines
+    assert "detection and segmentation: 40 test images; treat the numbers as rough" in lines
     assert "reid: 300 queries (standard error 1.5 points); differences below 4.5 points may be chance" in lines
 
 

@@ -120,7 +120,7 @@ def test_threads_gpus_and_import_path_are_set_for_each_job(tmp_path: Path, monke
 def test_a_failure_blocks_its_descendants_only(tmp_path: Path) -> None:
     outcomes = run(
         tmp_path,
-        task("bad", "fail", message="no such picture"),
+        task("bad", "fail", message="no such image"),
         task("child", "add", "bad", a=1, b=1),
         task("grandchild", "add", "child", "good", a=1, b=1),
         task("good", "add", a=1, b=1),
@@ -131,7 +131,7 @@ def test_a_failure_blocks_its_descendants_only(tmp_path: Path) -> None:
         ("good", "done"),
         ("grandchild", "blocked"),
     ]
-    assert outcomes["bad"].reason == "ValueError: no such picture"
+    assert outcomes["bad"].reason == "ValueError: no such image"
     assert outcomes["child"].reason == outcomes["grandchild"].reason == "'bad' failed"
     assert "Traceback" in Path(outcomes["bad"].log).read_text()
 

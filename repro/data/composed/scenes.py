@@ -49,7 +49,7 @@ def parts(source: Source, split: str) -> Parts:
     objects = {label: cutouts(source, split, label, CUTOUTS[split]) for label in range(len(source.classes))}
     for label, found in objects.items():
         if not found:
-            which = f"{split} pictures '{source.classes[label]}'"
+            which = f"{split} images '{source.classes[label]}'"
             raise UserError(f"no object can be cut out of the {which} of {source.title}")
     return Parts(source, split, objects)
 
@@ -57,8 +57,8 @@ def parts(source: Source, split: str) -> Parts:
 def write_scenes(folder: Path, source: Source) -> None:
     """Fill a folder: images/{train,val}/*.png, annotations/instances_{train,val}.json, SHA256SUMS."""
     info = {
-        "description": f"scenes composed of the pictures of {source.title}, version {VERSION}; every object is cut out"
-        " of its picture by GrabCut (pictures of which none could be cut out are left out), no square is pasted",
+        "description": f"scenes composed of the images of {source.title}, version {VERSION}; every object is cut out"
+        " of its image by GrabCut (images of which none could be cut out are left out), no square is pasted",
         "version": VERSION,
     }
 

@@ -64,5 +64,5 @@ def jpeg_pack(path: Path, split: Split) -> tuple[list[tuple[str, bytes]], np.nda
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} is damaged or no CIFAR-10 JPEG pack ({error}); fetch it again") from error
     ends = offset.tolist()
-    sources = [(f"{split} picture {i} in {path}", raw[a:b]) for i, (a, b) in enumerate(pairwise(ends))]
+    sources = [(f"{split} image {i} in {path}", raw[a:b]) for i, (a, b) in enumerate(pairwise(ends))]
     return sources, labels, classes

@@ -207,16 +207,16 @@ def _class_folders(
     full = [folder for folder in folders if listing.has_pictures(folder)]
     if classes is not None and len(full) < len(folders):
         empty = next(folder for folder in folders if folder not in full)
-        raise UserError(f"class folder {empty.path} has no pictures")
+        raise UserError(f"class folder {empty.path} has no images")
     passed += [Passed(Reason.EMPTY, folder.below) for folder in folders if folder not in full]
     if loose and full:
         first = Path(loose[0]).name
-        raise UserError(f"{top.path} has pictures beside class folders, the first is {first}; move them")
+        raise UserError(f"{top.path} has images beside class folders, the first is {first}; move them")
     if loose:
         return _Classes(FolderSplit(listing.root.path, loose, None, ()), passed)
     if not full:
         beside = f"; passed over: {passed_words(passed)}" if passed else ""
-        raise UserError(f"no pictures below {top.path} (looked for .jpg, .png, and what else Pillow reads){beside}")
+        raise UserError(f"no images below {top.path} (looked for .jpg, .png, and what else Pillow reads){beside}")
     require_no_splits(listing, full)
     _require_different(top, full)
     below: list[str] = []
@@ -252,7 +252,7 @@ def _with_classes_of(train: FolderSplit, test: FolderSplit, listing: Listing, ch
     """The test split with the labels of the training split's classes."""
     assert chosen.test is not None
     if test.labels is None:
-        raise UserError(f"{chosen.test.path} has no class folders; sort its pictures into one folder per class")
+        raise UserError(f"{chosen.test.path} has no class folders; sort its images into one folder per class")
     extra = sorted(set(test.classes) - set(train.classes))
     if extra:
         if deeper := [str(found.path) for found in _holders(listing, chosen)]:

@@ -61,7 +61,7 @@ class Market(ReidLayout):
         train, query, gallery = (_reid_files(folder, _pictures(folder), names) for folder in folders)
         if -1 in query.pids:
             junk = query.files[query.pids.index(-1)]
-            raise UserError(f"{junk} is junk (identity -1), which only gallery pictures may be; remove it")
+            raise UserError(f"{junk} is junk (identity -1), which only gallery images may be; remove it")
         if names is MSMT:
             train, query, gallery = _numbered_once(train, query, gallery)
         return {"train": train, "query": query, "gallery": gallery}
@@ -124,7 +124,7 @@ def _reid_files(folder: Path, found: list[Path], names: Names) -> ReidFiles:
         pids.append(told[0])
         cams.append(told[1])
     if not found:
-        raise UserError(f"no pictures in {folder}")
+        raise UserError(f"no images in {folder}")
     return ReidFiles(folder, found, pids, cams)
 
 

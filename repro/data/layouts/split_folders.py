@@ -58,12 +58,12 @@ def choose(listing: Listing) -> Chosen:
     for folder in empty:
         alike_to = part_of(folder.name)
         if (alike_to == "train" and not train) or (alike_to in ("val", "test") and not held):
-            raise UserError(f"{folder.path} has no pictures", "fill the folder or remove it")
+            raise UserError(f"{folder.path} has no images", "fill the folder or remove it")
     if not train:
         name = held[0].folder.name
         raise UserError(
             f"{here} has '{name}' but no 'train'",
-            f"name the folder of training pictures 'train', or rename '{name}' if it is a class",
+            f"name the folder of training images 'train', or rename '{name}' if it is a class",
         )
     if held:
         test = best[0].folder
@@ -76,7 +76,7 @@ def choose(listing: Listing) -> Chosen:
         return Chosen(root, None)  # a class of that name
     name, other = train[0].folder.name, others[0].folder.name
     raise UserError(
-        f"{here}: '{name}' may be the training split or a class, as '{other}' beside it has pictures too",
+        f"{here}: '{name}' may be the training split or a class, as '{other}' beside it has images too",
         f"move '{other}' elsewhere if '{name}' is the split, or rename '{name}' if it is a class",
     )
 

@@ -56,7 +56,7 @@ def voc_names(root: Path, split: str) -> list[tuple[str, str]]:
             raise UserError(f"cannot read {path} ({error}); unpack the archive again") from error
         names = [line for line in lines if line]
         if not names:
-            raise UserError(f"{path} names no picture; unpack the archive again")
+            raise UserError(f"{path} names no image; unpack the archive again")
         found += [(year, name) for name in names]
     return found
 

@@ -49,7 +49,7 @@ def test_prepare_says_what_it_mended(run: Run, tmp_path: Path) -> None:
     assert status == 0 and second.startswith("checked")
     assert first == (
         "instances_val2017.json: 1 of 9 annotations (annotation 2 of '000000000001.jpg'): area missing, not positive or"
-        " larger than the picture; computed from the mask or the box"
+        " larger than the image; computed from the mask or the box"
     )
 
 

@@ -97,7 +97,7 @@ def test_deep_pictures_of_all_splits_have_one_range(tmp_path: Path, where: Where
     assert (train.pixels[0] == GREY // 4).all() and (test.pixels[0] == GREY).all()
     assert (train.pixels[2] == PIXELS.transpose(2, 0, 1)).all()
     assert train.remarks == (
-        "4 pictures have more than 8 bits: the upper 8 of 12 bits are kept, as the largest value is 4,080",
+        "4 images have more than 8 bits: the upper 8 of 12 bits are kept, as the largest value is 4,080",
     )
     pack = preparing.prepare(str(place), where, size=24)
     assert packed.remarks(pack) == list(train.remarks) and packed.check_pack(pack) is None
@@ -132,7 +132,7 @@ def test_further_frames_are_told(tmp_path: Path, where: Where) -> None:
         Image.fromarray(PIXELS).save(path, "GIF", save_all=True, append_images=[Image.new("RGB", (24, 24))])
 
     found = load(folder(tmp_path / "own", animated, animated), where)
-    assert found.remarks == ("4 of the pictures have more than one frame or page: the first is taken",)
+    assert found.remarks == ("4 of the images have more than one frame or page: the first is taken",)
 
 
 # -------------------------------------------------------------------------------------------- versions of the packs
@@ -228,7 +228,7 @@ def test_pictures_of_one_colour_are_refused_before_anything_is_trained(tmp_path:
         (tmp_path / "own" / name).mkdir(parents=True)
         for number in range(2):
             Image.new("RGB", (8, 8), (9, 20, 30)).save(tmp_path / "own" / name / f"{number}.png")
-    with pytest.raises(UserError, match=r"all training pictures of .*own.* are of one colour \(9, 20, 30\)"):
+    with pytest.raises(UserError, match=r"all training images of .*own.* are of one colour \(9, 20, 30\)"):
         load(tmp_path / "own", where)
 
 
@@ -237,5 +237,5 @@ def test_one_picture_a_class_leaves_none_to_test(tmp_path: Path, where: Where) -
         (tmp_path / "own" / name).mkdir(parents=True)
         Image.fromarray(PIXELS).save(tmp_path / "own" / name / "0.png")
     assert len(load(tmp_path / "own", where).pixels) == 2
-    with pytest.raises(UserError, match=r"each class has one picture, .* none to test on; give"):
+    with pytest.raises(UserError, match=r"each class has one image, .* none to test on; give"):
         load(tmp_path / "own", where, "test")

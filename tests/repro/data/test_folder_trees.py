@@ -24,7 +24,7 @@ from repro.data.listing import Reason
 from repro.errors import UserError, printable
 from repro.settings import Where
 
-PICTURE, EMPTY, OTHER, PIPE = "picture", "empty picture", "other", "pipe"
+PICTURE, EMPTY, OTHER, PIPE = "picture", "empty image", "other", "pipe"
 Tree = dict[str, Any]  # name -> PICTURE, EMPTY, OTHER, PIPE, ("link", target) or a tree
 
 NFC, NFD, LATIN = "caf\u00e9", "cafe\u0301", "caf\udce9"
@@ -213,7 +213,7 @@ def outcome(tree: Tree, place: Path) -> str:
         assert not (plain and passed.get(one) is Reason.OTHER), one
     for below in junk:
         assert _has_junk(below), below
-    assert printable(words(account)) == words(account) and f"{account.pictures:,} picture" in words(account)
+    assert printable(words(account)) == words(account) and f"{account.pictures:,} image" in words(account)
     # Under another name it is the same.
     root.rename(place / "moved")
     assert inventory.own_pictures(entry_of(f"folder:{place / 'moved'}"), where).manifest == found.manifest

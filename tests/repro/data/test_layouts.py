@@ -110,7 +110,7 @@ def test_changed_pictures_do_not_meet_the_old_pack(miniature: Miniature, tmp_pat
     after = loading.load_classification(own(folder), "train", where, size=16)
     assert before.manifest != after.manifest
     assert (after.pixels[0] == 9).all() and not (before.pixels[0] == 9).all()
-    (folder / "README.txt").write_text("no picture")  # no part of the content
+    (folder / "README.txt").write_text("no image")  # no part of the content
     assert inventory.manifest_of(own(folder), where) == after.manifest
 
 
@@ -120,7 +120,7 @@ def test_a_corrupt_picture_is_named_and_leaves_nothing_behind(
     folder = miniature("folder", tmp_path, classes=("cat", "dog"), train=3, test=2)
     victim = folder / "train" / "dog" / "dog_train_1.JPEG"
     whole = victim.read_bytes()
-    for content in (whole[: len(whole) // 2], b"", b"no picture at all"):
+    for content in (whole[: len(whole) // 2], b"", b"no image at all"):
         victim.write_bytes(content)
         with pytest.raises(UserError, match=f"cannot decode {victim}"):
             loading.load_classification(own(folder), "train", where, size=16)
@@ -151,7 +151,7 @@ def test_wrong_folders(
 
 def test_no_pictures_no_folder_no_root(tmp_path: Path, where: Where) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="no pictures below"):
+    with pytest.raises(UserError, match="no images below"):
         loading.load_classification(own(tmp_path / "empty"), "train", where, size=8)
     with pytest.raises(MissingData, match="no folder"):
         inventory.manifest_of(own(tmp_path / "nowhere"), where)
@@ -242,7 +242,7 @@ def test_voc(miniature: Miniature, where: Where) -> None:
         ("VOC2007/Annotations/000004.xml", lambda text: text.replace(">25<", ">4<"), "a box of -1 x 40 pixels"),
         ("VOC2007/Annotations/000005.xml", None, "000005.xml is not an annotation of PASCAL VOC"),
         ("VOC2007/JPEGImages/000001.jpg", None, "000001.jpg is missing, a list of VOC2007 names it"),
-        ("VOC2007/ImageSets/Main/test.txt", lambda text: "", "test.txt names no picture"),
+        ("VOC2007/ImageSets/Main/test.txt", lambda text: "", "test.txt names no image"),
         ("VOC2012/ImageSets/Main/trainval.txt", None, r"lacks VOC2012/ImageSets/Main/trainval\.txt\); get it: host"),
     ],
 )
@@ -271,7 +271,7 @@ def test_market(miniature: Miniature, where: Where) -> None:
     with pytest.raises(UserError, match=f"{stray} tells neither identity nor camera"):
         loading.reid_set("market1501", where, size=(32, 16))
     stray.rename(folder / "query" / "0001_c1s1_000001_00.jpg")
-    with pytest.raises(UserError, match="identity 1 is in the training and in the test pictures"):
+    with pytest.raises(UserError, match="identity 1 is in the training and in the test images"):
         loading.reid_set("market1501", where, size=(32, 16))
 
 
@@ -397,7 +397,7 @@ def test_a_new_layout_is_a_row_and_a_new_data_set_an_entry(where: Where, monkeyp
         for number, name in enumerate(names):
             Image.new("RGB", (8, 8), (9, 9, number)).save(root_of(where) / "named" / folder / f"{name}.png")
     entry = data_sets.Entry(
-        *("named", "Named pictures", "classification", "in names", (), "ours", "draw them", {"train": 3, "test": 1}),
+        *("named", "Named images", "classification", "in names", (), "ours", "draw them", {"train": 3, "test": 1}),
         folders=("named",),
         parts=("shown", "held"),
     )
@@ -405,7 +405,7 @@ def test_a_new_layout_is_a_row_and_a_new_data_set_an_entry(where: Where, monkeyp
     for known in (table.CLASSIFICATION, table.LAYOUTS):
         monkeypatch.setitem(known, "in names", _InNames())
     train = loading.load_classification("named", "train", where, size=8)
-    assert train.labels is not None and train.labels.tolist() == [0, 0, 1] and train.source == "Named pictures"
+    assert train.labels is not None and train.labels.tolist() == [0, 0, 1] and train.source == "Named images"
     assert inventory.statuses(where)[-1].counts == {"train": 3, "test": 1}
     assert verifying.verify("named", where).ok
     victim = root_of(where) / "named" / "held" / "b-2.png"

@@ -74,7 +74,7 @@ def test_names_of_training_splits(train: str, tmp_path: Path) -> None:
 def test_names_of_test_splits(test: str, tmp_path: Path) -> None:
     make(tmp_path, "train/cat/0-4.jpg", "train/dog/0-4.jpg", f"{test}/cat/0-1.jpg", f"{test}/dog/0-1.jpg")
     assert found(tmp_path) == {"train": {"cat": 5, "dog": 5}, "test": {"cat": 2, "dog": 2}}
-    assert said(tmp_path) == (f"14 pictures of 2 classes (cat, dog) taken: 10 train (from train), 4 test (from {test})")
+    assert said(tmp_path) == (f"14 images of 2 classes (cat, dog) taken: 10 train (from train), 4 test (from {test})")
 
 
 def test_names_of_classes_are_no_names_of_splits() -> None:
@@ -97,11 +97,11 @@ def test_of_three_splits_the_one_that_is_not_used_is_told(tmp_path: Path) -> Non
     make(tmp_path, "train/cat/0-4.jpg", "val/cat/0-2.jpg", "test/cat/0-1.jpg")
     assert found(tmp_path) == {"train": {"cat": 5}, "test": {"cat": 3}}
     assert said(tmp_path) == (
-        "8 pictures of 1 class (cat) taken: 5 train (from train), 3 test (from val); passed over: 2 pictures in test"
+        "8 images of 1 class (cat) taken: 5 train (from train), 3 test (from val); passed over: 2 images in test"
     )
     make(tmp_path, "dev/cat/0-6.jpg", "valid/cat/0-5.jpg")  # the plainest name is used
     assert found(tmp_path)["test"] == {"cat": 3}
-    assert said(tmp_path).endswith("passed over: 7 pictures in dev, 2 pictures in test, 6 pictures in valid")
+    assert said(tmp_path).endswith("passed over: 7 images in dev, 2 images in test, 6 images in valid")
     shutil.rmtree(tmp_path / "dev")
     shutil.rmtree(tmp_path / "valid")
     (tmp_path / "val").rename(tmp_path / "valid")
@@ -110,7 +110,7 @@ def test_of_three_splits_the_one_that_is_not_used_is_told(tmp_path: Path) -> Non
     make(tmp_path, "test/0-6.jpg")  # pictures without classes, as contests have them
     (tmp_path / "cat").rename(tmp_path / "train" / "cat" / "more")
     assert said(tmp_path) == (
-        "10 pictures of 1 class (cat) taken: 7 train (from train), 3 test (from valid); passed over: 7 pictures in test"
+        "10 images of 1 class (cat) taken: 7 train (from train), 3 test (from valid); passed over: 7 images in test"
     )
 
 
@@ -123,7 +123,7 @@ def test_a_class_called_train_swallows_no_other(name: str, tmp_path: Path) -> No
 ASKED: dict[str, tuple[tuple[str, ...], str]] = {
     "a train with folders beside another class": (
         ("train/a/0-1.jpg", "train/b/0-1.jpg", "car/0-1.jpg"),
-        "'train' may be the training split or a class, as 'car' beside it has pictures too; move 'car' elsewhere if",
+        "'train' may be the training split or a class, as 'car' beside it has images too; move 'car' elsewhere if",
     ),
     "no training split": (("valid/0-1.jpg", "invalid/0-1.jpg"), "has 'valid' but no 'train'; name the folder"),
     "two training splits": (
@@ -131,9 +131,9 @@ ASKED: dict[str, tuple[tuple[str, ...], str]] = {
         "training split (Train, train); keep",
     ),
     "two validation splits": (("train/a/0.jpg", "dev/a/0.jpg", "valid/a/0.jpg"), r"the test split \(dev, valid\)"),
-    "an empty validation split": (("train/a/0.jpg", "val/notes.txt"), "val has no pictures; fill the folder or remove"),
-    "an empty training split": (("train/notes.txt", "val/a/0.jpg"), "train has no pictures; fill the folder or remove"),
-    "a flat validation split": (("train/a/0.jpg", "val/0.jpg"), "val has no class folders; sort its pictures into one"),
+    "an empty validation split": (("train/a/0.jpg", "val/notes.txt"), "val has no images; fill the folder or remove"),
+    "an empty training split": (("train/notes.txt", "val/a/0.jpg"), "train has no images; fill the folder or remove"),
+    "a flat validation split": (("train/a/0.jpg", "val/0.jpg"), "val has no class folders; sort its images into one"),
     "flat splits": (("train/0.jpg", "val/0.jpg"), "train has no class folders but .*val is there; sort both by class"),
     "a class that train lacks": (("train/a/0.jpg", "val/b/0.jpg"), "val has a class 'b' that .*train lacks; rename"),
     "splits by other names": (("my_train/a/0.jpg", "my_test/a/0.jpg"), "my_test, my_train look like splits, but"),
@@ -142,13 +142,13 @@ ASKED: dict[str, tuple[tuple[str, ...], str]] = {
         ("cup/train/0.jpg", "cup/test/0.jpg", "nut/train/0.jpg", "nut/test/0.jpg"),
         r"cup holds splits \(test, train\), so it is not a class",
     ),
-    "pictures beside class folders": (("a/0.jpg", "b/0.jpg", "1.jpg"), "pictures beside class folders, the first is 1"),
-    "pictures beside classes of a split": (
+    "images beside class folders": (("a/0.jpg", "b/0.jpg", "1.jpg"), "images beside class folders, the first is 1"),
+    "images beside classes of a split": (
         ("train/a/0.jpg", "train/1.jpg"),
-        "pictures beside class folders, the first",
+        "images beside class folders, the first",
     ),
     "two forms of Unicode": (("caf\u00e9/0.jpg", "cafe\u0301/0.jpg"), "has two class folders called caf\u00e9; merge"),
-    "no pictures": (("a/0.txt", ".b/0.jpg"), "no pictures below .*; passed over: 1 hidden folder .*, 1 folder without"),
+    "no images": (("a/0.txt", ".b/0.jpg"), "no images below .*; passed over: 1 hidden folder .*, 1 folder without"),
 }
 
 
@@ -169,10 +169,10 @@ def test_what_systems_leave_is_passed_over_and_counted(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert found(tmp_path) == {"train": {"cat": 8, "dog": 8}, "test": {"cat": 2, "dog": 2}}
     assert said(tmp_path) == (
-        "20 pictures of 2 classes (cat, dog) taken: 16 train, 4 test (a share of 20% of each class); passed over:"
+        "20 images of 2 classes (cat, dog) taken: 16 train, 4 test (a share of 20% of each class); passed over:"
         " 2 hidden files, 3 hidden folders (.cache, .thumbnails, cat/.ipynb_checkpoints),"
         " 6 files or folders of the system ($RECYCLE.BIN, DESKTOP.INI, __MACOSX, ...),"
-        " 3 other files (cat/clip.mp4, labels.csv, notes.txt), 2 folders without pictures (birds, empty)"
+        " 3 other files (cat/clip.mp4, labels.csv, notes.txt), 2 folders without images (birds, empty)"
     )
     again = inventory.own_pictures(entry_of(f"folder:{tmp_path}"), Where(None, tmp_path / ".cache"))
     assert again.manifest == plain.manifest
@@ -198,20 +198,19 @@ def _is_stub(factory: object) -> bool:
 def test_nested_folders_belong_to_their_class(tmp_path: Path) -> None:
     make(tmp_path, "cat/1.jpg", "cat/old/2.jpg", "cat/old/older/3.jpg", "dog/new/0-1.jpg", "dog/notes/a.txt")
     assert sum(found(tmp_path)["train"].values()) == 3 and found(tmp_path)["test"] == {"cat": 1, "dog": 1}
-    assert "passed over: 1 folder without pictures (dog/notes)" in said(tmp_path)
+    assert "passed over: 1 folder without images (dog/notes)" in said(tmp_path)
 
 
 def test_pictures_beside_splits_are_counted(tmp_path: Path) -> None:
     make(tmp_path, "train/a/0-4.jpg", "val/a/0-1.jpg", "x.jpg", "y.jpg", "extra/0-3.jpg", "devkit/data.mat")
     assert said(tmp_path).endswith(
-        "passed over: 1 folder without pictures (devkit), 2 pictures beside the folders (x.jpg, y.jpg),"
-        " 4 pictures in extra"
+        "passed over: 1 folder without images (devkit), 2 images beside the folders (x.jpg, y.jpg), 4 images in extra"
     )
 
 
 def test_classes_without_test_pictures_are_told(tmp_path: Path) -> None:
     make(tmp_path, "train/a/0-4.jpg", "train/b/0-4.jpg", "val/a/0-1.jpg")
-    assert said(tmp_path).endswith("2 test (from val); no test pictures of 1 class (b)")
+    assert said(tmp_path).endswith("2 test (from val); no test images of 1 class (b)")
 
 
 def test_links(tmp_path: Path) -> None:
@@ -370,14 +369,14 @@ def test_a_class_that_is_gone_is_told_once(tmp_path: Path) -> None:
     assert not planned.account.gone
     (own / "cow").rename(tmp_path / "cow")
     job = {"name": f"folder:{own}", "manifest": planned.manifest}
-    with pytest.raises(UserError, match=r"own has changed since this job was planned: now 10 pictures of 2 classes"):
+    with pytest.raises(UserError, match=r"own has changed since this job was planned: now 10 images of 2 classes"):
         inventory.require_unchanged(job, where)
     (tmp_path / "cow").rename(own / "cow")
     inventory.require_unchanged(job, where)
     (own / "cow").rename(tmp_path / "cow")
     account = inventory.own_pictures(entry_of(f"folder:{own}"), where).account
     assert account.gone == (("cow", 7),)
-    assert words(account).endswith("; no longer there: 1 class (cow with 7 pictures)")
+    assert words(account).endswith("; no longer there: 1 class (cow with 7 images)")
     assert not inventory.own_pictures(entry_of(f"folder:{own}"), where).account.gone
 
 
@@ -386,10 +385,10 @@ def test_a_job_does_not_take_other_pictures_than_were_planned(tmp_path: Path) ->
     own, settings = make(tmp_path / "own", "cat/0-4.jpg", "dog/0-4.jpg"), Settings(workspace=tmp_path / "work")
     planned = make_plan(Request(("random",), data=str(own), evaluations=("knn",)), settings)
     (own / "dog").rename(tmp_path / "dog")
-    with pytest.raises(SystemExit, match=r"own has changed since this job was planned: now 5 pictures of 1 class"):
+    with pytest.raises(SystemExit, match=r"own has changed since this job was planned: now 5 images of 1 class"):
         jobs.run(str(settings.workspace), [job.to_json() for job in planned.jobs])
 
 
 def test_a_folder_that_is_no_more_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no folder of pictures"):
+    with pytest.raises(UserError, match="no folder of images"):
         inventory.own_pictures(entry_of(f"folder:{tmp_path / 'gone'}"), Where(None, tmp_path / "cache"))

@@ -81,9 +81,9 @@ def test_a_killed_builder_leaves_nothing_that_counts(tmp_path: Path) -> None:
 def test_a_failing_builder_cleans_up(tmp_path: Path) -> None:
     def fail(folder: Path) -> None:
         (folder / "half").write_text("")
-        raise UserError("bad picture")
+        raise UserError("bad image")
 
-    with pytest.raises(UserError, match="bad picture"):
+    with pytest.raises(UserError, match="bad image"):
         cache.build(tmp_path / "pack", fail)
     assert [p.name for p in tmp_path.iterdir()] == [".pack.lock"]
 

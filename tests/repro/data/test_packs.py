@@ -68,7 +68,7 @@ def test_limits_are_balanced_nested_and_repeatable(where: Where) -> None:
         )
         == 10_000
     )
-    with pytest.raises(UserError, match="limit of 9 pictures is less than the 10 classes"):
+    with pytest.raises(UserError, match="limit of 9 images is less than the 10 classes"):
         loading.load_classification("cifar10-jpeg", "test", where, size=32, limit={"pictures": 9, "seed": 3})
 
 
@@ -97,7 +97,7 @@ def test_a_flipped_byte_is_named_and_changes_the_manifest(where: Where, tmp_path
     assert inventory.manifest_of("coco-mini", mine) != before
     victim.unlink()
     assert f"{victim} is missing" in str(verifying.verify("coco-mini", mine).problem)
-    with pytest.raises(UserError, match=f"no picture '{victim.name}' in"):
+    with pytest.raises(UserError, match=f"no image '{victim.name}' in"):
         loading.coco_set("coco-mini", mine)
 
 

@@ -149,7 +149,7 @@ def test_junk_among_the_queries_is_named(tmp_path: Path) -> None:
     write(tmp_path, SETS["market"])
     victim = tmp_path / "vehicle-reid-market" / "query" / "-1_c1s1_000009_00.jpg"
     Image.new("RGB", (8, 8)).save(victim, "PNG")
-    with pytest.raises(UserError, match=f"{victim} is junk .identity -1., which only gallery pictures may be"):
+    with pytest.raises(UserError, match=f"{victim} is junk .identity -1., which only gallery images may be"):
         load(tmp_path)
 
 

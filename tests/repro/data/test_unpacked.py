@@ -67,7 +67,7 @@ def test_they_are_those_of_the_pack(place: Path, where: Where, workers: int) -> 
         assert np.array_equal(files.labels, pack.labels)
         for name in ("classes", "mean", "std", "name", "source", "manifest", "remarks"):
             assert getattr(files, name) == getattr(pack, name)
-    assert "1 picture has more than 8 bits" in files.remarks[0]
+    assert "1 image has more than 8 bits" in files.remarks[0]
     assert not list((where.cache / "listed").rglob("train.npy")) and not (where.cache / "packed").exists()
 
 

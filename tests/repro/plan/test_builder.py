@@ -350,7 +350,7 @@ def test_one_picture_a_class_leaves_nothing_to_judge_on(tmp_path: Path, settings
         (tmp_path / "own" / name).mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(tmp_path / "own" / name / "0.png")
     request = Request(("random",), data=str(tmp_path / "own"), evaluations=("knn",))
-    with pytest.raises(UserError, match=r"each class has one picture, .* none to evaluate knn on; give each class"):
+    with pytest.raises(UserError, match=r"each class has one image, .* none to evaluate knn on; give each class"):
         make(request, settings)
     assert len(make(dataclasses.replace(request, evaluations=("reid",)), settings).jobs) == 2
     Image.new("RGB", (8, 8)).save(tmp_path / "own" / "a" / "1.png")
@@ -386,7 +386,7 @@ def test_a_plan_says_what_is_taken_of_own_pictures(settings: Settings, tmp_path:
     made = make(request, settings)
     assert made.account is not None and made.account.of("train") == 16
     assert tables.plan_table(made, settings).splitlines()[-2] == (
-        "20 pictures of 2 classes (cat, dog) taken: 16 train, 4 test (a share of 20% of each class);"
+        "20 images of 2 classes (cat, dog) taken: 16 train, 4 test (a share of 20% of each class);"
         " passed over: 1 other file (notes.txt)"
     )
     (folder / "cat" / "4.jpg").write_bytes(b"")

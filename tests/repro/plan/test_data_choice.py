@@ -48,7 +48,7 @@ def test_the_official_pictures_are_used_where_they_are_and_the_copy_where_only_i
     official(root)
     both = planned(root)
     assert names(both) == {"cifar10"}
-    assert both.choices[0].line(here=True).startswith("pictures: CIFAR-10 [cifar10], preferred to cifar10-jpeg")
+    assert both.choices[0].line(here=True).startswith("images: CIFAR-10 [cifar10], preferred to cifar10-jpeg")
     assert not {job.fingerprint for job in alone.jobs} & {job.fingerprint for job in both.jobs}
 
 
@@ -66,7 +66,7 @@ def test_where_neither_is_the_preferred_one_is_missing(tmp_path: Path) -> None:
     assert names(made) == {"cifar10"}
     assert all("get it: python -m repro data get mini (" in job.missing for job in made.jobs if "data" in job.spec)
     (line,) = (choice.line(choice.here) for choice in made.choices)
-    assert line == "pictures: none of these was found: cifar10, cifar10-jpeg"
+    assert line == "images: none of these was found: cifar10, cifar10-jpeg"
 
 
 def test_a_track_without_a_choice_says_nothing_of_one(root: Path) -> None:
@@ -92,7 +92,7 @@ def test_plan_and_doctor_name_the_pictures(
     monkeypatch.chdir(root.parent)
     line = ["plan", "--method", "random", "--track", "mini", "--eval", "knn", "--data-root", "data"]
     assert main(line) == 0
-    assert "\npictures: CIFAR-10 (JPEG copy) [cifar10-jpeg], since cifar10" in capsys.readouterr().out
+    assert "\nimages: CIFAR-10 (JPEG copy) [cifar10-jpeg], since cifar10" in capsys.readouterr().out
     from repro.run import doctor_workspace
 
     found = list(doctor_workspace.data(tracks.find("mini"), Settings(data_root=Path("data"))))
@@ -164,11 +164,11 @@ def test_each_seed_draws_its_own_pictures_where_there_are_more(tmp_path: Path) -
     for track, *more in (("mini", "data.limit=0"), ("mini", "data.limit=50000"), ("embedded",), ("cifar",)):
         assert set(drawn(track, *more).values()) == {0}  # of all pictures there is nothing to draw
     assert drawn("embedded", "data.limit=200")["pretrain"] == {"pictures": 200, "seed": 7}
-    with pytest.raises(UserError, match=r"data\.limit=-1: must be a number of pictures, or 0"):
+    with pytest.raises(UserError, match=r"data\.limit=-1: must be a number of images, or 0"):
         drawn("embedded", "data.limit=-1")
     with pytest.raises(UserError, match=r"data\.limit=9: CIFAR-10 has 10 classes; choose 10 or more"):
         drawn("mini", "data.limit=9")
-    with pytest.raises(UserError, match="byol: 60 training pictures do not fill a batch of 128; choose a smaller one"):
+    with pytest.raises(UserError, match="byol: 60 training images do not fill a batch of 128; choose a smaller one"):
         drawn("mini", "data.limit=60")
 
 

@@ -31,7 +31,7 @@ def test_both_ways_are_told_and_their_jobs_are_the_same(settings: Settings) -> N
     assert {task.args["stored"] for task in graph_of(files, settings)} == {"jpeg"}
     need = f"{(1_281_167 + 50_000) * 3 * 256 * 256 / 1e9:.0f} GB"
     (said,) = disk.lines(packed, settings)
-    assert f"1,331,167 pictures, decoded once to 256 x 256, need {need}" in said and "--set data.stored=jpeg" in said
+    assert f"1,331,167 images, decoded once to 256 x 256, need {need}" in said and "--set data.stored=jpeg" in said
     (said,) = disk.lines(files, settings)
     assert need in said and "here images are decoded while training" in said
 
@@ -45,11 +45,11 @@ def test_where_there_is_no_choice_nothing_is_said(settings: Settings) -> None:
     [
         (
             "data.stored=jpeg",
-            "--set data.stored=jpeg: the pictures of 'digits' are not files; leave it out",
+            "--set data.stored=jpeg: the images of 'digits' are not files; leave it out",
         ),
         (
             "data.stored=jpg",
-            "--set data.stored: unknown way to store pictures 'jpg'; did you mean 'jpeg'? valid: jpeg, packed",
+            "--set data.stored: unknown way to store images 'jpg'; did you mean 'jpeg'? valid: jpeg, packed",
         ),
     ],
 )

@@ -104,9 +104,9 @@ def test_devices_and_micro_batches_keep_whole_pictures() -> None:
 def test_the_plan_says_what_is_fitted_before_anything_runs() -> None:
     made = plan(folder(Path("own"), 4, 50), "simclr", "glnet", "random", "random:pixels")
     lines = tables.plan_table(made, Settings(workspace=Path("repro-work"))).splitlines()
-    assert lines[-2].startswith("200 pictures of 4 classes")
+    assert lines[-2].startswith("200 images of 4 classes")
     assert lines[-1] == (
-        "simclr, glnet: 160 training pictures, where the recipe is for 5,000: batch 128 -> 64, epochs 8 -> 156,"
+        "simclr, glnet: 160 training images, where the recipe is for 5,000: batch 128 -> 64, epochs 8 -> 156,"
         " warmup_epochs 1 -> 20, so that the number of updates stays near the recipe's"
     )
     trained = {job.arm: job.recipe["pretrain"]["epochs"] for job in made.jobs if job.kind == "pretrain"}
@@ -130,7 +130,7 @@ def test_recipes_of_named_data_sets_are_as_registered(track: str) -> None:
     for data in (None, "cifar100", "digits"):  # of which the last has fewer pictures than most recipes are for
         large = [name for name in names if data == "digits" and recipe(name, track)["pretrain"]["batch"] > 4000]
         for name in large:
-            with pytest.raises(UserError, match=f"{name}: 4000 training pictures do not fill a batch of"):
+            with pytest.raises(UserError, match=f"{name}: 4000 training images do not fill a batch of"):
                 plan(data, name, track=track)
         made = plan(data, *(name for name in names if name not in large), track=track)
         assert not made.fits
@@ -148,7 +148,7 @@ def test_a_limit_counts_as_the_number_of_pictures() -> None:
 @pytest.mark.parametrize(("name", "track", "least"), [("simclr", "mini", 16), ("truncated_triplet", "imagenet", 3136)])
 def test_the_least_number_of_pictures_is_the_one_that_the_message_gives(name: str, track: str, least: int) -> None:
     whole = recipe(name, track)
-    with pytest.raises(UserError, match=f"{least - 1} training pictures are too few; .*; give {least} or more"):
+    with pytest.raises(UserError, match=f"{least - 1} training images are too few; .*; give {least} or more"):
         fitted(name, whole, least - 1, 10**6, {})
     made = fitted(name, whole, least, 10**6, {}).recipe["pretrain"]
     assert least // made["batch"] == 2
@@ -162,7 +162,7 @@ def test_too_few_pictures_are_refused_in_one_line_and_the_controls_still_work() 
     with pytest.raises(UserError) as caught:
         plan(own, "simclr")
     said = str(caught.value)
-    assert re.match(r"simclr: 4 training pictures are too few; batches have 8 pictures; give 16 or", said)
+    assert re.match(r"simclr: 4 training images are too few; batches have 8 images; give 16 or", said)
     assert "\n" not in said
     assert "--method random random:pixels" in said
     assert len(plan(own, "random", "random:pixels").jobs) == 6

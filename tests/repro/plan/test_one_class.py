@@ -25,7 +25,7 @@ def pictures(root: Path, folders: Iterable[str]) -> Path:
 
 
 ONE_CLASS: dict[str, tuple[tuple[str, ...], str]] = {
-    "pictures with labels beside": (("train/images", "valid/images"), r"one class \(images\).*; sort the pictures"),
+    "images with labels beside": (("train/images", "valid/images"), r"one class \(images\).*; sort the images"),
     "one level too high": (("dataset/a", "dataset/b"), r"one class \(dataset\).*; give .*own/dataset if its folders"),
     "two levels too high": (("x/dataset/a", "x/dataset/b"), "give .*own/x/dataset if"),
     "a doubled folder": (("train/train/a", "train/train/b"), "give .*own/train/train if"),
@@ -38,7 +38,7 @@ ONE_CLASS: dict[str, tuple[tuple[str, ...], str]] = {
         ("",),
         r"have no classes, .*; sort them into one folder per class, or .*--eval detection segmentation",
     ),
-    "one folder with folders": (("cat/new", "cat"), r"one class \(cat\), .*; sort the pictures"),
+    "one folder with folders": (("cat/new", "cat"), r"one class \(cat\), .*; sort the images"),
 }
 
 

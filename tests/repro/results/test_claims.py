@@ -214,9 +214,9 @@ def test_a_claim_is_explained_with_what_would_complete_it(
     monkeypatch.setattr(find_records, "everything", lambda s: (found, []))
     assert main(["claims", "rotation_aux-byol-few-epochs"]) == 0
     out = capsys.readouterr().out
-    assert "5,000 training pictures drawn for each seed" in joined(out) and "older pairs" not in out
+    assert "5,000 training images drawn for each seed" in joined(out) and "older pairs" not in out
     assert "not decided yet on mini (3 pairs, evidence" in out
-    assert "repro cannot download cifar10-jpeg: without that --set, pairs on other pictures start anew" in out
+    assert "repro cannot download cifar10-jpeg: without that --set, pairs on other images start anew" in out
     assert "mini, better or not: at least 4 more pairs" in out and "cifar, better or not: at least 7 pairs" in out
     commands = re.findall(r"python -m repro run .*", out)
     missing = {line.split("--method ")[1].split(" --")[0]: line for line in commands if "--track mini" in line}

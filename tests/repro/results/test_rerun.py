@@ -44,7 +44,7 @@ def test_a_record_of_drawn_pictures_names_them_and_is_made_again_with_as_many(
     found = [json.loads(path.read_text()) for path in here.workspace.glob("records/*.json")]
     by_kind = {record["kind"]: record for record in found}
     assert main(["explain", by_kind["knn"]["fingerprint"]]) == 0
-    assert "; 200 training pictures drawn by seed 3\n" in capsys.readouterr().out
+    assert "; 200 training images drawn by seed 3\n" in capsys.readouterr().out
     assert set(by_kind) == {"pretrain", "features", "knn"}
     for record in found:
         assert record["provenance"]["data"]["limit"] == {"pictures": 200, "seed": 3}

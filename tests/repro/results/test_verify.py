@@ -64,12 +64,12 @@ TAMPERED: Mapping[str, tuple[str, tuple[str, ...], Callable[[Any], Any], str]] =
     "protocol": ("linear", ("protocol", "values", "epochs"), lambda n: n + 1, "the protocol's hash is"),
     "top1": ("finetune", ("metrics", "top1"), lambda value: value - 0.5, "its right answers count"),
     "rank1": ("reid", ("metrics", "rank1"), lambda value: value - 0.5, "its right answers count"),
-    "answers": ("finetune", ("details", "n_test"), lambda _: 2**62, "pictures, but right answers of"),
+    "answers": ("finetune", ("details", "n_test"), lambda _: 2**62, "images, but right answers of"),
     "another form": ("knn", ("details", "n_test"), lambda _: [1], "cannot be checked, an entry is of another form"),
     "standard error": ("knn", ("details", "standard_error"), lambda value: value / 2, "standard_error is"),
     "optimism": ("linear", ("metrics", "optimism"), lambda value: value - 0.3, "optimism is not"),
     "chosen k": ("knn", ("details", "k"), lambda k: {1: 5}.get(k, 1), "of the chosen k"),
-    "held out": ("knn", ("details", "split_top1", "200"), lambda _: 99.0, "not the best on the pictures held out"),
+    "held out": ("knn", ("details", "split_top1", "200"), lambda _: 99.0, "not the best on the images held out"),
     "another k": ("knn", ("metrics", "top1_k200"), lambda _: 99.0, "not the best of all k"),
     "few labels": ("linear", ("metrics", "top1_10_per_class"), lambda value: value + 1, "draws have a mean"),
     "mAP": ("reid", ("metrics", "mAP"), lambda value: 90.0, "its mAP_trapezoid allows"),
@@ -183,5 +183,5 @@ def test_damaged_lines_of_published_records_are_named(
 
 def test_few_labels_that_there_are_not_are_no_contradiction(every: list[Record], kin: Kin) -> None:
     one = next(one for one in every if one["kind"] == "linear" and one["details"].get("low_shot"))
-    said = {**one["details"], "low_shot": {**one["details"]["low_shot"], "1pct": "a class would get no picture"}}
+    said = {**one["details"], "low_shot": {**one["details"]["low_shot"], "1pct": "a class would get no image"}}
     assert told({**one, "details": said}, kin(one, every)) == []

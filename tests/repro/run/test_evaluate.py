@@ -157,7 +157,7 @@ def test_what_the_fingerprint_covers(capsys: pytest.CaptureFixture[str]) -> None
     assert graph_of(make(Request((), checkpoint=evaluate.checkpoint(long, "resnet18")[0]), here), here)
     long.rename("a.pth")
     given, lines = evaluate.checkpoint(Path("a.pth"), "resnet18", name="it", normalise="data")
-    assert "training pictures" in lines[-1]
+    assert "training images" in lines[-1]
     pictures = loading.load_classification("digits", "train", here.where, size=32, limit={"pictures": 100, "seed": 0})
     assert load_encoder(imported(given, "data.limit=100")).mean == tuple(pictures.mean)
 
@@ -200,7 +200,7 @@ def test_a_vit_sees_pictures_of_its_own_size(capsys: pytest.CaptureFixture[str])
     assert {job.kind for job in make(request, here).jobs} == {"import", "features", "knn", "reid", "detection"}
     line = ["eval", "--checkpoint", "vit.pth", "--arch", "vit_tiny", "--set", *VIT]
     assert main([*line, "knn.size=[64,64]"]) == 2
-    assert "knn: its pictures are 64 x 64" in capsys.readouterr().err
+    assert "knn: its images are 64 x 64" in capsys.readouterr().err
     other = dataclasses.replace(given, network={**given.network, "size": 64})
     with pytest.raises(Exception, match=r"--set knn.size=\[64,64\]"):
         make(dataclasses.replace(request, checkpoint=other), here)
@@ -208,7 +208,7 @@ def test_a_vit_sees_pictures_of_its_own_size(capsys: pytest.CaptureFixture[str])
     usual = dataclasses.replace(given, network={**given.network, "size": 224})
     on_imagenet = Request((), "imagenet", ("knn", "linear", "finetune"), checkpoint=usual)
     assert "knn" in {job.kind for job in make(on_imagenet, here).jobs}
-    with pytest.raises(Exception, match=r"pictures are 224 x 224, .* trained on 32 x 32"):
+    with pytest.raises(Exception, match=r"images are 224 x 224, .* trained on 32 x 32"):
         make(dataclasses.replace(on_imagenet, checkpoint=given), here)
 
 

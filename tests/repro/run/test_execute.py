@@ -219,6 +219,4 @@ def test_own_pictures(miniature, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main([str(moved) if word == str(folder) else word for word in line]) == 0
     said = capsys.readouterr().out
     assert "everything was cached" in said
-    assert (
-        "36 pictures of 4 classes (n01440764, n01443537, n01484850, ...) taken: 24 train (from train), 12 test" in said
-    )
+    assert "36 images of 4 classes (n01440764, n01443537, n01484850, ...) taken: 24 train (from train), 12 test" in said

@@ -281,7 +281,7 @@ def test_trials_have_the_downloads_of_the_workspace(internet: Any) -> None:
     trials = settings.load({"workspace": "repro-work/tuning"})
     request = Request(("random",), "mini", ("knn",))
     assert make(request, trials).jobs[0].missing
-    with pytest.raises(UserError, match="has no held-out training pictures"):  # which is seen after the plan is made
+    with pytest.raises(UserError, match="has no held-out training images"):  # which is seen after the plan is made
         wrong = replace(request, protocols=("linear=glnet",), evaluations=tune.EVALUATIONS)
         tune.tune(wrong, (), settings.load({}), ())
     assert not make(request, trials).jobs[0].missing and len(internet.asked) == 1

@@ -99,7 +99,7 @@ def _raises(case: Case, tell: Tell) -> Found:
 
 
 def _refuses(case: Case, tell: Tell) -> Found:
-    raise UserError("no pictures")
+    raise UserError("no images")
 
 
 def _leaves(case: Case, tell: Tell) -> Found:
@@ -131,7 +131,7 @@ def answer_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Any]
         (_good, {"good": True, "line": "well", "figures": {"first": 1, "second": 7.0}}),
         (_bad, {"good": False, "line": "off", "figures": {}}),
         (_raises, {"good": False, "line": "RuntimeError: CUDA error", "figures": {"first": 1}}),
-        (_refuses, {"good": False, "line": "no pictures", "figures": {}}),
+        (_refuses, {"good": False, "line": "no images", "figures": {}}),
         (_leaves, {"good": False, "line": "knn: it fails", "figures": {}}),
     ],
 )
