@@ -290,7 +290,7 @@ def _missing(item: Assessment, seen: Sequence[Verdict], paper: Need | None, dire
     if direction:
         parts.append(f"next test: whether it {better} on {direction.track}, {budget(direction)}")
     elif not seen and claim.proxies:
-        parts.append(f"whether it {better} can be tested at {', '.join(claim.proxies)}")
+        parts.append(f"whether it {better} can be tested on {', '.join(claim.proxies)}")
     if item.out_of_reach:
         parts.append(unrepeatable(item.out_of_reach))
     elif not paper and not any(verdict.own for verdict in seen):

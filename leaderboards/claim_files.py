@@ -169,7 +169,7 @@ def _check(claim: Claim, where: str, suite: Suite) -> None:
     if claim.kind == INTERACTION and "epochs" not in claim.unknown:
         raise ValueError(f"{where}: an interaction is tested at its proxies alone; name 'epochs' in 'unknown'")
     if claim.kind == MECHANISM and not claim.proxies:
-        raise ValueError(f"{where}: key 'proxies' is missing; neither it nor its parent names a track to test it at")
+        raise ValueError(f"{where}: key 'proxies' is missing; neither it nor its parent names a track to test it on")
     if bool(claim.parent) != bool(claim.part):
         raise ValueError(f"{where}: 'parent' and 'part' go together")
     if claim.assumption and not claim.unknown:
@@ -203,5 +203,5 @@ def _check(claim: Claim, where: str, suite: Suite) -> None:
     for at, margin in {claim.track: claim.margin, **claim.proxies}.items():
         if claim.kind in ("gain", "direction") and claim.value is not None and margin > claim.value / 2:
             raise ValueError(
-                f"{where}: margin {margin:g} at {at} is more than half of the claimed {claim.value:g}; lower it"
+                f"{where}: margin {margin:g} on {at} is more than half of the claimed {claim.value:g}; lower it"
             )

@@ -76,7 +76,7 @@ def _section(item: Assessment, content: Content) -> list[str]:
         *(f"- {said.words}" for said in content.learnt(item)),
         *(f"- {said}" for said in item.departures),
         *([f"- note: {claim.note}"] if claim.note else []),
-        *(f"- records at {where}: {_linked(sides)}" for where, sides in content.sources(item)),
+        *(f"- records on {where}: {_linked(sides)}" for where, sides in content.sources(item)),
         "",
     ]
     return lines

@@ -8,7 +8,7 @@ from leaderboards import evalues, learning, testable
 from leaderboards.verdicts import NO_VERDICTS
 
 OF_EMBEDDED = (
-    f"No claim is tested at {NO_VERDICTS}. Its numbers show whether a method learns: how far it is above the same"
+    f"No claim is tested on {NO_VERDICTS}. Its numbers show whether a method learns: how far it is above the same"
     " network untrained (`random`, `random:vit`, `random:vit_mean` for `mae`). They do not show which method is better."
 )
 """What can be read from numbers of the track at which no verdict is given."""

@@ -67,7 +67,7 @@ def reason(why: Reason) -> str:
             what = {0: "older runs do", 1: "1 older pair does"}.get(pairs, f"{pairs} older pairs do")
             return f"{what} not count, as all seeds shared one training subset"
         case OtherTracks(tracks):
-            return f"the claim can be tested at {', '.join(tracks)}"
+            return f"the claim can be tested on {', '.join(tracks)}"
         case NoRecord(arm, baseline, kind):
             return f"no {kind} record of {'the baseline ' if baseline else ''}{arm}"
         case NoValue(arm, what):

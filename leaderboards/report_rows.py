@@ -80,7 +80,7 @@ def claim(answer: Answer) -> Row:
     return {
         "paper": words(answer.claim.paper),
         "claim": words(answer.claim.statement),
-        "tested at": words(answer.where or "-"),
+        "tested on": words(answer.where or "-"),
         "equal epochs": words(said.word if said else "not run"),
         "difference": words(said.difference if said and said.difference else "-"),
         "95 % low": low,

@@ -80,8 +80,8 @@ def outcome(verdict: Verdict) -> str:
     if verdict.track == NO_TRACK:
         return verdict.outcome
     if verdict.outcome == UNDECIDED:
-        return f"{UNDECIDED} at {place(verdict)}" + (f" ({so_far(verdict)})" if so_far(verdict) else "")
-    return f"{verdict.outcome} at {place(verdict)}" + (f" (n = {verdict.n})" if verdict.n else "")
+        return f"{UNDECIDED} on {place(verdict)}" + (f" ({so_far(verdict)})" if so_far(verdict) else "")
+    return f"{verdict.outcome} on {place(verdict)}" + (f" (n = {verdict.n})" if verdict.n else "")
 
 
 def place(verdict: Verdict) -> str:
@@ -103,7 +103,7 @@ def departing(verdict: Verdict) -> str:
 
 def _said(verdict: Verdict) -> str:
     """`holds on mini`, `holds on cifar, direction only`."""
-    return f"{verdict.outcome} at {place(verdict)}"
+    return f"{verdict.outcome} on {place(verdict)}"
 
 
 # ------------------------------------------------------------------------------------------------------- without a test
@@ -126,7 +126,7 @@ def _untested(verdict: Verdict) -> str:
         case reasons:
             said = any(isinstance(why, NotKnown) for why in reasons)  # that it is the paper's setting
             own = ", the paper's setting" if verdict.own and not said else ""
-            at = "" if verdict.track == NO_TRACK else f" at {place(verdict)}{own}"
+            at = "" if verdict.track == NO_TRACK else f" on {place(verdict)}{own}"
             return f"{verdict.outcome}{at}: {reasons_why(reasons)}"
 
 

@@ -24,7 +24,7 @@ def listing(settings: Settings, wanted: Mapping[str, str], outcome: str | None =
     every = find_records.every_claim()
     if wanted.get("track") == NO_VERDICTS:
         others = ", ".join(track for track in claims.TRACKS if track != NO_VERDICTS)
-        raise UserError(f"--track {NO_VERDICTS}: no claim is tested at {NO_VERDICTS}; choose from {others}")
+        raise UserError(f"--track {NO_VERDICTS}: no claim is tested on {NO_VERDICTS}; choose from {others}")
     try:
         chosen = {claim.id for claim in claims.select(every, **wanted)}
     except UnknownName as error:

@@ -4,13 +4,16 @@ Code is hashed as what it says, not as where it stands. Of each file that is rea
 at its top (a function, a class, a constant) is hashed by its syntax tree, without docstrings, together with what the
 names in it stand for: a definition of a file of ours by its own hash, anything else by its dotted name. The hash of a
 job is that of the set of these statements. So a comment, a module that moves, a file that is cut in two and imports in
-another order change nothing; a changed constant does, and so does a name that is imported from elsewhere.
+another order change nothing; a changed constant does, and so does a name that is imported from elsewhere. A message
+that was reworded changes nothing once `tests/reworded.py` has put its statement into `reworded.json`.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -21,6 +24,7 @@ from repro.store.hashes import digest, file_digest
 
 # Only what can change a number: records, plan, messages and the reading of data (its manifest is hashed) cannot.
 REACHES = ("methods", "eval", "repro.stages", "repro.weights")
+REWORDED = Path(__file__).with_name("reworded.json")
 PACKAGES = ("repro", "methods", "eval", "leaderboards", "slurm")
 
 
@@ -92,12 +96,46 @@ def _read(path: Path) -> _File:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             for alias in node.names:
                 found.imports[alias.asname or alias.name] = (node.module, alias.name)
-    found.statements = [one for one in _WithoutWords().visit(tree).body if not _for_types_only(one)]
-    found.plain = [hashlib.sha256(ast.dump(one).encode()).hexdigest() for one in found.statements]
+    found.statements = statements(tree)
+    found.plain = [published().get(own, own) for own in map(hashed, found.statements)]
     for index, statement in enumerate(found.statements):
         for name in _bound(statement):
             found.names[name] = index
     return found
+
+
+def statements(tree: ast.Module) -> list[ast.stmt]:
+    """Those at the top of a file that count, without docstrings and imports. Changes the tree."""
+    return [one for one in _WithoutWords().visit(tree).body if not _for_types_only(one)]
+
+
+def hashed(statement: ast.stmt) -> str:
+    """The hash of a statement's own words."""
+    return hashlib.sha256(syntax(statement).encode()).hexdigest()
+
+
+@cache
+def published() -> dict[str, str]:
+    """Of statements whose texts alone were changed: the hash by which records know them, by the one of today."""
+    return dict(json.loads(REWORDED.read_text(encoding="utf-8")))
+
+
+def every_hash(root: Path) -> Iterator[str]:
+    """The hashes of all statements of a checkout that can make numbers."""
+    for room in REACHES:
+        for path in sorted((root / room.replace(".", "/")).rglob("*.py")):
+            yield from map(hashed, statements(ast.parse(path.read_bytes())))
+
+
+def syntax(statement: ast.AST) -> str:
+    """The syntax tree as text, the same under every version of Python: as 3.11 writes it.
+
+    Later versions have fields for type parameters, and 3.13 leaves out empty lists.
+    """
+    for node in ast.walk(statement):
+        if not getattr(node, "type_params", True):
+            del node.type_params  # type: ignore[attr-defined]
+    return ast.dump(statement, show_empty=True) if sys.version_info >= (3, 13) else ast.dump(statement)
 
 
 def _for_types_only(statement: ast.stmt) -> bool:

@@ -173,7 +173,7 @@ def test_the_records_that_a_verdict_links_give_its_difference() -> None:
         for where in re.findall(r"^\*\*(mini.*), equal compute\*\*: the same runs", section, re.MULTILINE):
             said[f"{where}, equal compute"] = said[where]
         for line in section.splitlines():
-            if match := re.match("- records at ([^:]+): (.*); (.*)", line):
+            if match := re.match("- records on ([^:]+): (.*); (.*)", line):
                 metric, gap = said[match[1]]
                 left, right = (
                     [linked[address] for address in re.findall(r"\]\(([^)]+)\)", side)] for side in match.groups()[1:]

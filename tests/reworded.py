@@ -1,0 +1,108 @@
+"""Keeps results comparable where code that makes numbers got other messages and nothing else.
+
+    python tests/reworded.py COMMIT
+
+COMMIT is the state before the rewording. Of every statement in which only texts differ, `repro/store/reworded.json` then
+says by which hash it goes on: the one that records have. Each changed text is printed: look at all of them, as none may
+be a name that code goes by, such as a key or a random stream. A statement that differs in more is named, and nothing is
+written.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+ROOT = Path(__file__).resolve().parent.parent
+
+class _Texts(ast.NodeTransformer):
+    """Takes texts out, and keeps them. The values in an f-string stay, in an order of their own."""
+
+    def __init__(self) -> None:
+        self.taken: list[str] = []
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        if not isinstance(node.value, str):
+            return node
+        self.taken.append(node.value)
+        return ast.Constant("")
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        parts = [part if isinstance(part, ast.Constant) else ast.unparse(part) for part in node.values]
+        self.taken.append("".join(part if isinstance(part, str) else str(part.value) for part in parts))
+        own = self.taken
+        self.taken = []
+        values = [self.visit(part) for part in node.values if not isinstance(part, ast.Constant)]
+        self.taken = own
+        return ast.JoinedStr(sorted(values, key=ast.dump))
+
+
+def texts(statement: ast.stmt) -> tuple[str, list[str]]:
+    """The statement without its texts, and the texts."""
+    found = _Texts()
+    without = ast.dump(found.visit(ast.parse(ast.unparse(statement))))  # of a copy; f-strings joined as they are read
+    return without, found.taken
+
+
+def reworded(before: Path, now: Path, rooms: tuple[str, ...]) -> Iterator[tuple[str, str, str]]:
+    """(hash now, hash before, its texts) of each statement with other texts; ("", "", why) of one that differs in more.
+
+    before, now: roots of two checkouts.
+    """
+    from repro.store import source_hash
+
+    for room in rooms:
+        for path in sorted((now / room).rglob("*.py")):
+            file = path.relative_to(now)
+            if not (before / file).is_file():
+                yield "", "", f"{file}: new"
+                continue
+            old, new = (source_hash.statements(ast.parse(one.read_bytes())) for one in (before / file, path))
+            if len(old) != len(new):
+                yield "", "", f"{file}: {len(old)} statements before, {len(new)} now"
+                continue
+            for one, other in zip(old, new, strict=True):
+                was, is_ = source_hash.hashed(one), source_hash.hashed(other)
+                if was == is_:
+                    continue
+                (left, words), (right, others) = texts(one), texts(other)
+                if left != right or len(words) != len(others):
+                    yield "", "", f"{file}, line {other.lineno}: more than texts differs"
+                else:
+                    pairs = [f"  {a!r}\n  {b!r}" for a, b in zip(words, others, strict=True) if a != b]
+                    yield is_, was, "\n".join([f"{file}, line {other.lineno}", *pairs])
+
+
+def main(commit: str) -> int:
+    """Write the table; 1 where a statement differs in more than words."""
+    from repro.store import source_hash
+
+    rooms = tuple(room.replace(".", "/") for room in source_hash.REACHES)
+    with TemporaryDirectory() as folder:
+        packed = subprocess.run(["git", "archive", commit, *rooms], cwd=ROOT, capture_output=True, check=True).stdout
+        with tarfile.open(fileobj=BytesIO(packed)) as archive:
+            archive.extractall(folder, filter="data")
+        found = list(reworded(Path(folder), ROOT, rooms))
+    faults = [fault for hashed, _, fault in found if not hashed]
+    print("\n".join(faults or [said for _, _, said in found]))
+    if faults:
+        return 1
+    known = source_hash.published()
+    table = {**known, **{now: known.get(before, before) for now, before, _ in found}}
+    there = set(source_hash.every_hash(ROOT))
+    kept = {now: records for now, records in sorted(table.items()) if now in there}
+    source_hash.REWORDED.write_text(json.dumps(kept, indent=0) + "\n", encoding="utf-8")
+    print(f"{len(found)} statements have other texts, {len(kept)} rows in {source_hash.REWORDED.name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    sys.exit(main(*sys.argv[1:]))
