@@ -98,7 +98,7 @@ class CocoPictures(Dataset[dict[str, Any]]):
         self.file = split.file
         infos = [self.source.get_data_info(i) for i in range(len(self.source))]
         if not infos:
-            raise ValueError(f"{split.file} has no picture with an annotation to train on")
+            raise ValueError(f"{split.file} has no image with an annotation to train on")
         self.ids = [info["img_id"] for info in infos]
         self.wide = [info["width"] >= info["height"] for info in infos]
 
@@ -111,7 +111,7 @@ class CocoPictures(Dataset[dict[str, Any]]):
         try:
             item: dict[str, Any] = self.source.prepare_data(index)
         except Exception as error:  # what PIL and pycocotools raise for damaged data has no common kind
-            raise ValueError(f"{self.file}, picture {self.ids[index]}: {error}") from error
+            raise ValueError(f"{self.file}, image {self.ids[index]}: {error}") from error
         return item
 
 

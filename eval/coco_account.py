@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 WORDS = {
-    "pictures": {
+    "images": {
         "text": "numbers written as text, read as numbers",
         "found": "not where its file_name says, found in another folder below",
         "size": "size missing, or that before its EXIF orientation turns it; the size as it looks is taken",
-        "number": "ids are not all whole numbers; pictures are numbered from 1 instead",
+        "number": "ids are not all whole numbers; images are numbered from 1 instead",
         "twice": "a file that another entry lists too; both are kept",
     },
     "categories": {
@@ -21,18 +21,18 @@ WORDS = {
     },
     "annotations": {
         "text": "numbers written as text, read as numbers",
-        "box": "box missing, empty, negative or outside the picture; the box round the mask is taken",
-        "clipped": "box reaches out of the picture; clipped to it",
-        "area": "area missing, not positive or larger than the picture; computed from the mask or the box",
+        "box": "box missing, empty, negative or outside the image; the box round the mask is taken",
+        "clipped": "box reaches out of the image; clipped to it",
+        "area": "area missing, not positive or larger than the image; computed from the mask or the box",
         "form": "polygons not written as lists of x, y, x, y, ...; read as such",
         "parts": "polygons of fewer than three points or an odd count of numbers; the mask's other polygons are kept",
-        "maskless": "no mask with an area in the picture; ignored, neither trained on nor judged",
+        "maskless": "no mask with an area in the image; ignored, neither trained on nor judged",
         "thin": "box narrower than a pixel; judged, but not trained on",
         "apart": "box and mask lie apart; both are kept, correct one of them",
         "corners": "box looks like two corners of its mask, not x, y, width, height; kept as it is, correct it",
         "ignore": "marked `ignore`; judged, but not trained on",
         "empty": "box without width or height, and no mask to take one from; left out",
-        "outside": "outside the picture; left out",
+        "outside": "outside the image; left out",
     },
 }
 LEFT_OUT = frozenset({"empty", "outside"})
@@ -112,4 +112,4 @@ class Ledger:
             Note(kind, reason, count, self._total[kind], first)
             for (kind, reason), (count, first) in self._reasons.items()
         ]
-        return Account(tally("pictures"), tally("annotations"), tuple(notes))
+        return Account(tally("images"), tally("annotations"), tuple(notes))

@@ -59,9 +59,9 @@ class CocoFile:
         images = [image for image in self.images if image["id"] in ids]
         annotations = [annotation for annotation in self.annotations if annotation["image_id"] in ids]
         if lacking := sorted(set(ids) - {image["id"] for image in images}):
-            raise ValueError(f"{self.file} has no picture {lacking[0]}")
+            raise ValueError(f"{self.file} has no image {lacking[0]}")
         if all(annotation["iscrowd"] or annotation.get("difficult") for annotation in annotations):
-            raise ValueError(f"{self.file} has no object that counts in the pictures {', '.join(map(str, ids))}")
+            raise ValueError(f"{self.file} has no object that counts in the images {', '.join(map(str, ids))}")
         return dataclasses.replace(self, images=images, annotations=annotations)
 
     def in_order_of(self, other: CocoFile) -> CocoFile:
@@ -235,7 +235,7 @@ class _Reader:
 
     def _pictures(self) -> None:
         entries = self.content["images"]
-        ids, renumbered = _numbers("picture", entries)
+        ids, renumbered = _numbers("image", entries)
         places: list[str] = []
         elsewhere: set[str] = set()
         notes: list[set[str]] = []
@@ -243,15 +243,15 @@ class _Reader:
         for position, entry in enumerate(entries, start=1):
             name = entry.get("file_name")
             if not isinstance(name, str) or not name:
-                raise Refused(f"{_name('picture', entry, position)} has no file_name (it says {short(name)})")
+                raise Refused(f"{_name('image', entry, position)} has no file_name (it says {short(name)})")
             try:
                 place = finder.find(name)
             except Refused as error:
-                raise Refused(f"{_name('picture', entry, position)}: {error}") from None
+                raise Refused(f"{_name('image', entry, position)}: {error}") from None
             # A file that another entry lists, or has been found for, is not this one's.
             if place is None or (place != name and (place in listed or place in elsewhere)):
                 raise FileNotFoundError(
-                    f"no picture {short(name)} in {self.folder}, which {self.file} lists;"
+                    f"no image {short(name)} in {self.folder}, which {self.file} lists;"
                     " put it there, or remove its entries from the file"
                 )
             places.append(place)
@@ -262,7 +262,7 @@ class _Reader:
         for own, place, reasons, shown, (position, entry) in zip(
             ids, places, notes, looks, enumerate(entries, start=1), strict=True
         ):
-            who = _name("picture", entry, position)
+            who = _name("image", entry, position)
             if isinstance(shown, str):
                 raise Refused(f"{who}: {shown}")
             if place in seen:
@@ -270,7 +270,7 @@ class _Reader:
             seen.add(place)
             height, width = self._size(own, who, entry, place, shown, reasons)
             self.images[own] = {"id": ids[own], "file_name": place, "width": width, "height": height}
-            self.ledger.add("pictures", f"{who}, {short(place)}", reasons)
+            self.ledger.add("images", f"{who}, {short(place)}", reasons)
 
     def _size(self, own: Id, who: str, entry: Entry, place: str, shown: Look, reasons: set[str]) -> tuple[int, int]:
         """Height and width of a picture as it looks, held against what the file says of it."""
@@ -305,7 +305,7 @@ class _Reader:
             place = self.folder / self.images[own]["file_name"]
             raise Refused(
                 f"{place} has height and width {shown.shown} when it is turned as its EXIF orientation says, its"
-                f" annotation file says {shown.stored}, and its boxes may be of either; turn the picture's pixels"
+                f" annotation file says {shown.stored}, and its boxes may be of either; turn the image's pixels"
                 " or correct the size in the file"
             )
 
@@ -325,7 +325,7 @@ class _Reader:
             for key, value, known in (("image_id", image, self.images), ("category_id", category, category_ids)):
                 if value is None or value not in known:
                     raise Refused(
-                        f"{who} names a picture or category that is not there: its {key} is {short(entry.get(key))}"
+                        f"{who} names an image or category that is not there: its {key} is {short(entry.get(key))}"
                     )
             assert image is not None
             places.append(image)
@@ -353,7 +353,7 @@ class _Reader:
                 " COCO wants x, y, width, height"
             )
         if all(entry["iscrowd"] for entry in found):
-            raise Refused("it has no object that counts: all are crowds, lie outside their pictures or have no mask")
+            raise Refused("it has no object that counts: all are crowds, lie outside their images or have no mask")
         return found
 
     def _no_two_corners(self, places: Sequence[Id]) -> None:
@@ -369,7 +369,7 @@ class _Reader:
                 reach_out += not as_sides
         if fit >= NEARLY_ALL * count and reach_out > count / 2 and count >= FEW:
             raise Refused(
-                f"{reach_out:,} of its {count:,} boxes reach out of their pictures, and {fit:,} look like two corners;"
+                f"{reach_out:,} of its {count:,} boxes reach out of their images, and {fit:,} look like two corners;"
                 " COCO wants x, y, width, height"
             )
 

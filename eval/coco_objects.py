@@ -180,7 +180,7 @@ def require_sound(entries: Sequence[dict[str, Any]], what: str) -> None:
         sound = len(box) == 4 and all(map(math.isfinite, (*box, entry.get("score", 0)))) and min(box[2:]) >= 0
         if not sound:
             score = f" and the score {entry['score']}" if "score" in entry else ""
-            raise ValueError(f"{what} of picture {entry['image_id']} has the box {short(list(box))}{score}")
+            raise ValueError(f"{what} of image {entry['image_id']} has the box {short(list(box))}{score}")
 
 
 def require_masks(images: Sequence[dict[str, Any]], entries: Sequence[dict[str, Any]]) -> None:
@@ -191,9 +191,9 @@ def require_masks(images: Sequence[dict[str, Any]], entries: Sequence[dict[str, 
         try:
             mask.read()
         except Refused as error:
-            raise ValueError(f"an object of picture {entry['image_id']}: {error}") from None
+            raise ValueError(f"an object of image {entry['image_id']}: {error}") from None
         if mask.value is None or mask.value != entry["segmentation"]:
-            raise ValueError(f"an object of picture {entry['image_id']} has no mask with an area in its picture")
+            raise ValueError(f"an object of image {entry['image_id']} has no mask with an area in its image")
 
 
 # ---------------------------------------------------------------------------------------------------------- masks
@@ -323,12 +323,12 @@ def _run_lengths(given: dict[str, Any], width: int, height: int) -> dict[str, An
     """COCO's run lengths, plain or compressed, of a picture of that size; None for an empty mask."""
     size, counts = given.get("size"), given.get("counts")
     if size != [height, width]:
-        raise Refused(f"its run lengths are of height and width {short(size)}, its picture has {[height, width]}")
+        raise Refused(f"its run lengths are of height and width {short(size)}, its image has {[height, width]}")
     runs = decompressed(counts) if isinstance(counts, str) else counts
     if not isinstance(runs, list) or set(map(type, runs)) != {int} or min(runs) < 0:
         raise Refused(f"its run lengths {short(counts)} are no lengths")
     if sum(runs) != width * height:
-        raise Refused(f"its run lengths make {sum(runs)} pixels, its picture has {width * height}")
+        raise Refused(f"its run lengths make {sum(runs)} pixels, its image has {width * height}")
     return {"size": [height, width], "counts": counts} if any(runs[1::2]) else None
 
 

@@ -154,11 +154,11 @@ def _refused(label: str, error: Exception, source: Source = b"") -> str:
     if isinstance(error, UnidentifiedImageError):
         if _head(source) in (b"II*\0", b"MM\0*"):
             return f"cannot decode {label} (it is a TIFF of numbers that Pillow does not read); save it as 8 or 16 bits"
-        return f"cannot decode {label} (it is no picture of a form that Pillow knows); replace or remove that picture"
+        return f"cannot decode {label} (it is no image of a form that Pillow knows); replace or remove that image"
     if isinstance(error, OSError) and error.errno and error.strerror:
         return f"cannot decode {label} ({error.strerror}); it has to be a file that can be read"
     said = " ".join(str(error).split()) or type(error).__name__
-    hint = "" if "; " in said else "; replace or remove that picture"
+    hint = "" if "; " in said else "; replace or remove that image"
     return f"cannot decode {label} ({said}){hint}"
 
 

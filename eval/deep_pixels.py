@@ -44,7 +44,7 @@ class Reach:
             white = 1 if self.real <= 1 else 2 ** bits_for(self.real) - 1
             scales.append(f"{white:,} is white, as the largest float is {self.real:,g}")
         how = "; ".join(scales) or "all values are 0"
-        return f"{count:,} {'picture has' if count == 1 else 'pictures have'} more than 8 bits: {how}"
+        return f"{count:,} {'image has' if count == 1 else 'images have'} more than 8 bits: {how}"
 
 
 @dataclass(frozen=True)

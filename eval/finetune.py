@@ -187,8 +187,8 @@ def _chosen(labels: Labels, protocol: FinetuneProtocol) -> tuple[Ids, Ids]:
         found = shares(labels, protocol.train_share, 1, protocol.seed)
         if not found:
             raise ValueError(
-                f"{protocol.train_share:.3g} of the training pictures leaves a class without any;"
-                " choose a larger finetune.train_share or more pictures"
+                f"{protocol.train_share:.3g} of the training images leaves a class without any;"
+                " choose a larger finetune.train_share or more images"
             )
         rows = found[0]
     if not protocol.holdout:

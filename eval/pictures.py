@@ -183,7 +183,7 @@ def draw_rankings(
     at = left
     draw.text((gap, 6), "query", fill=INK, font=font)
     for words, colour in (
-        ("nearest gallery pictures:", INK),
+        ("nearest gallery images:", INK),
         ("green + = same identity", RIGHT),
         ("red x = another", WRONG),
         ("(junk and the query's identity by its own camera left out)", INK),

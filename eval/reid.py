@@ -88,7 +88,7 @@ def evaluate(
 
     matched = first > 0
     if not matched.any():
-        raise ValueError(f"none of the {count} queries has a picture of its identity by another camera in the gallery")
+        raise ValueError(f"none of the {count} queries has an image of its identity by another camera in the gallery")
     counted = matched if protocol.no_match == "exclude" else np.ones_like(matched)
     n = int(counted.sum())
     hits = {k: (matched & (first <= k))[counted] for k in RANKS}
@@ -194,5 +194,5 @@ def _check(query: Identified[Features], gallery: Identified[Features]) -> None:
         check_finite(x)
     if (query.pid == JUNK).any():
         raise ValueError(
-            f"query {int(np.flatnonzero(query.pid == JUNK)[0])} is junk (identity -1); only gallery pictures may be"
+            f"query {int(np.flatnonzero(query.pid == JUNK)[0])} is junk (identity -1); only gallery images may be"
         )

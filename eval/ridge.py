@@ -32,11 +32,11 @@ def low_shot(
     """
     splits = protocol.low_shot_splits, protocol.seed
     probes = {
-        f"{count}_per_class": (per_class(train_y, count, *splits), f"a class has fewer than {count} training pictures")
+        f"{count}_per_class": (per_class(train_y, count, *splits), f"a class has fewer than {count} training images")
         for count in protocol.low_shot
     }
     probes |= {
-        f"{share * 100:g}pct": (shares(train_y, share, *splits), "a class would get no picture")
+        f"{share * 100:g}pct": (shares(train_y, share, *splits), "a class would get no image")
         for share in protocol.low_shot_shares
     }
     labels = to_device(np.array(train_y), train.device)

@@ -116,7 +116,7 @@ class TruncatedTriplet(BYOL):
         if scale == "scaled" and deputy in ("mean_ranks", "rank_k"):
             if not prior and not self.data.classes:
                 raise ValueError(
-                    "method.ranks = 'scaled' needs to know how likely two pictures share a class, and this data has no"
+                    "method.ranks = 'scaled' needs to know how likely two images share a class, and this data has no"
                     " classes: state method.class_prior, or take method.ranks = 'literal'"
                 )
             first, last = scaled(first, last, n, prior or 1 / (self.data.classes or 1))

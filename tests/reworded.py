@@ -2,10 +2,10 @@
 
     python tests/reworded.py COMMIT
 
-COMMIT is the state before the rewording. Of every statement in which only texts differ, `repro/store/reworded.json` then
-says by which hash it goes on: the one that records have. Each changed text is printed: look at all of them, as none may
-be a name that code goes by, such as a key or a random stream. A statement that differs in more is named, and nothing is
-written.
+A fingerprint contains a hash of the code, so a new message in that code would part old results from new ones. COMMIT is
+the state before the rewording. `repro/store/reworded.json` then maps each statement in which only texts differ to the
+hash that records have. The command prints each changed text. Check them: a text that code goes by, such as a key or the
+name of a random stream, is no message. If a statement differs in more, the command names it and writes nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).resolve().parent.parent
+
 
 class _Texts(ast.NodeTransformer):
     """Takes texts out, and keeps them. The values in an f-string stay, in an order of their own."""

@@ -80,7 +80,7 @@ class LinearProtocol(Features):
         )
         require(self.augmented or not self.hflip, self, "hflip", "false without crop_scale: features are cached")
         if self.augmented:
-            crops = "{} where crop_scale is given: there are no features of whole training pictures"
+            crops = "{} where crop_scale is given: there are no features of whole training images"
             require(self.normalise == "none", self, "normalise", crops.format("'none'"))
             require(self.flip == "none", self, "flip", crops.format("'none'"))
             few = self.low_shot or self.low_shot_shares

@@ -150,7 +150,7 @@ class ViT(nn.Module):
         pool: Literal["class", "mean"] = "class",
     ) -> None:
         if size % patch:
-            raise ValueError(f"network.patch = {patch} does not divide the picture size {size}")
+            raise ValueError(f"network.patch = {patch} does not divide the image size {size}")
         if dim % heads:
             raise ValueError(f"network.heads = {heads} does not divide network.dim = {dim}")
         if positions not in ("learned", "sincos") or init not in ("torch", "xavier"):

@@ -120,12 +120,12 @@ class PretrainLoop:
         rows = recipe["batch"] // recipe["accumulate"]
         if rows % self.group.size:
             raise UserError(
-                f"{rows} pictures a micro-batch (pretrain.batch / pretrain.accumulate) are not {self.group.size} equal"
+                f"{rows} images a micro-batch (pretrain.batch / pretrain.accumulate) are not {self.group.size} equal"
                 " parts, one for each rank; choose another number with --processes"
             )
         if recipe["epochs"] and self.method.updates_per_load and not self.loads:
             raise UserError(
-                f"pretrain.batch = {recipe['batch']} is more than the {len(images)} pictures there are;"
+                f"pretrain.batch = {recipe['batch']} is more than the {len(images)} images there are;"
                 " choose a smaller one with --set pretrain.batch=N"
             )
         self.epoch = self.load = 0  # that it is at

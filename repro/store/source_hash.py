@@ -135,7 +135,9 @@ def syntax(statement: ast.AST) -> str:
     for node in ast.walk(statement):
         if not getattr(node, "type_params", True):
             del node.type_params  # type: ignore[attr-defined]
-    return ast.dump(statement, show_empty=True) if sys.version_info >= (3, 13) else ast.dump(statement)
+    if sys.version_info >= (3, 13):
+        return ast.dump(statement, show_empty=True)
+    return ast.dump(statement)
 
 
 def _for_types_only(statement: ast.stmt) -> bool:

@@ -70,9 +70,9 @@ def write(source: Path, to: str, out: Path) -> str:
         [
             f"wrote {out}: {len(target.weights)} tensors, {count / 1e6:.2f} M numbers,"
             f" for {LIBRARIES[to]} {version(LIBRARIES[to])}",
-            f"features of {_PICTURES} pictures differ from the encoder's by at most {difference:.1e}"
+            f"features of {_PICTURES} images differ from the encoder's by at most {difference:.1e}"
             f" (allowed: {TOLERANCE:g})",
-            f"pictures x are RGB in [0, 1], minus mean ({mean}), divided by std ({std})",
+            f"images x are RGB in [0, 1], minus mean ({mean}), divided by std ({std})",
             "",
             *(f"    {line}" for line in lines),
         ]

@@ -143,7 +143,7 @@ def test_ids_of_objects_carry_no_meaning(place: Path, kind: str, numbered: Calla
         (lambda i: -5 * i, [-5, -10, -15], {}),
         (float, [1, 2, 3], {}),
         (str, [1, 2, 3], {}),
-        (lambda i: f"picture {i}", [1, 2, 3], {"number": 3}),
+        (lambda i: f"image {i}", [1, 2, 3], {"number": 3}),
         (lambda i: "007"[:i] + "x", [1, 2, 3], {"number": 3}),
         (lambda i: 10**40 + i, [1, 2, 3], {"number": 3}),
     ],
@@ -355,7 +355,7 @@ def test_run_lengths_decompress_as_pycocotools_does() -> None:
             second(segmentation={"size": [WIDTH, HEIGHT], "counts": [1200]}),
             r"height and width \[40, 30\], .* \[30, 40\]",
         ),
-        (second(segmentation={"size": [HEIGHT, WIDTH], "counts": [0, 10]}), "make 10 pixels, its picture has 1200"),
+        (second(segmentation={"size": [HEIGHT, WIDTH], "counts": [0, 10]}), "make 10 pixels, its image has 1200"),
         (second(segmentation={"size": [HEIGHT, WIDTH], "counts": [-5, 1205]}), "are no lengths"),
         (second(segmentation={"size": [HEIGHT, WIDTH], "counts": [NAN]}), "are no lengths"),
         (second(segmentation={"size": [HEIGHT, WIDTH], "counts": "~~~"}), "are no lengths"),
@@ -376,18 +376,18 @@ def test_an_object_that_cannot_be_read_is_named(place: Path, change: Callable[[C
     [
         (lambda c: [e.update(id=0) for e in c["annotations"]], "two of its annotation entries have one id, 0"),
         (lambda c: c["annotations"][0].update(id="12"), "two of its annotation entries have one id, 12"),
-        (second(image_id=7), "annotation 12 names a picture or category that is not there: its image_id is 7"),
+        (second(image_id=7), "annotation 12 names an image or category that is not there: its image_id is 7"),
         (second(image_id=None), "its image_id is None"),
         (second(image_id=True), "its image_id is True"),
         (second(category_id=7), "its category_id is 7"),
         (second(category_id=1.5), "its category_id is 1.5"),
         (second(id=None, category_id=7), "annotation number 2 of the list names"),
-        (lambda c: c["images"][1].update(id=1), "two of its picture entries have one id, 1"),
-        (lambda c: c["images"][1].update(id=None), "picture number 2 of the list has no id"),
-        (lambda c: c["images"][1].pop("file_name"), "picture 2 has no file_name"),
-        (lambda c: c["images"][1].update(file_name=7), "picture 2 has no file_name"),
-        (lambda c: c["images"][1].update(width=-4), "picture 2 has the width -4, which is no number of pixels"),
-        (lambda c: c["images"][1].update(height="tall"), "picture 2 has the height 'tall'"),
+        (lambda c: c["images"][1].update(id=1), "two of its image entries have one id, 1"),
+        (lambda c: c["images"][1].update(id=None), "image number 2 of the list has no id"),
+        (lambda c: c["images"][1].pop("file_name"), "image 2 has no file_name"),
+        (lambda c: c["images"][1].update(file_name=7), "image 2 has no file_name"),
+        (lambda c: c["images"][1].update(width=-4), "image 2 has the width -4, which is no number of pixels"),
+        (lambda c: c["images"][1].update(height="tall"), "image 2 has the height 'tall'"),
         (lambda c: c["images"][1].update(width=20, height=15), r"b\.png has height and width \(30, 40\), .*\(15, 20\)"),
         (
             lambda c: c["images"][1].update(width=None, height=15),
@@ -455,13 +455,13 @@ def test_pictures_of_one_name_are_told_apart_by_folder(place: Path) -> None:
     picture(place / "pictures" / "right" / "d.png")
     file = reading(place, lambda content: content["images"][1].update(file_name="train/right/d.png"))
     assert file.images[1]["file_name"] == "right/d.png"
-    with pytest.raises(ValueError, match=r"picture 2: its file_name 'd\.png' may be 'left/d\.png' or 'right/d\.png'"):
+    with pytest.raises(ValueError, match=r"image 2: its file_name 'd\.png' may be 'left/d\.png' or 'right/d\.png'"):
         reading(place, lambda content: content["images"][1].update(file_name="d.png"))
 
 
 @pytest.mark.parametrize("file_name", ["gone.png", "x" * 5000, "\0", "\ud800.png", "../pictures", "elsewhere/a.png"])
 def test_a_picture_that_is_not_there_is_named(place: Path, file_name: str) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no picture '.*' in .*pictures, which .*three\.json lists") as caught:
+    with pytest.raises(FileNotFoundError, match=r"no image '.*' in .*pictures, which .*three\.json lists") as caught:
         reading(place, lambda content: content["images"][1].update(file_name=file_name))
     assert str(caught.value).isprintable()
 
@@ -471,9 +471,9 @@ def test_one_picture_listed_twice_is_said(place: Path) -> None:
 
 
 def test_a_damaged_picture_is_named(place: Path) -> None:
-    (place / "pictures" / "b.png").write_bytes(b"no picture")
+    (place / "pictures" / "b.png").write_bytes(b"no image")
     with pytest.raises(
-        ValueError, match=r"three\.json: picture 2: cannot decode .*b\.png \(.*; replace or remove"
+        ValueError, match=r"three\.json: image 2: cannot decode .*b\.png \(.*; replace or remove"
     ) as caught:
         reading(place)
     assert "\n" not in str(caught.value)
@@ -575,10 +575,10 @@ def test_metrics_refuse_boxes_that_match_anything(place: Path, odd: Content) -> 
         for e in file.annotations
     ]
     truth = [file.annotations[0], file.annotations[1] | odd, file.annotations[2]]
-    with pytest.raises(ValueError, match="an object of picture 2 has the box"):
+    with pytest.raises(ValueError, match="an object of image 2 has the box"):
         coco_metrics(file.images, truth, file.categories, hits, ["bbox"])
     for wrong in (odd, {"score": NAN}):
-        with pytest.raises(ValueError, match="a detection of picture 1 has the box"):
+        with pytest.raises(ValueError, match="a detection of image 1 has the box"):
             coco_metrics(file.images, file.annotations, file.categories, [hits[0] | wrong, *hits[1:]], ["bbox"])
 
 
@@ -588,5 +588,5 @@ def test_metrics_refuse_boxes_that_match_anything(place: Path, odd: Content) -> 
 def test_metrics_refuse_masks_that_are_none(place: Path, mask: object) -> None:
     file = reading(place)
     truth = [file.annotations[0], file.annotations[1] | {"segmentation": mask}]
-    with pytest.raises(ValueError, match="an object of picture 2"):
+    with pytest.raises(ValueError, match="an object of image 2"):
         coco_metrics(file.images, truth, file.categories, [], ["segm"])

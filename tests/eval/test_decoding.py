@@ -71,7 +71,7 @@ def file(picture: Image.Image | Array, form: str, **options: Any) -> bytes:
 
 
 def read(content: bytes, reach: Reach | None = None) -> Array:
-    return np.asarray(decoding.read(content, "the picture", reach)).astype(int)
+    return np.asarray(decoding.read(content, "the image", reach)).astype(int)
 
 
 def apart(found: Array, wanted: Array) -> int:
@@ -227,7 +227,7 @@ def test_the_reach_of_a_folder_counts_the_deep_pictures(tmp_path: Path, monkeypa
         "c.png": file(grey(), "PNG"),
         "d.pgm": pgm(SIXTEEN, 65_535),  # says its range itself
         "e.tif": file((grey() / 255).astype(np.float32), "TIFF"),
-        "f.png": b"no picture",
+        "f.png": b"no image",
         "g.jpg": file(grey(), "JPEG"),
     }
     for name, content in contents.items():
@@ -238,7 +238,7 @@ def test_the_reach_of_a_folder_counts_the_deep_pictures(tmp_path: Path, monkeypa
     assert (reach, count) == (Reach(4095, 1.0), 3)
     assert decoded == ["a.png", "b.png", "d.pgm", "e.tif"]  # of the others the head tells enough
     assert reach.words(count) == (
-        "3 pictures have more than 8 bits: the upper 8 of 12 bits are kept, as the largest value is 4,095;"
+        "3 images have more than 8 bits: the upper 8 of 12 bits are kept, as the largest value is 4,095;"
         " 1 is white, as the largest float is 1"
     )
 
@@ -276,7 +276,7 @@ def test_a_tiff_that_says_its_largest_value_is_believed() -> None:
     ],
 )
 def test_a_range_that_is_not_known_is_refused(values: Array, why: str) -> None:
-    with pytest.raises(ValueError, match=rf"^cannot decode the picture \(.*{why}.*save .*8 or 16 bits\)$"):
+    with pytest.raises(ValueError, match=rf"^cannot decode the image \(.*{why}.*save .*8 or 16 bits\)$"):
         read(file(values, "TIFF"))
 
 
@@ -343,15 +343,13 @@ def test_what_is_no_picture_cut_short_too_large_or_not_there_is_refused_in_one_l
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = file(np.kron(colours(), np.ones((9, 9, 1), np.uint8)), "JPEG", quality=95)
-    for content, why in ((b"", "no picture"), (b"text", "no picture"), (whole[: len(whole) // 2], "truncated")):
-        with pytest.raises(ValueError, match=rf"^cannot decode the picture \(.*{why}.*\); replace or remove"):
+    for content, why in ((b"", "no image"), (b"text", "no image"), (whole[: len(whole) // 2], "truncated")):
+        with pytest.raises(ValueError, match=rf"^cannot decode the image \(.*{why}.*\); replace or remove"):
             read(content)
     with pytest.raises(ValueError, match=r"^cannot decode b \(No such file or directory\)"):
         decoding.read(tmp_path / "b", "b")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(
-        ValueError, match=r"^cannot decode the picture \(it has more than the 200 pixels .*make it small"
-    ):
+    with pytest.raises(ValueError, match=r"^cannot decode the image \(it has more than the 200 pixels .*make it small"):
         read(file(colours(), "PNG"))
 
 
@@ -383,7 +381,7 @@ def test_damaged_files_are_read_or_refused_and_nothing_else_is_printed(capfd: py
                         read(bytes(content))
                     except ValueError as error:
                         refused += 1
-                        assert str(error).startswith("cannot decode the picture (") and "\n" not in str(error)
+                        assert str(error).startswith("cannot decode the image (") and "\n" not in str(error)
     finally:
         logging.getLogger().handlers = handlers
     assert not warned and capfd.readouterr() == ("", "")

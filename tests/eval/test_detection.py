@@ -908,11 +908,11 @@ def edit(file: Path, change) -> None:
     [
         (lambda c: c.pop("annotations"), r"train\.json: it is no COCO annotation file: it has no list 'annotations'"),
         (lambda c: c["annotations"].clear(), r"train\.json: it has no entry in 'annotations'"),
-        (lambda c: c["annotations"][0].update(category_id=77), "annotation 1 names a picture or category"),
+        (lambda c: c["annotations"][0].update(category_id=77), "annotation 1 names an image or category"),
         (lambda c: c["annotations"][1].update(id=1), "two of its annotation entries have one id"),
         (
             lambda c: c["images"][0].update(file_name="gone.png"),
-            r"no picture 'gone\.png' in .*train, which",
+            r"no image 'gone\.png' in .*train, which",
         ),
         (lambda c: c["images"][0].update(width=99), r"1\.png has height and width \(80, 100\)"),
         (
@@ -940,17 +940,17 @@ def test_missing_and_broken_annotation_files(coco, tmp_path):
 
 @pytest.mark.processes
 @pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("content", [b"no picture", None])
+@pytest.mark.parametrize("content", [b"no image", None])
 def test_corrupt_picture_is_named(coco, tmp_path, workers, content):
     broken = coco.train_images / "5.png"
     broken.write_bytes(broken.read_bytes()[:2000] if content is None else content)
-    with pytest.raises(ValueError, match=r"train\.json.* picture 5: cannot (decode|read) .*5\.png") as caught:
+    with pytest.raises(ValueError, match=r"train\.json.* image 5: cannot (decode|read) .*5\.png") as caught:
         run(coco, tmp_path / "work", protocol=small(iterations=4), workers=workers)
     assert "\n" not in str(caught.value)
 
 
 def test_check_on_pictures_that_are_not_there(coco, tmp_path):
-    with pytest.raises(ValueError, match=r"no picture 44, named by detection\.overfit_pictures"):
+    with pytest.raises(ValueError, match=r"no image 44, named by detection\.overfit_pictures"):
         run(coco, tmp_path / "work", protocol=small(overfit_pictures=[1, 44], overfit_iterations=1))
 
 

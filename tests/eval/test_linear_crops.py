@@ -419,5 +419,5 @@ def test_shares_of_the_labels(digits: list[np.ndarray], labelled: Callable[..., 
     assert [run["labels"] for run in low_shot["10pct"]] == [150] * 5
     assert metrics["top1_10pct"] == pytest.approx(np.mean([run["top1"] for run in low_shot["10pct"]]))
     assert metrics["top1_10pct"] > metrics["top1_1pct"] + 1
-    assert "top1_0.3pct" not in metrics and low_shot["0.3pct"] == "a class would get no picture"
+    assert "top1_0.3pct" not in metrics and low_shot["0.3pct"] == "a class would get no image"
     assert check_invariants(metrics) == []

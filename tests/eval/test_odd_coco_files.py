@@ -44,14 +44,14 @@ def test_a_pipe_is_no_picture(place: Path, below: bool) -> None:
     (place / "pictures/2.png").unlink()
     (place / "pictures/deep").mkdir()
     os.mkfifo(place / "pictures" / ("deep/2.png" if below else "2.png"))
-    why = r"no picture '2\.png'" if below else r"picture 2: its file_name '2\.png' is a pipe or device, no file"
+    why = r"no image '2\.png'" if below else r"image 2: its file_name '2\.png' is a pipe or device, no file"
     with pytest.raises((ValueError, FileNotFoundError), match=why):
         reading(place, {"bbox": [5, 6, 20, 10]})
 
 
 def test_a_missing_picture_is_named_with_the_fix(place: Path) -> None:
     (place / "pictures/2.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no picture '2\.png' in .*two\.json lists; put it there, or remove"):
+    with pytest.raises(FileNotFoundError, match=r"no image '2\.png' in .*two\.json lists; put it there, or remove"):
         reading(place, {"bbox": [5, 6, 20, 10]})
 
 

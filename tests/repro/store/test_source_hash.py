@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from reworded import reworded
 
 from repro.store import hashes, source_hash
 
@@ -124,3 +126,48 @@ def test_rooms_can_be_left_out_of_the_hash(house: Path) -> None:
     changed = {**files, "other/c": "C = 2"}
     assert built(house, files, "a") != built(house, changed, "a")
     assert built(house, files, "a", rooms=("room",)) == built(house, changed, "a", rooms=("room",))
+
+
+def test_the_hash_is_the_same_under_every_version_of_python() -> None:
+    """Written out as Python 3.11 says it; 3.12 has fields of its own, and 3.13 leaves out what is empty."""
+    text = "def f(a):\n    return g(a)\nclass C:\n    pass\n"
+    empty = "posonlyargs=[], args=[arg(arg='a')], kwonlyargs=[], kw_defaults=[], defaults=[]"
+    assert [source_hash.syntax(one) for one in ast.parse(text).body] == [
+        f"FunctionDef(name='f', args=arguments({empty}), body=[Return(value=Call(func=Name(id='g', ctx=Load()),"
+        " args=[Name(id='a', ctx=Load())], keywords=[]))], decorator_list=[])",
+        "ClassDef(name='C', bases=[], keywords=[], body=[Pass()], decorator_list=[])",
+    ]
+
+
+MESSAGE = "def check(n):\n    if n < 0:\n        raise ValueError(f'{n} is no count, of {n + 1}')\n    return n\n"
+
+
+@pytest.mark.parametrize(
+    ("now", "known"),
+    [
+        (MESSAGE.replace("is no count", "is not a count"), True),
+        (MESSAGE.replace("{n} is no count, of {n + 1}", "of {n + 1}: {n} is not a count"), True),
+        (MESSAGE.replace("n < 0", "n < 1"), False),
+        (MESSAGE.replace("{n + 1}", "{n + 2}"), False),
+        (MESSAGE + "x = 1\n", False),
+    ],
+)
+def test_a_reworded_message_goes_on_by_the_hash_of_before(
+    house: Path, monkeypatch: pytest.MonkeyPatch, now: str, known: bool
+) -> None:
+    before, after = house / "before" / "room", house / "now" / "room"
+    for folder, text in ((before, MESSAGE), (after, now)):
+        folder.mkdir(parents=True)
+        (folder / "a.py").write_text(text)
+    found = list(reworded(before.parent, after.parent, ("room",)))
+    assert all(bool(hashed) is known for hashed, _, _ in found) and len(found) == 1
+    was = built(house, {"a": MESSAGE}, "a")
+    assert built(house, {"a": now}, "a") != was
+    monkeypatch.setattr(source_hash, "published", lambda: {hashed: old for hashed, old, _ in found})
+    assert (built(house, {"a": now}, "a") == was) is known
+
+
+def test_every_row_of_reworded_statements_is_of_todays_code() -> None:
+    """A row of a statement that is gone would be dead, and nobody could tell what it was."""
+    there = set(source_hash.every_hash(Path(source_hash.__file__).parents[2]))
+    assert set(source_hash.published()) <= there and not set(source_hash.published().values()) & there
