@@ -58,6 +58,7 @@ _EVALUATIONS = {
     "reid": "re-ID",
     COST: "cost of training",
 }
+_NO_RUN = "no run yet"
 _FIRST = ("yes", "no", "same", "apart", "open", "none")  # the order of answers within a paper
 
 
@@ -101,6 +102,7 @@ class Answer:
     own: bool  # whether it was tested in the paper's own setting
     missing: str  # what it would take, in words
     ahead: str  # the largest track that could test it and the price there, `cifar: about 280 GPU-hours`, or ""
+    idle: str = ""  # of what was not run: why, or where it can be tested, `can be tested on mini`
 
     @property
     def verdict(self) -> Verdict | None:
@@ -182,7 +184,8 @@ def _answer(item: Assessment, needed: Sequence[Need]) -> Answer:
     beside = tuple(outcome(verdict) for verdict in decided if _adds(verdict, where))
     in_its_setting = any(verdict.own and verdict.evidence is not None for verdict in item.answered)
     missing = _missing(item, seen, paper, larger)
-    return Answer(item.claim, where, _said(first), compute, beside, in_its_setting, missing, ahead)
+    idle = "" if first else _idle(item)
+    return Answer(item.claim, where, _said(first), compute, beside, in_its_setting, missing, ahead, idle)
 
 
 def _adds(verdict: Verdict, where: str) -> bool:
@@ -302,7 +305,12 @@ def _why_not_run(item: Assessment) -> str:
     """`no run yet`, or why the records that are there do not count."""
     here = [v for v in item.verdicts if v.outcome == NOT_RUN and v.basis != COMPUTE and not v.form]
     reasons = [why for verdict in here for why in verdict.reasons if not isinstance(why, NoRecord)]
-    return reasons_why(reasons[:1]) if reasons else "no run yet"
+    return reasons_why(reasons[:1]) if reasons else _NO_RUN
+
+
+def _idle(item: Assessment) -> str:
+    why, tracks = _why_not_run(item), ", ".join(item.claim.proxies)
+    return f"can be tested on {tracks}" if why == _NO_RUN and tracks else why
 
 
 def scale(found: Iterable[Answer]) -> float:

@@ -143,13 +143,15 @@ def test_what_was_not_run_says_where_it_would_be(make: Make) -> None:
     assert answer.missing.startswith(
         "no run yet; whether it is better can be tested on mini, cifar; the paper's setting"
     )
+    assert answer.idle == "can be tested on mini, cifar" and found(make, [1.0, 1.1]).idle == ""
     assert answer.ahead == "" and answer.mean is None and forests.forest(answer, 5.0) is None
     older = [
         record
         for method, variant in (("glnet", ""), ("moco_v3", "resnet"))
         for record in make(method, "linear", {"top1": 40.0}, variant=variant, network=RESNET, drawn=None)
     ]
-    assert alone(older).missing.startswith("1 older pair does not count, as all seeds shared one training subset; ")
+    assert alone(older).idle == "1 older pair does not count, as all seeds shared one training subset"
+    assert alone(older).missing.startswith(f"{alone(older).idle}; ")
 
 
 def test_the_command_that_goes_on_is_given_until_the_claim_is_decided(make: Make) -> None:

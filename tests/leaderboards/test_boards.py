@@ -158,8 +158,8 @@ def test_the_records_that_a_verdict_links_give_its_difference() -> None:
     checked = 0
     for section in sections:
         place = r"(mini(?:, the paper's form \(\w+\))?(?:, equal compute)?)"
-        section = re.sub(r"\*\*equal compute at (mini[^*]*)\*\*", r"**\1, equal compute**", section)  # not tested yet
-        at = rf"^\*\*(?:.*at )?{place}(?: \([^)]*\))?\*\*: \S+ "
+        section = re.sub(r"\*\*equal compute on (mini[^*]*)\*\*", r"**\1, equal compute**", section)  # not tested yet
+        at = rf"^\*\*(?:.*on )?{place}(?: \([^)]*\))?\*\*: \S+ "
         points = re.findall(
             at + r"(\S+) (?:points|AP) (above|below) \S+ (?:\(\S+ against \S+\) )?in \w+ (\w+)", section, re.MULTILINE
         )
