@@ -24,7 +24,7 @@ class Setting:
 
     track: str
     data: str
-    source: str  # the data set in words
+    source: str = field(compare=False)  # the data set in words, which may change
     manifest: str
     protocol: str
     protocol_hash: str
@@ -83,11 +83,11 @@ class Setting:
         return _is_own(self.data, prefix) or _is_own(self.trained_on, prefix)
 
     @cached_property
-    def scope(self) -> tuple[int, str, str, str, str, str, str, bool, int]:
+    def scope(self) -> tuple[int, str, str, str, str, str, bool, int]:
         """The part that a whole table shares: track (smallest first), data, protocol and choice of the pictures."""
         order = TRACKS.index(self.track) if self.track in TRACKS else len(TRACKS)
         chosen = self.drawn is None, self.drawn or 0
-        return (order, self.track, self.data, self.source, self.manifest, self.protocol, self.protocol_hash, *chosen)
+        return (order, self.track, self.data, self.manifest, self.protocol, self.protocol_hash, *chosen)
 
 
 def network_name(network: object) -> str:

@@ -54,7 +54,7 @@ def test_curves_and_pictures_of_jobs_are_in_the_workspaces_report(place: Workspa
     assert "77.25" not in text  # of a look the record tells, not the log
     assert "training loss" in text and "std_z (1 = uniform)" in text
     (picture,) = re.findall(r'<img src="data:image/webp;base64,([^"]+)" alt="([^"]+)"', text)
-    assert picture[1] == "Detections over ground truth: aps, mini, seed 0; COCO 2017, 130 images under free licences"
+    assert picture[1] == "Detections over ground truth: aps, mini, seed 0; COCO 2017, 130 pictures under free licences"
     assert "../records/knn-aps-mini-s0-" in text and "http://" not in text.replace("http://www.w3.org/2000/svg", "")
 
 

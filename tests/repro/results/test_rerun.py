@@ -108,7 +108,7 @@ def test_a_changed_number_of_pictures_is_planned_again_as_it_was(sets: tuple[str
             assert job.fingerprint in {one.fingerprint for one in planned(asked(words))}, words
 
 
-@pytest.mark.parametrize("sets", [(), ("data.limit=80",), ("data.limit=0",)])
+@pytest.mark.parametrize("sets", [(), ("data.limit=128",), ("data.limit=0",)])
 @pytest.mark.parametrize("own", [False, True])
 def test_the_command_of_a_missing_control_takes_the_same_pictures(
     tmp_path: Path, sets: tuple[str, ...], own: bool

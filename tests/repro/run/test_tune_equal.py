@@ -31,6 +31,7 @@ MINE = (
     + """
 [tracks.embedded.pretrain]
 epochs = 5
+batch = 512
 lr = 0.4
 weight_decay = 1e-5
 
