@@ -40,7 +40,7 @@ class LoadPicture:
         results["img"] = np.array(read(Path(path), str(path), self.reach))
         results["ori_shape"] = results["img_shape"] = results["img"].shape[:2]
         if results["img_shape"] != size:
-            raise ValueError(f"{path} has height and width {results['img_shape']}, its annotation file says {size}")
+            raise ValueError(f"{path} has height and width {results['img_shape']}, but its annotation file says {size}")
         return results
 
 

@@ -61,7 +61,7 @@ class CocoFile:
         if lacking := sorted(set(ids) - {image["id"] for image in images}):
             raise ValueError(f"{self.file} has no image {lacking[0]}")
         if all(annotation["iscrowd"] or annotation.get("difficult") for annotation in annotations):
-            raise ValueError(f"{self.file} has no object that counts in the images {', '.join(map(str, ids))}")
+            raise ValueError(f"{self.file} has no object to evaluate in the images {', '.join(map(str, ids))}")
         return dataclasses.replace(self, images=images, annotations=annotations)
 
     def in_order_of(self, other: CocoFile) -> CocoFile:
@@ -96,11 +96,11 @@ class CocoFolders:
         if not any(map(trainable, train.annotations)):
             thin = all(entry["iscrowd"] or min(entry["bbox"][2:]) < 1 for entry in train.annotations)
             why = (
-                "its boxes are below one pixel: are they relative (YOLO)? COCO wants pixels"
+                "its boxes are smaller than one pixel: are they relative (YOLO)? COCO boxes are in pixels"
                 if thin
-                else "all are crowds, below one pixel or marked `ignore`; correct the marks"
+                else "all are crowds, smaller than one pixel or marked `ignore`; correct these entries"
             )
-            raise ValueError(f"{self.train_json}: it has no object that can be trained on; {why}")
+            raise ValueError(f"{self.train_json}: it has no object to train on; {why}")
         return CocoData(train, read(self.val_json, self.val_images, masks=masks).in_order_of(train))
 
 
@@ -127,7 +127,7 @@ def read(file: Path, folder: Path, *, masks: bool | None = None) -> CocoFile:
 
 
 def _content(raw: bytes) -> dict[str, list[Entry]]:
-    none = "it is no COCO annotation file"
+    none = "it is not a COCO annotation file"
     if raw[:2] == b"\x1f\x8b":
         raise Refused("it is compressed; unpack it with gunzip")
     try:
@@ -137,16 +137,16 @@ def _content(raw: bytes) -> dict[str, list[Entry]]:
     except UnicodeDecodeError as error:
         raise Refused(f"{none}: not in UTF-8 (byte {error.start:,})") from None
     except RecursionError:
-        raise Refused(f"{none}: too many lists within lists") from None
+        raise Refused(f"{none}: its lists are nested too deeply") from None
     except ValueError as error:
         raise Refused(f"{none}: {error}") from None
     if not isinstance(content, dict):
-        raise Refused(f"{none}: not an object with images, annotations and categories")
+        raise Refused(f"{none}: not a JSON object with images, annotations and categories")
     for key in ("images", "annotations", "categories"):
         if not isinstance(content.get(key), list):
             raise Refused(f"{none}: it has no list '{key}'")
         if not content[key]:
-            raise Refused(f"it has no entry in '{key}'")
+            raise Refused(f"its list '{key}' is empty")
         for position, entry in enumerate(content[key], start=1):
             if not isinstance(entry, dict):
                 raise Refused(f"entry {position} of '{key}' is {short(entry)}, not an object")
@@ -159,7 +159,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise Refused(f"an object of it has the key {short(twice)} twice; join the two, or remove one")
+        raise Refused(f"one of its objects has the key {short(twice)} twice; merge the two, or remove one")
     return found
 
 
@@ -186,9 +186,9 @@ def _numbers(kind: str, entries: Sequence[Entry]) -> tuple[dict[Id, int], bool]:
     for position, entry in enumerate(entries, start=1):
         own = _id(entry.get("id"))
         if own is None:
-            raise Refused(f"{_name(kind, entry, position)} has no id (it says {short(entry.get('id'))})")
+            raise Refused(f"{_name(kind, entry, position)} has no valid id (found {short(entry.get('id'))})")
         if own in ids:
-            raise Refused(f"two of its {kind} entries have one id, {short(own)}")
+            raise Refused(f"two of its {kind} entries have the same id, {short(own)}")
         ids[own] = position
     if any(isinstance(own, str) or abs(own) > 2**53 for own in ids):
         return ids, True
@@ -202,7 +202,7 @@ class _Reader:
         self.file, self.folder, self.content = file, folder, content
         given = any(entry.get("segmentation") for entry in content["annotations"])
         if masks and not given:
-            raise Refused("none of its objects has a mask; take a detection protocol without masks")
+            raise Refused("none of its objects has a mask; choose a detection protocol without masks")
         self.masks = given if masks is None else masks
         self.ledger = Ledger()
         self.images: dict[Id, Entry] = {}  # by the file's own ids
@@ -224,7 +224,7 @@ class _Reader:
         for own, (position, entry) in zip(ids, enumerate(entries, start=1), strict=True):
             who, name = _name("category", entry, position), entry.get("name")
             if not isinstance(name, str) or not name:
-                raise Refused(f"{who} has no name (it says {short(name)})")
+                raise Refused(f"{who} has no valid name (found {short(name)})")
             reasons = {"number"} if renumbered else set()
             self.ledger.add("categories", who, reasons | ({"name"} if name in names else set()))
             names.add(name)
@@ -243,7 +243,7 @@ class _Reader:
         for position, entry in enumerate(entries, start=1):
             name = entry.get("file_name")
             if not isinstance(name, str) or not name:
-                raise Refused(f"{_name('image', entry, position)} has no file_name (it says {short(name)})")
+                raise Refused(f"{_name('image', entry, position)} has no valid file_name (found {short(name)})")
             try:
                 place = finder.find(name)
             except Refused as error:
@@ -251,7 +251,7 @@ class _Reader:
             # A file that another entry lists, or has been found for, is not this one's.
             if place is None or (place != name and (place in listed or place in elsewhere)):
                 raise FileNotFoundError(
-                    f"no image {short(name)} in {self.folder}, which {self.file} lists;"
+                    f"no image {short(name)} in {self.folder}, although {self.file} lists it;"
                     " put it there, or remove its entries from the file"
                 )
             places.append(place)
@@ -279,7 +279,7 @@ class _Reader:
             value = entry.get(side)
             read = 0 if value is None else whole(value, reasons.add)
             if read is None or read < 0:
-                raise Refused(f"{who} has the {side} {short(value)}, which is no number of pixels")
+                raise Refused(f"{who} has the {side} {short(value)}, which is not a number of pixels")
             if not read:
                 reasons.add("size")
             said.append(read or real)
@@ -288,7 +288,8 @@ class _Reader:
         if tuple(said) != shown.shown:
             if tuple(said) != shown.stored or "size" in reasons:
                 raise Refused(
-                    f"{self.folder / place} has height and width {shown.shown}, its annotation file says {tuple(said)}"
+                    f"{self.folder / place} has height and width {shown.shown},"
+                    f" but its annotation file says {tuple(said)}"
                 )
             reasons.add("size")
             self.turned[own] = shown
@@ -304,8 +305,8 @@ class _Reader:
         if entries and (fit(shown.stored) or not fit(shown.shown)):
             place = self.folder / self.images[own]["file_name"]
             raise Refused(
-                f"{place} has height and width {shown.shown} when it is turned as its EXIF orientation says, its"
-                f" annotation file says {shown.stored}, and its boxes may be of either; turn the image's pixels"
+                f"{place} has height and width {shown.shown} after its EXIF orientation is applied, but its"
+                f" annotation file says {shown.stored}, and its boxes may fit either; rotate the image's pixels"
                 " or correct the size in the file"
             )
 
@@ -318,14 +319,14 @@ class _Reader:
         for position, entry in enumerate(entries, start=1):
             who, own = _name("annotation", entry, position), _id(entry.get("id"))
             if own is not None and own in seen:
-                raise Refused(f"two of its annotation entries have one id, {short(own)}")
+                raise Refused(f"two of its annotation entries have the same id, {short(own)}")
             if own is not None:
                 seen.add(own)
             image, category = _id(entry.get("image_id")), _id(entry.get("category_id"))
             for key, value, known in (("image_id", image, self.images), ("category_id", category, category_ids)):
                 if value is None or value not in known:
                     raise Refused(
-                        f"{who} names an image or category that is not there: its {key} is {short(entry.get(key))}"
+                        f"{who} refers to an image or category that is not listed: its {key} is {short(entry.get(key))}"
                     )
             assert image is not None
             places.append(image)
@@ -350,10 +351,10 @@ class _Reader:
         if corners >= max(FEW, NEARLY_ALL * len(found)):
             raise Refused(
                 f"{corners:,} of its {len(found):,} boxes look like two corners of their masks;"
-                " COCO wants x, y, width, height"
+                " COCO boxes are x, y, width, height"
             )
         if all(entry["iscrowd"] for entry in found):
-            raise Refused("it has no object that counts: all are crowds, lie outside their images or have no mask")
+            raise Refused("it has no usable object: all are crowds, are outside their images or have no mask")
         return found
 
     def _no_two_corners(self, places: Sequence[Id]) -> None:
@@ -369,8 +370,8 @@ class _Reader:
                 reach_out += not as_sides
         if fit >= NEARLY_ALL * count and reach_out > count / 2 and count >= FEW:
             raise Refused(
-                f"{reach_out:,} of its {count:,} boxes reach out of their images, and {fit:,} look like two corners;"
-                " COCO wants x, y, width, height"
+                f"{reach_out:,} of its {count:,} boxes reach beyond their images, and {fit:,} look like two corners;"
+                " COCO boxes are x, y, width, height"
             )
 
 

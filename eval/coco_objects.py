@@ -122,7 +122,7 @@ def _box(value: object, mask: _Mask, note: Note) -> Box | None:
     if not missing:
         box = [number(side, note) for side in value] if isinstance(value, list) else []
         if len(box) != 4 or None in box:
-            raise Refused(f"its bbox {short(value)} is no list of four finite numbers")
+            raise Refused(f"its bbox {short(value)} is not a list of four finite numbers")
         x, y, w, h = (side for side in box if side is not None)
         inside = clip(x, y, w, h, mask.width, mask.height)
         if inside is not None:
@@ -135,7 +135,7 @@ def _box(value: object, mask: _Mask, note: Note) -> Box | None:
         note("box")
         return extent
     if missing:
-        raise Refused("it has neither a bbox nor a mask to take one from")
+        raise Refused("it has neither a bbox nor a mask to compute one from")
     if w < 0 or h < 0:
         raise Refused(f"its bbox {short(value)} has a negative side and it has no mask; a bbox is x, y, width, height")
     note("outside" if w > 0 and h > 0 else "empty")
@@ -179,8 +179,8 @@ def require_sound(entries: Sequence[dict[str, Any]], what: str) -> None:
         box = entry["bbox"]
         sound = len(box) == 4 and all(map(math.isfinite, (*box, entry.get("score", 0)))) and min(box[2:]) >= 0
         if not sound:
-            score = f" and the score {entry['score']}" if "score" in entry else ""
-            raise ValueError(f"{what} of image {entry['image_id']} has the box {short(list(box))}{score}")
+            score = f", score {entry['score']}" if "score" in entry else ""
+            raise ValueError(f"{what} of image {entry['image_id']} is not valid: box {short(list(box))}{score}")
 
 
 def require_masks(images: Sequence[dict[str, Any]], entries: Sequence[dict[str, Any]]) -> None:
@@ -193,7 +193,7 @@ def require_masks(images: Sequence[dict[str, Any]], entries: Sequence[dict[str, 
         except Refused as error:
             raise ValueError(f"an object of image {entry['image_id']}: {error}") from None
         if mask.value is None or mask.value != entry["segmentation"]:
-            raise ValueError(f"an object of image {entry['image_id']} has no mask with an area in its image")
+            raise ValueError(f"an object of image {entry['image_id']} has no mask inside its image")
 
 
 # ---------------------------------------------------------------------------------------------------------- masks
@@ -283,7 +283,7 @@ def _polygons(given: list[Any], note: Note) -> list[list[float]]:
         elif kinds == {list}:
             flat += part
         else:
-            raise Refused(f"its polygon {short(part)} is no list of x, y, x, y, ...")
+            raise Refused(f"its polygon {short(part)} is not a list of x, y, x, y, ...")
     if flat != given:
         note("form")
     read = [_coordinates(part, note) for part in flat]
@@ -299,7 +299,7 @@ def _coordinates(given: list[Any], note: Note) -> list[float]:
     if not _plain(given):
         for one in given:
             if number(one, note) is None:
-                raise Refused(f"its polygon has the coordinate {short(one)}, which is no finite number")
+                raise Refused(f"its polygon has the coordinate {short(one)}, which is not a finite number")
         polygon = [float(one) for one in given]
     if not polygon:
         return polygon
@@ -307,7 +307,7 @@ def _coordinates(given: list[Any], note: Note) -> list[float]:
         far = max(min(polygon), max(polygon), key=abs)
         raise Refused(f"its polygon has a corner at {far:g}, more than {FAR:,} pixels away")
     if sum(sum(map(abs, map(sub, line, line[1:]))) for line in (polygon[::2], polygon[1::2])) > LONGEST:
-        raise Refused(f"its polygon has an outline of more than {LONGEST:,} pixels")
+        raise Refused(f"its polygon has an outline longer than {LONGEST:,} pixels")
     return polygon
 
 
@@ -323,12 +323,12 @@ def _run_lengths(given: dict[str, Any], width: int, height: int) -> dict[str, An
     """COCO's run lengths, plain or compressed, of a picture of that size; None for an empty mask."""
     size, counts = given.get("size"), given.get("counts")
     if size != [height, width]:
-        raise Refused(f"its run lengths are of height and width {short(size)}, its image has {[height, width]}")
+        raise Refused(f"its run lengths are for height and width {short(size)}, but its image has {[height, width]}")
     runs = decompressed(counts) if isinstance(counts, str) else counts
     if not isinstance(runs, list) or set(map(type, runs)) != {int} or min(runs) < 0:
-        raise Refused(f"its run lengths {short(counts)} are no lengths")
+        raise Refused(f"its run lengths {short(counts)} are not valid")
     if sum(runs) != width * height:
-        raise Refused(f"its run lengths make {sum(runs)} pixels, its image has {width * height}")
+        raise Refused(f"its run lengths cover {sum(runs)} pixels, but its image has {width * height}")
     return {"size": [height, width], "counts": counts} if any(runs[1::2]) else None
 
 

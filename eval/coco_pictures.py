@@ -68,7 +68,7 @@ class Finder:
         if os.path.isfile(self.folder / name):  # noqa: PTH113
             return name
         if os.path.exists(self.folder / name) and not os.path.isdir(self.folder / name):  # noqa: PTH110, PTH112
-            raise Refused(f"its file_name {short(name)} is a pipe or device, no file; put the image there")
+            raise Refused(f"its file_name {short(name)} is a pipe or device, not a file; put the image there")
         wanted = PurePosixPath(name.replace("\\", "/"))
         # regular files only: to open a pipe waits for ever
         found = sorted(place for place in self._by_name.get(wanted.name, []) if (self.folder / place).is_file())
@@ -76,7 +76,9 @@ class Finder:
             if len(found) > 1:
                 found = [place for place in found if PurePosixPath(place).parts[-depth:] == wanted.parts[-depth:]]
         if len(found) > 1:
-            raise Refused(f"its file_name {short(name)} may be {short(found[0])} or {short(found[1])}")
+            raise Refused(
+                f"its file_name {short(name)} may be {short(found[0])} or {short(found[1])}; add the folder to it"
+            )
         return found[0] if found else None
 
     @cached_property

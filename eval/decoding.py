@@ -59,9 +59,7 @@ def load(source: Source, label: str, *, at_least: tuple[int, int] | None = None)
             return _load(stack.enter_context(image.open(handle)), handle, label, at_least)
     except image.DecompressionBombError:
         limit = 2 * (image.MAX_IMAGE_PIXELS or 0)
-        raise ValueError(
-            f"cannot decode {label} (it has more than the {limit:,} pixels that are decoded); make it smaller"
-        ) from None
+        raise ValueError(f"cannot decode {label} (it has more than {limit:,} pixels); make it smaller") from None
     except Exception as error:  # what Pillow raises for damaged files has no common kind
         raise ValueError(_refused(label, error, source)) from None
 
@@ -153,10 +151,10 @@ def _refused(label: str, error: Exception, source: Source = b"") -> str:
 
     if isinstance(error, UnidentifiedImageError):
         if _head(source) in (b"II*\0", b"MM\0*"):
-            return f"cannot decode {label} (it is a TIFF of numbers that Pillow does not read); save it as 8 or 16 bits"
-        return f"cannot decode {label} (it is no image of a form that Pillow knows); replace or remove that image"
+            return f"cannot decode {label} (Pillow does not read this kind of TIFF); save it as 8 or 16 bits"
+        return f"cannot decode {label} (Pillow does not know this image format); replace or remove that image"
     if isinstance(error, OSError) and error.errno and error.strerror:
-        return f"cannot decode {label} ({error.strerror}); it has to be a file that can be read"
+        return f"cannot decode {label} ({error.strerror}); it must be a readable file"
     said = " ".join(str(error).split()) or type(error).__name__
     hint = "" if "; " in said else "; replace or remove that image"
     return f"cannot decode {label} ({said}){hint}"
@@ -188,20 +186,20 @@ def _load(image: Image.Image, handle: BinaryIO, label: str, at_least: tuple[int,
 
 def _require_as_meant(image: Image.Image, handle: BinaryIO) -> None:
     """Raises ValueError for numbers that Pillow takes for others. Before it is loaded: then the raw form is gone."""
-    fix = "; save it as PNG, or as TIFF of unsigned numbers in one plane"
+    fix = "; save it as PNG, or as TIFF with unsigned values in one plane"
     if image.format == "FITS":
         scale = {b"BZERO": 0.0, b"BSCALE": 1.0}
         for key, value in _fits_cards(handle):
             if key in scale and float(value.replace(b"D", b"E")) != scale[key]:
-                raise ValueError(f"its values are scaled by {key.decode()}, which is not read{fix}")
+                raise ValueError(f"its values are scaled by {key.decode()}, which is not supported{fix}")
     if image.format != "TIFF":
         return
     tags: Any = getattr(image, "tag_v2", {})
     bits = max(tags.get(_BITS_PER_SAMPLE, (1,)))
     if 2 in tags.get(_FORMAT, ()) and bits <= 8:
-        raise ValueError(f"its numbers are signed, which of them are black and white is not known{fix}")
+        raise ValueError(f"its values are signed, so black and white are unknown{fix}")
     if bits > 8 and not _wide(image) and any(";" not in raw for raw in _raw_modes(image)):
-        raise ValueError(f"its colours of {bits} bits lie in a plane each, which is not read{fix}")
+        raise ValueError(f"its {bits}-bit colours are stored in separate planes, which is not supported{fix}")
 
 
 def _fits_cards(handle: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
@@ -284,7 +282,7 @@ def _deep(
         return pillow().fromarray(255 - grey if inverted else grey).convert("RGB")
     if inverted:
         if values.dtype.kind == "f" or values.itemsize != 2:
-            raise ValueError("its white is 0 and its black is not known; save it as 8 or 16 bits")
+            raise ValueError("its white is 0 and its black is unknown; save it as 8 or 16 bits")
         values = np.iinfo(values.dtype).max - values
     return Deep.of(label, values, _stated(image, handle, tags))
 

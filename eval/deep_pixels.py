@@ -68,8 +68,7 @@ class Deep:
             raise ValueError("it has values that are not finite; save it as 8 or 16 bits")
         if lowest < 0:
             raise ValueError(
-                f"it has values from {lowest:g} to {largest:g}, which of them are black and white is not known;"
-                " save it as 8 or 16 bits"
+                f"it has values from {lowest:g} to {largest:g}, so black and white are unknown; save it as 8 or 16 bits"
             )
         real = values.dtype.kind == "f"
         return cls(label, values, Reach(real=float(largest)) if real else Reach(whole=max(int(largest), stated)))
@@ -84,8 +83,8 @@ class Deep:
             return np.floor(self.values.astype(np.float64) * 255 + 0.5).astype(np.uint8)
         if reach.real < _DIM or reach.real >= 2 ** _BITS[-1]:
             raise ValueError(
-                f"floats of its data set end at {reach.real:g}, which of them is white is not known;"
-                " scale them to 0 ... 1, or save 8 or 16 bits"
+                f"the largest float in its data set is {reach.real:g}, so white is unknown;"
+                " scale the values to 0 ... 1, or save the images as 8 or 16 bits"
             )
         return (self.values.astype(np.float64) / 2 ** (bits_for(reach.real) - 8)).astype(np.uint8)
 

@@ -58,7 +58,7 @@ def evaluate(
     data = coco.read(protocol.masks) if isinstance(coco, CocoFolders) else coco
     train, val = data.train, data.val
     if all(annotation["iscrowd"] or annotation.get("difficult") for annotation in val.annotations):
-        raise ValueError(f"{val.file} has no object to judge by: all are crowds or difficult")
+        raise ValueError(f"{val.file} has no object to evaluate: all are crowds or difficult")
 
     reach, deep = reach_of(part.folder / image["file_name"] for part in (train, val) for image in part.images)
 
@@ -68,7 +68,7 @@ def evaluate(
         try:
             few = train.only(protocol.overfit_pictures)
         except ValueError as error:
-            raise ValueError(f"{error}, named by detection.overfit_pictures") from None
+            raise ValueError(f"{error}, chosen by detection.overfit_pictures") from None
         stages.insert(0, ("overfit", _by_heart(protocol), few, few))
     total = sum(training_batches(stage) + len(judged.images) for _, stage, _, judged in stages)
     details: dict[str, Any] = {}

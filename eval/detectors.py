@@ -256,7 +256,7 @@ def _fpn(encoder: nn.Module, classes: int, p: DetectionProtocol) -> tuple[dict[s
             "strides": p.strides,
         }
     elif tuple(strides[i] for i in used) != p.strides[: len(used)] or not used:
-        raise ValueError(f"the encoder's maps have strides {strides}, detection.strides asks for {p.strides}")
+        raise ValueError(f"the encoder's feature maps have strides {strides}, but detection.strides is {p.strides}")
     else:
         neck = {
             "type": "FPN",
@@ -295,7 +295,7 @@ def _c4(encoder: nn.Module, classes: int, p: DetectionProtocol) -> tuple[dict[st
     channels, strides = tuple(encoder.channels), tuple(encoder.strides)  # type: ignore[arg-type]
     stage = getattr(encoder, "layer4", None)
     if stage is None or len(strides) != 4:
-        raise ValueError("detection.detector = 'c4' needs a ResNet, whose last stage becomes the head; take 'fpn'")
+        raise ValueError("detection.detector = 'c4' needs a ResNet, whose last stage becomes the head; use 'fpn'")
     # The same modules but the last stage, which would compute, and count in its statistics, what nobody reads.
     body = copy.copy(encoder)
     body._modules = {**encoder._modules, "layer4": nn.Identity()}

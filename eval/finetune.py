@@ -187,7 +187,7 @@ def _chosen(labels: Labels, protocol: FinetuneProtocol) -> tuple[Ids, Ids]:
         found = shares(labels, protocol.train_share, 1, protocol.seed)
         if not found:
             raise ValueError(
-                f"{protocol.train_share:.3g} of the training images leaves a class without any;"
+                f"a share of {protocol.train_share:.3g} of the training images leaves a class without images;"
                 " choose a larger finetune.train_share or more images"
             )
         rows = found[0]

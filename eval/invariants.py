@@ -62,7 +62,7 @@ def check_invariants(
             broken.append(f"{key} = {value:g} is below 1")
         if re.search(r"(^|_)feature_std$", key) and not _COLLAPSED <= value <= 1 + _SLACK:
             broken.append(
-                f"{key} = {value:g}: the features have collapsed, all images have nearly the same"
+                f"{key} = {value:g}: the features have collapsed, they are nearly the same for all images"
                 if 0 <= value < _COLLAPSED
                 else f"{key} = {value:g} is not between 0 and 1"
             )

@@ -46,7 +46,9 @@ def evaluate(data: Classification[Features], protocol: KnnProtocol, context: Con
     fit, held = holdout(train_y, protocol.holdout, protocol.seed)
     ks = sorted(k for k in protocol.ks if k <= len(fit))
     if not ks:
-        raise ValueError(f"knn.ks are all above the {len(fit)} training images; smallest is {min(protocol.ks)}")
+        raise ValueError(
+            f"all values of knn.ks exceed the {len(fit)} training images; the smallest is {min(protocol.ks)}"
+        )
 
     fixed = data.classes, ks, protocol, context.device
 

@@ -88,7 +88,9 @@ def evaluate(
 
     matched = first > 0
     if not matched.any():
-        raise ValueError(f"none of the {count} queries has an image of its identity by another camera in the gallery")
+        raise ValueError(
+            f"the gallery has no image from another camera with the identity of any of the {count} queries"
+        )
     counted = matched if protocol.no_match == "exclude" else np.ones_like(matched)
     n = int(counted.sum())
     hits = {k: (matched & (first <= k))[counted] for k in RANKS}
@@ -189,10 +191,11 @@ def _check(query: Identified[Features], gallery: Identified[Features]) -> None:
         x, pid, cam = part.x, part.pid, part.cam
         if not len(x) == len(pid) == len(cam) or not len(x):
             raise ValueError(
-                f"{what}: {len(x)} features, {len(pid)} identities and {len(cam)} cameras; need as many of each, not 0"
+                f"{what}: {len(x)} features, {len(pid)} identities and {len(cam)} cameras;"
+                " the numbers must be equal and above 0"
             )
         check_finite(x)
     if (query.pid == JUNK).any():
         raise ValueError(
-            f"query {int(np.flatnonzero(query.pid == JUNK)[0])} is junk (identity -1); only gallery images may be"
+            f"query {int(np.flatnonzero(query.pid == JUNK)[0])} is junk (identity -1); only gallery images may be junk"
         )

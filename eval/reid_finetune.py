@@ -79,7 +79,7 @@ def evaluate(
     pids, labels = np.unique(train.pid[rows], return_inverse=True)
     if len(pids) < 2:
         raise ValueError(
-            f"{len(pids)} training identities, and fine-tuning needs two or more; take --eval reid on this data set"
+            f"{len(pids)} training identities, but fine-tuning needs two or more; use --eval reid on this data set"
         )
     model = Identifier(copy.deepcopy(encoder), len(pids), torch.Generator().manual_seed(protocol.seed))
     groups = trainable(model, protocol.weight_decay)

@@ -49,7 +49,7 @@ def distances(
     n, queries = len(query_x) + len(gallery_x), len(query_x)
     if n > LIMIT:
         raise ValueError(
-            f"re-ranking compares all {n:,} images with each other, more than the {LIMIT:,} that it is made for: "
+            f"re-ranking compares all {n:,} images with each other, but supports at most {LIMIT:,}: "
             "set reid.rerank = false"
         )
     x = to_device(torch.cat([to_tensor(query_x), to_tensor(gallery_x)]), device)

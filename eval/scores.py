@@ -51,7 +51,7 @@ def check_labelled(x: npt.NDArray[Any] | Tensor, y: npt.NDArray[np.int64], class
     """ValueError of one line unless there is one row a label, at least one, and no label is outside [0, classes)."""
     if len(x) != len(y) or not len(y):
         raise ValueError(
-            f"{what}: {len(x)} rows and {len(y)} labels; there must be one label a row and at least one row"
+            f"{what}: {len(x)} rows and {len(y)} labels; there must be one label per row and at least one row"
         )
     if int(y.min()) < 0 or int(y.max()) >= classes:
         raise ValueError(f"{what}: labels run from {y.min()} to {y.max()}, outside the {classes} classes")

@@ -44,7 +44,7 @@ def holdout(labels: Indices, fraction: float, seed: int) -> tuple[Indices, Indic
     held, fit = stratified(labels, round(fraction * len(labels)), seed, leave=1)
     if not len(held):
         raise ValueError(
-            f"{len(labels)} training images of {len(fit)} classes leave none to hold out: give more images a class"
+            f"{len(labels)} training images of {len(fit)} classes leave none to hold out: use more images per class"
         )
     return fit, held
 

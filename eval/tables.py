@@ -26,7 +26,7 @@ _BOUNDS = {
 def nearest(word: str, known: Collection[str]) -> str:
     """What to say after an unknown word: `; did you mean 'linear'?`, or all that there are."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(known)}"
+    return f"; did you mean {close[0]!r}?" if close else f"; valid: {', '.join(known)}"
 
 
 def types_of(kind: type) -> Mapping[str, Any]:
@@ -66,10 +66,10 @@ def _fault(value: Any, hint: Any) -> str:
         limits = [words.format(f"{n:g}") for key, words in _BOUNDS.items() if (n := getattr(bounds, key)) is not None]
         return f"must be {' and '.join(limits)}, not {value!r}"
     if origin is Literal:
-        return f"is one of {', '.join(arguments)}, not {value!r}{nearest(str(value), arguments)}"
+        return f"must be one of {', '.join(arguments)}, not {value!r}{nearest(str(value), arguments)}"
     if origin is tuple:
         if isinstance(value, list | tuple):
             return _fault(next(item for item in value if not _fits(item, arguments[0])), arguments[0])
         item = typing.get_args(arguments[0])[0] if typing.get_origin(arguments[0]) is Annotated else arguments[0]
-        return f"is a list of {item.__name__}, not {value!r}"
-    return f"is {hint.__name__}, not {type(value).__name__} {value!r}"
+        return f"must be a list of {item.__name__}, not {value!r}"
+    return f"must be {hint.__name__}, not {type(value).__name__} {value!r}"

@@ -50,12 +50,14 @@ class Checkpoint:
         self.store, self._name, self._run = store, name, run
         state, self.damage = store.load(name) if store else (None, "")
         if state is not None and state.get("run") != run:
-            state, self.damage = None, f"{name} is of another {what}"
+            state, self.damage = None, f"{name} is from another {what}"
         self._trainings: dict[str, dict[str, Any]] = state["trainings"] if state else {}
         self.note = f"started afresh: {self.damage}" if self.damage else ""
         if self._trainings:
             far = ", ".join(_far(state) + (f" ({part})" if part else "") for part, state in self._trainings.items())
-            self.note = f"resumed after {far}" + (f", passed over {self.damage}" if self.damage else "")
+            self.note = f"resumed after {far}" + (
+                f", skipped a damaged checkpoint: {self.damage}" if self.damage else ""
+            )
 
     def of(self, training: str) -> dict[str, Any] | None:
         """The state of the training of that name, where there is one."""

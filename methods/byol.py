@@ -68,7 +68,7 @@ class BYOL(MultiView):
         method = recipe["method"]
         self.momentum, self.exclusion = method["momentum"], method["lars_exclusion"]
         if self.exclusion not in EXCLUSIONS:
-            raise ValueError(f"method.lars_exclusion = {self.exclusion!r}: known are {', '.join(EXCLUSIONS)}")
+            raise ValueError(f"method.lars_exclusion = {self.exclusion!r}: must be one of {', '.join(EXCLUSIONS)}")
         out = method["head_dim"]
         self.projector = mlp((self.encoder.dim, method["projector_hidden"], out), last_norm=None, bias=True)
         self.predictor = mlp((out, method["predictor_hidden"], out), last_norm=None, bias=True)

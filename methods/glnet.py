@@ -95,12 +95,12 @@ class GLNet(Method):
         self.temperatures = method["temperature"], method["base_temperature"]
         for key, known in (("objective", OBJECTIVES), ("location", LOCATIONS)):
             if method[key] not in known:
-                raise ValueError(f"method.{key} = {method[key]!r}: known are {', '.join(known)}")
+                raise ValueError(f"method.{key} = {method[key]!r}: must be one of {', '.join(known)}")
         self.encoder = build_encoder(recipe["network"])
         if data.size % 2 or data.size < 2 * self.encoder.strides[-1]:
             raise ValueError(
                 f"views of {data.size} pixels at stride {self.encoder.strides[-1]}: a montage needs an even size and a"
-                " last map of at least 2 x 2 cells; set network.stem = 'cifar' or a smaller network.patch"
+                " last feature map of at least 2 x 2 cells; set network.stem = 'cifar' or a smaller network.patch"
             )
         hidden, out = method["head_hidden"], method["head_dim"]
         self.projector = mlp((self.encoder.dim, hidden, out), last_norm=False)

@@ -108,7 +108,7 @@ class MAE(Method):
         method = recipe["method"]
         encoder = build_encoder(recipe["network"])
         if not isinstance(encoder, ViT):
-            raise ValueError("network.arch = 'resnet': mae leaves patches out, which takes network.arch = 'vit'")
+            raise ValueError("network.arch = 'resnet': mae leaves out patches, which needs network.arch = 'vit'")
         self.encoder, self.norm_pix = encoder, method["norm_pix"]
         if recipe["network"]["init"] == "xavier":
             xavier(self.encoder)

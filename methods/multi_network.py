@@ -75,7 +75,9 @@ class MultiNetwork(Method):
         super().__init__(recipe, data)
         method = recipe["method"]
         if method["local_gradient"] not in GRADIENTS:
-            raise ValueError(f"method.local_gradient = {method['local_gradient']!r}: known are {', '.join(GRADIENTS)}")
+            raise ValueError(
+                f"method.local_gradient = {method['local_gradient']!r}: must be one of {', '.join(GRADIENTS)}"
+            )
         self.local_gradient, self.weight = method["local_gradient"], method["momentum_weight"]
         self.temperature, self.momentum = method["temperature"], method["momentum"]
         self.grid, self.members = method["split"], method["combine"]

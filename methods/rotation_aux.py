@@ -68,7 +68,7 @@ class RotationAux(Method):
         self.head = mlp((dim, hidden, 4), last_norm=None, bias=True)
         self.weight, self.reduction = method["rotation_weight"], method["rotation_reduction"]
         if self.reduction not in ("sum", "mean"):
-            raise ValueError(f"method.rotation_reduction = {self.reduction!r}: known are 'sum' and 'mean'")
+            raise ValueError(f"method.rotation_reduction = {self.reduction!r}: must be 'sum' or 'mean'")
         self.labels = "label" if method["shuffled_labels"] else "turns"
 
     @property

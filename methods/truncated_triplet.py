@@ -93,7 +93,7 @@ class TruncatedTriplet(BYOL):
         if method["random_size"]:
             if self.one_forward:
                 raise ValueError(
-                    "method.one_forward = true: views of two sizes are no batch; take method.random_size = false"
+                    "method.one_forward = true: views of two sizes cannot form a batch; set method.random_size = false"
                 )
             self.sides = {name: self._sides(f"{name[:6]}_size") for name in PASSES}
 
@@ -109,22 +109,22 @@ class TruncatedTriplet(BYOL):
         deputy, scale, prior = method["deputy"], method["ranks"], method["class_prior"]
         if deputy not in ranks or scale not in ("literal", "scaled"):
             raise ValueError(
-                f"method.deputy = {deputy!r}, method.ranks = {scale!r}: known are the deputies {', '.join(ranks)}"
-                " and the ranks literal, scaled"
+                f"method.deputy = {deputy!r}, method.ranks = {scale!r}: the deputy must be one of"
+                f" {', '.join(ranks)}, and the ranks must be literal or scaled"
             )
         first, last = ranks[deputy]
         if scale == "scaled" and deputy in ("mean_ranks", "rank_k"):
             if not prior and not self.data.classes:
                 raise ValueError(
-                    "method.ranks = 'scaled' needs to know how likely two images share a class, and this data has no"
-                    " classes: state method.class_prior, or take method.ranks = 'literal'"
+                    "method.ranks = 'scaled' needs the probability that two images share a class, and this data has no"
+                    " classes: set method.class_prior, or method.ranks = 'literal'"
                 )
             first, last = scaled(first, last, n, prior or 1 / (self.data.classes or 1))
         if not 1 <= first <= last <= n:
             raise ValueError(
-                f"method.deputy = {deputy!r} with method.ranks = {scale!r} takes ranks {first} .. {last} of a device's"
-                f" {n} negatives: raise pretrain.batch / (pretrain.devices * pretrain.accumulate) from {self.rows}, or"
-                " change method.rank_lo, method.rank_hi, method.rank_k or method.class_prior"
+                f"method.deputy = {deputy!r} with method.ranks = {scale!r} uses ranks {first} .. {last}, but a device"
+                f" has {n} negatives: raise pretrain.batch / (pretrain.devices * pretrain.accumulate) from {self.rows},"
+                " or change method.rank_lo, method.rank_hi, method.rank_k or method.class_prior"
             )
         return first, last
 
@@ -135,8 +135,8 @@ class TruncatedTriplet(BYOL):
         sides = range(-(-low // grain) * grain, high + 1, grain)
         if not sides or high > self.data.size:
             raise ValueError(
-                f"method.{key} = [{low}, {high}]: must hold a multiple of {grain} and not exceed the views'"
-                f" {self.data.size} pixels; or take method.random_size = false"
+                f"method.{key} = [{low}, {high}]: must contain a multiple of {grain} and not exceed the"
+                f" {self.data.size} pixels of the views; or set method.random_size = false"
             )
         return sides
 
@@ -159,7 +159,7 @@ class TruncatedTriplet(BYOL):
     def compare(self, q1: Tensor, q2: Tensor, t1: Tensor, t2: Tensor, views: Views) -> dict[str, Tensor]:
         if len(q1) % self.rows:
             raise ValueError(
-                f"a process has {len(q1)} rows, which are not whole devices of {self.rows} (pretrain.batch /"
+                f"a process has {len(q1)} rows, not a multiple of the {self.rows} rows per device (pretrain.batch /"
                 " (pretrain.devices * pretrain.accumulate)): use a number of processes that divides pretrain.devices"
             )
         blocks = [x.unflatten(0, (-1, self.rows)) for x in (q1, q2, t1, t2)]

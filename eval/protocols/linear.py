@@ -76,11 +76,11 @@ class LinearProtocol(Features):
             self.holdout > 0 or len(self.learning_rates) == len(self.weight_decays) == 1,
             self,
             "learning_rates, weight_decays",
-            "one each where holdout is 0: there is nothing to choose on",
+            "one value each if holdout is 0: no images are held out to choose between several",
         )
         require(self.augmented or not self.hflip, self, "hflip", "false without crop_scale: features are cached")
         if self.augmented:
-            crops = "{} where crop_scale is given: there are no features of whole training images"
+            crops = "{} if crop_scale is given: there are no features of whole training images"
             require(self.normalise == "none", self, "normalise", crops.format("'none'"))
             require(self.flip == "none", self, "flip", crops.format("'none'"))
             few = self.low_shot or self.low_shot_shares

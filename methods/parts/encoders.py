@@ -41,9 +41,9 @@ class ResNet(TorchvisionResNet):
             50: (Bottleneck, [3, 4, 6, 3]),
         }
         if depth not in layouts:
-            raise ValueError(f"network.depth = {depth}: a resnet has depth {', '.join(map(str, layouts))}")
+            raise ValueError(f"network.depth = {depth}: for a resnet it must be one of {', '.join(map(str, layouts))}")
         if stem not in ("cifar", "imagenet"):
-            raise ValueError(f"network.stem = {stem!r}: a resnet has stem 'cifar' or 'imagenet'")
+            raise ValueError(f"network.stem = {stem!r}: for a resnet it must be 'cifar' or 'imagenet'")
         block, layers = layouts[depth]
         self._width = width
         super().__init__(block, layers, zero_init_residual=zero_init_residual)
@@ -119,7 +119,7 @@ class Block(nn.Module):
 def sincos_positions(side: int, dim: int) -> Tensor:
     """MoCo-v3's fixed positions of a side x side grid, [side^2, dim]: sin and cos of the row, then of the column."""
     if dim % 4:
-        raise ValueError(f"network.dim = {dim}: sin-cos positions need a multiple of 4")
+        raise ValueError(f"network.dim = {dim}: sincos positions need a multiple of 4")
     omega = 10000.0 ** (-torch.arange(dim // 4) / (dim // 4))
     row, column = (c.flatten()[:, None] * omega for c in torch.meshgrid(*2 * [torch.arange(side)], indexing="ij"))
     return torch.cat([row.sin(), row.cos(), column.sin(), column.cos()], dim=1)
@@ -155,11 +155,11 @@ class ViT(nn.Module):
             raise ValueError(f"network.heads = {heads} does not divide network.dim = {dim}")
         if positions not in ("learned", "sincos") or init not in ("torch", "xavier"):
             raise ValueError(
-                f"network.positions = {positions!r}, network.init = {init!r}: known are 'learned' or 'sincos' positions"
-                " and 'torch' or 'xavier' init"
+                f"network.positions = {positions!r}, network.init = {init!r}: positions must be 'learned' or 'sincos',"
+                " init must be 'torch' or 'xavier'"
             )
         if pool not in ("class", "mean"):
-            raise ValueError(f"network.pool = {pool!r}: known are 'class' and 'mean'")
+            raise ValueError(f"network.pool = {pool!r}: must be 'class' or 'mean'")
         super().__init__()
         self.dim, self.channels, self.strides, self.pool = dim, (dim,), (patch,), pool
         self.side = size // patch
@@ -272,7 +272,7 @@ def build_encoder(network: Mapping[str, Any]) -> ViT | ResNet:
     """
     arch = network["arch"]
     if arch not in ("vit", "resnet"):
-        raise ValueError(f"network.arch = {arch!r}: known are 'vit' and 'resnet'")
+        raise ValueError(f"network.arch = {arch!r}: must be 'vit' or 'resnet'")
     keys = VIT_KEYS if arch == "vit" else RESNET_KEYS
     if missing := [key for key in keys if key not in network]:
         raise ValueError(f"network.{missing[0]} is missing: arch = {arch!r} needs {', '.join(keys)}")

@@ -225,7 +225,7 @@ def taps(length: Tensor, mirrored: Tensor, pixels: int, size: int, interpolation
     length / size where that shrinks. Weights of a place outside the line are 0.
     """
     if interpolation not in REACH:
-        raise ValueError(f"method.interpolation = {interpolation!r}: known are {', '.join(REACH)}")
+        raise ValueError(f"method.interpolation = {interpolation!r}: must be one of {', '.join(REACH)}")
     reach, out = REACH[interpolation], torch.arange(size, device=length.device)
     step = (length / size)[:, None, None]
     wide = step.clamp(min=1)

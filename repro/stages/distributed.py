@@ -85,8 +85,8 @@ def group(ranks: int, device: torch.device) -> Iterator[Group]:
     size = os.environ.get("WORLD_SIZE", "0")
     if size != str(ranks):
         raise UserError(
-            f"this training was planned for {ranks} ranks, and {size if size != '0' else 'none'} were started"
-            " together; start it through repro, which asks for as many as it planned"
+            f"this training was planned for {ranks} ranks, but {size if size != '0' else 'none'} were started"
+            " together; start it through repro, which starts the planned number"
         )
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     host: Any = dist.new_group(backend="gloo", timeout=PATIENCE)

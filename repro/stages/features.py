@@ -96,7 +96,7 @@ def cached(context: JobContext) -> Cache:
         raise UserError(f"{folder}: the feature cache is damaged; delete this folder and run again") from None
     if not context.workspace.features_are_whole(context.parent):
         encoder = context.workspace.encoder(found.checkpoint["job"])
-        raise UserError(f"{folder}: these features are not of the encoder in {encoder}; run again to extract them anew")
+        raise UserError(f"{folder}: these features come from another encoder than {encoder}; run again to extract them")
     return found
 
 

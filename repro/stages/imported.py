@@ -17,7 +17,7 @@ def run(context: JobContext) -> Outcome:
     assert context.job.source is not None
     file = files.read(context.job.source)
     if file_digest(context.job.source) != wanted["sha256"]:
-        raise UserError(f"{file.name}: the file was changed after this job was planned; give the command again")
+        raise UserError(f"{file.name}: the file was changed after this job was planned; run the command again")
     found = fitting.find(file, network, context.job.method, wanted["part"])
     mean, std, data = spec["mean"], spec["std"], {}
     if spec["normalise"] == "data":

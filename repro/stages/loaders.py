@@ -38,8 +38,8 @@ def _that_fit(workers: int, batch: int) -> int:
     fewer = max(0, min(most, (free - batch) // (_AHEAD * batch)))
     if fewer < most:
         print(
-            f"processes that load images: {fewer} instead of {workers}; /dev/shm has"
-            f" {free / 2**20:.1f} MB free, and each wants {_AHEAD * batch / 2**20:.1f} MB; {_FIX}",
+            f"processes that load images: {fewer} instead of {workers}, because /dev/shm has"
+            f" {free / 2**20:.1f} MB free, and each process needs {_AHEAD * batch / 2**20:.1f} MB; {_FIX}",
             flush=True,
         )
     return fewer

@@ -33,8 +33,8 @@ def labelled_pictures(context: JobContext, split: Literal["train", "test"]) -> t
     pictures = classification_pictures(context, split)
     if pictures.labels is None:
         raise UserError(
-            f"the images of {pictures.source} have no classes, so {context.job.kind} cannot be judged;"
-            " sort them into one folder a class, or choose other evaluations with --eval"
+            f"the images of {pictures.source} have no classes, so {context.job.kind} cannot be evaluated;"
+            " sort them into one folder per class, or choose other evaluations with --eval"
         )
     return pictures, pictures.labels
 

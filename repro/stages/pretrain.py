@@ -120,12 +120,12 @@ class PretrainLoop:
         rows = recipe["batch"] // recipe["accumulate"]
         if rows % self.group.size:
             raise UserError(
-                f"{rows} images a micro-batch (pretrain.batch / pretrain.accumulate) are not {self.group.size} equal"
-                " parts, one for each rank; choose another number with --processes"
+                f"{rows} images per micro-batch (pretrain.batch / pretrain.accumulate) cannot be split equally over"
+                f" {self.group.size} ranks; choose another number with --processes"
             )
         if recipe["epochs"] and self.method.updates_per_load and not self.loads:
             raise UserError(
-                f"pretrain.batch = {recipe['batch']} is more than the {len(images)} images there are;"
+                f"pretrain.batch = {recipe['batch']} is more than the {len(images)} training images;"
                 " choose a smaller one with --set pretrain.batch=N"
             )
         self.epoch = self.load = 0  # that it is at
@@ -181,7 +181,7 @@ class PretrainLoop:
             progress=self.progress,
         )
         if checkpoint.damage:
-            self.notes.append(f"passed over a checkpoint: {checkpoint.damage}")
+            self.notes.append(f"skipped a damaged checkpoint: {checkpoint.damage}")
         if self.group.first:
             self._trim_log()
         self.method.train()
@@ -290,7 +290,7 @@ class PretrainLoop:
         if not abs(total) < float("inf"):
             raise UserError(
                 f"the loss became {total} in epoch {self.epoch}, update {self.updates};"
-                " lower the rate (--set pretrain.lr=...) or use --set pretrain.precision=fp32"
+                " lower the learning rate (--set pretrain.lr=...) or use --set pretrain.precision=fp32"
             )
         spread = self.losses.get("std_z", self.losses.get("std_features", 1.0))
         self.widest = max(self.widest, spread)
@@ -298,8 +298,9 @@ class PretrainLoop:
             self.collapsed_at = self.updates
         if self.collapsed_at == self.updates and log:
             print(
-                f"warning: collapsing, the spread of the projections is {spread:.3f} of a uniform one at update"
-                f" {self.updates}; lower pretrain.lr or lengthen pretrain.warmup_epochs",
+                f"warning: the representation may be collapsing: at update {self.updates} the spread of the projections"
+                f" is {spread:.3f} times that of a uniform distribution; lower pretrain.lr or increase"
+                " pretrain.warmup_epochs",
                 flush=True,
             )
         if not log:

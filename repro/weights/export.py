@@ -51,7 +51,9 @@ def write(source: Path, to: str, out: Path) -> str:
     trained = encoder_file.load(source)
     trained.encoder.cpu()
     if trained.network["arch"] not in ("resnet", "vit"):
-        raise UserError(f"{source}: nothing to export, its encoder ({trained.network['arch']}) is not a network")
+        raise UserError(
+            f"{source}: nothing to export, because its encoder ({trained.network['arch']}) is not a network"
+        )
     trained.network.setdefault("pool", "class")  # encoders of before there was a choice
     try:
         target = TARGETS[to](trained)
@@ -60,7 +62,7 @@ def write(source: Path, to: str, out: Path) -> str:
     difference = compare(trained, target)
     if not difference <= TOLERANCE:
         raise UserError(
-            f"not written: features of {to}'s network differ by {difference:.1e}, allowed are {TOLERANCE:g}"
+            f"not written: the features of {to}'s network differ by {difference:.1e}, more than {TOLERANCE:g}"
         )
     _save(target.weights, to, out, trained)
     count = sum(tensor.numel() for tensor in target.weights.values())
@@ -164,7 +166,7 @@ def _torchvision(trained: Trained) -> Target:
         ours = f"methods.parts.encoders.ResNet({network['depth']}, {network['width']}, {network['stem']!r}, False)"
         return Target(weights, build_encoder(network), _plain, [f"net = {ours}", *_LOAD])
     if network["pool"] != "class":
-        raise UserError("torchvision's ViT gives its class token, this one the mean of its patches; timm has both")
+        raise UserError("torchvision's ViT outputs the class token, this encoder the mean of its patches; choose timm")
     depth, dim, eps = network["depth"], network["dim"], network["eps"]
     shape = (network["size"], network["patch"], depth, network["heads"], dim, 4 * dim)
     model = torchvision.models.VisionTransformer(*shape, norm_layer=partial(nn.LayerNorm, eps=eps))

@@ -41,7 +41,7 @@ def oddity(value: Tensor) -> str:
     """Why a tensor is no plain numbers in memory, as the end of a sentence; "" for an ordinary one."""
     kind = plain_dtype(value)
     if type(value) not in (Tensor, torch.nn.Parameter):
-        return f"is a {type(value).__name__}, of which other processes may hold parts"
+        return f"is a {type(value).__name__}, parts of which may be in other processes"
     if value.is_nested:
         return "is a nested tensor"
     if value.is_quantized:
@@ -53,7 +53,7 @@ def oddity(value: Tensor) -> str:
     if value.is_complex():
         return f"holds complex numbers ({kind})"
     if value.is_floating_point() and value.dtype.itemsize < 2:
-        return f"holds numbers of 8 bits ({kind}), whose scale is not known"
+        return f"holds 8-bit numbers ({kind}), whose scale is unknown"
     return ""
 
 
@@ -82,10 +82,10 @@ def read(path: Path) -> File:
     tensors: dict[str, Tensor] = {}
     for name, value in _flat(state, path):
         if name in tensors:
-            raise UserError(f"{path}: it holds two tensors by the name of {name}; save it with names that differ")
+            raise UserError(f"{path}: two of its tensors have the same name, {name}; save it with different names")
         tensors[name] = value
     if not tensors or "" in tensors:
-        raise UserError(f"{path}: no table of weights in it, but {type(state).__name__}")
+        raise UserError(f"{path}: it contains no table of weights, but {type(state).__name__}")
     about: dict[str, Any] = {}
     if isinstance(state, Mapping) and {"form", "network", "mean", "std", "weights"} <= state.keys():
         about = _about(state, path)
@@ -94,7 +94,7 @@ def read(path: Path) -> File:
 
 def _unpickled(path: Path) -> Any:
     if part := _broken_part(path):
-        raise UserError(f"{path}: damaged ({part} differs from its checksum); fetch it again")
+        raise UserError(f"{path}: damaged ({part} does not match its checksum); fetch it again")
     try:
         # Of sparse and quantized tensors torch warns, in lines of its own; they are refused by name later.
         with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(strangers.harmless()):
@@ -102,12 +102,12 @@ def _unpickled(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL ([\w.]+)|(torch\.distributed[\w.]*)", str(error))
         if not found and "global" not in str(error).lower():
-            raise UserError(f"{path}: damaged, or no checkpoint of PyTorch") from None
+            raise UserError(f"{path}: damaged, or not a PyTorch checkpoint") from None
         name = found[1] or found[2] if found else ""
         raise UserError(f"{path}: {strangers.refusal(path, name, _holds_module(path))}") from None
     except Exception as error:  # torch has many for a file that is cut off or of another kind
         reason = (f"{type(error).__name__}: {error}".splitlines() or [""])[0]
-        raise UserError(f"{path}: damaged, or no checkpoint of PyTorch ({reason[:100]})") from None
+        raise UserError(f"{path}: damaged, or not a PyTorch checkpoint ({reason[:100]})") from None
 
 
 def _broken_part(path: Path) -> str:
@@ -142,13 +142,13 @@ def _flat(value: Any, path: Path, name: str = "", above: tuple[int, ...] = ()) -
     if tensor := strangers.tensor(value):
         if printable(name) != name or len(name) > _LONGEST:
             raise UserError(
-                f"{path}: a tensor's name is too long, or holds what cannot be printed: {ascii(name)[:80]}; save it"
-                " under another one"
+                f"{path}: a tensor's name is too long or contains unprintable characters: {ascii(name)[:80]};"
+                " save it under another name"
             )
         yield name, tensor[0]
     elif isinstance(value, (Mapping, list, tuple)):
         if id(value) in above or len(above) == _DEEPEST:
-            raise UserError(f"{path}: a table in it holds itself, or is more than {_DEEPEST} tables deep")
+            raise UserError(f"{path}: a table in it contains itself, or tables are nested more than {_DEEPEST} deep")
         for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
             yield from _flat(item, path, f"{name}.{key}" if name else str(key), (*above, id(value)))
 
@@ -161,13 +161,13 @@ def _about(said: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """Network, mean and std of a file of ours. Raises UserError where they are none."""
     network = said["network"]
     if not isinstance(network, Mapping) or not isinstance(network.get("arch"), str):
-        raise UserError(f"{path}: damaged, its network is no table with the key arch")
+        raise UserError(f"{path}: damaged, its network is not a table with the key arch")
     for known in ARCHS.values():
         for key, value in known.items() if known["arch"] == network["arch"] else ():
             kinds = (int, float) if isinstance(value, float) else type(value)
             given = network.get(key, value)
             if not isinstance(given, kinds) or isinstance(given, bool) != (kinds is bool):
-                raise UserError(f"{path}: damaged, its network.{key} is not of the kind of {value!r}")
+                raise UserError(f"{path}: damaged, its network.{key} does not have the type of {value!r}")
     for key in ("mean", "std"):
         values = said[key]
         fits = isinstance(values, (list, tuple)) and len(values) == 3
@@ -187,14 +187,14 @@ def _read_safetensors(path: Path) -> File:
             tensors = {name: stream.get_tensor(name) for name in names}
     except Exception as error:  # its own, and those of torch for a kind of number that it does not have
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path}: damaged, or no file of safetensors ({reason[:80]})") from None
+        raise UserError(f"{path}: damaged, or not a safetensors file ({reason[:80]})") from None
     if not tensors:
-        raise UserError(f"{path}: no tensors in it")
+        raise UserError(f"{path}: it contains no tensors")
     flat = dict(_flat(tensors, path))
     if not {"network", "mean", "std"} <= said.keys():
         return File(path.name, flat, {})
     try:
         about = {key: json.loads(said[key]) for key in ("network", "mean", "std")}
     except (ValueError, RecursionError):
-        raise UserError(f"{path}: damaged, what it says of its network is no JSON") from None
+        raise UserError(f"{path}: damaged, its description of the network is not JSON") from None
     return File(path.name, flat, _about(about, path))

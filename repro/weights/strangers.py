@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 _BEGINNINGS = (
-    (b"version https://git-lfs", "a pointer of Git LFS, not the weights; fetch them with git lfs pull"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the weights; fetch them with git lfs pull"),
     (b"\x1f\x8b", "compressed with gzip; unpack it first (gunzip, or tar xzf for a .tar.gz)"),
     (b"BZh", "compressed with bzip2; unpack it first (bunzip2)"),
     (b"\xfd7zXZ", "compressed with xz; unpack it first (unxz)"),
     (b"\x28\xb5\x2f\xfd", "compressed with zstd; unpack it first (zstd -d)"),
-    (b"\x89HDF", "a file of HDF5 (Keras), and of no layout that is known here; give one of PyTorch or safetensors"),
-    (b"GGUF", "a file of GGUF, and of no layout that is known here; give one of PyTorch or safetensors"),
-    (b"\x93NUMPY", "an array of NumPy, not a table of weights; give a file of PyTorch or safetensors"),
+    (b"\x89HDF", "an HDF5 file (Keras), which is not supported; give a PyTorch or safetensors file"),
+    (b"GGUF", "a GGUF file, which is not supported; give a PyTorch or safetensors file"),
+    (b"\x93NUMPY", "a NumPy array, not a table of weights; give a PyTorch or safetensors file"),
 )
 
 _MAGIC = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")  # what files of PyTorch before 1.6 begin with
@@ -28,12 +28,12 @@ def folder(path: Path) -> str:
     names = {child.name for child in path.iterdir()}
     if ".metadata" in names or any(name.endswith(".distcp") for name in names):
         return (
-            f"{path} is a folder, of a checkpoint in pieces; make one file of it:"
+            f"{path} is the folder of a sharded checkpoint; merge it into one file:"
             f" python -m torch.distributed.checkpoint.format_utils dcp_to_torch {path} weights.pth"
         )
     if "zero_to_fp32.py" in names:
-        return f"{path} is a folder of DeepSpeed; make one file of it with the zero_to_fp32.py in it"
-    return f"{path} is a folder; give the file of weights in it"
+        return f"{path} is a DeepSpeed folder; merge it into one file with the zero_to_fp32.py in it"
+    return f"{path} is a folder; give the weights file in it"
 
 
 def other_kind(path: Path) -> str:
@@ -46,15 +46,15 @@ def other_kind(path: Path) -> str:
         if start.startswith(beginning):
             return what
     if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        return "a web page, not the weights; fetch it again, from where the page leads to"
+        return "a web page, not the weights; download the file that the page links to"
     if start[257:262] == b"ustar":
-        return "an archive of tar; unpack it and give the file of weights in it"
+        return "a tar archive; unpack it and give the weights file in it"
     if start.lstrip().startswith((b"{", b"[")):
-        return "JSON, not the weights; give a file of weights that it tells of"
+        return "a JSON file, not the weights; give a weights file that it lists"
     if start.startswith(b"\x80") and _MAGIC not in start[:32]:
         return (
-            "a pickle that PyTorch did not write, and to read it could run code that it brings along; where it is"
-            " trusted, load it yourself and keep its tensors with torch.save"
+            "a pickle that PyTorch did not write, and reading it could run code in it; if you trust it, load it"
+            " yourself and save its tensors with torch.save"
         )
     if start.startswith(b"PK"):
         return _archive(path)
@@ -69,11 +69,11 @@ def _archive(path: Path) -> str:
         return ""  # who reads it finds what is damaged
     if any(name.endswith("constants.pkl") for name in names):
         return (
-            "a program of TorchScript; where it is trusted, keep its weights alone, and give that file: python -c"
+            "a TorchScript program; if you trust it, save only its weights and give that file: python -c"
             f" \"import torch; torch.save(torch.jit.load('{path.name}', 'cpu').state_dict(), 'weights.pth')\""
         )
     if names and all(name.endswith(".npy") for name in names):
-        return "an archive of NumPy (.npz), and of no layout that is known here; give one of PyTorch or safetensors"
+        return "a NumPy archive (.npz), which is not supported; give a PyTorch or safetensors file"
     return ""
 
 
@@ -93,22 +93,22 @@ def misnamed(path: Path) -> str:
     torchs = start.startswith(b"PK\x03\x04") or (start.startswith(b"\x80") and _MAGIC in start)
     if path.suffix != ".safetensors" or not torchs or other_kind(path):
         return ""
-    return f"no file of safetensors, it begins as those of PyTorch do; rename it to {path.with_suffix('.pth').name}"
+    return f"not a safetensors file, it begins like a PyTorch file; rename it to {path.with_suffix('.pth').name}"
 
 
 def refusal(path: Path, name: str, module: bool) -> str:
     """Of a file that only running code could read. name: what it would run, "" if unknown. module: it holds one."""
     if name.startswith(("torch.distributed", "torch._utils._rebuild_wrapper_subclass")):
         return (
-            f"refused, its tensors are pieces that several processes hold ({name}); save it again from whole ones"
+            f"refused, its tensors are sharded over several processes ({name}); save full tensors instead"
             " (get_model_state_dict of torch.distributed.checkpoint, with full_state_dict=True)"
         )
-    state, note = "['state_dict']", "the table may have another name"
+    state, note = "['state_dict']", "the key may have another name"
     if module:
-        state, note = ".state_dict()", "of a module in a table: ['NAME'].state_dict()"
+        state, note = ".state_dict()", "for a module in a table: ['NAME'].state_dict()"
     return (
-        f"refused, to read it would run code that it brings along ({name or 'more than tensors and plain values'});"
-        " where its author's code is at hand, and trusted, keep the weights alone, and give that file: python -c \""
+        f"refused, reading it would run code in it ({name or 'more than tensors and plain values'});"
+        " if you have and trust its author's code, save only the weights and give that file: python -c \""
         f"import torch; torch.save(torch.load('{path.name}', weights_only=False){state}, 'weights.pth')\" ({note})"
     )
 

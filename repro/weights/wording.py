@@ -18,13 +18,13 @@ _LONGEST = 160  # characters of a name in a message
 def several(file: File, found: Several) -> str:
     """Of a choice that only the user can make."""
     parts = _few(_places(found.parts), 9)
-    return f"{file.name}: it holds several such networks, below {parts}; choose one with --part PREFIX"
+    return f"{file.name}: it contains several such networks, under {parts}; choose one with --part PREFIX"
 
 
 def elsewhere(file: File, found: Elsewhere, part: str) -> str:
     """Of a part that there is not."""
     places = _few(_places(found.parts))
-    return f"{file.name}: --part {part.rstrip('.')}: no such weights there, but below {places}"
+    return f"{file.name}: --part {part.rstrip('.')}: no such weights there, only under {places}"
 
 
 def _places(prefixes: Sequence[str]) -> list[str]:
@@ -34,15 +34,15 @@ def _places(prefixes: Sequence[str]) -> list[str]:
 def infinite(file: File, found: Match) -> str:
     """Of weights that are no numbers."""
     return (
-        f"{file.name}: values that are not finite in float32 stand in {len(found.infinite)} of its {found.matched}"
-        f" weights ({_few(found.infinite)}); give a checkpoint of before the training failed"
+        f"{file.name}: {len(found.infinite)} of its {found.matched} weights contain values that are not finite in"
+        f" float32 ({_few(found.infinite)}); give a checkpoint from before the training failed"
     )
 
 
 def negative(file: File, found: Match) -> str:
     """Of variances that are none."""
     return (
-        f"{file.name}: values below 0 stand in {len(found.negative)} of its variances ({_few(found.negative)});"
+        f"{file.name}: {len(found.negative)} of its variances contain negative values ({_few(found.negative)});"
         " fetch it or save it again"
     )
 
@@ -56,7 +56,7 @@ def no_weight(file: File, said: str, fitting: Sequence[str]) -> str:
     """Of a file without any weight of the network `said`. fitting: the architectures that it does hold."""
     biggest = sorted(file.tensors, key=lambda name: -file.tensors[name].numel())
     return (
-        f"{file.name}: it holds no weight of {said}, but {_number(biggest)}"
+        f"{file.name}: it contains no weights of {said}, but {_number(biggest)}"
         f" ({_counted(biggest)}){_nameless(biggest)}{_fits(fitting)}"
     )
 
@@ -64,7 +64,7 @@ def no_weight(file: File, said: str, fitting: Sequence[str]) -> str:
 def _nameless(names: Sequence[str]) -> str:
     """What to do about weights that a wrapper has robbed of their names."""
     if any(name.endswith("flat_param") for name in names):
-        return "; FSDP joined its weights: save them again with StateDictType.FULL_STATE_DICT"
+        return "; FSDP flattened its weights: save them again with StateDictType.FULL_STATE_DICT"
     if any("shadow_params." in name for name in names):
         return "; the averaged weights in it have no names: save the network's state_dict() after ema.copy_to()"
     return ""
@@ -72,7 +72,7 @@ def _nameless(names: Sequence[str]) -> str:
 
 def names_of_no_weight(file: File) -> list[str]:
     """A line for each tensor of such a file."""
-    return [f"no weight of it: {name}" for name in file.tensors]
+    return [f"not a weight of this network: {name}" for name in file.tensors]
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,8 @@ def _faults(found: Match) -> list[_Fault]:
     return [
         _Fault("missing", found.missing, found.missing),
         _Fault("of another shape", [weight.key for weight in misshapen], [_shapes(weight) for weight in misshapen]),
-        _Fault(
-            "that cannot be used", [weight.key for weight in unfit], [f"{weight.key} {weight.what}" for weight in unfit]
-        ),
-        _Fault("with no place in it", found.inside, found.inside),
+        _Fault("unusable", [weight.key for weight in unfit], [f"{weight.key} {weight.what}" for weight in unfit]),
+        _Fault("unexpected", found.inside, found.inside),
         _Fault("left out", left_out, left_out),
     ]
 
@@ -105,7 +103,7 @@ def not_whole(file: File, said: str, network: Mapping[str, Any], found: Match, f
         if fault.keys
     ]
     return (
-        f"{file.name}: its encoder is not exactly {said}: {found.matched} weights fit; {'; '.join(faults)}"
+        f"{file.name}: its encoder does not match {said}: {found.matched} weights match; {'; '.join(faults)}"
         f"{_settings(found, network)}{_fits(fitting)}"
     )
 
@@ -124,14 +122,14 @@ def _settings(found: Match, network: Mapping[str, Any]) -> str:
         patch = grid.patch or network["patch"]
         side = network["size"] // network["patch"]
         text += (
-            f"; its positions are those of a {grid.side} x {grid.side} grid of patches, size {network['size']} with"
-            f" patch {network['patch']} has {side} x {side}: they are not interpolated, say"
+            f"; its position embeddings are for a {grid.side} x {grid.side} grid, but size {network['size']} with"
+            f" patch {network['patch']} gives {side} x {side}: they are not interpolated, use"
             f" --set network.size={grid.side * patch}" + (f" network.patch={patch}" if grid.patch else "")
         )
     layout = LAYOUTS["vit"][found.layout]
     for keys, value in ((found.missing, "false"), (found.inside, "true")):
         if keys and all(map(layout.is_qkv_bias, keys)):
-            text += f"; say --set network.qkv_bias={value}"
+            text += f"; use --set network.qkv_bias={value}"
     return text
 
 
@@ -159,16 +157,16 @@ def _counted(keys: Sequence[str], part: str = "", lines: Sequence[str] = ()) -> 
     """The first keys, or their lines; of many also how many each table has, by the first word behind `part`."""
     tables = Counter(key.removeprefix(part).split(".")[0] for key in keys)
     counts = [f"{name} {count}" for name, count in tables.most_common()]
-    return _few(lines or keys) + (f"; by table: {_few(counts, 9)}" if len(keys) > SHOWN else "")
+    return _few(lines or keys) + (f"; by prefix: {_few(counts, 9)}" if len(keys) > SHOWN else "")
 
 
 def listing(found: Match) -> list[str]:
     """Lines that say what of a file is used and what is not."""
-    below = f" below {found.part.rstrip('.')}" if found.part else ""
+    below = f" under {found.part.rstrip('.')}" if found.part else ""
     lines = [f"{found.matched} weights matched: keys of {found.layout}{below}"]
     if len(found.parts) > 1:
         others = _places([part for part in found.parts if part != found.part])
-        lines.append(f"also there, not taken: {_few(others, 9)} (choose with --part)")
+        lines.append(f"also in the file, not used: {_few(others, 9)} (choose with --part)")
     if found.heads:
         lines.append(f"left out, heads and classifiers: {_number(found.heads)} ({_few(found.heads)})")
     if found.others:
@@ -177,7 +175,7 @@ def listing(found: Match) -> list[str]:
         kinds = " and ".join(f"{count} of {kind}" for kind, count in found.cast.items())
         lines.append(f"converted to float32: {kinds}")
     if found.filled:
-        lines.append(f"not in the file: {len(found.filled)} counters of BatchNorm, set to 0 (no result uses them)")
+        lines.append(f"not in the file: {len(found.filled)} BatchNorm counters, set to 0 (no result uses them)")
     if found.recounted:
-        lines.append(f"converted to whole numbers: {len(found.recounted)} counters of BatchNorm (no result uses them)")
+        lines.append(f"converted to whole numbers: {len(found.recounted)} BatchNorm counters (no result uses them)")
     return lines

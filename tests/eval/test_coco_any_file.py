@@ -245,7 +245,7 @@ def hold(place: Path, raw: bytes, masks: bool | None) -> set[str]:
         line = str(error)
         assert type(error) in (ValueError, FileNotFoundError)
         assert str(path) in line and line.isprintable() and len(line) < 600
-        first = "it is no COCO annotation file" in line or "has no entry in" in line or ", not an object" in line
+        first = "it is not a COCO annotation file" in line or "its list '" in line or ", not an object" in line
         return {"no such file" if first else "refused"}
     content = json.loads(raw)
     for entries, tally, kept in (

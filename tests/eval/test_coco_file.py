@@ -300,7 +300,7 @@ def test_boxes_alone_need_no_masks(place: Path) -> None:
     file = reading(place, change, masks=None)
     assert [entry["area"] for entry in file.annotations] == [200] * 3 and reasons(file) == {"area": 1}
     assert not any("segmentation" in entry for entry in file.annotations)
-    with pytest.raises(ValueError, match="none of its objects has a mask; take a detection protocol without masks"):
+    with pytest.raises(ValueError, match="none of its objects has a mask; choose a detection protocol without masks"):
         reading(place, change)
     # Masks that nobody asks for are not looked at.
     assert reading(place, second(segmentation=[[NAN] * 6]), masks=False).lines() == []
@@ -333,34 +333,34 @@ def test_run_lengths_decompress_as_pycocotools_does() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (second(bbox=[NAN, 6, 20, 10]), r"its bbox \[nan, 6, 20, 10\] is no list of four finite numbers"),
-        (second(bbox=[5, 6, INFINITE, 10]), "no list of four finite numbers"),
-        (second(bbox=[5, 6, 20]), "no list of four finite numbers"),
-        (second(bbox=[5, 6, 20, None]), "no list of four finite numbers"),
-        (second(bbox=[5, 6, True, 10]), "no list of four finite numbers"),
-        (second(bbox=[5, 6, 20, "wide"]), "no list of four finite numbers"),
-        (second(bbox="5 6 20 10"), "no list of four finite numbers"),
-        (second(bbox={"x": 5}), "no list of four finite numbers"),
-        (second(bbox=[5, 6, 10**400, 10]), "no list of four finite numbers"),
-        (second(bbox=None, segmentation=[]), "it has neither a bbox nor a mask to take one from"),
+        (second(bbox=[NAN, 6, 20, 10]), r"its bbox \[nan, 6, 20, 10\] is not a list of four finite numbers"),
+        (second(bbox=[5, 6, INFINITE, 10]), "not a list of four finite numbers"),
+        (second(bbox=[5, 6, 20]), "not a list of four finite numbers"),
+        (second(bbox=[5, 6, 20, None]), "not a list of four finite numbers"),
+        (second(bbox=[5, 6, True, 10]), "not a list of four finite numbers"),
+        (second(bbox=[5, 6, 20, "wide"]), "not a list of four finite numbers"),
+        (second(bbox="5 6 20 10"), "not a list of four finite numbers"),
+        (second(bbox={"x": 5}), "not a list of four finite numbers"),
+        (second(bbox=[5, 6, 10**400, 10]), "not a list of four finite numbers"),
+        (second(bbox=None, segmentation=[]), "it has neither a bbox nor a mask to compute one from"),
         (second(bbox=[25, 6, -20, 10], segmentation=[]), r"its bbox \[25, 6, -20, 10\] has a negative side"),
         (second(segmentation=[[NAN, 6, 25, 6, 25, 16]]), "its polygon has the coordinate nan"),
         (second(segmentation=[[5, 6, 25, 6, 25, None]]), "its polygon has the coordinate None"),
         (second(segmentation=[[5, 6, 2.08e8, 3.5e8, 25, 16]]), r"a corner at 3.5e\+08, more than 100,000 pixels away"),
-        (second(segmentation=[[-9e4, -9e4, 9e4, 9e4] * 9]), "an outline of more than 1,000,000 pixels"),
-        (second(segmentation=[[5, 6, [25, 6], 25, 16]]), "is no list of x, y, x, y"),
+        (second(segmentation=[[-9e4, -9e4, 9e4, 9e4] * 9]), "an outline longer than 1,000,000 pixels"),
+        (second(segmentation=[[5, 6, [25, 6], 25, 16]]), "is not a list of x, y, x, y"),
         (second(segmentation=[{"x": 5, "y": 6}]), "its polygon has the coordinate {'x': 5, 'y': 6}"),
         (second(segmentation="5 6 25 6"), "its segmentation '5 6 25 6' is neither polygons nor run lengths"),
         (
             second(segmentation={"size": [WIDTH, HEIGHT], "counts": [1200]}),
             r"height and width \[40, 30\], .* \[30, 40\]",
         ),
-        (second(segmentation={"size": [HEIGHT, WIDTH], "counts": [0, 10]}), "make 10 pixels, its image has 1200"),
-        (second(segmentation={"size": [HEIGHT, WIDTH], "counts": [-5, 1205]}), "are no lengths"),
-        (second(segmentation={"size": [HEIGHT, WIDTH], "counts": [NAN]}), "are no lengths"),
-        (second(segmentation={"size": [HEIGHT, WIDTH], "counts": "~~~"}), "are no lengths"),
-        (second(segmentation={"size": [HEIGHT, WIDTH], "counts": compressed()["counts"][:-1]}), "are no lengths|make"),
-        (second(segmentation={"counts": [1200]}), "of height and width None"),
+        (second(segmentation={"size": [HEIGHT, WIDTH], "counts": [0, 10]}), "cover 10 pixels, but its image has 1200"),
+        (second(segmentation={"size": [HEIGHT, WIDTH], "counts": [-5, 1205]}), "are not valid"),
+        (second(segmentation={"size": [HEIGHT, WIDTH], "counts": [NAN]}), "are not valid"),
+        (second(segmentation={"size": [HEIGHT, WIDTH], "counts": "~~~"}), "are not valid"),
+        (second(segmentation={"size": [HEIGHT, WIDTH], "counts": compressed()["counts"][:-1]}), "are not valid|cover"),
+        (second(segmentation={"counts": [1200]}), "for height and width None"),
         (second(iscrowd=2), "its iscrowd is 2, not 0 or 1"),
         (second(iscrowd=NAN), "its iscrowd is nan, not 0 or 1"),
     ],
@@ -374,34 +374,34 @@ def test_an_object_that_cannot_be_read_is_named(place: Path, change: Callable[[C
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: [e.update(id=0) for e in c["annotations"]], "two of its annotation entries have one id, 0"),
-        (lambda c: c["annotations"][0].update(id="12"), "two of its annotation entries have one id, 12"),
-        (second(image_id=7), "annotation 12 names an image or category that is not there: its image_id is 7"),
+        (lambda c: [e.update(id=0) for e in c["annotations"]], "two of its annotation entries have the same id, 0"),
+        (lambda c: c["annotations"][0].update(id="12"), "two of its annotation entries have the same id, 12"),
+        (second(image_id=7), "annotation 12 refers to an image or category that is not listed: its image_id is 7"),
         (second(image_id=None), "its image_id is None"),
         (second(image_id=True), "its image_id is True"),
         (second(category_id=7), "its category_id is 7"),
         (second(category_id=1.5), "its category_id is 1.5"),
-        (second(id=None, category_id=7), "annotation number 2 of the list names"),
-        (lambda c: c["images"][1].update(id=1), "two of its image entries have one id, 1"),
-        (lambda c: c["images"][1].update(id=None), "image number 2 of the list has no id"),
-        (lambda c: c["images"][1].pop("file_name"), "image 2 has no file_name"),
-        (lambda c: c["images"][1].update(file_name=7), "image 2 has no file_name"),
-        (lambda c: c["images"][1].update(width=-4), "image 2 has the width -4, which is no number of pixels"),
+        (second(id=None, category_id=7), "annotation number 2 of the list refers"),
+        (lambda c: c["images"][1].update(id=1), "two of its image entries have the same id, 1"),
+        (lambda c: c["images"][1].update(id=None), "image number 2 of the list has no valid id"),
+        (lambda c: c["images"][1].pop("file_name"), "image 2 has no valid file_name"),
+        (lambda c: c["images"][1].update(file_name=7), "image 2 has no valid file_name"),
+        (lambda c: c["images"][1].update(width=-4), "image 2 has the width -4, which is not a number of pixels"),
         (lambda c: c["images"][1].update(height="tall"), "image 2 has the height 'tall'"),
         (lambda c: c["images"][1].update(width=20, height=15), r"b\.png has height and width \(30, 40\), .*\(15, 20\)"),
         (
             lambda c: c["images"][1].update(width=None, height=15),
             r"b\.png has height and width \(30, 40\), .*\(15, 40\)",
         ),
-        (lambda c: c["categories"][1].update(id=1), "two of its category entries have one id, 1"),
-        (lambda c: c["categories"][1].pop("name"), "category 2 has no name"),
-        (lambda c: c["categories"].clear(), "it has no entry in 'categories'"),
-        (lambda c: c["annotations"].clear(), "it has no entry in 'annotations'"),
-        (lambda c: c["images"].clear(), "it has no entry in 'images'"),
-        (lambda c: c.pop("annotations"), "it is no COCO annotation file: it has no list 'annotations'"),
-        (lambda c: c.update(images={"1": {}}), "it is no COCO annotation file: it has no list 'images'"),
+        (lambda c: c["categories"][1].update(id=1), "two of its category entries have the same id, 1"),
+        (lambda c: c["categories"][1].pop("name"), "category 2 has no valid name"),
+        (lambda c: c["categories"].clear(), "its list 'categories' is empty"),
+        (lambda c: c["annotations"].clear(), "its list 'annotations' is empty"),
+        (lambda c: c["images"].clear(), "its list 'images' is empty"),
+        (lambda c: c.pop("annotations"), "it is not a COCO annotation file: it has no list 'annotations'"),
+        (lambda c: c.update(images={"1": {}}), "it is not a COCO annotation file: it has no list 'images'"),
         (lambda c: c["annotations"].append(7), "entry 4 of 'annotations' is 7, not an object"),
-        (lambda c: [e.update(iscrowd=1) for e in c["annotations"]], "it has no object that counts"),
+        (lambda c: [e.update(iscrowd=1) for e in c["annotations"]], "it has no usable object"),
     ],
 )
 def test_a_file_that_contradicts_itself_is_refused(
@@ -416,16 +416,16 @@ def test_a_file_that_contradicts_itself_is_refused(
     ("raw", "message"),
     [
         (b"", "Expecting value"),
-        (b"[]", "not an object with images, annotations and categories"),
+        (b"[]", "not a JSON object with images, annotations and categories"),
         (b'{"images": [', "Expecting value"),
         (b'{"images": "\xe4"}', r"not in UTF-8 \(byte 12\)"),
-        (b"[" * 100_000, "too many lists within lists"),
+        (b"[" * 100_000, "its lists are nested too deeply"),
         (b"\x00\x01\x02", "Expecting value|not in UTF-8"),
     ],
 )
 def test_what_is_no_annotation_file(place: Path, raw: bytes, message: str) -> None:
     (place / "three.json").write_bytes(raw)
-    with pytest.raises(ValueError, match=rf"three\.json: it is no COCO annotation file: .*{message}") as caught:
+    with pytest.raises(ValueError, match=rf"three\.json: it is not a COCO annotation file: .*{message}") as caught:
         read(place / "three.json", place / "pictures")
     assert "\n" not in str(caught.value)
     with pytest.raises(FileNotFoundError, match=r"no annotation file .*four\.json"):
@@ -461,7 +461,9 @@ def test_pictures_of_one_name_are_told_apart_by_folder(place: Path) -> None:
 
 @pytest.mark.parametrize("file_name", ["gone.png", "x" * 5000, "\0", "\ud800.png", "../pictures", "elsewhere/a.png"])
 def test_a_picture_that_is_not_there_is_named(place: Path, file_name: str) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no image '.*' in .*pictures, which .*three\.json lists") as caught:
+    with pytest.raises(
+        FileNotFoundError, match=r"no image '.*' in .*pictures, although .*three\.json lists it"
+    ) as caught:
         reading(place, lambda content: content["images"][1].update(file_name=file_name))
     assert str(caught.value).isprintable()
 
@@ -575,10 +577,10 @@ def test_metrics_refuse_boxes_that_match_anything(place: Path, odd: Content) -> 
         for e in file.annotations
     ]
     truth = [file.annotations[0], file.annotations[1] | odd, file.annotations[2]]
-    with pytest.raises(ValueError, match="an object of image 2 has the box"):
+    with pytest.raises(ValueError, match="an object of image 2 is not valid: box"):
         coco_metrics(file.images, truth, file.categories, hits, ["bbox"])
     for wrong in (odd, {"score": NAN}):
-        with pytest.raises(ValueError, match="a detection of image 1 has the box"):
+        with pytest.raises(ValueError, match="a detection of image 1 is not valid: box"):
             coco_metrics(file.images, file.annotations, file.categories, [hits[0] | wrong, *hits[1:]], ["bbox"])
 
 

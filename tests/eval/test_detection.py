@@ -344,7 +344,7 @@ def test_norms_of_the_heads():
 
 
 def test_strides_that_do_not_fit_are_named():
-    with pytest.raises(ValueError, match=r"strides \(8, 16, 32, 64\), detection\.strides asks for \(4, 8, 16, 32\)"):
+    with pytest.raises(ValueError, match=r"strides \(8, 16, 32, 64\), but detection\.strides is \(4, 8, 16, 32\)"):
         build(Stages(first=8), 5, COLOURS, small())
 
 
@@ -571,7 +571,7 @@ def test_boxes_alone_by_vocs_rule(coco, tmp_path):
     assert result["details"]["train"]["pictures"] == 4  # difficult objects are trained on
     with Image.open(result["artifacts"]["detections"]) as drawing:
         assert drawing.size[0] == 550
-    with pytest.raises(ValueError, match="none of its objects has a mask; take a detection protocol without masks"):
+    with pytest.raises(ValueError, match="none of its objects has a mask; choose a detection protocol without masks"):
         run(coco, tmp_path / "masks")
 
 
@@ -906,18 +906,21 @@ def edit(file: Path, change) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.pop("annotations"), r"train\.json: it is no COCO annotation file: it has no list 'annotations'"),
-        (lambda c: c["annotations"].clear(), r"train\.json: it has no entry in 'annotations'"),
-        (lambda c: c["annotations"][0].update(category_id=77), "annotation 1 names an image or category"),
-        (lambda c: c["annotations"][1].update(id=1), "two of its annotation entries have one id"),
+        (
+            lambda c: c.pop("annotations"),
+            r"train\.json: it is not a COCO annotation file: it has no list 'annotations'",
+        ),
+        (lambda c: c["annotations"].clear(), r"train\.json: its list 'annotations' is empty"),
+        (lambda c: c["annotations"][0].update(category_id=77), "annotation 1 refers to an image or category"),
+        (lambda c: c["annotations"][1].update(id=1), "two of its annotation entries have the same id"),
         (
             lambda c: c["images"][0].update(file_name="gone.png"),
-            r"no image 'gone\.png' in .*train, which",
+            r"no image 'gone\.png' in .*train, although",
         ),
         (lambda c: c["images"][0].update(width=99), r"1\.png has height and width \(80, 100\)"),
         (
             lambda c: c["annotations"][3].update(segmentation={"size": [80, 100], "counts": [0, 100000]}),
-            "annotation 4 of '4.png': its run lengths make 100000 pixels",
+            "annotation 4 of '4.png': its run lengths cover 100000 pixels",
         ),
         (lambda c: c["categories"][0].update(name="other"), "do not list the same categories"),
     ],
@@ -931,7 +934,7 @@ def test_bad_annotations(coco, tmp_path, change, message):
 
 def test_missing_and_broken_annotation_files(coco, tmp_path):
     coco.val_json.write_text("{")
-    with pytest.raises(ValueError, match=r"val\.json: it is no COCO annotation file"):
+    with pytest.raises(ValueError, match=r"val\.json: it is not a COCO annotation file"):
         run(coco, tmp_path / "work")
     coco.val_json.unlink()
     with pytest.raises(FileNotFoundError, match=r"no annotation file .*val\.json"):
@@ -950,7 +953,7 @@ def test_corrupt_picture_is_named(coco, tmp_path, workers, content):
 
 
 def test_check_on_pictures_that_are_not_there(coco, tmp_path):
-    with pytest.raises(ValueError, match=r"no image 44, named by detection\.overfit_pictures"):
+    with pytest.raises(ValueError, match=r"no image 44, chosen by detection\.overfit_pictures"):
         run(coco, tmp_path / "work", protocol=small(overfit_pictures=[1, 44], overfit_iterations=1))
 
 
@@ -970,5 +973,5 @@ def test_what_another_job_kept_is_not_taken_up(coco, tmp_path, memory):
     run(coco, tmp_path, store=store)
     for options in ({"seed": 1}, {"encoder": Tokens()}, {"encoder": trained}):
         other = run(coco, tmp_path, store=store, **options)["details"]["train"]
-        assert other["resumed"] == "started afresh: train.pt is of another detection"
+        assert other["resumed"] == "started afresh: train.pt is from another detection"
         assert other["loss"] == run(coco, tmp_path, **options)["details"]["train"]["loss"]

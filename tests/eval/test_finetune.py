@@ -174,7 +174,7 @@ def test_what_another_run_kept_is_not_taken_up(
     p = protocol(epochs=1, lr=0.01)
     for _ in range(2):
         other = run(encoder, pictures, p, store=store)
-        assert other["details"].pop("resumed") == "started afresh: finetune.pt is of another fine-tuning"
+        assert other["details"].pop("resumed") == "started afresh: finetune.pt is from another fine-tuning"
         plain = run(encoder, pictures, p)
         assert plain["details"].pop("resumed") == "" and other == plain
         encoder.mix.weight.data += 0.01
@@ -257,7 +257,7 @@ def test_crops_share_and_a_rate_of_its_own_for_the_head(encoder: Tiny, pictures:
     assert [entry["lr"] for entry in result["details"]["history"]] == pytest.approx([0.02, 0.02, 0.002])
     assert check_invariants(result["metrics"]) == []
     few = protocols.dataclasses.replace(p, train_share=0.01)  # 4 pictures of 6 classes
-    with pytest.raises(ValueError, match="leaves a class without any") as refusal:
+    with pytest.raises(ValueError, match="leaves a class without images") as refusal:
         run(encoder, pictures, few)
     assert "\n" not in str(refusal.value)
 

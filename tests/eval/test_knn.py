@@ -225,7 +225,7 @@ def test_few_pictures_leave_out_large_k(blobs, labelled: Callable[..., Classific
     train_x, train_y, test_x, test_y = blobs
     metrics = knn.evaluate(labelled(train_x[:40], train_y[:40], test_x, test_y, 8), protocol())["metrics"]
     assert {key for key in metrics if key.startswith("top1_k")} == {"top1_k1", "top1_k5", "top1_k10", "top1_k20"}
-    with pytest.raises(ValueError, match=r"knn\.ks are all above the 32 training images"):
+    with pytest.raises(ValueError, match=r"all values of knn\.ks exceed the 32 training images"):
         knn.evaluate(labelled(train_x[:40], train_y[:40], test_x, test_y, 8), protocol(ks=[100]))
 
 

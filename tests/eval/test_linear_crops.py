@@ -361,7 +361,7 @@ def test_what_another_probe_kept_is_not_taken_up(
     linear_crops.probe(encoder, labelled(*digits, 10), COLOURS, p, Context(store=store))
     torch.nn.init.normal_(encoder.patches.weight)
     other = linear_crops.probe(encoder, labelled(*digits, 10), COLOURS, p, Context(store=store))
-    assert other["details"].pop("resumed") == "started afresh: linear.pt is of another linear probe"
+    assert other["details"].pop("resumed") == "started afresh: linear.pt is from another linear probe"
     plain = linear_crops.probe(encoder, labelled(*digits, 10), COLOURS, p)
     assert plain["details"].pop("resumed") == "" and other == plain
 
@@ -391,11 +391,11 @@ def test_papers_protocols_are_the_sheets(name: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"holdout": 0.0, "learning_rates": [0.1, 0.2]}, "one each where holdout is 0"),
+        ({"holdout": 0.0, "learning_rates": [0.1, 0.2]}, "one value each if holdout is 0"),
         ({"crop_scale": [0.5]}, "crop_scale must be [] or [smallest, largest]"),
         ({"crop_scale": []}, "hflip must be false without crop_scale"),
-        ({"normalise": "standardise"}, "normalise must be 'none' where crop_scale is given"),
-        ({"low_shot": [10]}, "low_shot, low_shot_shares must be [] where crop_scale is given"),
+        ({"normalise": "standardise"}, "normalise must be 'none' if crop_scale is given"),
+        ({"low_shot": [10]}, "low_shot, low_shot_shares must be [] if crop_scale is given"),
         ({"schedule": "steps"}, "milestones must be given with 'steps'"),
         ({"warmup_epochs": 100}, "warmup_epochs must be fewer than the epochs"),
         ({"schedule": "epochs"}, "did you mean 'epoch'?"),

@@ -44,14 +44,16 @@ def test_a_pipe_is_no_picture(place: Path, below: bool) -> None:
     (place / "pictures/2.png").unlink()
     (place / "pictures/deep").mkdir()
     os.mkfifo(place / "pictures" / ("deep/2.png" if below else "2.png"))
-    why = r"no image '2\.png'" if below else r"image 2: its file_name '2\.png' is a pipe or device, no file"
+    why = r"no image '2\.png'" if below else r"image 2: its file_name '2\.png' is a pipe or device, not a file"
     with pytest.raises((ValueError, FileNotFoundError), match=why):
         reading(place, {"bbox": [5, 6, 20, 10]})
 
 
 def test_a_missing_picture_is_named_with_the_fix(place: Path) -> None:
     (place / "pictures/2.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no image '2\.png' in .*two\.json lists; put it there, or remove"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no image '2\.png' in .*, although .*two\.json lists it; put it there, or remove"
+    ):
         reading(place, {"bbox": [5, 6, 20, 10]})
 
 
@@ -65,14 +67,14 @@ def test_a_compressed_file_is_to_be_unpacked(place: Path) -> None:
 def test_a_key_that_comes_twice_is_refused(place: Path, key: str, of: str) -> None:
     text = json.dumps(content({"bbox": [5, 6, 20, 10]})).replace(f'"{key}":', f'"{key}": {of}, "{key}":')
     (place / "two.json").write_text(text)
-    with pytest.raises(ValueError, match=rf"two\.json: an object of it has the key '{key}' twice; join the two"):
+    with pytest.raises(ValueError, match=rf"two\.json: one of its objects has the key '{key}' twice; merge the two"):
         read(place / "two.json", place / "pictures")
 
 
 @pytest.mark.parametrize(
     ("objects", "why"),
     [
-        ([{"bbox": [0.5, 0.5, 0.2, 0.3]}, {"bbox": [0.1, 0.2, 0.9, 1]}], "below one pixel: are they relative"),
+        ([{"bbox": [0.5, 0.5, 0.2, 0.3]}, {"bbox": [0.1, 0.2, 0.9, 1]}], "smaller than one pixel: are they relative"),
         ([{"bbox": [5, 6, 20, 10], "ignore": 1}] * 2, "marked `ignore`"),
     ],
 )
@@ -83,7 +85,7 @@ def test_a_file_without_an_object_to_train_on_is_no_training_file(
     for name, own in (("bad", objects), ("good", good)):
         (place / f"{name}.json").write_text(json.dumps(content(*own)))
     pictures = place / "pictures"
-    with pytest.raises(ValueError, match=rf"bad\.json: it has no object that can be trained on; .*{why}"):
+    with pytest.raises(ValueError, match=rf"bad\.json: it has no object to train on; .*{why}"):
         CocoFolders(pictures, place / "bad.json", pictures, place / "good.json").read()
     data = CocoFolders(pictures, place / "good.json", pictures, place / "bad.json").read()
     assert (len(data.train.annotations), len(data.val.annotations)) == (3, 2)
@@ -114,7 +116,7 @@ def test_boxes_of_two_corners_are_refused(place: Path, masks: bool) -> None:
         entry["bbox"] = [x, y, x + w, y + h]
         if not masks:
             del entry["segmentation"]
-    with pytest.raises(ValueError, match=r"4 of its 4 boxes .*two corners; COCO wants x, y, width, height"):
+    with pytest.raises(ValueError, match=r"4 of its 4 boxes .*two corners; COCO boxes are x, y, width, height"):
         reading(place, *objects)
 
 
@@ -132,6 +134,7 @@ def test_a_mask_elsewhere_than_its_box_is_told(place: Path) -> None:
     wrong = outlined(3, 3, 8, 8, bbox=[25, 15, 10, 10])
     file = reading(place, part, wrong)
     assert [str(note) for note in file.account.notes] == [
-        "1 of 2 annotations (annotation 2 of '1.png'): box and mask lie apart; both are kept, correct one of them"
+        "1 of 2 annotations (annotation 2 of '1.png'): box and mask overlap by less than half;"
+        " both are kept, correct one of them"
     ]
     assert [entry["bbox"] for entry in file.annotations] == [[6, 6, 20, 15], [25, 15, 10, 10]]

@@ -160,13 +160,13 @@ def test_statistics_are_set_anew(name: str) -> None:
     [
         ("lineer", "fast", {}, "no evaluation 'lineer'; did you mean 'linear'?"),
         ("knn", "mni", {}, "did you mean 'mini'?"),
-        ("knn", "zzz", {}, "there are: embedded, mini, fast"),
+        ("knn", "zzz", {}, "valid: embedded, mini, fast"),
         ("knn", "fast", {"tempersture": 1.0}, "did you mean 'temperature'?"),
         ("knn", "fast", {"name": "x"}, "no key 'name'"),
-        ("knn", "fast", {"ks": 5}, "knn.ks is a list of int, not 5"),
-        ("knn", "fast", {"ks": [True]}, "knn.ks is int, not bool True"),
-        ("knn", "fast", {"seed": 1.0}, "knn.seed is int, not float 1.0"),
-        ("finetune", "fast", {"hflip": 1}, "finetune.hflip is bool, not int 1"),
+        ("knn", "fast", {"ks": 5}, "knn.ks must be a list of int, not 5"),
+        ("knn", "fast", {"ks": [True]}, "knn.ks must be int, not bool True"),
+        ("knn", "fast", {"seed": 1.0}, "knn.seed must be int, not float 1.0"),
+        ("finetune", "fast", {"hflip": 1}, "finetune.hflip must be bool, not int 1"),
         ("linear", "fast", {"normalise": "L2"}, "did you mean 'l2'?"),
         ("linear", "fast", {"holdout": 1.5}, "linear.holdout must be 0 or more and below 1, not 1.5"),
         ("finetune", "fast", {"holdout": 0.0, "reported": "selected"}, "finetune.holdout"),
@@ -199,13 +199,17 @@ def test_transform_is_what_extract_takes() -> None:
         ("knn", {"ks": [5, 0]}, "knn.ks must be above 0, not 0"),
         ("knn", {"ks": [5, 5]}, "knn.ks must be distinct, not (5, 5)"),
         ("knn", {"holdout": 1.0}, "knn.holdout must be above 0 and below 1, not 1.0"),
-        ("knn", {"temperature": "cold"}, "knn.temperature is float, not str 'cold'"),
+        ("knn", {"temperature": "cold"}, "knn.temperature must be float, not str 'cold'"),
         ("linear", {"learning_rates": [0.1, float("nan")]}, "linear.learning_rates must be above 0, not nan"),
-        ("linear", {"ridge": 1.0}, "linear.ridge is a list of float, not 1.0"),
-        ("linear", {"optimizer": 3}, "linear.optimizer is one of sgd, lars, not 3; there are: sgd, lars"),
+        ("linear", {"ridge": 1.0}, "linear.ridge must be a list of float, not 1.0"),
+        ("linear", {"optimizer": 3}, "linear.optimizer must be one of sgd, lars, not 3; valid: sgd, lars"),
         ("finetune", {"erasing": 1.5}, "finetune.erasing must be 0 or more and at most 1, not 1.5"),
         ("reid_finetune", {"pictures": 1}, "reid_finetune.pictures must be 2 or more, not 1"),
-        ("detection", {"strides": [4, 9]}, "detection.strides must be a list in which each is twice the one before"),
+        (
+            "detection",
+            {"strides": [4, 9]},
+            "detection.strides must be a list in which each value is twice the one before it",
+        ),
     ],
 )
 def test_bounds_are_told_of_the_key_that_breaks_them(evaluation: str, overrides: dict, message: str) -> None:
@@ -217,7 +221,7 @@ def test_bounds_are_told_of_the_key_that_breaks_them(evaluation: str, overrides:
 def test_a_protocol_is_checked_however_it_is_made() -> None:
     with pytest.raises(ValueError, match=r"knn\.temperature must be above 0, not -1"):
         KnnProtocol(name="mine", temperature=-1)
-    with pytest.raises(ValueError, match=r"knn\.seed is int, not float 0\.5"):
+    with pytest.raises(ValueError, match=r"knn\.seed must be int, not float 0\.5"):
         dataclasses.replace(protocols.load("knn", "fast"), seed=0.5)
     made = KnnProtocol(name="mine", size=[8, 8], temperature=1)
     assert made.size == (8, 8) and isinstance(made.temperature, float)

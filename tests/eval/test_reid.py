@@ -152,7 +152,7 @@ def test_a_tenth_of_sysu_30k() -> None:
 def test_refusals() -> None:
     x, ids, cams = np.eye(4, dtype=np.float32), np.arange(4), np.ones(4, int)
     others = Identified(x, ids, cams + 1)
-    with pytest.raises(ValueError, match="none of the 4 queries has an image of its identity by another camera"):
+    with pytest.raises(ValueError, match="no image from another camera with the identity of any of the 4 queries"):
         reid.evaluate(Identified(x, ids, cams), Identified(x, ids, cams), protocol())
     with pytest.raises(ValueError, match="query 2 is junk"):
         reid.evaluate(Identified(x, np.array([0, 1, -1, 3]), cams), others, protocol())

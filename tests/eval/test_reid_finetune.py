@@ -196,14 +196,14 @@ def test_interrupted_anywhere_is_uninterrupted(
     found, _, store = interrupted(functools.partial(run, encoder, pictures, p=p), at, 18, every)
     assert found == said
     other = run(encoder, pictures, p=protocol(epochs=1), store=store)
-    assert other["details"]["resumed"] == "started afresh: reid_finetune.pt is of another fine-tuning"
+    assert other["details"]["resumed"] == "started afresh: reid_finetune.pt is from another fine-tuning"
 
 
 def test_refusals(encoder: Tiny, pictures: tuple[Identified, ...]) -> None:
     train, query, gallery = pictures
     nobody = Identified(train.x[:0], train.pid[:0], train.cam[:0])  # as SYSU-30k has it
     for part in (nobody, Identified(train.x[:6], train.pid[:6], train.cam[:6])):
-        with pytest.raises(ValueError, match=r"[01] training identities, and fine-tuning needs two .* --eval reid"):
+        with pytest.raises(ValueError, match=r"[01] training identities, but fine-tuning needs two .* --eval reid"):
             run(encoder, (part, query, gallery))
     with pytest.raises(ValueError, match=r"diverged in epoch 1 \(loss nan\): lower reid_finetune\.lr"):
         run(encoder, pictures, p=protocol(lr=1e30, warmup_epochs=0.0))

@@ -73,7 +73,7 @@ def test_broken_off_anywhere_it_ends_the_same(at: tuple[int, int], every: int, m
 def test_each_run_takes_up_its_own_alone(memory: Callable[..., Any]) -> None:
     store = memory()
     trained(store)
-    assert trained(store, run="another")["note"] == "started afresh: some.pt is of another training"
+    assert trained(store, run="another")["note"] == "started afresh: some.pt is from another training"
 
 
 def test_two_trainings_of_a_run_share_a_checkpoint(memory: Callable[..., Any]) -> None:

@@ -167,7 +167,7 @@ def test_a_base_without_views_is_refused() -> None:
     tables["base"] = {"name": "supervised", "module": "methods.supervised:Supervised"}
     tables["network"] |= {"width": 8}
     tables["method"] |= recipes.resolve(registry.find("supervised")[0], "", "mini", {})["method"]
-    with pytest.raises(ValueError, match="Supervised shows no full-size views"):
+    with pytest.raises(ValueError, match="Supervised has no full-size views"):
         steps(RotationAux(tables, LABELLED))
 
 

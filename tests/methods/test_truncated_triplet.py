@@ -117,7 +117,7 @@ def test_a_process_emulates_its_devices_exactly() -> None:
     for key, q, t in (("loss_1to2", q1, t2), ("loss_2to1", q2, t1)):
         want = sum(by_loops(q[s], t[s], "mean_ranks").item() for s in blocks) / 4
         assert whole[key].item() == pytest.approx(want, abs=1e-5)
-    with pytest.raises(ValueError, match=r"40 rows, which are not whole devices of 16"):
+    with pytest.raises(ValueError, match=r"40 rows, not a multiple of the 16 rows per device"):
         four.compare(q1[:40], q2[:40], t1[:40], t2[:40], Views())
 
 
@@ -187,15 +187,15 @@ def test_prior_comes_from_the_classes_or_the_recipe() -> None:
     assert (build("literal", batch=128).first, build("literal", batch=128).last) == (2, 10)
     assert (build("rank_5", batch=128).first, build("rank_5", batch=128).last) == (24, 24)
     assert (build("median", batch=128).first, build("hardest", batch=128).last) == (64, 1)
-    with pytest.raises(ValueError, match=r"state method\.class_prior"):
+    with pytest.raises(ValueError, match=r"set method\.class_prior"):
         build(data=DATA)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"batch": 10, "ranks": "literal"}, r"ranks 2 \.\. 10 of a device's 9 negatives: raise pretrain\.batch"),
-        ({"batch": 64, "devices": 8, "class_prior": 0.5}, r"of a device's 7 negatives"),
+        ({"batch": 10, "ranks": "literal"}, r"ranks 2 \.\. 10, but a device has 9 negatives: raise pretrain\.batch"),
+        ({"batch": 64, "devices": 8, "class_prior": 0.5}, r"but a device has 7 negatives"),
         ({"deputy": "easiest"}, r"method\.deputy = 'easiest'"),
         ({"ranks": "half"}, r"method\.ranks = 'half'"),
         ({"rank_lo": 11, "ranks": "literal"}, r"method\.rank_lo"),

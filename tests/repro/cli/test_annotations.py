@@ -58,7 +58,7 @@ def test_what_cannot_be_read_is_refused_before_any_work(run: Run, tmp_path: Path
     edit(tmp_path, bbox=[float("nan"), 1, 2, 3])
     status, out, errors = run(words)
     assert (status, out) == (2, "") and errors.count("\n") == 1
-    assert "instances_val2017.json: annotation 2 of '000000000001.jpg': its bbox [nan, 1, 2, 3] is no list" in errors
+    assert "instances_val2017.json: annotation 2 of '000000000001.jpg': its bbox [nan, 1, 2, 3] is not a list" in errors
 
 
 def test_a_plan_checks_a_content_once(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

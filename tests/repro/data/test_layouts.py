@@ -179,9 +179,9 @@ def test_coco(miniature: Miniature, where: Where) -> None:
     path = folder / "annotations" / "instances_val2017.json"
     whole = path.read_text()
     for text, message in (
-        (whole[:500], r"val2017\.json: it is no COCO annotation file: Unterminated string"),
-        ("{}", r"val2017\.json: it is no COCO annotation file: it has no list 'images'"),
-        (whole.replace('"category_id": 1,', '"category_id": 2,'), "is not there: its category_id is 2"),
+        (whole[:500], r"val2017\.json: it is not a COCO annotation file: Unterminated string"),
+        ("{}", r"val2017\.json: it is not a COCO annotation file: it has no list 'images'"),
+        (whole.replace('"category_id": 1,', '"category_id": 2,'), "is not listed: its category_id is 2"),
     ):
         path.write_text(text)
         with pytest.raises(UserError, match=message):

@@ -170,7 +170,7 @@ def test_too_few_pictures_are_refused_in_one_line_and_the_controls_still_work() 
 
 @pytest.mark.seconds
 def test_a_method_that_cannot_do_with_the_fitted_batch_says_so_with_the_plan() -> None:
-    with pytest.raises(UserError, match=r"truncated_triplet: .*takes ranks 10 \.\. 7 of a device's 7 negatives"):
+    with pytest.raises(UserError, match=r"truncated_triplet: .*uses ranks 10 \.\. 7, but a device has 7 negatives"):
         plan(folder(Path("own"), 2, 10), "truncated_triplet")
 
 

@@ -57,7 +57,7 @@ def test_torchvisions_resnet_to_the_boards(capsys: pytest.CaptureFixture[str]) -
     assert main(line) == 0
     out = capsys.readouterr().out
     assert "author_r18:imported is resnet18 from Author-R18.pth" in out
-    assert "120 weights matched: keys of torchvision below state_dict.module" in out
+    assert "120 weights matched: keys of torchvision under state_dict.module" in out
     assert "heads and classifiers: 2 tensors (state_dict.module.fc.weight, state_dict.module.fc.bias)" in out
 
     left = records()

@@ -234,7 +234,7 @@ def test_processes_that_were_not_started_together_are_named(monkeypatch: pytest.
     for name in ("RANK", "WORLD_SIZE", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)
     with (
-        pytest.raises(UserError, match="planned for 2 ranks, and none were started together"),
+        pytest.raises(UserError, match="planned for 2 ranks, but none were started together"),
         distributed.group(2, torch.device("cpu")),
     ):
         pass

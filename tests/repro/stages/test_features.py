@@ -139,7 +139,7 @@ def test_a_changed_checkpoint_never_meets_an_old_cache(
     assert [job.kind for job in to_do.to_do()] == ["linear"]
     change_a_weight(place.encoder(of["pretrain"].fingerprint))
     seen.clear()
-    with pytest.raises(SystemExit, match=r"these features are not of the encoder in .*encoder\.pt; run again"):
+    with pytest.raises(SystemExit, match=r"these features come from another encoder than .*encoder\.pt; run again"):
         jobs.run(str(settings.workspace), [job.to_json() for job in to_do.to_do()])
     again = run(dataclasses.replace(REQUEST, evaluations=("linear",)), settings)
     assert [job.kind for job in again.to_do()] == ["features", "linear"]

@@ -135,7 +135,9 @@ def test_a_damaged_one_falls_back_to_the_one_before_it(
     with atomic.attempt(tmp_path):
         said = same(evaluate(store=Store(tmp_path)), whole)
     place = re.escape(str(tmp_path / name))
-    assert re.fullmatch(rf"resumed after update 3 of epoch 1( \(all\))?, passed over {place}: {word}[^;]*", said)
+    assert re.fullmatch(
+        rf"resumed after update 3 of epoch 1( \(all\))?, skipped a damaged checkpoint: {place}: {word}[^;]*", said
+    )
     for file in (name, f"{name}.prev"):
         spoil(tmp_path / file)
     with atomic.attempt(tmp_path):

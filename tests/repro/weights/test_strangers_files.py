@@ -129,16 +129,16 @@ def test_what_safetensors_say_of_themselves(weights: Weights, tmp_path: Path) ->
     safetensors.save_file(weights, path, metadata=SAID)
     assert files.read(path).about == {"network": NETWORK, "mean": [0.5] * 3, "std": [0.2] * 3}
     for change, words in (
-        ({"mean": "[0.5"}, "what it says of its network is no JSON"),
-        ({"network": "[" * 9999}, "what it says of its network is no JSON"),
-        ({"network": "3"}, "its network is no table"),
+        ({"mean": "[0.5"}, "its description of the network is not JSON"),
+        ({"network": "[" * 9999}, "its description of the network is not JSON"),
+        ({"network": "3"}, "its network is not a table"),
         ({"std": "[NaN, 1, 1]"}, "its std is not three numbers"),
     ):
         safetensors.save_file(weights, path, metadata=SAID | change)
         with pytest.raises(UserError, match=words):
             files.read(path)
     safetensors.save_file({}, path)
-    with pytest.raises(UserError, match="no tensors in it"):
+    with pytest.raises(UserError, match="contains no tensors"):
         files.read(path)
 
 
@@ -150,7 +150,7 @@ def test_another_precision_is_converted_and_said(kind: torch.dtype, weights: Wei
     name = str(kind).removeprefix("torch.")
     said = wording.listing(found)
     assert f"converted to float32: 100 of {name}" in said and found.sheet()["cast"] == {name: 100}
-    assert "converted to whole numbers: 20 counters of BatchNorm (no result uses them)" in said
+    assert "converted to whole numbers: 20 BatchNorm counters (no result uses them)" in said
 
 
 def test_a_counter_of_one_number_is_one(weights: Weights, tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_wrapper_does_not_say_which_of_two_is_meant(weights: Weights, tmp_path
     twin = "layer1._orig_mod.0.conv1.weight"
     found = found_in({**weights, twin: weights["layer1.0.conv1.weight"].clone()}, tmp_path / "x.pth")
     assert same(found, weights) and found.others == (twin,)
-    with pytest.raises(UserError, match=rf"with no place in it \({twin}\)"):
+    with pytest.raises(UserError, match=rf"unexpected \({twin}\)"):
         found_in({**weights, twin: weights["layer1.0.conv1.weight"] + 1}, tmp_path / "x.pth")
 
 
@@ -184,8 +184,11 @@ UNUSABLE: dict[str, tuple[Callable[[Tensor], Any], str]] = {
     "complex": (lambda v: v.to(torch.complex64), r"conv1.weight holds complex numbers \(complex64\)"),
     "meta": (lambda v: v.to("meta"), "conv1.weight has no values"),
     "whole": (lambda v: v.to(torch.int8), r"conv1.weight holds whole numbers \(int8\)"),
-    "float8": (lambda v: v.to(torch.float8_e4m3fn), "conv1.weight holds numbers of 8 bits"),
-    "nan": (lambda v: v * torch.nan, r"not finite in float32 stand in 1 of its 120 weights \(conv1.weight\)"),
+    "float8": (lambda v: v.to(torch.float8_e4m3fn), "conv1.weight holds 8-bit numbers"),
+    "nan": (
+        lambda v: v * torch.nan,
+        r"1 of its 120 weights contain values that are not finite in float32 \(conv1.weight\)",
+    ),
     "too large": (lambda v: v.double() * 1e300, "not finite in float32"),
     "empty": (lambda v: v[:0], "conv1.weight is 0x3x7x7, not 4x3x7x7"),
     "scalar": (lambda v: v.sum(), "conv1.weight is a number, not 4x3x7x7"),
@@ -199,7 +202,7 @@ def test_weights_that_cannot_be_used_are_refused_by_name(name: str, weights: Wei
         found_in({**weights, CONV: change(weights[CONV])}, tmp_path / "x.pth")
     assert str(caught.value).startswith("x.pth: ") and "\n" not in str(caught.value)
     if name not in ("nan", "too large"):
-        assert "its encoder is not exactly a ResNet-18: 119 weights fit; 1 " in str(caught.value)
+        assert "its encoder does not match a ResNet-18: 119 weights match; 1 " in str(caught.value)
     # Beside the encoder it does not matter.
     found = found_in({**weights, "other": change(weights[CONV])}, tmp_path / "x.pth")
     assert same(found, weights) and found.others == ("other",)
@@ -209,7 +212,7 @@ def test_values_that_no_training_leaves_are_refused_by_name(weights: Weights, tm
     name = "layer1.0.bn1.running_var"
     below_0 = weights[name].clone()
     below_0[1] = -1e-3
-    with pytest.raises(UserError, match=rf"x.pth: values below 0 stand in 1 of its variances \({name}\)"):
+    with pytest.raises(UserError, match=rf"x.pth: 1 of its variances contain negative values \({name}\)"):
         found_in({**weights, name: below_0}, tmp_path / "x.pth")
     with pytest.raises(UserError, match=r"x.pth: all kernels and matrices of its encoder are 0"):
         found_in({key: torch.zeros_like(value) for key, value in weights.items()}, tmp_path / "x.pth")
@@ -224,7 +227,7 @@ def test_a_file_of_pytorch_that_is_called_safetensors_is_renamed(
 ) -> None:
     path = tmp_path / "net.safetensors"
     torch.save(weights, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(UserError, match=r"net.safetensors: no file of safetensors, .*; rename it to net\.pth"):
+    with pytest.raises(UserError, match=r"net.safetensors: not a safetensors file, .*; rename it to net\.pth"):
         files.read(path)
     assert same(fitting.find(files.read(path.rename(tmp_path / "net.pth")), NETWORK, "it"), weights)
 
@@ -241,16 +244,19 @@ def holding_itself() -> Any:
 
 
 TABLES: dict[str, tuple[Callable[[Weights], Any], str]] = {
-    "one tensor": (lambda s: s[CONV], "no table of weights in it, but Tensor"),
-    "one name for two": (lambda s: {"a.b": s[CONV], "a": {"b": s[CONV]}}, "two tensors by the name of a.b"),
-    "ring": (lambda s: holding_itself(), "holds itself"),
-    "escape": (lambda s: below("\x1b[31m", s), r"cannot be printed: '\\x1b\[31mconv1.weight'"),
-    "line": (lambda s: below("a\nb.", s), r"cannot be printed: 'a\\nb.conv1.weight'"),
+    "one tensor": (lambda s: s[CONV], "contains no table of weights, but Tensor"),
+    "one name for two": (lambda s: {"a.b": s[CONV], "a": {"b": s[CONV]}}, "two of its tensors have the same name, a.b"),
+    "ring": (lambda s: holding_itself(), "contains itself"),
+    "escape": (lambda s: below("\x1b[31m", s), r"unprintable characters: '\\x1b\[31mconv1.weight'"),
+    "line": (lambda s: below("a\nb.", s), r"unprintable characters: 'a\\nb.conv1.weight'"),
     "long": (lambda s: below("a" * 600, s), "name is too long"),
-    "FSDP's": (lambda s: {"net._flat_param": torch.zeros(9)}, "FSDP joined its weights"),
+    "FSDP's": (lambda s: {"net._flat_param": torch.zeros(9)}, "FSDP flattened its weights"),
     "nameless": (lambda s: {"shadow_params": list(s.values())}, "averaged weights in it have no names"),
-    "network": (lambda s: own(weights=s, network=3), "damaged, its network is no table"),
-    "depth": (lambda s: own(weights=s, network={**NETWORK, "depth": "18"}), "its network.depth is not of the kind of"),
+    "network": (lambda s: own(weights=s, network=3), "damaged, its network is not a table"),
+    "depth": (
+        lambda s: own(weights=s, network={**NETWORK, "depth": "18"}),
+        "its network.depth does not have the type of",
+    ),
     "mean": (lambda s: own(weights=s, mean=[0.5, 0.5]), "its mean is not three numbers"),
     "std": (lambda s: own(weights=s, std=[0.5, 0.0, 0.2]), "its std is not three numbers"),
 }
@@ -280,10 +286,10 @@ OTHERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "nothing": (lambda p: p.write_bytes(b""), "empty"),
     "gzip": (lambda p: p.write_bytes(gzip.compress(b"abc")), "gunzip"),
     "bzip2": (lambda p: p.write_bytes(bz2.compress(b"abc")), "bunzip2"),
-    "npz": (npz, "archive of NumPy"),
+    "npz": (npz, "NumPy archive"),
     "hdf5": (lambda p: p.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(99)), "HDF5"),
-    "json": (lambda p: p.write_text('{"weight_map": {}}'), "JSON, not the weights"),
-    "program": (program, "program of TorchScript"),
+    "json": (lambda p: p.write_text('{"weight_map": {}}'), "JSON file, not the weights"),
+    "program": (program, "TorchScript program"),
     "pickle": (lambda p: p.write_bytes(pickle.dumps({"a": np.zeros(3)})), "a pickle that PyTorch did not write"),
     "pieces": (lambda p: (p.mkdir(), (p / ".metadata").touch()), "dcp_to_torch"),
     "DeepSpeed": (lambda p: (p.mkdir(), (p / "zero_to_fp32.py").touch()), "zero_to_fp32.py"),
@@ -322,7 +328,7 @@ torch.save({"conv1.weight": distribute_tensor(torch.zeros(3), init_device_mesh("
 @pytest.mark.processes
 def test_tensors_in_pieces_are_refused(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", PIECES, str(tmp_path / "x.pth")], check=True, capture_output=True)
-    with pytest.raises(UserError, match=r"pieces that several processes hold|is a DTensor") as caught:
+    with pytest.raises(UserError, match=r"sharded over several processes|is a DTensor") as caught:
         fitting.find(files.read(tmp_path / "x.pth"), NETWORK, "it")
     assert "\n" not in str(caught.value)
 

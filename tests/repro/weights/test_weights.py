@@ -220,7 +220,7 @@ def test_aps_as_released(tmp_path: Path) -> None:
     torch.testing.assert_close(features(found, network, noise(16)), want, atol=1e-5, rtol=1e-5)
     again = layouts.VIT["aps"].theirs(found.weights)
     assert all(torch.equal(value, again[key]) for key, value in model.state_dict().items())
-    with pytest.raises(UserError, match=r"8 x 8 grid of .*--set network.size=16 network.patch=2"):
+    with pytest.raises(UserError, match=r"8 x 8 grid, .*--set network.size=16 network.patch=2"):
         fitting.find(file, {**network, "size": 224, "patch": 16}, "it")
 
 
@@ -241,20 +241,24 @@ def test_halves_and_old_files_and_lost_counters(slim: dict[str, Tensor], tmp_pat
     state = {k: v.half() for k, v in slim.items() if not k.endswith("num_batches_tracked")}
     torch.save(state, tmp_path / "x.pth", _use_new_zipfile_serialization=False)
     found = fitting.find(files.read(tmp_path / "x.pth"), SLIM, "resnet18")
-    assert len(found.filled) == 20 and found.matched == 100 and "20 counters" in "\n".join(wording.listing(found))
+    assert (
+        len(found.filled) == 20
+        and found.matched == 100
+        and "20 BatchNorm counters" in "\n".join(wording.listing(found))
+    )
     assert {value.dtype for value in found.weights.values()} == {torch.float32, torch.int64}
     assert torch.equal(found.weights["conv1.weight"], state["conv1.weight"].float())
 
 
 def test_the_user_says_which_of_several(slim: dict[str, Tensor], tmp_path: Path) -> None:
     file = saved({**below("left.", slim), **below("right.", slim, 1.0)}, tmp_path / "x.pth")
-    with pytest.raises(UserError, match=r"several such networks, below left, right; choose one with --part") as caught:
+    with pytest.raises(UserError, match=r"several such networks, under left, right; choose one with --part") as caught:
         fitting.find(file, SLIM, "resnet18")
     assert "\n" not in str(caught.value)
     for part in ("right", "right."):
         found = fitting.find(file, SLIM, "resnet18", part)
         assert torch.equal(found.weights["conv1.weight"], slim["conv1.weight"] + 1) and len(found.others) == 122
-    with pytest.raises(UserError, match="--part middle: no such weights there, but below left"):
+    with pytest.raises(UserError, match="--part middle: no such weights there, only under left"):
         fitting.find(file, SLIM, "resnet18", "middle")
 
 
@@ -282,12 +286,12 @@ def without(state: dict[str, Tensor], *names: str) -> dict[str, Tensor]:
         (
             lambda s: {"a": torch.zeros(2), "b.c": torch.zeros(3)},
             SLIM,
-            r"no weight of it, but 2 tensors \(b.c, a\)",
+            r"no weights of it, but 2 tensors \(b.c, a\)",
         ),
         (
             lambda s: without(s, "layer2.0.conv1.weight"),
             SLIM,
-            r"not exactly it: 119 weights fit; 1 missing \(layer2.0.conv1.weight",
+            r"does not match it: 119 weights match; 1 missing \(layer2.0.conv1.weight",
         ),
         (lambda s: s, ARCHS["resnet34"], r"missing \(layer1.2.conv1.weight.*it fits --arch resnet18"),
         (
@@ -295,21 +299,21 @@ def without(state: dict[str, Tensor], *names: str) -> dict[str, Tensor]:
             {**ARCHS["resnet18-cifar"], "width": 8},
             r"1 of another shape \(conv1.weight is 8x3x7x7, not 8x3x3x3",
         ),
-        (lambda s: {**s, "layer4.2.conv1.weight": torch.zeros(3)}, SLIM, r"1 .* no place in it \(layer4.2.conv1"),
+        (lambda s: {**s, "layer4.2.conv1.weight": torch.zeros(3)}, SLIM, r"1 unexpected \(layer4.2.conv1"),
         (
             lambda s: {**s, "bn1.bias": s["bn1.bias"] / 0},
             SLIM,
-            r"not finite in float32 stand in 1 of its 120 weights \(bn1.bias\)",
+            r"1 of its 120 weights contain values that are not finite in float32 \(bn1.bias\)",
         ),
-        (lambda s: s, VIT, r"no weight of it, but 122 tensors .*it fits --arch resnet18"),
-        (lambda s: timm_keys(), {**VIT, "size": 64}, r"of a 4 x 4 grid.* 8 x 8.*--set network.size=32"),
-        (lambda s: timm_keys(), {**VIT, "qkv_bias": False}, r"no place.*--set network.qkv_bias=true"),
+        (lambda s: s, VIT, r"no weights of it, but 122 tensors .*it fits --arch resnet18"),
+        (lambda s: timm_keys(), {**VIT, "size": 64}, r"for a 4 x 4 grid.* 8 x 8.*--set network.size=32"),
+        (lambda s: timm_keys(), {**VIT, "qkv_bias": False}, r"unexpected.*--set network.qkv_bias=true"),
         (lambda s: timm_keys(bias=False), VIT, r"missing.*--set network.qkv_bias=false"),
-        (lambda s: {**timm_keys(), "reg_token": torch.zeros(1, 4, 24)}, VIT, r"no place in it \(reg_token\)"),
+        (lambda s: {**timm_keys(), "reg_token": torch.zeros(1, 4, 24)}, VIT, r"unexpected \(reg_token\)"),
         (
             lambda s: {**timm_keys(), "blocks.0.ls1.gamma": torch.ones(24)},
             VIT,
-            r"no place in it \(blocks.0.ls1.gamma\)",
+            r"unexpected \(blocks.0.ls1.gamma\)",
         ),
     ],
 )
@@ -336,14 +340,14 @@ def _cut(path: Path) -> None:
     ("name", "write", "words"),
     [
         ("none.pth", lambda path: None, "no such file"),
-        ("junk.pth", _junk, "damaged, or no checkpoint of PyTorch"),
-        ("cut.pth", _cut, "damaged, or no checkpoint of PyTorch"),
-        ("junk.safetensors", _junk, "damaged, or no file of safetensors"),
-        ("list.pth", lambda path: torch.save([1, 2], path), "no table of weights in it, but list"),
+        ("junk.pth", _junk, "damaged, or not a PyTorch checkpoint"),
+        ("cut.pth", _cut, "damaged, or not a PyTorch checkpoint"),
+        ("junk.safetensors", _junk, "damaged, or not a safetensors file"),
+        ("list.pth", lambda path: torch.save([1, 2], path), "contains no table of weights, but list"),
         (
             "args.pth",
             lambda path: torch.save({"args": argparse.Namespace(lr=1), "model": {"w": torch.zeros(2)}}, path),
-            r"would run code that it brings along \(argparse.Namespace\).*weights_only=False\)\['state_dict'\]",
+            r"would run code in it \(argparse.Namespace\).*weights_only=False\)\['state_dict'\]",
         ),
         ("folder.pth", lambda path: path.mkdir(), "is a folder"),
         ("module.pth", lambda path: torch.save(nn.Linear(2, 2), path), r"weights_only=False\)\.state_dict\(\)"),
