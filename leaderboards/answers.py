@@ -35,7 +35,7 @@ from leaderboards.verdicts import (
     Verdict,
     two_bases,
 )
-from leaderboards.wording import SAME_RUNS, evidence_words, levels, outcome, pairs_words, tested_margin, unit
+from leaderboards.wording import SAME_RUNS, evidence_words, levels, pairs_words, tested_margin, unit
 
 MARKS = {
     HOLDS: ("yes", "●"),
@@ -98,7 +98,8 @@ class Answer:
     where: str  # track
     epochs: Said | None
     compute: Said | None
-    beside: tuple[str, ...]  # what is decided on other tracks and of the paper's own form, `opposite on cifar (n = 6)`
+    beside: tuple[str, ...]  # what is decided on other tracks and of the paper's own form, see `_beside`
+    beside_compute: tuple[str, ...]  # likewise at equal compute
     own: bool  # whether it was tested in the paper's own setting
     missing: str  # what it would take, in words
     ahead: str  # the largest track that could test it and the price there, `cifar: about 280 GPU-hours`, or ""
@@ -180,17 +181,30 @@ def _answer(item: Assessment, needed: Sequence[Need]) -> Answer:
     following = larger or paper
     ahead = f"{following.track}: {budget(following)}" if following else ""
     shown = (first, second)
-    decided = (verdict for verdict in item.answered if verdict.decided and verdict not in shown)
-    beside = tuple(outcome(verdict) for verdict in decided if _adds(verdict, where))
+    decided = [v for v in item.answered if v.decided and v not in shown and _adds(v, where)]
+    beside, at_compute = (
+        tuple(_beside(verdict, where) for verdict in decided if (verdict.basis == COMPUTE) is compute_)
+        for compute_ in (False, True)
+    )
     in_its_setting = any(verdict.own and verdict.evidence is not None for verdict in item.answered)
     missing = _missing(item, seen, paper, larger)
     idle = "" if first else _idle(item)
-    return Answer(item.claim, where, _said(first), compute, beside, in_its_setting, missing, ahead, idle)
+    return Answer(item.claim, where, _said(first), compute, beside, at_compute, in_its_setting, missing, ahead, idle)
 
 
 def _adds(verdict: Verdict, where: str) -> bool:
     """Whether a verdict is of the paper's own form or of another track than the one that is shown."""
     return bool(verdict.form) or verdict.track != where or verdict.own
+
+
+def _beside(verdict: Verdict, where: str) -> str:
+    """`the paper's temperature (t1): holds, +3.9 points, 8 pairs`; `on cifar: opposite, -2.0 points, 6 pairs`."""
+    form = f"{verdict.claim.form_name} ({verdict.form})" if verdict.form else ""
+    track = f"on {verdict.track}" if verdict.track != where else ""
+    paper = PAPERS if verdict.own else ""
+    said = _said(verdict)
+    numbers = (said.word, *([said.same_runs] if said.same_runs else [said.difference, said.pairs])) if said else ()
+    return f"{', '.join(filter(None, (paper, form, track)))}: {', '.join(filter(None, numbers))}"
 
 
 def _at_own_track(needed: Iterable[Need]) -> Need | None:

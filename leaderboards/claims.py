@@ -106,6 +106,7 @@ class Claim:
     part: Text = ""  # of the method, that it is about: "the location loss"; only with a parent
     assumption: Text = ""  # which one would make an untestable claim testable, in words
     form: Text = ""  # the variant with the paper's own form, where a proxy's recipe has another: tested beside it
+    form_name: Text = "the paper's form"  # what of it is the paper's own, in words
     references: Names = ()  # rows of references.csv; of a gain the last two are its two sides
     stand_in: bool = False  # whether the paper compares with others, which are not known: the baseline is ours
     note: Text = ""

@@ -149,7 +149,7 @@ def verdicts_text(
             f"[{answer.claim.statement}]({page}#{answer.claim.id})",
             answer.tested,
             "; ".join([_found(answer.epochs), *weak.get(answer.claim.id, ()), *answer.beside]),
-            _found(answer.compute),
+            "; ".join([_found(answer.compute), *answer.beside_compute]),
         ]
         for paper, answer, _ in tested
         if answer.claim.id in first

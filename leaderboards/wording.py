@@ -92,7 +92,7 @@ def place(verdict: Verdict) -> str:
 def _track(verdict: Verdict) -> str:
     """Its place, but for equal epochs or compute."""
     where = f"{verdict.track}, direction only" if verdict.lacks else verdict.track
-    return where + (f", the paper's form ({verdict.form})" if verdict.form else "")
+    return where + (f", {verdict.claim.form_name} ({verdict.form})" if verdict.form else "")
 
 
 def departing(verdict: Verdict) -> str:

@@ -79,7 +79,7 @@ def explain(settings: Settings, name: str) -> str:
     lacking = [line for track, own, _ in _tests(claim) for line in lacks(claim, track, own)]
     for track in tracks_of_form(claim, suite()):
         first, *others = lacks(claim.as_published, track, False) or [""]
-        lacking += [f"the paper's form ({claim.form}), {first}", *others] if first else []
+        lacking += [f"{claim.form_name} ({claim.form}), {first}", *others] if first else []
     if any(verdict.n for verdict in item.verdicts) and lacking:
         lacking.append("new seeds join the existing ones only if the same code trains them")
     for name in sorted({word for line in lacking for word in re.findall(r'data\.\w+="([^"]+)"', line)}):

@@ -116,7 +116,7 @@ def test_a_claim_tested_at_two_tracks_shows_the_smallest_and_names_the_other(mak
             records += make(method, "linear", {"top1": 40.0 - ahead}, network=own, track="cifar", epochs=200, **of)
     answer = alone(records)
     assert answer.epochs is not None and (answer.epochs.word, answer.where) == ("holds", "mini")
-    assert answer.beside[0].startswith("opposite on cifar") and not answer.own
+    assert answer.beside[0].startswith("on cifar: opposite, -3.4 points, 6 pairs") and not answer.own
     assert summary([answer]) == (
         "From the abstracts and the authors' code pages we derived 1 comparison that can be tested."
         " At equal epochs 1 hold. At equal compute 1 hold. None of them was tested in the paper's own setting."

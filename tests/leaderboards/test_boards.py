@@ -157,7 +157,7 @@ def test_the_records_that_a_verdict_links_give_its_difference() -> None:
     linked = {f"records/{record_files.address(record)}": record for record in published.load_published()}
     checked = 0
     for section in sections:
-        place = r"(mini(?:, the paper's form \(\w+\))?(?:, equal compute)?)"
+        place = r"(mini(?:, the [\w' ]+ \(\w+\))?(?:, equal compute)?)"
         section = re.sub(r"\*\*equal compute on (mini[^*]*)\*\*", r"**\1, equal compute**", section)  # not tested yet
         at = rf"^\*\*(?:.*on )?{place}(?: \([^)]*\))?\*\*: \S+ "
         points = re.findall(

@@ -15,6 +15,7 @@ from sentences import sentence
 from untuned import suite
 
 from leaderboards import verdicts
+from leaderboards.answers import answers
 from leaderboards.arms import Arms
 from leaderboards.assessments import assess
 from leaderboards.claim_arms import COMPUTE, most_alike
@@ -726,6 +727,10 @@ def test_the_papers_own_form_is_tested_beside_the_claim(make: Make) -> None:
     assert {evidence(v).family for v in item.answered} == {1}
     said = [words for words, _ in item.findings if words.startswith("opposite on mini, the paper's form (flip_aware)")]
     assert said and "aps:flip_aware" in said[0] and "points below moco_v3" in said[0]
+    (shown,) = answers({"aps": [item]})["aps"]
+    assert [words.rpartition(", -")[0] for words in shown.beside] == ["the paper's form (flip_aware): opposite"]
+    assert shown.beside[0].endswith(" points, 6 pairs")
+    assert shown.beside_compute == ("the paper's form (flip_aware): opposite, the same runs",)
 
 
 # ----------------------------------------------------------------------------------------------------- equal compute

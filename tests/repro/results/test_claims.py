@@ -173,8 +173,8 @@ def test_the_papers_own_form_is_asked_for_where_a_track_has_another(capsys: pyte
     for name in ("multi_network-cifar10-moco_v2", "multi_network-cifar10-moco_v2:t1"):
         assert main(["claims", name]) == 0
         needed = capsys.readouterr().out.split("needed next")[1]
-        assert needed.count("the paper's form (t1)") == 1
-        _, after = re.split(r"the paper's form \(t1\), mini, better or not: at least \d+ pairs", needed)
+        assert needed.count("the paper's temperature (t1)") == 1
+        _, after = re.split(r"the paper's temperature \(t1\), mini, better or not: at least \d+ pairs", needed)
         line = after.strip().splitlines()[0]
         runs = [job for job in planned(line).jobs if job.kind == "pretrain"]
         heats = {job.arm: job.recipe["method"]["temperature"] for job in runs}
