@@ -17,7 +17,7 @@ WORDS = {
     },
     "categories": {
         "number": "ids are not all whole numbers; categories are numbered from 1 instead",
-        "name": "another category has the same name; both are kept, with their ids",
+        "name": "another category has the same name; both are kept as two categories",
     },
     "annotations": {
         "text": "numbers written as text, read as numbers",
@@ -26,9 +26,9 @@ WORDS = {
         "area": "area missing, not positive or larger than the image; computed from the mask or the box",
         "form": "polygons not written as lists of x, y, x, y, ...; converted",
         "parts": "polygons with fewer than three points or an odd number of values; the mask's other polygons are kept",
-        "maskless": "no mask inside the image; not used for training or evaluation",
+        "maskless": "no mask inside the image; the object is ignored in training and evaluation",
         "thin": "box narrower than one pixel; used for evaluation, not for training",
-        "apart": "box and mask overlap by less than half; both are kept, correct one of them",
+        "apart": "box and mask overlap by less than half of the smaller; both are kept, correct one of them",
         "corners": "box looks like the two corners of its mask, not x, y, width, height; kept unchanged, correct it",
         "ignore": "marked `ignore`; used for evaluation, not for training",
         "empty": "box without width or height, and no mask to compute it from; left out",

@@ -55,9 +55,7 @@ class Checkpoint:
         self.note = f"started afresh: {self.damage}" if self.damage else ""
         if self._trainings:
             far = ", ".join(_far(state) + (f" ({part})" if part else "") for part, state in self._trainings.items())
-            self.note = f"resumed after {far}" + (
-                f", skipped a damaged checkpoint: {self.damage}" if self.damage else ""
-            )
+            self.note = f"resumed after {far}" + (f", skipped a checkpoint: {self.damage}" if self.damage else "")
 
     def of(self, training: str) -> dict[str, Any] | None:
         """The state of the training of that name, where there is one."""

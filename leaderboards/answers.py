@@ -323,8 +323,11 @@ def _why_not_run(item: Assessment) -> str:
 
 
 def _idle(item: Assessment) -> str:
+    """Why it was not run, in short; "" where nothing is known."""
     why, tracks = _why_not_run(item), ", ".join(item.claim.proxies)
-    return f"can be tested on {tracks}" if why == _NO_RUN and tracks else why
+    if why == _NO_RUN:
+        return f"can be tested on {tracks}" if tracks else ""
+    return why
 
 
 def scale(found: Iterable[Answer]) -> float:

@@ -167,7 +167,7 @@ def _check(claim: Claim, where: str, suite: Suite) -> None:
     if claim.kind == INTERACTION and (not claim.proxies or claim.proxies.keys() != claim.lengths.keys()):
         raise ValueError(f"{where}: an interaction needs 'proxies', and 'lengths' for each of them")
     if claim.kind == INTERACTION and "epochs" not in claim.unknown:
-        raise ValueError(f"{where}: an interaction is tested at its proxies alone; name 'epochs' in 'unknown'")
+        raise ValueError(f"{where}: an interaction is tested on its proxies alone; name 'epochs' in 'unknown'")
     if claim.kind == MECHANISM and not claim.proxies:
         raise ValueError(f"{where}: key 'proxies' is missing; neither it nor its parent names a track to test it on")
     if bool(claim.parent) != bool(claim.part):

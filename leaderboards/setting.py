@@ -24,7 +24,7 @@ class Setting:
 
     track: str
     data: str
-    source: str = field(compare=False)  # the data set in words, which may change
+    source: str = field(compare=False, repr=False)  # the data set in words, which may change
     manifest: str
     protocol: str
     protocol_hash: str

@@ -112,7 +112,10 @@ _OURS = ("array", "dependency", "output", "error", "open-mode", "signal", "job-n
 
 
 def _line_of(error: ValueError, text: bytes) -> str:
-    """`: partition =`, the line that the TOML parser complains of; "" where it names none."""
+    """`: partition =`, the line that the TOML parser complains of; "" where it names none.
+
+    As `repro.errors.bad_toml`, which this package must not import.
+    """
     number = re.search(r"at line (\d+)", str(error))
     line = text.splitlines()[int(number[1]) - 1 :][:1] if number else []
     return f": {line[0].decode().strip():.80}" if line else ""

@@ -5,7 +5,7 @@
 A fingerprint contains a hash of the code, so a new message in that code would part old results from new ones. COMMIT is
 the state before the rewording. `repro/store/reworded.json` then maps each statement in which only texts differ to the
 hash that records have. The command prints each changed text. Check them: a text that code goes by, such as a key or the
-name of a random stream, is no message. If a statement differs in more, the command names it and writes nothing.
+name of a random stream, is no message. A statement that differs in more is named and counts as new code.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def reworded(before: Path, now: Path, rooms: tuple[str, ...]) -> Iterator[tuple[
 
 
 def main(commit: str) -> int:
-    """Write the table; 1 where a statement differs in more than words."""
+    """Write the table; 1 where a statement differs in more than texts."""
     from repro.store import source_hash
 
     rooms = tuple(room.replace(".", "/") for room in source_hash.REACHES)
@@ -99,16 +99,15 @@ def main(commit: str) -> int:
             archive.extractall(folder, filter="data")
         found = list(reworded(Path(folder), ROOT, rooms))
         known = json.loads((Path(folder) / kept_in).read_text(encoding="utf-8"))  # of then: today's may be half done
-    faults = [fault for hashed, _, fault in found if not hashed]
-    print("\n".join(faults or [said for _, _, said in found]))
-    if faults:
-        return 1
-    table = {**known, **{now: known.get(before, before) for now, before, _ in found}}
+    new = [said for now, _, said in found if not now]
+    same = {now: (known.get(before, before), said) for now, before, said in found if now}
+    print("\n".join([*(said for _, said in same.values()), *(f"new code: {said}" for said in new)]))
+    table = {**known, **{now: records for now, (records, _) in same.items()}}
     there = set(source_hash.every_hash(ROOT))
     kept = {now: records for now, records in sorted(table.items()) if now in there}
     source_hash.REWORDED.write_text(json.dumps(kept, indent=0) + "\n", encoding="utf-8")
-    print(f"{len(found)} statements have other texts, {len(kept)} rows in {source_hash.REWORDED.name}")
-    return 0
+    print(f"{len(same)} statements have other texts, {len(kept)} rows in {source_hash.REWORDED.name}")
+    return 1 if new else 0
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from repro.settings import Settings, Where
 from repro.terminal.text import duration, gpu_hours, table
 
 _NETWORKS = {"resnet": "ResNet", "vit": "ViT"}
-_NEGATIVES = {"global": "whole batch", "per_device": "one device", "none": "none in the batch"}
+_BATCH = {"global": "whole batch", "per_device": "one device", "none": "no"}
 
 
 def plan_table(plan: Plan, settings: Settings) -> str:
@@ -120,22 +120,28 @@ def methods_table() -> str:
     rows = []
     for info in sorted(registry.methods().values(), key=lambda m: (registry.ROLES.index(m.role), m.name)):
         stated = registry.find(info.base)[0].tracks if info.base else info.tracks  # an auxiliary task has its base's
-        networks = {recipes.resolve(info, "", track, {})["network"]["arch"] for track in stated}
+        networks = dict.fromkeys(
+            recipes.resolve(info, variant, track, {})["network"]["arch"]
+            for variant in ("", *info.variants)
+            for track in stated
+        )
         rows.append(
             [
                 info.name,
                 info.role,
-                " or ".join(sorted(_NETWORKS.get(arch, arch) for arch in networks)) or "-",
+                ", ".join(_NETWORKS.get(arch, arch) for arch in networks) or "-",
                 f"{registry.relative_cost(info, ''):.1f}",
-                _NEGATIVES[registry.negatives(info, "")] if info.role != "control" else "-",
+                _BATCH[registry.negatives(info, "")] if info.role != "control" else "-",
                 _cited(info.paper) if info.role != "control" else "-",
                 ", ".join(info.variants) or "-",
             ]
         )
-    head = ["method", "role", "network", "cost", "negatives from", "paper", "variants"]
+    head = ["method", "role", "network", "cost", "batch matters", "paper", "variants"]
     width = max(24, shutil.get_terminal_size((150, 24)).columns - 106)
     lines = [
-        "cost: passes of the network (forward and backward) per image and epoch; supervised training has 1.0",
+        "network: of the recipe, then of variants with another",
+        "cost: passes of the network (forward and backward) per image and epoch, on ImageNet; supervised training: 1.0",
+        "batch matters: the loss of an image depends on the other images of the batch, or of its part on one device",
         "a variant is named METHOD:VARIANT, as in glnet:no_location; python -m repro methods glnet explains them",
     ]
     return "\n".join([table(rows, head, [None] * (len(head) - 1) + [width]), "", *lines])
@@ -143,7 +149,9 @@ def methods_table() -> str:
 
 def _cited(paper: str) -> str:
     """`Shen et al., Pattern Recognition 2025`, of the authors and where it appeared."""
-    authors, _, where = paper.rpartition("; ")
+    authors, parted, where = paper.partition("; ")
+    if not parted:
+        return paper or "-"
     first, *others = authors.removesuffix(" et al.").split(", ")
     alone = len(others) != 1 and (others or authors.endswith(" et al."))
     return f"{first}{' et al.' if alone else ''.join(f' and {other}' for other in others)}, {where}"

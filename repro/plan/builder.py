@@ -73,7 +73,7 @@ def make(request: Request, settings: Settings, build: bool = True) -> Plan:
     for name in names:
         info, variant = registry.find(name)
         recipe = recipes.resolve(info, variant, track.name, stated)
-        if own:
+        if own and registry.relative_cost(info, variant):
             fits[name] = few_pictures.fitted(name, recipe, builder.pictures(), builder.usual_pictures(), stated)
             recipe = fits[name].recipe
         if build and (recipes.may_be_refused(stated) or (name in fits and fits[name].changes)):
@@ -115,7 +115,8 @@ def _data_names(
         if key not in keys:
             raise UserError(f"--set data.{key}: {unknown('key', key, keys)}")
         if type(value) is not type(keys[key]):
-            raise UserError(f"--set data.{key}={value}: must be {type(keys[key]).__name__}, as {keys[key]!r} is")
+            what = {int: "a whole number"}.get(type(keys[key]), "a text")
+            raise UserError(f"--set data.{key}={value}: must be {what}, such as {keys[key]!r}")
         keys[key] = value
     if keys["limit"] < 0:
         raise UserError(f"--set data.limit={keys['limit']}: must be a number of images, or 0 for all of them")
@@ -126,13 +127,16 @@ def _data_names(
 
 
 def _require_every_class(data: Mapping[str, Any], own: inventory.OwnPictures | None) -> None:
-    """UserError for a limit on training pictures that leaves a class without any."""
+    """UserError for a limit on training pictures that leaves a class fewer than two.
+
+    Evaluations hold a part of them out to choose settings, and keep one of each class (`eval.splits.holdout`).
+    """
     entry = entry_of(data["classification"])
     classes = len(own.account.classes) if own else entry.class_count
-    if 0 < data["limit"] < classes:
+    if 0 < data["limit"] < 2 * classes:
         raise UserError(
             f"--set data.limit={data['limit']}: {own.folder if own else entry.title} has {classes} classes; choose"
-            f" {classes} or more, or 0 for all images"
+            f" {2 * classes} or more, or 0 for all images"
         )
 
 

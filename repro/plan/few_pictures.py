@@ -62,11 +62,13 @@ def fitted(name: str, recipe: Recipe, pictures: int, usual: int, stated: Mapping
         return Fitted(recipe, pictures, usual)
     if "batch" not in kept:
         now["batch"] = _batch(then, pictures)
-    if now["batch"] * (1 if "batch" in kept else BATCHES) > pictures:
+    least = now["batch"] * (1 if "batch" in kept else BATCHES)
+    if least > pictures:
+        give = "set data.limit to" if stated.get("data", {}).get("limit") == pictures else "give"
         raise UserError(
             f"{name}: {pictures} training images are too few; batches have {now['batch']} images",
-            f"give {BATCHES * now['batch']} or more, take smaller batches with --set pretrain.batch=N, or leave {name}"
-            " out (--method random random:pixels trains nothing)",
+            f"{give} {least} or more, take smaller batches with --set pretrain.batch=N, or leave {name} out (--method"
+            " random random:pixels trains nothing)",
         )
     loads = pictures // now["batch"]
     if "epochs" not in kept:

@@ -200,7 +200,7 @@ def require_full_batch(info: MethodInfo, variant: str, pretrain: Mapping[str, An
     if 0 < pictures < pretrain["batch"]:
         raise UserError(
             f"{info.name + (f':{variant}' if variant else '')}: {pictures} training images do not fill a batch of"
-            f" {pretrain['batch']}; choose a smaller one with --set pretrain.batch=N"
+            f" {pretrain['batch']}; choose a smaller one with --set pretrain.batch=N, or more images"
         )
 
 

@@ -181,7 +181,7 @@ class PretrainLoop:
             progress=self.progress,
         )
         if checkpoint.damage:
-            self.notes.append(f"skipped a damaged checkpoint: {checkpoint.damage}")
+            self.notes.append(f"skipped a checkpoint: {checkpoint.damage}")
         if self.group.first:
             self._trim_log()
         self.method.train()

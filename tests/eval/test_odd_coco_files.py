@@ -134,7 +134,7 @@ def test_a_mask_elsewhere_than_its_box_is_told(place: Path) -> None:
     wrong = outlined(3, 3, 8, 8, bbox=[25, 15, 10, 10])
     file = reading(place, part, wrong)
     assert [str(note) for note in file.account.notes] == [
-        "1 of 2 annotations (annotation 2 of '1.png'): box and mask overlap by less than half;"
+        "1 of 2 annotations (annotation 2 of '1.png'): box and mask overlap by less than half of the smaller;"
         " both are kept, correct one of them"
     ]
     assert [entry["bbox"] for entry in file.annotations] == [[6, 6, 20, 15], [25, 15, 10, 10]]

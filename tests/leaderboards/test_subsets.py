@@ -264,3 +264,10 @@ def test_of_two_data_sets_the_large_one_is_compared_though_its_pair_is_unlike(ma
     assert baseline_differences([CLAIM], alone) == {}
     sides = [[arm for arm in alone.of("reid") if arm.name == name] for name in ("aps", "moco_v3")]
     assert fairest(*sides, lambda arm: arm.values("rank1")) is not None
+
+
+def test_seeds_of_one_data_set_are_one_arm_whatever_its_title(make: Make) -> None:
+    """A title in words may be reworded; the name and the manifest tell which images they are."""
+    older = make("aps", "linear", {"top1": 40.0}, source="CIFAR-10 (a copy)")
+    found = Arms([*older, *make("aps", "linear", {"top1": 42.0}, seed=1)], suite()).current("linear")
+    assert [(arm.name, sorted(arm.records)) for arm in found] == [("aps", [0, 1])]

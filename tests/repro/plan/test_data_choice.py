@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from eval import splits
 from repro.cli.dispatch import main
 from repro.errors import UserError
-from repro.plan import tracks
+from repro.plan import protocol_files, tracks
 from repro.plan.builder import make
 from repro.plan.kinds import evaluations
 from repro.plan.planned import Plan
@@ -166,8 +168,13 @@ def test_each_seed_draws_its_own_pictures_where_there_are_more(tmp_path: Path) -
     assert drawn("embedded", "data.limit=200")["pretrain"] == {"pictures": 200, "seed": 7}
     with pytest.raises(UserError, match=r"data\.limit=-1: must be a number of images, or 0"):
         drawn("embedded", "data.limit=-1")
-    with pytest.raises(UserError, match=r"data\.limit=9: CIFAR-10 has 10 classes; choose 10 or more"):
-        drawn("mini", "data.limit=9")
+    with pytest.raises(UserError, match=r"data\.limit=19: CIFAR-10 has 10 classes; choose 20 or more"):
+        drawn("mini", "data.limit=19")
+    drawn("mini", "data.limit=20", "pretrain.batch=16")
+    labels = np.repeat(np.arange(10), 2)  # what is asked for is enough for the evaluations that hold a part out
+    for kind in ("knn", "linear", "finetune"):
+        fit, held = splits.holdout(labels, protocol_files.load(kind, "mini").values()["holdout"], seed=0)
+        assert set(labels[fit]) == set(range(10)) and len(held)
     with pytest.raises(UserError, match="byol: 60 training images do not fill a batch of 128; choose a smaller one"):
         drawn("mini", "data.limit=60")
 

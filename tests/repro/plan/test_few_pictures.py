@@ -155,6 +155,10 @@ def test_the_least_number_of_pictures_is_the_one_that_the_message_gives(name: st
     whole["pretrain"]["batch"] = 8  # whoever states a batch may have one of them an epoch
     alone = fitted(name, whole, 9, 10**6, {"pretrain": {"batch": 8}}).recipe["pretrain"]
     assert alone["batch"] == 8
+    with pytest.raises(UserError, match="7 training images are too few; batches have 8 images; give 8 or more"):
+        fitted(name, whole, 7, 10**6, {"pretrain": {"batch": 8}})
+    with pytest.raises(UserError, match=r"; set data\.limit to 8 or more"):
+        fitted(name, whole, 7, 10**6, {"pretrain": {"batch": 8}, "data": {"limit": 7}})
 
 
 def test_too_few_pictures_are_refused_in_one_line_and_the_controls_still_work() -> None:
@@ -166,6 +170,7 @@ def test_too_few_pictures_are_refused_in_one_line_and_the_controls_still_work() 
     assert "\n" not in said
     assert "--method random random:pixels" in said
     assert len(plan(own, "random", "random:pixels").jobs) == 6
+    assert not plan(own, "random", sets=("pretrain.epochs=2", "pretrain.batch=64")).fits  # it trains nothing
 
 
 @pytest.mark.seconds

@@ -136,7 +136,7 @@ def test_a_damaged_one_falls_back_to_the_one_before_it(
         said = same(evaluate(store=Store(tmp_path)), whole)
     place = re.escape(str(tmp_path / name))
     assert re.fullmatch(
-        rf"resumed after update 3 of epoch 1( \(all\))?, skipped a damaged checkpoint: {place}: {word}[^;]*", said
+        rf"resumed after update 3 of epoch 1( \(all\))?, skipped a checkpoint: {place}: {word}[^;]*", said
     )
     for file in (name, f"{name}.prev"):
         spoil(tmp_path / file)
