@@ -181,9 +181,9 @@ def _answer(item: Assessment, needed: Sequence[Need]) -> Answer:
     following = larger or paper
     ahead = f"{following.track}: {budget(following)}" if following else ""
     shown = (first, second)
-    decided = [v for v in item.answered if v.decided and v not in shown and _adds(v, where)]
+    others = [v for v in item.answered if v not in shown and _adds(v, where)]
     beside, at_compute = (
-        tuple(_beside(verdict, where) for verdict in decided if (verdict.basis == COMPUTE) is compute_)
+        tuple(_beside(verdict, where) for verdict in others if (verdict.basis == COMPUTE) is compute_)
         for compute_ in (False, True)
     )
     in_its_setting = any(verdict.own and verdict.evidence is not None for verdict in item.answered)
@@ -193,8 +193,10 @@ def _answer(item: Assessment, needed: Sequence[Need]) -> Answer:
 
 
 def _adds(verdict: Verdict, where: str) -> bool:
-    """Whether a verdict is of the paper's own form or of another track than the one that is shown."""
-    return bool(verdict.form) or verdict.track != where or verdict.own
+    """Whether a verdict is of the paper's own form, decided or not, or a decision at another track than is shown."""
+    if verdict.form:
+        return verdict.gap is not None
+    return verdict.decided and (verdict.track != where or verdict.own)
 
 
 def _beside(verdict: Verdict, where: str) -> str:
@@ -235,7 +237,7 @@ def _said(verdict: Verdict | None) -> Said | None:
     if verdict.gap is not None and verdict.claim.metric == "epochs_to_accuracy" and (also := _operations_too(verdict)):
         notes.append(also)
     if plain == NO_DIFFERENCE and verdict.evidence:
-        notes.append(f"margin {tested_margin(verdict, verdict.evidence)}")
+        notes.append(f"within the margin of {tested_margin(verdict, verdict.evidence)}")
     if verdict.evidence and verdict.evidence.fragile:
         notes.append("fragile")
     if verdict.outcome == INCOMPARABLE and verdict.reasons:
@@ -335,7 +337,7 @@ def scale(found: Iterable[Answer]) -> float:
     drawn = [answer for answer in found if answer.mean is not None]
     ends = [abs(answer.mean or 0.0) for answer in drawn if answer.interval]
     ends += [abs(answer.claimed) for answer in drawn if answer.claimed is not None]
-    return next(limit for limit in (2, 5, 10, 15, 20, 50, 100) if limit >= min(max(ends, default=2.0), 100))
+    return next(limit for limit in (2, 5, 7, 10, 15, 20, 50, 100) if limit >= min(max(ends, default=2.0), 100))
 
 
 def summary(found: Sequence[Answer]) -> str:
@@ -346,13 +348,15 @@ def summary(found: Sequence[Answer]) -> str:
     at_epochs = _counted(answer.epochs.word if answer.epochs else NOT_RUN for answer in found)
     at_compute = _counted(answer.compute.word for answer in found if answer.compute)
     also = f" At equal compute {at_compute}." if at_compute else ""
+    costs = sum(answer.epochs is not None and answer.claim.evaluation == COST for answer in found)
+    about = f" {costs} claim{' is' if costs == 1 else 's are'} about cost, which has no verdict at equal compute."
     there = sum(answer.own for answer in found)
     comparisons = f"{len(found)} comparison{'' if len(found) == 1 else 's'}"
     if not any(answer.epochs or answer.compute for answer in found):
         return f"From the abstracts and the authors' code pages we derived {comparisons}. None was tested yet."
     return (
         f"From the abstracts and the authors' code pages we derived {comparisons} that can be tested."
-        f" At equal epochs {at_epochs}.{also}"
+        f" At equal epochs {at_epochs}.{also}{about if costs else ''}"
         f" {there or 'None'} of them {'was' if there < 2 else 'were'} tested in the paper's own setting."
         " `Holds` means better in our test, not that the paper's number is right."
     )

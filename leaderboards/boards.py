@@ -19,7 +19,7 @@ from leaderboards.claims import TRACKS, Claim, with_another
 from leaderboards.controls import Controls, above, is_pixels
 from leaderboards.curves import ABOUT, reached, watched
 from leaderboards.efficiency import Paid
-from leaderboards.learnt import Learnt, learnt, warnings
+from leaderboards.learnt import Learnt, briefly, learnt
 from leaderboards.needs import Need, needs
 from leaderboards.paired_arms import apart
 from leaderboards.pictured import names
@@ -33,8 +33,8 @@ from leaderboards.wording import place
 _SHORT = {
     "n": "number of pre-trainings, with a link to the first record",
     "gain": "points above the same network untrained, on the same seeds",
-    "vs baseline": "points above the first baseline of the method's claims that was trained and tuned alike. `(1 pair)`"
-    " is the number of common seeds, if that is smaller than n",
+    "vs baseline": "points above the first baseline of the method's claims that was trained and tuned alike. `(3)`:"
+    " the number of common seeds, if it is smaller than n",
     "TFLOP": "operations of the whole pre-training",
 }
 """What the columns of a short table are, beside its method and metric."""
@@ -124,9 +124,9 @@ class Content:
         """What pre-training changed for a claim's two arms, for each track."""
         return learnt(item, self.controls)
 
-    def warnings(self) -> dict[str, list[str]]:
-        """By id of a claim, why its test is weak."""
-        return warnings(self.assessments, self.controls)
+    def adds(self) -> dict[str, list[str]]:
+        """By id of a claim, what pre-training adds, and why its test is weak."""
+        return briefly(self.assessments, self.controls)
 
     @property
     def assessments(self) -> list[Assessment]:

@@ -63,7 +63,7 @@ def in_short(arm: Arm, name: str, metric: str, beside: Beside, link: Link) -> Ro
     name: of the arm in this table.
     """
     values = arm.values(metric)
-    few = f" ({beside.pairs} pair{'' if beside.pairs == 1 else 's'})" if beside.pairs < len(values) else ""
+    few = f" ({beside.pairs})" if beside.pairs < len(values) else ""
     return {
         "method": words(name + (f" ({arm.told_apart})" if arm.told_apart else "")),
         metric: spread(_told(arm, metric), 1),
@@ -197,15 +197,13 @@ def costs_in_short(name: str, arm: Arm, evaluation: Evaluation, link: Link) -> R
 
 
 def race_in_short(item: Reach, link: Link) -> Row:
-    """What a reader needs of it: what the method needs of the baseline's operations and epochs, and where both end."""
+    """What a reader needs of it: what the method needs of the baseline's operations, and where both end."""
     return {
         "method": words(item.ours.name),
         "baseline": words(item.theirs.name),
         "share of TFLOP": _share(item, "flops_to_accuracy"),
-        "share of epochs": _share(item, "epochs_to_accuracy"),
         "k-NN": spread([item.our_end], 1),
         "baseline's": spread([item.their_end], 1),
-        "epochs": whole(item.ours.setting.epochs or None),
         "n": _counted(len(item.seeds), item.ours, link),
     }
 

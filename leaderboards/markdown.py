@@ -82,6 +82,6 @@ def _index_text(content: Content) -> str:
             "",
             f"[Claims and verdicts](claims.md), counted by the outcome at equal epochs. {counts(content.assessments)}",
             "",
-            verdicts_text(content.papers, "claims.md", weak=content.warnings()),
+            verdicts_text(content.papers, "claims.md", adds=content.adds()),
         ]
     )

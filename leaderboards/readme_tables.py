@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from types import MappingProxyType
@@ -13,11 +14,12 @@ from leaderboards.cells import signed
 from leaderboards.claims import Claim
 from leaderboards.controls import Controls
 from leaderboards.gains import FEWEST, Gain, Row, columns_of, gains, parts
-from leaderboards.learnt import warnings
+from leaderboards.learnt import briefly
 from leaderboards.reading import OLDER_RECIPE
 from leaderboards.record_fields import OURS, Record, entry
 from leaderboards.suite import Suite
 from leaderboards.summary import summarise
+from leaderboards.verdicts import NOT_RUN
 
 MOST = 18  # rows of the front page's table of claims; the page may have 150 lines
 _UNIT = "moco_v3"  # what costs are relative to
@@ -121,14 +123,14 @@ def front(records: Sequence[Record], claims: Sequence[Claim], suite: Suite, page
     for item in found:
         papers.setdefault(item.claim.paper, []).append(item)
     every = [answer for those in answers(papers).values() for answer in those]
-    table = verdicts_text(papers, page, warnings(found, Controls((), known.records, suite)), MOST)
+    table = verdicts_text(papers, page, briefly(found, Controls((), known.records, suite)), MOST)
     return f"{summary(every)}\n\n{table}"
 
 
 def verdicts_text(
     papers: Mapping[str, Sequence[Assessment]],
     page: str,
-    weak: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    adds: Mapping[str, Sequence[str]] = MappingProxyType({}),
     most: int | None = None,
 ) -> str:
     """The comparative claims that were tested: what was found, at equal epochs and at equal compute, and where.
@@ -136,26 +138,29 @@ def verdicts_text(
     Below the table: how many are not shown, and what `older recipe` means, if a verdict is of one.
 
     page: address of the page of claims, to which each claim links.
-    weak: by id of a claim, why its test is weak; it stands behind the verdict.
-    most: rows; of more claims those that are decided come first, then those with the most pairs.
+    adds: by id of a claim, what pre-training adds, and why its test is weak; it stands behind the verdict.
+    most: rows; of more claims one of each paper comes first, then those that are decided or have the most pairs.
     """
     every = [(papers[paper][0].claim.paper_title, one) for paper, found in answers(papers).items() for one in found]
     tested = [(paper, answer, answer.verdict) for paper, answer in every if answer.verdict]
     ranked = sorted(tested, key=lambda item: (not item[2].decided, -item[2].n))
+    leading = {paper: (paper, answer, verdict) for paper, answer, verdict in reversed(ranked)}  # the best of each
+    ranked = [*leading.values(), *(item for item in ranked if item not in leading.values())]
     first = {answer.claim.id for _, answer, _ in ranked[:most]}
     rows = [
         [
             paper,
             f"[{answer.claim.statement}]({page}#{answer.claim.id})",
             answer.tested,
-            "; ".join([_found(answer.epochs), *weak.get(answer.claim.id, ()), *answer.beside]),
+            "; ".join([_found(answer.epochs), *adds.get(answer.claim.id, ()), *answer.beside]),
             "; ".join([_found(answer.compute), *answer.beside_compute]),
         ]
         for paper, answer, _ in tested
         if answer.claim.id in first
     ]
     heads = ["paper", "claim", "tested", "equal epochs (95 % interval)", "equal compute (95 % interval)"]
-    numbers = {"others with results": len(tested) - len(rows), "not run": len(every) - len(tested)}
+    numbers = Counter(verdict.outcome for _, answer, verdict in tested if answer.claim.id not in first)
+    numbers[NOT_RUN] += len(every) - len(tested)
     hidden = ", ".join(f"{number} {what}" for what, number in numbers.items() if number)
     left = f"Not shown: {hidden}. " if hidden else ""
     rest = f"{left}The other claims state numbers or cannot be tested: [all claims]({page})."

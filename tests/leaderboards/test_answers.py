@@ -128,7 +128,7 @@ def test_a_claim_tested_at_two_tracks_shows_the_smallest_and_names_the_other(mak
 def test_no_difference_says_its_margin(make: Make) -> None:
     answer = found(make, [0.1, -0.1, 0.05, 0.0, -0.05, 0.1, -0.1])
     assert answer.epochs is not None and answer.epochs.word == "no difference"
-    assert answer.epochs.notes == ("margin 1.2 points",)
+    assert answer.epochs.notes == ("within the margin of 1.2 points",)
 
 
 def test_a_mean_beyond_the_axis_is_one_arrow_with_its_numbers(make: Make) -> None:
@@ -201,7 +201,7 @@ def test_the_front_pages_table_has_a_row_for_each_claim_that_was_tested(make: Ma
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(readme_tables, "MOST", 0)
         short = front(records, claim_files.load(suite()), suite(), "claims.md")
-    assert "| GLNet" not in short and re.search(r"Not shown: 1 others with results, \d+ not run\. ", short)
+    assert "| GLNet" not in short and re.search(r"Not shown: 1 not decided yet, \d+ not run\. ", short)
     assert "None was tested yet." in front([], claim_files.load(suite()), suite(), "claims.md")
 
 
