@@ -98,7 +98,7 @@ class Answer:
     where: str  # track
     epochs: Said | None
     compute: Said | None
-    beside: tuple[str, ...]  # what is decided on other tracks and of the paper's own form, see `_beside`
+    beside: tuple[str, ...]  # what was found of the paper's own form, and decided on other tracks: `_beside`
     beside_compute: tuple[str, ...]  # likewise at equal compute
     own: bool  # whether it was tested in the paper's own setting
     missing: str  # what it would take, in words
@@ -182,10 +182,8 @@ def _answer(item: Assessment, needed: Sequence[Need]) -> Answer:
     ahead = f"{following.track}: {budget(following)}" if following else ""
     shown = (first, second)
     others = [v for v in item.answered if v not in shown and _adds(v, where)]
-    beside, at_compute = (
-        tuple(_beside(verdict, where) for verdict in others if (verdict.basis == COMPUTE) is compute_)
-        for compute_ in (False, True)
-    )
+    beside = tuple(_beside(verdict, where) for verdict in others if verdict.basis != COMPUTE)
+    at_compute = tuple(_beside(verdict, where) for verdict in others if verdict.basis == COMPUTE)
     in_its_setting = any(verdict.own and verdict.evidence is not None for verdict in item.answered)
     missing = _missing(item, seen, paper, larger)
     idle = "" if first else _idle(item)
@@ -193,7 +191,7 @@ def _answer(item: Assessment, needed: Sequence[Need]) -> Answer:
 
 
 def _adds(verdict: Verdict, where: str) -> bool:
-    """Whether a verdict is of the paper's own form, decided or not, or a decision at another track than is shown."""
+    """Whether a verdict is of the paper's own form, decided or not, or decided on another track than is shown."""
     if verdict.form:
         return verdict.gap is not None
     return verdict.decided and (verdict.track != where or verdict.own)
@@ -357,7 +355,7 @@ def summary(found: Sequence[Answer]) -> str:
     return (
         f"From the abstracts and the authors' code pages we derived {comparisons} that can be tested."
         f" At equal epochs {at_epochs}.{also}{about if costs else ''}"
-        f" {there or 'None'} of them {'was' if there < 2 else 'were'} tested in the paper's own setting."
+        f" {there or 'None'} of the comparisons {'was' if there < 2 else 'were'} tested in the paper's own setting."
         " `Holds` means better in our test, not that the paper's number is right."
     )
 

@@ -144,8 +144,8 @@ def verdicts_text(
     every = [(papers[paper][0].claim.paper_title, one) for paper, found in answers(papers).items() for one in found]
     tested = [(paper, answer, answer.verdict) for paper, answer in every if answer.verdict]
     ranked = sorted(tested, key=lambda item: (not item[2].decided, -item[2].n))
-    leading = {paper: (paper, answer, verdict) for paper, answer, verdict in reversed(ranked)}  # the best of each
-    ranked = [*leading.values(), *(item for item in ranked if item not in leading.values())]
+    leading = {paper: answer.claim.id for paper, answer, _ in reversed(ranked)}  # the first of each
+    ranked.sort(key=lambda item: item[1].claim.id != leading[item[0]])
     first = {answer.claim.id for _, answer, _ in ranked[:most]}
     rows = [
         [

@@ -202,8 +202,8 @@ class _Builder:
     def run(self, info: registry.MethodInfo, variant: str, seed: int, recipe: Recipe) -> None:
         """The jobs of one run: one method, variant and seed with its evaluations."""
         spec = {**self.sizes("classification"), "recipe": recipe, "threads": self.track.need("pretrain").cpus}
-        cost = registry.relative_cost(info, variant)  # 0 for what is not trained, which needs one rank
-        ranks = 1
+        cost = registry.relative_cost(info, variant)  # 0: it trains nothing
+        ranks = 1  # enough for what is not trained
         if recipe["pretrain"]["epochs"]:
             ranks = self.request.processes
             recipes.require_parts(info, variant, recipe["pretrain"], ranks)

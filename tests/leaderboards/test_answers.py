@@ -119,10 +119,13 @@ def test_a_claim_tested_at_two_tracks_shows_the_smallest_and_names_the_other(mak
     assert answer.beside[0].startswith("on cifar: opposite, -3.4 points, 6 pairs") and not answer.own
     assert summary([answer]) == (
         "From the abstracts and the authors' code pages we derived 1 comparison that can be tested."
-        " At equal epochs 1 hold. At equal compute 1 hold. None of them was tested in the paper's own setting."
+        " At equal epochs 1 hold. At equal compute 1 hold."
+        " None of the comparisons was tested in the paper's own setting."
         " `Holds` means better in our test, not that the paper's number is right."
     )
-    assert summary([replace(answer, own=True)]).count(" 1 of them was tested in the paper's own setting.") == 1
+    assert (
+        summary([replace(answer, own=True)]).count(" 1 of the comparisons was tested in the paper's own setting.") == 1
+    )
 
 
 def test_no_difference_says_its_margin(make: Make) -> None:
@@ -197,12 +200,27 @@ def test_the_front_pages_table_has_a_row_for_each_claim_that_was_tested(make: Ma
     assert re.search(r"\*\*not decided yet\*\*: \+3\.0 points \(", row)
     assert rest[0] == "" and re.match(r"Not shown: \d+ not run\. The other claims state numbers", rest[1])
     assert re.match(r"From the abstracts .* derived \d+ comparisons .* epochs 1 not decided yet, \d+ not run\. ", text)
-    assert "None of them was tested in the paper's own setting." in text
+    assert "None of the comparisons was tested in the paper's own setting." in text
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(readme_tables, "MOST", 0)
         short = front(records, claim_files.load(suite()), suite(), "claims.md")
     assert "| GLNet" not in short and re.search(r"Not shown: 1 not decided yet, \d+ not run\. ", short)
     assert "None was tested yet." in front([], claim_files.load(suite()), suite(), "claims.md")
+
+
+def test_a_short_table_on_the_front_page_leaves_no_paper_out(make: Make) -> None:
+    """Two claims of one paper have three pairs, one of another two: each paper has a row before any has a second."""
+    records: list[Record] = []
+    for seed in range(3):
+        for method, top1 in (("multi_network", 43.0), ("byol", 40.0), ("simsiam", 39.0)):
+            records += make(method, "linear", {"top1": top1 + seed**2}, seed=seed, network=RESNET)
+        for method, variant, top1 in (("glnet", "", 43.0), ("moco_v3", "resnet", 40.0)):
+            if seed < 2:
+                records += make(method, "linear", {"top1": top1 + seed}, variant=variant, seed=seed, network=RESNET)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(readme_tables, "MOST", 2)
+        short = front(records, claim_files.load(suite()), suite(), "claims.md")
+    assert [short.count(f"| {paper} ") for paper in ("Multi-network", "GLNet")] == [1, 1], short
 
 
 def test_the_front_pages_table_says_once_that_the_runs_are_the_same(make: Make) -> None:
