@@ -56,7 +56,6 @@ _EVALUATIONS = {
     "linear": "linear probe",
     "finetune": "fine-tuning",
     "reid": "re-ID",
-    COST: "cost of training",
 }
 _NO_RUN = "no run yet"
 _FIRST = ("yes", "no", "same", "apart", "open", "none")  # the order of answers within a paper
@@ -70,13 +69,21 @@ class Said:
     look: str  # see MARKS
     shape: str
     difference: str = ""  # `+3.6 points`, `0.77 times the operations`
+    amount: str = ""  # its number alone, `+3.6` or `0.77`; of AP with its unit
+    cost: str = ""  # of which cost, `operations`; "" of accuracies
     levels: str = ""  # what both sides reach on average, `43.3 against 41.6`
     between: str = ""  # ends of its 95 % interval for a fixed number of pairs, `+2.1 to +5.1`
     pairs: str = ""  # `3 pairs`
     evidence: str = ""  # `evidence 7.3 of 40 that it is better` of what is not decided yet
     same_runs: str = ""  # `the same runs` at equal compute as at equal epochs, and their operations if these differ
-    notes: tuple[str, ...] = ()  # `fragile`, why it is incomparable, what else it costs
+    margin: str = ""  # `within the margin of 1.5 points`, of `no difference`
+    remarks: tuple[str, ...] = ()  # `fragile`, why it is incomparable, what else it costs
     verdict: Verdict | None = None  # None where equal compute was not run
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The margin of `no difference`, and the remarks."""
+        return (self.margin, *self.remarks) if self.margin else self.remarks
 
     @property
     def n(self) -> str:
@@ -91,6 +98,22 @@ class Said:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """What was found of the paper's own form of a claim, or on another track."""
+
+    name: str  # `the paper's temperature (t1)`, `on cifar`, `the paper's setting`
+    tag: str  # the same in a word: `t1`, `cifar`, `the paper's setting`
+    said: Said
+
+    @property
+    def words(self) -> str:
+        """`the paper's temperature (t1): holds, +3.9 points, 8 pairs`."""
+        said = self.said
+        numbers = [said.same_runs] if said.same_runs else [said.difference, said.pairs]
+        return f"{self.name}: {', '.join(filter(None, (said.word, *numbers)))}"
+
+
+@dataclass(frozen=True)
 class Answer:
     """One claim: what it says, and what was found at equal epochs and at equal compute; None where nothing is."""
 
@@ -98,8 +121,8 @@ class Answer:
     where: str  # track
     epochs: Said | None
     compute: Said | None
-    beside: tuple[str, ...]  # what was found of the paper's own form, and decided on other tracks: `_beside`
-    beside_compute: tuple[str, ...]  # likewise at equal compute
+    beside: tuple[Beside, ...]  # what was found of the paper's own form, and decided on other tracks
+    beside_compute: tuple[Beside, ...]  # likewise at equal compute
     own: bool  # whether it was tested in the paper's own setting
     missing: str  # what it would take, in words
     ahead: str  # the largest track that could test it and the price there, `cifar: about 280 GPU-hours`, or ""
@@ -128,12 +151,18 @@ class Answer:
         return unit(self.claim)
 
     @property
+    def evaluation(self) -> str:
+        """`linear probe`; "" of a claim on costs."""
+        name = self.claim.evaluation
+        return "" if name == COST else _EVALUATIONS.get(name, name)
+
+    @property
     def tested(self) -> str:
         """What was tested: `mini: linear probe on CIFAR-10, against byol`; of a gain also that its size was not."""
         claim, verdict = self.claim, self.verdict
         if verdict is None or verdict.setting is None:
             return self.where
-        what = _EVALUATIONS.get(claim.evaluation, claim.evaluation)
+        what = self.evaluation or "cost of training"
         if claim.kind == INTERACTION:
             what += " after {} and {} epochs".format(*sorted(claim.lengths[self.where]))
         against = f", against {claim.baseline_arm}{' (our choice)' * claim.stand_in}" if claim.baseline else ""
@@ -176,7 +205,7 @@ def _answer(item: Assessment, needed: Sequence[Need]) -> Answer:
     second = next((verdict for verdict in here if verdict.basis == COMPUTE and verdict.arms), None)
     where = first.track if first else second.track if second else ""
     lacking = not any(verdict.basis == COMPUTE for verdict in here)  # else it was looked for and is incomparable
-    compute = _said(second) or (_without_equal_compute(first) if lacking else None)
+    compute = _said(second) if second else _without_equal_compute(first) if lacking else None
     paper, larger = _at_own_track(needed), _larger(needed)
     following = larger or paper
     ahead = f"{following.track}: {budget(following)}" if following else ""
@@ -187,7 +216,8 @@ def _answer(item: Assessment, needed: Sequence[Need]) -> Answer:
     in_its_setting = any(verdict.own and verdict.evidence is not None for verdict in item.answered)
     missing = _missing(item, seen, paper, larger)
     idle = "" if first else _idle(item)
-    return Answer(item.claim, where, _said(first), compute, beside, at_compute, in_its_setting, missing, ahead, idle)
+    epochs = _said(first) if first else None
+    return Answer(item.claim, where, epochs, compute, beside, at_compute, in_its_setting, missing, ahead, idle)
 
 
 def _adds(verdict: Verdict, where: str) -> bool:
@@ -197,14 +227,12 @@ def _adds(verdict: Verdict, where: str) -> bool:
     return verdict.decided and (verdict.track != where or verdict.own)
 
 
-def _beside(verdict: Verdict, where: str) -> str:
-    """`the paper's temperature (t1): holds, +3.9 points, 8 pairs`; `on cifar: opposite, -2.0 points, 6 pairs`."""
+def _beside(verdict: Verdict, where: str) -> Beside:
     form = f"{verdict.claim.form_name} ({verdict.form})" if verdict.form else ""
-    track = f"on {verdict.track}" if verdict.track != where else ""
+    track = verdict.track if verdict.track != where else ""
     paper = PAPERS if verdict.own else ""
-    said = _said(verdict)
-    numbers = (said.word, *([said.same_runs] if said.same_runs else [said.difference, said.pairs])) if said else ()
-    return f"{', '.join(filter(None, (paper, form, track)))}: {', '.join(filter(None, numbers))}"
+    name = ", ".join(filter(None, (paper, form, f"on {track}" if track else "")))
+    return Beside(name, ", ".join(filter(None, (paper, verdict.form, track))), _said(verdict))
 
 
 def _at_own_track(needed: Iterable[Need]) -> Need | None:
@@ -222,26 +250,24 @@ def _without_equal_compute(first: Verdict | None) -> Said | None:
     if first is None or not first.decided or not two_bases(first.claim):
         return None
     times = first.times
-    notes = (f"the method took {times:.2f} times the operations",) if times else ()
-    return Said(NOT_RUN, *MARKS[NOT_RUN], notes=notes)
+    remarks = (f"the method took {times:.2f} times the operations",) if times else ()
+    return Said(NOT_RUN, *MARKS[NOT_RUN], remarks=remarks)
 
 
-def _said(verdict: Verdict | None) -> Said | None:
-    if verdict is None:
-        return None
+def _said(verdict: Verdict) -> Said:
     plain = verdict.outcome.partition(",")[0]
     look, shape = MARKS[plain]
-    notes, same = [], ""
+    remarks, margin, same = [], "", ""
     if verdict.gap is not None and verdict.claim.metric == "epochs_to_accuracy" and (also := _operations_too(verdict)):
-        notes.append(also)
+        remarks.append(also)
     if plain == NO_DIFFERENCE and verdict.evidence:
-        notes.append(f"within the margin of {tested_margin(verdict, verdict.evidence)}")
+        margin = f"within the margin of {tested_margin(verdict, verdict.evidence)}"
     if verdict.evidence and verdict.evidence.fragile:
-        notes.append("fragile")
+        remarks.append("fragile")
     if verdict.outcome == INCOMPARABLE and verdict.reasons:
-        notes = [reasons_why(verdict.reasons)]
+        remarks = [reasons_why(verdict.reasons)]
     if verdict.older_recipe:
-        notes.append("older recipe")
+        remarks.append("older recipe")
     if verdict.same_runs:
         times = verdict.times
         same = SAME_RUNS + (f" ({times:.2f} times the operations)" if times and f"{times:.2f}" != "1.00" else "")
@@ -250,29 +276,48 @@ def _said(verdict: Verdict | None) -> Said | None:
         look,
         shape,
         difference=_difference(verdict),
+        amount=_amount(verdict),
+        cost=_cost(verdict.claim),
         levels=levels(verdict),
         between=_between(verdict),
         pairs=pairs_words(verdict.claim, verdict.n) if verdict.n and verdict.outcome != INCOMPARABLE else "",
         evidence=evidence_words(verdict) if verdict.outcome == UNDECIDED else "",
         same_runs=same,
-        notes=tuple(notes),
+        margin=margin,
+        remarks=tuple(remarks),
         verdict=verdict,
     )
 
 
 def _difference(verdict: Verdict) -> str:
+    """`+3.6 points`, `0.77 times the operations to the same accuracy`."""
+    claim = verdict.claim
     if verdict.gap is None:
         return ""
-    if verdict.claim.evaluation == COST:
-        metric = verdict.claim.metric
-        times = f"{verdict.gap:.2f} times the {COSTS.get(TO_ACCURACY.get(metric, metric), 'cost')}"
-        if of_learning(verdict.claim):
+    if claim.evaluation == COST:
+        times = f"{_amount(verdict)} times the {_cost(claim)}"
+        if of_learning(claim):
             return f"{times} to the same accuracy"
-        return times + " for as many epochs" * (metric == "flops")
+        return times + " for as many epochs" * (claim.metric == "flops")
     further = ""
-    if verdict.claim.kind == INTERACTION:
-        further = " more after {} epochs than after {}".format(*sorted(verdict.claim.lengths[verdict.track]))
-    return f"{signed(verdict.gap, 1).text} {unit(verdict.claim)}{further}"
+    if claim.kind == INTERACTION:
+        further = " more after {} epochs than after {}".format(*sorted(claim.lengths[verdict.track]))
+    return f"{signed(verdict.gap, 1).text} {unit(claim)}{further}"
+
+
+def _amount(verdict: Verdict) -> str:
+    """`+3.6` points, `+3.6 AP`, `0.77` times the cost; "" where nothing was measured."""
+    claim = verdict.claim
+    if verdict.gap is None:
+        return ""
+    if claim.evaluation == COST:
+        return f"{verdict.gap:.2f}"
+    return signed(verdict.gap, 1).text + (f" {unit(claim)}" if unit(claim) != "points" else "")
+
+
+def _cost(claim: Claim) -> str:
+    """`operations`; "" of a claim on accuracy."""
+    return COSTS.get(TO_ACCURACY.get(claim.metric, claim.metric), "cost") if claim.evaluation == COST else ""
 
 
 def _operations_too(verdict: Verdict) -> str:
@@ -339,31 +384,41 @@ def scale(found: Iterable[Answer]) -> float:
 
 
 def summary(found: Sequence[Answer]) -> str:
-    """How many of these comparisons have which outcome at equal epochs and at equal compute, in sentences.
+    """How many of these comparisons have which outcome: of accuracy at equal epochs and at equal compute, and of cost.
 
     Of several tracks the smallest counts.
     """
-    at_epochs = _counted(answer.epochs.word if answer.epochs else NOT_RUN for answer in found)
-    at_compute = _counted(answer.compute.word for answer in found if answer.compute)
-    also = f" At equal compute {at_compute}." if at_compute else ""
-    costs = sum(answer.epochs is not None and answer.claim.evaluation == COST for answer in found)
-    about = f" {costs} claim{' is' if costs == 1 else 's are'} about cost, which has no verdict at equal compute."
-    there = sum(answer.own for answer in found)
+    costs = [answer for answer in found if answer.claim.evaluation == COST]
+    others = [answer for answer in found if answer.claim.evaluation != COST]
     comparisons = f"{len(found)} comparison{'' if len(found) == 1 else 's'}"
+    derived = f"From the abstracts and the authors' code pages we derived {comparisons}"
     if not any(answer.epochs or answer.compute for answer in found):
-        return f"From the abstracts and the authors' code pages we derived {comparisons}. None was tested yet."
+        return f"{derived}. None was tested yet."
+    counts = [
+        _counted(f"{len(others)} of accuracy at equal epochs", (_word(answer.epochs) for answer in others)),
+        _counted("The same at equal compute", (answer.compute.word for answer in others if answer.compute)),
+        _counted(f"{len(costs)} of cost", (_word(answer.epochs) for answer in costs)),
+    ]
+    there = sum(answer.own for answer in found)
     return (
-        f"From the abstracts and the authors' code pages we derived {comparisons} that can be tested."
-        f" At equal epochs {at_epochs}.{also}{about if costs else ''}"
+        f"{derived} that can be tested. {' '.join(filter(None, counts))}"
         f" {there or 'None'} of the comparisons {'was' if there < 2 else 'were'} tested in the paper's own setting."
         " `Holds` means better in our test, not that the paper's number is right."
     )
 
 
-def _counted(outcomes: Iterable[str]) -> str:
-    """`8 hold, 1 opposite, 16 not decided yet`."""
+def rank(word: str) -> tuple[int, str]:
+    """By which outcomes are listed: `holds` first."""
+    return list(MARKS).index(word.partition(",")[0]), word
+
+
+def _word(said: Said | None) -> str:
+    return said.word if said else NOT_RUN
+
+
+def _counted(what: str, outcomes: Iterable[str]) -> str:
+    """`5 of cost: 4 hold, 1 not decided yet.`, or "" without any."""
     counted = Counter(outcomes)
-    order = list(MARKS)
-    found = sorted(counted, key=lambda word: (order.index(word.partition(",")[0]), word))
+    found = sorted(counted, key=rank)
     said = {word: word.replace("holds", "hold").replace(", ", " but ") for word in found}
-    return ", ".join(f"{counted[word]} {said[word]}" for word in found)
+    return f"{what}: {', '.join(f'{counted[word]} {said[word]}' for word in found)}." if found else ""

@@ -19,7 +19,7 @@ from leaderboards.claims import TRACKS, Claim, with_another
 from leaderboards.controls import Controls, above, is_pixels
 from leaderboards.curves import ABOUT, reached, watched
 from leaderboards.efficiency import Paid
-from leaderboards.learnt import Learnt, briefly, learnt
+from leaderboards.learnt import Learnt, learnt, warnings
 from leaderboards.needs import Need, needs
 from leaderboards.paired_arms import apart
 from leaderboards.pictured import names
@@ -124,9 +124,9 @@ class Content:
         """What pre-training changed for a claim's two arms, for each track."""
         return learnt(item, self.controls)
 
-    def adds(self) -> dict[str, list[str]]:
-        """By id of a claim, what pre-training adds, and why its test is weak."""
-        return briefly(self.assessments, self.controls)
+    def warnings(self) -> dict[str, str]:
+        """By id of a claim, why its test is weak."""
+        return warnings(self.assessments, self.controls)
 
     @property
     def assessments(self) -> list[Assessment]:

@@ -110,11 +110,17 @@ class Claim:
     references: Names = ()  # rows of references.csv; of a gain the last two are its two sides
     stand_in: bool = False  # whether the paper compares with others, which are not known: the baseline is ours
     note: Text = ""
+    short: Text = ""  # what is tested, in a few words for a table: "better than BYOL"; else the statement stands there
 
     @property
     def paper_title(self) -> str:
         """What the paper calls its method: what stands before the colon of its citation."""
         return self.citation.partition(":")[0]
+
+    @property
+    def title(self) -> str:
+        """What is tested, in a few words."""
+        return self.short or self.statement.rstrip(".")
 
     @property
     def arm(self) -> str:

@@ -33,11 +33,6 @@ class Learnt:
         return f"points above the same network untrained on {self.track}{of}: {said}{warning}"
 
     @property
-    def brief(self) -> str:
-        """`+2.7 and +1.3 above untrained`."""
-        return f"{' and '.join(signed(gain, 1).text for _, gain in self.gains)} above untrained"
-
-    @property
     def warning(self) -> str:
         """`weak test: pre-training adds only 1.7 points`, or ""."""
         most = max(gain for _, gain in self.gains)
@@ -69,9 +64,7 @@ def learnt(item: Assessment, controls: Controls) -> list[Learnt]:
     return found
 
 
-def briefly(found: Iterable[Assessment], controls: Controls) -> dict[str, list[str]]:
-    """By id of a claim, what pre-training adds on its smallest track, and why its test is weak."""
-    return {
-        item.claim.id: [words for said in learnt(item, controls)[:1] for words in (said.brief, said.warning) if words]
-        for item in found
-    }
+def warnings(found: Iterable[Assessment], controls: Controls) -> dict[str, str]:
+    """By id of a claim, why its test on its smallest track is weak; only of those that are."""
+    said = {item.claim.id: next(iter(learnt(item, controls)), None) for item in found}
+    return {name: one.warning for name, one in said.items() if one and one.warning}

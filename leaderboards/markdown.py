@@ -7,8 +7,8 @@ from leaderboards.boards import INDEX_INTRO, Board, Content
 from leaderboards.cells import whole, words
 from leaderboards.claims_page import claims_text
 from leaderboards.markdown_tables import rows_text, table_text
-from leaderboards.readme_tables import verdicts_text
 from leaderboards.tables import EMPTY, Table
+from leaderboards.verdict_table import verdict_table
 
 HEADER = "<!-- generated from records by `python -m repro`; do not edit -->"
 
@@ -59,6 +59,7 @@ def _board_text(board: Board, picture: str = "") -> str:
 
 
 def _index_text(content: Content) -> str:
+    table, rest = verdict_table(content.papers, "claims.md", content.warnings())
     rows = [
         {
             "board": words(f"[{board.title}]({board.name}.md)"),
@@ -82,6 +83,7 @@ def _index_text(content: Content) -> str:
             "",
             f"[Claims and verdicts](claims.md), counted by the outcome at equal epochs. {counts(content.assessments)}",
             "",
-            verdicts_text(content.papers, "claims.md", adds=content.adds()),
+            table,
+            *(f"\n{line}" for line in rest),
         ]
     )

@@ -32,6 +32,13 @@ def table_text(table: Table, addresses: dict[str, int]) -> str:
     return (shown.above + "\n\n" if shown.above else "") + str(drawn)
 
 
+def pipe(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Aligned Markdown of texts that are Markdown themselves."""
+    from tabulate import tabulate
+
+    return str(tabulate(rows, headers=heads, tablefmt="pipe", disable_numparse=True))
+
+
 def rows_text(rows: Sequence[Row]) -> str:
     """A table without links of its own."""
     return table_text(Table("", rows), {})

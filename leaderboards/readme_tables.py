@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean
-from types import MappingProxyType
 
-from leaderboards.answers import Said, answers, summary
 from leaderboards.arms import Arm, Arms
-from leaderboards.assessments import Assessment, assess, older_recipes
 from leaderboards.cells import signed
 from leaderboards.claims import Claim
 from leaderboards.controls import Controls
 from leaderboards.gains import FEWEST, Gain, Row, columns_of, gains, parts
-from leaderboards.learnt import briefly
-from leaderboards.reading import OLDER_RECIPE
+from leaderboards.markdown_tables import pipe
 from leaderboards.record_fields import OURS, Record, entry
 from leaderboards.suite import Suite
 from leaderboards.summary import summarise
-from leaderboards.verdicts import NOT_RUN
 
-MOST = 18  # rows of the front page's table of claims; the page may have 150 lines
 _UNIT = "moco_v3"  # what costs are relative to
 _HEADS = {"knn": "k-NN", "linear": "linear", "detection": "box AP", "segmentation": "mask AP", "reid": "Rank-1"}
 
@@ -34,7 +27,7 @@ def gains_table(records: Iterable[Record], suite: Suite, track: str) -> str:
         [f"`{row.arm.name}`", str(row.arm.setting.epochs or "-"), _seeds(row), *(_cell(gain) for gain in row.gains)]
         for row in gains(records, suite, track, names)
     ]
-    return _table(["method", "epochs", "seeds", *heads], rows)
+    return pipe(["method", "epochs", "seeds", *heads], rows)
 
 
 def _seeds(row: Row) -> str:
@@ -92,7 +85,7 @@ def costs_table(records: Iterable[Record], suite: Suite, track: str) -> str:
             ]
         )
     heads = ["GFLOP / image", f"{_UNIT} = 1", "epochs", "updates / epoch", "image passes", "TFLOP", "seeds"]
-    return _table(["method", "network", *heads], rows)
+    return pipe(["method", "network", *heads], rows)
 
 
 def _mean(arm: Arm, cost: str) -> float:
@@ -109,73 +102,7 @@ def parts_table(records: Iterable[Record], claims: Sequence[Claim], suite: Suite
         rows.append([*names, signed(mean, 1).text, between, str(part.seeds)])
     if not rows:
         return f"No variant has {FEWEST} pairs with its method yet."
-    return _table(["method", "variant", "method - variant", "range over seeds", "seeds"], rows)
-
-
-def front(records: Sequence[Record], claims: Sequence[Claim], suite: Suite, page: str) -> str:
-    """What the front page says of the claims: how many have which outcome, then `verdicts_text` of MOST claims.
-
-    page: address of the page of claims.
-    """
-    known = Arms(records, suite)
-    found = assess(claims, known)
-    papers: dict[str, list[Assessment]] = {}
-    for item in found:
-        papers.setdefault(item.claim.paper, []).append(item)
-    every = [answer for those in answers(papers).values() for answer in those]
-    table = verdicts_text(papers, page, briefly(found, Controls((), known.records, suite)), MOST)
-    return f"{summary(every)}\n\n{table}"
-
-
-def verdicts_text(
-    papers: Mapping[str, Sequence[Assessment]],
-    page: str,
-    adds: Mapping[str, Sequence[str]] = MappingProxyType({}),
-    most: int | None = None,
-) -> str:
-    """The comparative claims that were tested: what was found, at equal epochs and at equal compute, and where.
-
-    Below the table: how many are not shown, and what `older recipe` means, if a verdict is of one.
-
-    page: address of the page of claims, to which each claim links.
-    adds: by id of a claim, what pre-training adds, and why its test is weak; it stands behind the verdict.
-    most: rows; of more claims one of each paper comes first, then those that are decided or have the most pairs.
-    """
-    every = [(papers[paper][0].claim.paper_title, one) for paper, found in answers(papers).items() for one in found]
-    tested = [(paper, answer, answer.verdict) for paper, answer in every if answer.verdict]
-    ranked = sorted(tested, key=lambda item: (not item[2].decided, -item[2].n))
-    leading = {paper: answer.claim.id for paper, answer, _ in reversed(ranked)}  # the first of each
-    ranked.sort(key=lambda item: item[1].claim.id != leading[item[0]])
-    first = {answer.claim.id for _, answer, _ in ranked[:most]}
-    rows = [
-        [
-            paper,
-            f"[{answer.claim.statement}]({page}#{answer.claim.id})",
-            answer.tested,
-            "; ".join([_found(answer.epochs), *adds.get(answer.claim.id, ()), *answer.beside]),
-            "; ".join([_found(answer.compute), *answer.beside_compute]),
-        ]
-        for paper, answer, _ in tested
-        if answer.claim.id in first
-    ]
-    heads = ["paper", "claim", "tested", "equal epochs (95 % interval)", "equal compute (95 % interval)"]
-    numbers = Counter(verdict.outcome for _, answer, verdict in tested if answer.claim.id not in first)
-    numbers[NOT_RUN] += len(every) - len(tested)
-    hidden = ", ".join(f"{number} {what}" for what, number in numbers.items() if number)
-    left = f"Not shown: {hidden}. " if hidden else ""
-    rest = f"{left}The other claims state numbers or cannot be tested: [all claims]({page})."
-    older = older_recipes([item for items in papers.values() for item in items])
-    return "\n\n".join(filter(None, [_table(heads, rows) if rows else "", rest, OLDER_RECIPE if older else ""]))
-
-
-def _found(said: Said | None) -> str:
-    """`**holds**: +3.6 points (+2.1 to +5.1), 6 pairs`; the evidence of what is open stands on the page of claims."""
-    if said is None:
-        return "-"
-    between = f" ({said.between})" if said.between else ""
-    numbers = [said.same_runs] if said.same_runs else [said.difference + between, said.levels, said.pairs]
-    found = ", ".join(filter(None, [*numbers, *said.notes]))
-    return f"**{said.word}**" + (f": {found}" if found else "")
+    return pipe(["method", "variant", "method - variant", "range over seeds", "seeds"], rows)
 
 
 def _head(suite: Suite, evaluation: str, metric: str) -> str:
@@ -189,9 +116,3 @@ def _cell(gain: Gain | None) -> str:
     if gain is None:
         return "-"
     return f"{gain.value:.1f}" + (f" ({gain.above[0]:+.1f})" if gain.above else "")
-
-
-def _table(heads: list[str], rows: list[list[str]]) -> str:
-    from tabulate import tabulate
-
-    return str(tabulate(rows, headers=heads, tablefmt="pipe", disable_numparse=True))

@@ -13,6 +13,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from leaderboards import readme_tables
+from leaderboards.front_page import front
 from leaderboards.record_fields import Record
 from leaderboards.suite import Suite
 from repro.results.find_records import every_claim
@@ -32,7 +33,7 @@ def tables(records: Sequence[Record], suite: Suite) -> Mapping[str, Callable[[],
         "run aps": lambda: readme_tables.run_table(
             records, every_claim(), suite, "aps", "embedded", ("torch", "torchvision")
         ),
-        "verdicts": lambda: readme_tables.front(records, every_claim(), suite, "leaderboards/claims.md"),
+        "verdicts": lambda: front(records, every_claim(), suite, "leaderboards/claims.md", "mini"),
         "gains embedded": lambda: readme_tables.gains_table(records, suite, "embedded"),
         "gains mini": lambda: readme_tables.gains_table(records, suite, "mini"),
         "costs mini": lambda: readme_tables.costs_table(records, suite, "mini"),

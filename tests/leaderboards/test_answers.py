@@ -8,14 +8,13 @@ from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
 
-import pytest
 from untuned import suite
 
-from leaderboards import boards, claim_files, forests, readme_tables, verdicts
+from leaderboards import boards, claim_files, forests, verdicts
 from leaderboards.answers import MARKS, Answer, answers, scale, summary
 from leaderboards.arms import Arms
 from leaderboards.assessments import Assessment, assess
-from leaderboards.readme_tables import front
+from leaderboards.front_page import front
 
 Record = dict[str, Any]
 Make = Callable[..., list[Record]]
@@ -116,10 +115,10 @@ def test_a_claim_tested_at_two_tracks_shows_the_smallest_and_names_the_other(mak
             records += make(method, "linear", {"top1": 40.0 - ahead}, network=own, track="cifar", epochs=200, **of)
     answer = alone(records)
     assert answer.epochs is not None and (answer.epochs.word, answer.where) == ("holds", "mini")
-    assert answer.beside[0].startswith("on cifar: opposite, -3.4 points, 6 pairs") and not answer.own
+    assert answer.beside[0].words.startswith("on cifar: opposite, -3.4 points, 6 pairs") and not answer.own
     assert summary([answer]) == (
         "From the abstracts and the authors' code pages we derived 1 comparison that can be tested."
-        " At equal epochs 1 hold. At equal compute 1 hold."
+        " 1 of accuracy at equal epochs: 1 hold. The same at equal compute: 1 hold."
         " None of the comparisons was tested in the paper's own setting."
         " `Holds` means better in our test, not that the paper's number is right."
     )
@@ -188,46 +187,89 @@ def test_no_two_looks_share_a_shape_unless_they_mean_the_same() -> None:
     assert len(shapes) == len(set(shapes))
 
 
+def made(make: Make, *sides: tuple[str, str, list[float]]) -> list[Record]:
+    """Records of linear probes: method, variant and the accuracy by seed."""
+    return [
+        record
+        for method, variant, values in sides
+        for seed, top1 in enumerate(values)
+        for record in make(method, "linear", {"top1": top1}, variant=variant, seed=seed, network=RESNET)
+    ]
+
+
+def front_page(records: list[Record]) -> str:
+    return front(records, claim_files.load(suite()), suite(), "claims.md", "mini")
+
+
 def test_the_front_pages_table_has_a_row_for_each_claim_that_was_tested(make: Make) -> None:
-    records: list[Record] = []
-    for seed in range(3):
-        for method, variant, top1 in (("glnet", "", 43.0), ("moco_v3", "resnet", 40.0)):
-            records += make(method, "linear", {"top1": top1 + seed**2}, variant=variant, seed=seed, network=RESNET)
-    text = front(records, claim_files.load(suite()), suite(), "claims.md")
-    row, *rest = text.splitlines()[4:]
-    assert row.startswith("| GLNet") and "](claims.md#glnet-imagenet-gain)" in row
-    assert "| mini: linear probe on CIFAR-10, against moco_v3:resnet; " in row
-    assert re.search(r"\*\*not decided yet\*\*: \+3\.0 points \(", row)
-    assert rest[0] == "" and re.match(r"Not shown: \d+ not run\. The other claims state numbers", rest[1])
-    assert re.match(r"From the abstracts .* derived \d+ comparisons .* epochs 1 not decided yet, \d+ not run\. ", text)
+    text = front_page(made(make, ("glnet", "", [43.0, 44.0, 47.0]), ("moco_v3", "resnet", [40.0, 41.0, 44.5])))
+    head, _, row, *rest = text.splitlines()[2:]
+    assert head.startswith("| paper ") and "| what was tested (on mini) " in head
+    assert row.startswith("| GLNet ") and "| [better than MoCo-v3](claims.md#glnet-imagenet-gain), linear probe " in row
+    assert re.search(r"\| \*\*not decided yet\*\* \+2\.8 \(.* to .*\), 3 pairs \|", row)
+    assert rest[0] == "" and re.match(
+        r"\* Accuracy of a linear probe on mini: pre-trained methods 44\.7 to 44\.7\.", rest[1]
+    )
+    assert re.match(r"\* Not in the table: \d+ comparisons were not run\. The other claims state numbers", rest[2])
+    assert re.match(
+        r"From .* derived \d+ comparisons .* \d+ of accuracy at equal epochs: 1 not decided yet, \d+ not", text
+    )
     assert "None of the comparisons was tested in the paper's own setting." in text
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(readme_tables, "MOST", 0)
-        short = front(records, claim_files.load(suite()), suite(), "claims.md")
-    assert "| GLNet" not in short and re.search(r"Not shown: 1 not decided yet, \d+ not run\. ", short)
-    assert "None was tested yet." in front([], claim_files.load(suite()), suite(), "claims.md")
+    assert "None was tested yet." in front_page([])
 
 
-def test_a_short_table_on_the_front_page_leaves_no_paper_out(make: Make) -> None:
-    """Two claims of one paper have three pairs, one of another two: each paper has a row before any has a second."""
+def test_a_single_pair_has_no_row_on_the_front_page_but_is_counted(make: Make) -> None:
+    text = front_page(made(make, ("glnet", "", [43.0]), ("moco_v3", "resnet", [40.0])))
+    assert "| GLNet" not in text and re.search(r"were not run, 1 have a single pair\. ", text)
+
+
+def test_a_row_says_once_that_the_runs_are_the_same_and_what_they_cost(make: Make) -> None:
+    """About equal operations at equal epochs: the column of equal compute repeats no number."""
     records: list[Record] = []
-    for seed in range(3):
-        for method, top1 in (("multi_network", 43.0), ("byol", 40.0), ("simsiam", 39.0)):
-            records += make(method, "linear", {"top1": top1 + seed**2}, seed=seed, network=RESNET)
-        for method, variant, top1 in (("glnet", "", 43.0), ("moco_v3", "resnet", 40.0)):
-            if seed < 2:
-                records += make(method, "linear", {"top1": top1 + seed}, variant=variant, seed=seed, network=RESNET)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(readme_tables, "MOST", 2)
-        short = front(records, claim_files.load(suite()), suite(), "claims.md")
-    assert [short.count(f"| {paper} ") for paper in ("Multi-network", "GLNet")] == [1, 1], short
+    for seed, difference in enumerate([3.0, 3.5, 4.0, 3.2, 3.6, 3.3, 3.4, 3.2]):
+        for method, variant, top1, flops in (
+            ("glnet", "", 40.0 + difference, 1.05e13),
+            ("moco_v3", "resnet", 40.0, 1e13),
+        ):
+            of: dict[str, Any] = {"variant": variant, "seed": seed, "network": RESNET, "cost": {"flops": flops}}
+            records += make(method, "linear", {"top1": top1}, **of)
+    row = front_page(records).splitlines()[4]
+    assert re.search(
+        r"\| \*\*holds\*\* \+3\.4 \(\+3\.1 to \+3\.7\), 8 pairs +\| \*\*holds\*\*, the same runs +\| 1\.05 +\|$", row
+    )
 
 
-def test_the_front_pages_table_says_once_that_the_runs_are_the_same(make: Make) -> None:
-    """Equal operations at equal epochs: the second column repeats no number."""
-    records: list[Record] = []
-    for seed, difference in enumerate([3.0, 3.5, 4.0, 3.2, 3.6, 3.3]):
-        for method, variant, top1 in (("glnet", "", 40.0 + difference), ("moco_v3", "resnet", 40.0)):
-            records += make(method, "linear", {"top1": top1}, variant=variant, seed=seed, network=RESNET)
-    row = front(records, claim_files.load(suite()), suite(), "claims.md").splitlines()[4]
-    assert "**: +3.4 points (+3.1 to +3.8), 43.4 against 40.0, 6 pairs |" in row and "**: the same runs |" in row
+def test_a_claim_on_cost_has_its_verdict_in_the_column_of_costs(make: Make) -> None:
+    records = [
+        record
+        for method, flops in (("aps", 8e12), ("moco_v3", 1e13))
+        for record in make(method, "pretrain", {}, cost={"flops": flops, "flops_per_image": flops / 1e3})
+    ]
+    (row,) = (line for line in front_page(records).splitlines() if "(claims.md#aps-compute)" in line)
+    cells = [cell.strip() for cell in row.split("|")[1:-1]]
+    assert cells[2:4] == ["-", "-"] and cells[4].startswith("**holds** 0.80")
+    assert cells[1] == "[fewer operations than MoCo-v3](claims.md#aps-compute) (our choice)"
+
+
+def test_the_front_page_says_what_the_papers_own_form_reaches(make: Make) -> None:
+    rise = [3.0, 3.5, 4.0, 3.2, 3.6, 3.3, 3.4, 3.5]
+    text = front_page(
+        made(
+            make,
+            ("multi_network", "", [43.0 + more for more in rise]),
+            ("multi_network", "t1", [40.0 - more for more in rise]),
+            ("byol", "", [40.0] * 8),
+            ("simsiam", "", [39.0, 39.5]),
+        )
+    )
+    (line,) = (line for line in text.splitlines() if line.startswith("* The paper's temperature (t1): "))
+    assert "**opposite**: better than BYOL -3.4" in line
+    assert re.search(r"\*\*not decided yet\*\*: better than SimSiam -2\.\d", line)
+
+
+def test_every_claim_of_the_front_page_has_a_short_title() -> None:
+    papers: dict[str, list[Assessment]] = {}
+    for item in assess(claim_files.load(suite()), Arms([], suite())):
+        papers.setdefault(item.claim.paper, []).append(item)
+    for answer in (answer for found in answers(papers).values() for answer in found):
+        assert 0 < len(answer.claim.short) <= 50, answer.claim.id

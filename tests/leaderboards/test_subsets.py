@@ -19,8 +19,8 @@ from leaderboards.controls import Controls
 from leaderboards.markdown import markdown
 from leaderboards.missing_runs import missing
 from leaderboards.paired_arms import baseline_differences, fairest
-from leaderboards.readme_tables import verdicts_text
 from leaderboards.reasons import OlderSetup
+from leaderboards.verdict_table import verdict_table
 from leaderboards.verdicts import Verdict, judge
 from repro.plan import recipes, registry
 
@@ -224,8 +224,8 @@ def test_older_pairs_are_in_no_table_of_verdicts(make: Make, older: list[Record]
     before, after = (
         boards.compose(Arms(records, suite()), [CLAIM], lambda record: "x").papers for records in (older, new)
     )
-    assert "**" not in verdicts_text(before, "claims.md")
-    assert "**not decided yet**" in verdicts_text(after, "claims.md")
+    assert "**" not in verdict_table(before, "claims.md")[0]
+    assert "**not decided yet**" in verdict_table(after, "claims.md")[0]
     for papers, outcome in ((before, "not run"), (after, "not decided yet")):
         (found,) = papers.values()
         assert counts(found) == f"Of the papers' 1 claims, 1 compare methods and can be tested ({outcome}: 1)."

@@ -14,7 +14,7 @@ from leaderboards import boards, claim_files
 from leaderboards.arms import Arms
 from leaderboards.claims import Claim
 from leaderboards.controls import Controls
-from leaderboards.readme_tables import front
+from leaderboards.front_page import front
 from leaderboards.summary import Summary, summarise
 from repro.cli.commands import request_of
 from repro.cli.grammar import build_parser
@@ -332,5 +332,5 @@ def test_a_claim_says_where_its_evaluation_hardly_tells_trained_from_untrained(m
             f"points above the same network untrained on mini: aps +{gain:.1f}, moco_v3 +{other:.1f}"
         )
         assert ("hardly tells trained networks from untrained ones" in line) is little
-        table = front(records, claims, suite(), "claims.md")
+        table = front(records, claims, suite(), "claims.md", "mini")
         assert ("weak test: pre-training adds only 2.0 points" in table) is little
