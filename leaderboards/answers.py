@@ -86,6 +86,18 @@ class Said:
         return (self.margin, *self.remarks) if self.margin else self.remarks
 
     @property
+    def mean(self) -> float | None:
+        """Mean difference in points or AP; None for costs, and for sides that cannot be compared."""
+        verdict = self.verdict
+        return verdict.gap if verdict and not self.cost and verdict.outcome != INCOMPARABLE else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % interval of that mean; None without one, and for a single pair."""
+        evidence = self.verdict.evidence if self.verdict else None
+        return evidence.mean.interval if self.mean is not None and evidence and evidence.mean.n > 1 else None
+
+    @property
     def n(self) -> str:
         """`3 pairs, evidence 7.3 of 40 that it is better`."""
         return ", ".join(filter(None, (self.pairs, self.evidence, *self.notes, self.same_runs)))
@@ -102,7 +114,6 @@ class Beside:
     """What was found of the paper's own form of a claim, or on another track."""
 
     name: str  # `the paper's temperature (t1)`, `on cifar`, `the paper's setting`
-    tag: str  # the same in a word: `t1`, `cifar`, `the paper's setting`
     said: Said
 
     @property
@@ -136,14 +147,18 @@ class Answer:
     @property
     def mean(self) -> float | None:
         """Mean difference in `unit`s at equal epochs; None for costs, and for sides that cannot be compared."""
-        verdict = self.verdict
-        return verdict.gap if verdict and self.claim.evaluation != COST and verdict.outcome != INCOMPARABLE else None
+        return self.epochs.mean if self.epochs else None
 
     @property
     def interval(self) -> tuple[float, float] | None:
         """95 % interval of that mean; None without one, and for a single pair."""
-        evidence = self.verdict.evidence if self.verdict else None
-        return evidence.mean.interval if self.mean is not None and evidence and evidence.mean.n > 1 else None
+        return self.epochs.interval if self.epochs else None
+
+    @property
+    def drawn(self) -> list[Said]:
+        """What has a difference to be drawn: at equal epochs, and at equal compute where that took other runs."""
+        said = [one for one in (self.epochs, self.compute) if one and not one.same_runs]
+        return [one for one in said if one.mean is not None]
 
     @property
     def unit(self) -> str:
@@ -229,10 +244,10 @@ def _adds(verdict: Verdict, where: str) -> bool:
 
 def _beside(verdict: Verdict, where: str) -> Beside:
     form = f"{verdict.claim.form_name} ({verdict.form})" if verdict.form else ""
-    track = verdict.track if verdict.track != where else ""
+    track = f"on {verdict.track}" if verdict.track != where else ""
     paper = PAPERS if verdict.own else ""
-    name = ", ".join(filter(None, (paper, form, f"on {track}" if track else "")))
-    return Beside(name, ", ".join(filter(None, (paper, verdict.form, track))), _said(verdict))
+    name = ", ".join(filter(None, (paper, form, track)))
+    return Beside(name, _said(verdict))
 
 
 def _at_own_track(needed: Iterable[Need]) -> Need | None:
@@ -377,9 +392,9 @@ def _idle(item: Assessment) -> str:
 
 def scale(found: Iterable[Answer]) -> float:
     """Units from 0 to the end of the axis that all drawings share; intervals and single pairs may lie beyond."""
-    drawn = [answer for answer in found if answer.mean is not None]
-    ends = [abs(answer.mean or 0.0) for answer in drawn if answer.interval]
-    ends += [abs(answer.claimed) for answer in drawn if answer.claimed is not None]
+    found = list(found)
+    ends = [abs(one.mean or 0.0) for answer in found for one in answer.drawn if one.interval]
+    ends += [abs(answer.claimed) for answer in found if answer.mean is not None and answer.claimed is not None]
     return next(limit for limit in (2, 5, 7, 10, 15, 20, 50, 100) if limit >= min(max(ends, default=2.0), 100))
 
 

@@ -121,10 +121,14 @@ def parts(known: Arms, claims: Sequence[Claim], track: str, evaluation: str) -> 
                 continue
             ours, theirs = method.values(metric), variant.values(metric)
             if len(seeds := sorted(ours.keys() & theirs.keys())) >= FEWEST:
-                found.append(
-                    Part(method, variant, metric, spread([ours[seed] - theirs[seed] for seed in seeds]), len(seeds))
-                )
+                by = spread([ours[seed] - theirs[seed] for seed in seeds])
+                found.append(Part(method, variant, metric, by, len(seeds)))
     return sorted(found, key=lambda part: (part.method.name, -part.difference[0]))
+
+
+def part_names(claims: Iterable[Claim]) -> dict[tuple[str, str], str]:
+    """What the first of two arms has and the second lacks, in words, where a claim says it."""
+    return {(claim.arm, claim.baseline_arm): claim.part for claim in claims if claim.part}
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:

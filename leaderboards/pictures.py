@@ -7,8 +7,9 @@ the baselines of their claims; `courses` has those of training. `plots` and `for
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from leaderboards import forests, plots
 from leaderboards.arms import Arms
@@ -16,7 +17,7 @@ from leaderboards.boards import Content
 from leaderboards.claims import COST, Claim, place_of
 from leaderboards.drawing import Drawing
 from leaderboards.efficiency import Paid
-from leaderboards.gains import parts
+from leaderboards.gains import part_names, parts
 from leaderboards.paired_arms import Difference, difference
 from leaderboards.pictured import MOST, Roles
 
@@ -102,7 +103,8 @@ def contributions(content: Content) -> list[Scene]:
     for track in tracks_of(content.known):
         if found := part_differences(content, track, evaluation):
             title = content.known.suite.evaluations[evaluation].title
-            drawn = _forests(f"{title}: method − variant", "right of 0: the part helps", found)
+            names = part_names(content.claims)
+            drawn = _forests(f"{title}: method − variant", "right of 0: the part helps", found, names)
             scenes.append(Scene(f"{track}, {found[0].ours.setting.source}", drawn))
     return scenes
 
@@ -127,5 +129,7 @@ def differences(content: Content, track: str, found: Sequence[Difference]) -> li
     return _forests(title, f"{track}; right of 0: the method is better", shown)
 
 
-def _forests(title: str, under: str, found: Sequence[Difference]) -> list[Drawing]:
-    return [forests.differences(title, under, found[i : i + MOST]) for i in range(0, len(found), MOST)]
+def _forests(
+    title: str, under: str, found: Sequence[Difference], names: Mapping[tuple[str, str], str] = MappingProxyType({})
+) -> list[Drawing]:
+    return [forests.differences(title, under, found[i : i + MOST], names) for i in range(0, len(found), MOST)]

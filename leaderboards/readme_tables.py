@@ -9,7 +9,7 @@ from leaderboards.arms import Arm, Arms
 from leaderboards.cells import signed
 from leaderboards.claims import Claim
 from leaderboards.controls import Controls
-from leaderboards.gains import FEWEST, Gain, Row, columns_of, gains, parts
+from leaderboards.gains import FEWEST, Gain, Row, columns_of, gains, part_names, parts
 from leaderboards.markdown_tables import pipe
 from leaderboards.record_fields import OURS, Record, entry
 from leaderboards.suite import Suite
@@ -94,15 +94,16 @@ def _mean(arm: Arm, cost: str) -> float:
 
 def parts_table(records: Iterable[Record], claims: Sequence[Claim], suite: Suite, track: str) -> str:
     """What each variant changes: the method minus the variant in linear probe, paired seeds."""
-    rows = []
+    rows, named = [], part_names(claims)
     for part in parts(Arms(records, suite), claims, track, "linear"):
         mean, least, largest = part.difference
         between = f"{least:+.1f} to {largest:+.1f}"
-        names = f"`{part.method.name}`", f"`{part.variant.name}`"
+        lacks = named.get((part.method.name, part.variant.name), "-")
+        names = f"`{part.method.name}`", f"`{part.variant.name}`", lacks
         rows.append([*names, signed(mean, 1).text, between, str(part.seeds)])
     if not rows:
         return f"No variant has {FEWEST} pairs with its method yet."
-    return pipe(["method", "variant", "method - variant", "range over seeds", "seeds"], rows)
+    return pipe(["method", "variant", "what the variant lacks", "method - variant", "range over seeds", "seeds"], rows)
 
 
 def _head(suite: Suite, evaluation: str, metric: str) -> str:

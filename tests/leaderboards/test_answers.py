@@ -91,6 +91,32 @@ def test_equal_compute_is_of_the_same_track_as_equal_epochs(make: Make) -> None:
     assert cifar.where == "cifar" and cifar.compute is not None
 
 
+def test_equal_compute_of_other_runs_is_drawn_below_with_a_square(make: Make) -> None:
+    """The baseline at twice the epochs has as many operations: there the method is behind, left of 0."""
+    records: list[Record] = []
+    for seed, difference in enumerate([3.0, 3.5, 4.0, 3.2, 3.6, 3.3]):
+        for method, variant, top1, epochs in (
+            ("glnet", "", 40.0 + difference, 4),
+            ("moco_v3", "resnet", 40.0, 4),
+            ("moco_v3", "resnet", 42.0 + 2 * difference, 8),
+        ):
+            flops = 2e13 if method == "glnet" else 5e12 * epochs / 2
+            of: dict[str, Any] = {"variant": variant, "epochs": epochs, "cost": {"flops": flops}}
+            records += make(method, "linear", {"top1": top1}, seed=seed, network=RESNET, **of)
+    answer = alone(records)
+    assert answer.epochs is not None and answer.compute is not None and not answer.compute.same_runs
+    assert answer.drawn == [answer.epochs, answer.compute]
+    drawn = forests.forest(answer, 7.0)
+    assert drawn is not None and drawn.body.count("<circle") == drawn.body.count("<polygon") == 1
+    assert re.search(r"^\+3\.4 points, interval .*; the paper states \+2\.4; equal compute: -5\.4 points, ", drawn.said)
+    axis = ElementTree.fromstring(forests.axis(7.0).svg())
+    ends = {text.text: float(text.get("x", "nan")) for text in axis.iter() if text.tag.endswith("text")}
+    (corners,) = re.findall(r'<polygon[^>]*points="([^"]+)"', drawn.body)
+    across = [float(corner.split(",")[0]) for corner in corners.split()]
+    share = (sum(across) / 4 - ends["0"]) / (ends["+7"] - ends["0"])
+    assert abs(share + (2.0 + 20.6 / 6) / 7) < 0.01
+
+
 def test_what_holds_at_equal_epochs_alone_says_what_the_method_costs(make: Make) -> None:
     """Twice the operations: where no run has equal ones, that is said in the column of equal compute."""
     records: list[Record] = []

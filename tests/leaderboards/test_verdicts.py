@@ -728,9 +728,10 @@ def test_the_papers_own_form_is_tested_beside_the_claim(make: Make) -> None:
     said = [words for words, _ in item.findings if words.startswith("opposite on mini, the paper's form (flip_aware)")]
     assert said and "aps:flip_aware" in said[0] and "points below moco_v3" in said[0]
     (shown,) = answers({"aps": [item]})["aps"]
-    assert [words.rpartition(", -")[0] for words in shown.beside] == ["the paper's form (flip_aware): opposite"]
-    assert shown.beside[0].endswith(" points, 6 pairs")
-    assert shown.beside_compute == ("the paper's form (flip_aware): opposite, the same runs",)
+    assert [one.words.rpartition(", -")[0] for one in shown.beside] == ["the paper's form (flip_aware): opposite"]
+    assert shown.beside[0].words.endswith(" points, 6 pairs")
+    (second,) = shown.beside_compute
+    assert second.words == "the paper's form (flip_aware): opposite, the same runs"
 
 
 # ----------------------------------------------------------------------------------------------------- equal compute
