@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +18,7 @@ from repro.settings import Settings, Where
 from repro.terminal.text import duration, gpu_hours, table
 
 _NETWORKS = {"resnet": "ResNet", "vit": "ViT"}
-_BATCH = {"global": "whole batch", "per_device": "one device", "none": "no"}
+_BATCH = {"global": "whole batch", "per_device": "one device", "none": "none"}
 
 
 def plan_table(plan: Plan, settings: Settings) -> str:
@@ -116,8 +118,9 @@ def _short(text: str) -> str:
 
 
 def methods_table() -> str:
-    """Every method of the registry, with what tells which one to choose."""
-    rows = []
+    """Every method of the registry, with what tells which one to choose; its variants below."""
+    rows, variants = [], []
+    width = shutil.get_terminal_size((100, 24)).columns
     for info in sorted(registry.methods().values(), key=lambda m: (registry.ROLES.index(m.role), m.name)):
         stated = registry.find(info.base)[0].tracks if info.base else info.tracks  # an auxiliary task has its base's
         networks = dict.fromkeys(
@@ -125,36 +128,36 @@ def methods_table() -> str:
             for variant in ("", *info.variants)
             for track in stated
         )
+        control = info.role == "control"
         rows.append(
             [
                 info.name,
                 info.role,
-                ", ".join(_NETWORKS.get(arch, arch) for arch in networks) or "-",
+                ", ".join(_NETWORKS.get(arch, arch) for arch in networks if arch != "pixels") or "-",
                 f"{registry.relative_cost(info, ''):.1f}",
-                _BATCH[registry.negatives(info, "")] if info.role != "control" else "-",
-                _cited(info.paper) if info.role != "control" else "-",
-                ", ".join(info.variants) or "-",
+                "-" if control else _BATCH[registry.negatives(info, "")],
+                "-" if control else _cited(info.paper),
             ]
         )
-    head = ["method", "role", "network", "cost", "batch matters", "paper", "variants"]
-    width = max(24, shutil.get_terminal_size((150, 24)).columns - 106)
-    lines = [
+        if info.variants:
+            listed = f"{info.name}: {', '.join(info.variants)}"
+            variants.append(textwrap.fill(listed, width, subsequent_indent="  ", break_on_hyphens=False))
+    head = ["method", "role", "network", "cost", "batch", "paper"]
+    notes = [
         "network: of the recipe, then of variants with another",
         "cost: passes of the network (forward and backward) per image and epoch, on ImageNet; supervised training: 1.0",
-        "batch matters: the loss of an image depends on the other images of the batch, or of its part on one device",
-        "a variant is named METHOD:VARIANT, as in glnet:no_location; python -m repro methods glnet explains them",
+        "batch: on which other images the loss of an image depends: the whole batch, its part on one device, or none",
+        "python -m repro methods glnet: its paper, recipe and variants; run a variant with --method glnet:no_location",
     ]
-    return "\n".join([table(rows, head, [None] * (len(head) - 1) + [width]), "", *lines])
+    said = [textwrap.fill(note, width, subsequent_indent="  ", break_on_hyphens=False) for note in notes]
+    return "\n".join([table(rows, head), "", *said, "", "variants", *variants])
 
 
 def _cited(paper: str) -> str:
-    """`Shen et al., Pattern Recognition 2025`, of the authors and where it appeared."""
-    authors, parted, where = paper.partition("; ")
-    if not parted:
-        return paper or "-"
-    first, *others = authors.removesuffix(" et al.").split(", ")
-    alone = len(others) != 1 and (others or authors.endswith(" et al."))
-    return f"{first}{' et al.' if alone else ''.join(f' and {other}' for other in others)}, {where}"
+    """`Shen 2025`: the first author and the year."""
+    author = re.split(r" et al\.| and |[,;]", paper)[0]
+    year = re.search(r"\b(?:19|20)\d\d\b", paper)
+    return f"{author} {year[0]}" if year else author or "-"
 
 
 def method_recipe(name: str) -> str:
