@@ -114,6 +114,7 @@ class Beside:
     """What was found of the paper's own form of a claim, or on another track."""
 
     name: str  # `the paper's temperature (t1)`, `on cifar`, `the paper's setting`
+    tag: str  # the same in a word: `t1`, `cifar`, `the paper's setting`
     said: Said
 
     @property
@@ -244,10 +245,10 @@ def _adds(verdict: Verdict, where: str) -> bool:
 
 def _beside(verdict: Verdict, where: str) -> Beside:
     form = f"{verdict.claim.form_name} ({verdict.form})" if verdict.form else ""
-    track = f"on {verdict.track}" if verdict.track != where else ""
+    track = verdict.track if verdict.track != where else ""
     paper = PAPERS if verdict.own else ""
-    name = ", ".join(filter(None, (paper, form, track)))
-    return Beside(name, _said(verdict))
+    name = ", ".join(filter(None, (paper, form, f"on {track}" if track else "")))
+    return Beside(name, ", ".join(filter(None, (paper, verdict.form, track))), _said(verdict))
 
 
 def _at_own_track(needed: Iterable[Need]) -> Need | None:
@@ -405,21 +406,25 @@ def summary(found: Sequence[Answer]) -> str:
     """
     costs = [answer for answer in found if answer.claim.evaluation == COST]
     others = [answer for answer in found if answer.claim.evaluation != COST]
-    comparisons = f"{len(found)} comparison{'' if len(found) == 1 else 's'}"
-    derived = f"From the abstracts and the authors' code pages we derived {comparisons}"
+    derived = f"From the abstracts and the authors' code pages we derived {_many(len(found))} that can be tested."
     if not any(answer.epochs or answer.compute for answer in found):
-        return f"{derived}. None was tested yet."
-    counts = [
-        _counted(f"{len(others)} of accuracy at equal epochs", (_word(answer.epochs) for answer in others)),
-        _counted("The same at equal compute", (answer.compute.word for answer in others if answer.compute)),
-        _counted(f"{len(costs)} of cost", (_word(answer.epochs) for answer in costs)),
-    ]
+        return f"{derived} None was tested yet."
+    at_epochs = _counted(_word(answer.epochs) for answer in others)
+    at_compute = _counted(_word(answer.compute) for answer in others)
+    of_cost = _counted(_word(answer.epochs) for answer in costs)
     there = sum(answer.own for answer in found)
-    return (
-        f"{derived} that can be tested. {' '.join(filter(None, counts))}"
-        f" {there or 'None'} of the comparisons {'was' if there < 2 else 'were'} tested in the paper's own setting."
-        " `Holds` means better in our test, not that the paper's number is right."
-    )
+    said = [
+        derived,
+        f"Accuracy ({len(others)}): at equal epochs {at_epochs}; at equal compute {at_compute}." if others else "",
+        f"Cost ({len(costs)}): {of_cost}." if costs else "",
+        f"{there or 'None'} of them {'was' if there < 2 else 'were'} tested in the paper's own setting.",
+        "`Holds` means better in our test, not that the paper's number is right.",
+    ]
+    return " ".join(filter(None, said))
+
+
+def _many(number: int) -> str:
+    return f"{number} comparison{'' if number == 1 else 's'}"
 
 
 def rank(word: str) -> tuple[int, str]:
@@ -431,9 +436,8 @@ def _word(said: Said | None) -> str:
     return said.word if said else NOT_RUN
 
 
-def _counted(what: str, outcomes: Iterable[str]) -> str:
-    """`5 of cost: 4 hold, 1 not decided yet.`, or "" without any."""
+def _counted(outcomes: Iterable[str]) -> str:
+    """`8 hold, 1 opposite, 16 not decided yet`."""
     counted = Counter(outcomes)
-    found = sorted(counted, key=rank)
-    said = {word: word.replace("holds", "hold").replace(", ", " but ") for word in found}
-    return f"{what}: {', '.join(f'{counted[word]} {said[word]}' for word in found)}." if found else ""
+    said = {word: word.replace("holds", "hold").replace(", ", " but ") for word in sorted(counted, key=rank)}
+    return ", ".join(f"{counted[word]} {words}" for word, words in said.items())

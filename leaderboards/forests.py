@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 
-from leaderboards.answers import Answer, Said
+from leaderboards.answers import Answer, Said, scale
 from leaderboards.cells import signed
-from leaderboards.drawing import CHARACTER, HOLLOW, Axes, Drawing, mark, text_at
+from leaderboards.drawing import HOLLOW, Axes, Drawing, mark, text_at
 from leaderboards.paired_arms import Difference
 
 _ROW = 38  # pixels of a row of differences
@@ -54,7 +55,8 @@ def differences(
 
 _WIDE, _THIN = 190, 22  # pixels of one line of the drawing of one claim
 _EDGE = 14  # pixels from the end of the axis to the edge of the drawing
-_CIRCLE, _SQUARE = 0, 1  # marks of equal epochs and of equal compute
+_CIRCLE, _SQUARE, _TRIANGLE = 0, 1, 2  # marks of equal epochs, of equal compute and of the paper's own form
+_BASES = ("", "equal compute: ", "the paper's own form: ")
 
 
 def forest(answer: Answer, limit: float) -> Drawing | None:
@@ -68,68 +70,128 @@ def forest(answer: Answer, limit: float) -> Drawing | None:
     """
     if answer.mean is None:
         return None
-    height = _THIN * len(answer.drawn)
-    drawn = [f'<line class="axis" x1="{_at(0, limit):.1f}" x2="{_at(0, limit):.1f}" y1="0" y2="{height}"/>']
+    lines = [(said, _CIRCLE if said is answer.epochs else _SQUARE) for said in answer.drawn]
+    return _lines(answer, lines, _Across(limit, _WIDE))
+
+
+def _lines(answer: Answer, lines: Sequence[tuple[Said, int]], across: _Across) -> Drawing:
+    """These differences below each other, each with its mark."""
+    height = _THIN * len(lines)
+    drawn = [f'<line class="axis" x1="{across.at(0):.1f}" x2="{across.at(0):.1f}" y1="0" y2="{height}"/>']
     words = []
-    for row, said in enumerate(answer.drawn):
-        at_epochs = said is answer.epochs
-        y = _THIN * row + _THIN / 2
-        drawn += _line(said, answer.unit, limit, y, _CIRCLE if at_epochs else _SQUARE)
+    for row, (said, style) in enumerate(lines):
+        drawn += _line(said, answer.unit, across, _THIN * (row + 0.5), style)
         between = f", interval {' to '.join(signed(end, 1).text for end in said.interval)}" if said.interval else ""
-        words.append(
-            f"{'' if at_epochs else 'equal compute: '}{signed(said.mean or 0.0, 1).text} {answer.unit}{between}"
-        )
-        if at_epochs and answer.claimed is not None:
-            drawn.append(f'<path class="line axis" d="M{_at(answer.claimed, limit):.1f} 2l5 9l-5 9l-5 -9z"/>')
+        words.append(f"{_BASES[style]}{signed(said.mean or 0.0, 1).text} {answer.unit}{between}")
+        if said is answer.epochs and answer.claimed is not None:
+            drawn.append(f'<path class="line axis" d="M{across.at(answer.claimed):.1f} 2l5 9l-5 9l-5 -9z"/>')
             words.append(f"the paper states {answer.claimed:+g}")
-    return Drawing(_WIDE, height, "\n".join(drawn), "; ".join(words))
+    return Drawing(across.width, height, "\n".join(drawn), "; ".join(words))
 
 
-def _line(said: Said, unit: str, limit: float, y: float, style: int) -> list[str]:
+def _line(said: Said, unit: str, across: _Across, y: float, style: int) -> list[str]:
     """The grid, the interval and the mean of one basis."""
     mean, between = said.mean or 0.0, said.interval
-    drawn = [f'<line class="grid" x1="{_EDGE}" x2="{_WIDE - _EDGE}" y1="{y:g}" y2="{y:g}"/>']
-    note = f"{signed(mean).text} {unit}, one pair"
+    drawn = [f'<line class="grid" x1="{_EDGE}" x2="{across.width - _EDGE}" y1="{y:g}" y2="{y:g}"/>']
+    note = f"{_BASES[style]}{signed(mean).text} {unit}, one pair"
     if between:
-        low, high = (_at(end, limit) for end in between)
+        low, high = (across.at(end) for end in between)
         drawn.append(f'<path class="line thick k{style}" d="M{low:.1f} {y:g}H{high:.1f}"/>')
         ends = " to ".join(signed(end).text for end in between)
-        note = f"{signed(mean).text} {unit}, 95 % interval (fixed n) {ends}"
-    if style == _SQUARE:
-        note = f"equal compute: {note}"
-    for side in sorted({math.copysign(1, end) for end in (*(between or ()), mean) if abs(end) > limit}):
-        tip = f"M{_at(side * limit, limit) - 5 * side:.1f} {y - 4:g}l{5 * side:g} 4l{-5 * side:g} 4"
+        note = f"{_BASES[style]}{signed(mean).text} {unit}, 95 % interval (fixed n) {ends}"
+    for side in sorted({math.copysign(1, end) for end in (*(between or ()), mean) if abs(end) > across.limit}):
+        tip = f"M{across.at(side * across.limit) - 5 * side:.1f} {y - 4:g}l{5 * side:g} 4l{-5 * side:g} 4"
         drawn.append(f'<path class="line thick k{style}" d="{tip}"><title>{note}</title></path>')
-    if abs(mean) <= limit:
-        drawn.append(mark(_at(mean, limit), y, style if between else style + HOLLOW, note))
+    if abs(mean) <= across.limit:
+        drawn.append(mark(across.at(mean), y, style if between else style + HOLLOW, note))
     return drawn
 
 
-def axis(limit: float) -> Drawing:
+def axis(limit: float, width: float = _WIDE) -> Drawing:
     """The numbers of the axis that these drawings share, to stand above or below them."""
+    across = _Across(limit, width)
     ends = ((-limit, f"{-limit:+g}"), (0.0, "0"), (limit, f"{limit:+g}"))
-    drawn = "".join(text_at(_at(end, limit), 13, words, "soft", "middle") for end, words in ends)
-    return Drawing(_WIDE, 16, drawn, f"axis from {-limit:+g} to {limit:+g}")
+    drawn = "".join(text_at(across.at(end), 13, words, "soft", "middle") for end, words in ends)
+    return Drawing(width, 16, drawn, f"axis from {-limit:+g} to {limit:+g}")
 
 
-def _at(value: float, limit: float) -> float:
-    """Where a difference lies in these drawings, in pixels; the end of the axis for what is beyond."""
-    return _WIDE / 2 + max(-1.0, min(1.0, value / limit)) * (_WIDE / 2 - _EDGE)
+@dataclass(frozen=True)
+class _Across:
+    """The axis of these drawings: from -limit to limit, in so many pixels."""
+
+    limit: float
+    width: float
+
+    def at(self, value: float) -> float:
+        """Where a difference lies, in pixels; the end of the axis for what is beyond."""
+        return self.width / 2 + max(-1.0, min(1.0, value / self.limit)) * (self.width / 2 - _EDGE)
 
 
-_HEAD = 18  # pixels of the name of a claim on the sheet, above its drawing
+_TITLES, _PLOT, _WORDS = 372, 330, 290  # pixels of the columns of the picture of verdicts
+_PAPER, _FIRST = 24, 44  # pixels of the name of a paper, and of the explanation on top
 
 
-def sheet(found: Sequence[Answer], limit: float) -> list[Drawing]:
-    """The drawings of these claims under each other, each below its claim's name; nothing where none has one."""
-    drawn = [(answer, row) for answer in found if (row := forest(answer, limit))]
-    parts, top = [], 0.0
-    for answer, row in drawn:
-        parts.append(text_at(4, top + 14, f"{answer.claim.id}, {answer.where}", "bold"))
-        parts.append(row.svg((4, top + _HEAD)))
-        top += _HEAD + row.height
-    parts.append(axis(limit).svg((4, top)))
-    said = "Mean differences of the claims in points or AP, 95 % intervals; circle: equal epochs, square: equal compute"
-    said += ", diamond: the paper's number"
-    width = max([_WIDE, *(CHARACTER * len(f"{a.claim.id}, {a.where}") * 1.1 for a, _ in drawn)]) + 8
-    return [Drawing(width, top + 24, "\n".join(parts), said)] if drawn else []
+def verdicts(papers: Mapping[str, Sequence[Answer]]) -> Drawing | None:
+    """All comparisons of accuracy with at least two pairs, on one axis: what was tested, the difference, the verdict.
+
+    Where our recipe departs from the paper's own form, that has a line of its own. None without any.
+
+    papers: name of the paper's method -> its claims.
+    """
+    shown = {name: [answer for answer in found if answer.interval] for name, found in papers.items()}
+    every = [answer for found in shown.values() for answer in found]
+    if not every:
+        return None
+    across = _Across(scale(every), _PLOT)
+    top, parts = float(_FIRST), list[str]()
+    for name, found in shown.items():
+        if not found:
+            continue
+        parts.append(text_at(4, top + 16, name, "bold"))
+        top += _PAPER
+        for answer in found:
+            lines = _explained(answer)
+            title = ", ".join(filter(None, (answer.claim.title, answer.evaluation)))
+            parts.append(text_at(16, top + _THIN / 2 + 4, title))
+            drawn = _lines(answer, [(said, style) for said, style, _ in lines], across)
+            parts.append(drawn.svg((_TITLES, top)))
+            for number, (said, _, words) in enumerate(lines):
+                kind = "" if said.verdict and said.verdict.decided else "soft"
+                parts.append(text_at(_TITLES + _PLOT + 8, top + _THIN * (number + 0.5) + 4, words, kind))
+            top += drawn.height
+    explained = [
+        "difference in points or AP, with its 95 % interval; right of 0: the method is better than its baseline",
+        "● equal epochs; ■ equal compute, if it took other runs; ▲ the paper's own form; ◇ the paper's number",
+    ]
+    head = [text_at(4, 14 + 17 * number, line, "soft") for number, line in enumerate(explained)]
+    ends = axis(across.limit, _PLOT)
+    many = f"{len(every)} comparison{'s' * (len(every) > 1)}"
+    about = f"{many}: difference at equal epochs and at equal compute, with 95 % intervals"
+    body = "\n".join([*head, *parts, ends.svg((_TITLES, top + 2))])
+    return Drawing(_TITLES + _PLOT + _WORDS, top + 2 + ends.height, body, about)
+
+
+def _explained(answer: Answer) -> list[tuple[Said, int, str]]:
+    """The lines of a claim in that picture: what is drawn, with which mark, and the verdict beside it."""
+    epochs, compute = answer.epochs, answer.compute
+    assert epochs
+    also = compute is not None and bool(compute.same_runs)
+    lines = [(epochs, _CIRCLE, _both(epochs, compute) if also else epochs.word)]
+    if compute and not also and compute.mean is not None:
+        lines.append((compute, _SQUARE, f"equal compute: {compute.word}"))
+    second = {other.name: other.said for other in answer.beside_compute}
+    for other in answer.beside:
+        if other.said.interval:
+            lines.append((other.said, _TRIANGLE, f"{other.tag}: {_both(other.said, second.get(other.name))}"))
+    return lines
+
+
+def _both(epochs: Said, compute: Said | None) -> str:
+    """`holds, also at equal compute`, or `holds; equal compute: opposite`."""
+    if compute is None:
+        return epochs.word
+    return (
+        f"{epochs.word}, also at equal compute"
+        if epochs.word == compute.word
+        else f"{epochs.word}; equal compute: {compute.word}"
+    )

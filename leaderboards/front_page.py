@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from leaderboards.answers import Answer, Beside, Said, answers, rank, summary
 from leaderboards.arms import PIXELS, UNTRAINED, Arms
@@ -23,9 +23,9 @@ _EVALUATION = "linear"  # in which the sentence on what is learnt says how far m
 
 
 def front(records: Sequence[Record], claims: Sequence[Claim], suite: Suite, page: str, track: str) -> str:
-    """Outcomes counted, the table of verdicts; below it the papers' own forms, what is learnt at all, what parts add.
+    """Outcomes counted, what is learnt at all, the table of verdicts; below it the papers' own forms, what parts add.
 
-    page: address of the page of claims.  track: of which the last two speak.
+    page: address of the page of claims.  track: on which is said what is learnt and what parts add.
     """
     known = Arms(records, suite)
     found = assess(claims, known)
@@ -34,9 +34,9 @@ def front(records: Sequence[Record], claims: Sequence[Claim], suite: Suite, page
         papers.setdefault(item.claim.paper, []).append(item)
     every = [answer for those in answers(papers).values() for answer in those]
     table, rest = verdict_table(papers, page, warnings(found, Controls((), known.records, suite)))
-    said = [*beside_words(every), learnt_words(records, suite, track), parts_words(found, track), *rest]
+    said = [*beside_words(every), parts_words(found, track), *rest]
     behind = "\n".join(f"* {words}" for words in said if words)
-    return "\n\n".join(filter(None, [summary(every), table, behind]))
+    return "\n\n".join(filter(None, [summary(every), learnt_words(records, suite, track), table, behind]))
 
 
 def beside_words(found: Iterable[Answer]) -> list[str]:
@@ -49,8 +49,9 @@ def beside_words(found: Iterable[Answer]) -> list[str]:
     at_compute = _by_name((answer, other) for answer in found for other in answer.beside_compute)
     lines = []
     for name in dict.fromkeys([*at_epochs, *at_compute]):
+        instead = " in place of our recipe's" if name.endswith(")") else ""
         first, second = _grouped(at_epochs.get(name, ())), _grouped(at_compute.get(name, ()))
-        said = [f"{name[0].upper()}{name[1:]}: {first}." if first else ""]
+        said = [f"{name[0].upper()}{name[1:]}{instead}: {first}." if first else ""]
         said += [f"At equal compute: {second}." if second else ""]
         lines.append(" ".join(filter(None, said)))
     return lines
@@ -76,26 +77,33 @@ def _grouped(found: Sequence[tuple[Answer, Said]]) -> str:
 
 
 def learnt_words(records: Iterable[Record], suite: Suite, track: str) -> str:
-    """How far untrained networks, raw pixels, the methods and training with labels get; "" without records."""
-    rows = [row for row in gains(records, suite, track, [_EVALUATION]) if row.gains[0]]
-    values = {row.arm: gain.value for row in rows if (gain := row.gains[0])}
-    methods = [value for arm, value in values.items() if not arm.control]
-    if not methods:
-        return ""
-    untrained = sorted(
-        f"{value:.1f} ({arm.setting.network.split()[0]})"
-        for arm, value in values.items()
-        if arm.method == UNTRAINED and arm.variant != PIXELS
-    )
-    pixels = [f"{value:.1f}" for arm, value in values.items() if arm.method == UNTRAINED and arm.variant == PIXELS]
-    labels = [f"{value:.1f}" for arm, value in values.items() if arm.control and arm.method != UNTRAINED]
-    said = [
-        f"untrained networks {' and '.join(untrained)}" if untrained else "",
-        f"raw pixels {' and '.join(pixels)}" if pixels else "",
-        f"pre-trained methods {min(methods):.1f} to {max(methods):.1f}",
-        f"trained with labels {' and '.join(labels)}" if labels else "",
-    ]
-    return f"Accuracy of a linear probe on {track}: {', '.join(filter(None, said))}."
+    """How far untrained networks, the methods and training with labels get, by network, and raw pixels.
+
+    "" without records of a method.
+    """
+    by_network: dict[str, dict[str, list[float]]] = {}
+    pixels = ""
+    for row in gains(records, suite, track, [_EVALUATION]):
+        gain, arm = row.gains[0], row.arm
+        if gain is None:
+            continue
+        if arm.variant == PIXELS:
+            pixels = f"; raw pixels {gain.value:.1f}"
+            continue
+        kind = "methods" if not arm.control else "untrained" if arm.method == UNTRAINED else "with labels"
+        by_network.setdefault(arm.setting.network.split()[0], {}).setdefault(kind, []).append(gain.value)
+    shown = {network: kinds for network, kinds in sorted(by_network.items()) if "methods" in kinds}
+    said = "; ".join(f"{network}: {_levels(kinds)}" for network, kinds in shown.items())
+    return f"Accuracy of a linear probe on {track}, {said}{pixels}." if said else ""
+
+
+def _levels(kinds: Mapping[str, Sequence[float]]) -> str:
+    """`untrained 33.3, methods 40.2 to 48.3, with labels 57.5`."""
+    found = []
+    for kind in ("untrained", "methods", "with labels"):
+        ends = [f"{end:.1f}" for end in (min(kinds[kind]), max(kinds[kind]))] if kind in kinds else []
+        found += [f"{kind} {' to '.join(dict.fromkeys(ends))}"] if ends else []
+    return ", ".join(found)
 
 
 def parts_words(found: Iterable[Assessment], track: str) -> str:

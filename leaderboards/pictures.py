@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from leaderboards import forests, plots
+from leaderboards.answers import Answer, answers
 from leaderboards.arms import Arms
 from leaderboards.boards import Content
 from leaderboards.claims import COST, Claim, place_of
-from leaderboards.drawing import Drawing
+from leaderboards.drawing import STYLE, Drawing, text_at
 from leaderboards.efficiency import Paid
 from leaderboards.gains import part_names, parts
 from leaderboards.paired_arms import Difference, difference
 from leaderboards.pictured import MOST, Roles
+from leaderboards.tables import EMPTY
 
 
 @dataclass
@@ -80,6 +82,17 @@ def sheet(content: Content) -> str:
     """The first picture of each track as one SVG file."""
     scenes = efficiency(content, Roles(content.claims, content.known.suite))
     return plots.sheet([drawing for scene in scenes for drawing in scene.first])
+
+
+def by_paper(content: Content) -> dict[str, list[Answer]]:
+    """The papers' comparative claims, by what the paper calls its method."""
+    return {content.papers[paper][0].claim.paper_title: found for paper, found in answers(content.papers).items()}
+
+
+def verdicts(content: Content) -> str:
+    """All comparisons that were tested as one SVG file."""
+    drawn = forests.verdicts(by_paper(content)) or Drawing(300, 40, text_at(8, 24, EMPTY))
+    return replace(drawn, style=STYLE).svg() + "\n"
 
 
 def telling_first(content: Content) -> list[Paid]:

@@ -34,7 +34,7 @@ Pictures = Mapping[str, str]
 
 _UNITS = {"min": 60.0, "h": 3600.0, "GB": 1024.0}  # as the page's script knows them, in seconds and MB
 FILE = "report.html"
-PICTURE = "efficiency.svg"
+PICTURE, VERDICTS = "efficiency.svg", "verdicts.svg"
 CAPTIONS = {"detections": "Detections over ground truth", "ranking": "Re-ID ranking of queries"}
 """Artifacts of evaluations that people can look at."""
 
@@ -52,7 +52,7 @@ def everything(
     histories: Mapping[str, History] | None = None,
     artifacts: Mapping[str, Pictures] | None = None,
 ) -> dict[str, str]:
-    """Every file of a folder of boards, by name: the Markdown boards, their picture and the report.
+    """Every file of a folder of boards, by name: the Markdown boards, their pictures and the report.
 
     Arguments as `Arms`, `boards.compose` and `page` have them.
     """
@@ -60,6 +60,7 @@ def everything(
     return {
         **markdown(content, picture=PICTURE),
         PICTURE: pictures.sheet(content),
+        VERDICTS: pictures.verdicts(content),
         FILE: page(content, histories, artifacts),
     }
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from leaderboards import courses, forests, needs, pictures, report_rows
-from leaderboards.answers import answers, scale
+from leaderboards.answers import answers
 from leaderboards.boards import Content
 from leaderboards.cells import Cell
 from leaderboards.courses import History
@@ -54,8 +54,8 @@ def board_tables(content: Content) -> dict[str, Table]:
 def drawings(content: Content, histories: Mapping[str, History]) -> dict[str, Drawing]:
     """Every picture of the report by the name of its file."""
     roles = Roles(content.claims, content.known.suite)
-    shown = _answers(content)
-    found: dict[str, Sequence[Drawing]] = {"claims": forests.sheet(shown, scale(shown))}
+    drawn = forests.verdicts(pictures.by_paper(content))
+    found: dict[str, Sequence[Drawing]] = {"claims": [drawn] if drawn else []}
     for name, scenes in (
         ("cost", pictures.efficiency(content, roles)),
         ("monitor", courses.monitors(content, roles)),

@@ -10,12 +10,10 @@ from types import MappingProxyType
 
 from leaderboards.answers import Answer, Said, answers
 from leaderboards.assessments import Assessment, older_recipes
-from leaderboards.claims import COST
+from leaderboards.claims import COST, Claim
 from leaderboards.markdown_tables import pipe
 from leaderboards.reading import OLDER_RECIPE
 from leaderboards.verdicts import NOT_RUN
-
-_EMPTY = "-"
 
 
 def verdict_table(
@@ -33,11 +31,11 @@ def verdict_table(
     tracks = {answer.where for _, answer in tested}
     rows, above = [], ""
     for paper, answer in tested:
-        first = paper if paper != above else ""
+        first = _paper(paper, answer.claim) if paper != above else ""
         rows.append([first, _claim(answer, page, tracks), *_found(answer, warnings.get(answer.claim.id, ""))])
         above = paper
     on = f" (on {next(iter(tracks))})" if len(tracks) == 1 else ""
-    heads = ["paper", f"what was tested{on}", "equal epochs", "equal compute", "cost (baseline = 1)"]
+    heads = ["paper", f"what was tested{on}", "equal epochs", "equal compute", "operations (baseline = 1)"]
     not_run, single = sum(not answer.verdict for _, answer in every), sum(_single(answer) for _, answer in every)
     left = [f"{not_run} comparisons were {NOT_RUN}"] * (not_run > 0) + [f"{single} have a single pair"] * (single > 0)
     others = f"The other claims state numbers or cannot be tested: [all claims]({page})."
@@ -51,10 +49,15 @@ def _single(answer: Answer) -> bool:
     return bool(answer.verdict and answer.verdict.n == 1 and not answer.verdict.decided)
 
 
+def _paper(paper: str, claim: Claim) -> str:
+    """`Multi-network (not the paper's temperature)`, where our recipe departs from the paper's own form."""
+    return f"{paper} (not {claim.form_name})" if claim.form else paper
+
+
 def _claim(answer: Answer, page: str, tracks: set[str]) -> str:
     """`[better than BYOL](page#id), linear probe`; where tracks differ, also on which."""
     claim = answer.claim
-    ours = " (our choice)" * claim.stand_in
+    ours = " (baseline: our choice)" * claim.stand_in
     where = answer.where if len(tracks) > 1 else ""
     return ", ".join(filter(None, [f"[{claim.title}]({page}#{claim.id}){ours}", answer.evaluation, where]))
 
@@ -63,20 +66,22 @@ def _found(answer: Answer, warning: str) -> tuple[str, str, str]:
     """Equal epochs, equal compute, cost: of a claim on costs only the last, else the last has no verdict."""
     verdict, said = answer.verdict, answer.epochs
     if answer.claim.evaluation == COST and said:
-        return _EMPTY, _EMPTY, _cost(said)
+        return "", "", _cost(said)
     times = verdict.times if verdict else None
     epochs = "; ".join(filter(None, [_accuracy(said), warning]))
-    return epochs, _accuracy(answer.compute), f"{times:.2f}" if times else _EMPTY
+    return epochs, _accuracy(answer.compute), f"{times:.2f}" if times else ""
 
 
 def _accuracy(said: Said | None) -> str:
     """`**holds** +3.6 (+2.1 to +5.1), 6 pairs`."""
     if said is None or (said.word == NOT_RUN and not said.difference):
-        return _EMPTY
+        return NOT_RUN
     if said.same_runs:
         return f"**{said.word}**, the same runs"
     between = f" ({said.between})" if said.between else ""
-    return ", ".join(filter(None, [f"**{said.word}** {said.amount}{between}".rstrip(), said.pairs, *said.remarks]))
+    margin = said.margin.removeprefix("within the ").replace(" of ", " ").removesuffix(" points")
+    found = [f"**{said.word}** {said.amount}{between}".rstrip(), said.pairs, margin, *said.remarks]
+    return ", ".join(filter(None, found))
 
 
 def _cost(said: Said) -> str:

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 from untuned import suite
 
-from leaderboards import boards, claim_files, forests, verdicts
+from leaderboards import boards, claim_files, forests, pictures, verdicts
 from leaderboards.answers import MARKS, Answer, answers, scale, summary
 from leaderboards.arms import Arms
 from leaderboards.assessments import Assessment, assess
@@ -144,13 +144,11 @@ def test_a_claim_tested_at_two_tracks_shows_the_smallest_and_names_the_other(mak
     assert answer.beside[0].words.startswith("on cifar: opposite, -3.4 points, 6 pairs") and not answer.own
     assert summary([answer]) == (
         "From the abstracts and the authors' code pages we derived 1 comparison that can be tested."
-        " 1 of accuracy at equal epochs: 1 hold. The same at equal compute: 1 hold."
-        " None of the comparisons was tested in the paper's own setting."
+        " Accuracy (1): at equal epochs 1 hold; at equal compute 1 hold."
+        " None of them was tested in the paper's own setting."
         " `Holds` means better in our test, not that the paper's number is right."
     )
-    assert (
-        summary([replace(answer, own=True)]).count(" 1 of the comparisons was tested in the paper's own setting.") == 1
-    )
+    assert " 1 of them was tested in the paper's own setting." in summary([replace(answer, own=True)])
 
 
 def test_no_difference_says_its_margin(make: Make) -> None:
@@ -229,19 +227,29 @@ def front_page(records: list[Record]) -> str:
 
 def test_the_front_pages_table_has_a_row_for_each_claim_that_was_tested(make: Make) -> None:
     text = front_page(made(make, ("glnet", "", [43.0, 44.0, 47.0]), ("moco_v3", "resnet", [40.0, 41.0, 44.5])))
-    head, _, row, *rest = text.splitlines()[2:]
+    said, _, learnt, _, head, _, row, space, rest = text.splitlines()
+    assert re.match(
+        r"From .* derived \d+ comparisons .* Accuracy \(\d+\): at equal epochs 1 not decided yet, \d+ not", said
+    )
+    assert learnt == "Accuracy of a linear probe on mini, ResNet-18: methods 44.7."
     assert head.startswith("| paper ") and "| what was tested (on mini) " in head
     assert row.startswith("| GLNet ") and "| [better than MoCo-v3](claims.md#glnet-imagenet-gain), linear probe " in row
-    assert re.search(r"\| \*\*not decided yet\*\* \+2\.8 \(.* to .*\), 3 pairs \|", row)
-    assert rest[0] == "" and re.match(
-        r"\* Accuracy of a linear probe on mini: pre-trained methods 44\.7 to 44\.7\.", rest[1]
-    )
-    assert re.match(r"\* Not in the table: \d+ comparisons were not run\. The other claims state numbers", rest[2])
-    assert re.match(
-        r"From .* derived \d+ comparisons .* \d+ of accuracy at equal epochs: 1 not decided yet, \d+ not", text
-    )
-    assert "None of the comparisons was tested in the paper's own setting." in text
+    assert re.search(r"\| \*\*not decided yet\*\* \+2\.8 \(.* to .*\), 3 pairs \| ", row)
+    assert space == "" and re.match(r"\* Not in the table: \d+ comparisons were not run\. The other claims state", rest)
     assert "None was tested yet." in front_page([])
+
+
+def test_the_front_page_says_how_far_networks_get_untrained_and_with_labels(make: Make) -> None:
+    pixels = make("random", "linear", {"top1": 36.0}, variant="pixels", network={"arch": "pixels"})
+    text = front_page(
+        [
+            *made(make, ("random", "", [33.0, 34.0]), ("supervised", "", [57.0]), ("simclr", "", [44.0])),
+            *made(make, ("byol", "", [42.0])),
+            *pixels,
+        ]
+    )
+    want = "mini, ResNet-18: untrained 33.5, methods 42.0 to 44.0, with labels 57.0; raw pixels 36.0."
+    assert f"Accuracy of a linear probe on {want}" in text
 
 
 def test_a_single_pair_has_no_row_on_the_front_page_but_is_counted(make: Make) -> None:
@@ -259,7 +267,7 @@ def test_a_row_says_once_that_the_runs_are_the_same_and_what_they_cost(make: Mak
         ):
             of: dict[str, Any] = {"variant": variant, "seed": seed, "network": RESNET, "cost": {"flops": flops}}
             records += make(method, "linear", {"top1": top1}, **of)
-    row = front_page(records).splitlines()[4]
+    (row,) = (line for line in front_page(records).splitlines() if line.startswith("| GLNet"))
     assert re.search(
         r"\| \*\*holds\*\* \+3\.4 \(\+3\.1 to \+3\.7\), 8 pairs +\| \*\*holds\*\*, the same runs +\| 1\.05 +\|$", row
     )
@@ -273,8 +281,8 @@ def test_a_claim_on_cost_has_its_verdict_in_the_column_of_costs(make: Make) -> N
     ]
     (row,) = (line for line in front_page(records).splitlines() if "(claims.md#aps-compute)" in line)
     cells = [cell.strip() for cell in row.split("|")[1:-1]]
-    assert cells[2:4] == ["-", "-"] and cells[4].startswith("**holds** 0.80")
-    assert cells[1] == "[fewer operations than MoCo-v3](claims.md#aps-compute) (our choice)"
+    assert cells[2:4] == ["", ""] and cells[4].startswith("**holds** 0.80")
+    assert cells[1] == "[fewer operations than MoCo-v3](claims.md#aps-compute) (baseline: our choice)"
 
 
 def test_the_front_page_says_what_the_papers_own_form_reaches(make: Make) -> None:
@@ -288,7 +296,7 @@ def test_the_front_page_says_what_the_papers_own_form_reaches(make: Make) -> Non
             ("simsiam", "", [39.0, 39.5]),
         )
     )
-    (line,) = (line for line in text.splitlines() if line.startswith("* The paper's temperature (t1): "))
+    (line,) = (line for line in text.splitlines() if line.startswith("* The paper's temperature (t1) in place of"))
     assert "**opposite**: better than BYOL -3.4" in line
     assert re.search(r"\*\*not decided yet\*\*: better than SimSiam -2\.\d", line)
 
@@ -299,3 +307,29 @@ def test_every_claim_of_the_front_page_has_a_short_title() -> None:
         papers.setdefault(item.claim.paper, []).append(item)
     for answer in (answer for found in answers(papers).values() for answer in found):
         assert 0 < len(answer.claim.short) <= 50, answer.claim.id
+
+
+def test_the_picture_of_verdicts_has_a_line_for_each_basis_and_for_the_papers_own_form(make: Make) -> None:
+    """Multi-network over BYOL: equal epochs and the paper's temperature; the single pair over SimSiam is not drawn."""
+    rise = [3.0, 3.5, 4.0]
+    records = made(
+        make,
+        ("multi_network", "", [43.0 + more for more in rise]),
+        ("multi_network", "t1", [40.0 - more for more in rise]),
+        ("byol", "", [40.0] * 3),
+        ("simsiam", "", [39.0]),
+    )
+    content = boards.compose(Arms(records, suite()), claim_files.load(suite()), lambda record: "x")
+    drawn = forests.verdicts(pictures.by_paper(content))
+    assert drawn is not None and drawn.said.startswith("1 comparison:")
+    texts = re.findall(r"<text [^>]*>([^<]*)</text>", drawn.body)
+    assert "Multi-network" in texts and "better than BYOL, linear probe" in texts
+    assert "not decided yet, also at equal compute" in texts and "t1: not decided yet, also at equal compute" in texts
+    assert not any("SimSiam" in text for text in texts)
+    marks = re.findall(r'<(circle|polygon) class="mark k(\d)"', drawn.body)
+    assert marks == [("circle", "0"), ("polygon", "2")]  # a triangle
+    left, right = (
+        float(x) for x in re.findall(r'<path class="line thick k2" d="M([\d.]+) [\d.]+H([\d.]+)"', drawn.body)[0]
+    )
+    assert left < right < 330 / 2  # below 0, in the middle of the axis
+    assert forests.verdicts({}) is None and "No records yet." in pictures.verdicts(replace(content, papers={}))
