@@ -1,4 +1,4 @@
-"""The first screen of the report: one line for each claim of a paper that a run can test, at equal epochs and compute.
+"""A line for each claim of a paper that a run can test, at equal epochs and compute: for the report and the front page.
 
 What no run can test, numbers that a paper states of its own setting, and our own claims on why are left to the list of
 claims.
@@ -18,7 +18,7 @@ from leaderboards.claims import COST, COSTS, INTERACTION, MECHANISM, TO_ACCURACY
 from leaderboards.learning import costs_to_accuracy, usable_curves
 from leaderboards.needs import Need, budget
 from leaderboards.reason_words import reasons_why, unrepeatable
-from leaderboards.reasons import NoRecord
+from leaderboards.reasons import EpochsFirst, NoRecord
 from leaderboards.statistics import own
 from leaderboards.verdicts import (
     ABOVE,
@@ -37,6 +37,7 @@ from leaderboards.verdicts import (
 )
 from leaderboards.wording import SAME_RUNS, evidence_words, levels, pairs_words, tested_margin, unit
 
+NOT_TESTED = "not tested yet"  # of equal compute, as long as equal epochs is not decided
 MARKS = {
     HOLDS: ("yes", "●"),
     REPRODUCED: ("yes", "●"),
@@ -47,6 +48,7 @@ MARKS = {
     UNDECIDED: ("open", "◐"),
     INCOMPARABLE: ("none", "×"),
     NOT_RUN: ("none", "□"),
+    NOT_TESTED: ("none", "□"),
     UNTESTABLE: ("none", "–"),
     NONE: ("none", "–"),
 }
@@ -76,14 +78,14 @@ class Said:
     pairs: str = ""  # `3 pairs`
     evidence: str = ""  # `evidence 7.3 of 40 that it is better` of what is not decided yet
     same_runs: str = ""  # `the same runs` at equal compute as at equal epochs, and their operations if these differ
-    margin: str = ""  # `within the margin of 1.5 points`, of `no difference`
+    margin: str = ""  # `1.5 points`, of `no difference`
     remarks: tuple[str, ...] = ()  # `fragile`, why it is incomparable, what else it costs
     verdict: Verdict | None = None  # None where equal compute was not run
 
     @property
     def notes(self) -> tuple[str, ...]:
         """The margin of `no difference`, and the remarks."""
-        return (self.margin, *self.remarks) if self.margin else self.remarks
+        return (f"within the margin of {self.margin}", *self.remarks) if self.margin else self.remarks
 
     @property
     def mean(self) -> float | None:
@@ -96,6 +98,11 @@ class Said:
         """95 % interval of that mean; None without one, and for a single pair."""
         evidence = self.verdict.evidence if self.verdict else None
         return evidence.mean.interval if self.mean is not None and evidence and evidence.mean.n > 1 else None
+
+    @property
+    def drawable(self) -> bool:
+        """Whether it is a difference with an interval, or a single pair; equal compute before its test has neither."""
+        return self.interval is not None or (self.mean is not None and self.verdict is not None and self.verdict.n == 1)
 
     @property
     def n(self) -> str:
@@ -114,7 +121,7 @@ class Beside:
     """What was found of the paper's own form of a claim, or on another track."""
 
     name: str  # `the paper's temperature (t1)`, `on cifar`, `the paper's setting`
-    tag: str  # the same in a word: `t1`, `cifar`, `the paper's setting`
+    form: str  # `t1`; "" of another track
     said: Said
 
     @property
@@ -158,13 +165,17 @@ class Answer:
     @property
     def drawn(self) -> list[Said]:
         """What has a difference to be drawn: at equal epochs, and at equal compute where that took other runs."""
-        said = [one for one in (self.epochs, self.compute) if one and not one.same_runs]
-        return [one for one in said if one.mean is not None]
+        return [one for one in (self.epochs, self.compute) if one and not one.same_runs and one.drawable]
 
     @property
     def unit(self) -> str:
         """`points` or `AP`."""
         return unit(self.claim)
+
+    @property
+    def title(self) -> str:
+        """What was tested, in a few words: `better than MoCo-v3 (baseline: our choice)`."""
+        return self.claim.title + " (baseline: our choice)" * self.claim.stand_in
 
     @property
     def evaluation(self) -> str:
@@ -210,6 +221,11 @@ def answers(papers: Mapping[str, Sequence[Assessment]], needed: Iterable[Need] =
     return found
 
 
+def by_title(found: Mapping[str, Sequence[Answer]]) -> dict[str, Sequence[Answer]]:
+    """The same by what the papers call their methods."""
+    return {claims[0].claim.paper_title: claims for claims in found.values() if claims}
+
+
 def _order(answer: Answer) -> int:
     return _FIRST.index(answer.epochs.look) if answer.epochs else len(_FIRST)
 
@@ -218,10 +234,10 @@ def _answer(item: Assessment, needed: Sequence[Need]) -> Answer:
     seen = [verdict for verdict in item.answered if not verdict.form]
     first = item.first
     here = [verdict for verdict in seen if first is None or verdict.track == first.track]
-    second = next((verdict for verdict in here if verdict.basis == COMPUTE and verdict.arms), None)
+    of_compute = [verdict for verdict in here if verdict.basis == COMPUTE]
+    second = next((verdict for verdict in of_compute if verdict.arms or verdict.outcome == INCOMPARABLE), None)
     where = first.track if first else second.track if second else ""
-    lacking = not any(verdict.basis == COMPUTE for verdict in here)  # else it was looked for and is incomparable
-    compute = _said(second) if second else _without_equal_compute(first) if lacking else None
+    compute = in_brief(second) if second else _without_equal_compute(first) if not of_compute else None
     paper, larger = _at_own_track(needed), _larger(needed)
     following = larger or paper
     ahead = f"{following.track}: {budget(following)}" if following else ""
@@ -232,7 +248,7 @@ def _answer(item: Assessment, needed: Sequence[Need]) -> Answer:
     in_its_setting = any(verdict.own and verdict.evidence is not None for verdict in item.answered)
     missing = _missing(item, seen, paper, larger)
     idle = "" if first else _idle(item)
-    epochs = _said(first) if first else None
+    epochs = in_brief(first) if first else None
     return Answer(item.claim, where, epochs, compute, beside, at_compute, in_its_setting, missing, ahead, idle)
 
 
@@ -245,10 +261,10 @@ def _adds(verdict: Verdict, where: str) -> bool:
 
 def _beside(verdict: Verdict, where: str) -> Beside:
     form = f"{verdict.claim.form_name} ({verdict.form})" if verdict.form else ""
-    track = verdict.track if verdict.track != where else ""
+    track = f"on {verdict.track}" if verdict.track != where else ""
     paper = PAPERS if verdict.own else ""
-    name = ", ".join(filter(None, (paper, form, f"on {track}" if track else "")))
-    return Beside(name, ", ".join(filter(None, (paper, verdict.form, track))), _said(verdict))
+    name = ", ".join(filter(None, (paper, form, track)))
+    return Beside(name, verdict.form, in_brief(verdict))
 
 
 def _at_own_track(needed: Iterable[Need]) -> Need | None:
@@ -270,14 +286,15 @@ def _without_equal_compute(first: Verdict | None) -> Said | None:
     return Said(NOT_RUN, *MARKS[NOT_RUN], remarks=remarks)
 
 
-def _said(verdict: Verdict) -> Said:
+def in_brief(verdict: Verdict) -> Said:
+    """A verdict as a reader sees it at once."""
     plain = verdict.outcome.partition(",")[0]
     look, shape = MARKS[plain]
     remarks, margin, same = [], "", ""
     if verdict.gap is not None and verdict.claim.metric == "epochs_to_accuracy" and (also := _operations_too(verdict)):
         remarks.append(also)
     if plain == NO_DIFFERENCE and verdict.evidence:
-        margin = f"within the margin of {tested_margin(verdict, verdict.evidence)}"
+        margin = tested_margin(verdict, verdict.evidence)
     if verdict.evidence and verdict.evidence.fragile:
         remarks.append("fragile")
     if verdict.outcome == INCOMPARABLE and verdict.reasons:
@@ -287,8 +304,11 @@ def _said(verdict: Verdict) -> Said:
     if verdict.same_runs:
         times = verdict.times
         same = SAME_RUNS + (f" ({times:.2f} times the operations)" if times and f"{times:.2f}" != "1.00" else "")
+    word = verdict.outcome
+    if verdict.reasons == (EpochsFirst(),) and not verdict.same_runs:
+        word, (look, shape) = NOT_TESTED, MARKS[NOT_TESTED]
     return Said(
-        verdict.outcome,
+        word,
         look,
         shape,
         difference=_difference(verdict),
@@ -297,7 +317,7 @@ def _said(verdict: Verdict) -> Said:
         levels=levels(verdict),
         between=_between(verdict),
         pairs=pairs_words(verdict.claim, verdict.n) if verdict.n and verdict.outcome != INCOMPARABLE else "",
-        evidence=evidence_words(verdict) if verdict.outcome == UNDECIDED else "",
+        evidence=evidence_words(verdict) if word == UNDECIDED else "",
         same_runs=same,
         margin=margin,
         remarks=tuple(remarks),
@@ -406,11 +426,11 @@ def summary(found: Sequence[Answer]) -> str:
     """
     costs = [answer for answer in found if answer.claim.evaluation == COST]
     others = [answer for answer in found if answer.claim.evaluation != COST]
-    derived = f"From the abstracts and the authors' code pages we derived {_many(len(found))} that can be tested."
+    derived = f"From the abstracts and the authors' code pages we derived {many(len(found))} that can be tested."
     if not any(answer.epochs or answer.compute for answer in found):
         return f"{derived} None was tested yet."
     at_epochs = _counted(_word(answer.epochs) for answer in others)
-    at_compute = _counted(_word(answer.compute) for answer in others)
+    at_compute = _counted(_word(answer.compute) for answer in others if two_bases(answer.claim))
     of_cost = _counted(_word(answer.epochs) for answer in costs)
     there = sum(answer.own for answer in found)
     said = [
@@ -423,11 +443,12 @@ def summary(found: Sequence[Answer]) -> str:
     return " ".join(filter(None, said))
 
 
-def _many(number: int) -> str:
+def many(number: int) -> str:
+    """`1 comparison`, `32 comparisons`."""
     return f"{number} comparison{'' if number == 1 else 's'}"
 
 
-def rank(word: str) -> tuple[int, str]:
+def by_outcome(word: str) -> tuple[int, str]:
     """By which outcomes are listed: `holds` first."""
     return list(MARKS).index(word.partition(",")[0]), word
 
@@ -439,5 +460,5 @@ def _word(said: Said | None) -> str:
 def _counted(outcomes: Iterable[str]) -> str:
     """`8 hold, 1 opposite, 16 not decided yet`."""
     counted = Counter(outcomes)
-    said = {word: word.replace("holds", "hold").replace(", ", " but ") for word in sorted(counted, key=rank)}
+    said = {word: word.replace("holds", "hold").replace(", ", " but ") for word in sorted(counted, key=by_outcome)}
     return ", ".join(f"{counted[word]} {words}" for word, words in said.items())

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from types import MappingProxyType
 
-from leaderboards.answers import Answer, Said, scale
+from leaderboards.answers import Answer, Said, many, scale
 from leaderboards.cells import signed
-from leaderboards.drawing import HOLLOW, Axes, Drawing, mark, text_at
+from leaderboards.drawing import CHARACTER, HOLLOW, Axes, Drawing, mark, text_at
 from leaderboards.paired_arms import Difference
 
-_ROW = 38  # pixels of a row of differences
+_ROW, _NAME = 38, 15  # pixels of a row of differences, and of words above it
 
 
 def differences(
@@ -20,8 +21,10 @@ def differences(
 ) -> Drawing:
     """Mean differences of paired seeds with their 95 % intervals, a row each, and the single seeds as small ticks.
 
-    names: by the names of both arms, what the first has and the second lacks, in words.
+    names: by the names of both arms, what the first has and the second has not, in words.
     """
+    about = [names.get((item.ours.name, item.theirs.name), "") for item in found]
+    tops = list(accumulate((_ROW + _NAME * bool(words) for words in about), initial=0.0))
     edges = [0.0]
     for item in found:
         edges += item.by_seed.values()
@@ -32,16 +35,18 @@ def differences(
         x=(min(edges), max(edges)),
         y=(0.0, 1.0),
         labels=("difference (points)", ""),
-        height=_ROW * len(found),
+        height=tops[-1],
         left=14,
     )
     bottom = axes.top + axes.height
     drawn = [f'<path class="axis" d="M{axes.x(0):.1f} {axes.top}V{bottom}"/>']
-    for row, item in enumerate(found):
-        y = axes.top + _ROW * row + 26.0
-        about = names.get((item.ours.name, item.theirs.name), "")
-        head = f"{item.ours.name}: {about}" if about else f"{item.ours.name} − {item.theirs.name}"
-        drawn.append(text_at(18, y - 10, f"{head}, n = {len(item.by_seed)}", "halo"))
+    for item, words, top in zip(found, about, tops, strict=False):
+        y = axes.top + top + 26.0
+        if words:
+            drawn.append(text_at(18, y - 10, words, "halo"))
+            y += _NAME
+        arms = f"{item.ours.name} − {item.theirs.name}, n = {len(item.by_seed)}"
+        drawn.append(text_at(18, y - 10, arms, "halo soft" if words else "halo"))
         ticks = [f"M{axes.x(value):.1f} {y - 4:.0f}v8" for value in item.by_seed.values()]
         drawn.append(f'<path class="line axis" d="{"".join(ticks)}"/>')
         note = f"{item.name}: {item.words}"
@@ -55,8 +60,13 @@ def differences(
 
 _WIDE, _THIN = 190, 22  # pixels of one line of the drawing of one claim
 _EDGE = 14  # pixels from the end of the axis to the edge of the drawing
-_CIRCLE, _SQUARE, _TRIANGLE = 0, 1, 2  # marks of equal epochs, of equal compute and of the paper's own form
-_BASES = ("", "equal compute: ", "the paper's own form: ")
+_CIRCLE, _SQUARE, _UP, _DOWN = 0, 1, 2, 4  # marks of both bases, and of both in the paper's own form
+_BASES = {
+    _CIRCLE: "",
+    _SQUARE: "equal compute: ",
+    _UP: "the paper's own form: ",
+    _DOWN: "the paper's own form, equal compute: ",
+}
 
 
 def forest(answer: Answer, limit: float) -> Drawing | None:
@@ -110,8 +120,9 @@ def _line(said: Said, unit: str, across: _Across, y: float, style: int) -> list[
 def axis(limit: float, width: float = _WIDE) -> Drawing:
     """The numbers of the axis that these drawings share, to stand above or below them."""
     across = _Across(limit, width)
-    ends = ((-limit, f"{-limit:+g}"), (0.0, "0"), (limit, f"{limit:+g}"))
-    drawn = "".join(text_at(across.at(end), 13, words, "soft", "middle") for end, words in ends)
+    parts = 4 if width > _WIDE else 2
+    ends = [(2 * n / parts - 1) * limit for n in range(parts + 1)]
+    drawn = "".join(text_at(across.at(end), 13, f"{end:+g}" if end else "0", "soft", "middle") for end in ends)
     return Drawing(width, 16, drawn, f"axis from {-limit:+g} to {limit:+g}")
 
 
@@ -127,21 +138,27 @@ class _Across:
         return self.width / 2 + max(-1.0, min(1.0, value / self.limit)) * (self.width / 2 - _EDGE)
 
 
-_TITLES, _PLOT, _WORDS = 372, 330, 290  # pixels of the columns of the picture of verdicts
-_PAPER, _FIRST = 24, 44  # pixels of the name of a paper, and of the explanation on top
+_PLOT = 330  # pixels of the axis of the picture of verdicts
+_PAPER, _FIRST = 24, 61  # pixels of the name of a paper, and of the explanation on top
+_LETTER = 0.95 * CHARACTER  # pixels of a letter: a line of words is nearer to the average
 
 
 def verdicts(papers: Mapping[str, Sequence[Answer]]) -> Drawing | None:
-    """All comparisons of accuracy with at least two pairs, on one axis: what was tested, the difference, the verdict.
+    """The comparisons of accuracy with two pairs or more on one axis: what was tested, the difference, the verdict.
 
-    Where our recipe departs from the paper's own form, that has a line of its own. None without any.
+    Where our recipe departs from the paper's own form, that has lines of its own. None without any.
 
-    papers: name of the paper's method -> its claims.
+    papers: what a paper calls its method -> its claims.
     """
     shown = {name: [answer for answer in found if answer.interval] for name, found in papers.items()}
     every = [answer for found in shown.values() for answer in found]
     if not every:
         return None
+    tracks = {answer.where for answer in every}
+    titles = {answer.claim.id: ", ".join(_title(answer, tracks)) for answer in every}
+    lines = {answer.claim.id: _explained(answer) for answer in every}
+    left = 24 + _LETTER * max(map(len, titles.values()))
+    right = 16 + _LETTER * max(len(words) for found in lines.values() for _, _, words in found)
     across = _Across(scale(every), _PLOT)
     top, parts = float(_FIRST), list[str]()
     for name, found in shown.items():
@@ -150,48 +167,43 @@ def verdicts(papers: Mapping[str, Sequence[Answer]]) -> Drawing | None:
         parts.append(text_at(4, top + 16, name, "bold"))
         top += _PAPER
         for answer in found:
-            lines = _explained(answer)
-            title = ", ".join(filter(None, (answer.claim.title, answer.evaluation)))
-            parts.append(text_at(16, top + _THIN / 2 + 4, title))
-            drawn = _lines(answer, [(said, style) for said, style, _ in lines], across)
-            parts.append(drawn.svg((_TITLES, top)))
-            for number, (said, _, words) in enumerate(lines):
+            parts.append(text_at(16, top + _THIN / 2 + 4, titles[answer.claim.id]))
+            drawn = _lines(answer, [(said, style) for said, style, _ in lines[answer.claim.id]], across)
+            parts.append(drawn.svg((left, top)))
+            for number, (said, _, words) in enumerate(lines[answer.claim.id]):
                 kind = "" if said.verdict and said.verdict.decided else "soft"
-                parts.append(text_at(_TITLES + _PLOT + 8, top + _THIN * (number + 0.5) + 4, words, kind))
+                parts.append(text_at(left + _PLOT + 8, top + _THIN * (number + 0.5) + 4, words, kind))
             top += drawn.height
+    on = f" on {next(iter(tracks))}" if len(tracks) == 1 else ""
     explained = [
-        "difference in points or AP, with its 95 % interval; right of 0: the method is better than its baseline",
-        "● equal epochs; ■ equal compute, if it took other runs; ▲ the paper's own form; ◇ the paper's number",
+        f"Difference in points or AP{on}, with its 95 % interval; right of 0 the method is better than its baseline.",
+        "● equal epochs; ■ equal compute, if it took other runs; ▲ and ▼ the same in the paper's own form.",
+        "◇ the gain that the paper states, for its own data and network; an arrow goes on beyond the axis.",
     ]
     head = [text_at(4, 14 + 17 * number, line, "soft") for number, line in enumerate(explained)]
     ends = axis(across.limit, _PLOT)
-    many = f"{len(every)} comparison{'s' * (len(every) > 1)}"
-    about = f"{many}: difference at equal epochs and at equal compute, with 95 % intervals"
-    body = "\n".join([*head, *parts, ends.svg((_TITLES, top + 2))])
-    return Drawing(_TITLES + _PLOT + _WORDS, top + 2 + ends.height, body, about)
+    about = f"{many(len(every))}: difference at equal epochs and at equal compute, with 95 % intervals"
+    body = "\n".join([*head, *parts, ends.svg((left, top + 2))])
+    width = max(left + _PLOT + right, _LETTER * max(map(len, explained)))
+    return Drawing(round(width), top + 2 + ends.height, body, about)
+
+
+def _title(answer: Answer, tracks: set[str]) -> list[str]:
+    return [part for part in (answer.title, answer.evaluation, answer.where if len(tracks) > 1 else "") if part]
 
 
 def _explained(answer: Answer) -> list[tuple[Said, int, str]]:
     """The lines of a claim in that picture: what is drawn, with which mark, and the verdict beside it."""
-    epochs, compute = answer.epochs, answer.compute
-    assert epochs
-    also = compute is not None and bool(compute.same_runs)
-    lines = [(epochs, _CIRCLE, _both(epochs, compute) if also else epochs.word)]
-    if compute and not also and compute.mean is not None:
-        lines.append((compute, _SQUARE, f"equal compute: {compute.word}"))
-    second = {other.name: other.said for other in answer.beside_compute}
-    for other in answer.beside:
-        if other.said.interval:
-            lines.append((other.said, _TRIANGLE, f"{other.tag}: {_both(other.said, second.get(other.name))}"))
+    lines = []
+    for said in answer.drawn:
+        also = said is answer.epochs and answer.compute is not None and bool(answer.compute.same_runs)
+        basis = "" if said is answer.epochs else "equal compute: "
+        words = f"{basis}{said.word} {said.amount}" + ", the same runs at equal compute" * also
+        lines.append((said, _CIRCLE if said is answer.epochs else _SQUARE, words))
+    for style, basis, beside in ((_UP, "", answer.beside), (_DOWN, ", equal compute", answer.beside_compute)):
+        lines += [
+            (other.said, style, f"{other.form}{basis}: {other.said.word} {other.said.amount}")
+            for other in beside
+            if other.form and other.said.interval and not other.said.same_runs
+        ]
     return lines
-
-
-def _both(epochs: Said, compute: Said | None) -> str:
-    """`holds, also at equal compute`, or `holds; equal compute: opposite`."""
-    if compute is None:
-        return epochs.word
-    return (
-        f"{epochs.word}, also at equal compute"
-        if epochs.word == compute.word
-        else f"{epochs.word}; equal compute: {compute.word}"
-    )

@@ -126,9 +126,9 @@ def parts(known: Arms, claims: Sequence[Claim], track: str, evaluation: str) -> 
     return sorted(found, key=lambda part: (part.method.name, -part.difference[0]))
 
 
-def part_names(claims: Iterable[Claim]) -> dict[tuple[str, str], str]:
-    """What the first of two arms has and the second lacks, in words, where a claim says it."""
-    return {(claim.arm, claim.baseline_arm): claim.part for claim in claims if claim.part}
+def part_names(claims: Iterable[Claim], evaluation: str) -> dict[tuple[str, str], str]:
+    """What the first of two arms has and the second has not, in words, where a claim on this evaluation says it."""
+    return {(one.arm, one.baseline_arm): one.part for one in claims if one.part and one.evaluation == evaluation}
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:

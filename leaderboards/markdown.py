@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from leaderboards.assessments import counts
+from leaderboards.answers import answers, by_title
+from leaderboards.assessments import counts, older_recipes
 from leaderboards.boards import INDEX_INTRO, Board, Content
 from leaderboards.cells import whole, words
 from leaderboards.claims_page import claims_text
 from leaderboards.markdown_tables import rows_text, table_text
+from leaderboards.reading import OLDER_RECIPE
 from leaderboards.tables import EMPTY, Table
-from leaderboards.verdict_table import verdict_table
+from leaderboards.verdict_table import beside_words, verdict_table
 
 HEADER = "<!-- generated from records by `python -m repro`; do not edit -->"
 
 
-def markdown(content: Content, picture: str = "") -> dict[str, str]:
+def markdown(content: Content, picture: str = "", verdicts: str = "") -> dict[str, str]:
     """Every board by file name.
 
-    picture: address of what `pictures.sheet` draws of the same records, or "" for none.
+    picture, verdicts: addresses of what `pictures.sheet` and `pictures.verdicts` draw of the same records, or "".
     """
     built = {f"{board.name}.md": _board_text(board) for board in content.evaluations}
     built["efficiency.md"] = _board_text(content.efficiency, picture)
     built["pretext.md"] = _board_text(content.pretext)
     built["claims.md"] = claims_text(content)
-    built["index.md"] = _index_text(content)
+    built["index.md"] = _index_text(content, verdicts)
     return {name: f"{HEADER}\n{_without_tags(text)}\n" for name, text in sorted(built.items())}
 
 
@@ -58,8 +60,10 @@ def _board_text(board: Board, picture: str = "") -> str:
     return "\n".join([*lines, *(links or ([] if board.tables else [EMPTY]))])
 
 
-def _index_text(content: Content) -> str:
-    table, rest = verdict_table(content.papers, "claims.md", content.warnings())
+def _index_text(content: Content, verdicts: str) -> str:
+    titled = by_title(answers(content.papers))
+    table, rest = verdict_table(titled, "claims.md", content.warnings())
+    older = [OLDER_RECIPE] if older_recipes(content.assessments) else []
     rows = [
         {
             "board": words(f"[{board.title}]({board.name}.md)"),
@@ -83,7 +87,9 @@ def _index_text(content: Content) -> str:
             "",
             f"[Claims and verdicts](claims.md), counted by the outcome at equal epochs. {counts(content.assessments)}",
             "",
+            *([f"![Comparisons of accuracy]({verdicts})", ""] if verdicts else []),
             table,
-            *(f"\n{line}" for line in rest),
+            "",
+            *(f"* {line}" for line in (*beside_words(titled), rest, *older)),
         ]
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from leaderboards import forests, plots
-from leaderboards.answers import Answer, answers
+from leaderboards.answers import answers, by_title
 from leaderboards.arms import Arms
 from leaderboards.boards import Content
 from leaderboards.claims import COST, Claim, place_of
@@ -21,7 +21,8 @@ from leaderboards.efficiency import Paid
 from leaderboards.gains import part_names, parts
 from leaderboards.paired_arms import Difference, difference
 from leaderboards.pictured import MOST, Roles
-from leaderboards.tables import EMPTY
+
+_NO_PAIRS = "No comparison of accuracy has two pairs yet."
 
 
 @dataclass
@@ -84,14 +85,9 @@ def sheet(content: Content) -> str:
     return plots.sheet([drawing for scene in scenes for drawing in scene.first])
 
 
-def by_paper(content: Content) -> dict[str, list[Answer]]:
-    """The papers' comparative claims, by what the paper calls its method."""
-    return {content.papers[paper][0].claim.paper_title: found for paper, found in answers(content.papers).items()}
-
-
 def verdicts(content: Content) -> str:
     """All comparisons that were tested as one SVG file."""
-    drawn = forests.verdicts(by_paper(content)) or Drawing(300, 40, text_at(8, 24, EMPTY))
+    drawn = forests.verdicts(by_title(answers(content.papers))) or Drawing(300, 40, text_at(8, 24, _NO_PAIRS))
     return replace(drawn, style=STYLE).svg() + "\n"
 
 
@@ -116,7 +112,7 @@ def contributions(content: Content) -> list[Scene]:
     for track in tracks_of(content.known):
         if found := part_differences(content, track, evaluation):
             title = content.known.suite.evaluations[evaluation].title
-            names = part_names(content.claims)
+            names = part_names(content.claims, evaluation)
             drawn = _forests(f"{title}: method − variant", "right of 0: the part helps", found, names)
             scenes.append(Scene(f"{track}, {found[0].ours.setting.source}", drawn))
     return scenes

@@ -94,7 +94,7 @@ def _mean(arm: Arm, cost: str) -> float:
 
 def parts_table(records: Iterable[Record], claims: Sequence[Claim], suite: Suite, track: str) -> str:
     """What each variant changes: the method minus the variant in linear probe, paired seeds."""
-    rows, named = [], part_names(claims)
+    rows, named = [], part_names(claims, "linear")
     for part in parts(Arms(records, suite), claims, track, "linear"):
         mean, least, largest = part.difference
         between = f"{least:+.1f} to {largest:+.1f}"
@@ -103,7 +103,7 @@ def parts_table(records: Iterable[Record], claims: Sequence[Claim], suite: Suite
         rows.append([*names, signed(mean, 1).text, between, str(part.seeds)])
     if not rows:
         return f"No variant has {FEWEST} pairs with its method yet."
-    return pipe(["method", "variant", "what the variant lacks", "method - variant", "range over seeds", "seeds"], rows)
+    return pipe(["method", "variant", "what the method has", "method - variant", "range over seeds", "seeds"], rows)
 
 
 def _head(suite: Suite, evaluation: str, metric: str) -> str:

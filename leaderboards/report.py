@@ -58,7 +58,7 @@ def everything(
     """
     content = compose(Arms(records, suite), claims, link)
     return {
-        **markdown(content, picture=PICTURE),
+        **markdown(content, picture=PICTURE, verdicts=VERDICTS),
         PICTURE: pictures.sheet(content),
         VERDICTS: pictures.verdicts(content),
         FILE: page(content, histories, artifacts),

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from leaderboards import courses, forests, needs, pictures, report_rows
-from leaderboards.answers import answers
+from leaderboards.answers import Answer, answers, by_title
 from leaderboards.boards import Content
 from leaderboards.cells import Cell
 from leaderboards.courses import History
@@ -52,9 +52,9 @@ def board_tables(content: Content) -> dict[str, Table]:
 
 
 def drawings(content: Content, histories: Mapping[str, History]) -> dict[str, Drawing]:
-    """Every picture of the report by the name of its file."""
+    """Every picture of the report by the name of its file; those of single claims in one."""
     roles = Roles(content.claims, content.known.suite)
-    drawn = forests.verdicts(pictures.by_paper(content))
+    drawn = forests.verdicts(by_title(answers(content.papers)))
     found: dict[str, Sequence[Drawing]] = {"claims": [drawn] if drawn else []}
     for name, scenes in (
         ("cost", pictures.efficiency(content, roles)),
@@ -168,7 +168,7 @@ def _cited(rows: Iterable[Mapping[str, Cell]], known: set[str]) -> list[str]:
     return sorted(named & known)
 
 
-def _answers(content: Content) -> list[Any]:
+def _answers(content: Content) -> list[Answer]:
     return [answer for found in answers(content.papers, content.needs).values() for answer in found]
 
 

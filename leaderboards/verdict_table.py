@@ -5,61 +5,74 @@ Both sides' accuracies, evidence and settings stand on the page of claims, to wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from leaderboards.answers import Answer, Said, answers
-from leaderboards.assessments import Assessment, older_recipes
-from leaderboards.claims import COST, Claim
+from leaderboards.answers import Answer, Beside, Said, by_outcome, many
+from leaderboards.claims import COST
 from leaderboards.markdown_tables import pipe
-from leaderboards.reading import OLDER_RECIPE
-from leaderboards.verdicts import NOT_RUN
+from leaderboards.verdicts import NOT_RUN, two_bases
+
+NOT_THE_PAPERS = "†"
+"""Behind a claim whose test departs from the paper's own form."""
 
 
 def verdict_table(
-    papers: Mapping[str, Sequence[Assessment]], page: str, warnings: Mapping[str, str] = MappingProxyType({})
-) -> tuple[str, list[str]]:
-    """The comparisons that were tested: what was found at equal epochs and at equal compute, and what each cost.
+    papers: Mapping[str, Sequence[Answer]],
+    page: str,
+    warnings: Mapping[str, str] = MappingProxyType({}),
+    most: int | None = None,
+) -> tuple[str, str]:
+    """What was found at equal epochs and at equal compute, and at what cost; and a sentence on what is not shown.
 
-    Also sentences to stand below it: what is not shown, and what `older recipe` means, if a verdict is of one.
-
+    papers: what a paper calls its method -> its claims.
     page: address of the page of claims, to which each claim links.
     warnings: by id of a claim, why its test is weak; it stands behind the verdict.
+    most: rows of a short table: one for each paper, then what is decided. Else all that have two pairs or more.
     """
-    every = [(papers[paper][0].claim.paper_title, one) for paper, found in answers(papers).items() for one in found]
-    tested = [(paper, answer) for paper, answer in every if answer.verdict and not _single(answer)]
-    tracks = {answer.where for _, answer in tested}
-    rows, above = [], ""
-    for paper, answer in tested:
-        first = _paper(paper, answer.claim) if paper != above else ""
-        rows.append([first, _claim(answer, page, tracks), *_found(answer, warnings.get(answer.claim.id, ""))])
-        above = paper
+    tested = {paper: [answer for answer in found if answer.verdict] for paper, found in papers.items()}
+    shown = _chosen(tested, most) if most is not None else {paper: _several(found) for paper, found in tested.items()}
+    every = [answer for found in shown.values() for answer in found]
+    tracks = {answer.where for answer in every}
+    rows = []
+    for paper, found in shown.items():
+        for number, answer in enumerate(found):
+            first = paper if number == 0 else ""
+            rows.append([first, _claim(answer, page, tracks), *_found(answer, warnings.get(answer.claim.id, ""))])
     on = f" (on {next(iter(tracks))})" if len(tracks) == 1 else ""
-    heads = ["paper", f"what was tested{on}", "equal epochs", "equal compute", "operations (baseline = 1)"]
-    not_run, single = sum(not answer.verdict for _, answer in every), sum(_single(answer) for _, answer in every)
-    left = [f"{not_run} comparisons were {NOT_RUN}"] * (not_run > 0) + [f"{single} have a single pair"] * (single > 0)
-    others = f"The other claims state numbers or cannot be tested: [all claims]({page})."
-    rest = f"Not in the table: {', '.join(left)}. {others}" if left else others
-    older = older_recipes([item for items in papers.values() for item in items])
-    return pipe(heads, rows) if rows else "", [rest, *([OLDER_RECIPE] * bool(older))]
+    cost = "operations at equal epochs (baseline = 1)"
+    heads = ["paper", f"what was tested{on}", "equal epochs", "equal compute", cost]
+    hidden = [answer for found in papers.values() for answer in found if answer not in every]
+    words = Counter(answer.epochs.word if answer.epochs else "without a run" for answer in hidden)
+    left = ", ".join(f"{many(words[word])} {word}" for word in sorted(words))
+    others = f"Claims that state a number or cannot be tested are among [all claims]({page})."
+    return pipe(heads, rows) if rows else "", f"Not in the table: {left}. {others}" if left else others
 
 
-def _single(answer: Answer) -> bool:
-    """Whether a claim has but one pair, so that nothing can be said of it."""
-    return bool(answer.verdict and answer.verdict.n == 1 and not answer.verdict.decided)
+def _chosen(tested: Mapping[str, Sequence[Answer]], most: int) -> dict[str, list[Answer]]:
+    """So many, in their order: one of each paper, decided or with most pairs; then the others that are decided."""
+    decided = [answer for found in tested.values() for answer in found if answer.verdict and answer.verdict.decided]
+
+    def weight(answer: Answer) -> tuple[bool, int]:
+        return answer in decided, answer.verdict.n if answer.verdict else 0
+
+    leading = [max(found, key=weight) for found in tested.values() if found]
+    chosen = [*leading, *(answer for answer in decided if answer not in leading)][:most]
+    return {paper: [answer for answer in found if answer in chosen] for paper, found in tested.items()}
 
 
-def _paper(paper: str, claim: Claim) -> str:
-    """`Multi-network (not the paper's temperature)`, where our recipe departs from the paper's own form."""
-    return f"{paper} (not {claim.form_name})" if claim.form else paper
+def _several(found: Sequence[Answer]) -> list[Answer]:
+    """Those of which more than a single pair speaks."""
+    return [answer for answer in found if answer.verdict and (answer.verdict.n != 1 or answer.verdict.decided)]
 
 
 def _claim(answer: Answer, page: str, tracks: set[str]) -> str:
-    """`[better than BYOL](page#id), linear probe`; where tracks differ, also on which."""
-    claim = answer.claim
-    ours = " (baseline: our choice)" * claim.stand_in
+    """`[better than BYOL](page#id)†, linear probe`; where tracks differ, also on which."""
+    mark = NOT_THE_PAPERS if answer.claim.form else ""
     where = answer.where if len(tracks) > 1 else ""
-    return ", ".join(filter(None, [f"[{claim.title}]({page}#{claim.id}){ours}", answer.evaluation, where]))
+    parts = [f"[{answer.title}]({page}#{answer.claim.id}){mark}", answer.evaluation, where]
+    return ", ".join(filter(None, parts))
 
 
 def _found(answer: Answer, warning: str) -> tuple[str, str, str]:
@@ -69,7 +82,8 @@ def _found(answer: Answer, warning: str) -> tuple[str, str, str]:
         return "", "", _cost(said)
     times = verdict.times if verdict else None
     epochs = "; ".join(filter(None, [_accuracy(said), warning]))
-    return epochs, _accuracy(answer.compute), f"{times:.2f}" if times else ""
+    compute = _accuracy(answer.compute) if two_bases(answer.claim) else ""
+    return epochs, compute, f"{times:.2f}" if times else ""
 
 
 def _accuracy(said: Said | None) -> str:
@@ -79,7 +93,7 @@ def _accuracy(said: Said | None) -> str:
     if said.same_runs:
         return f"**{said.word}**, the same runs"
     between = f" ({said.between})" if said.between else ""
-    margin = said.margin.removeprefix("within the ").replace(" of ", " ").removesuffix(" points")
+    margin = f"margin {said.margin.removesuffix(' points')}" if said.margin else ""
     found = [f"**{said.word}** {said.amount}{between}".rstrip(), said.pairs, margin, *said.remarks]
     return ", ".join(filter(None, found))
 
@@ -89,3 +103,48 @@ def _cost(said: Said) -> str:
     of = "" if said.cost in ("", "operations") else f"{said.cost}: "
     between = f" ({said.between})" if said.between else ""
     return of + ", ".join(filter(None, [f"**{said.word}** {said.amount}{between}".rstrip(), said.pairs, *said.notes]))
+
+
+def beside_words(papers: Mapping[str, Sequence[Answer]]) -> list[str]:
+    """What was found of the papers' own forms, where our recipes have another, and on further tracks; a line for each.
+
+    `† Multi-network, the paper's temperature (t1) in place of our recipe's: **holds**: better than BYOL (+3.6, 8
+    pairs); at equal compute **not decided yet**: better than BYOL (+1.6, 9 pairs).`
+    """
+    lines = []
+    for paper, found in papers.items():
+        at_epochs = _by_name((answer, other) for answer in found for other in answer.beside)
+        at_compute = _by_name((answer, other) for answer in found for other in answer.beside_compute)
+        for name in dict.fromkeys([*at_epochs, *at_compute]):
+            first, second = at_epochs.get(name, []), at_compute.get(name, [])
+            form = any(other.form for _, other in (*first, *second))
+            head = f"{NOT_THE_PAPERS} {paper}, {name} in place of our recipe's" if form else f"{paper}, {name}"
+            said = [_grouped(first)] if first else []
+            said += [f"at equal compute {_grouped(second)}"] if second else []
+            lines.append(f"{head}: {'; '.join(said)}.")
+    return lines
+
+
+def _by_name(found: Iterable[tuple[Answer, Beside]]) -> dict[str, list[tuple[Answer, Beside]]]:
+    named: dict[str, list[tuple[Answer, Beside]]] = {}
+    for answer, other in found:
+        named.setdefault(other.name, []).append((answer, other))
+    return named
+
+
+def _grouped(found: Sequence[tuple[Answer, Beside]]) -> str:
+    """`**holds**: better than BYOL (+3.6, 8 pairs); **opposite**: better than SimCLR (-2.4, 9 pairs)`."""
+    often = Counter(answer.title for answer, _ in found)
+    by_word: dict[str, list[str]] = {}
+    for answer, other in found:
+        where = f", {answer.evaluation}" if often[answer.title] > 1 and answer.evaluation else ""
+        by_word.setdefault(other.said.word, []).append(f"{answer.title}{where} ({_numbers(answer, other.said)})")
+    return "; ".join(f"**{word}**: {', '.join(by_word[word])}" for word in sorted(by_word, key=by_outcome))
+
+
+def _numbers(answer: Answer, said: Said) -> str:
+    """`+3.6, 8 pairs`; of costs `1.25 times, 9 pairs`."""
+    if said.same_runs:
+        return said.same_runs
+    amount = f"{said.amount} times" if answer.claim.evaluation == COST else said.amount
+    return ", ".join(filter(None, (amount, said.pairs)))

@@ -8,13 +8,14 @@ from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
 
+import pytest
 from untuned import suite
 
-from leaderboards import boards, claim_files, forests, pictures, verdicts
-from leaderboards.answers import MARKS, Answer, answers, scale, summary
+from leaderboards import boards, claim_files, forests, front_page, pictures, verdicts
+from leaderboards.answers import MARKS, NOT_TESTED, Answer, answers, by_title, scale, summary
 from leaderboards.arms import Arms
 from leaderboards.assessments import Assessment, assess
-from leaderboards.front_page import front
+from leaderboards.verdict_table import verdict_table
 
 Record = dict[str, Any]
 Make = Callable[..., list[Record]]
@@ -200,7 +201,7 @@ def test_every_outcome_of_a_verdict_has_a_mark() -> None:
         *(verdicts.HOLDS, verdicts.OPPOSITE, verdicts.NO_DIFFERENCE, verdicts.UNDECIDED, verdicts.REPRODUCED),
         *(verdicts.ABOVE, verdicts.BELOW, verdicts.NOT_RUN, verdicts.INCOMPARABLE, verdicts.UNTESTABLE, verdicts.NONE),
     }
-    assert outcomes == set(MARKS)  # above and below a stated number are neither yes nor no
+    assert outcomes | {NOT_TESTED} == set(MARKS)  # above and below a stated number are neither yes nor no
 
 
 def test_no_two_looks_share_a_shape_unless_they_mean_the_same() -> None:
@@ -221,40 +222,89 @@ def made(make: Make, *sides: tuple[str, str, list[float]]) -> list[Record]:
     ]
 
 
-def front_page(records: list[Record]) -> str:
-    return front(records, claim_files.load(suite()), suite(), "claims.md", "mini")
+def page(records: list[Record]) -> str:
+    return front_page.front(records, claim_files.load(suite()), suite(), "claims.md", "mini")
 
 
 def test_the_front_pages_table_has_a_row_for_each_claim_that_was_tested(make: Make) -> None:
-    text = front_page(made(make, ("glnet", "", [43.0, 44.0, 47.0]), ("moco_v3", "resnet", [40.0, 41.0, 44.5])))
+    text = page(made(make, ("glnet", "", [43.0, 44.0, 47.0]), ("moco_v3", "resnet", [40.0, 41.0, 44.5])))
     said, _, learnt, _, head, _, row, space, rest = text.splitlines()
     assert re.match(
-        r"From .* derived \d+ comparisons .* Accuracy \(\d+\): at equal epochs 1 not decided yet, \d+ not", said
+        r"From .* derived 32 comparisons .* Accuracy \(25\): at equal epochs 1 not decided yet, 24 not run", said
     )
-    assert learnt == "Accuracy of a linear probe on mini, ResNet-18: methods 44.7."
+    assert learnt == (
+        "Accuracy of a linear probe on mini (means over 3 seeds, methods at their recipes' lengths). "
+        "ResNet-18: methods 44.7."
+    )
     assert head.startswith("| paper ") and "| what was tested (on mini) " in head
     assert row.startswith("| GLNet ") and "| [better than MoCo-v3](claims.md#glnet-imagenet-gain), linear probe " in row
     assert re.search(r"\| \*\*not decided yet\*\* \+2\.8 \(.* to .*\), 3 pairs \| ", row)
-    assert space == "" and re.match(r"\* Not in the table: \d+ comparisons were not run\. The other claims state", rest)
-    assert "None was tested yet." in front_page([])
+    assert space == "" and re.match(r"\* Not in the table: 31 comparisons without a run\. Claims that state", rest)
+    assert "None was tested yet." in page([])
 
 
 def test_the_front_page_says_how_far_networks_get_untrained_and_with_labels(make: Make) -> None:
     pixels = make("random", "linear", {"top1": 36.0}, variant="pixels", network={"arch": "pixels"})
-    text = front_page(
+    text = page(
         [
             *made(make, ("random", "", [33.0, 34.0]), ("supervised", "", [57.0]), ("simclr", "", [44.0])),
             *made(make, ("byol", "", [42.0])),
             *pixels,
         ]
     )
-    want = "mini, ResNet-18: untrained 33.5, methods 42.0 to 44.0, with labels 57.0; raw pixels 36.0."
-    assert f"Accuracy of a linear probe on {want}" in text
+    assert "Accuracy of a linear probe on mini (means over 1 to 2 seeds, methods at their recipes' lengths). " in text
+    assert " ResNet-18: untrained 33.5, methods 42.0 to 44.0, with labels 57.0; raw pixels 36.0." in text
 
 
-def test_a_single_pair_has_no_row_on_the_front_page_but_is_counted(make: Make) -> None:
-    text = front_page(made(make, ("glnet", "", [43.0]), ("moco_v3", "resnet", [40.0])))
-    assert "| GLNet" not in text and re.search(r"were not run, 1 have a single pair\. ", text)
+def table(records: list[Record]) -> tuple[str, str]:
+    """That of the index, with what stands below it."""
+    papers = boards.compose(Arms(records, suite()), claim_files.load(suite()), lambda record: "x").papers
+    return verdict_table(by_title(answers(papers)), "claims.md")
+
+
+def test_a_single_pair_has_no_row_in_the_index_but_is_counted(make: Make) -> None:
+    drawn, rest = table(made(make, ("glnet", "", [43.0]), ("moco_v3", "resnet", [40.0])))
+    assert drawn == "" and rest.startswith("Not in the table: 1 comparison not decided yet, 31 comparisons")
+
+
+def test_the_front_page_shows_what_is_decided_and_of_each_paper_one_row(make: Make) -> None:
+    """Over BYOL it is decided, over SimSiam it is not: only the index has both. GLNet has nothing else."""
+    rise = [3.0, 3.5, 4.0, 3.2, 3.6, 3.3, 3.4, 3.5, 3.1, 3.6]
+    records = made(
+        make,
+        ("multi_network", "", [43.0 + more for more in rise]),
+        ("byol", "", [40.0] * 10),
+        ("simsiam", "", [39.0, 48.0]),
+        ("glnet", "", [43.0, 42.0]),
+        ("moco_v3", "resnet", [40.0, 41.0]),
+    )
+    text = page(records)
+    assert "(claims.md#multi_network-cifar10-byol)†, linear probe" in text and "glnet-imagenet-gain" in text
+    assert "multi_network-cifar10-simsiam" not in text and "Not in the table: 1 comparison not decided yet, " in text
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(front_page, "MOST", 1)
+        assert page(records).count("](claims.md#") == 1
+    drawn, _ = table(records)
+    assert all(f"#{name})" in drawn for name in ("multi_network-cifar10-simsiam", "glnet-imagenet-gain"))
+
+
+def test_equal_compute_before_equal_epochs_is_decided_is_not_tested(make: Make) -> None:
+    """Its pairs are there: they are shown without a verdict, and not drawn, as they have no interval."""
+    records: list[Record] = []
+    for seed, difference in enumerate([1.0, -1.0, 0.5]):
+        for method, variant, ahead, epochs, flops in (
+            ("glnet", "", difference, 4, 2e13),
+            ("moco_v3", "resnet", 0.0, 4, 1e13),
+            ("moco_v3", "resnet", 0.5, 8, 2e13),
+        ):
+            of: dict[str, Any] = {"variant": variant, "epochs": epochs, "cost": {"flops": flops}}
+            records += make(method, "linear", {"top1": 40.0 + ahead}, seed=seed, network=RESNET, **of)
+    answer = alone(records)
+    assert answer.compute is not None and answer.compute.word == NOT_TESTED and answer.compute.pairs == "3 pairs"
+    assert answer.drawn == [answer.epochs]
+    drawn = forests.forest(answer, 5.0)
+    assert drawn is not None and "one pair" not in drawn.body
+    assert "**not tested yet** -0.3, 3 pairs" in page(records)
 
 
 def test_a_row_says_once_that_the_runs_are_the_same_and_what_they_cost(make: Make) -> None:
@@ -267,7 +317,7 @@ def test_a_row_says_once_that_the_runs_are_the_same_and_what_they_cost(make: Mak
         ):
             of: dict[str, Any] = {"variant": variant, "seed": seed, "network": RESNET, "cost": {"flops": flops}}
             records += make(method, "linear", {"top1": top1}, **of)
-    (row,) = (line for line in front_page(records).splitlines() if line.startswith("| GLNet"))
+    (row,) = (line for line in page(records).splitlines() if line.startswith("| GLNet"))
     assert re.search(
         r"\| \*\*holds\*\* \+3\.4 \(\+3\.1 to \+3\.7\), 8 pairs +\| \*\*holds\*\*, the same runs +\| 1\.05 +\|$", row
     )
@@ -279,15 +329,15 @@ def test_a_claim_on_cost_has_its_verdict_in_the_column_of_costs(make: Make) -> N
         for method, flops in (("aps", 8e12), ("moco_v3", 1e13))
         for record in make(method, "pretrain", {}, cost={"flops": flops, "flops_per_image": flops / 1e3})
     ]
-    (row,) = (line for line in front_page(records).splitlines() if "(claims.md#aps-compute)" in line)
+    (row,) = (line for line in page(records).splitlines() if "(claims.md#aps-compute)" in line)
     cells = [cell.strip() for cell in row.split("|")[1:-1]]
     assert cells[2:4] == ["", ""] and cells[4].startswith("**holds** 0.80")
-    assert cells[1] == "[fewer operations than MoCo-v3](claims.md#aps-compute) (baseline: our choice)"
+    assert cells[1] == "[fewer operations than MoCo-v3 (baseline: our choice)](claims.md#aps-compute)"
 
 
 def test_the_front_page_says_what_the_papers_own_form_reaches(make: Make) -> None:
     rise = [3.0, 3.5, 4.0, 3.2, 3.6, 3.3, 3.4, 3.5]
-    text = front_page(
+    text = page(
         made(
             make,
             ("multi_network", "", [43.0 + more for more in rise]),
@@ -296,9 +346,40 @@ def test_the_front_page_says_what_the_papers_own_form_reaches(make: Make) -> Non
             ("simsiam", "", [39.0, 39.5]),
         )
     )
-    (line,) = (line for line in text.splitlines() if line.startswith("* The paper's temperature (t1) in place of"))
-    assert "**opposite**: better than BYOL -3.4" in line
-    assert re.search(r"\*\*not decided yet\*\*: better than SimSiam -2\.\d", line)
+    (line,) = (
+        line for line in text.splitlines() if line.startswith("* † Multi-network, the paper's temperature (t1) in")
+    )
+    assert "**opposite**: better than BYOL (-3.4, 8 pairs)" in line
+    assert re.search(r"\*\*not decided yet\*\*: better than SimSiam \(-2\.\d, 2 pairs\)", line)
+
+
+def test_another_track_is_named_with_its_paper_and_is_no_form_of_the_paper(make: Make) -> None:
+    own = {"arch": "resnet", "depth": 50, "width": 64}
+    records: list[Record] = []
+    for seed, difference in enumerate([3.0, 3.5, 4.0, 3.2, 3.6, 3.3, 3.4, 3.2]):
+        for method, variant, ahead in (("glnet", "", difference), ("moco_v3", "resnet", 0.0)):
+            of: dict[str, Any] = {"variant": variant, "seed": seed}
+            records += make(method, "linear", {"top1": 40.0 + ahead}, network=RESNET, **of)
+            records += make(method, "linear", {"top1": 40.0 - ahead}, network=own, track="cifar", epochs=200, **of)
+    text = page(records)
+    assert "* GLNet, on cifar: **opposite**: better than MoCo-v3 (-3.4, 8 pairs)" in text
+    papers = boards.compose(Arms(records, suite()), claim_files.load(suite()), lambda record: "x").papers
+    drawn = forests.verdicts(by_title(answers(papers)))
+    assert drawn is not None and "<polygon" not in drawn.body and " on mini, " in drawn.body
+
+
+def test_the_front_page_says_what_parts_add_where_that_is_decided(make: Make) -> None:
+    rise = [3.0, 3.5, 4.0, 3.2, 3.6, 3.3, 3.4, 3.5]
+    text = page(
+        made(
+            make,
+            ("glnet", "", [43.0 + more for more in rise]),
+            ("glnet", "no_location", [40.0] * 8),
+            ("glnet", "random_labels", [40.0, 50.0]),
+        )
+    )
+    (line,) = (line for line in text.splitlines() if line.startswith("* What parts of the methods add"))
+    assert line.endswith("where it is decided. GLNet: the location loss (+6.4).")
 
 
 def test_every_claim_of_the_front_page_has_a_short_title() -> None:
@@ -320,11 +401,11 @@ def test_the_picture_of_verdicts_has_a_line_for_each_basis_and_for_the_papers_ow
         ("simsiam", "", [39.0]),
     )
     content = boards.compose(Arms(records, suite()), claim_files.load(suite()), lambda record: "x")
-    drawn = forests.verdicts(pictures.by_paper(content))
+    drawn = forests.verdicts(by_title(answers(content.papers)))
     assert drawn is not None and drawn.said.startswith("1 comparison:")
     texts = re.findall(r"<text [^>]*>([^<]*)</text>", drawn.body)
     assert "Multi-network" in texts and "better than BYOL, linear probe" in texts
-    assert "not decided yet, also at equal compute" in texts and "t1: not decided yet, also at equal compute" in texts
+    assert "not decided yet +6.5, the same runs at equal compute" in texts and "t1: not decided yet -3.5" in texts
     assert not any("SimSiam" in text for text in texts)
     marks = re.findall(r'<(circle|polygon) class="mark k(\d)"', drawn.body)
     assert marks == [("circle", "0"), ("polygon", "2")]  # a triangle
@@ -332,4 +413,4 @@ def test_the_picture_of_verdicts_has_a_line_for_each_basis_and_for_the_papers_ow
         float(x) for x in re.findall(r'<path class="line thick k2" d="M([\d.]+) [\d.]+H([\d.]+)"', drawn.body)[0]
     )
     assert left < right < 330 / 2  # below 0, in the middle of the axis
-    assert forests.verdicts({}) is None and "No records yet." in pictures.verdicts(replace(content, papers={}))
+    assert forests.verdicts({}) is None and "two pairs yet." in pictures.verdicts(replace(content, papers={}))

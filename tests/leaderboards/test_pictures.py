@@ -101,5 +101,5 @@ def test_parts_are_drawn_with_the_paired_t_interval(make: Make) -> None:
     want = stats.ttest_rel(with_part, without).confidence_interval(0.95)
     (drawing,) = scene.first
     assert f"95 % interval {want.low:+.2f} to {want.high:+.2f}" in drawing.svg()
-    assert "glnet: the location loss, n = 4" in drawing.svg()
+    assert ">the location loss<" in drawing.svg() and ">glnet − glnet:no_location, n = 4<" in drawing.svg()
     assert not pictures.contributions(content(records[:8]))  # two seeds are too few
