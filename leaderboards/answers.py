@@ -37,7 +37,7 @@ from leaderboards.verdicts import (
 )
 from leaderboards.wording import SAME_RUNS, evidence_words, levels, pairs_words, tested_margin, unit
 
-NOT_TESTED = "not tested yet"  # of equal compute, as long as equal epochs is not decided
+NOT_TESTED = "waits for equal epochs"  # of equal compute, as long as equal epochs is not decided
 MARKS = {
     HOLDS: ("yes", "●"),
     REPRODUCED: ("yes", "●"),
@@ -437,10 +437,31 @@ def summary(found: Sequence[Answer]) -> str:
         derived,
         f"Accuracy ({len(others)}): at equal epochs {at_epochs}; at equal compute {at_compute}." if others else "",
         f"Cost ({len(costs)}): {of_cost}." if costs else "",
+        _in_their_own_form(others),
         f"{there or 'None'} of them {'was' if there < 2 else 'were'} tested in the paper's own setting.",
         "`Holds` means better in our test, not that the paper's number is right.",
     ]
     return " ".join(filter(None, said))
+
+
+def _in_their_own_form(found: Sequence[Answer]) -> str:
+    """How many hold only where our recipe departs from the paper's own form; "" without such."""
+    holding = [answer for answer in found if answer.epochs and _holds(answer.epochs)]
+    departing = [answer for answer in holding if answer.claim.form]
+    if not departing:
+        return ""
+    held = sum(any(other.form and _holds(other.said) for other in answer.beside) for answer in departing)
+    some = f"{len(departing)} {_are(len(departing))} not in the paper's own form (†)"
+    then = f"in that form {held} of these {'holds' if held == 1 else 'hold'}"
+    return f"Of the {len(holding)} that hold at equal epochs, {some}; {then}."
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
+
+
+def _holds(said: Said) -> bool:
+    return said.word.partition(",")[0] == HOLDS
 
 
 def many(number: int) -> str:

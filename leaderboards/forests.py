@@ -177,8 +177,8 @@ def verdicts(papers: Mapping[str, Sequence[Answer]]) -> Drawing | None:
     on = f" on {next(iter(tracks))}" if len(tracks) == 1 else ""
     explained = [
         f"Difference in points or AP{on}, with its 95 % interval; right of 0 the method is better than its baseline.",
-        "● equal epochs; ■ equal compute, if it took other runs; ▲ and ▼ the same in the paper's own form.",
-        "◇ the gain that the paper states, for its own data and network; an arrow goes on beyond the axis.",
+        "● equal epochs; ■ equal compute, if it needed separate runs; ▲ and ▼ the same with the paper's own settings.",
+        "◇ the gain that the paper states, for its own data and network; arrow: the interval is longer than the axis.",
     ]
     head = [text_at(4, 14 + 17 * number, line, "soft") for number, line in enumerate(explained)]
     ends = axis(across.limit, _PLOT)
@@ -200,9 +200,10 @@ def _explained(answer: Answer) -> list[tuple[Said, int, str]]:
         basis = "" if said is answer.epochs else "equal compute: "
         words = f"{basis}{said.word} {said.amount}" + ", the same runs at equal compute" * also
         lines.append((said, _CIRCLE if said is answer.epochs else _SQUARE, words))
-    for style, basis, beside in ((_UP, "", answer.beside), (_DOWN, ", equal compute", answer.beside_compute)):
+    own = answer.claim.form_name.removeprefix("the ")
+    for style, head, beside in ((_UP, own, answer.beside), (_DOWN, "same, equal compute", answer.beside_compute)):
         lines += [
-            (other.said, style, f"{other.form}{basis}: {other.said.word} {other.said.amount}")
+            (other.said, style, f"{head}: {other.said.word} {other.said.amount}")
             for other in beside
             if other.form and other.said.interval and not other.said.same_runs
         ]

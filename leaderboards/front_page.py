@@ -15,15 +15,15 @@ from leaderboards.learnt import warnings
 from leaderboards.reading import OLDER_RECIPE
 from leaderboards.record_fields import Record
 from leaderboards.suite import Suite
-from leaderboards.verdict_table import beside_words, verdict_table
+from leaderboards.verdict_table import verdict_table
 from leaderboards.verdicts import NO_DIFFERENCE
 
-MOST = 22  # rows of the table of verdicts; the page may have 150 lines
+MOST = 20  # rows of the table of verdicts; the page may have 150 lines
 _EVALUATION = "linear"  # in which the sentence on what is learnt says how far methods get
 
 
 def front(records: Sequence[Record], claims: Sequence[Claim], suite: Suite, page: str, track: str) -> str:
-    """Outcomes counted, what is learnt at all, the table of verdicts; below it the papers' own forms, what parts add.
+    """Outcomes counted, what is learnt at all, the table of verdicts; below it what parts add.
 
     page: address of the page of claims.  track: on which is said what is learnt and what parts add.
     """
@@ -34,7 +34,7 @@ def front(records: Sequence[Record], claims: Sequence[Claim], suite: Suite, page
         papers.setdefault(item.claim.paper, []).append(item)
     titled = by_title(answers(papers))
     table, rest = verdict_table(titled, page, warnings(found, Controls((), known.records, suite)), MOST)
-    below = [*beside_words(titled), parts_words(found, track), rest, OLDER_RECIPE if older_recipes(found) else ""]
+    below = [*parts_words(found, track), rest, OLDER_RECIPE if older_recipes(found) else ""]
     every = [answer for those in titled.values() for answer in those]
     listed = "\n".join(f"* {words}" for words in below if words)
     return "\n\n".join(filter(None, [summary(every), learnt_words(records, suite, track), table, listed]))
@@ -73,8 +73,8 @@ def _levels(kinds: Mapping[str, Sequence[float]]) -> str:
     return ", ".join(found)
 
 
-def parts_words(found: Iterable[Assessment], track: str) -> str:
-    """What parts of methods add, those that are decided: `GLNet: the location loss (+2.0); ...`, by paper."""
+def parts_words(found: Iterable[Assessment], track: str) -> list[str]:
+    """What parts of methods add, where that is decided, a line for each paper: `GLNet: the location loss +2.0; ...`."""
     by_paper: dict[str, list[str]] = {}
     for item in found:
         here = [one for one in item.answered if one.track == track and one.basis != COMPUTE and not one.form]
@@ -82,7 +82,5 @@ def parts_words(found: Iterable[Assessment], track: str) -> str:
             said = in_brief(here[0])
             plain, _, smaller = said.word.partition(", ")
             words = ", ".join(filter(None, [plain if plain == NO_DIFFERENCE else "", said.amount, smaller]))
-            by_paper.setdefault(item.claim.paper_title, []).append(f"{item.claim.part} ({words})")
-    listed = "; ".join(f"{paper}: {', '.join(parts)}" for paper, parts in by_paper.items())
-    intro = "What parts of the methods add, in points at equal epochs, where it is decided."
-    return f"{intro} {listed}." if listed else ""
+            by_paper.setdefault(item.claim.paper_title, []).append(f"{item.claim.part}: {words}")
+    return [f"{paper}, what its parts add, in points: {'; '.join(parts)}." for paper, parts in by_paper.items()]

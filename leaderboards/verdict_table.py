@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from leaderboards.answers import Answer, Beside, Said, by_outcome, many
+from leaderboards.answers import Answer, Beside, Said, by_outcome
 from leaderboards.claims import COST
 from leaderboards.markdown_tables import pipe
 from leaderboards.verdicts import NOT_RUN, two_bases
@@ -37,17 +37,18 @@ def verdict_table(
     tracks = {answer.where for answer in every}
     rows = []
     for paper, found in shown.items():
-        for number, answer in enumerate(found):
+        for number, answer in enumerate(sorted(found, key=lambda answer: answer.claim.evaluation == COST)):
             first = paper if number == 0 else ""
             rows.append([first, _claim(answer, page, tracks), *_found(answer, warnings.get(answer.claim.id, ""))])
     on = f" (on {next(iter(tracks))})" if len(tracks) == 1 else ""
-    cost = "operations at equal epochs (baseline = 1)"
-    heads = ["paper", f"what was tested{on}", "equal epochs", "equal compute", cost]
-    hidden = [answer for found in papers.values() for answer in found if answer not in every]
-    words = Counter(answer.epochs.word if answer.epochs else "without a run" for answer in hidden)
-    left = ", ".join(f"{many(words[word])} {word}" for word in sorted(words))
+    heads = ["paper", f"what was tested{on}", "equal epochs", "equal compute", "FLOPs / baseline's"]
+    left: dict[str, list[str]] = {}
+    for answer in (answer for found in papers.values() for answer in found if answer not in every):
+        word = answer.epochs.word if answer.epochs else NOT_RUN
+        left.setdefault(word, []).append(f"[{answer.claim.id}]({page}#{answer.claim.id})")
+    hidden = "; ".join(f"{word}: {', '.join(left[word])}" for word in sorted(left, key=by_outcome))
     others = f"Claims that state a number or cannot be tested are among [all claims]({page})."
-    return pipe(heads, rows) if rows else "", f"Not in the table: {left}. {others}" if left else others
+    return pipe(heads, rows) if rows else "", f"Not in the table: {hidden}. {others}" if hidden else others
 
 
 def _chosen(tested: Mapping[str, Sequence[Answer]], most: int) -> dict[str, list[Answer]]:
@@ -79,7 +80,7 @@ def _found(answer: Answer, warning: str) -> tuple[str, str, str]:
     """Equal epochs, equal compute, cost: of a claim on costs only the last, else the last has no verdict."""
     verdict, said = answer.verdict, answer.epochs
     if answer.claim.evaluation == COST and said:
-        return "", "", _cost(said)
+        return "", "", _cost(answer, said)
     times = verdict.times if verdict else None
     epochs = "; ".join(filter(None, [_accuracy(said), warning]))
     compute = _accuracy(answer.compute) if two_bases(answer.claim) else ""
@@ -98,11 +99,13 @@ def _accuracy(said: Said | None) -> str:
     return ", ".join(filter(None, found))
 
 
-def _cost(said: Said) -> str:
-    """`**holds** 0.52 (0.38 to 0.71), 10 pairs`; of fewer epochs `epochs: ...`, and the operations behind it."""
+def _cost(answer: Answer, said: Said) -> str:
+    """`**holds** 0.52 (0.38 to 0.71), 10 pairs; t1: **not decided yet** 1.25`; of other costs `epochs: ...`."""
     of = "" if said.cost in ("", "operations") else f"{said.cost}: "
     between = f" ({said.between})" if said.between else ""
-    return of + ", ".join(filter(None, [f"**{said.word}** {said.amount}{between}".rstrip(), said.pairs, *said.notes]))
+    found = [f"**{said.word}** {said.amount}{between}".rstrip(), said.pairs, *said.notes]
+    forms = [f"{answer.claim.form_name}: **{one.said.word}** {one.said.amount}" for one in answer.beside if one.form]
+    return "; ".join([of + ", ".join(filter(None, found)), *forms])
 
 
 def beside_words(papers: Mapping[str, Sequence[Answer]]) -> list[str]:
