@@ -11,11 +11,12 @@ import pytest
 from untuned import suite
 
 from leaderboards import boards, claim_files
+from leaderboards.answers import answers, by_title
 from leaderboards.arms import Arms
 from leaderboards.claims import Claim
 from leaderboards.controls import Controls
-from leaderboards.front_page import front
 from leaderboards.summary import Summary, summarise
+from leaderboards.verdict_table import verdict_table
 from repro.cli.commands import request_of
 from repro.cli.grammar import build_parser
 from repro.plan import recipes, registry
@@ -332,5 +333,5 @@ def test_a_claim_says_where_its_evaluation_hardly_tells_trained_from_untrained(m
             f"points above the same network untrained on mini: aps +{gain:.1f}, moco_v3 +{other:.1f}"
         )
         assert ("hardly tells trained networks from untrained ones" in line) is little
-        table = front(records, claims, suite(), "claims.md", "mini")
+        table, _ = verdict_table(by_title(answers(content.papers)), "claims.md", content.warnings())
         assert ("weak test: pre-training adds only 2.0 points" in table) is little
