@@ -451,7 +451,7 @@ def _in_their_own_form(found: Sequence[Answer]) -> str:
     if not departing:
         return ""
     held = sum(any(other.form and _holds(other.said) for other in answer.beside) for answer in departing)
-    some = f"{len(departing)} {_are(len(departing))} not in the paper's own form (†)"
+    some = f"{len(departing)} {_are(len(departing))} not in the paper's own form"
     then = f"in that form {held} of these {'holds' if held == 1 else 'hold'}"
     return f"Of the {len(holding)} that hold at equal epochs, {some}; {then}."
 

@@ -48,6 +48,8 @@ def verdict_table(
         left.setdefault(word, []).append(f"[{answer.claim.id}]({page}#{answer.claim.id})")
     hidden = "; ".join(f"{word}: {', '.join(left[word])}" for word in sorted(left, key=by_outcome))
     others = f"Claims that state a number or cannot be tested are among [all claims]({page})."
+    if any(answer.claim.form for answer in every):
+        others = f"{others} {NOT_THE_PAPERS}: our recipe departs from the paper's own form."
     return pipe(heads, rows) if rows else "", f"Not in the table: {hidden}. {others}" if hidden else others
 
 

@@ -345,7 +345,7 @@ def test_the_front_page_says_what_the_papers_own_form_reaches(make: Make) -> Non
         ("byol", "", [40.0] * 8),
         ("simsiam", "", [39.0, 39.5]),
     )
-    own = "Of the 1 that hold at equal epochs, 1 is not in the paper's own form (†); in that form 0 of these hold."
+    own = "Of the 1 that hold at equal epochs, 1 is not in the paper's own form; in that form 0 of these hold."
     assert own in page(records)
     papers = boards.compose(Arms(records, suite()), claim_files.load(suite()), lambda record: "x").papers
     (line,) = beside_words(by_title(answers(papers)))
