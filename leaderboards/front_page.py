@@ -18,12 +18,12 @@ from leaderboards.suite import Suite
 from leaderboards.verdict_table import verdict_table
 from leaderboards.verdicts import NO_DIFFERENCE
 
-MOST = 20  # rows of the table of verdicts; the page may have 150 lines
+MOST = 19  # rows of the table of verdicts; the page may have 150 lines
 _EVALUATION = "linear"  # in which the sentence on what is learnt says how far methods get
 
 
 def front(records: Sequence[Record], claims: Sequence[Claim], suite: Suite, page: str, track: str) -> str:
-    """Outcomes counted, what is learnt at all, the table of verdicts; below it what parts add.
+    """Outcomes counted, the table of verdicts; below it what is learnt at all and what parts add.
 
     page: address of the page of claims.  track: on which is said what is learnt and what parts add.
     """
@@ -34,10 +34,10 @@ def front(records: Sequence[Record], claims: Sequence[Claim], suite: Suite, page
         papers.setdefault(item.claim.paper, []).append(item)
     titled = by_title(answers(papers))
     table, rest = verdict_table(titled, page, warnings(found, Controls((), known.records, suite)), MOST)
-    below = [*parts_words(found, track), rest, OLDER_RECIPE if older_recipes(found) else ""]
+    parts, older = parts_words(found, track), OLDER_RECIPE if older_recipes(found) else ""
     every = [answer for those in titled.values() for answer in those]
-    listed = "\n".join(f"* {words}" for words in below if words)
-    return "\n\n".join(filter(None, [summary(every), learnt_words(records, suite, track), table, listed]))
+    listed = "\n".join(f"* {words}" for words in (learnt_words(records, suite, track), *parts, rest, older) if words)
+    return "\n\n".join(filter(None, [summary(every), table, listed]))
 
 
 def learnt_words(records: Iterable[Record], suite: Suite, track: str) -> str:

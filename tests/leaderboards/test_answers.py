@@ -228,12 +228,12 @@ def page(records: list[Record]) -> str:
 
 def test_the_front_pages_table_has_a_row_for_each_claim_that_was_tested(make: Make) -> None:
     text = page(made(make, ("glnet", "", [43.0, 44.0, 47.0]), ("moco_v3", "resnet", [40.0, 41.0, 44.5])))
-    said, _, learnt, _, head, _, row, space, rest = text.splitlines()
+    said, _, head, _, row, space, learnt, rest = text.splitlines()
     assert re.match(
         r"From .* derived 32 comparisons .* Accuracy \(25\): at equal epochs 1 not decided yet, 24 not run", said
     )
     assert learnt == (
-        "Accuracy of a linear probe on mini (means over 3 seeds, methods at their recipes' lengths). "
+        "* Accuracy of a linear probe on mini (means over 3 seeds, methods at their recipes' lengths). "
         "ResNet-18: methods 44.7."
     )
     assert head.startswith("| paper ") and "| what was tested (on mini) " in head
