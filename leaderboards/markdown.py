@@ -87,9 +87,8 @@ def _index_text(content: Content, verdicts: str) -> str:
             "",
             f"[Claims and verdicts](claims.md), counted by the outcome at equal epochs. {counts(content.assessments)}",
             "",
-            *([f"![Comparisons of accuracy]({verdicts})", ""] if verdicts else []),
-            table,
-            "",
-            *(f"* {line}" for line in (*beside_words(titled), rest, *older)),
+            *([f"![Comparisons of accuracy]({verdicts})", ""] if verdicts and table else []),
+            *([table, ""] if table else []),
+            *(f"* {line}" for line in (*beside_words(titled), rest, *older) if line),
         ]
     )

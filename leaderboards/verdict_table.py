@@ -26,12 +26,16 @@ def verdict_table(
 ) -> tuple[str, str]:
     """What was found at equal epochs and at equal compute, and at what cost; and a sentence on what is not shown.
 
+    Both are "" where nothing was tested.
+
     papers: what a paper calls its method -> its claims.
     page: address of the page of claims, to which each claim links.
     warnings: by id of a claim, why its test is weak; it stands behind the verdict.
     most: rows of a short table: one for each paper, then what is decided. Else all that have two pairs or more.
     """
     tested = {paper: [answer for answer in found if answer.verdict] for paper, found in papers.items()}
+    if not any(tested.values()):
+        return "", ""
     shown = _chosen(tested, most) if most is not None else {paper: _several(found) for paper, found in tested.items()}
     every = [answer for found in shown.values() for answer in found]
     tracks = {answer.where for answer in every}

@@ -264,6 +264,7 @@ def table(records: list[Record]) -> tuple[str, str]:
 
 
 def test_a_single_pair_has_no_row_in_the_index_but_is_counted(make: Make) -> None:
+    assert table([]) == ("", "")
     drawn, rest = table(made(make, ("glnet", "", [43.0]), ("moco_v3", "resnet", [40.0])))
     assert drawn == "" and rest.startswith("Not in the table: not decided yet: [glnet-imagenet-gain](claims.md#gl")
 
