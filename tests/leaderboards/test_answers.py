@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
@@ -257,10 +257,15 @@ def test_the_front_page_says_how_far_networks_get_untrained_and_with_labels(make
     assert " ResNet-18: untrained 33.5, methods 42.0 to 44.0, with labels 57.0; raw pixels 36.0." in text
 
 
+def titled(records: list[Record]) -> dict[str, Sequence[Answer]]:
+    """The answers by what the papers call their methods."""
+    papers = boards.compose(Arms(records, suite()), claim_files.load(suite()), lambda record: "x").papers
+    return by_title(answers(papers))
+
+
 def table(records: list[Record]) -> tuple[str, str]:
     """That of the index, with what stands below it."""
-    papers = boards.compose(Arms(records, suite()), claim_files.load(suite()), lambda record: "x").papers
-    return verdict_table(by_title(answers(papers)), "claims.md")
+    return verdict_table(titled(records), "claims.md")
 
 
 def test_a_single_pair_has_no_row_in_the_index_but_is_counted(make: Make) -> None:
@@ -348,8 +353,7 @@ def test_the_front_page_says_what_the_papers_own_form_reaches(make: Make) -> Non
     )
     own = "Of the 1 that hold at equal epochs, 1 is not in the paper's own form; in that form 0 of these hold."
     assert own in page(records)
-    papers = boards.compose(Arms(records, suite()), claim_files.load(suite()), lambda record: "x").papers
-    (line,) = beside_words(by_title(answers(papers)))
+    (line,) = beside_words(titled(records))
     assert line.startswith("† Multi-network, the paper's temperature (t1) in place of our recipe's: ")
     assert "**opposite**: better than BYOL (-3.4, 8 pairs)" in line
     assert re.search(r"\*\*not decided yet\*\*: better than SimSiam \(-2\.\d, 2 pairs\)", line)
@@ -363,10 +367,9 @@ def test_another_track_is_named_with_its_paper_and_is_no_form_of_the_paper(make:
             of: dict[str, Any] = {"variant": variant, "seed": seed}
             records += make(method, "linear", {"top1": 40.0 + ahead}, network=RESNET, **of)
             records += make(method, "linear", {"top1": 40.0 - ahead}, network=own, track="cifar", epochs=200, **of)
-    papers = boards.compose(Arms(records, suite()), claim_files.load(suite()), lambda record: "x").papers
-    (line,) = beside_words(by_title(answers(papers)))
+    (line,) = beside_words(titled(records))
     assert line.startswith("GLNet, on cifar: **opposite**: better than MoCo-v3 (-3.4, 8 pairs)")
-    drawn = forests.verdicts(by_title(answers(papers)))
+    drawn = forests.verdicts(titled(records))
     assert drawn is not None and "<polygon" not in drawn.body and " on mini, " in drawn.body
 
 
