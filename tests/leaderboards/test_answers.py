@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from html import unescape
 from typing import Any
 from xml.etree import ElementTree
 
@@ -314,6 +315,25 @@ def test_equal_compute_before_equal_epochs_is_decided_is_not_tested(make: Make) 
     assert "**waits for equal epochs** -0.3, 3 pairs" in page(records)
 
 
+def test_sides_that_cannot_be_compared_at_equal_compute_say_why(make: Make) -> None:
+    """The longer baseline was tuned less, which may explain that it is worse: there is no number, and the reason stands where it would be."""
+    records: list[Record] = []
+    for seed, difference in enumerate([3.0, 3.5, 4.0, 3.2, 3.6, 3.3, 3.4, 3.2]):
+        for method, variant, top1, epochs, flops, trials in (
+            ("glnet", "", 40.0 + difference, 4, 2e13, 4),
+            ("moco_v3", "resnet", 40.0, 4, 1e13, 4),
+            ("moco_v3", "resnet", 41.0, 8, 2e13, 1),
+        ):
+            of: dict[str, Any] = {"variant": variant, "epochs": epochs, "trials": trials, "cost": {"flops": flops}}
+            records += make(method, "linear", {"top1": top1}, seed=seed, network=RESNET, **of)
+    answer = alone(records)
+    assert answer.epochs is not None and answer.epochs.word == "holds" and answer.compute is not None
+    assert (answer.compute.word, answer.compute.look, answer.compute.mean) == ("incomparable", "none", None)
+    assert "tuning trials" in answer.compute.n and answer.drawn == [answer.epochs]
+    (row,) = (line for line in page(records).splitlines() if line.startswith("| GLNet"))
+    assert "**incomparable**" in row and "tuning trials" in row
+
+
 def test_a_row_says_once_that_the_runs_are_the_same_and_what_they_cost(make: Make) -> None:
     """About equal operations at equal epochs: the column of equal compute repeats no number."""
     records: list[Record] = []
@@ -420,3 +440,14 @@ def test_the_picture_of_verdicts_has_a_line_for_each_basis_and_for_the_papers_ow
     )
     assert left < right < 330 / 2  # below 0, in the middle of the axis
     assert forests.verdicts({}) is None and "two pairs yet." in pictures.verdicts(replace(content, papers={}))
+
+
+def test_the_picture_of_verdicts_names_the_papers_own_form_once(make: Make) -> None:
+    """Its line at equal compute says `same` only below its line at equal epochs."""
+    records = made(
+        make, ("multi_network", "", [43.0, 43.5]), ("multi_network", "t1", [40.0, 39.0]), ("byol", "", [40.0] * 2)
+    )
+    answer, *_ = titled(records)["Multi-network"]
+    for beside, head in ((answer.beside, "same"), ((), "paper's temperature")):
+        drawn = forests.verdicts({"Multi-network": [replace(answer, beside=beside, beside_compute=answer.beside)]})
+        assert drawn is not None and f">{head}, equal compute: not decided yet -" in unescape(drawn.body)
