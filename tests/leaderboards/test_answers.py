@@ -316,7 +316,7 @@ def test_equal_compute_before_equal_epochs_is_decided_is_not_tested(make: Make) 
 
 
 def test_sides_that_cannot_be_compared_at_equal_compute_say_why(make: Make) -> None:
-    """The longer baseline was tuned less, which may explain that it is worse: there is no number, and the reason stands where it would be."""
+    """The longer baseline had fewer trials, which may be why it is worse: the reason stands in place of a number."""
     records: list[Record] = []
     for seed, difference in enumerate([3.0, 3.5, 4.0, 3.2, 3.6, 3.3, 3.4, 3.2]):
         for method, variant, top1, epochs, flops, trials in (
