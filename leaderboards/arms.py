@@ -17,7 +17,7 @@ from statistics import fmean
 from typing import Any
 
 from leaderboards.claims import arm_name
-from leaderboards.neutral_keys import digest, options
+from leaderboards.neutral_keys import alike, digest, options
 from leaderboards.record_fields import (
     COUNTED,
     OURS,
@@ -243,9 +243,10 @@ class Arms:
         return self._current[kind]
 
     def superseded(self, kind: str) -> list[Arm]:
-        """The arms whose method and variant was trained again later in the same setting, by another recipe.
+        """The arms whose method and variant was trained again later, by another recipe.
 
-        And those of one subset for all seeds: no run makes such any more.
+        That is any other recipe in the same setting, and in any setting of the track the recipe that it has today. And
+        those of one subset for all seeds: no run makes such any more.
         """
         if kind not in self._superseded:
             self._split(kind)
@@ -255,15 +256,40 @@ class Arms:
         groups = self._groups(kind)
         newest: dict[_Same, tuple[str, str]] = {}
         for (same, recipe), group in groups.items():
-            trained = [entry(self._origin(record) or {}, "provenance", "date") for record in group]
-            newest[same] = max(newest.get(same, ("", "")), (max(str(day or "") for day in trained), recipe))
+            newest[same] = max(newest.get(same, ("", "")), (self._trained(group), recipe))
         kept = {
             (same, recipe): group
             for (same, recipe), group in groups.items()
-            if newest[same][1] == recipe and same[2].drawn is not None
+            if newest[same][1] == recipe and same[2].drawn is not None and not self._outdated(same, recipe, group)
         }
         self._current[kind] = self._arms(kept)
         self._superseded[kind] = self._arms({key: group for key, group in groups.items() if key not in kept})
+
+    def _trained(self, group: Iterable[Record]) -> str:
+        """Date of the last training that these records come from, or ""."""
+        return max(str(entry(self._origin(record) or {}, "provenance", "date") or "") for record in group)
+
+    def _outdated(self, same: _Same, recipe: str, group: Iterable[Record]) -> bool:
+        """Whether this is another recipe than today's, and today's was trained later on this track, in any setting."""
+        method, variant, setting, trust = same
+        later = self._of_today.get((method, variant, setting.track, trust), "") > self._trained(group)
+        return later and not self._is_of_today(same, recipe)
+
+    @cached_property
+    def _of_today(self) -> dict[tuple[str, str, str, str], str]:
+        """When the recipe that a track has today was last trained, by method, variant, track and trust."""
+        found: dict[tuple[str, str, str, str], str] = {}
+        for (same, recipe), group in self._groups("pretrain").items():
+            if self._is_of_today(same, recipe):
+                method, variant, setting, trust = same
+                key = method, variant, setting.track, trust
+                found[key] = max(found.get(key, ""), self._trained(group))
+        return found
+
+    def _is_of_today(self, same: _Same, recipe: str) -> bool:
+        method, variant, setting, _ = same
+        now = self.suite.recipe(arm_name(method, variant), setting.track)
+        return not now or alike(self._options[recipe], options(now, self.suite.neutral))
 
     def _origin(self, record: Record) -> Record | None:
         mark = record["fingerprint"]

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 from leaderboards.arms import Arm
 from leaderboards.claims import Claim, of_training
-from leaderboards.neutral_keys import options
+from leaderboards.neutral_keys import alike, apart, options
 from leaderboards.reasons import CLAIMS, OWN_TRACKS, Departure, Deviation, OtherValues
 from leaderboards.record_fields import entry
 from leaderboards.suite import Suite
@@ -71,9 +71,6 @@ def protocol_deviations(
     ]
 
 
-_OF_THE_MACHINE = ("devices", "accumulate", "precision", "exchange", "channels_last", "tuning_trials")
-
-
 def departures(claim: Claim, arm: Arm, suite: Suite) -> list[Deviation]:
     """In what an arm's recipe is not that of the claim's own track, with the claim's changes.
 
@@ -81,23 +78,14 @@ def departures(claim: Claim, arm: Arm, suite: Suite) -> list[Deviation]:
     """
     stated = suite.recipe(claim.arm, claim.track)
     changed = {table: {**values, **claim.changes.get(table, {})} for table, values in stated.items()}
-    return _apart(arm, options(changed, suite.neutral))
+    theirs = options(changed, suite.neutral)
+    return [Deviation(key, arm.options[key], theirs[key], OWN_TRACKS) for key in apart(arm.options, theirs)]
 
 
 def of_older_recipe(arm: Arm, suite: Suite) -> bool:
     """Whether an arm was trained by another recipe than the one of its name that its track has today, length aside."""
     now = suite.recipe(arm.name, arm.setting.track)
-    apart = _apart(arm, options(now, suite.neutral)) if now else []
-    return any(departure.what != "pretrain.epochs" for departure in apart)
-
-
-def _apart(arm: Arm, stated: Mapping[str, object]) -> list[Deviation]:
-    """In what an arm's recipe is not the stated one, by `table.key`, but for what is of the machine alone."""
-    return [
-        Deviation(key, run, stated[key], OWN_TRACKS)
-        for key, run in arm.options.items()
-        if key in stated and stated[key] != run and key.partition(".")[2] not in _OF_THE_MACHINE
-    ]
+    return bool(now) and not alike(arm.options, options(now, suite.neutral))
 
 
 def main(departure: Deviation) -> bool:

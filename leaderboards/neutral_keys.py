@@ -40,3 +40,20 @@ def options(recipe: object, neutral: Neutral) -> dict[str, Any]:
         if isinstance(values, Mapping)
         for key, value in {**neutral.get(table, {}), **values}.items()
     }
+
+
+_OF_THE_MACHINE = ("devices", "accumulate", "precision", "exchange", "channels_last", "tuning_trials")
+
+
+def apart(run: Mapping[str, Any], stated: Mapping[str, Any]) -> list[str]:
+    """By which keys the `options` of a run are not the stated ones, but for what is of the machine alone."""
+    return [
+        key
+        for key, value in run.items()
+        if key in stated and stated[key] != value and key.partition(".")[2] not in _OF_THE_MACHINE
+    ]
+
+
+def alike(run: Mapping[str, Any], stated: Mapping[str, Any]) -> bool:
+    """Whether they are the same recipe, length aside."""
+    return set(apart(run, stated)) <= {"pretrain.epochs"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import re
 import statistics
@@ -515,6 +516,21 @@ def test_what_a_newer_recipe_superseded_leaves_every_board_and_says_so(make: Mak
     for name in (report.PICTURE, report.FILE):
         assert "61.37" not in built[name] and "aps" in built[name]
     assert built[report.FILE].count('role="img" aria-label="aps') == 2  # a curve of its loss for each arm that stays
+
+
+@pytest.mark.parametrize(("day", "kept"), [("01", False), ("03", True)])
+def test_todays_recipe_supersedes_older_ones_in_other_evaluations_too(make: Make, day: str, kept: bool) -> None:
+    """It was evaluated by k-NN alone, at other epochs. What was tried after it, by other values, stays."""
+    today = copy.deepcopy(suite().recipe("aps", "mini"))
+    records = []
+    for kind, date, rate, epochs in (("linear", day, 0.5, 16), ("knn", "02", today["pretrain"]["lr"], 4)):
+        made = make("aps", kind, {"top1": 40.0}, epochs=epochs, salt=date)
+        made[0]["details"]["recipe"] = {**today, "pretrain": {**today["pretrain"], "lr": rate, "epochs": epochs}}
+        made[0]["provenance"]["date"] = f"2026-12-{date}T00:00:00+00:00"
+        records += made
+    known = Arms(records, suite())
+    assert (len(known.current("linear")), len(known.superseded("linear"))) == (int(kept), int(not kept))
+    assert len(known.current("knn")) == 1
 
 
 def test_differing_keys_stand_under_a_table(make: Make) -> None:
