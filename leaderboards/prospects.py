@@ -41,12 +41,14 @@ def prospect(
     seed: int = 0,
     margin: float | None = None,
     beyond: float = 0.0,
+    same: float | None = None,
 ) -> Prospect:
     """What `further` pairs may bring.
 
-    values: the differences so far, in the order in which they entered.  takes: the evidence that decides, for either
-    direction and, with two values or more, for no difference within `margin` (None: that is not asked). What counts as
-    a difference is one of more than `beyond`, with fewer than two values of more than 0.
+    values: the differences so far, in the order in which they entered.  takes: the evidence that decides for either
+    direction.  same: the evidence that decides for no difference within `margin`, with two values or more (None: as
+    much as for a direction; no margin: that is not asked). What counts as a difference is one of more than `beyond`,
+    with fewer than two values of more than 0.
     """
     import numpy as np
 
@@ -72,7 +74,9 @@ def prospect(
     if margin is not None and n >= 2:
         over = evalues.log_ratio(evalues.t_statistics(paths + margin), counts)
         under = evalues.log_ratio(-evalues.t_statistics(paths - margin), counts)
-        reached |= np.minimum(np.maximum.accumulate(over, 1), np.maximum.accumulate(under, 1)) >= math.log(takes)
+        reached |= np.minimum(np.maximum.accumulate(over, 1), np.maximum.accumulate(under, 1)) >= math.log(
+            same or takes
+        )
     reached = reached[:, max(0, known.shape[1] - 1) :]  # a column a further pair; before the second pair there is none
     came = reached.any(1)
     if not came.any():

@@ -30,7 +30,7 @@ from leaderboards.reason_words import reason
 from leaderboards.reasons import OlderSetup, OperationsApart
 from leaderboards.record_fields import lab_of
 from leaderboards.testable import hindrance, tracks_of_form
-from leaderboards.verdicts import DOWN, NOT_RUN, NULL, UP, Evidence, Verdict
+from leaderboards.verdicts import DOWN, NOT_RUN, NULL, SAME, UP, Evidence, Verdict
 from leaderboards.wording import outcome, sources
 from repro.errors import UserError, unknown
 from repro.plan.budget import Budget
@@ -210,7 +210,7 @@ def _step(claim: Claim, verdicts: Sequence[Verdict], known: Arms, asked: Asked, 
     if claims.counted(claim):
         return replace(ready, pairs=1, prospect=Prospect(1.0, 1))
     pairs = min(30, int(ledger.left / max(seconds, 1.0)))
-    ahead = _ahead(evidence, takes, pairs) if evidence else prospect((), takes, pairs)
+    ahead = _ahead(evidence, pairs) if evidence else prospect((), takes, pairs)
     if ahead.chance < FUTILE:
         said = f"{_more(pairs)} would decide it with a probability of {100 * ahead.chance:.0f} %"
         return replace(step, seconds=seconds, pairs=pairs, prospect=ahead, why=f"futile: {said}", plans=plans)
@@ -238,13 +238,15 @@ def _lacking(step: Step, known: Arms, asked: Asked, own: bool, takes: float) -> 
     return lengthened or missing(step.claim, known, asked.track, own, step.verdict, takes)
 
 
-def _ahead(evidence: Evidence, takes: float, pairs: int) -> Prospect:
+def _ahead(evidence: Evidence, pairs: int) -> Prospect:
     """What further pairs may bring by the tests that the claim asks: against 0, or against a stated value alone."""
-    margin = evidence.margin
+    within = {test: needed for test, needed in evidence.takes.items() if test in (NULL, SAME)}
+    margin, same = evidence.margin, min(within.values(), default=None)
+    takes = min(needed for test, needed in evidence.takes.items() if test not in within)
     if UP in evidence.by_test or DOWN in evidence.by_test:
-        return prospect(evidence.values, takes, pairs, margin=margin if NULL in evidence.by_test else None)
+        return prospect(evidence.values, takes, pairs, margin=margin if same else None, same=same)
     apart = [value - evidence.target for value in evidence.values]
-    return prospect(apart, takes, pairs, margin=margin, beyond=margin)
+    return prospect(apart, takes, pairs, margin=margin, beyond=margin, same=same)
 
 
 def ending(steps: Sequence[Step], ledger: Ledger, asked: Asked) -> str:

@@ -483,6 +483,8 @@ def test_that_there_is_no_difference_is_a_decision_too() -> None:
     assert evalues.within(values, -1.0, 1.0) < 40
     alone, both = (prospects.prospect(values, 40.0, 6, margin=margin).chance for margin in (None, 1.0))
     assert alone < 0.05 and both > 0.5
+    dear = prospects.prospect(values, 40.0, 6, margin=1.0, same=1e9)
+    assert dear.chance == alone  # by Holm's procedure the questions of a family may take unequal evidence
     # what `within` says of continuations that are drawn here, one by one
     rng, came = np.random.default_rng(1), 0
     n, mean, variance = len(values), float(np.mean(values)), float(np.var(values, ddof=1))
@@ -500,10 +502,11 @@ def test_a_stated_value_is_decided_within_its_margin_or_beyond() -> None:
     chances = []
     for shift in (0.0, 1.0, 4.0):  # in the middle, at the edge, beyond
         tests = dict.fromkeys((SAME, OVER, UNDER), 1.0)
+        takes = dict.fromkeys(tests, 40.0)
         evidence = Evidence(
-            tests, tests, (), (), tuple(75.0 + shift + values), Mean(75.0 + shift, 0.5, 6), 1.0, 75.0, 1, {}
+            tests, takes, (), (), tuple(75.0 + shift + values), Mean(75.0 + shift, 0.5, 6), 1.0, 75.0, 1, {}
         )
-        ahead = settle._ahead(evidence, 40.0, 6)
+        ahead = settle._ahead(evidence, 6)
         chances.append(ahead.chance)
         rng, came = np.random.default_rng(1), 0
         for _ in range(200):
