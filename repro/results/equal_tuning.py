@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 
 from leaderboards.arms import Arms
-from leaderboards.claims import COST, Claim
+from leaderboards.claims import Claim, tuning_matters
 from leaderboards.reason_words import reason
 from leaderboards.reasons import TuningApart
 from leaderboards.record_fields import Record, origin_of
@@ -18,7 +18,7 @@ from repro.store import records
 
 def hindrance(claim: Claim, track: str) -> str:
     """Why new pairs of a claim would be of arms that are not tuned alike, with the command that fixes it; or ""."""
-    if not claim.baseline or claim.evaluation == COST:
+    if not claim.baseline or not tuning_matters(claim):
         return ""
     return unequal(registry.spelled(claim.arm), registry.spelled(claim.baseline_arm), track)
 
