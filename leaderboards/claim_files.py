@@ -105,7 +105,7 @@ def _mechanism(table: Mapping[str, Any], by_id: Mapping[str, Claim], file: str, 
         raise ValueError(f"{where}: parent: {UnknownName('claim', above, by_id)}")
     shared = {key: getattr(parent, key) for key in _OF_THE_PARENT}
     tests = {key: dict(getattr(parent, key)) for key in ("proxies", "proxy_epochs", "lengths")}
-    ours = {"kind": MECHANISM, "source": "none", "verified": "ours", "track": NO_TRACK}
+    ours = {"kind": MECHANISM, "source": "none", "verified": "ours", "track": NO_TRACK, "recipe_track": parent.track}
     return _claim({**shared, **tests, **ours, "family": f"{parent.paper} mechanisms", **table}, file, suite)
 
 

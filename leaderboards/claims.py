@@ -102,6 +102,7 @@ class Claim:
     proxy_epochs: Mapping[str, Epochs] = field(default_factory=dict)
     # smaller track -> the epochs that both arms train there: of an interaction two, else one
     lengths: Mapping[str, Lengths] = field(default_factory=dict)
+    recipe_track: Text = ""  # whose recipes follow the paper, of a claim without a track of its own; "" for `track`
     parent: Text = ""  # id of the claim that it helps to explain
     part: Text = ""  # of the method, that it is about: "the location loss"; only with a parent
     assumption: Text = ""  # which one would make an untestable claim testable, in words

@@ -72,11 +72,11 @@ def protocol_deviations(
 
 
 def departures(claim: Claim, arm: Arm, suite: Suite) -> list[Deviation]:
-    """In what an arm's recipe is not that of the claim's own track, with the claim's changes.
+    """In what an arm's recipe is not that of the paper's track, with the claim's changes.
 
     That one follows the paper as far as its sources tell. What a recipe says of the machine alone is passed over.
     """
-    stated = suite.recipe(claim.arm, claim.track)
+    stated = suite.recipe(claim.arm, claim.recipe_track or claim.track)
     changed = {table: {**values, **claim.changes.get(table, {})} for table, values in stated.items()}
     theirs = options(changed, suite.neutral)
     return [Deviation(key, arm.options[key], theirs[key], OWN_TRACKS) for key in apart(arm.options, theirs)]
