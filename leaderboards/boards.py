@@ -62,7 +62,7 @@ PRETEXT_INTRO = (
     "chance level: location 25 (four places), up or down 50, left or right 50, rotation 25 (four angles)",
     "GLNet flips images horizontally at random before it cuts them, so left and right cannot be told apart in"
     " symmetric images; `glnet:no_flip` does not flip them",
-    "no verdict uses this board",
+    "no verdict on a paper's claim uses this board; some on why a method works do (`glnet-why-left_right`)",
     _NAMES[0],
 )
 
