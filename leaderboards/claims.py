@@ -133,6 +133,11 @@ class Claim:
         return arm_name(self.baseline, self.baseline_variant)
 
     @property
+    def papers_track(self) -> str:
+        """The track whose recipes follow the paper; "none" where no track does."""
+        return self.recipe_track or self.track
+
+    @property
     def as_published(self) -> Claim:
         """The same claim of the method in the paper's own form, in a family of such claims."""
         return replace(self, id=f"{self.id}:{self.form}", variant=self.form, form="", family=f"{self.family}{_FORM}")

@@ -76,7 +76,7 @@ def departures(claim: Claim, arm: Arm, suite: Suite) -> list[Deviation]:
 
     That one follows the paper as far as its sources tell. What a recipe says of the machine alone is passed over.
     """
-    stated = suite.recipe(claim.arm, claim.recipe_track or claim.track)
+    stated = suite.recipe(claim.arm, claim.papers_track)
     changed = {table: {**values, **claim.changes.get(table, {})} for table, values in stated.items()}
     theirs = options(changed, suite.neutral)
     return [Deviation(key, arm.options[key], theirs[key], OWN_TRACKS) for key in apart(arm.options, theirs)]

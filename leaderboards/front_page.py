@@ -10,6 +10,7 @@ from leaderboards.assessments import Assessment, assess, older_recipes
 from leaderboards.claim_arms import COMPUTE
 from leaderboards.claims import Claim, of_training
 from leaderboards.controls import Controls
+from leaderboards.explanations import cost_words
 from leaderboards.gains import gains
 from leaderboards.learnt import warnings
 from leaderboards.reading import OLDER_RECIPE
@@ -81,6 +82,9 @@ def parts_words(found: Iterable[Assessment], track: str) -> list[str]:
         if item.claim.part and here and here[0].decided and not of_training(item.claim):
             said = in_brief(here[0])
             plain, _, smaller = said.word.partition(", ")
+            cost = cost_words(here[0], [one for one in item.verdicts if one.track == track])
             words = ", ".join(filter(None, [plain if plain == NO_DIFFERENCE else "", said.amount, smaller]))
+            words += f" ({cost})" * bool(cost)
             by_paper.setdefault(item.claim.paper_title, []).append(f"{item.claim.part}: {words}")
-    return [f"{paper}, what its parts add, in points: {'; '.join(parts)}." for paper, parts in by_paper.items()]
+    what = "what its parts add, in points at equal epochs"
+    return [f"{paper}, {what}: {'; '.join(parts)}." for paper, parts in by_paper.items()]

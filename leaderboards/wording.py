@@ -326,8 +326,9 @@ def _departing(verdict: Verdict) -> list[str]:
     data = verdict.setting.data_name if verdict.setting else verdict.claim.data_name
     if data not in (verdict.claim.data_name, verdict.claim.data):
         found = [f"data {data} instead of {verdict.claim.data_name}", *found]
-    main_ones = f"main differences from the recipe of {verdict.claim.track}: {', '.join(found)}"
-    return [f"{main_ones if found else f'differs from the recipe of {verdict.claim.track}'}; all differences below"]
+    recipe = f"the recipe of {verdict.claim.papers_track}"
+    said = f"main differences from {recipe}: {', '.join(found)}" if found else f"differs from {recipe}"
+    return [f"{said}; all differences below"]
 
 
 def _departure(departure: Deviation) -> str:

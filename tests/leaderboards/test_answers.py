@@ -404,7 +404,7 @@ def test_the_front_page_says_what_parts_add_where_that_is_decided(make: Make) ->
         )
     )
     (line,) = (line for line in text.splitlines() if line.startswith("* GLNet, what its parts add"))
-    assert line == "* GLNet, what its parts add, in points: the location loss: +6.4."
+    assert line == "* GLNet, what its parts add, in points at equal epochs: the location loss: +6.4."
 
 
 def test_every_claim_of_the_front_page_has_a_short_title() -> None:

@@ -13,7 +13,7 @@ from scipy import stats
 from sentences import sentence
 from untuned import suite
 
-from leaderboards import claim_files
+from leaderboards import claim_files, front_page
 from leaderboards.arms import Arms
 from leaderboards.assessments import Assessment, assess
 from leaderboards.claims import NO_TRACK, Claim
@@ -172,6 +172,22 @@ def test_a_claim_is_explained_by_its_parts(make: Make, tmp_path: Path) -> None:
     ]
     assert why.outcomes.startswith("holds on mini (n = 8)") and why.why == []
     assert why.source == "our own claim, from no source; it helps to explain gain"
+
+
+def test_a_part_that_costs_more_says_what_and_what_equal_compute_found(make: Make, tmp_path: Path) -> None:
+    """Twice the operations; a baseline that trains twice as long gets there, too, and a bit further."""
+    every, glnet = load(tmp_path, PARENT + PART), plus(BASE, 4.0)
+    cost = [{"flops": flops} for flops in (2e13, 1e13, 2e13)]
+    records = arm(make, "glnet", glnet, cost=cost[0]) + arm(make, "byol", BASE, cost=cost[0])
+    records += arm(make, "glnet:no_location", plus(glnet, -3.0), cost=cost[1])
+    costs = "2.00 times the operations; equal compute: "
+    for more, says in (
+        ([], "not run"),
+        (arm(make, "glnet:no_location", plus(glnet, 2.0, 0.4), epochs=8, cost=cost[2]), "opposite -2.0"),
+    ):
+        gain, why = assess(every, Arms(records + more, suite()))
+        assert gain.why[0].endswith(f"comes at least in part from the loss A (3.0 points, n = 8, {costs}{says})")
+        assert front_page.parts_words([why], "mini")[0].endswith(f": the loss A: +3.0 ({costs}{says}).")
 
 
 @pytest.mark.parametrize(
