@@ -73,6 +73,7 @@ class Sample:
     series: Series  # of a cost without chance: all seeds, none waits
     values: tuple[float, ...]  # in the order of the seeds: differences in favour of the claim, values, logs of ratios
     tuning: TuningApart | None = None  # where the two were not tuned alike
+    at_checks: tuple[float, ...] = ()  # of claims on speed the values without what lies between two checks
 
     @property
     def own(self) -> bool:
@@ -137,7 +138,11 @@ def sample(claim: Claim, arms: Sequence[Arm], suite: Suite, track: str, basis: s
         return Sample(pair, lacks, Series(seeds), apart)
     found = series(pair, (left, right))
     values = tuple(left[seed] - right[seed] for seed in found.seeds)
-    return Sample(pair, lacks, found, values, _tuning_apart([pair]) if tuning_matters(claim) else None)
+    tuning = _tuning_apart([pair]) if tuning_matters(claim) else None
+    if not of_learning(claim):
+        return Sample(pair, lacks, found, values, tuning)
+    left, right = _speeds(claim, pair, between=False)
+    return Sample(pair, lacks, found, values, tuning, tuple(left[seed] - right[seed] for seed in found.seeds))
 
 
 def _interaction(claim: Claim, arms: Sequence[Arm], suite: Suite, track: str) -> Sample:
@@ -155,11 +160,19 @@ def _interaction(claim: Claim, arms: Sequence[Arm], suite: Suite, track: str) ->
 def _sides(claim: Claim, pair: Sequence[Arm], own: bool) -> tuple[dict[int, float], dict[int, float]]:
     """What is compared of either arm, by seed, on the scale of the test."""
     if of_learning(claim):
-        left, right = costs_to_accuracy(usable_curves(pair[0]), usable_curves(pair[1]), claim.metric)
-    else:
-        left, right = (reader(claim, own)(arm) for arm in pair)
-    scaled = [{seed: _scale(claim, value) for seed, value in side.items()} for side in (left, right)]
-    return scaled[0], scaled[1]
+        return _speeds(claim, pair)
+    left, right = (_scaled(claim, reader(claim, own)(arm)) for arm in pair)
+    return left, right
+
+
+def _speeds(claim: Claim, pair: Sequence[Arm], between: bool = True) -> tuple[dict[int, float], dict[int, float]]:
+    """The same of a claim on the speed of learning.  between: see `costs_to_accuracy`."""
+    left, right = costs_to_accuracy(usable_curves(pair[0]), usable_curves(pair[1]), claim.metric, between)
+    return _scaled(claim, left), _scaled(claim, right)
+
+
+def _scaled(claim: Claim, side: Mapping[int, float]) -> dict[int, float]:
+    return {seed: _scale(claim, value) for seed, value in side.items()}
 
 
 def _values(claim: Claim, ours: Sequence[Arm], suite: Suite) -> Sample:

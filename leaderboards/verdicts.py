@@ -72,13 +72,20 @@ class Evidence:
     by_test: Mapping[str, float]  # of the tests that were asked: the largest so far
     takes: Mapping[str, float]  # of each of them, what it takes, or took
     shown: tuple[str, ...]  # of them
-    fragile: tuple[str, ...]  # of what is shown, that with which a sign test of the same values disagrees
+    signs_apart: tuple[str, ...]  # of what is shown, that with which a sign test of the same values disagrees
     values: tuple[float, ...]  # that were tested, in the order in which they entered
     mean: Mean  # on the scale of the test: of costs the logarithm of their ratio
     margin: float  # on that scale
     target: float  # on it: the stated value, 0 without one
     family: int  # claims that share the error rate
     collapsed: Mapping[str, tuple[int, ...]]  # by arm, of the seeds that entered
+    # of what is shown of the speed of learning, that which the checks alone do not show: the evidence of these
+    by_checks: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def fragile(self) -> bool:
+        """Whether another sound way to read the same values does not show what is shown."""
+        return bool(self.signs_apart or self.by_checks)
 
     @property
     def nearest(self) -> str:
@@ -341,7 +348,7 @@ def _decided(
             by_test=weighed,
             takes={test: needed[test] for test in weighed},
             shown=shown,
-            fragile=tuple(test for test in shown if _signs(item, test) > evalues.ALPHA),
+            signs_apart=tuple(test for test in shown if _signs(item, test) > evalues.ALPHA),
             values=tuple(values),
             mean=own(values),
             margin=item.margin,
@@ -352,8 +359,15 @@ def _decided(
                 for name, arm in zip(item.sample.called, item.sample.arms, strict=True)
                 if (lost := collapsed(arm, item.sample.series.seeds))
             },
+            by_checks={test: found for test, found in _at_checks(item, shown).items() if found < needed[test]},
         ),
     )
+
+
+def _at_checks(item: _Tested, shown: Sequence[str]) -> dict[str, float]:
+    """The evidence of these tests without what lies between two checks of a training; {} but of claims on speed."""
+    values = item.sample.at_checks
+    return _evidence(values, item.margin, item.target, shown) if values else {}
 
 
 def _outcome(item: _Tested, shown: Sequence[str]) -> str:

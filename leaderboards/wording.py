@@ -244,8 +244,14 @@ def _statistics(verdict: Verdict, evidence: Evidence) -> list[str]:
         parts.append(f"evidence (e-values): {tests}{takes}{family}")
         low, high = (shown(claim, edge) for edge in evidence.mean.interval)
         parts.append(f"95 % interval (fixed n) {min(low, high):.2f} to {max(low, high):.2f}")
-    for test in evidence.fragile:
+    for test in evidence.signs_apart:
         parts.append(f"fragile: a sign test does not show that it is {_question(verdict, evidence, test)}")
+    for test, found in evidence.by_checks.items():
+        of = f"evidence {_number(found)} of {evidence.takes[test]:g}"
+        parts.append(
+            f"fragile: the checks of the trainings alone, without straight lines between them, do not show that it is"
+            f" {_question(verdict, evidence, test)} ({of})"
+        )
     parts += _for_these_recipes(verdict)
     for arm, seeds in evidence.collapsed.items():
         parts.append(f"collapsed: {arm} {_seeds(seeds)}, still counted")

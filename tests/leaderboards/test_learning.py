@@ -140,6 +140,22 @@ def test_a_verdict_on_speed_says_how_much_less(make: Make) -> None:
     assert verdict(pairs(make, 6), replace(FASTER, better="higher")).outcome == "opposite"
 
 
+def test_what_the_checks_alone_do_not_show_is_fragile(make: Make) -> None:
+    """Half an epoch faster by straight lines; of the seeds every second one reaches it at the same check."""
+    records: list[Record] = []
+    for seed in range(8):
+        late = seed % 2  # then ours comes to 28 after its third check, as theirs
+        records += trained(make, "glnet", seed, [20.0, 22.0, 27.5 if late else 28.5, 32.0, 36.0])
+        records += trained(make, "byol", seed, [20.0, 21.0, 23.0, 28.1 + 0.1 * seed, 28.0])
+    found = verdict(records)
+    assert found.outcome == "holds" and found.evidence and found.evidence.fragile
+    steps = [math.log(3 / (3 if seed % 2 else 2)) for seed in range(8)]
+    assert found.evidence.by_checks == {"up": pytest.approx(evalues.above(steps))}
+    assert "fragile: the checks of the trainings alone" in sentence(found)
+    clear = verdict(pairs(make, 6)).evidence
+    assert clear is not None and not clear.fragile
+
+
 def test_fewer_epochs_say_what_they_take_in_operations(make: Make) -> None:
     """An epoch of the method takes twice the operations, so the share of these is twice that of the epochs."""
     records = pairs(make, 6)
