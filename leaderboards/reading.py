@@ -25,7 +25,8 @@ OLDER_RECIPE = "`older recipe`: the cost was counted before the recipe changed. 
 """What the words mean that stand behind a verdict on a cost."""
 _WRONG = sorted(measured.wrong for measured in evalues.MEASURED)
 ERROR_RATE = (
-    "A family is all claims of one paper's abstract that can be tested on one track. In a family the chance of even"
+    "A family is all claims of one paper's abstract that can be tested on one track. The same claims in the paper's own"
+    " form are a second family, and our claims on why a third one. In each family the chance of even"
     f" one false `holds` or `opposite` at equal epochs is at most {_ALPHA}, and so is that of one false `no"
     " difference` (Holm's procedure). Equal compute has the same error rates of its own. This is true if differences"
     " are roughly normal. With skewed differences, or if some trainings fail (collapse), errors are more frequent"
@@ -59,12 +60,14 @@ _INTRO = (
     "Evidence is an e-value. It starts at 1 and grows while the pairs agree. Example: `evidence 7 of 200 that it is"
     " better` means that the claim holds when this evidence reaches 200; until then it is `not decided yet`."
     " Evidence that the method is worse, or that there is no difference, is counted separately; the line shows the"
-    " largest. A single claim needs evidence of 40. Of the m claims of a family, the strongest needs 40 m, the next"
+    " largest. Of each, the largest value so far counts, so evidence stays when later pairs disagree. A single claim"
+    " needs evidence of 40. Of the m claims of a family, the strongest needs 40 m, the next"
     " 40 (m - 1), and so on. Example: of 4 claims, the strongest needs 160, the next 120, then 80 and 40. Hence"
     f" a verdict needs at least {_FEWEST}. {ERROR_RATE} You may check the results as often as you"
     " like. The 95 % intervals assume that the number of pairs was fixed in advance, so a claim may be undecided"
     " although its interval excludes 0.",
-    "Other verdicts. `opposite`: the baseline was better. `no difference`: the mean lies within the claim's margin."
+    "Other verdicts. `opposite`: the baseline was better. `no difference`: the difference is shown to be smaller than"
+    " the claim's margin. `settle` stops there, so a smaller difference may exist."
     " `smaller than the margin`: there is a difference, but it is smaller than the margin. `incomparable`: there are"
     " records, but they cannot be compared, for example because the epochs differ. `cannot be tested`: the paper's"
     " setting is unknown, so we cannot rerun it, or no track has its data; the reason follows. `direction only`,"
@@ -89,8 +92,9 @@ HOW_TESTED = (
     " not tuned alike, only the one with fewer trials can be shown to be better.",
     "The error rate is higher if the differences are far from normally distributed. We simulated single claims without"
     " a true difference and checked after each of the pairs 3 to 20. A verdict is `fragile` if a sign test of the same"
-    f" pairs (one-sided, {_ALPHA}) does not agree. With exponentially distributed differences, {_EXPONENTIAL.wrong} %"
-    f" of claims get a wrong verdict, and {_EXPONENTIAL.fragile} % of these are marked `fragile`. If one seed in twenty"
+    f" pairs (one-sided, {_ALPHA}) does not agree; claims on speed have a further reason (below). With exponentially"
+    f" distributed differences, {_EXPONENTIAL.wrong} % of claims get a wrong verdict, and {_EXPONENTIAL.fragile} % of"
+    " these are marked `fragile`. If one seed in twenty"
     " collapses, these numbers are "
     + "; ".join(
         f"{loss.wrong} % and {loss.fragile} % for a loss of {loss.loss:g} standard deviations" for loss in _LOSSES

@@ -76,7 +76,7 @@ def test_a_row_is_of_one_length_of_training_and_says_how_many_seeds_its_columns_
     (row,) = gains(other, suite(), "mini", ["knn", "linear"])
     assert (row.arm.setting.epochs, row.seeds) == (usual + 5, (4, 4))
     mine = of(make, "aps", {0: 40.0, 1: 41.0}, epochs=usual)
-    mine += make("aps", "linear", {"top1": 50.0}, seed=0, epochs=usual)
+    mine += make("aps", "linear", {"top1": 50.0}, seed=0, epochs=usual, network=network("aps"))
     (row,) = gains([*other, *mine], suite(), "mini", ["knn", "linear"])
     assert (row.arm.setting.epochs, row.seeds) == (usual, (1, 2))
     assert [gain.value for gain in row.gains if gain] == [40.5, 50.0]
