@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from leaderboards import columns, efficiency
-from leaderboards.arms import Arm, Arms
+from leaderboards.arms import UNTRAINED, Arm, Arms
 from leaderboards.assessments import Assessment, assess
 from leaderboards.cells import NOTHING, Cell, Link, sources
 from leaderboards.claims import TRACKS, Claim, with_another
@@ -33,21 +34,21 @@ from leaderboards.wording import place
 _SHORT = {
     "n": "number of pre-trainings, with a link to the first record",
     "gain": "points above the same network untrained, on the same seeds",
-    "vs baseline": "points above the first baseline of the method's claims that was trained and tuned alike. `(3)`:"
-    " the number of common seeds, if it is smaller than n",
+    "vs baseline": "points above the baseline named below the table, after as many epochs and tuned alike. `(3)`: only"
+    " 3 seeds in common",
     "TFLOP": "operations of the whole pre-training",
 }
 """What the columns of a short table are, beside its method and metric."""
 _NAMES = (
-    "`NAME@EPOCHS`: trained for so many epochs; shown if that is not the number of the recipe, or if several rows"
-    " have the same name. `(code ...)`: trained with another version of the program",
+    "`byol@8`: trained for 8 epochs; shown if the recipe has another number, or if several rows have the same name."
+    " `(code ...)`: trained with another version of the program",
     "networks: `ResNet-10 w16` has 16 channels in the first stage (standard: 64); `ViT 128x3/4` has width 128, 3 blocks"
     " and patches of 4 pixels",
 )
 _TRIALS = "Trials: tuning runs by hand, or the procedure that tuned the method (methods/tuning.toml)."
 FULL = (
-    "Wall time and memory are those of the evaluation alone. Optimism: what selecting the checkpoint or setting on"
-    f" test data would have added, in points; no other number includes it. {_TRIALS}"
+    "Wall time and memory are those of the evaluation alone. Optimism: the points that one would gain by selecting"
+    f" the checkpoint or setting on test data; no other number includes them. {_TRIALS}"
 )
 """What the further columns are of the tables with all columns."""
 _ENOUGH = 3  # trained networks, before a table is said to tell nothing
@@ -180,7 +181,7 @@ def _evaluation(evaluation: Evaluation, known: Arms, claims: Sequence[Claim], co
                 group[0].setting.words,
                 [columns.of_evaluation(arm, evaluation, link) for arm in group],
                 ("test set", "device", "trials", "date"),
-                [*_untrained_wins(beside), *below, *lines_under(group, superseded)],
+                [*_against(beside, called), *_untrained_wins(beside, first), *below, *lines_under(group, superseded)],
                 group[0].setting,
                 [columns.in_short(arm, called[arm], first, beside[arm], link) for arm in group],
                 _silent(beside, first, evaluation),
@@ -210,14 +211,26 @@ def _beside(
     return columns.Beside(untrained)
 
 
-def _untrained_wins(beside: Mapping[Arm, columns.Beside]) -> list[str]:
-    """A line where trained networks are no better than untrained ones."""
+def _against(beside: Mapping[Arm, columns.Beside], called: Mapping[Arm, str]) -> list[str]:
+    """A line that names the baselines of a table: `vs baseline: aps against moco_v3@8.`"""
+    pairs = [f"{called[arm]} against {held.of}" for arm, held in beside.items() if held.of]
+    return [f"vs baseline: {', '.join(pairs)}."] if pairs else []
+
+
+def _untrained_wins(beside: Mapping[Arm, columns.Beside], metric: str) -> list[str]:
+    """Lines where trained networks are no better than untrained ones: than their own, or all of them than another."""
     gains = {arm: beside[arm].untrained for arm in beside if not arm.control}
     known = {arm: gain for arm, gain in gains.items() if gain is not None}
     lost = list(dict.fromkeys(arm.name for arm, gain in known.items() if gain <= 0))
-    if not lost:
-        return []
-    return [f"Not above the same network untrained: {', '.join(lost)} ({len(lost)} of {len(known)})."]
+    said = [f"Not above the same network untrained: {', '.join(lost)} ({len(lost)} of {len(known)})."] if lost else []
+    means = {arm: fmean(arm.values(metric).values()) for arm in beside}
+    untrained = [arm for arm in beside if arm.method == UNTRAINED and not is_pixels(arm)]
+    best = max(untrained, key=lambda arm: means[arm], default=None)
+    trained = [means[arm] for arm in gains]
+    if best and trained and means[best] >= max(trained):
+        above_all = f"an untrained network (`{best.name}`) reaches {means[best]:.1f}, more than any trained one here"
+        said.append(f"Read with care: {above_all}. Compare a method with the same network untrained (`gain`).")
+    return said
 
 
 def _silent(beside: Mapping[Arm, columns.Beside], metric: str, evaluation: Evaluation) -> str:

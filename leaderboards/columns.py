@@ -69,7 +69,7 @@ def in_short(arm: Arm, name: str, metric: str, beside: Beside, link: Link) -> Ro
         metric: spread(_told(arm, metric), 1),
         "n": _counted(len(values), arm, link),
         "gain": NOTHING if beside.untrained is None else signed(beside.untrained, 1),
-        "vs baseline": Cell(f"{beside.baseline:+.1f} {beside.of}{few}", beside.baseline) if beside.of else NOTHING,
+        "vs baseline": Cell(f"{beside.baseline:+.1f}{few}", beside.baseline) if beside.of else NOTHING,
         "TFLOP": NOTHING if arm.operations is None else count([arm.operations], unit=1e12, digits=1),
     }
 

@@ -273,12 +273,31 @@ def test_a_row_says_what_it_gains_on_the_same_seeds(make: Make) -> None:
     records += make("random", "knn", {"top1": 30.0}, seed=1, variant="vit", epochs=0, network=WHOLE)
     short = build(records, [claim], link)["knn.md"].partition("# All columns")[0]
     row = next(line for line in short.splitlines() if line.startswith("| aps"))
-    assert "44.7 ± 5.0" in row and "+14.0" in row and "+4.0 moco_v3" in row  # 44 - 30 of seed 1; 3 and 5 of seeds 0, 1
+    assert "44.7 ± 5.0" in row and "+14.0" in row and "+4.0 (2)" in row  # 44 - 30 of seed 1; 3 and 5 of seeds 0, 1
+    assert "\nvs baseline: aps@16 against moco_v3@16.\n" in short
     for record in records:
         if record["method"] == "moco_v3" and record["kind"] == "pretrain":
             record["provenance"]["trials"] = 9
     short = build(records, [claim], link)["knn.md"].partition("# All columns")[0]
-    assert "+4.0" not in short  # tuned more often: no fair pair
+    assert "+4.0" not in short and "vs baseline" not in short  # tuned more often: no fair pair
+
+
+def test_main_tables_fit_a_hundred_columns() -> None:
+    """Those of the published boards, above all of their columns."""
+    for file in ("knn", "linear", "finetune", "detection", "segmentation", "reid", "efficiency", "pretext"):
+        text = (published.FOLDER / f"{file}.md").read_text().partition("\n# All columns")[0]
+        rows = [line for line in text.splitlines() if line.startswith("|")]
+        assert rows and max(map(len, rows)) <= 100, file
+
+
+def test_an_untrained_network_that_is_above_all_trained_ones_is_named(make: Make) -> None:
+    """Of another architecture: each method is above its own network untrained."""
+    records = make("random", "finetune", {"top1": 76.7}, epochs=0)
+    records += make("random", "finetune", {"top1": 33.8}, epochs=0, variant="vit", network=WHOLE)
+    for top1, said in ((54.4, True), (80.0, False)):
+        text = build(records + make("aps", "finetune", {"top1": top1}, network=WHOLE), [], link)["finetune.md"]
+        line = "Read with care: an untrained network (`random`) reaches 76.7, more than any trained one here."
+        assert (line in text) is said
 
 
 def test_a_table_in_which_nothing_stands_out_is_a_sentence(make: Make) -> None:
