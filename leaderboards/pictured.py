@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from leaderboards.arms import PIXELS, UNTRAINED, Arm
-from leaderboards.claims import Claim
+from leaderboards.claims import MECHANISM, Claim
 from leaderboards.record_fields import OURS
 from leaderboards.suite import Suite
 
@@ -32,7 +32,8 @@ class Roles:
 
     def __init__(self, claims: Sequence[Claim], suite: Suite) -> None:
         self.suite = suite
-        across = [claim for claim in claims if claim.baseline and claim.baseline != claim.method]
+        of_papers = [claim for claim in claims if claim.kind != MECHANISM]
+        across = [claim for claim in of_papers if claim.baseline and claim.baseline != claim.method]
         self._methods = {claim.method for claim in claims}
         self._compared = {name for claim in across for name in (claim.arm, claim.baseline_arm)}
 

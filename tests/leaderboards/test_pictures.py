@@ -54,6 +54,7 @@ def test_a_method_has_one_mark_and_ablations_lengths_and_imports_wait(make: Make
         records += make("glnet", "linear", {"top1": 40.0}, seed=seed)
     records += make("glnet", "linear", {"top1": 49.0}, epochs=99)  # one seed: another length
     records += make("glnet", "linear", {"top1": 41.0}, variant="no_location")
+    records += make("aps", "linear", {"top1": 41.0}, variant="uniform")  # a side of our own claims alone
     records += make("moco_v3", "linear", {"top1": 39.0}, variant="resnet")  # a baseline of a claim
     foreign = make("byol", "linear", {"top1": 60.0})
     foreign[0]["provenance"]["trust"] = "self-reported"
@@ -62,7 +63,7 @@ def test_a_method_has_one_mark_and_ablations_lengths_and_imports_wait(make: Make
     shown = Roles(found.claims, suite()).pictured(group.arms)
     assert sorted(arm.name for arm in shown.first) == ["glnet", "moco_v3:resnet"]
     assert next(arm for arm in shown.first if arm.name == "glnet").setting.epochs == 16
-    assert [[arm.name for arm in part] for part in shown.more] == [["byol", "glnet", "glnet:no_location"]]
+    assert [[arm.name for arm in part] for part in shown.more] == [["aps:uniform", "byol", "glnet", "glnet:no_location"]]
     assert list(names(group.arms, suite()).values()).count("glnet@99") == 1
 
 
