@@ -193,7 +193,7 @@ class Answer:
         if claim.kind == INTERACTION:
             what += " after {} and {} epochs".format(*sorted(claim.lengths[self.where]))
         against = f", against {claim.baseline_arm}{' (our choice)' * claim.stand_in}" if claim.baseline else ""
-        size = "; the size is not tested" if claim.kind == "gain" and not verdict.own else ""
+        size = "; only whether it is better, not by how much" if claim.kind == "gain" and not verdict.own else ""
         return f"{self.where}: {what} on {verdict.setting.data_name}{against}{size}"
 
     @property
@@ -439,7 +439,7 @@ def summary(found: Sequence[Answer]) -> str:
         f"Cost ({len(costs)}): {of_cost}." if costs else "",
         _in_their_own_form(others),
         f"{there or 'None'} of them {'was' if there < 2 else 'were'} tested in the paper's own setting.",
-        "`Holds` means better in our test, not that the paper's number is right.",
+        "`Holds` means better in our test; it does not confirm the paper's number.",
     ]
     return " ".join(filter(None, said))
 
@@ -451,17 +451,44 @@ def _in_their_own_form(found: Sequence[Answer]) -> str:
     if not departing:
         return ""
     held = sum(any(other.form and _holds(other.said) for other in answer.beside) for answer in departing)
-    some = f"{len(departing)} {_are(len(departing))} not in the paper's own form"
-    then = f"in that form {held} of these {'holds' if held == 1 else 'hold'}"
-    return f"Of the {len(holding)} that hold at equal epochs, {some}; {then}."
-
-
-def _are(number: int) -> str:
-    return "is" if number == 1 else "are"
+    depart = "departs" if len(departing) == 1 else "depart"
+    some = f"{len(departing)} of the {len(holding)} that hold at equal epochs {depart} from the paper's own form (†)."
+    return f"{some} In that form, {held} of these {len(departing)} {'holds' if held == 1 else 'hold'}."
 
 
 def _holds(said: Said) -> bool:
     return said.word.partition(",")[0] == HOLDS
+
+
+def at_a_glance(found: Sequence[Answer]) -> list[tuple[Said, str]]:
+    """A paper's answers at equal epochs by outcome, each with what has it.
+
+    In words where it is decided, `better than MoCo-v3 (+1.5), fewer operations than MoCo-v3 (0.84)`; else how many.
+    """
+    by_word: dict[str, list[Answer]] = defaultdict(list)
+    for answer in found:
+        by_word[_word(answer.epochs)].append(answer)
+    glances = []
+    for word in sorted(by_word, key=by_outcome):
+        first = by_word[word][0].epochs
+        decided = first is not None and first.verdict is not None and first.verdict.decided
+        listed = ", ".join(_in_words(answer, answer.epochs) for answer in by_word[word] if answer.epochs)
+        said = listed if decided else str(len(by_word[word]))
+        glances.append((first or Said(NOT_RUN, *MARKS[NOT_RUN]), said))
+    return glances
+
+
+def _in_words(answer: Answer, said: Said) -> str:
+    """`better than BYOL alone, k-NN (+3.8)`, or `... (+1.1; at equal compute opposite, -1.4)` where that differs.
+
+    The linear probe is not named. Of costs: `fewer operations than MoCo-v3 (0.84 times)`.
+    """
+    evaluation = "" if answer.claim.evaluation == "linear" else answer.evaluation
+    title = ", ".join(filter(None, (answer.claim.title, evaluation)))
+    there = answer.compute
+    apart = there is not None and there.verdict is not None and there.verdict.decided and there.word != said.word
+    compute = f"; at {COMPUTE} {there.word}, {there.amount}" if there and apart else ""
+    return f"{title} ({said.amount}{' times' * bool(said.cost)}{compute})"
 
 
 def many(number: int) -> str:

@@ -62,7 +62,7 @@ def reason(why: Reason) -> str:
         case EpochsFirst():
             return f"it is tested when {EPOCHS} is decided"
         case SmallTestSet(arm, data):
-            return f"{arm} was run only on {', '.join(data)}, whose test set is too small to count"
+            return f"{arm} was run only on {', '.join(data)}, whose test set is too small for a verdict"
         case OlderSetup(pairs):
             what = {0: "older runs do", 1: "1 older pair does"}.get(pairs, f"{pairs} older pairs do")
             return f"{what} not count, as all seeds shared one training subset"

@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import Any
 
 from leaderboards import courses, forests, needs, pictures, plots, report_rows
-from leaderboards.answers import MARKS, Answer, answers, scale, summary
+from leaderboards.answers import MARKS, Answer, answers, at_a_glance, scale, summary
 from leaderboards.arms import Arms
 from leaderboards.assessments import older_recipes, tally, untestable
 from leaderboards.boards import INDEX_INTRO, Content, compose
@@ -102,6 +102,7 @@ def page(
         answers=_answers(content, shown),
         error_rate=ERROR_RATE,
         learnt=content.learnt,
+        again=lambda answer: report_rows.again(answer, known.suite),
         older_recipe=OLDER_RECIPE if older_recipes(content.assessments) else "",
         marks=plots.MARKS,
         efficiency=pictures.efficiency(content, roles),
@@ -141,6 +142,7 @@ def _answers(content: Content, found: Mapping[str, Sequence[Answer]]) -> dict[st
         "papers": [
             (
                 content.papers[paper][0].claim,
+                at_a_glance(claims),
                 [(answer, forests.forest(answer, limit), items[answer.claim.id]) for answer in claims],
             )
             for paper, claims in found.items()

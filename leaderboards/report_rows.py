@@ -9,6 +9,7 @@ from leaderboards.cells import NOTHING, Cell, Row, duration, linked, signed, spr
 from leaderboards.columns import trials
 from leaderboards.paired_arms import Difference
 from leaderboards.record_fields import entry, number
+from leaderboards.suite import Suite
 
 
 def summary(board: Board) -> Row:
@@ -89,3 +90,20 @@ def claim(answer: Answer) -> Row:
         "paper states": NOTHING if answer.claimed is None else signed(answer.claimed),
         "equal compute": words(f"{other.word} {other.difference} {other.n}".rstrip() if other else "-"),
     }
+
+
+def again(answer: Answer, suite: Suite) -> list[tuple[str, str]]:
+    """The two sides of what a claim rests on, each with the command that runs its first seed again."""
+    verdict, found = answer.verdict, []
+    for arm in verdict.arms[:2] if verdict else ():
+        usual = suite.recipe(arm.name, arm.setting.track).get("pretrain", {}).get("epochs")
+        seed = min(verdict.series.seeds if verdict and verdict.series.seeds else arm.records)
+        words = ["python -m repro run", "--method", arm.name, "--track", arm.setting.track, "--seed", str(seed)]
+        words += (
+            ["--eval", answer.claim.evaluation]
+            if answer.claim.evaluation in suite.evaluations
+            else ["--suite", "quick"]
+        )
+        words += ["--set", f"pretrain.epochs={arm.setting.epochs}"] if arm.setting.epochs not in (usual, None) else []
+        found.append((arm.name, " ".join(words)))
+    return found

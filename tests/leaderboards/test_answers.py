@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 import pytest
 from untuned import suite
 
-from leaderboards import boards, claim_files, forests, front_page, pictures, verdicts
-from leaderboards.answers import MARKS, NOT_TESTED, Answer, answers, by_title, scale, summary
+from leaderboards import boards, claim_files, forests, front_page, pictures, report_rows, verdicts
+from leaderboards.answers import MARKS, NOT_TESTED, Answer, answers, at_a_glance, by_title, scale, summary
 from leaderboards.arms import Arms
 from leaderboards.assessments import Assessment, assess
 from leaderboards.verdict_table import beside_words, verdict_table
@@ -49,7 +49,10 @@ def test_a_clear_difference_holds_and_is_drawn_on_its_side(make: Make) -> None:
     low, high = answer.interval or (0.0, 0.0)
     assert low < 3.433 < high and abs((answer.mean or 0.0) - 20.6 / 6) < 1e-9
     assert answer.epochs.about == "43.4 against 40.0; 95 % interval +3.1 to +3.8; 6 pairs"
-    assert answer.tested == "mini: linear probe on CIFAR-10, against moco_v3:resnet; the size is not tested"
+    assert (
+        answer.tested
+        == "mini: linear probe on CIFAR-10, against moco_v3:resnet; only whether it is better, not by how much"
+    )
     limit = scale([answer])
     assert limit == 5
     drawn = forests.forest(answer, limit)
@@ -148,7 +151,7 @@ def test_a_claim_tested_at_two_tracks_shows_the_smallest_and_names_the_other(mak
         "From the abstracts and the authors' code pages we derived 1 comparison that can be tested."
         " Accuracy (1): at equal epochs 1 hold; at equal compute 1 hold."
         " None of them was tested in the paper's own setting."
-        " `Holds` means better in our test, not that the paper's number is right."
+        " `Holds` means better in our test; it does not confirm the paper's number."
     )
     assert " 1 of them was tested in the paper's own setting." in summary([replace(answer, own=True)])
 
@@ -334,6 +337,39 @@ def test_sides_that_cannot_be_compared_at_equal_compute_say_why(make: Make) -> N
     assert "**incomparable**" in row and "tuning trials" in row
 
 
+def test_a_glance_groups_a_papers_answers_by_outcome(make: Make) -> None:
+    """What is decided stands in words, with equal compute where that differs; the rest is counted."""
+    rise = [3.0, 3.5, 4.0, 3.2, 3.6, 3.3, 3.4, 3.5]
+    records = made(
+        make,
+        ("multi_network", "", [43.0 + more for more in rise]),
+        ("byol", "", [40.0] * 8),
+        ("simsiam", "", [39.0, 39.5]),
+    )
+    for seed, more in enumerate(rise):  # half the epochs, but as many operations: there the method is behind
+        of: dict[str, Any] = {"epochs": 8, "network": RESNET, "seed": seed, "cost": {"flops": 2e13}}
+        records += make("byol", "linear", {"top1": 50.0 + more / 10}, **of)
+    for record in records:
+        if record["kind"] == "pretrain" and record["method"] == "multi_network":
+            record["cost"]["flops"] = 2e13
+    (holds, words), (still, some), (idle, rest) = at_a_glance(titled(records)["Multi-network"])
+    assert (holds.word, still.word, idle.word) == ("holds", "not decided yet", "not run")
+    assert re.fullmatch(r"better than BYOL \(\+6\.4; at equal compute opposite, -3\.\d\)", words)
+    assert some == "1" and int(rest) > 3
+
+
+def test_an_answer_gives_the_commands_that_run_its_sides_again(make: Make) -> None:
+    """Of the first seed, by --set where the epochs are not those of the recipe."""
+    usual = suite().recipe("moco_v3:resnet", "mini")["pretrain"]["epochs"]
+    records = made(make, ("glnet", "", [43.0, 43.5]), ("moco_v3", "resnet", [40.0] * 2))
+    assert usual != 16  # the epochs of made-up records
+    assert report_rows.again(alone(records), suite()) == [
+        (name, f"python -m repro run --method {name} --track mini --seed 0 --eval linear --set pretrain.epochs=16")
+        for name in ("glnet", "moco_v3:resnet")
+    ]
+    assert report_rows.again(alone([]), suite()) == []
+
+
 def test_a_row_says_once_that_the_runs_are_the_same_and_what_they_cost(make: Make) -> None:
     """About equal operations at equal epochs: the column of equal compute repeats no number."""
     records: list[Record] = []
@@ -371,7 +407,7 @@ def test_the_front_page_says_what_the_papers_own_form_reaches(make: Make) -> Non
         ("byol", "", [40.0] * 8),
         ("simsiam", "", [39.0, 39.5]),
     )
-    own = "Of the 1 that hold at equal epochs, 1 is not in the paper's own form; in that form 0 of these hold."
+    own = "1 of the 1 that hold at equal epochs departs from the paper's own form (†). In that form, 0 of these 1 hold."
     assert own in page(records)
     (line,) = beside_words(titled(records))
     assert line.startswith("† Multi-network, the paper's temperature (t1) in place of our recipe's: ")

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from leaderboards import boards, claim_files, report
+from leaderboards import boards, claim_files, published, report
 from leaderboards.arms import Arms
 from repro.results.suite import suite
 
@@ -114,22 +114,13 @@ _PIXEL = (
 )
 
 
-@pytest.mark.processes
-@pytest.mark.parametrize("scheme, width", [("light", 1400), ("dark", 500)])
-def test_a_browser_opens_it_from_the_disk(
-    make: Make, sample: list[Record], tmp_path: Path, scheme: str, width: int
-) -> None:
+def opened(text: str, folder: Path, scheme: str, width: int) -> dict[str, Any]:
+    """What the probe finds in this report in a browser; the test is skipped where there is none."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if not browser:
         pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    records = list(sample)
-    for seed in range(3):  # an ablation and two lengths: behind the switch
-        for variant, epochs in (("no_location", 4), ("", 4), ("", 8)):
-            records += make("glnet", "knn", {"top1": 30.0 + seed}, variant=variant, epochs=epochs, seed=seed)
-    content = boards.compose(Arms(records, suite()), claim_files.load(suite()), lambda record: record["fingerprint"])
-    text = report.page(content, artifacts={records[1]["fingerprint"]: {"detections": _PIXEL}})
     catch = "<script>window.errors = []; window.addEventListener('error', e => errors.push(e.message));</script>"
-    (tmp_path / "report.html").write_text(
+    (folder / "report.html").write_text(
         text.replace("<title>", catch + "<title>").replace("</body>", PROBE + "</body>")
     )
     flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
@@ -137,9 +128,9 @@ def test_a_browser_opens_it_from_the_disk(
         [
             browser,
             *flags.split(),
-            *("--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}"),
+            *("--disable-component-update", "--disable-sync", f"--user-data-dir={folder / 'profile'}"),
             *("--enable-logging=stderr", f"--blink-settings=preferredColorScheme={int(scheme == 'light')}"),
-            *(f"--window-size={width},800", "--dump-dom", f"file://{tmp_path / 'report.html'}"),
+            *(f"--window-size={width},800", "--dump-dom", f"file://{folder / 'report.html'}"),
         ],
         capture_output=True,
         text=True,
@@ -148,7 +139,32 @@ def test_a_browser_opens_it_from_the_disk(
     )
     match = re.search(r"FOUND(\{.*\})END", done.stdout)
     assert match, done.stderr[-2000:]
-    found = json.loads(html.unescape(match[1]))
+    assert "CONSOLE" not in done.stderr
+    found: dict[str, Any] = json.loads(html.unescape(match[1]))
+    return found
+
+
+def assert_nothing_overlaps_or_is_lost(found: dict[str, Any]) -> None:
+    """At the width of the window, at 390 and 320 pixels, and with larger text."""
+    assert found["errors"] == [] and found["covered"] == [] and found["resources"] == 0
+    assert found["wide"][0] <= found["wide"][1]  # tables and drawings scroll in their boxes, the page does not
+    assert found["large"][0] <= found["large"][1]
+    assert found["hidden"] == 0 and found["narrow"] <= 390
+    assert found["answers"] > 5 and found["spilled"] == [0, 0, 0] and found["lost"] == 0
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("scheme, width", [("light", 1400), ("dark", 500)])
+def test_a_browser_opens_it_from_the_disk(
+    make: Make, sample: list[Record], tmp_path: Path, scheme: str, width: int
+) -> None:
+    records = list(sample)
+    for seed in range(3):  # an ablation and two lengths: behind the switch
+        for variant, epochs in (("no_location", 4), ("", 4), ("", 8)):
+            records += make("glnet", "knn", {"top1": 30.0 + seed}, variant=variant, epochs=epochs, seed=seed)
+    content = boards.compose(Arms(records, suite()), claim_files.load(suite()), lambda record: record["fingerprint"])
+    text = report.page(content, artifacts={records[1]["fingerprint"]: {"detections": _PIXEL}})
+    found = opened(text, tmp_path, scheme, width)
     assert found["up"] == sorted(found["up"]) and found["down"] == found["up"][::-1] and len(set(found["up"])) == 4
     assert found["said"] == "ascending" and found["focused"]
     times, names = found["sorted"]
@@ -164,12 +180,17 @@ def test_a_browser_opens_it_from_the_disk(
     assert "\\toprule" in tex and tex.count("\\\\\n") == len(rows) + 1 and tex_name.endswith(".tex")
     words = " ".join(ElementTree.fromstring(drawing).itertext())
     assert "moco_v3" in words and "var(" not in drawing and drawing_name.endswith(".svg")
-    assert found["covered"] == []
-    assert found["errors"] == [] and "CONSOLE" not in done.stderr
-    assert found["resources"] == 0 and found["pictures"] == [1]
-    assert found["wide"][0] <= found["wide"][1]  # tables and drawings scroll in their boxes, the page does not
-    assert found["large"][0] <= found["large"][1]
-    assert found["hidden"] == 0 and found["narrow"] <= 390
-    assert found["answers"] > 5 and found["spilled"] == [0, 0, 0] and found["lost"] == 0
+    assert found["pictures"] == [1]
+    assert_nothing_overlaps_or_is_lost(found)
     paper, *inks = (sum(map(int, re.findall(r"\d+", colour))) / 3 for colour in found["colours"])
     assert (paper > 200) == (scheme == "light") and all(abs(ink - paper) > 100 for ink in inks)
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("width", [1400, 500])
+def test_the_published_report_fits_its_boxes(tmp_path: Path, width: int) -> None:
+    """With the longest texts that there are."""
+    known = Arms(published.load_published(), suite())
+    text = report.page(boards.compose(known, claim_files.load(suite()), lambda record: record["fingerprint"]))
+    assert len(text) < 1_500_000
+    assert_nothing_overlaps_or_is_lost(opened(text, tmp_path, "light", width))

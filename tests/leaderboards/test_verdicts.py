@@ -456,7 +456,7 @@ def test_test_sets_that_are_too_small_decide_nothing_beside_larger_ones(make: Ma
         for found, data, ahead in ((small, "vehicle-reid-market", -30.0), (large, "cifar10-jpeg-cameras", 30.0)):
             found += make("aps", "reid", {"rank1": 50.0 + ahead + seed / 10}, seed=seed, data=data)
             found += make("moco_v3", "reid", {"rank1": 50.0}, seed=seed, data=data)
-    said = "not run on mini: aps was run only on vehicle-reid-market, whose test set is too small to count"
+    said = "not run on mini: aps was run only on vehicle-reid-market, whose test set is too small for a verdict"
     assert sentence(verdict(reid, small, "mini")) == said
     assert verdict(reid, small + large, "mini").outcome == "holds"
 
