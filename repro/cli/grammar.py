@@ -7,15 +7,22 @@ import argparse
 from repro import __version__
 from repro.cli.grammar_results import add_results
 from repro.cli.options import TRACKS, executor_choice, executor_options, workspace_options
-from repro.cli.parser import Parser, number, whole
+from repro.cli.parser import Parser, Wrapped, command, number, whole
 
 _EXAMPLES = """examples:
-  python -m repro run --method aps --suite full                      digits, no download, minutes
-  python -m repro run --method aps moco_v3 random:vit --track mini --data-root DIR
-  python -m repro plan --method aps --track imagenet                 jobs, time and disk
-  python -m repro data get mini                                      download CIFAR-10
-  python -m repro run --method aps --set pretrain.epochs=2 'knn.ks=[1,5]'
-  python -m repro eval --checkpoint r50.pth --arch resnet50 --track mini          evaluate an author's weights
+  handwritten digits, no download, minutes:
+    python -m repro run --method aps
+  three methods on CIFAR-10, which is in DIR:
+    python -m repro run --method aps moco_v3 random:vit --track mini \\
+      --data-root DIR
+  download CIFAR-10:
+    python -m repro data get mini
+  number of jobs, time and disk, without running anything:
+    python -m repro plan --method aps --track imagenet
+  change values of a recipe or a protocol:
+    python -m repro run --method aps --set pretrain.epochs=2 'knn.ks=[1,5]'
+  evaluate an author's weights:
+    python -m repro eval --checkpoint r50.pth --arch resnet50 --track mini
 """
 
 
@@ -92,28 +99,31 @@ def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     parser = Parser(
         prog="repro",
-        description="Test whether the claims of papers on efficient self-supervised pre-training hold.",
+        description="Test whether claims of papers on efficient self-supervised pre-training hold.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Wrapped,
     )
     parser.add_argument("--version", action="version", version=f"repro {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="COMMAND", required=True)
 
-    verb = verbs.add_parser(
+    verb = command(
+        verbs,
         "run",
         help="pre-train and evaluate; run only jobs without a result",
         description="Pre-train and evaluate methods. Jobs that have a result are not run again. The results are printed"
-        " as a table and written as boards into the workspace. Example: run --method aps moco_v3 --track mini --seed"
-        " 0 1",
+        " as a table and written as boards into the workspace.",
+        examples="run --method aps moco_v3 --track mini --seed 0 1",
     )
     _request_options(verb)
     _budget_options(verb)
     _download_option(verb)
-    verb = verbs.add_parser(
+    verb = command(
+        verbs,
         "eval",
         help="evaluate weights from a file: ours, torchvision's, timm's, ...",
-        description="Evaluate weights from a file under the same protocols as run. For the untrained or the supervised"
-        " network use: python -m repro run --method random supervised (random:vit: the untrained ViT)",
+        description="Evaluate weights from a file under the same protocols as run. To evaluate the untrained or the"
+        " supervised network use run --method random supervised (random:vit: the untrained ViT).",
+        examples="eval --checkpoint r50.pth --arch resnet50 --track mini",
     )
     verb.add_argument("--checkpoint", required=True, metavar="FILE", help="a PyTorch or safetensors file")
     verb.add_argument(
@@ -133,11 +143,13 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument("--std", metavar="R,G,B", help="standard deviation of pixels, for example 0.228,0.224,0.225")
     _request_options(verb, trains=False)
     _download_option(verb)
-    verb = verbs.add_parser(
+    verb = command(
+        verbs,
         "plan",
         help="show jobs, estimated time and disk; run nothing",
         description="Show what run would do with the same options: jobs, estimated time, memory and disk. Nothing is"
-        " run. Example: plan --method all --track cifar --card rtx4090",
+        " run.",
+        examples="plan --method all --track cifar --card rtx4090",
     )
     _request_options(verb)
     _budget_options(verb)
@@ -155,12 +167,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="HOURS",
         help="on tracks that need a GPU: show what one GPU can settle in this many hours (default: 10)",
     )
-    verb = verbs.add_parser(
+    verb = command(
+        verbs,
         "tune",
         help="try settings of a recipe, evaluated on held-out training images",
         description="Try settings of a recipe. They are evaluated on held-out training images, never on test"
-        " images. Without --try and --equal one trial runs: the recipe as it is. Example: tune --method byol"
-        " --track mini --try pretrain.lr=0.5 --try pretrain.lr=2",
+        " images. Without --try and --equal one trial runs: the recipe as it is.",
+        examples="tune --method byol --try pretrain.lr=0.5 --try pretrain.lr=2",
     )
     _request_options(verb, evaluations=False, seed=100, note="; run refuses seeds that recipes are tuned on")
     verb.add_argument(
@@ -178,26 +191,26 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument("--write", action="store_true", help="with --equal: write what is chosen into the recipe files")
     verb.add_argument("--dry-run", action="store_true", help="with --equal: run nothing; print how long it takes")
     _download_option(verb)
-    verb = verbs.add_parser("status", help="show the progress of all tasks of a workspace")
+    verb = command(verbs, "status", help="show the progress of all tasks of a workspace")
     verb.add_argument("--watch", action="store_true", help="repeat every few seconds until all tasks have ended")
     workspace_options(verb)
-    verb = verbs.add_parser("logs", help="show the last lines of the log of a task")
+    verb = command(verbs, "logs", help="show the last lines of the log of a task")
     verb.add_argument("task", metavar="TASK", help="TASK-RUN as printed by status, or a SLURM job number")
     verb.add_argument("--follow", action="store_true", help="keep printing new lines until the task ends")
     workspace_options(verb)
-    verb = verbs.add_parser("cancel", help="stop queued and running tasks; checkpoints are kept")
+    verb = command(verbs, "cancel", help="stop queued and running tasks; checkpoints are kept")
     verb.add_argument("task", nargs="*", metavar="TASK", help="TASK-RUN, RUN or a SLURM job number (default: all)")
     workspace_options(verb)
-    verb = verbs.add_parser("retry", help="run failed tasks again, and the tasks that wait for them")
+    verb = command(verbs, "retry", help="run failed tasks again, and the tasks that wait for them")
     verb.add_argument("task", nargs="*", metavar="TASK", help="TASK-RUN, RUN or a SLURM job number (default: all)")
     workspace_options(verb)
     executor_options(verb)
 
-    verb = verbs.add_parser("gc", help="list files that can be deleted safely")
+    verb = command(verbs, "gc", help="list files that can be deleted safely")
     verb.add_argument("--delete", action="store_true", help="delete them (default: only list them)")
     workspace_options(verb)
 
-    verb = verbs.add_parser("doctor", help="check packages, data, disk, GPUs and cluster")
+    verb = command(verbs, "doctor", help="check packages, data, disk, GPUs and cluster")
     verb.add_argument(
         "--track",
         default="embedded",
@@ -218,7 +231,12 @@ def build_parser() -> argparse.ArgumentParser:
     group = executor_options(verb)
     executor_choice(group)
 
-    verb = verbs.add_parser("drill", help="test recovery from crashes: interrupt a short job in many ways")
+    verb = command(
+        verbs,
+        "drill",
+        help="test recovery from crashes: interrupt a short job in many ways",
+        examples="drill --stage linear --times 5",
+    )
     verb.add_argument(
         "--seed",
         type=whole,
@@ -239,7 +257,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--executor", metavar="NAME", help="auto (default: here, and on SLURM if there is one), local or slurm"
     )
 
-    verb = verbs.add_parser("gpu", help="check a GPU in eight minutes: results, speed, memory, resumed training")
+    verb = command(verbs, "gpu", help="check a GPU in eight minutes: results, speed, memory, resumed training")
     verb.add_argument(
         "--minutes", type=number, default=8.0, metavar="N", help="time for all parts together (default: 8)"
     )
@@ -264,7 +282,7 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument("--output", metavar="DIR", help="folder for results (default: $OUT, else the workspace)")
     workspace_options(verb)
 
-    verb = verbs.add_parser("methods", help="list methods, their papers and variants, or print a recipe")
+    verb = command(verbs, "methods", help="list methods, their papers and variants, or print a recipe")
     verb.add_argument(
         "name", nargs="?", help="print the recipe of this method on every track; with --cost: its variants"
     )
@@ -272,7 +290,7 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument("--track", metavar="NAME", help="with --cost: track of the recipes (default: embedded)")
     workspace_options(verb)
 
-    verb = verbs.add_parser("protocols", help="list the protocols of the evaluations")
+    verb = command(verbs, "protocols", help="list the protocols of the evaluations")
     verb.add_argument(
         "which",
         nargs="?",
@@ -280,7 +298,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="an evaluation, or one of its protocols, for example linear=glnet",
     )
 
-    verb = verbs.add_parser("bench", help="measure the speed of pre-training and evaluations on this machine")
+    verb = command(
+        verbs,
+        "bench",
+        help="measure the speed of pre-training and evaluations on this machine",
+        examples="bench pretrain --method aps moco_v3 --track cifar",
+    )
     verb.add_argument(
         "what",
         metavar="WHAT",
@@ -303,7 +326,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--set", nargs="+", action="extend", default=[], metavar="TABLE.KEY=VALUE", help="change a recipe"
     )
 
-    verb = verbs.add_parser("export", help="write a trained encoder for another library")
+    verb = command(verbs, "export", help="write a trained encoder for another library")
     verb.add_argument("--to", required=True, metavar="NAME", help="torchvision, timm, mmpretrain or safetensors")
     verb.add_argument("--out", required=True, metavar="FILE", help="file to write")
     verb.add_argument("--method", metavar="NAME", help="NAME or NAME:VARIANT that was pre-trained in this workspace")
@@ -323,12 +346,17 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument("--checkpoint", metavar="FILE", help="an encoder.pt instead of --method")
     workspace_options(verb)
 
-    verb = verbs.add_parser(
+    verb = command(
+        verbs,
         "data",
         help="list, download, verify or prepare data sets",
-        description="get downloads the official CIFAR archives into the data root if it is set, else into the"
-        " workspace. An interrupted download continues where it stopped. For other data sets it prints where to get"
-        " them and where to put them; its exit status is 1 while one is missing.",
+        description="List, download, verify or prepare data sets. list shows every data set and whether it is there."
+        " get downloads the official CIFAR archives into the data root if it is set, else into the workspace. An"
+        " interrupted download continues where it stopped. For other data sets get prints where to get them and where"
+        " to put them; its exit status is 1 while one is missing. verify compares the files with their checksums."
+        " prepare decodes the images once, before the first run needs them; of a detection data set it checks the"
+        " annotations.",
+        examples="data get mini",
     )
     verb.add_argument(
         "action", nargs="?", default="list", metavar="ACTION", help="list (default), get, verify or prepare"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from repro.cli.options import TRACKS, executor_choice, executor_options, workspace_options
-from repro.cli.parser import Parser, number
+from repro.cli.parser import Parser, command, number
 
 CLAIM_FILTERS = {
     "paper": "claims of this paper, for example glnet",
@@ -24,7 +24,8 @@ CLAIM_FILTERS = {
 
 def add_results(verbs: argparse._SubParsersAction[Parser]) -> None:
     """Add them to the command line."""
-    verb = verbs.add_parser(
+    verb = command(
+        verbs,
         "claims",
         help="list the papers' claims and their verdicts, or explain one",
         description="List the papers' claims and their verdicts, from the records of the workspace and the published"
@@ -38,14 +39,16 @@ def add_results(verbs: argparse._SubParsersAction[Parser]) -> None:
         group.add_argument(f"--{name}", metavar=name.upper(), help=words)
     workspace_options(verb)
 
-    verb = verbs.add_parser(
+    verb = command(
+        verbs,
         "settle",
         help="run the pairs of seeds that decide claims, within a budget",
         description="Decide claims. A pair is a method and its baseline, trained from the same seed. settle runs pairs"
         " until a claim is decided or the budget is spent: first at equal epochs, then at equal compute (the baseline"
         " trains for more or fewer epochs). You may look at the results after every pair: the error rate stays the"
         " same. Run the same command again to continue. On SLURM it submits the pairs and a small job that"
-        " reads the results and submits more. Example: settle --paper glnet --budget 3h",
+        " reads the results and submits more.",
+        examples="settle --paper glnet --budget 3h",
     )
     verb.add_argument("claim", nargs="*", metavar="ID", help="claims to decide; python -m repro claims lists them")
     verb.add_argument(
@@ -81,17 +84,32 @@ def add_results(verbs: argparse._SubParsersAction[Parser]) -> None:
     )
     group = executor_options(verb)
     executor_choice(group)
-    verb = verbs.add_parser("gap", help="break down the gap between the paper's number and ours")
+    verb = command(
+        verbs,
+        "gap",
+        help="break down the gap between the paper's number and ours",
+        examples="gap aps-cifar100-finetune-gain",
+    )
     verb.add_argument("claim", metavar="ID", help="claim that states a number")
     workspace_options(verb)
 
-    verb = verbs.add_parser("explain", help="show how a number on a board was made, and the command to make it again")
+    verb = command(
+        verbs,
+        "explain",
+        help="show how a number on a board was made, and the command to make it again",
+        examples="explain 77dfef892b64",
+    )
     verb.add_argument(
         "cell", metavar="RECORD", help="the link of the number, or the first 6 or more digits of a fingerprint"
     )
     workspace_options(verb)
 
-    verb = verbs.add_parser("compare", help="compare two methods seed by seed, with intervals")
+    verb = command(
+        verbs,
+        "compare",
+        help="compare two methods seed by seed, with intervals",
+        examples="compare glnet byol@15 --track mini",
+    )
     verb.add_argument(
         "arms",
         nargs=2,
@@ -105,10 +123,11 @@ def add_results(verbs: argparse._SubParsersAction[Parser]) -> None:
     )
     workspace_options(verb)
 
-    verb = verbs.add_parser("verify", help="check records, and that the published boards match them")
+    verb = command(verbs, "verify", help="check records, and that the published boards match them")
     workspace_options(verb)
 
-    verb = verbs.add_parser(
+    verb = command(
+        verbs,
         "report",
         help="write boards and report from the records",
         description="Write the boards (Markdown tables of results and verdicts) and report.html from the records of the"
@@ -122,11 +141,12 @@ def add_results(verbs: argparse._SubParsersAction[Parser]) -> None:
     )
     workspace_options(verb)
 
-    verb = verbs.add_parser(
+    verb = command(
+        verbs,
         "records",
         help="export records (CSV, Parquet, LaTeX, model-index) or import some",
-        description="A record is the JSON file that a finished run leaves. Examples: records --to csv --out all.csv;"
-        " records import theirs.jsonl --trust peer --lab NAME",
+        description="Export records, or import them. A record is the JSON file that a finished run leaves.",
+        examples="records --to csv --out all.csv\nrecords import theirs.jsonl --trust peer --lab NAME",
     )
     verb.add_argument("action", nargs="?", default="export", metavar="ACTION", help="export (default) or import")
     verb.add_argument(
@@ -151,7 +171,8 @@ def add_results(verbs: argparse._SubParsersAction[Parser]) -> None:
     verb.add_argument("--lab", default="", metavar="NAME", help="import with --trust peer: the name of that lab")
     workspace_options(verb)
 
-    verb = verbs.add_parser(
+    verb = command(
+        verbs,
         "publish",
         help="copy records into the repository and write its boards",
         description="Copy the workspace's records into leaderboards/records of this repository and write its boards.",

@@ -50,6 +50,27 @@ class Parser(argparse.ArgumentParser):
         return f"see python -m {self.prog} --help"
 
 
+class Wrapped(argparse.HelpFormatter):
+    """Wraps descriptions; keeps a line that begins with a space, such as the command of an example."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        fill = super()._fill_text
+        return "\n".join(line if line.startswith(" ") else fill(line, width, indent) for line in text.splitlines())
+
+
+def command(
+    verbs: argparse._SubParsersAction[Parser], name: str, *, help: str, description: str = "", examples: str = ""
+) -> Parser:
+    """Add a command. help: its line in the list of commands, which as a sentence is the default of the description.
+
+    examples: a command a line, without `python -m repro`.
+    """
+    said = description or f"{help[0].upper()}{help[1:]}."
+    lines = [f"  python -m repro {line}" for line in examples.splitlines()]
+    ending = "\n".join(["examples:" if len(lines) > 1 else "example:", *lines]) if lines else None
+    return verbs.add_parser(name, help=help, description=said, epilog=ending, formatter_class=Wrapped)
+
+
 def whole(text: str) -> int:
     """The value of an option that takes a whole number."""
     try:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from repro.cli.dispatch import main
+from repro.cli.dispatch import COMMANDS, main
 from repro.measure.gpu.parts import PARTS
 from repro.plan import tracks
 from repro.plan.kinds import evaluations
@@ -239,6 +239,19 @@ def test_help_names_every_value(
     words = re.split(r"\n  --", told)
     (mine,) = [" ".join(part.split()) for part in words if part.startswith(f"{option[2:]} ")]
     assert [name for name in named if not re.search(rf"\b{re.escape(name)}(?![\w-])", mine)] == []
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_explains_the_command_in_80_columns(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main([*command.split(), "--help"])
+    told = capsys.readouterr().out
+    assert max(map(len, told.splitlines())) <= 80
+    said = " ".join(told.split("\n\n")[1].split())
+    assert said[0].isupper() and said.endswith(".")
 
 
 @pytest.mark.processes
