@@ -14,7 +14,7 @@ from leaderboards.paired_arms import Difference, Pair, apart, difference, faires
 from leaderboards.reason_words import tuned_words
 from leaderboards.record_fields import OURS, TRUST
 from leaderboards.statistics import paired
-from repro.errors import UserError, unknown
+from repro.errors import UserError, nearest, unknown
 from repro.plan import tracks
 from repro.results import find_records
 from repro.results.suite import suite
@@ -54,15 +54,25 @@ class _Choice:
         )
 
     def require(self, known: Sequence[Arm], track: str) -> None:
-        """Raises UserError where no arm fits."""
-        if self.name not in {arm.name for arm in known}:
-            there = {arm.name for arm in known} or {"(there is none)"}
-            listed = f"valid: {', '.join(sorted(there))}; --track NAME looks at another track"
-            raise unknown(f"configuration with records on {track}:", self.name, there, listed)
-        if not any(map(self.fits, known)):
-            there = {f"{arm.name}@{arm.setting.epochs}" for arm in known if arm.name == self.name}
-            there |= {f"{arm.name}@{arm.recipe[:6]}" for arm in known if arm.name == self.name}
-            raise unknown(f"configuration with records on {track}:", self.words, there)
+        """Raises UserError where no arm fits, with the names that are most like it."""
+        if any(map(self.fits, known)):
+            return
+        there = sorted({arm.name for arm in known})
+        if self.name in there:
+            mine = [arm for arm in known if arm.name == self.name]
+            epochs = sorted({arm.setting.epochs for arm in mine if arm.setting.epochs is not None})
+            choices = [str(number) for number in epochs if not self.recipe] or sorted({arm.recipe[:6] for arm in mine})
+            listed = [f"{self.name}@{choice}" for choice in choices]
+            near, what = nearest(self.words, listed), "configurations"
+        else:
+            method = self.name.partition(":")[0]
+            listed = [name for name in there if name.partition(":")[0] == method]
+            near, what = nearest(self.name, there), "configurations"
+            if not listed:
+                listed, what = [name for name in there if ":" not in name], "methods"
+        hint = f"did you mean '{near}'? " if near else ""
+        hint += f"{what} with records: {', '.join(listed)}; " if listed else ""
+        raise UserError(f"no records of '{self.words}' on {track}", f"{hint}--track NAME looks at another track")
 
 
 def compare(first: str, second: str, track: str, settings: Settings, trust: Sequence[str] = ()) -> str:

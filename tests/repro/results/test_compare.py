@@ -44,7 +44,9 @@ def test_compare_is_the_paired_difference(capsys: pytest.CaptureFixture[str], re
     assert low < value < high and (low + high) / 2 == pytest.approx(value, abs=0.011)
     if "paired t" in mean.group(0):  # else the spread is the whole table's
         assert high - value == pytest.approx(stats.t.ppf(0.975, len(rows) - 1) * stats.sem(differences), abs=0.02)
-    assert "did you mean 'random'" in refused("compare glnet randon --track mini")
+    said = refused("compare glnet randon --track mini")
+    assert said.startswith("repro: no records of 'randon' on mini; did you mean 'random'? methods with records: ")
+    assert said.endswith("; --track NAME looks at another track\n") and "glnet:byol" not in said
 
 
 @pytest.mark.usefixtures("untuned_arms")
@@ -90,7 +92,11 @@ def test_compare_says_what_is_unlike_and_takes_the_arms_that_are_named(
     recipes = set(re.findall(r"recipe (\w{6})", out))
     for name in ("byol@9", "byol@8x", "byol@000000"):
         assert main(["compare", name, "byol@15", "--track", "mini"]) == 2
-    assert "valid: byol@" in (err := capsys.readouterr().err) and all(f"byol@{recipe}" in err for recipe in recipes)
+    nine, _, zeros = capsys.readouterr().err.splitlines()
+    assert nine.startswith("repro: no records of 'byol@9' on mini; did you mean 'byol@8'? ")
+    assert "; --track NAME looks" in nine and "configurations with records: byol@8, byol@15; " in nine
+    assert zeros.startswith("repro: no records of 'byol@000000' on mini; ")
+    assert all(f"byol@{recipe}" in zeros and recipe not in nine for recipe in recipes)
     for recipe in recipes:
         assert main(["compare", f"byol@{recipe}", "glnet", "--track", "mini"]) == 0
         assert set(re.findall(r"^byol: .*recipe (\w{6})", capsys.readouterr().out, re.MULTILINE)) == {recipe}
@@ -118,7 +124,7 @@ def test_compare_leaves_out_what_is_not_ours_unless_asked(
         found |= {"method": "theirs", "fingerprint": found["fingerprint"][::-1]}
         found["provenance"]["trust"] = "self-reported"
         records.write(Path("repro-work/records"), found)
-    assert "unknown configuration" in refused("compare theirs glnet --track mini")
+    assert "no records of 'theirs' on mini; methods with records: " in refused("compare theirs glnet --track mini")
     assert main(["compare", "theirs", "glnet", "--track", "mini", "--trust", "self-reported"]) == 0
     out = capsys.readouterr().out
     assert re.search(r"^theirs: .*self-reported$", out, re.MULTILINE) and re.search(
