@@ -232,7 +232,7 @@ class _Submitter:
                 self.jobs.pop(state.key, None)
                 self.settled.add(state.key)
             elif state.entry.digest != mine[state.key].digest:
-                raise ValueError(f"'{state.key}' was submitted anew with other settings: give the command again")
+                raise ValueError(f"'{state.key}' was submitted again with other settings: give the command again")
             else:  # never queued, or to be done again
                 self.jobs.pop(state.key, None)
 

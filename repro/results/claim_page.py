@@ -85,7 +85,7 @@ def explain(settings: Settings, name: str) -> str:
     for name in sorted({word for line in lacking for word in re.findall(r'data\.\w+="([^"]+)"', line)}):
         entry = entry_of(name)
         if ORIGINS[entry.origin].download(entry, settings.where) is None:
-            lacking.append(f"repro cannot download {name}: without that --set, pairs on other images start anew")
+            lacking.append(f"repro cannot download {name}: without that --set, pairs on other images start again")
     if claim.track == NO_TRACK and claim.kind != MECHANISM:
         lacking.insert(0, f"setting of the paper: no track runs {claim.data}")
     return "\n".join(

@@ -24,7 +24,7 @@ PAGES = (
 )
 _BLOCK = re.compile(r"(<!-- generated: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _MARK = re.compile(r"<!-- *(?:generated\b|end *-->).*")
-_AGAIN = "write it anew with python -m repro report --published"
+_AGAIN = "write it again with python -m repro report --published"
 
 
 def tables(records: Sequence[Record], suite: Suite) -> Mapping[str, Callable[[], str]]:

@@ -216,7 +216,7 @@ def test_a_claim_is_explained_with_what_would_complete_it(
     out = capsys.readouterr().out
     assert "5,000 training images drawn for each seed" in joined(out) and "older pairs" not in out
     assert "not decided yet on mini (3 pairs, evidence" in out
-    assert "repro cannot download cifar10-jpeg: without that --set, pairs on other images start anew" in out
+    assert "repro cannot download cifar10-jpeg: without that --set, pairs on other images start again" in out
     assert "mini, better or not: at least 4 more pairs" in out and "cifar, better or not: at least 7 pairs" in out
     commands = re.findall(r"python -m repro run .*", out)
     missing = {line.split("--method ")[1].split(" --")[0]: line for line in commands if "--track mini" in line}
