@@ -49,8 +49,9 @@ def make(request: Request, settings: Settings, build: bool = True) -> Plan:
         raise UserError("name at least one method, for example --method aps (python -m repro methods lists them)")
     if request.processes < 1:
         raise UserError(f"--processes {request.processes}: a pre-training has at least 1")
-    if not all(0 <= seed < 2**63 for seed in request.seeds):  # other programs read no larger ones in records
-        raise UserError("--seed: seeds are whole numbers from 0 to 9223372036854775807")
+    for seed in request.seeds:
+        if not 0 <= seed < 2**63:  # other programs read no larger ones in records
+            raise UserError(f"--seed {seed}: a seed is a whole number from 0 to {2**63 - 1}")
     place = Workspace(settings.workspace)
     found, faults = records.read_all(place.records)
     request = dataclasses.replace(request, methods=tuple(names), evaluations=ordered(request.evaluations))

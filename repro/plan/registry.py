@@ -128,7 +128,9 @@ def find(name: str) -> tuple[MethodInfo, str]:
     if head.endswith(".toml"):
         path = Path(head)
         if not path.is_file():
-            raise UserError(f"no recipe file {path}")
+            raise UserError(
+                f"no recipe file {path}", "give the path of a .toml file, or a name from python -m repro methods"
+            )
         info = _parse(path.read_bytes(), str(path.resolve()))
         name, _, kind = info.module.partition(":")
         beside = path.resolve().parent / f"{name}.py"

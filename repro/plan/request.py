@@ -94,7 +94,7 @@ def ordered(evaluations: Sequence[str]) -> tuple[str, ...]:
     known = kinds.evaluations()
     for name in evaluations:
         if name not in known:
-            raise unknown("evaluation", name, known)
+            raise UserError(f"--eval: {unknown('evaluation', name, known)}")
     return tuple(name for name in known if name in evaluations)
 
 

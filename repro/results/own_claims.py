@@ -44,7 +44,7 @@ def claims_of(method: str, against: Sequence[str], track: str, evaluation: str, 
         raise UserError("--method needs the methods to compare it with: --against byol simclr")
     known = kinds.evaluations()
     if evaluation not in known:
-        raise unknown("evaluation", evaluation, known)
+        raise UserError(f"--eval: {unknown('evaluation', evaluation, known)}")
     if not 0 < margin < 100:
         raise UserError(f"--margin {margin:g}: what counts as no difference must be between 0 and 100 points")
     arms = [registry.adopt(name) for name in dict.fromkeys((method, *against))]
