@@ -66,8 +66,10 @@ def explain(cell: str, settings: Settings) -> str:
         lines.append(f"{' and '.join(evaluation.name for evaluation in shown)} come from this one record")
     if record is not origin and origin["kind"] not in ORIGINS:
         lines.append("the pre-training behind it is not at hand")
-    lines += ["", "to do it again (with the code of then: the first line too)"]
-    if about.get("commit", "unknown") != "unknown":
+    if about.get("commit", "unknown") == "unknown":
+        lines += ["", "To repeat it:"]
+    else:
+        lines += ["", "To repeat it (the first line checks out the code of that run):"]
         lines.append(f"  git checkout {about['commit'][:12]} && pip install -e .")
         if about.get("dirty"):
             lines.append("  (its uncommitted changes are not kept: the result may differ)")
@@ -107,7 +109,8 @@ def _time(record: Record) -> str:
 def _machine(record: Record) -> str:
     about = record["provenance"]
     times = f"{about['processes']} x " if "processes" in about else ""
-    return f"{times}{about.get('device', '-')}, {about.get('threads', '-')} threads"
+    threads = about.get("threads", "-")
+    return f"{times}{about.get('device', '-')}, {threads} thread{'' if threads == 1 else 's'}"
 
 
 def _code(about: Mapping[str, Any]) -> str:

@@ -52,10 +52,10 @@ def shortfall(settings: Settings, name: str) -> str:
         total = ["claimed - " + made[-1].end, f"{sum(part.points for part in made):+.2f}", "all of it"]
         lines += ["", text.table([*due, *([total] if len(due) > 1 else [])], ["difference", "points", "due to"])]
     else:
-        lines += ["", "no step has the claim's own setting, so there is nothing to subtract"]
+        lines += ["", "No result in the paper's setting yet, so the gap cannot be split up."]
     others = [step for step in steps if step.apart]
     if others:
-        lines += ["", "not comparable, so never subtracted"]
+        lines += ["", "Other results, in other settings (not used)"]
         lines.append(text.table([[*_row(step), reasons_why(step.apart)] for step in others[:_TABLE]], _APART))
         if len(others) > _TABLE:
             lines.append(f"and {len(others) - _TABLE} more")
@@ -64,7 +64,7 @@ def shortfall(settings: Settings, name: str) -> str:
     if absent:
         lines += [
             "",
-            "to make what is missing",
+            "To make what is missing",
             *(f"  {key}: {line}" for key in absent for line in for_step(claim, key, takes)),
         ]
     return "\n".join(lines)

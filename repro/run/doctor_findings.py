@@ -20,7 +20,7 @@ class Finding:
 
 
 def hangs(task: str, minutes: float, setting: str) -> Finding:
-    """After how long a task in which nothing moves is ended. task: what it is called.  setting: what says so."""
-    told = f"a {task} in which nothing moves for {minutes:g} min is ended"
-    told = told if minutes else f"no {task} is ended, however long nothing moves in it"
-    return Finding("ok", "hangs", f"{told} ({setting})")
+    """After how long a task without progress is stopped. task: what it is called.  setting: what says so."""
+    told = f"a {task} without progress for {minutes:g} min is stopped"
+    told = told if minutes else f"no {task} is stopped, however long it makes no progress"
+    return Finding("ok", "timeout", f"{told} ({setting})")

@@ -59,7 +59,8 @@ def disk(track: Track, methods: Sequence[str], seeds: Sequence[int], settings: S
     count = track.limit or inventory.train_pictures(pictures, settings.where)
     need = runs * track.disk_gb + count * 3 * (track.stored or track.size) ** 2 / 2**30
     free = shutil.disk_usage(where).free / 2**30
-    said = f"{free:.1f} GB free, {runs} runs to do on track {track.name} leave about {need:.1f} GB"
+    asked = f"1 run on {track.name} needs" if runs == 1 else f"{runs} runs on {track.name} need"
+    said = f"{free:.1f} GB free, {asked} about {need:.1f} GB"
     if free < need:
         yield Finding("fault", "disk", said, f"free space in {where}, or choose another --workspace")
     elif free < 2 * need:

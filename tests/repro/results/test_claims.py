@@ -260,7 +260,8 @@ def test_gap_prints_what_is_there_and_the_commands_for_the_rest(
 ) -> None:
     assert main(["gap", "glnet-imagenet-gain"]) == 0
     out = capsys.readouterr().out
-    assert "nothing to subtract" in out and "track mini, the claim's is imagenet" in out
+    assert "\nNo result in the paper's setting yet, so the gap cannot be split up.\n" in out
+    assert "\nOther results, in other settings (not used)\n" in out and "track mini, the claim's is imagenet" in out
     assert re.search(r"linear-glnet-mini-s0-[0-9a-f]{12}\.json", out)
     a, _, b, c = (line.strip().partition(": ")[2] for line in out.splitlines() if re.match(r"  [abc]: python", line))
     assert (

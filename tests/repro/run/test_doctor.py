@@ -37,6 +37,8 @@ def test_a_laptop_is_looked_at_as_far_as_it_goes(capsys: pytest.CaptureFixture[s
 
     assert any(f"torch {torch.__version__}" in line for line in lines)
     assert "ok       SLURM: jobs run on this machine (--executor local)" in lines
+    timeout = "a task on this machine without progress for 30 min is stopped (hang_minutes in repro.toml)"
+    assert f"ok       timeout: {timeout}" in lines
 
 
 @pytest.mark.usefixtures("light")
@@ -50,9 +52,7 @@ def test_what_is_missing_for_a_track_is_a_fault_with_its_fix(
     assert re.search(r"^fault +data: ImageNet-1k \[imagenet\] is missing \(no data root is set", out, re.M)
     # 2 runs of 15 GB, and 1,281,167 pictures of 256 x 256 in three bytes.
     need = 2 * 15 + 1_281_167 * 3 * 256**2 / 2**30
-    assert (
-        f"fault    disk: 1.0 GB free, 2 runs to do on track imagenet leave about {need:.1f} GB; free space in " in out
-    )
+    assert f"fault    disk: 1.0 GB free, 2 runs on imagenet need about {need:.1f} GB; free space in " in out
 
 
 @pytest.mark.usefixtures("light")
