@@ -137,7 +137,7 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "--normalise",
         metavar="NAME",
-        help="pixel normalisation: imagenet, data (the track's) or file (default; imagenet if it states none)",
+        help="pixel normalisation: imagenet, data or file (default: as stated in the file, else imagenet)",
     )
     verb.add_argument("--mean", metavar="R,G,B", help="mean of pixels in [0, 1]; with --std, instead of --normalise")
     verb.add_argument("--std", metavar="R,G,B", help="standard deviation of pixels, for example 0.228,0.224,0.225")
@@ -172,7 +172,7 @@ def build_parser() -> argparse.ArgumentParser:
         "tune",
         help="try settings of a recipe, evaluated on held-out training images",
         description="Try settings of a recipe. They are evaluated on held-out training images, never on test"
-        " images. Without --try and --equal one trial runs: the recipe as it is.",
+        " images. Without --try and --equal it runs one trial, the recipe as it is.",
         examples="tune --method byol --try pretrain.lr=0.5 --try pretrain.lr=2",
     )
     _request_options(verb, evaluations=False, seed=100, note="; run refuses seeds that recipes are tuned on")
@@ -188,7 +188,9 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "--equal", action="store_true", help="try the same changes for every method (methods/tuning.toml)"
     )
-    verb.add_argument("--write", action="store_true", help="with --equal: write what is chosen into the recipe files")
+    verb.add_argument(
+        "--write", action="store_true", help="with --equal: write the chosen settings into the recipe files"
+    )
     verb.add_argument("--dry-run", action="store_true", help="with --equal: run nothing; print how long it takes")
     _download_option(verb)
     verb = command(verbs, "status", help="show the progress of all tasks of a workspace")

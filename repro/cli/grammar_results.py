@@ -114,8 +114,8 @@ def add_results(verbs: argparse._SubParsersAction[Parser]) -> None:
         "arms",
         nargs=2,
         metavar="CONFIGURATION",
-        help="method, recipe and data, with its seeds: NAME or NAME:VARIANT; @EPOCHS or @RECIPE selects one of"
-        " several, for example byol@15",
+        help="NAME, NAME:VARIANT or NAME@EPOCHS, for example byol@15. NAME@RECIPE selects by the first six or more"
+        " letters of the recipe's hash",
     )
     verb.add_argument("--track", default="embedded", metavar="NAME", help=TRACKS)
     verb.add_argument(
