@@ -92,7 +92,9 @@ def _budget_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--trim", action="store_true", help="with --budget: drop the last seeds, then evaluations, until the plan fits"
     )
-    group.add_argument("--card", metavar="NAME", help="GPU that estimates are for: rtx4090, or 24GB of memory")
+    group.add_argument(
+        "--card", metavar="NAME", help="GPU to estimate for, by name or memory, for example rtx4090 or 24GB"
+    )
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -122,7 +124,7 @@ def build_parser() -> argparse.ArgumentParser:
         "eval",
         help="evaluate weights from a file: ours, torchvision's, timm's, ...",
         description="Evaluate weights from a file under the same protocols as run. To evaluate the untrained or the"
-        " supervised network use run --method random supervised (random:vit: the untrained ViT).",
+        " supervised network, use run --method random supervised (random:vit: the untrained ViT).",
         examples="eval --checkpoint r50.pth --arch resnet50 --track mini",
     )
     verb.add_argument("--checkpoint", required=True, metavar="FILE", help="a PyTorch or safetensors file")
@@ -256,7 +258,9 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument("--workspace", metavar="DIR", help="where to make a temporary folder (default: ./repro-work)")
     verb.add_argument("--cluster", metavar="NAME", help="SLURM profile: a name or FILE.toml")
     verb.add_argument(
-        "--executor", metavar="NAME", help="auto (default: here, and on SLURM if there is one), local or slurm"
+        "--executor",
+        metavar="NAME",
+        help="local, slurm, or auto (default: on this machine, and on SLURM if there is one)",
     )
 
     verb = command(verbs, "gpu", help="check a GPU in eight minutes: results, speed, memory, resumed training")
@@ -286,7 +290,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     verb = command(verbs, "methods", help="list methods, their papers and variants, or print a recipe")
     verb.add_argument(
-        "name", nargs="?", help="print the recipe of this method on every track; with --cost: its variants"
+        "name", nargs="?", help="method whose recipe is printed, on every track; with --cost: measure its variants"
     )
     verb.add_argument("--cost", action="store_true", help="measure operations, updates and memory, relative to MoCo-v3")
     verb.add_argument("--track", metavar="NAME", help="with --cost: track of the recipes (default: embedded)")
@@ -325,7 +329,7 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument("--processes", type=whole, metavar="N", help="exchange: ranks that train together (default: 2)")
     verb.add_argument("--sizes", metavar="NAME", help="eval: small (default), or peers (minutes per row)")
     verb.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="TABLE.KEY=VALUE", help="change a recipe"
+        "--set", nargs="+", action="extend", default=[], metavar="TABLE.KEY=VALUE", help="change a value of the recipes"
     )
 
     verb = command(verbs, "export", help="write a trained encoder for another library")

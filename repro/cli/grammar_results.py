@@ -15,7 +15,8 @@ CLAIM_FILTERS = {
     "evaluation": "knn, linear, finetune, detection, segmentation, reid, reid_finetune or cost",
     "track": "claims that this track can test",
     "data": "claims on this data set",
-    "verified": "source: read, abstract (abstract only), recalled (from memory, unchecked) or ours",
+    "verified": "how the source was checked: read, abstract (only the abstract), recalled (from memory, unchecked)"
+    " or ours",
     "outcome": "claims with this verdict, for example holds, opposite, 'not decided yet' or 'not run' (with --track: on"
     " that track)",
     "text": "claims whose text contains this",
@@ -61,11 +62,19 @@ def add_results(verbs: argparse._SubParsersAction[Parser]) -> None:
         help="time to spend: 90min, 3h or 2d (clock time on this machine; on SLURM GPU-hours, also written 12gpuh)",
     )
     group = verb.add_argument_group("your own method, instead of ID: settle --method mine.toml --against byol")
-    group.add_argument("--method", metavar="NAME", help="method or recipe file: decide whether it is better")
-    group.add_argument("--against", nargs="+", default=[], metavar="NAME", help="than each of these")
-    group.add_argument("--eval", default="linear", metavar="NAME", help="in this evaluation (default: linear)")
+    group.add_argument("--method", metavar="NAME", help="your method: a name or a recipe file")
     group.add_argument(
-        "--margin", type=number, default=1.0, metavar="POINTS", help="what counts as no difference (default: 1 point)"
+        "--against", nargs="+", default=[], metavar="NAME", help="methods to compare it with, one at a time"
+    )
+    group.add_argument(
+        "--eval", default="linear", metavar="NAME", help="evaluation to compare them in (default: linear)"
+    )
+    group.add_argument(
+        "--margin",
+        type=number,
+        default=1.0,
+        metavar="POINTS",
+        help="a smaller difference counts as none (default: 1 point)",
     )
     verb.add_argument(
         "--dry-run",
@@ -100,7 +109,7 @@ def add_results(verbs: argparse._SubParsersAction[Parser]) -> None:
         examples="explain 77dfef892b64",
     )
     verb.add_argument(
-        "cell", metavar="RECORD", help="the link of the number, or the first 6 or more digits of a fingerprint"
+        "cell", metavar="RECORD", help="link of the number on a board, or the first 6 or more digits of its fingerprint"
     )
     workspace_options(verb)
 
@@ -119,7 +128,7 @@ def add_results(verbs: argparse._SubParsersAction[Parser]) -> None:
     )
     verb.add_argument("--track", default="embedded", metavar="NAME", help=TRACKS)
     verb.add_argument(
-        "--trust", nargs="+", default=[], metavar="NAME", help="also use records of this trust: author, self-reported"
+        "--trust", nargs="+", default=[], metavar="NAME", help="also use records with this trust: author, self-reported"
     )
     workspace_options(verb)
 
