@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
-from leaderboards.arms import Arm, Arms
+from leaderboards.arms import PIXELS, Arm, Arms
 from leaderboards.cells import signed
 from leaderboards.claims import Claim
 from leaderboards.controls import Controls
@@ -17,6 +18,7 @@ from leaderboards.summary import summarise
 
 _UNIT = "moco_v3"  # what costs are relative to
 _HEADS = {"knn": "k-NN", "linear": "linear", "detection": "box AP", "segmentation": "mask AP", "reid": "Rank-1"}
+_ALL = {"knn": "k-NN", "linear": "linear", "finetune": "fine-tuning", **_HEADS}
 
 
 def gains_table(records: Iterable[Record], suite: Suite, track: str) -> str:
@@ -24,10 +26,15 @@ def gains_table(records: Iterable[Record], suite: Suite, track: str) -> str:
     names = [name for name in _HEADS if name in suite.evaluations]
     heads = [_head(suite, name, metric) for name, metric in columns_of(suite, names)]
     rows = [
-        [f"`{row.arm.name}`", str(row.arm.setting.epochs or "-"), _seeds(row), *(_cell(gain) for gain in row.gains)]
-        for row in gains(records, suite, track, names)
+        [f"`{row.arm.name}`", _network(row), str(row.arm.setting.epochs or "-"), _seeds(row), *map(_cell, row.gains)]
+        for row in sorted(gains(records, suite, track, names), key=lambda row: (row.arm.control, _network(row)))
     ]
-    return pipe(["method", "epochs", "seeds", *heads], rows)
+    return pipe(["method", "network", "epochs", "seeds", *heads], rows)
+
+
+def _network(row: Row) -> str:
+    """`ResNet-10`, `ViT`; "-" of raw pixels."""
+    return "-" if row.arm.variant == PIXELS else row.arm.setting.network.split()[0]
 
 
 def _seeds(row: Row) -> str:
@@ -38,7 +45,8 @@ def _seeds(row: Row) -> str:
 def run_table(
     records: Sequence[Record], claims: Sequence[Claim], suite: Suite, method: str, track: str, packages: Sequence[str]
 ) -> str:
-    """The table of a run of one method (its lowest seed), the range over its seeds, and the versions it ran on."""
+    """The table of a run of one method (its lowest seed), the range over its seeds, the versions it ran on, and how to
+    read a cell."""
     known = Arms(records, suite)
     kinds = [*suite.preparing, *dict.fromkeys(evaluation.kind for evaluation in suite.evaluations.values())]
     arms = [arm for kind in kinds for arm in known.current(kind) if arm.name == method and arm.setting.track == track]
@@ -48,15 +56,29 @@ def run_table(
     said = summarise(first, claims, suite, Controls((), known.records, suite, claims))
     lines = ["```", said.table, "", *said.lines, "```", ""]
     ranges = []
-    for name, metric in columns_of(suite, [name for name in _HEADS if name in suite.evaluations]):
+    for name, metric in columns_of(suite, [name for name in _ALL if name in suite.evaluations]):
         for values in (arm.values(metric).values() for arm in arms if arm.kind == suite.kind_of(name)):
             if len(values) > 1:
                 ranges.append(f"{_head(suite, name, metric)} {min(values):.1f} to {max(values):.1f}")
     versions = entry(first[0], "provenance", "packages") or {}
     with_ = ", ".join(f"{name} {versions[name]}" for name in packages if name in versions)
     seeds = max((arm.records for arm in arms), key=len)
-    lines.append(f"Seed {min(seeds)}, with {with_}. Over {len(seeds)} seeds: {', '.join(ranges)}.")
-    return "\n".join(lines)
+    lines.append(
+        f"Seed {min(seeds)}, with {with_}; other versions give other numbers. Over {len(seeds)} seeds:"
+        f" {', '.join(ranges)}."
+    )
+    return "\n".join(lines) + _example(said.table)
+
+
+def _example(table: str) -> str:
+    """What a cell of the table of a run says, by that of k-NN: `Example: `40.0* (+27.2)`: ...`."""
+    found = re.search(r"^knn .*? (([\d.]+)\*? \(([+-])([\d.]+)\))", table, re.MULTILINE)
+    if found is None:
+        return ""
+    cell, untrained, sign, points = found.groups()
+    more = "more" if sign == "+" else "less"
+    said = f"k-NN on the untrained network gets {untrained} %, on the trained one {points} points {more}"
+    return f" Example: `{cell}`: {said}."
 
 
 def costs_table(records: Iterable[Record], suite: Suite, track: str) -> str:
@@ -93,23 +115,30 @@ def _mean(arm: Arm, cost: str) -> float:
 
 
 def parts_table(records: Iterable[Record], claims: Sequence[Claim], suite: Suite, track: str) -> str:
-    """What each variant changes: the method minus the variant in linear probe, paired seeds."""
-    rows, named = [], part_names(claims, "linear")
-    for part in parts(Arms(records, suite), claims, track, "linear"):
-        mean, least, largest = part.difference
-        between = f"{least:+.1f} to {largest:+.1f}"
-        lacks = named.get((part.method.name, part.variant.name), "-")
-        names = f"`{part.method.name}`", f"`{part.variant.name}`", lacks
-        rows.append([*names, signed(mean, 1).text, between, str(part.seeds)])
+    """What each variant changes: the method minus the variant in linear probe and fine-tuning, paired seeds."""
+    rows, known = [], Arms(records, suite)
+    for evaluation in (name for name in ("linear", "finetune") if name in suite.evaluations):
+        named = part_names(claims, evaluation)
+        for part in parts(known, claims, track, evaluation):
+            mean, least, largest = part.difference
+            between = f"{least:+.1f} to {largest:+.1f}"
+            pair = part.method.name, part.variant.name
+            turned = f"not {named[pair[::-1]]}" if pair[::-1] in named else "-"
+            lacks = named.get(pair, turned)
+            names = f"`{pair[0]}`", f"`{pair[1]}`", lacks, _ALL[evaluation]
+            rows.append([*names, signed(mean, 1).text, between, str(part.seeds)])
     if not rows:
         return f"No variant has {FEWEST} pairs with its method yet."
-    return pipe(["method", "variant", "what the method has", "method - variant", "range over seeds", "seeds"], rows)
+    return pipe(
+        ["method", "variant", "what the method has", "evaluation", "method - variant", "range over seeds", "seeds"],
+        rows,
+    )
 
 
 def _head(suite: Suite, evaluation: str, metric: str) -> str:
     """`k-NN`, or of the metric of few labels `10 labels per class`."""
     if metric == suite.evaluations[evaluation].metrics[0]:
-        return _HEADS[evaluation]
+        return _ALL[evaluation]
     return metric.split("_", 1)[-1].replace("_per_", " labels per ")
 
 

@@ -115,7 +115,12 @@ def test_the_table_of_a_run_names_versions_and_the_range_over_seeds(make: Make) 
         record["provenance"]["packages"] = {"torch": "9.9"}
     said = run_table(records, [], suite(), "aps", "mini", ("torch", "torchvision"))
     assert "top1 40.0" in said and "top1 43.0" not in said
-    assert said.splitlines()[-1] == "Seed 0, with torch 9.9. Over 2 seeds: k-NN 40.0 to 43.0."
+    last = "Seed 0, with torch 9.9; other versions give other numbers. Over 2 seeds: k-NN 40.0 to 43.0."
+    assert said.splitlines()[-1] == last  # no untrained network, so no cell to explain
+    control = of(make, "random", {0: 30.5}, variant="vit", epochs=0)
+    said = run_table([*records, *control], [], suite(), "aps", "mini", ("torch", "torchvision"))
+    cell = "Example: `30.5* (+9.5)`: k-NN on the untrained network gets 30.5 %, on the trained one 9.5 points more."
+    assert said.endswith(f"k-NN 40.0 to 43.0. {cell}")
     assert run_table(records, [], suite(), "byol", "mini", ()) == "no record yet"
 
 

@@ -63,7 +63,9 @@ def test_a_method_has_one_mark_and_ablations_lengths_and_imports_wait(make: Make
     shown = Roles(found.claims, suite()).pictured(group.arms)
     assert sorted(arm.name for arm in shown.first) == ["glnet", "moco_v3:resnet"]
     assert next(arm for arm in shown.first if arm.name == "glnet").setting.epochs == 16
-    assert [[arm.name for arm in part] for part in shown.more] == [["aps:uniform", "byol", "glnet", "glnet:no_location"]]
+    assert [[arm.name for arm in part] for part in shown.more] == [
+        ["aps:uniform", "byol", "glnet", "glnet:no_location"]
+    ]
     assert list(names(group.arms, suite()).values()).count("glnet@99") == 1
 
 
