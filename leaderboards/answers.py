@@ -488,7 +488,8 @@ def _in_words(answer: Answer, said: Said) -> str:
     there = answer.compute
     apart = there is not None and there.verdict is not None and there.verdict.decided and there.word != said.word
     compute = f"; at {COMPUTE} {there.word}, {there.amount}" if there and apart else ""
-    return f"{title} ({said.amount}{' times' * bool(said.cost)}{compute})"
+    fragile = ", fragile" if said.verdict and said.verdict.evidence and said.verdict.evidence.fragile else ""
+    return f"{title} ({said.amount}{' times' * bool(said.cost)}{fragile}{compute})"
 
 
 def many(number: int) -> str:

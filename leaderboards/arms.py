@@ -245,7 +245,7 @@ class Arms:
     def superseded(self, kind: str) -> list[Arm]:
         """The arms whose method and variant was trained again later, by another recipe.
 
-        That is any other recipe in the same setting, and in any setting of the track the recipe that it has today. And
+        That is any other recipe in the same setting, and for the same network on the track the recipe of today. And
         those of one subset for all seeds: no run makes such any more.
         """
         if kind not in self._superseded:
@@ -270,19 +270,19 @@ class Arms:
         return max(str(entry(self._origin(record) or {}, "provenance", "date") or "") for record in group)
 
     def _outdated(self, same: _Same, recipe: str, group: Iterable[Record]) -> bool:
-        """Whether this is another recipe than today's, and today's was trained later on this track, in any setting."""
+        """Whether this is another recipe than today's, which the same network was trained by later on this track."""
         method, variant, setting, trust = same
-        later = self._of_today.get((method, variant, setting.track, trust), "") > self._trained(group)
+        later = self._of_today.get((method, variant, setting.track, setting.network, trust), "") > self._trained(group)
         return later and not self._is_of_today(same, recipe)
 
     @cached_property
-    def _of_today(self) -> dict[tuple[str, str, str, str], str]:
-        """When the recipe that a track has today was last trained, by method, variant, track and trust."""
-        found: dict[tuple[str, str, str, str], str] = {}
+    def _of_today(self) -> dict[tuple[str, str, str, str, str], str]:
+        """When the recipe that a track has today was last trained, by method, variant, track, network and trust."""
+        found: dict[tuple[str, str, str, str, str], str] = {}
         for (same, recipe), group in self._groups("pretrain").items():
             if self._is_of_today(same, recipe):
                 method, variant, setting, trust = same
-                key = method, variant, setting.track, trust
+                key = method, variant, setting.track, setting.network, trust
                 found[key] = max(found.get(key, ""), self._trained(group))
         return found
 

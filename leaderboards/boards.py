@@ -223,12 +223,12 @@ def _untrained_wins(beside: Mapping[Arm, columns.Beside], metric: str) -> list[s
     known = {arm: gain for arm, gain in gains.items() if gain is not None}
     lost = list(dict.fromkeys(arm.name for arm, gain in known.items() if gain <= 0))
     said = [f"Not above the same network untrained: {', '.join(lost)} ({len(lost)} of {len(known)})."] if lost else []
-    means = {arm: fmean(arm.values(metric).values()) for arm in beside}
-    untrained = [arm for arm in beside if arm.method == UNTRAINED and not is_pixels(arm)]
+    means = {arm: fmean(values) for arm in beside if (values := arm.values(metric).values())}
+    untrained = [arm for arm in means if arm.method == UNTRAINED and not is_pixels(arm)]
     best = max(untrained, key=lambda arm: means[arm], default=None)
-    trained = [means[arm] for arm in gains]
-    if best and trained and means[best] >= max(trained):
-        above_all = f"an untrained network (`{best.name}`) reaches {means[best]:.1f}, more than any trained one here"
+    trained = [means[arm] for arm in gains if arm in means]
+    if best and trained and means[best] > max(trained):
+        above_all = f"an untrained network (`{best.name}`) reaches {means[best]:.1f}, more than any method here"
         said.append(f"Read with care: {above_all}. Compare a method with the same network untrained (`gain`).")
     return said
 

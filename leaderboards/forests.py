@@ -201,9 +201,11 @@ def _explained(answer: Answer) -> list[tuple[Said, int, str]]:
         words = f"{basis}{said.word} {said.amount}" + ", the same runs at equal compute" * also
         lines.append((said, _CIRCLE if said is answer.epochs else _SQUARE, words))
     own = answer.claim.form_name.removeprefix("the ")
+    shown = False  # whether a line at equal epochs names the form
     for style, basis, beside in ((_UP, "", answer.beside), (_DOWN, ", equal compute", answer.beside_compute)):
         for other in beside:
             if other.form and other.said.interval and not other.said.same_runs:
-                head = "same" if basis and lines[-1][1] == _UP else own
+                head = "same" if basis and shown else own
+                shown = shown or not basis
                 lines.append((other.said, style, f"{head}{basis}: {other.said.word} {other.said.amount}"))
     return lines

@@ -26,7 +26,7 @@ OLDER_RECIPE = "`older recipe`: the cost was counted before the recipe changed. 
 _WRONG = sorted(measured.wrong for measured in evalues.MEASURED)
 ERROR_RATE = (
     "A family is all claims of one paper's abstract that can be tested on one track. The same claims in the paper's own"
-    " form are a second family, and our claims on why a third one. In each family the chance of even"
+    " form are a second family, and our claims on why a method works are a third one. In each family the chance of even"
     f" one false `holds` or `opposite` at equal epochs is at most {_ALPHA}, and so is that of one false `no"
     " difference` (Holm's procedure). Equal compute has the same error rates of its own. This is true if differences"
     " are roughly normal. With skewed differences, or if some trainings fail (collapse), errors are more frequent"

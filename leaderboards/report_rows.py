@@ -7,6 +7,7 @@ from leaderboards.arms import Arm
 from leaderboards.boards import Board
 from leaderboards.cells import NOTHING, Cell, Row, duration, linked, signed, spread, whole, whole_numbers, words
 from leaderboards.columns import trials
+from leaderboards.deviations import of_older_recipe
 from leaderboards.paired_arms import Difference
 from leaderboards.record_fields import entry, number
 from leaderboards.suite import Suite
@@ -93,9 +94,11 @@ def claim(answer: Answer) -> Row:
 
 
 def again(answer: Answer, suite: Suite) -> list[tuple[str, str]]:
-    """The two sides of what a claim rests on, each with the command that runs its first seed again."""
+    """The sides of what a claim rests on, each with the command that runs its first seed again by today's recipe."""
     verdict, found = answer.verdict, []
-    for arm in verdict.arms[:2] if verdict else ():
+    for arm in verdict.arms if verdict else ():
+        if of_older_recipe(arm, suite):
+            continue
         usual = suite.recipe(arm.name, arm.setting.track).get("pretrain", {}).get("epochs")
         seed = min(verdict.series.seeds if verdict and verdict.series.seeds else arm.records)
         words = ["python -m repro run", "--method", arm.name, "--track", arm.setting.track, "--seed", str(seed)]

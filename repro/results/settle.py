@@ -240,13 +240,13 @@ def _lacking(step: Step, known: Arms, asked: Asked, own: bool, takes: float) -> 
 
 def _ahead(evidence: Evidence, pairs: int) -> Prospect:
     """What further pairs may bring by the tests that the claim asks: against 0, or against a stated value alone."""
-    within = {test: needed for test, needed in evidence.takes.items() if test in (NULL, SAME)}
-    margin, same = evidence.margin, min(within.values(), default=None)
-    takes = min(needed for test, needed in evidence.takes.items() if test not in within)
+    margin = evidence.margin
+    takes = min(needed for test, needed in evidence.takes.items() if test not in (NULL, SAME))
     if UP in evidence.by_test or DOWN in evidence.by_test:
+        same = evidence.takes.get(NULL)
         return prospect(evidence.values, takes, pairs, margin=margin if same else None, same=same)
     apart = [value - evidence.target for value in evidence.values]
-    return prospect(apart, takes, pairs, margin=margin, beyond=margin, same=same)
+    return prospect(apart, takes, pairs, margin=margin, beyond=margin, same=evidence.takes.get(SAME))
 
 
 def ending(steps: Sequence[Step], ledger: Ledger, asked: Asked) -> str:

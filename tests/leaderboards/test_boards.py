@@ -296,7 +296,7 @@ def test_an_untrained_network_that_is_above_all_trained_ones_is_named(make: Make
     records += make("random", "finetune", {"top1": 33.8}, epochs=0, variant="vit", network=WHOLE)
     for top1, said in ((54.4, True), (80.0, False)):
         text = build(records + make("aps", "finetune", {"top1": top1}, network=WHOLE), [], link)["finetune.md"]
-        line = "Read with care: an untrained network (`random`) reaches 76.7, more than any trained one here."
+        line = "Read with care: an untrained network (`random`) reaches 76.7, more than any method here."
         assert (line in text) is said
 
 
