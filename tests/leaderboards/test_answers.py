@@ -361,13 +361,18 @@ def test_a_glance_groups_a_papers_answers_by_outcome(make: Make) -> None:
 def test_an_answer_gives_the_commands_that_run_its_sides_again(make: Make) -> None:
     """Of the first seed, by --set where the epochs are not those of the recipe."""
     usual = suite().recipe("moco_v3:resnet", "mini")["pretrain"]["epochs"]
-    records = made(make, ("glnet", "", [43.0, 43.5]), ("moco_v3", "resnet", [40.0] * 2))
+    network, records = suite().recipe("glnet", "mini")["network"], list[Record]()
+    for seed in range(2):
+        for method, variant in (("glnet", ""), ("moco_v3", "resnet")):
+            records += make(method, "linear", {"top1": 40.0}, variant=variant, seed=seed, network=network)
     assert usual != 16  # the epochs of made-up records
     assert report_rows.again(alone(records), suite()) == [
         (name, f"python -m repro run --method {name} --track mini --seed 0 --eval linear --set pretrain.epochs=16")
         for name in ("glnet", "moco_v3:resnet")
     ]
     assert report_rows.again(alone([]), suite()) == []
+    old = made(make, ("glnet", "", [43.0]), ("moco_v3", "resnet", [40.0]))  # of another network than today's recipes
+    assert report_rows.again(alone(old), suite()) == []
 
 
 def test_a_row_says_once_that_the_runs_are_the_same_and_what_they_cost(make: Make) -> None:
