@@ -16,6 +16,7 @@ from leaderboards import boards, claim_files, forests, front_page, pictures, rep
 from leaderboards.answers import MARKS, NOT_TESTED, Answer, answers, at_a_glance, by_title, scale, summary
 from leaderboards.arms import Arms
 from leaderboards.assessments import Assessment, assess
+from leaderboards.claims import arm_name
 from leaderboards.verdict_table import beside_words, verdict_table
 
 Record = dict[str, Any]
@@ -361,9 +362,10 @@ def test_a_glance_groups_a_papers_answers_by_outcome(make: Make) -> None:
 def test_an_answer_gives_the_commands_that_run_its_sides_again(make: Make) -> None:
     """Of the first seed, by --set where the epochs are not those of the recipe."""
     usual = suite().recipe("moco_v3:resnet", "mini")["pretrain"]["epochs"]
-    network, records = suite().recipe("glnet", "mini")["network"], list[Record]()
+    records: list[Record] = []
     for seed in range(2):
         for method, variant in (("glnet", ""), ("moco_v3", "resnet")):
+            network = suite().recipe(arm_name(method, variant), "mini")["network"]
             records += make(method, "linear", {"top1": 40.0}, variant=variant, seed=seed, network=network)
     assert usual != 16  # the epochs of made-up records
     assert report_rows.again(alone(records), suite()) == [
