@@ -463,7 +463,7 @@ def _holds(said: Said) -> bool:
 def at_a_glance(found: Sequence[Answer]) -> list[tuple[Said, str]]:
     """A paper's answers at equal epochs by outcome, each with what has it.
 
-    In words where it is decided, `better than MoCo-v3 (+1.5), fewer operations than MoCo-v3 (0.84)`; else how many.
+    Decided ones in words, `better than MoCo-v3 (+1.5), fewer operations than MoCo-v3 (0.84 times)`; else how many.
     """
     by_word: dict[str, list[Answer]] = defaultdict(list)
     for answer in found:

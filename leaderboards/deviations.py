@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 from leaderboards.arms import Arm
 from leaderboards.claims import Claim, of_training
-from leaderboards.neutral_keys import alike, apart, options
+from leaderboards.neutral_keys import alike, differing, options
 from leaderboards.reasons import CLAIMS, OWN_TRACKS, Departure, Deviation, OtherValues
 from leaderboards.record_fields import entry
 from leaderboards.suite import Suite
@@ -79,7 +79,7 @@ def departures(claim: Claim, arm: Arm, suite: Suite) -> list[Deviation]:
     stated = suite.recipe(claim.arm, claim.papers_track)
     changed = {table: {**values, **claim.changes.get(table, {})} for table, values in stated.items()}
     theirs = options(changed, suite.neutral)
-    return [Deviation(key, arm.options[key], theirs[key], OWN_TRACKS) for key in apart(arm.options, theirs)]
+    return [Deviation(key, arm.options[key], theirs[key], OWN_TRACKS) for key in differing(arm.options, theirs)]
 
 
 def of_older_recipe(arm: Arm, suite: Suite) -> bool:

@@ -45,7 +45,7 @@ def options(recipe: object, neutral: Neutral) -> dict[str, Any]:
 _OF_THE_MACHINE = ("devices", "accumulate", "precision", "exchange", "channels_last", "tuning_trials")
 
 
-def apart(run: Mapping[str, Any], stated: Mapping[str, Any]) -> list[str]:
+def differing(run: Mapping[str, Any], stated: Mapping[str, Any]) -> list[str]:
     """By which keys the `options` of a run are not the stated ones, but for what is of the machine alone."""
     return [
         key
@@ -56,4 +56,4 @@ def apart(run: Mapping[str, Any], stated: Mapping[str, Any]) -> list[str]:
 
 def alike(run: Mapping[str, Any], stated: Mapping[str, Any]) -> bool:
     """Whether they are the same recipe, length aside."""
-    return set(apart(run, stated)) <= {"pretrain.epochs"}
+    return set(differing(run, stated)) <= {"pretrain.epochs"}

@@ -17,13 +17,20 @@ from leaderboards.suite import Suite
 from leaderboards.summary import summarise
 
 _UNIT = "moco_v3"  # what costs are relative to
-_HEADS = {"knn": "k-NN", "linear": "linear", "detection": "box AP", "segmentation": "mask AP", "reid": "Rank-1"}
-_ALL = {"knn": "k-NN", "linear": "linear", "finetune": "fine-tuning", **_HEADS}
+_HEADS = {
+    "knn": "k-NN",
+    "linear": "linear",
+    "finetune": "fine-tuning",
+    "detection": "box AP",
+    "segmentation": "mask AP",
+    "reid": "Rank-1",
+}
+"""Evaluations, in the order in which they stand, and their names."""
 
 
 def gains_table(records: Iterable[Record], suite: Suite, track: str) -> str:
     """Each method of a track: mean over seeds, and in brackets the points above the same network untrained."""
-    names = [name for name in _HEADS if name in suite.evaluations]
+    names = [name for name in _HEADS if name in suite.evaluations and name != "finetune"]  # that few methods have
     heads = [_head(suite, name, metric) for name, metric in columns_of(suite, names)]
     rows = [
         [f"`{row.arm.name}`", _network(row), str(row.arm.setting.epochs or "-"), _seeds(row), *map(_cell, row.gains)]
@@ -56,7 +63,7 @@ def run_table(
     said = summarise(first, claims, suite, Controls((), known.records, suite, claims))
     lines = ["```", said.table, "", *said.lines, "```", ""]
     ranges = []
-    for name, metric in columns_of(suite, [name for name in _ALL if name in suite.evaluations]):
+    for name, metric in columns_of(suite, [name for name in _HEADS if name in suite.evaluations]):
         for values in (arm.values(metric).values() for arm in arms if arm.kind == suite.kind_of(name)):
             if len(values) > 1:
                 ranges.append(f"{_head(suite, name, metric)} {min(values):.1f} to {max(values):.1f}")
@@ -125,7 +132,7 @@ def parts_table(records: Iterable[Record], claims: Sequence[Claim], suite: Suite
             pair = part.method.name, part.variant.name
             turned = f"not {named[pair[::-1]]}" if pair[::-1] in named else "-"
             lacks = named.get(pair, turned)
-            names = f"`{pair[0]}`", f"`{pair[1]}`", lacks, _ALL[evaluation]
+            names = f"`{pair[0]}`", f"`{pair[1]}`", lacks, _HEADS[evaluation]
             rows.append([*names, signed(mean, 1).text, between, str(part.seeds)])
     if not rows:
         return f"No variant has {FEWEST} pairs with its method yet."
@@ -138,7 +145,7 @@ def parts_table(records: Iterable[Record], claims: Sequence[Claim], suite: Suite
 def _head(suite: Suite, evaluation: str, metric: str) -> str:
     """`k-NN`, or of the metric of few labels `10 labels per class`."""
     if metric == suite.evaluations[evaluation].metrics[0]:
-        return _ALL[evaluation]
+        return _HEADS[evaluation]
     return metric.split("_", 1)[-1].replace("_per_", " labels per ")
 
 

@@ -57,17 +57,17 @@ class _Choice:
         """Raises UserError where no arm fits, with the names that are most like it."""
         if any(map(self.fits, known)):
             return
-        there = sorted({arm.name for arm in known})
+        there, what = sorted({arm.name for arm in known}), "configurations"
         if self.name in there:
             mine = [arm for arm in known if arm.name == self.name]
             epochs = sorted({arm.setting.epochs for arm in mine if arm.setting.epochs is not None})
             choices = [str(number) for number in epochs if not self.recipe] or sorted({arm.recipe[:6] for arm in mine})
             listed = [f"{self.name}@{choice}" for choice in choices]
-            near, what = nearest(self.words, listed), "configurations"
+            near = nearest(self.words, listed)
         else:
             method = self.name.partition(":")[0]
             listed = [name for name in there if name.partition(":")[0] == method]
-            near, what = nearest(self.name, there), "configurations"
+            near = nearest(self.name, there)
             if not listed:
                 listed, what = [name for name in there if ":" not in name], "methods"
         hint = f"did you mean '{near}'? " if near else ""
