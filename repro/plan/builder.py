@@ -77,7 +77,8 @@ def make(request: Request, settings: Settings, build: bool = True) -> Plan:
         if own and registry.relative_cost(info, variant):
             fits[name] = few_pictures.fitted(name, recipe, builder.pictures(), builder.usual_pictures(), stated)
             recipe = fits[name].recipe
-        if build and (recipes.may_be_refused(stated) or (name in fits and fits[name].changes)):
+        given = name.partition(":")[0].endswith(".toml") or registry.spelled(name) != name
+        if build and (given or recipes.may_be_refused(stated) or (name in fits and fits[name].changes)):
             _require_buildable(name, info, recipe, track, len(own.account.classes) if own else _MANY)
         resolved[name] = recipe
         for seed in dict.fromkeys(request.seeds):
@@ -108,7 +109,9 @@ def _data_names(
         if own := own_folder(request.data):
             keys["classification"] = own
         elif "/" in request.data:
-            raise UserError(f"--data {request.data}: no such folder")
+            raise UserError(
+                f"--data {request.data}: no such folder; give an existing one, or a data set (python -m repro data)"
+            )
         else:
             keys["classification"] = request.data
         keys["limit"] = 0
@@ -144,17 +147,29 @@ def _require_every_class(data: Mapping[str, Any], own: inventory.OwnPictures | N
 def _require_buildable(
     name: str, info: registry.MethodInfo, recipe: Recipe, track: tracks.Track, classes: int = _MANY
 ) -> None:
-    """UserError for values of --set, or fitted ones, that the method refuses. Registered recipes are known to build."""
+    """UserError for a recipe file, values of --set, or fitted ones, that the method refuses.
+
+    Registered recipes are known to build.
+    """
     import torch  # takes seconds, and most plans need none of it
 
     from methods.base import DataInfo, load_method
 
     data = DataInfo(track.size, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), classes or None)
     try:
+        of = load_method(info.module)
+    except (ValueError, ImportError, AttributeError) as error:
+        raise UserError(
+            f"{info.source}: key 'module' is '{info.module}', which cannot be loaded ({error})",
+            "write package.module:Class, or the name of a .py file beside the recipe, as in myfile:MyMethod",
+        ) from None
+    try:
         with torch.device("meta"):
-            load_method(info.module)(recipe, data)
+            of(recipe, data)
     except (ValueError, UserError) as error:
         raise UserError(f"{name}: {error}") from None
+    except KeyError as error:
+        raise UserError(f"{name}: the recipe has no key {error}, which {info.module} needs", "add it") from None
 
 
 def _with_lost_outputs(jobs: tuple[PlannedJob, ...], place: Workspace) -> tuple[PlannedJob, ...]:

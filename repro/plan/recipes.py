@@ -73,7 +73,9 @@ def _type(value: Any) -> str:
 def merge(base: Recipe, change: Mapping[str, Any], where: str, *, new: bool = False) -> Recipe:
     """`base` with the values of `change`.
 
-    UserError for another type, a number that is not finite, or a key that `base` lacks (unless `new`).
+    new: whether its table [method] may bring keys of its own.
+
+    UserError for another type, a number that is not finite, or a key that `base` lacks.
     """
     for table, values in change.items():
         if table not in base:
@@ -81,7 +83,7 @@ def merge(base: Recipe, change: Mapping[str, Any], where: str, *, new: bool = Fa
         for key, value in values.items():
             if not _finite(value):
                 raise UserError(f"{where}: {table}.{key} = {value!r} must be finite")
-            if new and key not in base[table]:
+            if new and table == "method" and key not in base[table]:
                 base[table][key] = copy.deepcopy(value)
                 continue
             if key not in base[table]:

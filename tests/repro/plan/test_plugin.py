@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from repro.errors import UserError
+from repro.plan.builder import make
+from repro.plan.request import Request
+from repro.settings import Settings
 from repro.store import snapshot
 from repro.store.workspace import Workspace
 
@@ -95,6 +99,26 @@ def test_by_path(tmp_path: Path) -> None:
     # its code is part of what a result depends on
     (tmp_path / "mine" / "colours.py").write_text(MODULE.replace(".square()", ".abs()"))
     assert "0 cached" in run(["plan", "--method", *arms, *LINE[:2], *LINE[4:]], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right", "says"),
+    [
+        ("epoch = 1", "epochs = 1", "unknown key in [pretrain] 'epoch'; did you mean 'epochs'?"),
+        ("output = 3", "outputs = 3", "the recipe has no key 'outputs', which "),
+        ('module = "nowhere.Toy"', 'module = "colours:Toy"', "key 'module' is 'nowhere.Toy', which cannot be loaded"),
+        ('module = "colours:Tie"', 'module = "colours:Toy"', ":Tie', which cannot be loaded"),
+    ],
+)
+def test_a_wrong_recipe_file_is_refused_before_anything_runs(tmp_path: Path, wrong: str, right: str, says: str) -> None:
+    """Also a key that only the recipe's own defaults state: a misspelt one would train with another value, silently."""
+    text = RECIPE.format(module="colours").replace("[tracks.embedded.pretrain]", "[defaults.pretrain]")
+    assert right in text
+    (tmp_path / "colours.py").write_text(MODULE)
+    (tmp_path / "toy.toml").write_text(text.replace(right, wrong))
+    with pytest.raises(UserError) as caught:
+        make(Request((str(tmp_path / "toy.toml"),), evaluations=("knn",)), Settings(workspace=tmp_path / "work"))
+    assert says in str(caught.value)
 
 
 def test_a_file_is_kept_with_the_code_of_its_submission(tmp_path: Path) -> None:
