@@ -105,6 +105,7 @@ class Claim:
     recipe_track: Text = ""  # whose recipes follow the paper, of a claim without a track of its own; "" for `track`
     parent: Text = ""  # id of the claim that it helps to explain
     part: Text = ""  # of the method, that it is about: "the location loss"; only with a parent
+    lacks: Text = ""  # what its baseline has instead, where that is the part: of "leaving out flips" the flips
     assumption: Text = ""  # which one would make an untestable claim testable, in words
     form: Text = ""  # the variant with the paper's own form, where a proxy's recipe has another: tested beside it
     form_name: Text = "the paper's form"  # what of it is the paper's own, in words

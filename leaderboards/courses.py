@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from leaderboards import plots
+from leaderboards import panels, plots
 from leaderboards.arms import Arm
 from leaderboards.boards import Content
 from leaderboards.claims import place_of
 from leaderboards.curves import MONITOR, average, by_seed
-from leaderboards.drawing import Drawing
+from leaderboards.drawing import COLOURS, DASHES
+from leaderboards.panels import Curves, course
 from leaderboards.pictured import Roles, names
 from leaderboards.pictures import Scene
 from leaderboards.plots import Line
@@ -58,10 +59,9 @@ def monitors(content: Content, roles: Roles) -> list[Scene]:
         paid = all(looks[arm][-1].flops for arm in arms)
         unit, label, _ = plots.COSTS["flops"] if paid else (1.0, "epochs", "")
         points = {arm: [((k.flops if paid else k.epochs) / unit, k.top1) for k in looks[arm]] for arm in arms}
-        seeds = {arm: len(by_seed(arm)) for arm in arms}
-        words = arms[0].setting.words
+        seeds = {arm: by_seed(arm) for arm in arms}
         axis = (f"{label}, so far" if paid else label, MONITOR)
-        scenes.append(_scene(words, "k-NN monitor, no test score", axis, points, seeds, roles))
+        scenes.append(_scene(arms[0].setting.words, Curves("k-NN monitor", axis, points, seeds), content, roles))
     return scenes
 
 
@@ -78,9 +78,9 @@ def shared(content: Content, histories: Mapping[str, History], roles: Roles) -> 
                 points = {arm: mean for arm, found in by_arm.items() if len(mean := _mean(found)) > 1}
                 if points:
                     title = _title(kind, content)
-                    seeds = {arm: len(by_arm[arm]) for arm in points}
-                    words = next(iter(points)).setting.words
-                    scenes.append(_scene(f"{title}, {words}", title, ("epochs", label), points, seeds, roles, zero))
+                    words = f"{title}, {next(iter(points)).setting.words}"
+                    curves = Curves(f"{title}, {label}", ("epochs", label), points, by_arm, zero)
+                    scenes.append(_scene(words, curves, content, roles))
     return sorted(scenes, key=lambda scene: scene.rank)
 
 
@@ -94,39 +94,24 @@ def losses(content: Content, histories: Mapping[str, History]) -> list[Scene]:
     for arm, name in called:
         if curves := _by_seed(arm, histories, _loss):
             track = arm.setting.track
-            seeds = [Line(f"seed {seed}", points, f"seed {seed}: {_course(points)}") for seed, points in curves.items()]
-            under = f"{track}: {arm.setting.data}"
-            drawing = plots.lines(f"{name}: pre-training", under, ("epochs", _LOSS), seeds, height=150)
+            seeds = [
+                Line(f"seed {seed}", points, f"seed {seed}: {course(points)}", *_look(number))
+                for number, (seed, points) in enumerate(curves.items())
+            ]
+            under, within = f"{track}: {arm.setting.data}", plots.extent([seeds])
+            drawing = plots.lines(f"{name}: pre-training", under, ("epochs", _LOSS), seeds, within, height=150)
             found.setdefault(track, Scene(track, rank=place_of(track))).first.append(drawing)
     return sorted(found.values(), key=lambda scene: scene.rank)
 
 
-def _scene(
-    words: str,
-    title: str,
-    axis: tuple[str, str],
-    points: Mapping[Arm, Points],
-    seeds: Mapping[Arm, int],
-    roles: Roles,
-    zero: bool = False,
-) -> Scene:
-    def draw(arms: Sequence[Arm]) -> Drawing:
-        found = []
-        for arm, name in names(arms, roles.suite).items():
-            apart = f" ({arm.told_apart})" if arm.told_apart else ""
-            found.append(Line(name, points[arm], f"{name}{apart}: {_course(points[arm])}, n = {seeds[arm]}"))
-        return plots.lines(title, arms[0].setting.words, axis, found, zero)
-
-    shown = roles.pictured(points)
-    first = [draw(shown.first)] if shown.first else []
-    rank = place_of(next(iter(points)).setting.track)
-    return Scene(words, first, more=[draw(part) for part in shown.more], rank=rank)
+def _scene(words: str, curves: Curves, content: Content, roles: Roles) -> Scene:
+    first, more = panels.drawn(curves, roles, content.claims)
+    return Scene(words, first, more=more, rank=place_of(next(iter(curves.points)).setting.track))
 
 
-def _course(points: Points) -> str:
-    """`12.1 at 0, 33.2 at 18.6`: where a line begins and ends."""
-    ends = points[:1] if len(points) == 1 else [points[0], points[-1]]
-    return ", ".join(f"{y:.4g} at {x:.3g}" for x, y in ends)
+def _look(number: int) -> tuple[str, str]:
+    """Colour and dash of one line of many."""
+    return f"k{number % len(COLOURS)}", DASHES[number // len(COLOURS) % len(DASHES)]
 
 
 def _mean(found: Mapping[int, Points]) -> Points:

@@ -37,6 +37,7 @@ _RULES = (
     ".plot :is(.halo,.name){paint-order:stroke;stroke:var(--paper);stroke-width:5px}.plot .name{stroke-width:3px}"
     ".plot .lead{stroke:var(--soft);stroke-width:.8}"
     ".plot .line{fill:none;stroke-width:1.6}.plot .front{stroke:var(--soft);stroke-dasharray:5 4}"
+    ".plot .muted{stroke:var(--soft);fill:var(--soft)}.plot .bare{fill:var(--paper)}"
     + "".join(f".plot .k{i}{{stroke:var(--c{i});fill:var(--c{i})}}" for i in range(len(COLOURS)))
     + ".plot .line{fill:none}.plot .thick{stroke-width:2.4}.plot .mark.hollow{fill:var(--paper)}"
 )
@@ -47,7 +48,7 @@ PAPER_STYLE = re.sub(r"var\(--(\w+)\)", lambda found: _named(_LIGHT)[found[1]], 
 
 
 WIDTH = 460
-_LEFT, _RIGHT = 62, 14
+LEFT, _RIGHT = 62, 14
 CHARACTER = 7.0
 """Width of a letter of 12 pixels, on average; errs to the wide side."""
 DASHES = ("", "6 3", "2 3", "8 3 2 3")
@@ -105,18 +106,20 @@ class Axes:
         y: tuple[float, float],
         labels: tuple[str, str],
         height: float,
-        left: float = _LEFT,
+        left: float = LEFT,
         width: int = WIDTH,
         right: float = _RIGHT,
+        ticks: Sequence[tuple[float, str]] = (),
     ) -> None:
         """x, y: values to show.  under: lines below the title.  labels: of the scales, "" for one without numbers.
 
-        right: room right of the scales.
+        right: room right of the scales.  ticks: what stands where on the scale of x; by default round numbers.
         """
         self.title, self.under, self.labels, self.height, self.left = title, under, labels, height, left
         self.width, self.right = width, right
         self.top = 28 + 17 * len(under)
         self._x, self._y = _widened(*x), _widened(*y) if labels[1] else y
+        self._ticks = ticks or [(value, _number(value)) for value in _ticks(*self._x)]
         self.full = self.top + height + 40
 
     def x(self, value: float) -> float:
@@ -142,7 +145,7 @@ class Axes:
         """Left, top, right and bottom of the area within the scales."""
         return self.left, self.top, self.width - self.right, self.top + self.height
 
-    def _fitted(self, text: str) -> str:
+    def fitted(self, text: str) -> str:
         """A text that fits into the width of the drawing."""
         most = int((self.width - 8) / (0.9 * CHARACTER))  # long lines are nearer to the average letter
         return text if len(text) <= most else text[: most - 1] + "…"
@@ -151,13 +154,13 @@ class Axes:
         """The frame with these elements in it."""
         bottom, right = self.top + self.height, self.width - self.right
         lines = [
-            text_at(4, 15, self._fitted(self.title), "bold"),
-            *(text_at(4, 32 + 17 * i, self._fitted(line), "soft") for i, line in enumerate(self.under)),
+            text_at(4, 15, self.fitted(self.title), "bold"),
+            *(text_at(4, 32 + 17 * i, self.fitted(line), "soft") for i, line in enumerate(self.under)),
         ]
-        for value in _ticks(*self._x):
+        for value, number in self._ticks:
             x = self.x(value)
             lines.append(f'<path class="grid" d="M{x:.1f} {self.top}V{bottom:g}"/>')
-            lines.append(text_at(x, bottom + 16, _number(value), "soft", "middle"))
+            lines.append(text_at(x, bottom + 16, number, "soft", "middle"))
         for value in _ticks(*self._y) if self.labels[1] else ():
             y = self.y(value)
             lines.append(f'<path class="grid" d="M{self.left} {y:.1f}H{right}"/>')
@@ -213,6 +216,6 @@ def mark(x: float, y: float, style: int, note: str = "") -> str:
     return f'<polygon class="{kind}" points="{corners}">{inside}</polygon>'
 
 
-def dot(x: float, y: float, style: int) -> str:
+def dot(x: float, y: float, kind: str, radius: float = 2.0) -> str:
     """The end of a line, in its colour."""
-    return f'<circle class="mark k{style % len(COLOURS)}" cx="{x:.0f}" cy="{y:.0f}" r="2"/>'
+    return f'<circle class="mark {kind}" cx="{x:.0f}" cy="{y:.0f}" r="{radius:g}"/>'

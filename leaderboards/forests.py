@@ -5,58 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
-from types import MappingProxyType
 
 from leaderboards.answers import Answer, Said, many, scale
 from leaderboards.cells import signed
-from leaderboards.drawing import CHARACTER, HOLLOW, Axes, Drawing, mark, text_at
-from leaderboards.paired_arms import Difference
-
-_ROW, _NAME = 38, 15  # pixels of a row of differences, and of words above it
-
-
-def differences(
-    title: str, under: str, found: Sequence[Difference], names: Mapping[tuple[str, str], str] = MappingProxyType({})
-) -> Drawing:
-    """Mean differences of paired seeds with their 95 % intervals, a row each, and the single seeds as small ticks.
-
-    names: by the names of both arms, what the first has and the second has not, in words.
-    """
-    about = [names.get((item.ours.name, item.theirs.name), "") for item in found]
-    tops = list(accumulate((_ROW + _NAME * bool(words) for words in about), initial=0.0))
-    edges = [0.0]
-    for item in found:
-        edges += item.by_seed.values()
-        edges += [item.low, item.high] if item.mean else []
-    axes = Axes(
-        title=title,
-        under=[under],
-        x=(min(edges), max(edges)),
-        y=(0.0, 1.0),
-        labels=("difference (points)", ""),
-        height=tops[-1],
-        left=14,
-    )
-    bottom = axes.top + axes.height
-    drawn = [f'<path class="axis" d="M{axes.x(0):.1f} {axes.top}V{bottom}"/>']
-    for item, words, top in zip(found, about, tops, strict=False):
-        y = axes.top + top + 26.0
-        if words:
-            drawn.append(text_at(18, y - 10, words, "halo"))
-            y += _NAME
-        arms = f"{item.ours.name} − {item.theirs.name}, n = {len(item.by_seed)}"
-        drawn.append(text_at(18, y - 10, arms, "halo soft" if words else "halo"))
-        ticks = [f"M{axes.x(value):.1f} {y - 4:.0f}v8" for value in item.by_seed.values()]
-        drawn.append(f'<path class="line axis" d="{"".join(ticks)}"/>')
-        note = f"{item.name}: {item.words}"
-        if item.mean:
-            drawn.append(f'<path class="line thick k0" d="M{axes.x(item.low):.1f} {y:.0f}H{axes.x(item.high):.1f}"/>')
-            drawn.append(mark(axes.x(item.mean.value), y, 0, note))
-        else:
-            drawn.append(mark(axes.x(next(iter(item.by_seed.values()))), y, HOLLOW, note))
-    return axes.drawing(drawn)
-
+from leaderboards.drawing import CHARACTER, HOLLOW, Drawing, mark, text_at
 
 _WIDE, _THIN = 190, 22  # pixels of one line of the drawing of one claim
 _EDGE = 14  # pixels from the end of the axis to the edge of the drawing

@@ -128,7 +128,9 @@ def parts(known: Arms, claims: Sequence[Claim], track: str, evaluation: str) -> 
 
 def part_names(claims: Iterable[Claim], evaluation: str) -> dict[tuple[str, str], str]:
     """What the first of two arms has and the second has not, in words, where a claim on this evaluation says it."""
-    return {(one.arm, one.baseline_arm): one.part for one in claims if one.part and one.evaluation == evaluation}
+    found = [one for one in claims if one.evaluation == evaluation]
+    turned = {(one.baseline_arm, one.arm): one.lacks for one in found if one.lacks}
+    return turned | {(one.arm, one.baseline_arm): one.part for one in found if one.part}
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:

@@ -1,23 +1,24 @@
 """The pictures of the report: one for each question that a reader has, and more of the same kind behind a switch.
 
 What they show: what is learnt for what it costs, what each part of a method contributes, and how methods differ from
-the baselines of their claims; `courses` has those of training. `plots` and `forests` draw them.
+the baselines of their claims; `courses` has those of training. `plots`, `row_plots` and `forests` draw them.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from leaderboards import forests, plots
+from leaderboards import forests, plots, row_plots
 from leaderboards.answers import answers, by_title
 from leaderboards.arms import Arms
 from leaderboards.boards import Content
 from leaderboards.claims import COST, Claim, place_of
+from leaderboards.curves import reached
 from leaderboards.drawing import STYLE, Drawing, text_at
-from leaderboards.efficiency import Paid
+from leaderboards.efficiency import Paid, raced
 from leaderboards.gains import part_names, parts
 from leaderboards.paired_arms import Difference, difference
 from leaderboards.pictured import MOST, Roles
@@ -53,6 +54,30 @@ def main_evaluation(known: Arms, claims: Iterable[Claim]) -> str:
 
 
 def efficiency(content: Content, roles: Roles) -> list[Scene]:
+    """What is learnt for what it costs, and which share of a baseline's cost methods need: by track."""
+    return sorted([*_costs(content, roles), *_races(content)], key=lambda scene: scene.rank)
+
+
+def _races(content: Content) -> list[Scene]:
+    """Operations until a method is as good as its baseline, as a share: what the first table of costs says."""
+    scenes = []
+    for found in raced(reached(content.claims, content.watched)):
+        setting = found[0].ours.setting
+        under = f"{setting.track}: left of 1 the method needs fewer operations than its baseline"
+        label = "operations to the same accuracy, the baseline's = 1"
+        parts = [found[i : i + MOST] for i in range(0, len(found), MOST)]
+        drawn = [
+            row_plots.shares("Share with 95 % interval (fixed n)", under, part, "flops_to_accuracy", label)
+            for part in parts
+        ]
+        if shown := [drawing for drawing in drawn if drawing]:
+            scenes.append(
+                Scene(f"{setting.track}: operations to the same accuracy", shown, rank=place_of(setting.track))
+            )
+    return scenes
+
+
+def _costs(content: Content, roles: Roles) -> list[Scene]:
     """What is learnt for what it costs, a scene for each track.
 
     A table that cannot tell the untrained network from the best is a sentence. What was measured by values that no
@@ -67,7 +92,8 @@ def efficiency(content: Content, roles: Roles) -> list[Scene]:
     today = {(group.evaluation, group.setting.track) for group in content.paid if not group.setting.unknown}
     by_track: dict[str, Scene] = {}
     for group in telling_first(content):
-        scene = by_track.setdefault(group.setting.track, Scene(group.setting.track))
+        track = group.setting.track
+        scene = by_track.setdefault(track, Scene(track, rank=place_of(track)))
         if why := silent.get((group.evaluation.name, group.setting.scope)):
             scene.said.append(f"{group.evaluation.title}, {group.setting.place}: {why.replace('`', '')}")
             continue
@@ -81,7 +107,7 @@ def efficiency(content: Content, roles: Roles) -> list[Scene]:
 
 def sheet(content: Content) -> str:
     """The first picture of each track as one SVG file."""
-    scenes = efficiency(content, Roles(content.claims, content.known.suite))
+    scenes = _costs(content, Roles(content.claims, content.known.suite))
     return plots.sheet([drawing for scene in scenes for drawing in scene.first])
 
 
@@ -113,7 +139,7 @@ def contributions(content: Content) -> list[Scene]:
         if found := part_differences(content, track, evaluation):
             title = content.known.suite.evaluations[evaluation].title
             names = part_names(content.claims, evaluation)
-            drawn = _forests(f"{title}: method − variant", "right of 0: the part helps", found, names)
+            drawn = _by_method(found, f"{title}, {track}; right of 0: the part helps", "method − variant", names)
             scenes.append(Scene(f"{track}, {found[0].ours.setting.source}", drawn))
     return scenes
 
@@ -134,11 +160,21 @@ def differences(content: Content, track: str, found: Sequence[Difference]) -> li
     shown = [item for item in found if item.evaluation == main] or list(found)
     shown = [item for item in shown if item.evaluation == shown[0].evaluation]
     shown = [item for item in shown if item.metric == known[item.evaluation].metrics[0]]
-    title = f"{known[shown[0].evaluation].title}: method − baseline of its claims"
-    return _forests(title, f"{track}; right of 0: the method is better", shown)
+    title = known[shown[0].evaluation].title
+    return _by_method(shown, f"{title}, {track}; right of 0: the method is better", "method − baseline")
 
 
-def _forests(
-    title: str, under: str, found: Sequence[Difference], names: Mapping[tuple[str, str], str] = MappingProxyType({})
+def _by_method(
+    found: Sequence[Difference], under: str, about: str, names: Mapping[tuple[str, str], str] = MappingProxyType({})
 ) -> list[Drawing]:
-    return [forests.differences(title, under, found[i : i + MOST], names) for i in range(0, len(found), MOST)]
+    """A plot for each method, all on one axis."""
+    rows: dict[str, list[Difference]] = defaultdict(list)
+    for item in found:
+        rows[item.ours.method].append(item)
+    titles = {
+        method + f" ({start // MOST + 1})" * bool(start): items[start : start + MOST]
+        for method, items in rows.items()
+        for start in range(0, len(items), MOST)
+    }
+    drawn = row_plots.differences(titles, under, names)
+    return [replace(drawing, said=f"{about}: {drawing.said}") for drawing in drawn]

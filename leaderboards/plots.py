@@ -10,8 +10,7 @@ from leaderboards import labels
 from leaderboards.arms import Arm
 from leaderboards.drawing import (
     CHARACTER,
-    COLOURS,
-    DASHES,
+    LEFT,
     STYLE,
     WIDTH,
     Axes,
@@ -37,6 +36,17 @@ class Line:
     name: str
     points: Sequence[tuple[float, float]]
     note: str
+    kind: str = "k0"  # classes of its look
+    dash: str = ""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """What the axes of pictures span that stand beside each other, so that one can be read against the other."""
+
+    x: float  # from 0
+    y: tuple[float, float]
+    right: float  # pixels beside the axes, for names
 
 
 COSTS = {
@@ -122,38 +132,55 @@ def front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
     return best
 
 
-def lines(
-    title: str, under: str, axis: tuple[str, str], found: Sequence[Line], zero: bool = False, height: float = 330
-) -> Drawing:
-    """Values over epochs or cost, a line each, told apart by dash and colour, its name at its end.
+def extent(pictures: Sequence[Sequence[Line]], width: int = WIDTH, zero: bool = False) -> Extent:
+    """Room for these pictures of lines: for every point, and right of the end of each line for its name.
 
-    axis: labels of x and of the values, with their units.  zero: whether 0 must be part of the scale.
+    zero: whether 0 must be part of the scale of values.
     """
-    points = [point for line in found for point in line.points]
+    points = [point for found in pictures for line in found for point in line.points]
     lowest = min(y for _, y in points)
-    named = len(found) > 1
+    most = max(x for x, _ in points) or 1.0
+    right = 14.0
+    for line in (line for found in pictures for line in found):
+        # What is left free makes the frame narrower, and moves the end of a line by its share of that.
+        share = line.points[-1][0] / most
+        over = len(line.name) * CHARACTER + 12 - (1 - share) * (width - LEFT)
+        right = max(right, over / share if share > 0 else right)
+    values = (min(0.0, lowest) if zero else lowest, max(y for _, y in points))
+    return Extent(most, values, min(right, 0.4 * width))
+
+
+def lines(
+    title: str,
+    under: str,
+    axis: tuple[str, str],
+    found: Sequence[Line],
+    within: Extent,
+    height: float = 330,
+    width: int = WIDTH,
+) -> Drawing:
+    """Values over epochs or cost, a line each, its name at its end.  axis: labels of x and of the values."""
     axes = Axes(
         title=title,
         under=[under],
-        x=(0.0, max(x for x, _ in points) or 1.0),
-        y=(min(0.0, lowest) if zero else lowest, max(y for _, y in points)),
+        x=(0.0, within.x),
+        y=within.y,
         labels=axis,
         height=height,
-        right=max(len(line.name) for line in found) * CHARACTER + 16 if named else 14,
+        width=width,
+        right=within.right,
     )
     drawn, busy = [], []
-    for style, line in enumerate(found):
-        shown, kind = thinned(line.points), f"line k{style % len(COLOURS)}"
-        drawn.append(axes.path(shown, kind, DASHES[style // len(COLOURS) % len(DASHES)], line.note))
-        end = shown[-1]
-        drawn.append(dot(axes.x(end[0]), axes.y(end[1]), style))
+    for line in reversed(found):  # the first lies over the others
+        shown, end = thinned(line.points), line.points[-1]
+        drawn.append(axes.path(shown, f"line {line.kind}", line.dash, line.note))
+        drawn.append(dot(axes.x(end[0]), axes.y(end[1]), line.kind, 3.5 if "thick" in line.kind else 2))
         busy += _along(axes, shown)
-    if named:
-        ends = [(axes.x(line.points[-1][0]), axes.y(line.points[-1][1])) for line in found]
-        names = [line.name for line in found]
-        frame = labels.Box(axes.left, axes.top, axes.width, axes.top + axes.height)
-        styles = [f"k{style % len(COLOURS)}" for style in range(len(found))]
-        drawn += labels.elements(ends, names, labels.placed(ends, names, frame, busy), styles)
+    ends = [(axes.x(line.points[-1][0]), axes.y(line.points[-1][1])) for line in found]
+    called = [line.name for line in found]
+    frame = labels.Box(axes.left, axes.top, axes.width, axes.top + axes.height)
+    places = labels.placed(ends, called, frame, busy)
+    drawn += labels.elements(ends, called, places, [line.kind.split()[0] for line in found])
     return axes.drawing(drawn)
 
 

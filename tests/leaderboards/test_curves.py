@@ -6,13 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from untuned import suite
 
-from leaderboards import boards, claim_files, curves, pictures, report
+from leaderboards import boards, claim_files, curves, pictures
 from leaderboards.arms import Arm, Arms
 from leaderboards.markdown import markdown
 from leaderboards.paired_arms import no_ratio
@@ -165,32 +164,3 @@ def test_times_under_other_loads_make_no_ratio(make: Make) -> None:
     went_on["cost"] |= {"wall_s": 50.0, "device_s": 400.0, "cpu_s": 40.0}
     (arm,) = Arms([went_on], suite()).of("pretrain")
     assert arm.cpu_time() == {}
-
-
-def test_the_monitor_is_one_picture_with_names_at_the_ends(make: Make) -> None:
-    records: list[Record] = []
-    for seed in range(3):
-        records += watched(make, "aps", seed, [10.0, 20.0 + seed, 30.0])
-    records += watched(make, "byol", 0, [12.5, 15.0])
-    for epochs in (4, 8):  # two arms of one name: one is behind the switch
-        records += make("simclr", "knn", {"top1": 30.0}, epochs=epochs)
-        records[-2]["details"]["knn_curve"] = [[epochs / 2, 312, 9.0, 9e12, 11.0], [epochs, 624, 19.0, 19e12, 21.0]]
-    known = claim_files.load(suite())
-    text = report.page(boards.compose(Arms(records, suite()), known, link))
-    part = text.partition('id="curves"')[2].partition('id="parts"')[0]
-    assert "not a test score" in part
-    first, _, more = part.partition('class="more"')
-    space = "{http://www.w3.org/2000/svg}"
-    names = []
-    for half in (first, more):
-        (drawing,) = [ElementTree.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", half, flags=re.S)]
-        words = {e.text or "" for e in drawing.iter(f"{space}text")}
-        assert {curves.MONITOR, "operations of pre-training (TFLOP), so far"} <= words
-        names.append(sorted(e.text or "" for e in drawing.iter(f"{space}text") if e.get("class") == "name"))
-    assert names == [["aps@4", "byol@4", "simclr@4"], []]  # a line alone needs no name beside it
-    assert "aps@4: 10 at 0, 30 at 20, n = 3" in first and "byol@4: 12.5 at 0, 15 at 20, n = 1" in first
-    for record in records:
-        for look in record["details"].get("knn_curve", ()):
-            look[3] = 0.0  # no operations known: epochs
-    text = report.page(boards.compose(Arms(records, suite()), known, link))
-    assert "aps@4: 10 at 0, 30 at 4, n = 3" in text

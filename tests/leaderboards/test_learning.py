@@ -151,7 +151,7 @@ def test_what_the_checks_alone_do_not_show_is_fragile(make: Make) -> None:
     assert found.outcome == "holds" and found.evidence and found.evidence.fragile
     steps = [math.log(3 / (3 if seed % 2 else 2)) for seed in range(8)]
     assert found.evidence.by_checks == {"up": pytest.approx(evalues.above(steps))}
-    assert "fragile: the checks of the trainings alone" in sentence(found)
+    assert "fragile: the checks during the trainings, without" in sentence(found)
     clear = verdict(pairs(make, 6)).evidence
     assert clear is not None and not clear.fragile
 

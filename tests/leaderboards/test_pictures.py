@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from leaderboards import boards, claim_files, pictures, published
 from leaderboards.arms import Arms
 from leaderboards.boards import Content
 from leaderboards.claims import Claim
+from leaderboards.gains import part_names, parts
 from leaderboards.pictured import MOST, Roles, names
 from repro.plan import recipes, registry
 
@@ -39,8 +42,9 @@ def published_content() -> Content:
 def test_no_published_picture_names_more_than_sixteen_arms_or_a_hash(published_content: Content) -> None:
     roles = Roles(published_content.claims, suite())
     scenes = pictures.efficiency(published_content, roles)
-    drawn = [drawing for scene in scenes for drawing in (*scene.first, *scene.others, *scene.more)]
-    assert len(drawn) > 5
+    every = [drawing for scene in scenes for drawing in (*scene.first, *scene.others, *scene.more)]
+    drawn = [drawing for drawing in every if "same accuracy" not in drawing.svg()]  # whose rows name pairs
+    assert len(drawn) > 5 and len(every) == len(drawn) + 1
     for drawing in drawn:
         names = names_in(drawing)
         assert 2 <= len(names) <= MOST and not any("(" in name for name in names)
@@ -106,3 +110,64 @@ def test_parts_are_drawn_with_the_paired_t_interval(make: Make) -> None:
     assert f"95 % interval {want.low:+.2f} to {want.high:+.2f}" in drawing.svg()
     assert ">the location loss<" in drawing.svg() and ">glnet − glnet:no_location, n = 4<" in drawing.svg()
     assert not pictures.contributions(content(records[:8]))  # two seeds are too few
+
+
+def test_each_variant_of_the_published_records_has_its_part_in_plain_words(published_content: Content) -> None:
+    rows = [
+        (part.method.name, part.variant.name)
+        for evaluation in ("linear", "finetune")
+        for part in parts(published_content.known, published_content.claims, "mini", evaluation)
+        if (part.method.name, part.variant.name) not in part_names(published_content.claims, evaluation)
+    ]
+    assert rows == []
+    named = part_names(published_content.claims, "linear")
+    assert named["glnet", "glnet:no_flip"] == "horizontal flips of the crops"  # its claim is of leaving them out
+
+
+def test_no_line_of_a_plot_of_rows_crosses_its_words(published_content: Content) -> None:
+    """Grid and axis are drawn first; then a blank strip over the whole width, and on it the words."""
+    (scene,) = pictures.contributions(published_content)
+    assert len(scene.first) == 4  # a plot for each method
+    for drawing in scene.first:
+        root = ElementTree.fromstring(drawing.svg())
+        kinds = [(element.get("class") or "").split()[:1] for element in root]
+        strips = [element for element in root if element.get("class") == "bare"]
+        names = [element for element in root if (element.get("class") or "").startswith("name")]
+        assert len(names) == 2 * len(strips) > 0  # the part in words and below it the two arms
+        lines = [place for place, kind in enumerate(kinds) if kind in (["grid"], ["axis"])]
+        assert max(lines) < kinds.index(["bare"])
+        for word in names:
+            y = float(word.get("y") or 0)
+            top, bottom = y - 10, y + 3
+            assert any(
+                float(strip.get("y") or 0) <= top
+                and bottom <= float(strip.get("y") or 0) + float(strip.get("height") or 0) + 1
+                for strip in strips
+            )
+
+
+def test_the_plotted_shares_are_those_of_the_published_table(published_content: Content) -> None:
+    """Where the marks lie, read off the numbers of the axis, against the table's own text."""
+    board = (published.FOLDER / "efficiency.md").read_text().partition("# All columns")[0]
+    row = r"^\| (\S+) +\| (\S+) +\| +([\d.]+) \(([\d.]+) to ([\d.]+)\) \|.*\[(\d+)\]\[\d+\] *\|$"
+    table = re.findall(row, board, flags=re.MULTILINE)
+    scenes = pictures.efficiency(published_content, Roles(published_content.claims, suite()))
+    (drawing,) = [drawn for scene in scenes for drawn in scene.first if "to the same accuracy" in scene.title]
+    root = ElementTree.fromstring(drawing.svg())
+    texts = [element for element in root if element.tag.endswith("text")]
+    ticks = {
+        float(text.get("x") or 0): math.log(float(text.text or 0))
+        for text in texts
+        if text.get("class") == "soft" and re.fullmatch(r"[\d.]+", text.text or "")
+    }
+    at, logs = list(ticks), list(ticks.values())
+    slope = (logs[-1] - logs[0]) / (at[-1] - at[0])
+    marks = [element for element in root if element.tag.endswith("circle")]
+    bars = [e for e in root if "thick" in (e.get("class") or "")]
+    named = [text.text for text in texts if text.get("class") == "name" and " against " in (text.text or "")]
+    assert len(table) == len(named) == len(marks) == len(bars) > 10
+    for (ours, theirs, *numbers, n), name, mark, bar in zip(table, named, marks, bars, strict=True):
+        assert name == f"{ours} against {theirs}, n = {n}"
+        places = [mark.get("cx"), *re.findall(r"[MH]([\d.]+)", bar.get("d") or "")]
+        read = [math.exp(logs[0] + slope * (float(x or 0) - at[0])) for x in places]
+        assert read == pytest.approx([float(number) for number in numbers], rel=0.02)
