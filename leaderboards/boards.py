@@ -8,14 +8,14 @@ end. What a newer recipe has superseded has no row.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from leaderboards import columns, efficiency
 from leaderboards.arms import UNTRAINED, Arm, Arms
 from leaderboards.assessments import Assessment, assess
-from leaderboards.cells import NOTHING, Cell, Link, sources
+from leaderboards.cells import Cell, Link, sources
 from leaderboards.claims import TRACKS, Claim, with_another
 from leaderboards.controls import Controls, above, is_pixels
 from leaderboards.curves import ABOUT, reached, watched
@@ -25,47 +25,93 @@ from leaderboards.needs import Need, needs
 from leaderboards.paired_arms import apart
 from leaderboards.pictured import names
 from leaderboards.reading import of_embedded
-from leaderboards.recipe_differences import older_setups
+from leaderboards.recipe_differences import in_turn, left_out, recipes_apart, tuned
 from leaderboards.suite import Evaluation
-from leaderboards.tables import Table, best_first, by_scope, lines_under
+from leaderboards.tables import Table, best_first, by_scope, lines_under, page_order
 from leaderboards.verdicts import NO_VERDICTS
 from leaderboards.wording import place
 
-_SHORT = {
-    "n": "number of pre-trainings, with a link to the first record",
-    "gain": "points above the same network untrained, on the same seeds",
-    "vs baseline": "points above the baseline named below the table, after as many epochs and tuned alike. `(3)`: only"
-    " 3 seeds in common",
-    "TFLOP": "operations of the whole pre-training",
+_LEAD = {
+    "gain": "points above the same network untrained, on the same seeds.",
+    "vs baseline": "points above a baseline that trained for as many epochs and was tuned alike. It is named below the"
+    " table.",
 }
-"""What the columns of a short table are, beside its method and metric."""
-_NAMES = (
-    "`byol@8`: trained for 8 epochs; shown if the recipe has another number, or if several rows have the same name."
-    " `(code ...)`: trained with another version of the program",
-    "networks: `ResNet-10 w16` has 16 channels in the first stage (standard: 64); `ViT 128x3/4` has width 128, 3 blocks"
-    " and patches of 4 pixels",
-)
-_TRIALS = "Trials: tuning runs by hand, or the procedure that tuned the method (methods/tuning.toml)."
-FULL = (
-    "Wall time and memory are those of the evaluation alone. Optimism: the points that one would gain by selecting"
-    f" the checkpoint or setting on test data; no other number includes them. {_TRIALS}"
-)
+"""What a reader needs of a short table before its numbers, by column; the metric itself stands before these."""
+_SHORT = {
+    "n": "number of seeds. Each seed is one pre-training. The link leads to the record of the first seed.",
+    "TFLOP": "operations of the whole pre-training, in units of 10^12 operations.",
+}
+"""What the other columns of a short table are."""
+_FEWER = "`+5.1 (7)` in the column vs baseline: method and baseline have only 7 seeds in common."
+_FULL = {
+    "variant": "a named change of the method. The row `glnet:no_flip` is `glnet` with the variant `no_flip`.",
+    "which": "what tells rows of the same name apart: the images, the recipe or the version of the program.",
+    "trust": "whose records they are, if they are not only our own.",
+    "network": "`ResNet-10 w16` has 16 channels in the first stage (standard: 64). `ViT 128x3/4` has width 128, 3"
+    " blocks and patches of 4 pixels.",
+    "optimism": "points that one would gain by selecting the checkpoint or the setting on test data. No other number"
+    " includes them.",
+    "trials": "number of tuning runs by hand, or the name of the procedure that tuned the method.",
+    "from": "a link to the record of each seed. `s0` is seed 0.",
+}
 """What the further columns are of the tables with all columns."""
+_OWN_COST = {
+    "wall time": "of the evaluation alone, without the pre-training.",
+    "peak memory": "of the evaluation alone, without the pre-training.",
+}
+"""The same where the costs are those of an evaluation."""
+_COSTS = {
+    "image passes": "images seen in training. Each image counts once in each epoch.",
+    "wall time": "without resumed trainings, as only their last attempt is recorded. The same holds for CPU time and"
+    " CPU share.",
+    "CPU share": "below 100 %, other work ran on the same cores. Then wall time and device time are too long: compare"
+    " CPU time instead.",
+    "trials": f"{_FULL['trials']} The costs do not include tuning.",
+}
+"""The same where they are those of pre-trainings."""
+_RACES = (
+    "share of TFLOP: operations that the method needs to reach the same accuracy, divided by those that its baseline"
+    " needs. Below 1 the method needs fewer.",
+    "same accuracy: the lower one of the two final accuracies of k-NN on training images.",
+    "k-NN, baseline's: final accuracy of the method and of its baseline. A method can be faster and still end lower.",
+)
+_MORE_ON_RACES = (
+    "Example: a share of 0.52 (0.38 to 0.71) means that the method needs about half of the operations.",
+    "The share is the geometric mean over seeds. Its 95 % interval stands in brackets. The interval is valid only if"
+    " the number of seeds was fixed in advance.",
+    "Where no share stands, the baseline did not learn, or the curves are too short.",
+    "In the tables of shares, n counts the seeds from which both the method and its baseline were trained.",
+    "A method and its baseline train for the same number of epochs and are tuned alike.",
+    "The claims on the speed of learning are tested on these shares.",
+    ABOUT,
+)
+_OF_COSTS = "Costs are means over seeds. Peak memory is the largest. All rows of a cost table ran on the same device."
+_PRETEXT = (
+    "accuracy: percent of the last logged batch of training images; mean ± sample standard deviation over n seeds.",
+    "location: from which of four places a piece of the image comes (chance: 25). Up or down, left or right: one part"
+    " of that answer (chance: 50).",
+    "rotation: by which of four angles the image was turned (chance: 25).",
+)
+_MORE_ON_PRETEXT = (
+    "GLNet cuts an image into four pieces and then flips pieces at random. In a symmetric image, a flipped left piece"
+    " looks like a right one. So left and right cannot be told apart there. `glnet:no_flip` does not flip.",
+    "No verdict on a paper's claim uses this board. Some verdicts on why a method works do, for example"
+    " `glnet-why-left_right`.",
+)
 _ENOUGH = 3  # trained networks, before a table is said to tell nothing
 _TELLING = 1.0  # points above the untrained network that at least one of them must reach
 INDEX_INTRO = (
-    "A record is the file that one finished job leaves, and every number comes from one."
+    "Every number comes from records. A record is the file that one finished job leaves."
     " Numbers of different tracks, data or protocols never share a table."
 )
-PRETEXT_INTRO = (
-    "accuracy: percent of the last logged batch of training images; mean ± sample standard deviation over seeds",
-    "n: number of pre-trainings, with a link to the first record",
-    "chance level: location 25 (four places), up or down 50, left or right 50, rotation 25 (four angles)",
-    "GLNet flips images horizontally at random before it cuts them, so left and right cannot be told apart in"
-    " symmetric images; `glnet:no_flip` does not flip them",
-    "no verdict on a paper's claim uses this board; some on why a method works do (`glnet-why-left_right`)",
-    _NAMES[0],
-)
+
+
+@dataclass(frozen=True)
+class Section:
+    """What stands under a heading of its own below the tables of a board, an item each."""
+
+    title: str
+    items: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -74,11 +120,11 @@ class Board:
 
     name: str
     title: str
-    intro: tuple[str, ...]  # what its columns are, an item each, or a sentence
+    lead: tuple[str, ...]  # what a reader needs before the first number, an item each
     tables: list[Table]
+    sections: tuple[Section, ...] = ()  # below the tables
+    further: tuple[str, ...] = ()  # what the further columns are of its tables with all columns, an item each
     metrics: tuple[str, ...] = ()  # of an evaluation: the columns that it is known by
-    note: str = ""  # what is left out of it
-    full: str = ""  # what the further columns are of its tables with all columns
 
     @property
     def arms(self) -> int:
@@ -169,33 +215,87 @@ def compose(known: Arms, claims: Sequence[Claim], link: Link) -> Content:
 
 def _evaluation(evaluation: Evaluation, known: Arms, claims: Sequence[Claim], controls: Controls, link: Link) -> Board:
     first = evaluation.metrics[0]
-    superseded = [arm for arm in known.superseded(evaluation.kind) if arm.values(first)]
-    tables = []
+    made, apart_lines, shown = [], [], []
     for group in by_scope(arm for arm in known.current(evaluation.kind) if arm.values(first)):
         group.sort(key=lambda arm: best_first(arm, first))
         called = names(group, known.suite)
         beside = {arm: _beside(arm, called, first, claims, controls) for arm in group}
         below = [of_embedded(any(map(is_pixels, group)))] if group[0].setting.track == NO_VERDICTS else []
-        tables.append(
-            Table(
-                group[0].setting.words,
-                [columns.of_evaluation(arm, evaluation, link) for arm in group],
-                ("test set", "device", "trials", "date"),
-                [*_against(beside, called), *_untrained_wins(beside, first), *below, *lines_under(group, superseded)],
-                group[0].setting,
-                [columns.in_short(arm, called[arm], first, beside[arm], link) for arm in group],
-                _silent(beside, first, evaluation),
-            )
+        table = Table(
+            group[0].setting.words,
+            [columns.of_evaluation(arm, evaluation, link) for arm in group],
+            ("test set", "device", "trials", "date"),
+            [*_against(beside, called), *_untrained_wins(beside, called, first), *below, *lines_under(group)],
+            group[0].setting,
+            [columns.in_short(arm, called[arm], first, beside[arm], link) for arm in group],
+            _silent(beside, first),
         )
-    rows = [row for table in tables if not table.silent for row in table.first]
-    shown = {key for row in rows for key, cell in row.items() if cell != NOTHING}
-    intro = (
-        f"{', '.join(evaluation.metrics)}: {evaluation.unit}; mean ± sample standard deviation over seeds",
-        *(f"{key}: {what}" for key, what in _SHORT.items() if key in shown),
-        *_NAMES,
+        made.append((page_order(group[0].setting), bool(table.silent), table))
+        if not table.silent:
+            shown += group
+            apart_lines += recipes_apart(called)
+    tables = [table for *_, table in sorted(made, key=lambda item: item[:2])]
+    superseded = [arm for arm in known.superseded(evaluation.kind) if arm.values(first)]
+    told = [table for table in tables if not table.silent]
+    unit = f"{', '.join(evaluation.metrics)}: {evaluation.unit}; mean ± sample standard deviation over n seeds."
+    fewer = [_FEWER] if any("(" in row["vs baseline"].text for table in told for row in table.first) else []
+    return Board(
+        evaluation.name,
+        evaluation.title,
+        (unit, *_explained(_LEAD, told)),
+        tables,
+        _sections((*_explained(_SHORT, told), *fewer), shown, apart_lines, superseded),
+        _explained({**_FULL, **_OWN_COST}, told, short=False),
+        evaluation.metrics,
     )
-    note = older_setups(superseded)
-    return Board(evaluation.name, evaluation.title, intro, tables, evaluation.metrics, note, FULL)
+
+
+def _explained(texts: Mapping[str, str], tables: Sequence[Table], short: bool = True) -> tuple[str, ...]:
+    """`column: text` of the columns that say something.  short: of the short tables, else of those with all columns."""
+    rows = [row for table in tables for row in (table.first if short else table.rows)]
+    shown = {key for row in rows for key, cell in row.items() if not cell.empty}
+    return tuple(f"{key}: {text}" for key, text in texts.items() if key in shown)
+
+
+def _sections(
+    about: Sequence[str], shown: Sequence[Arm], apart_lines: Iterable[str], superseded: Sequence[Arm]
+) -> tuple[Section, ...]:
+    """What stands below the tables of a board: how to read it, how its methods were tuned, what is left out.
+
+    Args:
+        about: what its columns are.
+        shown: the arms of its tables.
+        apart_lines: in what recipes of one name differ.
+        superseded: the arms that have left it.
+    """
+    found = [
+        Section("How to read", (*about, *_row_names(shown)) if shown else ()),
+        Section("Recipes", tuple(dict.fromkeys((*tuned(shown), *apart_lines)))),
+        Section("Not in the tables", tuple(left_out(sorted(superseded, key=lambda arm: page_order(arm.setting))))),
+    ]
+    return tuple(section for section in found if section.items)
+
+
+def _row_names(shown: Sequence[Arm]) -> list[str]:
+    """What the names of rows mean, as far as there are such rows."""
+    pixels = {arm.name for arm in shown if is_pixels(arm)}
+    untrained = {arm.name for arm in shown if arm.method == UNTRAINED} - pixels
+    labelled = {arm.name for arm in shown if arm.control and arm.method != UNTRAINED}
+    lines = [
+        "`byol` is a method. `glnet:no_flip` is the variant `no_flip` of the method `glnet`.",
+        "`byol@8` was trained for 8 epochs. A name has its epochs if the recipe has another number, or if two rows have"
+        " the same name.",
+    ]
+    if untrained:
+        what = "are untrained networks" if len(untrained) > 1 else "is an untrained network"
+        lines.append(f"{in_turn(untrained)} {what}.")
+    if pixels:
+        lines.append(f"{in_turn(pixels)} is no network: it compares the pixels of the images.")
+    if labelled:
+        lines.append(f"{in_turn(labelled)} {'were' if len(labelled) > 1 else 'was'} trained with labels.")
+    if any("code " in arm.label for arm in shown):
+        lines.append("`(code ...)` was trained with another version of the program.")
+    return lines
 
 
 def _beside(
@@ -212,37 +312,45 @@ def _beside(
 
 
 def _against(beside: Mapping[Arm, columns.Beside], called: Mapping[Arm, str]) -> list[str]:
-    """A line that names the baselines of a table: `vs baseline: aps against moco_v3@8.`"""
-    pairs = [f"{called[arm]} against {held.of}" for arm, held in beside.items() if held.of]
-    return [f"vs baseline: {', '.join(pairs)}."] if pairs else []
+    """A line that names the baselines of a table: `Baselines: moco_v3@8 for aps.`"""
+    by_baseline: dict[str, list[str]] = defaultdict(list)
+    for arm, held in beside.items():
+        if held.of:
+            by_baseline[held.of].append(called[arm])
+    pairs = [f"{baseline} for {', '.join(found)}" for baseline, found in by_baseline.items()]
+    return [f"Baselines: {'; '.join(pairs)}."] if pairs else []
 
 
-def _untrained_wins(beside: Mapping[Arm, columns.Beside], metric: str) -> list[str]:
+def _untrained_wins(beside: Mapping[Arm, columns.Beside], called: Mapping[Arm, str], metric: str) -> list[str]:
     """Lines where trained networks are no better than untrained ones: than their own, or all of them than another."""
     gains = {arm: beside[arm].untrained for arm in beside if not arm.control}
     known = {arm: gain for arm, gain in gains.items() if gain is not None}
-    lost = list(dict.fromkeys(arm.name for arm, gain in known.items() if gain <= 0))
-    said = [f"Not above the same network untrained: {', '.join(lost)} ({len(lost)} of {len(known)})."] if lost else []
+    lost = [called[arm] for arm, gain in known.items() if gain <= 0]
+    said = (
+        [f"Not above the same network untrained: {', '.join(lost)} ({len(lost)} of {len(known)} rows)."] if lost else []
+    )
     means = {arm: fmean(values) for arm in beside if (values := arm.values(metric).values())}
     untrained = [arm for arm in means if arm.method == UNTRAINED and not is_pixels(arm)]
     best = max(untrained, key=lambda arm: means[arm], default=None)
     trained = [means[arm] for arm in gains if arm in means]
     if best and trained and means[best] > max(trained):
-        above_all = f"an untrained network (`{best.name}`) reaches {means[best]:.1f}, more than any method here"
-        said.append(f"Read with care: {above_all}. Compare a method with the same network untrained (`gain`).")
+        said.append(
+            f"Read with care: the untrained network `{best.name}` reaches {means[best]:.1f}, more than any method here."
+            " The column gain compares each method with its own network untrained."
+        )
     return said
 
 
-def _silent(beside: Mapping[Arm, columns.Beside], metric: str, evaluation: Evaluation) -> str:
+def _silent(beside: Mapping[Arm, columns.Beside], metric: str) -> str:
     """A sentence in place of a table in which no trained network stands out from the untrained one; else ""."""
     gains = [held.untrained for arm, held in beside.items() if not arm.control and held.untrained is not None]
     if len(gains) < _ENOUGH or max(gains) >= _TELLING:
         return ""
     top = max(value for arm in beside for value in arm.values(metric).values())
     return (
-        f"Left out: no network learnt anything measurable here. Of {len(gains)} trained networks, none is"
-        f" {_TELLING:g} point or more above the same network untrained, and the highest {metric} is {top:.2f}. The"
-        " records stay in `records/`."
+        f"No numbers are shown, because no network learnt anything measurable here. Of {len(gains)} trained networks,"
+        f" none is {_TELLING:g} point or more above the same network untrained. The highest {metric} is {top:.2f}. The"
+        " records are in `records/`."
     )
 
 
@@ -252,8 +360,7 @@ def _pretext(known: Arms, link: Link) -> Board:
     def answers(arm: Arm) -> bool:
         return any(arm.values(metric) for metric in columns.PRETEXT)
 
-    superseded = list(filter(answers, known.superseded("pretrain")))
-    tables = []
+    tables, apart_lines, shown = [], [], []
     for group in by_scope(filter(answers, known.current("pretrain"))):
         group.sort(key=lambda arm: (arm.name, str(arm.setting), arm.label))
         called = names(group, known.suite)
@@ -262,12 +369,23 @@ def _pretext(known: Arms, link: Link) -> Board:
                 group[0].setting.words,
                 [columns.of_pretext_tasks(arm, link) for arm in group],
                 ("trials", "date"),
-                lines_under(group, superseded),
+                lines_under(group),
                 group[0].setting,
                 [columns.pretext_in_short(arm, called[arm], link) for arm in group],
             )
         )
-    return Board("pretext", "Pretext tasks", PRETEXT_INTRO, tables, note=older_setups(superseded), full=_TRIALS)
+        shown += group
+        apart_lines += recipes_apart(called)
+    superseded = list(filter(answers, known.superseded("pretrain")))
+    about = (*_explained(_SHORT, tables), *_MORE_ON_PRETEXT)
+    return Board(
+        "pretext",
+        "Pretext tasks",
+        _PRETEXT,
+        tables,
+        _sections(about, shown, apart_lines, superseded),
+        _explained(_FULL, tables, short=False),
+    )
 
 
 def _efficiency(groups: Sequence[Paid], seen: Sequence[Arm], claims: Sequence[Claim], known: Arms, link: Link) -> Board:
@@ -276,13 +394,22 @@ def _efficiency(groups: Sequence[Paid], seen: Sequence[Arm], claims: Sequence[Cl
     What the pre-trainings cost does not depend on the evaluation, so the first one that has records stands for all.
     """
     races = efficiency.races(reached(claims, seen), link)
-    intro = (*efficiency.RACES_INTRO, ABOUT, _NAMES[0]) if races else (_NAMES[0],)
     once = {(group.setting.track, group.device): group for group in reversed(groups)}
-    costs = efficiency.cost_tables([group for group in groups if group in once.values()], known.suite, link)
+    paid = [group for group in groups if group in once.values()]
+    costs = efficiency.cost_tables(paid, known.suite, link)
+    tables = [*races, *costs]
+    about = [*_explained(_SHORT, tables), *((_OF_COSTS, *_MORE_ON_RACES) if races else ())]
+    left = [arm for group in paid for arm in group.superseded]
     return Board(
         "efficiency",
         efficiency.TITLE,
-        intro,
-        [*races, *costs],
-        note=older_setups(known.superseded("pretrain")),
+        _RACES if races else (_OF_COSTS,) if costs else (),
+        tables,
+        _sections(
+            about,
+            [arm for group in paid for arm in group.arms],
+            [line for group in paid for line in recipes_apart(names(group.arms, known.suite))],
+            [*left, *(arm for arm in known.superseded("pretrain") if arm.setting.drawn is None)],
+        ),
+        _explained({**_FULL, **_COSTS}, tables, short=False),
     )

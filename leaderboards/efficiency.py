@@ -18,23 +18,6 @@ from leaderboards.suite import Evaluation, Suite
 from leaderboards.tables import Table, best_first, by_scope, lines_under
 from leaderboards.verdicts import NO_VERDICTS
 
-INTRO = (
-    "Costs are means over pre-trainings; memory is the largest peak. Image passes count each image of each epoch"
-    " once; TFLOP are of the whole pre-training. A table holds one device. Wall time, CPU time and CPU share leave out"
-    " resumed trainings, as these know only their last attempt. CPU share below 100 % means that other work took part"
-    " of the cores. Then wall time and device time are too long; compare CPU time instead. Trials: tuning runs by hand,"
-    " or the procedure that tuned the method; the costs do not include them."
-)
-RACES_INTRO = (
-    "share: what the method needs to reach the same accuracy, divided by what the baseline needs; below 1 the method is"
-    " faster. Example: 0.52 (0.38 to 0.71) of the TFLOP means about half of the operations. The geometric mean over"
-    " seeds with its 95 % interval (fixed n); `-`: the baseline did not learn, or the curves are too short",
-    "same accuracy: the lower of the two final accuracies of k-NN on training images. The method and its baseline"
-    " train for the same number of epochs and are tuned alike",
-    "k-NN, baseline's: final accuracy of the method and of its baseline. A method can be faster and still end lower",
-    "n: number of pairs, with a link to the first record. The claims on the speed of learning are tested on these"
-    " shares",
-)
 TITLE = "Accuracy against cost of pre-training"
 
 
@@ -82,13 +65,13 @@ def paid(known: Arms) -> list[Paid]:
 
 
 def cost_tables(groups: Sequence[Paid], suite: Suite, link: Link) -> list[Table]:
-    """A table of each group, the first with what its columns are."""
+    """A table of each group."""
     return [
         Table(
             group.title,
             [columns.of_costs(arm, group.evaluation, link) for arm in group.arms],
             ("trials", "date"),
-            [*([INTRO] if group is groups[0] else ()), *lines_under(group.arms, group.superseded)],
+            lines_under(group.arms),
             group.setting,
             [
                 columns.costs_in_short(name, arm, group.evaluation, link)
@@ -99,14 +82,17 @@ def cost_tables(groups: Sequence[Paid], suite: Suite, link: Link) -> list[Table]
     ]
 
 
-def races(found: Sequence[Reach], link: Link) -> list[Table]:
-    """By track and data, which part of a baseline's cost a method needs: the smallest part first.
-
-    Digits, which decide nothing, come last.
-    """
+def raced(found: Sequence[Reach]) -> list[list[Reach]]:
+    """By track and data, the smallest share of a baseline's cost first. Digits, which decide nothing, come last."""
     groups: dict[tuple[object, ...], list[Reach]] = defaultdict(list)
     for item in sorted(found, key=_sooner):
         groups[item.ours.setting.scope].append(item)
+    last = {scope: items[0].ours.setting.track == NO_VERDICTS for scope, items in groups.items()}
+    return [groups[scope] for scope in sorted(groups, key=lambda scope: (last[scope], scope))]
+
+
+def races(found: Sequence[Reach], link: Link) -> list[Table]:
+    """By track and data, which part of a baseline's cost a method needs."""
     return [
         Table(
             f"Cost of reaching the same accuracy, as a share of the baseline's, {items[0].ours.setting.words}",
@@ -114,7 +100,7 @@ def races(found: Sequence[Reach], link: Link) -> list[Table]:
             setting=items[0].ours.setting,
             first=[columns.race_in_short(item, link) for item in items],
         )
-        for _, items in sorted(groups.items(), key=lambda pair: (pair[1][0].ours.setting.track == NO_VERDICTS, pair[0]))
+        for items in raced(found)
     ]
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from leaderboards.arms import Arm
 from leaderboards.cells import Cell, Row
-from leaderboards.recipe_differences import left_out, recipes_apart, tuned_by
 from leaderboards.setting import Setting
 from leaderboards.verdicts import NO_VERDICTS
 
@@ -51,11 +50,22 @@ def arranged(table: Table) -> Arranged:
 
 
 def by_scope(found: Iterable[Arm]) -> list[list[Arm]]:
-    """Arms whose numbers may share a table, the smallest track first; digits, which decide nothing, last."""
+    """Arms whose numbers may share a table: the smallest track first, of one track the fullest table first.
+
+    Digits, which decide nothing, come last.
+    """
     groups: dict[tuple[object, ...], list[Arm]] = defaultdict(list)
     for arm in found:
         groups[arm.setting.scope].append(arm)
-    return [groups[scope] for scope in sorted(groups, key=lambda scope: (scope[1] == NO_VERDICTS, scope))]
+    return sorted(
+        groups.values(), key=lambda group: (page_order(group[0].setting), -len(group), group[0].setting.scope)
+    )
+
+
+def page_order(setting: Setting) -> tuple[bool, int, str]:
+    """To sort by: where the tables of its track stand on a page."""
+    order, track, *_ = setting.scope
+    return track == NO_VERDICTS, order, track
 
 
 def best_first(arm: Arm, metric: str) -> tuple[float, str, str]:
@@ -64,9 +74,8 @@ def best_first(arm: Arm, metric: str) -> tuple[float, str, str]:
     return (-statistics.fmean(values) if values else 1.0, arm.name, str(arm.setting) + arm.label)
 
 
-def lines_under(found: Sequence[Arm], superseded: Iterable[Arm]) -> list[str]:
-    """What stands below a table: its protocol's values, how recipes were tuned and differ, and what has left it."""
+def lines_under(found: Sequence[Arm]) -> list[str]:
+    """What stands below a table of these arms, whatever it shows: a long protocol's values, and that it has one row."""
     setting = found[0].setting
-    values = [setting.other_values] if setting.other_values else []
-    gone = [arm for arm in superseded if arm.setting.scope == setting.scope]
-    return values + tuned_by(found) + recipes_apart(found) + left_out(gone)
+    alone = ["This table has one row: there is nothing to compare it with."] if len(found) == 1 else []
+    return ([setting.other_values] if setting.other_values else []) + alone

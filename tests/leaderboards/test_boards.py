@@ -24,7 +24,7 @@ from leaderboards.paired_arms import apart, fairest
 from leaderboards.recipe_differences import unlike
 from leaderboards.references import references
 from leaderboards.setting import network_name
-from leaderboards.suite import Evaluation
+from leaderboards.suite import Evaluation, Suite
 from leaderboards.summary import summarise
 from repro.data.data_sets import FOLDER
 from repro.plan import recipes, registry
@@ -39,6 +39,12 @@ WHOLE = recipes.resolve(*registry.find("aps"), "mini", {})["network"]
 
 def build(records: list[Record], known: list[claims.Claim], link: Link, picture: str = "") -> dict[str, str]:
     return markdown(boards.compose(Arms(records, suite()), known, link), picture)
+
+
+def tables_of(text: str) -> tuple[str, str]:
+    """Of a board the part with its short tables, and that with all columns."""
+    short, _, full = text.partition("# All columns")
+    return short.partition("\n## How to read")[0], full
 
 
 def arms(records: list[Record], kind: str) -> list[Arm]:
@@ -233,7 +239,7 @@ def test_every_board_is_aligned_and_says_that_it_is_generated(make: Make) -> Non
 def test_other_tracks_protocols_and_data_get_tables_of_their_own(make: Make, change: dict[str, Any]) -> None:
     records = make("aps", "knn", {"top1": 40.0}) + make("moco_v3", "knn", {"top1": 50.0}, **change)
     text = build(records, [], link)["knn.md"]
-    short, _, full = text.partition("# All columns")
+    short, full = tables_of(text)
     for part, ours, theirs in ((short, "40.0", "50.0"), (full, "40.00", "50.00")):
         tables = part.split("\n## ")[1:]
         assert len(tables) == 2 and all((ours in table) != (theirs in table) for table in tables)
@@ -255,7 +261,7 @@ def test_encoders_that_were_trained_on_other_pictures_are_other_rows_and_no_fair
         ("moco_v3", "trained on cifar10-jpeg", [0]),
     ]
     text = build(records, [], link)["detection.md"]
-    short, _, full = text.partition("# All columns")
+    short, full = tables_of(text)
     for part in (short, full):
         assert part.count("\n## ") == 1 and part.count("trained on cifar10-jpeg") == 2 and "10.5" not in part
     pair = fairest([found[0]], [found[3]], lambda arm: dict.fromkeys([0], 0.0))
@@ -274,7 +280,7 @@ def test_a_row_says_what_it_gains_on_the_same_seeds(make: Make) -> None:
     short = build(records, [claim], link)["knn.md"].partition("# All columns")[0]
     row = next(line for line in short.splitlines() if line.startswith("| aps"))
     assert "44.7 ± 5.0" in row and "+14.0" in row and "+4.0 (2)" in row  # 44 - 30 of seed 1; 3 and 5 of seeds 0, 1
-    assert "\nvs baseline: aps@16 against moco_v3@16.\n" in short
+    assert "\nBaselines: moco_v3@16 for aps@16.\n" in short and "only 7 seeds in common" in short
     for record in records:
         if record["method"] == "moco_v3" and record["kind"] == "pretrain":
             record["provenance"]["trials"] = 9
@@ -296,7 +302,7 @@ def test_an_untrained_network_that_is_above_all_trained_ones_is_named(make: Make
     records += make("random", "finetune", {"top1": 33.8}, epochs=0, variant="vit", network=WHOLE)
     for top1, said in ((54.4, True), (80.0, False)):
         text = build(records + make("aps", "finetune", {"top1": top1}, network=WHOLE), [], link)["finetune.md"]
-        line = "Read with care: an untrained network (`random`) reaches 76.7, more than any method here."
+        line = "Read with care: the untrained network `random` reaches 76.7, more than any method here."
         assert (line in text) is said
 
 
@@ -306,10 +312,10 @@ def test_a_table_in_which_nothing_stands_out_is_a_sentence(make: Make) -> None:
         records += make(method, "detection", {"bbox_AP": 0.9}, network=WHOLE)
     text = build(records, [], link)["detection.md"]
     assert (
-        "Left out: no network learnt anything measurable here. Of 3 trained networks, none is 1 point or more above"
+        "no network learnt anything measurable here. Of 3 trained networks, none is 1 point or more above the same"
         in text
     )
-    assert "the highest bbox_AP is 0.90" in text and "| aps" not in text
+    assert "The highest bbox_AP is 0.90" in text and "| aps" not in text
     records += make("simclr", "detection", {"bbox_AP": 1.2}, network=WHOLE)  # one stands out
     text = build(records, [], link)["detection.md"]
     assert "| aps" in text and "learnt anything measurable" not in text
@@ -319,7 +325,7 @@ def test_a_line_names_what_is_not_above_the_untrained_network(make: Make) -> Non
     records = make("random", "knn", {"top1": 30.0}, epochs=0, network=WHOLE)
     records += make("aps", "knn", {"top1": 29.0}, network=WHOLE) + make("mae", "knn", {"top1": 35.0}, network=WHOLE)
     text = build(records, [], link)["knn.md"]
-    assert "Not above the same network untrained: aps (1 of 2)." in text
+    assert "Not above the same network untrained: aps@16 (1 of 2 rows)." in text
 
 
 def test_own_pictures_that_were_moved_stay_in_one_arm(make: Make) -> None:
@@ -490,7 +496,7 @@ def test_a_changed_protocol_says_what_differs_from_its_name(make: Make) -> None:
     trained, judged = make("glnet", "linear", {"top1": 40.0}, seed=4, protocol="glnet", protocol_hash="dddddddddddd")
     records += [trained, {**judged, "protocol": {**judged["protocol"], "values": before}}]
     built = report.everything(records, [], lambda record: "x", replace(suite(), protocols=stands))
-    short = built["linear.md"].partition("# All columns")[0]
+    short, _ = tables_of(built["linear.md"])
     titles = [line.partition(", protocol ")[2] for line in short.splitlines() if line.startswith("## ")]
     assert titles == [
         "glnet",
@@ -526,11 +532,14 @@ def test_what_a_newer_recipe_superseded_leaves_every_board_and_says_so(make: Mak
     assert old.values("top1") == {0: 61.37} and len(known.of("knn")) == 5
     assert [arm.label for arm in known.current("knn")] == [""] * 4  # nothing is left to be told from
     built = report.everything(known.records, [], link, suite())
-    line = f"1 configuration of an older recipe is left out: aps@{old.recipe[:6]}. You can still read it with `compare`"
+    which = f"aps@{old.recipe[:6]}"
+    said = f"* mini, older recipes: `{which}`.\n"
+    command = f"`python -m repro compare {which} aps --track mini`"
     for name in ("knn", "efficiency", "pretext"):
         rows = re.findall(r"^\| (aps|byol) .*$", built[f"{name}.md"], re.MULTILINE)
         assert rows == (["aps"] * 2 if name == "pretext" else ["aps", "aps", "byol", "byol"])
-        assert line in built[f"{name}.md"] and not re.search(r"61\.(37|4)", built[f"{name}.md"])
+        assert built[f"{name}.md"].count(said) == built[f"{name}.md"].count(command) == 1
+        assert not re.search(r"61\.(37|4)", built[f"{name}.md"])
     assert re.search(r"k-NN\]\(knn.md\) +\| +4 \| +4 ", built["index.md"])
     for name in (report.PICTURE, report.FILE):
         assert "61.37" not in built[name] and "aps" in built[name]
@@ -552,13 +561,73 @@ def test_todays_recipe_supersedes_older_ones_in_other_evaluations_too(make: Make
     assert len(known.current("knn")) == 1
 
 
-def test_differing_keys_stand_under_a_table(make: Make) -> None:
-    """Of the recipes that stand in it; other epochs are no matter."""
+def test_differing_keys_stand_below_the_tables(make: Make) -> None:
+    """Of the recipes that stand in them, once a page, beside the names of the rows."""
     text = build(retrained(make), [], link)["knn.md"]
-    (line,) = re.findall(r"^Recipes of .*$", text, re.MULTILINE)
-    keys = r"(\w{6}): pretrain.epochs (\d), pretrain.lr ([\d.]+)"
-    found = re.fullmatch(rf"Recipes of aps, the newest first: {keys}; {keys}\.", line)
-    assert found and found.groups()[1:3] == ("4", "0.5") and found.groups()[4:] == ("8", "0.25")
+    (line,) = re.findall(r"^\* .* differ: .*$", text, re.MULTILINE)
+    assert line == "* mini: the recipes of aps differ: aps@4 has `pretrain.lr` 0.5; aps@8 has `pretrain.lr` 0.25."
+    for name in ("aps@4", "aps@8"):
+        assert re.search(rf"^\| {name} ", text, re.MULTILINE)
+    assert "the recipes of byol differ" not in text  # in their epochs alone, and these have a column
+
+
+def procedure_records(make: Make) -> tuple[list[Record], Suite]:
+    """Five rows of a procedure and what it chose for them, and one that was tuned by hand."""
+    chosen = {"glnet": "rate x 2", "glnet:byol": "rate x 2", "glnet:no_flip": "rate x 2", "aps": "decay x 10"}
+    records: list[Record] = []
+    for name in (*chosen, "byol", "mae"):
+        method, _, variant = name.partition(":")
+        made = make(method, "knn", {"top1": 40.0}, variant=variant, trials=3)
+        made[0]["provenance"]["tuned"] = "" if name == "mae" else "P1-aa"
+        records += made
+    recipe = make("aps", "pretrain", {})[0]["details"]["recipe"]
+    told = replace(
+        suite(),
+        recipe=lambda arm, track: recipe,
+        tuned=lambda arm, track: "" if arm == "mae" else "P1-aa",
+        chosen=lambda arm, track: chosen.get(arm, "unchanged"),
+    )
+    return records, told
+
+
+def test_what_tuning_changed_is_said_once_a_page(make: Make) -> None:
+    records, told = procedure_records(make)
+    for both, kept in ((False, "all others"), (True, "byol")):
+        known = [record for record in records if both or record["method"] != "mae"]
+        text = markdown(boards.compose(Arms(known, told), [], link))["knn.md"]
+        (line,) = [line for line in text.splitlines() if "one procedure, `P1-aa`" in line]
+        assert line.endswith(
+            f"It chose decay x 10 for aps; rate x 2 for glnet (and its variants). It kept the values of {kept}."
+        )
+        assert ("tuned every method" in line) is not both
+        assert ("* mini: no procedure tuned mae." in text) is both
+
+
+def test_a_table_of_one_row_comes_after_the_fuller_ones_of_its_track(make: Make) -> None:
+    """Whatever the names of their data: also a table without numbers comes after those with some."""
+    records = make("fast_moco", "detection", {"bbox_AP": 3.0}, data="a", source="A", salt="a")
+    for method, top in (("aps", 9.0), ("random", 1.0)):
+        records += make(method, "detection", {"bbox_AP": top}, data="b", source="B", salt="b", network=WHOLE)
+    for method in ("aps", "mae", "moco_v3", "random"):
+        records += make(method, "detection", {"bbox_AP": 0.1}, data="c", source="C", salt="c", network=WHOLE)
+    records += make("aps", "detection", {"bbox_AP": 9.0}, data="d", source="D", track="embedded")
+    text = build(records, [], link)["detection.md"].partition("# All columns")[0]
+    titles = re.findall(r"^## (\w+: \w),", text, re.MULTILINE)
+    assert titles == ["mini: B", "mini: A", "mini: C", "embedded: D"]
+    _, _, alone = text.partition("## mini: A")
+    assert "This table has one row" in alone.partition("\n## ")[0] and "| fast_moco" in alone
+
+
+def test_a_board_says_little_before_its_first_table_and_its_links_land(make: Make) -> None:
+    for records in (sample(make), retrained(make), procedure_records(make)[0]):
+        for name, text in build(records, [], link).items():
+            if name in ("claims.md", "index.md") or "|" not in text:
+                continue
+            before = text.partition("\n## ")[0]
+            assert len(re.findall(r"^\* ", before, re.MULTILINE)) <= 3
+            heads = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+            anchors = re.findall(r"\(#([\w-]+)\)", before)
+            assert "how-to-read" in anchors and {head.lower().replace(" ", "-") for head in heads} >= set(anchors)
 
 
 def test_recipes_that_differ_in_neutral_keys_alone_are_one(make: Make) -> None:
