@@ -7,7 +7,7 @@ claims.
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -108,6 +108,17 @@ class Said:
     def n(self) -> str:
         """`3 pairs, evidence 7.3 of 40 that it is better`."""
         return ", ".join(filter(None, (self.pairs, self.evidence, *self.notes, self.same_runs)))
+
+    @property
+    def by_pair(self) -> str:
+        """`pairs, seeds 0 to 2: +0.5, -0.1, +0.9`; of costs their ratios."""
+        verdict = self.verdict
+        if verdict is None or verdict.evidence is None or self.same_runs:
+            return ""
+        seeds, values = verdict.series.seeds, verdict.evidence.values
+        listed = (f"{shown(verdict.claim, one):.2f}" if self.cost else signed(one, 1).text for one in values)
+        which = f"seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"
+        return f"pairs, {which}: {', '.join(listed)}"
 
     @property
     def about(self) -> str:
@@ -419,47 +430,6 @@ def scale(found: Iterable[Answer]) -> float:
     return next(limit for limit in (2, 5, 7, 10, 15, 20, 50, 100) if limit >= min(max(ends, default=2.0), 100))
 
 
-def summary(found: Sequence[Answer]) -> str:
-    """How many of these comparisons have which outcome: of accuracy at equal epochs and at equal compute, and of cost.
-
-    Of several tracks the smallest counts.
-    """
-    costs = [answer for answer in found if answer.claim.evaluation == COST]
-    others = [answer for answer in found if answer.claim.evaluation != COST]
-    derived = f"From the abstracts and the authors' code pages we derived {many(len(found))} that can be tested."
-    if not any(answer.epochs or answer.compute for answer in found):
-        return f"{derived} None was tested yet."
-    at_epochs = _counted(_word(answer.epochs) for answer in others)
-    at_compute = _counted(_word(answer.compute) for answer in others if two_bases(answer.claim))
-    of_cost = _counted(_word(answer.epochs) for answer in costs)
-    there = sum(answer.own for answer in found)
-    said = [
-        derived,
-        f"Accuracy ({len(others)}): at equal epochs {at_epochs}; at equal compute {at_compute}." if others else "",
-        f"Cost ({len(costs)}): {of_cost}." if costs else "",
-        _in_their_own_form(others),
-        f"{there or 'None'} of them {'was' if there < 2 else 'were'} tested in the paper's own setting.",
-        "`Holds` means better in our test; it does not confirm the paper's number.",
-    ]
-    return " ".join(filter(None, said))
-
-
-def _in_their_own_form(found: Sequence[Answer]) -> str:
-    """How many hold only where our recipe departs from the paper's own form; "" without such."""
-    holding = [answer for answer in found if answer.epochs and _holds(answer.epochs)]
-    departing = [answer for answer in holding if answer.claim.form]
-    if not departing:
-        return ""
-    held = sum(any(other.form and _holds(other.said) for other in answer.beside) for answer in departing)
-    depart = "departs" if len(departing) == 1 else "depart"
-    some = f"{len(departing)} of the {len(holding)} that hold at equal epochs {depart} from the paper's own form (†)."
-    return f"{some} In that form, {held} of these {len(departing)} {'holds' if held == 1 else 'hold'}."
-
-
-def _holds(said: Said) -> bool:
-    return said.word.partition(",")[0] == HOLDS
-
-
 def at_a_glance(found: Sequence[Answer]) -> list[tuple[Said, str]]:
     """A paper's answers at equal epochs by outcome, each with what has it.
 
@@ -467,7 +437,7 @@ def at_a_glance(found: Sequence[Answer]) -> list[tuple[Said, str]]:
     """
     by_word: dict[str, list[Answer]] = defaultdict(list)
     for answer in found:
-        by_word[_word(answer.epochs)].append(answer)
+        by_word[answer.epochs.word if answer.epochs else NOT_RUN].append(answer)
     glances = []
     for word in sorted(by_word, key=by_outcome):
         first = by_word[word][0].epochs
@@ -481,15 +451,20 @@ def at_a_glance(found: Sequence[Answer]) -> list[tuple[Said, str]]:
 def _in_words(answer: Answer, said: Said) -> str:
     """`better than BYOL alone, k-NN (+3.8)`, or `... (+1.1; at equal compute opposite, -1.4)` where that differs.
 
-    The linear probe is not named. Of costs: `fewer operations than MoCo-v3 (0.84 times)`.
+    Likewise what the paper's own form found. The linear probe is not named. Of costs: `... (0.84 times)`.
     """
     evaluation = "" if answer.claim.evaluation == "linear" else answer.evaluation
     title = ", ".join(filter(None, (answer.claim.title, evaluation)))
     there = answer.compute
     apart = there is not None and there.verdict is not None and there.verdict.decided and there.word != said.word
     compute = f"; at {COMPUTE} {there.word}, {there.amount}" if there and apart else ""
+    forms = "".join(
+        f"; with {answer.claim.form_name} {one.said.word}, {one.said.amount}{' times' * bool(said.cost)}"
+        for one in answer.beside
+        if one.form and one.said.word != said.word
+    )
     fragile = ", fragile" if said.verdict and said.verdict.evidence and said.verdict.evidence.fragile else ""
-    return f"{title} ({said.amount}{' times' * bool(said.cost)}{fragile}{compute})"
+    return f"{title} ({said.amount}{' times' * bool(said.cost)}{fragile}{compute}{forms})"
 
 
 def many(number: int) -> str:
@@ -500,14 +475,3 @@ def many(number: int) -> str:
 def by_outcome(word: str) -> tuple[int, str]:
     """By which outcomes are listed: `holds` first."""
     return list(MARKS).index(word.partition(",")[0]), word
-
-
-def _word(said: Said | None) -> str:
-    return said.word if said else NOT_RUN
-
-
-def _counted(outcomes: Iterable[str]) -> str:
-    """`8 hold, 1 opposite, 16 not decided yet`."""
-    counted = Counter(outcomes)
-    said = {word: word.replace("holds", "hold").replace(", ", " but ") for word in sorted(counted, key=by_outcome)}
-    return ", ".join(f"{counted[word]} {words}" for word, words in said.items())

@@ -16,7 +16,7 @@ from leaderboards.references import references
 from leaderboards.suite import Suite
 from leaderboards.testable import hindrance, members, tracks_of_form, unreachable
 from leaderboards.verdicts import INCOMPARABLE, NOT_RUN, UNTESTABLE, Verdict, judge
-from leaderboards.wording import brief, departing, details, headline, outcome, unit
+from leaderboards.wording import Finding, brief, departing, finding, headline, outcome, unit
 
 _LAPTOP = "mini"  # the track whose pairs take a laptop minutes
 PAPERS = "the paper's setting"
@@ -61,9 +61,9 @@ class Assessment:
         return f"python -m repro settle {self.claim.id} --track {_LAPTOP} --budget 3h"
 
     @property
-    def findings(self) -> list[tuple[str, list[str]]]:
-        """What each verdict that rests on records says: its headline, and the details, a line each."""
-        return [(headline(verdict), details(verdict)) for verdict in self.answered]
+    def findings(self) -> list[Finding]:
+        """What each verdict that rests on records says."""
+        return [finding(verdict) for verdict in self.answered]
 
     @property
     def open(self) -> list[str]:
@@ -217,30 +217,28 @@ def _family(claim: Claim, shared: Mapping[str, Mapping[str, int]]) -> str:
 def tally(found: Iterable[Assessment]) -> str:
     """How many claims have each outcome, those tested first: `holds: 1, not decided yet: 2, not run: 11`."""
     outcomes = Counter(item.result for item in found)
+    return ", ".join(f"{outcome}: {outcomes[outcome]}" for outcome in by_outcome(outcomes)) or "none"
+
+
+def by_outcome(found: Iterable[str]) -> list[str]:
+    """Outcomes, each once: verdicts first, then why there is none."""
     last = (INCOMPARABLE, NOT_RUN, UNTESTABLE)
-    listed = sorted(outcomes, key=lambda outcome: (last.index(outcome) if outcome in last else -1, outcome))
-    return ", ".join(f"{outcome}: {outcomes[outcome]}" for outcome in listed) or "none"
+    return sorted(set(found), key=lambda outcome: (last.index(outcome) if outcome in last else -1, outcome))
 
 
-def counts(found: Iterable[Assessment]) -> str:
-    """All claims, counted once each by their outcome at equal epochs: the papers' by what they state, then our own."""
-    every = list(found)
-    ours = [item for item in every if item.claim.kind == MECHANISM]
-    groups: dict[str, list[Assessment]] = {
-        "compare methods and can be tested": [],
-        "state a number": [],
-        UNTESTABLE: [],
-    }
-    for item in (item for item in every if item.claim.kind != MECHANISM):
-        stated = "state a number" if item.claim.kind == "number" else "compare methods and can be tested"
-        groups[UNTESTABLE if item.result == UNTESTABLE else stated].append(item)
-    parts = [
-        f"{len(items)} {what}" + (f" ({tally(items)})" if what != UNTESTABLE else "")
-        for what, items in groups.items()
-        if items
+def counts(found: Iterable[Assessment]) -> list[dict[str, str]]:
+    """All claims by kind, counted once each by their outcome at equal epochs; a row for each kind that there is."""
+    kinds: dict[str, list[Assessment]] = {}
+    for item in found:
+        stated = "state a number" if item.claim.kind == "number" else "compare methods"
+        kind = "our own, on why methods work" if item.claim.kind == MECHANISM else f"of the papers, that {stated}"
+        kinds.setdefault(kind, []).append(item)
+    every = by_outcome([item.result for items in kinds.values() for item in items])
+    return [
+        {"claims": kind, "number": str(len(items)), **{one: str(of[one] or "-") for one in every}}
+        for kind, items in sorted(kinds.items())
+        if (of := Counter(item.result for item in items))
     ]
-    own = f" Besides, {len(ours)} claims of our own are about why methods work ({tally(ours)})." if ours else ""
-    return f"Of the papers' {len(every) - len(ours)} claims, {', '.join(parts)}.{own}"
 
 
 def older_recipes(found: Iterable[Assessment]) -> bool:

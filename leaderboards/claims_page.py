@@ -9,14 +9,24 @@ from leaderboards.assessments import Assessment, counts, older_recipes, outcomes
 from leaderboards.boards import Content
 from leaderboards.cells import Cell, words
 from leaderboards.claims import MECHANISM
-from leaderboards.markdown_tables import rows_text, table_text
-from leaderboards.reading import HOW_TESTED, claims_intro
+from leaderboards.markdown_tables import rows_text, table_text, without_tags
+from leaderboards.reading import HOW_TESTED, evidence, terms
 from leaderboards.tables import Table
+from leaderboards.wording import Finding
+
+COUNTED = (
+    "Each claim counts once, by its verdict at equal epochs. `cannot be tested`: the paper's setting is unknown or no"
+    " track has its data."
+)
+
+
+_FOLD, _FOLD_END = "<details><summary>Evidence, settings, sources and records</summary>", "</details>"
 
 
 def claims_text(content: Content) -> str:
     """The whole page."""
-    lines = ["# Claims and verdicts", "", counts(content.assessments), ""]
+    counted = [{key: words(text) for key, text in row.items()} for row in counts(content.assessments)]
+    lines = ["# Claims and verdicts", "", COUNTED, "", rows_text(counted), ""]
     rows = [
         {
             "paper": words(f"[{paper}](#{paper})"),
@@ -26,16 +36,20 @@ def claims_text(content: Content) -> str:
         for paper, found in content.papers.items()
     ]
     lines += [rows_text(rows), "", "## How to read the verdicts", ""]
-    lines += [line for paragraph in claims_intro(older_recipes(content.assessments)) for line in (paragraph, "")]
-    lines += ["[More about how claims are tested](#how-claims-are-tested).", ""]
+    lines += [*(f"* {term}" for term in terms(older_recipes(content.assessments))), ""]
+    lines += ["How sure a verdict is: see [how claims are tested](#how-claims-are-tested).", ""]
     for paper, found in content.papers.items():
         lines += [f"## {paper}", "", found[0].claim.citation, ""]
         lines += _paper_lines(found, content)
     if content.needs:
         table = table_text(Table("", needs.rows(content.needs), needs.LIFTED), {})
         lines += ["## What a bigger machine would settle", "", needs.INTRO, "", table, ""]
-    lines += ["## How claims are tested", "", *(line for paragraph in HOW_TESTED for line in (paragraph, ""))]
-    return "\n".join(lines)
+    lines += [
+        "## How claims are tested",
+        "",
+        *(line for paragraph in (*evidence(), *HOW_TESTED) for line in (paragraph, "")),
+    ]
+    return "\n".join(line if line in (_FOLD, _FOLD_END) else without_tags(line) for line in lines)
 
 
 def _paper_lines(found: Sequence[Assessment], content: Content) -> list[str]:
@@ -59,27 +73,36 @@ def _paper_lines(found: Sequence[Assessment], content: Content) -> list[str]:
 
 
 def _section(item: Assessment, content: Content) -> list[str]:
-    claim = item.claim
-    lines = [f"### {claim.id}", "", claim.statement, ""]
+    """What was found in sentences; all that only some readers need is folded away."""
+    lines = [f"### {item.claim.id}", "", item.claim.statement, ""]
+    for found in item.findings:
+        outcome, colon, measured = found.headline.partition(": ")
+        said = ". ".join([measured, *(_capital(words, item) for words in found.certainty)])
+        lines += [f"**{outcome}**{colon}{said}.", ""]
     lines += [line for said in item.why for line in (f"**Why**: {said}.", "")]
-    for headline, details in item.findings:
-        outcome, colon, measured = headline.partition(": ")
-        lines += [f"**{outcome}**{colon}{measured}", "", *(f"- {detail}" for detail in details)]
-        lines += [""] if details else []
-    lines += [
-        "About this claim:",
-        "",
-        *(f"- {said}" for said in item.open),
-        f"- {item.about}",
-        f"- {item.source}",
-        f"- {item.test}",
-        *(f"- {said.words}" for said in content.learnt(item)),
-        *(f"- {said}" for said in item.departures),
-        *([f"- note: {claim.note}"] if claim.note else []),
-        *(f"- records on {where}: {_linked(sides)}" for where, sides in content.sources(item)),
-        "",
-    ]
-    return lines
+    lines += [f"**Note**: {item.claim.note}", ""] if item.claim.note else []
+    lines += [_FOLD, ""]
+    lines += [f"- {said}" for said in (*background(item), *item.open, item.about, item.source, item.test)]
+    lines += [f"- {said.words}" for said in content.learnt(item)]
+    lines += [f"- {said}" for said in item.departures]
+    lines += [f"- records on {where}: {_linked(sides)}" for where, sides in content.sources(item)]
+    return [*lines, "", _FOLD_END, ""]
+
+
+def _capital(words: str, item: Assessment) -> str:
+    """The words as a sentence; the name of a method stays as it is written in a command."""
+    return words if words.startswith(item.claim.arm) else words[0].upper() + words[1:]
+
+
+def background(item: Assessment) -> list[str]:
+    """The background of all verdicts on a claim, a line each: first what all share, then `mini: ...` of single ones."""
+    findings = [found for found in item.findings if found.background]
+    shared = [said for said in (findings[0].background if findings else []) if _in_all(said, findings)]
+    return shared + [f"{found.place}: {said}" for found in findings for said in found.background if said not in shared]
+
+
+def _in_all(said: str, findings: Sequence[Finding]) -> bool:
+    return all(said in found.background for found in findings)
 
 
 def _line(item: Assessment) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from leaderboards.answers import answers, by_title
-from leaderboards.assessments import counts, older_recipes
+from leaderboards.assessments import older_recipes
 from leaderboards.boards import INDEX_INTRO, Board, Content
 from leaderboards.cells import whole, words
 from leaderboards.claims_page import claims_text
-from leaderboards.markdown_tables import rows_text, table_text
+from leaderboards.markdown_tables import outcomes_text, rows_text, table_text, without_tags
 from leaderboards.reading import OLDER_RECIPE
 from leaderboards.tables import EMPTY, Table
 from leaderboards.verdict_table import beside_words, verdict_table
@@ -23,41 +25,40 @@ def markdown(content: Content, picture: str = "", verdicts: str = "") -> dict[st
     built = {f"{board.name}.md": _board_text(board) for board in content.evaluations}
     built["efficiency.md"] = _board_text(content.efficiency, picture)
     built["pretext.md"] = _board_text(content.pretext)
-    built["claims.md"] = claims_text(content)
     built["index.md"] = _index_text(content, verdicts)
-    return {name: f"{HEADER}\n{_without_tags(text)}\n" for name, text in sorted(built.items())}
-
-
-def _without_tags(text: str) -> str:
-    """Markdown takes what stands after < for HTML, and records are anybody's."""
-    return text.rstrip("\n").replace("<", "&lt;")
+    safe = {name: without_tags(text) for name, text in built.items()} | {"claims.md": claims_text(content)}
+    return {name: f"{HEADER}\n{text.rstrip()}\n" for name, text in sorted(safe.items())}
 
 
 def _board_text(board: Board, picture: str = "") -> str:
-    several = len(board.intro) > 1
-    intro = [*(f"* {item}" if several else item for item in board.intro), ""] if board.intro else []
-    lines = [f"# {board.title}", "", *intro]
-    lines += [board.note, ""] if board.note else []
+    full = any(table.first and not table.silent for table in board.tables)
+    below = [section.title for section in board.sections] + (["All columns"] if full else [])
+    ways = ", ".join(f"[{title}](#{title.lower().replace(' ', '-')})" for title in below)
+    lines = [f"# {board.title}", "", *_list(board.lead), *([f"Below the tables: {ways}.", ""] if below else [])]
     addresses: dict[str, int] = {}
     for number, table in enumerate(board.tables):
         lines += [f"## {table.title}", ""]
         if table.silent:
             lines += [table.silent, ""]
             continue
-        if table.first:
-            lines += [table_text(Table("", table.first), addresses), ""]
-        else:
-            lines += [table_text(table, addresses), ""]
+        lines += [table_text(Table("", table.first) if table.first else table, addresses), ""]
         lines += [line for under in table.under for line in (under, "")]
         if picture and number == 0:
             lines += [f"![{board.title}]({picture})", ""]
-    if any(table.first and not table.silent for table in board.tables):
-        lines += ["# All columns", "", *([board.full, ""] if board.full else [])]
+    for section in board.sections:
+        lines += [f"## {section.title}", "", *_list(section.items)]
+    if full:
+        lines += ["# All columns", "", *_list(board.further)]
         for table in board.tables:
             if not table.silent:
                 lines += [f"## {table.title}, all columns", "", table_text(table, addresses), ""]
     links = [f"[{place}]: {address}" for address, place in addresses.items()]
     return "\n".join([*lines, *(links or ([] if board.tables else [EMPTY]))])
+
+
+def _list(items: Sequence[str]) -> list[str]:
+    """Lines of a list, and an empty one behind it; none for none."""
+    return [*(f"* {item}" for item in items), ""] if items else []
 
 
 def _index_text(content: Content, verdicts: str) -> str:
@@ -67,7 +68,7 @@ def _index_text(content: Content, verdicts: str) -> str:
     rows = [
         {
             "board": words(f"[{board.title}]({board.name}.md)"),
-            "configurations": whole(board.arms),
+            "rows": whole(board.arms),
             "records": whole(board.records),
             "tracks": words(board.tracks),
         }
@@ -77,7 +78,7 @@ def _index_text(content: Content, verdicts: str) -> str:
         [
             "# Leaderboards",
             "",
-            f"{INDEX_INTRO} A configuration is one method with one recipe on the same data, several seeds.",
+            f"{INDEX_INTRO} A row is one method with one recipe; its number is the mean over seeds.",
             "",
             rows_text(rows),
             "",
@@ -85,7 +86,9 @@ def _index_text(content: Content, verdicts: str) -> str:
             "",
             "[Pretext tasks](pretext.md): accuracy on the methods' own tasks: location and rotation",
             "",
-            f"[Claims and verdicts](claims.md), counted by the outcome at equal epochs. {counts(content.assessments)}",
+            "[Claims and verdicts](claims.md): what the papers claim, and what was found",
+            "",
+            outcomes_text([answer for found in titled.values() for answer in found]),
             "",
             *([f"![Comparisons of accuracy]({verdicts})", ""] if verdicts and table else []),
             *([table, ""] if table else []),

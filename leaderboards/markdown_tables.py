@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from leaderboards.answers import Answer
 from leaderboards.cells import Cell, Row
+from leaderboards.outcomes import outcomes
 from leaderboards.tables import Table, arranged
 
 
@@ -42,3 +44,17 @@ def pipe(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def rows_text(rows: Sequence[Row]) -> str:
     """A table without links of its own."""
     return table_text(Table("", rows), {})
+
+
+def outcomes_text(found: Sequence[Answer]) -> str:
+    """The comparisons counted by their outcome, as Markdown; "" where none was tested."""
+    if not any(answer.epochs or answer.compute for answer in found):
+        return ""
+    counted = outcomes(found)
+    rows = [[what, str(total), *(str(number or "-") for number in of)] for what, total, of in counted.rows]
+    return f"{pipe(['comparisons of', 'number', *counted.words], rows)}\n\n{counted.about}"
+
+
+def without_tags(text: str) -> str:
+    """Markdown takes what stands after < for HTML, and records are anybody's."""
+    return text.replace("<", "&lt;")

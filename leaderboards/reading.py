@@ -23,6 +23,11 @@ _EXPONENTIAL, *_LOSSES = evalues.MEASURED
 _ALPHA = f"{100 * evalues.ALPHA:g} %"
 OLDER_RECIPE = "`older recipe`: the cost was counted before the recipe changed. One run of the new recipe replaces it."
 """What the words mean that stand behind a verdict on a cost."""
+AT_MOST = (
+    f"For each paper, the chance of one or more wrong verdicts is at most {_ALPHA} at equal epochs, and again at equal"
+    " compute, if differences are roughly normal."
+)
+"""How often verdicts are wrong, in a sentence."""
 _WRONG = sorted(measured.wrong for measured in evalues.MEASURED)
 ERROR_RATE = (
     "A family is all claims of one paper's abstract that can be tested on one track. The same claims in the paper's own"
@@ -49,29 +54,41 @@ def _fewest() -> str:
     return ", ".join(said).replace(" at ", " pairs at evidence ", 1)
 
 
-_INTRO = (
+_TERMS = (
     "Example: `holds on mini (n = 7 pairs)` means that the method was better than its baseline on the track mini, in"
-    " seven pairs. A pair is the method and its baseline, trained from the same seed. A verdict applies only to the"
-    " track that it names: mini is CIFAR-10 with a small network. `the paper's setting` has its own verdict. It stays"
-    " `not run` until there are records of the paper's network, epochs, data and protocol. `equal epochs`: both"
-    " trained for the same number of epochs. `equal compute`: both trained with the same number of operations"
-    " (FLOPs), so the baseline trains for more or fewer epochs. Until equal epochs is decided, the difference at"
-    " equal compute is shown, but it gets no verdict.",
+    " seven pairs. A pair is the method and its baseline, trained from the same seed.",
+    "A verdict applies only to the track that it names. mini is CIFAR-10 with a small network. `the paper's setting`"
+    " has its own verdict. It stays `not run` until there are records of the paper's network, epochs, data and"
+    " protocol.",
+    "`equal epochs`: both train for the epochs of the method's recipe. The baseline's own recipe is often longer.",
+    "`equal compute`: both take the same number of operations (FLOPs, within 10 %; time can differ). So the baseline"
+    " trains for more or fewer epochs. Until equal epochs is decided, the difference at equal compute is shown without"
+    " a verdict (`waits for equal epochs`).",
+    "`holds`: the method is better, by however little. `opposite`: the baseline is better.",
+    "`no difference`: the difference is shown to be smaller than the claim's margin. `settle` stops there, so a smaller"
+    " difference may exist. `smaller than the margin`: there is a difference, but it is smaller than the margin.",
+    "`not decided yet`: the pairs so far do not show which of these is true.",
+    "`reproduced`, `above`, `below`: of a claim that states a number, our number is within the margin of it, higher or"
+    " lower.",
+    "`incomparable`: there are records, but they cannot be compared, for example because the epochs differ."
+    " `not run`: there are no records. `no verdict`: on this track no claim is tested.",
+    "`cannot be tested`: the paper's setting is unknown, so we cannot rerun it, or no track has its data; the reason"
+    " follows. `direction only`, `better or not`: we only test whether the method is better, not by how much.",
+    "`fragile`: a second sound test of the same pairs does not confirm the verdict.",
+    "`to the same accuracy`: we take the lower of the two final accuracies of k-NN on training images, and ask what"
+    " each method needs to reach it.",
+)
+_EVIDENCE = (
     "Evidence is an e-value. It starts at 1 and grows while the pairs agree. Example: `evidence 7 of 200 that it is"
     " better` means that the claim holds when this evidence reaches 200; until then it is `not decided yet`."
     " Evidence that the method is worse, or that there is no difference, is counted separately; the line shows the"
-    " largest. Of each, the largest value so far counts, so evidence stays when later pairs disagree. A single claim"
-    " needs evidence of 40. Of the m claims of a family, the strongest needs 40 m, the next"
+    " largest. Of each, the largest value so far counts, so evidence stays when later pairs disagree.",
+    "A single claim needs evidence of 40. Of the m claims of a family, the strongest needs 40 m, the next"
     " 40 (m - 1), and so on. Example: of 4 claims, the strongest needs 160, the next 120, then 80 and 40. Hence"
-    f" a verdict needs at least {_FEWEST}. {ERROR_RATE} You may check the results as often as you"
-    " like. The 95 % intervals assume that the number of pairs was fixed in advance, so a claim may be undecided"
+    f" a verdict needs at least {_FEWEST}.",
+    f"{ERROR_RATE} You may check the results as often as you like.",
+    "The 95 % intervals assume that the number of pairs was fixed in advance (`fixed n`). So a claim may be undecided"
     " although its interval excludes 0.",
-    "Other verdicts. `opposite`: the baseline was better. `no difference`: the difference is shown to be smaller than"
-    " the claim's margin. `settle` stops there, so a smaller difference may exist."
-    " `smaller than the margin`: there is a difference, but it is smaller than the margin. `incomparable`: there are"
-    " records, but they cannot be compared, for example because the epochs differ. `cannot be tested`: the paper's"
-    " setting is unknown, so we cannot rerun it, or no track has its data; the reason follows. `direction only`,"
-    " `better or not`: it is only tested whether the method is better, not by how much.",
 )
 HOW_TESTED = (
     "What we read of the papers: abstracts and the authors' public code, not the full text. Some sources are only"
@@ -107,8 +124,12 @@ HOW_TESTED = (
 """How claims are tested, a paragraph each."""
 
 
+def terms(older: bool) -> tuple[str, ...]:
+    """The words of verdicts, an item of a list each.  older: whether any verdict is of an older recipe."""
+    return (*_TERMS, OLDER_RECIPE) if older else _TERMS
+
+
 @cache
-def claims_intro(older: bool) -> tuple[str, ...]:
-    """How to read verdicts, a paragraph each.  older: whether any verdict is of an older recipe."""
-    found = tuple(paragraph.replace(_FEWEST, _fewest()) for paragraph in _INTRO)
-    return (*found, OLDER_RECIPE) if older else found
+def evidence() -> tuple[str, ...]:
+    """How sure verdicts are, a paragraph each."""
+    return tuple(paragraph.replace(_FEWEST, _fewest()) for paragraph in _EVIDENCE)

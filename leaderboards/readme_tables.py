@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
+from leaderboards.answers import in_brief
 from leaderboards.arms import PIXELS, Arm, Arms
+from leaderboards.assessments import assess
 from leaderboards.cells import signed
-from leaderboards.claims import Claim
+from leaderboards.claim_arms import COMPUTE
+from leaderboards.claims import Claim, of_training
 from leaderboards.controls import Controls
+from leaderboards.explanations import cost_words
 from leaderboards.gains import FEWEST, Gain, Row, columns_of, gains, part_names, parts
 from leaderboards.markdown_tables import pipe
 from leaderboards.record_fields import OURS, Record, entry
 from leaderboards.suite import Suite
-from leaderboards.summary import summarise
+from leaderboards.summary import held, summarise
+from leaderboards.verdicts import NO_DIFFERENCE
 
 _UNIT = "moco_v3"  # what costs are relative to
+_EXAMPLE = "knn"  # the evaluation whose cell is explained
 _HEADS = {
     "knn": "k-NN",
     "linear": "linear",
@@ -60,7 +65,8 @@ def run_table(
     if not arms:
         return "no record yet"
     first = [arm.records[min(arm.records)] for arm in arms]
-    said = summarise(first, claims, suite, Controls((), known.records, suite, claims))
+    controls = Controls((), known.records, suite, claims)
+    said = summarise(first, claims, suite, controls)
     lines = ["```", said.table, "", *said.lines, "```", ""]
     ranges = []
     for name, metric in columns_of(suite, [name for name in _HEADS if name in suite.evaluations]):
@@ -74,18 +80,18 @@ def run_table(
         f"Seed {min(seeds)}, with {with_}; other versions give other numbers. Over {len(seeds)} seeds:"
         f" {', '.join(ranges)}."
     )
-    return "\n".join(lines) + _example(said.table)
+    return "\n".join(lines) + _example(Arms(first, suite), controls)
 
 
-def _example(table: str) -> str:
+def _example(alone: Arms, controls: Controls) -> str:
     """What a cell of the table of a run says, by that of k-NN: `Example: `40.0* (+27.2)`: ...`."""
-    found = re.search(r"^knn .*? (([\d.]+)\*? \(([+-])([\d.]+)\))", table, re.MULTILINE)
-    if found is None:
-        return ""
-    cell, untrained, sign, points = found.groups()
-    more = "more" if sign == "+" else "less"
-    said = f"k-NN on the untrained network gets {untrained} %, on the trained one {points} points {more}"
-    return f" Example: `{cell}`: {said}."
+    for arm in alone.of(_EXAMPLE):
+        control = controls.untrained(arm, alone.suite.evaluations[_EXAMPLE].metrics[0])
+        if control:
+            more = "more" if control.gain >= 0 else "less"
+            said = f"k-NN on the untrained network gets {control.value:.1f} %"
+            return f" Example: `{held(control)}`: {said}, on the trained one {abs(control.gain):.1f} points {more}."
+    return ""
 
 
 def costs_table(records: Iterable[Record], suite: Suite, track: str) -> str:
@@ -130,8 +136,7 @@ def parts_table(records: Iterable[Record], claims: Sequence[Claim], suite: Suite
             mean, least, largest = part.difference
             between = f"{least:+.1f} to {largest:+.1f}"
             pair = part.method.name, part.variant.name
-            turned = f"not {named[pair[::-1]]}" if pair[::-1] in named else "-"
-            lacks = named.get(pair, turned)
+            lacks = named.get(pair, "-")
             names = f"`{pair[0]}`", f"`{pair[1]}`", lacks, _HEADS[evaluation]
             rows.append([*names, signed(mean, 1).text, between, str(part.seeds)])
     if not rows:
@@ -140,6 +145,22 @@ def parts_table(records: Iterable[Record], claims: Sequence[Claim], suite: Suite
         ["method", "variant", "what the method has", "evaluation", "method - variant", "range over seeds", "seeds"],
         rows,
     )
+
+
+def parts_verdicts(records: Sequence[Record], claims: Sequence[Claim], suite: Suite, track: str) -> str:
+    """What parts of methods add, where that is decided, a line for each paper: `GLNet: the location loss +2.0; ...`."""
+    by_paper: dict[str, list[str]] = {}
+    for item in assess(claims, Arms(records, suite)):
+        here = [one for one in item.answered if one.track == track and one.basis != COMPUTE and not one.form]
+        if item.claim.part and here and here[0].decided and not of_training(item.claim):
+            said = in_brief(here[0])
+            plain, _, smaller = said.word.partition(", ")
+            cost = cost_words(here[0], [one for one in item.verdicts if one.track == track])
+            words = ", ".join(filter(None, [plain if plain == NO_DIFFERENCE else "", said.amount, smaller]))
+            words += f" ({cost})" * bool(cost)
+            sides = f"`{item.claim.arm}` against `{item.claim.baseline_arm}`"
+            by_paper.setdefault(item.claim.paper_title, []).append(f"{item.claim.part} ({sides}): {words}")
+    return "\n".join(f"* {paper}: {'; '.join(parts)}." for paper, parts in by_paper.items())
 
 
 def _head(suite: Suite, evaluation: str, metric: str) -> str:

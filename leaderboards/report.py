@@ -12,27 +12,30 @@ from importlib.resources import files
 from typing import Any
 
 from leaderboards import courses, forests, needs, pictures, plots, report_rows
-from leaderboards.answers import MARKS, Answer, answers, at_a_glance, scale, summary
+from leaderboards.answers import MARKS, Answer, answers, at_a_glance, scale
 from leaderboards.arms import Arms
 from leaderboards.assessments import older_recipes, tally, untestable
 from leaderboards.boards import INDEX_INTRO, Content, compose
 from leaderboards.cells import Cell, Link
 from leaderboards.claims import Claim, arm_name
+from leaderboards.claims_page import background
 from leaderboards.courses import History
 from leaderboards.curves import ABOUT
 from leaderboards.drawing import STYLE, Drawing
 from leaderboards.markdown import markdown
+from leaderboards.outcomes import outcomes
 from leaderboards.paired_arms import Difference, baseline_differences
 from leaderboards.pictured import Roles
-from leaderboards.reading import ERROR_RATE, HOW_TESTED, OLDER_RECIPE, claims_intro
+from leaderboards.reading import AT_MOST, HOW_TESTED, evidence, terms
 from leaderboards.record_fields import TRUST, Record, entry
-from leaderboards.suite import Suite
+from leaderboards.suite import PROGRAM, Suite
 from leaderboards.tables import EMPTY, Table, arranged
 from leaderboards.verdicts import NOT_RUN
 
 Pictures = Mapping[str, str]
 
 _UNITS = {"min": 60.0, "h": 3600.0, "GB": 1024.0}  # as the page's script knows them, in seconds and MB
+_CODED = re.compile(r"`([^`]+)`")  # words of a program in Markdown, as boards have them
 FILE = "report.html"
 PICTURE, VERDICTS = "efficiency.svg", "verdicts.svg"
 CAPTIONS = {"detections": "Detections over ground truth", "ranking": "Re-ID ranking of queries"}
@@ -78,11 +81,12 @@ def page(
         artifacts: fingerprint -> name of an artifact -> data URI of its picture.
     """
     from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
+    from markupsafe import Markup, escape
 
     known, shown = content.known, answers(content.papers, content.needs)
     roles = Roles(content.claims, known.suite)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["coded"] = lambda said: Markup(_CODED.sub(r"<code>\1</code>", str(escape(said))))
     template = environment.from_string(files("leaderboards").joinpath("report.html.jinja").read_text(encoding="utf-8"))
     methods = sorted({str(record["method"]) for record in known.records})
     days = sorted(day for record in known.records if (day := str(entry(record, "provenance", "date") or "")))
@@ -92,18 +96,21 @@ def page(
         until=days[-1].replace("T", " ").replace("+00:00", " UTC") if days else "",
         empty=EMPTY,
         keyed=_keyed,
+        program=PROGRAM,
+        bibliography=dict(known.suite.bibliography),
         units=_UNITS,
         intro=INDEX_INTRO,
-        claims_intro=claims_intro(older_recipes(content.assessments)),
+        terms=terms(older_recipes(content.assessments)),
+        evidence=evidence(),
+        error_rate=AT_MOST,
         how_tested=HOW_TESTED,
         sources=content.sources,
         overview=_view(Table("", [report_rows.summary(board) for board in content.evaluations])),
         assessments=content.assessments,
         answers=_answers(content, shown),
-        error_rate=ERROR_RATE,
+        background=background,
         learnt=content.learnt,
         again=lambda answer: report_rows.again(answer, known.suite),
-        older_recipe=OLDER_RECIPE if older_recipes(content.assessments) else "",
         marks=plots.MARKS,
         efficiency=pictures.efficiency(content, roles),
         monitor_about=ABOUT,
@@ -136,8 +143,10 @@ def _answers(content: Content, found: Mapping[str, Sequence[Answer]]) -> dict[st
     return {
         "axis": forests.axis(limit),
         "not_run": MARKS[NOT_RUN][1],
+        "table": _view(Table("", [report_rows.claim(answer) for claims in found.values() for answer in claims])),
         "tested": any(answer.epochs or answer.compute for claims in found.values() for answer in claims),
-        "summary": summary([answer for claims in found.values() for answer in claims]),
+        "outcomes": outcomes([answer for claims in found.values() for answer in claims]),
+        "looks": MARKS,
         "card": " or ".join(dict.fromkeys(need.price.card for need in content.needs if need.price.card)),
         "papers": [
             (

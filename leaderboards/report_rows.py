@@ -17,7 +17,7 @@ def summary(board: Board) -> Row:
     """A board as a row of the overview."""
     return {
         "board": linked([(board.title, f"#board-{board.name}")]),
-        "configurations": whole(board.arms),
+        "rows": whole(board.arms),
         "records": whole(board.records),
         "tracks": words(board.tracks),
     }

@@ -9,6 +9,9 @@ from typing import Any
 Protocols = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """Kind of record -> name -> `hash` and `values` of a protocol as it stands."""
 
+PROGRAM = "repro"
+"""The key by which the bibliography knows this program."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -65,6 +68,8 @@ class Suite:
     """What the procedure chose, in words: `rate x 2`; "" where it was none."""
     price: Callable[[Any, str, bool], Price | None] = lambda claim, track, own: None
     """What one pair of a claim takes on a track of GPUs, in the claim's own setting or of its direction; else None."""
+    bibliography: Mapping[str, str] = field(default_factory=dict)
+    """BibTeX entries of this program and of the papers of the methods, by their keys."""
     own: str = ""  # how the names of a user's own pictures begin; "": there are none
 
     def kind_of(self, evaluation: str) -> str:

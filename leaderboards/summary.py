@@ -138,11 +138,11 @@ def _unequal(name: str, baseline: Baseline) -> str:
 def _beside(arm: Arm, metric: str, controls: Controls) -> tuple[str, str, str]:
     """The cells of the two controls, "-" where one is missing, and of the baseline, "" where there is none."""
     baseline = controls.baseline(arm, metric)
-    shown = _held(baseline.control, fair=not baseline.unequal) if baseline else ""
-    return _held(controls.untrained(arm, metric)), _held(controls.pixels(arm, metric)), shown
+    shown = held(baseline.control, fair=not baseline.unequal) if baseline else ""
+    return held(controls.untrained(arm, metric)), held(controls.pixels(arm, metric)), shown
 
 
-def _held(control: Control | None, fair: bool = True) -> str:
+def held(control: Control | None, fair: bool = True) -> str:
     """`38.4 (+7.5)`, `38.4* (+7.5)` of a published record, `38.4 (unequal)` of a training that is unlike, or "-"."""
     if control is None:
         return "-"

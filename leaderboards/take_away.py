@@ -17,10 +17,9 @@ from leaderboards.drawing import PAPER_STYLE, Drawing
 from leaderboards.paired_arms import baseline_differences
 from leaderboards.pictured import Roles
 from leaderboards.statistics import own
+from leaderboards.suite import PROGRAM
 from leaderboards.tables import Table, arranged
 
-SUITE = "repro"
-"""The key by which the bibliography knows this program."""
 _NOT_ON_PAPER = ("optimism", "wall time", "peak memory", "device", "date", "from", "note", "updates", "image passes")
 
 
@@ -95,7 +94,7 @@ def csv_text(table: Table, known: Iterable[str]) -> str:
         line: list[Any] = []
         for cell, spread in zip(cells, spreads, strict=True):
             line += _numbers(cell) if spread else ["" if cell.empty else no_formula(cell.text)]
-        writer.writerow([*line, " ".join([SUITE, *_cited([row], known)])])
+        writer.writerow([*line, " ".join([PROGRAM, *_cited([row], known)])])
     return file.getvalue()
 
 
@@ -137,7 +136,8 @@ def latex(name: str, table: Table, known: Iterable[str]) -> str:
     counted = about if any(cell.values for row in table.rows for cell in row.values()) else ""
     caption = _typeset(" ".join(filter(None, [f"{table.title}.", counted, shown.above, *table.under])))
     cited = _cited(table.rows, set(known))
-    sources = f" Measured with repro~\\cite{{{SUITE}}}." + (f" Methods: \\cite{{{','.join(cited)}}}." if cited else "")
+    methods = f" Methods: \\cite{{{','.join(cited)}}}." if cited else ""
+    sources = f" Measured with repro~\\cite{{{PROGRAM}}}.{methods}"
     return "\n".join(
         [
             "\\begin{table}",

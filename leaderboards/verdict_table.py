@@ -10,8 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from leaderboards.answers import Answer, Beside, Said, by_outcome
+from leaderboards.cells import signed
 from leaderboards.claims import COST
 from leaderboards.markdown_tables import pipe
+from leaderboards.outcomes import word
 from leaderboards.verdicts import NOT_RUN, two_bases
 
 NOT_THE_PAPERS = "†"
@@ -45,16 +47,14 @@ def verdict_table(
             first = paper if number == 0 else ""
             rows.append([first, _claim(answer, page, tracks), *_found(answer, warnings.get(answer.claim.id, ""))])
     on = f" (on {next(iter(tracks))})" if len(tracks) == 1 else ""
-    heads = ["paper", f"what was tested{on}", "equal epochs", "equal compute", "FLOPs / baseline's"]
-    left: dict[str, list[str]] = {}
-    for answer in (answer for found in papers.values() for answer in found if answer not in every):
-        word = answer.epochs.word if answer.epochs else NOT_RUN
-        left.setdefault(word, []).append(f"[{answer.claim.id}]({page}#{answer.claim.id})")
-    hidden = "; ".join(f"{word}: {', '.join(left[word])}" for word in sorted(left, key=by_outcome))
-    others = f"Claims that state a number or cannot be tested are among [all claims]({page})."
+    heads = ["paper", f"what was tested{on}", "equal epochs", "equal compute", "FLOPs: method / baseline"]
+    left = Counter(word(answer.epochs) for found in papers.values() for answer in found if answer not in every)
+    hidden = ", ".join(f"{left[outcome]} {outcome}" for outcome in sorted(left, key=by_outcome))
+    others = "claims that state a number, and claims that cannot be tested"
+    said = f"Not in the table: {', '.join(filter(None, (hidden, others)))}. See [all claims]({page})."
     if any(answer.claim.form for answer in every):
-        others = f"{others} {NOT_THE_PAPERS}: our recipe departs from the paper's own form."
-    return pipe(heads, rows) if rows else "", f"Not in the table: {hidden}. {others}" if hidden else others
+        said = f"{NOT_THE_PAPERS}: our recipe departs from the paper's own form. {said}"
+    return pipe(heads, rows) if rows else "", said
 
 
 def _chosen(tested: Mapping[str, Sequence[Answer]], most: int) -> dict[str, list[Answer]]:
@@ -75,22 +75,32 @@ def _several(found: Sequence[Answer]) -> list[Answer]:
 
 
 def _claim(answer: Answer, page: str, tracks: set[str]) -> str:
-    """`[better than BYOL](page#id)†, linear probe`; where tracks differ, also on which."""
+    """`[better than BYOL](page#id)†, linear probe (paper: +2.5 on CIFAR-100)`; where tracks differ, also on which."""
     mark = NOT_THE_PAPERS if answer.claim.form else ""
     where = answer.where if len(tracks) > 1 else ""
     parts = [f"[{answer.title}]({page}#{answer.claim.id}){mark}", answer.evaluation, where]
-    return ", ".join(filter(None, parts))
+    stated = "" if answer.claimed is None else f" (paper: {signed(answer.claimed, 1).text} on {answer.claim.data_name})"
+    return ", ".join(filter(None, parts)) + stated
 
 
 def _found(answer: Answer, warning: str) -> tuple[str, str, str]:
-    """Equal epochs, equal compute, cost: of a claim on costs only the last, else the last has no verdict."""
+    """Equal epochs, equal compute, and the operations of both trainings; a claim on costs has no equal compute."""
     verdict, said = answer.verdict, answer.epochs
-    if answer.claim.evaluation == COST and said:
-        return "", "", _cost(answer, said)
     times = verdict.times if verdict else None
-    epochs = "; ".join(filter(None, [_accuracy(said), warning]))
-    compute = _accuracy(answer.compute) if two_bases(answer.claim) else ""
-    return epochs, compute, f"{times:.2f}" if times else ""
+    shown = f"{times:.2f}" if times else ""
+    if answer.claim.evaluation == COST and said:
+        return _cost(answer, said), "", shown
+    epochs = "; ".join(filter(None, [_accuracy(said), *_apart(answer, said, answer.beside), warning]))
+    if not two_bases(answer.claim):
+        return epochs, "", shown
+    compute = [_accuracy(answer.compute), *_apart(answer, answer.compute, answer.beside_compute)]
+    return epochs, "; ".join(compute), shown
+
+
+def _apart(answer: Answer, said: Said | None, beside: Iterable[Beside]) -> list[str]:
+    """What the paper's own form found where that is another outcome."""
+    here = said.word if said else NOT_RUN
+    return [_in_form(answer, one) for one in beside if one.form and one.said.word != here]
 
 
 def _accuracy(said: Said | None) -> str:
@@ -106,12 +116,18 @@ def _accuracy(said: Said | None) -> str:
 
 
 def _cost(answer: Answer, said: Said) -> str:
-    """`**holds** 0.52 (0.38 to 0.71), 10 pairs; t1: **not decided yet** 1.25`; of other costs `epochs: ...`."""
-    of = "" if said.cost in ("", "operations") else f"{said.cost}: "
+    """`**holds** 0.52 times (0.38 to 0.71), 10 pairs; with the paper's temperature **not decided yet** 1.25 times`."""
     between = f" ({said.between})" if said.between else ""
-    found = [f"**{said.word}** {said.amount}{between}".rstrip(), said.pairs, *said.notes]
-    forms = [f"{answer.claim.form_name}: **{one.said.word}** {one.said.amount}" for one in answer.beside if one.form]
-    return "; ".join([of + ", ".join(filter(None, found)), *forms])
+    amount = f" {said.amount} times{between}" if said.amount else ""
+    found = [f"**{said.word}**{amount}", said.pairs, *said.notes]
+    forms = [_in_form(answer, one) for one in answer.beside if one.form]
+    return "; ".join([", ".join(filter(None, found)), *forms])
+
+
+def _in_form(answer: Answer, one: Beside) -> str:
+    """`with the paper's temperature **opposite** -2.3`."""
+    times = " times" if answer.claim.evaluation == COST else ""
+    return f"with {answer.claim.form_name} **{one.said.word}** {one.said.amount}{times}".rstrip()
 
 
 def beside_words(papers: Mapping[str, Sequence[Answer]]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 
 from leaderboards.claim_arms import COMPUTE, EPOCHS, SAME_COMPUTE
@@ -52,17 +53,47 @@ def headline(verdict: Verdict) -> str:
     return _measured(verdict) if _tested(verdict) else _untested(verdict)
 
 
-def details(verdict: Verdict) -> list[str]:
-    """How sure the outcome is, where it was measured, how the recipe departs from the paper's; [] without a test."""
+@dataclass(frozen=True)
+class Finding:
+    """A verdict in words."""
+
+    place: str  # `mini, equal compute`
+    headline: str  # the outcome, and what was measured
+    certainty: list[str]  # how sure that is, what takes part of it back, what it cost
+    background: list[str]  # the evidence of each test, and where and with which recipes it was measured
+
+    @property
+    def details(self) -> list[str]:
+        """All but the headline."""
+        return [*self.certainty, *self.background]
+
+
+def finding(verdict: Verdict) -> Finding:
+    """A verdict in words; without a test only its headline."""
     if not _tested(verdict):
-        return []
+        return Finding(place(verdict), headline(verdict), [], [])
     evidence = verdict.evidence
-    found = _statistics(verdict, evidence) if evidence else []
-    if counted(verdict.claim):
-        found.append("a cost that does not vary by chance, compared without a test")
-    about = _where(verdict), *_pictures(verdict), *_departing(verdict), *_taken_back(verdict)
-    same = [_SAME_RUNS_AS] if verdict.same_runs else []
-    return [*found, *same, *_effort(verdict), *_left_out(verdict), *sources(verdict), *about, *_older(verdict)]
+    return Finding(
+        place(verdict),
+        headline(verdict),
+        [
+            *(_certainty(verdict, evidence) if evidence else []),
+            *(["this cost does not vary by chance: it is compared without a test"] if counted(verdict.claim) else []),
+            *([_SAME_RUNS_AS] if verdict.same_runs else []),
+            *_taken_back(verdict),
+            *_effort(verdict),
+            *_left_out(verdict),
+            *_older(verdict),
+        ],
+        [
+            *(_tests(verdict, evidence) if evidence else []),
+            *(_for_these_recipes(verdict) if evidence else []),
+            _where(verdict),
+            *_pictures(verdict),
+            *_departing(verdict),
+            *sources(verdict),
+        ],
+    )
 
 
 def brief(verdict: Verdict) -> str:
@@ -168,14 +199,17 @@ def evidence_words(verdict: Verdict) -> str:
 
 def _side(verdict: Verdict, test: str) -> str:
     """What the evidence of a test is for: `that it is worse`."""
-    cost = verdict.claim.evaluation == COST
+    claim, evidence = verdict.claim, verdict.evidence
+    cost = claim.evaluation == COST
+    within = f" of more than {tested_margin(verdict, evidence)}" if evidence else ""
+    band = f" {claim.value:g} ± {tested_margin(verdict, evidence)}" if evidence and claim.value is not None else ""
     return {
         UP: "that it takes less" if cost else "that it is better",
         DOWN: "that it takes more" if cost else "that it is worse",
-        NULL: "that there is no difference",
-        SAME: "that it agrees",
-        OVER: "that it is above",
-        UNDER: "that it is below",
+        NULL: f"that there is no difference{within}",
+        SAME: f"that it is within{band}",
+        OVER: f"that it is above{band}",
+        UNDER: f"that it is below{band}",
     }[test]
 
 
@@ -228,34 +262,35 @@ def _on(verdict: Verdict) -> str:
     return f" on {here}" + (f" (the claim is about {stated})" if here not in (stated, verdict.claim.data) else "")
 
 
-def _statistics(verdict: Verdict, evidence: Evidence) -> list[str]:
-    """How sure the outcome is: evidence of each test, the interval, and what a sign test says."""
-    claim = verdict.claim
-    family = f" (Holm correction over {_family(claim, evidence.family)})" if evidence.family > 1 else ""
-    needed = set(evidence.takes.values())
-    each = "" if len(needed) == 1 else " of {:g}"
-    tests = ", ".join(
-        f"{_question(verdict, evidence, test)} {_number(found)}{each.format(evidence.takes[test])}"
-        for test, found in evidence.by_test.items()
-    )
-    takes = f"; needed: {needed.pop():g}" if len(needed) == 1 else ""
-    parts = []
+def _certainty(verdict: Verdict, evidence: Evidence) -> list[str]:
+    """The interval, why the verdict is fragile, and trainings that collapsed."""
+    claim, parts = verdict.claim, []
     if evidence.mean.n > 1:
-        parts.append(f"evidence (e-values): {tests}{takes}{family}")
-        low, high = (shown(claim, edge) for edge in evidence.mean.interval)
-        parts.append(f"95 % interval (fixed n) {min(low, high):.2f} to {max(low, high):.2f}")
+        low, high = sorted(shown(claim, edge) for edge in evidence.mean.interval)
+        parts.append(f"95 % interval (fixed n): {low:.2f} to {high:.2f}")
     for test in evidence.signs_apart:
-        parts.append(f"fragile: a sign test does not show that it is {_question(verdict, evidence, test)}")
+        parts.append(f"fragile: a sign test of the same pairs does not show {_side(verdict, test)}")
     for test, found in evidence.by_checks.items():
         of = f"evidence {_number(found)} of {evidence.takes[test]:g}"
         parts.append(
-            f"fragile: the checks of the trainings alone, without straight lines between them, do not show that it is"
-            f" {_question(verdict, evidence, test)} ({of})"
+            f"fragile: the checks during the trainings, without straight lines between them, do not show"
+            f" {_side(verdict, test)} ({of})"
         )
-    parts += _for_these_recipes(verdict)
     for arm, seeds in evidence.collapsed.items():
         parts.append(f"collapsed: {arm} {_seeds(seeds)}, still counted")
     return parts
+
+
+def _tests(verdict: Verdict, evidence: Evidence) -> list[str]:
+    """The evidence of each test, beside what it takes; nothing of a single pair."""
+    if evidence.mean.n < 2:
+        return []
+    tests = "; ".join(
+        f"{_number(found)} of {evidence.takes[test]:g} {_side(verdict, test)}"
+        for test, found in evidence.by_test.items()
+    )
+    of = _family(verdict.claim, evidence.family)
+    return [f"evidence (e-values): {tests}" + (f" (Holm correction over {of})" if evidence.family > 1 else "")]
 
 
 def _family(claim: Claim, claims: int) -> str:
@@ -278,20 +313,6 @@ def _for_these_recipes(verdict: Verdict) -> list[str]:
     may = f"so only {better}, which had fewer trials, can be shown to be better"
     known = claim.kind != INTERACTION and (fewer(apart.ours, apart.theirs) or fewer(apart.theirs, apart.ours))
     return [f"for these recipes; {reason(apart)}: {may if known else 'so nothing can be shown'}"]
-
-
-def _question(verdict: Verdict, evidence: Evidence, test: str) -> str:
-    """What a test asks of the method beside its baseline, or of a number."""
-    claim, cost = verdict.claim, verdict.claim.evaluation == COST
-    band = f"{claim.value:g} ± {tested_margin(verdict, evidence)}" if claim.value is not None else ""
-    return {
-        UP: "less" if cost else "better",
-        DOWN: "more" if cost else "worse",
-        NULL: f"equal within {tested_margin(verdict, evidence)}",
-        SAME: f"within {band}",
-        OVER: f"above {band}",
-        UNDER: f"below {band}",
-    }[test]
 
 
 def _left_out(verdict: Verdict) -> list[str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from leaderboards.verdicts import Verdict
-from leaderboards.wording import details, headline
+from leaderboards.wording import finding
 
 
 def sentence(verdict: Verdict) -> str:
     """The headline and the details; the pages print them a line each."""
-    return "; ".join([headline(verdict), *details(verdict)])
+    found = finding(verdict)
+    return "; ".join([found.headline, *found.details])

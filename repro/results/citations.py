@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from leaderboards.take_away import SUITE
+from leaderboards.suite import PROGRAM
 from repro import __version__
 from repro.plan import registry
 
@@ -13,7 +13,7 @@ AUTHORS = "The repro developers"
 def citations() -> dict[str, str]:
     """Entries by key: the suite and every method that comes from a paper."""
     found = {
-        SUITE: _entry("software", SUITE, {"title": TITLE, "author": f"{{{AUTHORS}}}", "version": __version__}),
+        PROGRAM: _entry("software", PROGRAM, {"title": TITLE, "author": f"{{{AUTHORS}}}", "version": __version__}),
     }
     for name, method in sorted(registry.methods().items()):
         authors, _, place = method.paper.partition("; ")

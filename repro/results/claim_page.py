@@ -96,9 +96,9 @@ def explain(settings: Settings, name: str) -> str:
 def _verdicts(item: assessments.Assessment) -> list[str]:
     """Each verdict with its details below it, then how the recipe differs and what the parts add."""
     found = []
-    for said, details in item.findings:
-        found += text.wrapped(said, "  ", "    ")
-        found += [line for detail in details for line in text.wrapped(detail, "    - ", "      ")]
+    for one in item.findings:
+        found += text.wrapped(one.headline, "  ", "    ")
+        found += [line for detail in one.details for line in text.wrapped(detail, "    - ", "      ")]
     others = [*item.open, *item.departures, *(f"why: {words}" for words in item.why)]
     return [*found, *(line for words in others for line in text.wrapped(words, "  ", "    "))]
 

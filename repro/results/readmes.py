@@ -24,7 +24,7 @@ PAGES = (
 )
 _BLOCK = re.compile(r"(<!-- generated: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _MARK = re.compile(r"<!-- *(?:generated\b|end *-->).*")
-_AGAIN = "write it again with python -m repro report --published"
+_WRITE = "python -m repro report --published"
 
 
 def tables(records: Sequence[Record], suite: Suite) -> Mapping[str, Callable[[], str]]:
@@ -38,6 +38,7 @@ def tables(records: Sequence[Record], suite: Suite) -> Mapping[str, Callable[[],
         "gains mini": lambda: readme_tables.gains_table(records, suite, "mini"),
         "costs mini": lambda: readme_tables.costs_table(records, suite, "mini"),
         "parts mini": lambda: readme_tables.parts_table(records, every_claim(), suite, "mini"),
+        "parts verdicts": lambda: readme_tables.parts_verdicts(records, every_claim(), suite, "mini"),
     }
 
 
@@ -78,7 +79,7 @@ def drift(root: Path, records: Sequence[Record], suite: Suite) -> list[str]:
     """One line for every page whose blocks are not what the records give."""
     made = tables(records, suite)
     return [
-        f"{path.relative_to(root)}: a table differs from what the records give; {_AGAIN}, never edit it"
+        f"{path.relative_to(root)}: a table does not match the records; write it again with {_WRITE}, never by hand"
         for path in _pages(root)
         if _filled(path, text := path.read_text(encoding="utf-8"), made) != text
     ]

@@ -8,12 +8,13 @@ from functools import cache
 from leaderboards.claims import Claim
 from leaderboards.suite import Price, Suite
 from repro.results import bare_suite
+from repro.results.citations import citations
 
 
 @cache
 def suite() -> Suite:
-    """The evaluations in the order of their boards, what compares old records with new ones, and prices of pairs."""
-    return dataclasses.replace(bare_suite.suite(), price=_price)
+    """The evaluations in the order of their boards, and all else that the leaderboards are told."""
+    return dataclasses.replace(bare_suite.suite(), price=_price, bibliography=citations())
 
 
 def _price(claim: Claim, track: str, own: bool) -> Price | None:

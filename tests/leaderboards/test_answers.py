@@ -12,11 +12,12 @@ from xml.etree import ElementTree
 import pytest
 from untuned import suite
 
-from leaderboards import boards, claim_files, forests, front_page, pictures, report_rows, verdicts
-from leaderboards.answers import MARKS, NOT_TESTED, Answer, answers, at_a_glance, by_title, scale, summary
+from leaderboards import boards, claim_files, forests, front_page, pictures, readme_tables, report_rows, verdicts
+from leaderboards.answers import MARKS, NOT_TESTED, Answer, answers, at_a_glance, by_title, scale
 from leaderboards.arms import Arms
 from leaderboards.assessments import Assessment, assess
 from leaderboards.claims import arm_name
+from leaderboards.outcomes import outcomes
 from leaderboards.verdict_table import beside_words, verdict_table
 
 Record = dict[str, Any]
@@ -148,13 +149,11 @@ def test_a_claim_tested_at_two_tracks_shows_the_smallest_and_names_the_other(mak
     answer = alone(records)
     assert answer.epochs is not None and (answer.epochs.word, answer.where) == ("holds", "mini")
     assert answer.beside[0].words.startswith("on cifar: opposite, -3.4 points, 6 pairs") and not answer.own
-    assert summary([answer]) == (
-        "From the abstracts and the authors' code pages we derived 1 comparison that can be tested."
-        " Accuracy (1): at equal epochs 1 hold; at equal compute 1 hold."
-        " None of them was tested in the paper's own setting."
-        " `Holds` means better in our test; it does not confirm the paper's number."
-    )
-    assert " 1 of them was tested in the paper's own setting." in summary([replace(answer, own=True)])
+    counted = outcomes([answer])
+    assert counted.words == ["holds"]
+    assert counted.rows == [("accuracy, equal epochs", 1, [1]), ("accuracy, equal compute", 1, [1])]
+    assert "None of them was tested in the paper's own setting." in counted.about
+    assert " 1 of them was tested in the paper's own setting." in outcomes([replace(answer, own=True)]).about
 
 
 def test_no_difference_says_its_margin(make: Make) -> None:
@@ -233,20 +232,22 @@ def page(records: list[Record]) -> str:
 
 def test_the_front_pages_table_has_a_row_for_each_claim_that_was_tested(make: Make) -> None:
     text = page(made(make, ("glnet", "", [43.0, 44.0, 47.0]), ("moco_v3", "resnet", [40.0, 41.0, 44.5])))
-    said, _, head, _, row, space, learnt, rest = text.splitlines()
-    assert re.match(
-        r"From .* derived 32 comparisons .* Accuracy \(25\): at equal epochs 1 not decided yet, 24 not run", said
-    )
+    counted, about, drawn, said = text.split("\n\n")
+    assert [[cell.strip() for cell in line.strip("|").split("|")] for line in counted.splitlines()[2:]] == [
+        ["accuracy, equal epochs", "25", "1", "24"],
+        ["accuracy, equal compute", "24", "1", "23"],  # the same runs
+        ["cost", "7", "-", "7"],
+    ]
+    assert "None of them was tested in the paper's own setting." in about
+    (head, _, row), (rest, learnt) = drawn.splitlines(), said.splitlines()
     assert learnt == (
-        "* Accuracy of a linear probe on mini (means over 3 seeds, methods at their recipes' lengths). "
-        "ResNet-18: methods 44.7."
+        "* Accuracy of a linear probe on mini (3 seeds, each method at its recipe's length). ResNet-18: methods 44.7."
     )
     assert head.startswith("| paper ") and "| what was tested (on mini) " in head
     assert row.startswith("| GLNet ") and "| [better than MoCo-v3](claims.md#glnet-imagenet-gain), linear probe " in row
     assert re.search(r"\| \*\*not decided yet\*\* \+2\.8 \(.* to .*\), 3 pairs \| ", row)
-    assert space == "" and rest.startswith("* Not in the table: not run: [aps-cifar100-finetune-gain](claims.md#aps-")
-    assert rest.count("](") == 32  # the others, and all claims
-    assert "None was tested yet." in page([])
+    assert rest.startswith("* Not in the table: 31 not run, claims that state a number, and claims that cannot be ")
+    assert page([]) == ""
 
 
 def test_the_front_page_says_how_far_networks_get_untrained_and_with_labels(make: Make) -> None:
@@ -258,7 +259,7 @@ def test_the_front_page_says_how_far_networks_get_untrained_and_with_labels(make
             *pixels,
         ]
     )
-    assert "Accuracy of a linear probe on mini (means over 1 to 2 seeds, methods at their recipes' lengths). " in text
+    assert "Accuracy of a linear probe on mini (1 to 2 seeds, each method at its recipe's length). " in text
     assert " ResNet-18: untrained 33.5, methods 42.0 to 44.0, with labels 57.0; raw pixels 36.0." in text
 
 
@@ -276,7 +277,7 @@ def table(records: list[Record]) -> tuple[str, str]:
 def test_a_single_pair_has_no_row_in_the_index_but_is_counted(make: Make) -> None:
     assert table([]) == ("", "")
     drawn, rest = table(made(make, ("glnet", "", [43.0]), ("moco_v3", "resnet", [40.0])))
-    assert drawn == "" and rest.startswith("Not in the table: not decided yet: [glnet-imagenet-gain](claims.md#gl")
+    assert drawn == "" and rest.startswith("Not in the table: 1 not decided yet, 31 not run, claims ")
 
 
 def test_the_front_page_shows_what_is_decided_and_of_each_paper_one_row(make: Make) -> None:
@@ -292,7 +293,7 @@ def test_the_front_page_shows_what_is_decided_and_of_each_paper_one_row(make: Ma
     )
     text = page(records)
     assert "(claims.md#multi_network-cifar10-byol)†, linear probe" in text and "glnet-imagenet-gain" in text
-    assert "Not in the table: not decided yet: [multi_network-cifar10-simsiam](" in text
+    assert "multi_network-cifar10-simsiam" not in text and "Not in the table: 1 not decided yet, 29 not run, " in text
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(front_page, "MOST", 1)
         assert page(records).count("), linear probe") == 1
@@ -401,7 +402,7 @@ def test_a_claim_on_cost_has_its_verdict_in_the_column_of_costs(make: Make) -> N
     ]
     (row,) = (line for line in page(records).splitlines() if "(claims.md#aps-compute)" in line)
     cells = [cell.strip() for cell in row.split("|")[1:-1]]
-    assert cells[2:4] == ["", ""] and cells[4].startswith("**holds** 0.80")
+    assert cells[2].startswith("**holds** 0.80 times") and cells[3] == ""
     assert cells[1] == "[fewer operations than MoCo-v3 (baseline: our choice)](claims.md#aps-compute)"
 
 
@@ -414,7 +415,7 @@ def test_the_front_page_says_what_the_papers_own_form_reaches(make: Make) -> Non
         ("byol", "", [40.0] * 8),
         ("simsiam", "", [39.0, 39.5]),
     )
-    own = "1 of the 1 that hold at equal epochs departs from the paper's own form (†). In that form, 0 of these 1 hold."
+    own = "1 comparison holds with a recipe that departs from the paper's (†); with the paper's, it does not."
     assert own in page(records)
     (line,) = beside_words(titled(records))
     assert line.startswith("† Multi-network, the paper's temperature (t1) in place of our recipe's: ")
@@ -436,18 +437,16 @@ def test_another_track_is_named_with_its_paper_and_is_no_form_of_the_paper(make:
     assert drawn is not None and "<polygon" not in drawn.body and " on mini, " in drawn.body
 
 
-def test_the_front_page_says_what_parts_add_where_that_is_decided(make: Make) -> None:
+def test_a_page_says_what_parts_add_where_that_is_decided(make: Make) -> None:
     rise = [3.0, 3.5, 4.0, 3.2, 3.6, 3.3, 3.4, 3.5]
-    text = page(
-        made(
-            make,
-            ("glnet", "", [43.0 + more for more in rise]),
-            ("glnet", "no_location", [40.0] * 8),
-            ("glnet", "random_labels", [40.0, 50.0]),
-        )
+    records = made(
+        make,
+        ("glnet", "", [43.0 + more for more in rise]),
+        ("glnet", "no_location", [40.0] * 8),
+        ("glnet", "random_labels", [40.0, 50.0]),
     )
-    (line,) = (line for line in text.splitlines() if line.startswith("* GLNet, what its parts add"))
-    assert line == "* GLNet, what its parts add, in points at equal epochs: the location loss: +6.4."
+    said = readme_tables.parts_verdicts(records, claim_files.load(suite()), suite(), "mini")
+    assert said == "* GLNet: the location loss (`glnet` against `glnet:no_location`): +6.4."
 
 
 def test_every_claim_of_the_front_page_has_a_short_title() -> None:

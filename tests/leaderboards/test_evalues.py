@@ -231,9 +231,7 @@ def test_the_errors_that_the_page_states_are_measured(stated: evalues.Measured) 
 
 def test_the_page_states_the_fewest_pairs_that_can_decide() -> None:
     """Pairs that all say the same have the largest evidence that so many can have."""
-    (said,) = re.findall(
-        r"a verdict needs at least (5 pairs .*?)\. A family", " ".join(reading.claims_intro(older=False))
-    )
+    (said,) = re.findall(r"a verdict needs at least (5 pairs .*?)\. A family", " ".join(reading.evidence()))
     stated = re.findall(r"(\d+)(?: pairs)? at (?:evidence )?(\d+)(?: to (\d+))?", said)
     assert [int(n) for n, *_ in stated] == [5, 6, 7]
     for n, first, last in stated:

@@ -13,7 +13,7 @@ from scipy import stats
 from sentences import sentence
 from untuned import suite
 
-from leaderboards import claim_files, front_page
+from leaderboards import claim_files, readme_tables
 from leaderboards.arms import Arms
 from leaderboards.assessments import Assessment, assess
 from leaderboards.claims import NO_TRACK, Claim
@@ -185,9 +185,10 @@ def test_a_part_that_costs_more_says_what_and_what_equal_compute_found(make: Mak
         ([], "not run"),
         (arm(make, "glnet:no_location", plus(glnet, 2.0, 0.4), epochs=8, cost=cost[2]), "opposite -2.0"),
     ):
-        gain, why = assess(every, Arms(records + more, suite()))
+        gain, _ = assess(every, Arms(records + more, suite()))
         assert gain.why[0].endswith(f"comes at least in part from the loss A (3.0 points, n = 8, {costs}{says})")
-        assert front_page.parts_words([why], "mini")[0].endswith(f": the loss A: +3.0 ({costs}{says}).")
+        said = readme_tables.parts_verdicts(records + more, every, suite(), "mini")
+        assert said.endswith(f": the loss A (`glnet` against `glnet:no_location`): +3.0 ({costs}{says}).")
 
 
 @pytest.mark.parametrize(
@@ -208,7 +209,7 @@ def test_what_is_not_decided_says_how_far_it_is(make: Make, tmp_path: Path) -> N
     first, _ = assess(every, Arms(records, suite()))
     (said,) = first.why
     assert said.startswith("on mini, the loss A: not decided yet (3 pairs, evidence ") and said.endswith(
-        " of 40 that there is no difference)"
+        " of 40 that there is no difference of more than 1.5 points)"
     )
 
 

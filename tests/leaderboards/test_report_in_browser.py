@@ -64,9 +64,13 @@ window.addEventListener("load", () => {
   press(document.querySelector("#efficiency ~ .scenes figure"), "SVG");
   found.saved = saved;
   found.covered = [];  // names that lie over other text of their image
+  found.outside = [];  // texts that leave it
   for (const drawing of document.querySelectorAll("svg.plot")) {
     const texts = [...drawing.querySelectorAll("text")].map(text => [text, text.getBoundingClientRect()]);
-    texts.forEach(([text, a]) => text.getAttribute("class") === "name" && texts.forEach(([other, b]) => {
+    const box = drawing.getBoundingClientRect();
+    const leaves = a => Math.min(a.left - box.left, box.right - a.right, a.top - box.top, box.bottom - a.bottom) < -1;
+    texts.forEach(([text, a]) => leaves(a) && found.outside.push(text.textContent));
+    texts.forEach(([text, a]) => text.classList.contains("name") && texts.forEach(([other, b]) => {
       if (other !== text && Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
         && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 4) found.covered.push(text.textContent);
     }));
@@ -146,7 +150,7 @@ def opened(text: str, folder: Path, scheme: str, width: int) -> dict[str, Any]:
 
 def assert_nothing_overlaps_or_is_lost(found: dict[str, Any]) -> None:
     """At the width of the window, at 390 and 320 pixels, and with larger text."""
-    assert found["errors"] == [] and found["covered"] == [] and found["resources"] == 0
+    assert found["errors"] == [] and found["covered"] == [] and found["outside"] == [] and found["resources"] == 0
     assert found["wide"][0] <= found["wide"][1]  # tables and drawings scroll in their boxes, the page does not
     assert found["large"][0] <= found["large"][1]
     assert found["hidden"] == 0 and found["narrow"] <= 390

@@ -22,7 +22,8 @@ from leaderboards.claim_arms import COMPUTE, most_alike
 from leaderboards.claims import Claim
 from leaderboards.missing_runs import missing
 from leaderboards.paired_arms import fairest
-from leaderboards.recipe_differences import tuned_by, unlike
+from leaderboards.recipe_differences import tuned as tuned_on_page
+from leaderboards.recipe_differences import unlike
 from leaderboards.statistics import Mean, own, paired
 from leaderboards.verdicts import Evidence, Verdict
 from leaderboards.wording import brief, outcome, place
@@ -133,10 +134,11 @@ def test_direction_holds_with_its_numbers(make: Make) -> None:
         "holds on mini (n = 6 pairs): aps 3.00 points above moco_v3 (43.2 against 40.2) in linear top1 on CIFAR-10; "
     )
     assert (
-        f"evidence (e-values): better {by_test['up']:.0f}, worse 1.0, equal within 1.5 points 1.0; needed: 40;" in words
+        f"evidence (e-values): {by_test['up']:.0f} of 40 that it is better; 1.0 of 40 that it is worse;"
+        " 1.0 of 40 that there is no difference of more than 1.5 points;" in words
     )
     low, high = stats.t(5, 3.0, np.std(BETTER, ddof=1) / math.sqrt(6)).interval(0.95)
-    assert f"95 % interval (fixed n) {low:.2f} to {high:.2f}" in words
+    assert f"95 % interval (fixed n): {low:.2f} to {high:.2f}" in words
     assert "CIFAR-10 (JPEG copy), ViT 128x6/4, 16 epochs, protocol mini" in words
     assert "fragile" not in words
 
@@ -164,8 +166,11 @@ def test_the_other_outcomes_of_a_direction(make: Make) -> None:
     assert wide.outcome == "not decided yet"
     assert sentence(wide).startswith("not decided yet on mini (6 pairs, evidence ")
     best = max(evidence(wide).by_test.values())
-    assert f"evidence {best:.1f} of 40 that there is no difference)" in sentence(wide) and 1 < best < 40
-    assert outcome(wide).endswith("of 40 that there is no difference)")
+    assert (
+        f"evidence {best:.1f} of 40 that there is no difference of more than 1.5 points)" in sentence(wide)
+        and 1 < best < 40
+    )
+    assert outcome(wide).endswith("of 40 that there is no difference of more than 1.5 points)")
     # shown to be above zero, but by less than what counts: both are said
     small = of([0.30, 0.31, 0.32, 0.30, 0.31])
     assert small.outcome == "holds, smaller than the margin"
@@ -177,7 +182,7 @@ def test_the_other_outcomes_of_a_direction(make: Make) -> None:
     [
         ([2.0, 3.0, 4.0], "that it is better"),
         ([-2.0, -3.0, -4.0], "that it is worse"),
-        ([-0.1, 0.2, 0.1], "that there is no difference"),
+        ([-0.1, 0.2, 0.1], "that there is no difference of more than 1.5 points"),
     ],
 )
 def test_evidence_names_its_side(make: Make, differences: list[float], side: str) -> None:
@@ -200,7 +205,7 @@ def test_what_was_shown_once_stays_shown(make: Make) -> None:
     assert found.outcome == "holds" and evidence(found).by_test["up"] == pytest.approx(largest(BETTER), rel=1e-6)
     assert found.n == 8 and evidence(found).signs_apart == ("up",)
     assert "(n = 8 pairs, fragile)" in brief(found)
-    assert "fragile: a sign test does not show that it is better" in sentence(found)
+    assert "fragile: a sign test of the same pairs does not show that it is better" in sentence(found)
 
 
 def test_fragile_is_what_a_sign_test_of_the_same_pairs_does_not_show(make: Make) -> None:
@@ -365,7 +370,8 @@ def test_a_procedure_is_that_of_all_records_with_the_values_of_the_recipe(make: 
     said: dict[str, Any] = {"recipe": recipe, "tuned": "P1-aa", "chosen": "rate x 2"}
     told = replace(suite(), **{name: lambda arm, track, value=value: value for name, value in said.items()})
     assert {arm.tuned for arm in Arms(records, told).of("linear")} == {"P1-aa"}
-    assert tuned_by(Arms(records, told).of("linear")) == ["Tuned by procedure P1-aa: aps rate x 2."]
+    (line,) = tuned_on_page(Arms(records, told).of("linear"))
+    assert line.startswith("mini: one procedure, `P1-aa`, tuned every method") and line.endswith(" rate x 2 for aps.")
     assert {arm.tuned for arm in Arms(other, told).of("linear")} == {"1"}
     assert {arm.tuned for arm in Arms(by(other, "aps", "P0-bb"), told).of("linear")} == {"P0-bb"}
 
@@ -514,7 +520,9 @@ def test_a_number_is_reproduced_below_or_above_only_in_its_own_setting(make: Mak
     assert of([80.0, 80.1, 80.2, 80.0, 80.1]).outcome == "below"
     assert of([86.0, 86.1, 86.2, 86.0, 86.1]).outcome == "above"
     assert of([81.0, 83.0, 85.5, 83.0, 84.0]).outcome == "not decided yet"
-    assert "above 83.4 ± 0.5 points 1.0" in sentence(same) and "(n = 5 pre-trainings)" in sentence(same)
+    assert "1.0 of 40 that it is above 83.4 ± 0.5 points" in sentence(same) and "(n = 5 pre-trainings)" in sentence(
+        same
+    )
     for change, word in (
         ({"epochs": 20}, "epochs 20, the claim's is 1600"),
         ({"batch": 64}, "batch 64, the claim's is 128"),
@@ -588,14 +596,14 @@ def test_costs_are_compared_as_ratios(make: Make) -> None:
     logs = np.log(np.array(ratios) / 0.75)
     within = min(largest((logs + math.log(1.1)).tolist()), largest((math.log(1.1) - logs).tolist()))
     assert evidence(found).by_test["same"] == pytest.approx(within, rel=1e-6)
-    assert "95 % interval (fixed n) 0.7" in sentence(found)
+    assert "95 % interval (fixed n): 0.7" in sentence(found)
     assert verdict(ratio, costly(make, [0.99, 1.0, 1.01, 1.0, 1.0], "device_s"), "mini").outcome == "above"
     assert verdict(ratio, costly(make, [0.49, 0.50, 0.51, 0.5, 0.5], "device_s"), "mini").outcome == "below"
     assert verdict(ratio, costly(make, [0.5, 0.8, 1.2, 0.7, 0.9], "device_s"), "mini").outcome == "not decided yet"
     faster = replace(ratio, kind="direction", value=None)
     assert verdict(faster, costly(make, [0.7, 0.75, 0.71, 0.72, 0.7], "device_s"), "mini").outcome == "holds"
     near = verdict(faster, costly(make, [0.97, 0.96, 0.97, 0.96, 0.97], "device_s"), "mini")
-    assert near.outcome == "holds, smaller than the margin" and "evidence (e-values): less " in sentence(near)
+    assert near.outcome == "holds, smaller than the margin" and "that it takes less; " in sentence(near)
 
 
 def test_costs_without_chance_are_compared_as_they_are(make: Make) -> None:
@@ -607,7 +615,7 @@ def test_costs_without_chance_are_compared_as_they_are(make: Make) -> None:
     assert less.gap == pytest.approx(0.4)
     words = sentence(less)
     assert words.startswith(
-        "holds on mini: aps takes 0.40 times the operations of moco_v3; a cost that does not vary by chance"
+        "holds on mini: aps takes 0.40 times the operations of moco_v3; this cost does not vary by chance"
     )
     assert "n =" not in words and outcome(less) == "holds on mini"
     assert verdict(fewer, costly(make, [1.4], "flops"), "mini").outcome == "opposite"
@@ -659,7 +667,8 @@ def test_a_family_shares_one_error_rate(make: Make) -> None:
     short = judge(family, records, "mini")[0]
     assert (short.outcome, evidence(short).takes["up"]) == ("not decided yet", 160.0)
     assert f"evidence {alone:.0f} of 160 that it is better" in sentence(short)
-    assert "; needed: 160 (Holm correction over 4 claims: f)" in sentence(short)
+    assert "1.0 of 160 that it is worse; " in sentence(short)
+    assert " (Holm correction over 4 claims: f)" in sentence(short)
     # as others are shown, it takes less
     clear = [10.0, 10.1, 10.2, 10.0, 10.1, 10.15]
     two = judge(family, records + against(make, "base0", clear) + against(make, "base1", clear), "mini")
@@ -725,7 +734,11 @@ def test_the_papers_own_form_is_tested_beside_the_claim(make: Make) -> None:
     (item,) = assess([claim], Arms(records, suite()))
     assert {(v.form, v.outcome) for v in item.answered} == {("", "holds"), ("flip_aware", "opposite")}
     assert {evidence(v).family for v in item.answered} == {1}
-    said = [words for words, _ in item.findings if words.startswith("opposite on mini, the paper's form (flip_aware)")]
+    said = [
+        found.headline
+        for found in item.findings
+        if found.headline.startswith("opposite on mini, the paper's form (flip_aware)")
+    ]
     assert said and "aps:flip_aware" in said[0] and "points below moco_v3" in said[0]
     (shown,) = answers({"aps": [item]})["aps"]
     assert [one.words.rpartition(", -")[0] for one in shown.beside] == ["the paper's form (flip_aware): opposite"]
@@ -782,7 +795,7 @@ def test_a_claim_that_holds_only_at_equal_epochs_says_so(make: Make) -> None:
     assert outcome(compute) == "no difference on mini, equal compute (n = 6)"
     assert (epochs.outcome, epochs.basis) == ("holds", "equal epochs")
     assert (compute.outcome, compute.basis) == ("no difference", COMPUTE)
-    assert sentence(epochs).endswith("; only at equal epochs: at equal compute no difference")
+    assert "; only at equal epochs: at equal compute no difference; " in sentence(epochs)
     assert sentence(compute).startswith("no difference on mini, equal compute (n = 6 pairs): aps")
     assert compute.gap == pytest.approx(1 / 60)
 

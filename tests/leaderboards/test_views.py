@@ -43,7 +43,7 @@ def test_the_published_boards_are_what_their_records_give() -> None:
 def test_rebuild_drift_and_hand_edits(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained, judged = make("aps", "knn", {"top1": 40.0})
     record_files.write(tmp_path / "records", [trained, judged])
-    again = "write the boards anew with python -m repro report --published"
+    again = "delete it, or run python -m repro report --published"
     assert len(published.drift(suite(), tmp_path)) == 14
     assert len(published.rebuild(suite(), tmp_path)) == 14
     assert published.drift(suite(), tmp_path) == []

@@ -196,7 +196,10 @@ def test_verdicts_rest_on_ours_alone() -> None:
         ({"metrics": {"top1": 99.0, "top5": 91.0}}, "top5"),
         ({"metrics": None}, "must be dict"),
         ({"metrics": {}}, "record 2: metrics holds no metric"),
-        ({"provenance": {"data": {"name": "cifar10"}, "date": "yesterday"}}, "record 2: date 'yesterday' is no date"),
+        (
+            {"provenance": {"data": {"name": "cifar10"}, "date": "yesterday"}},
+            "record 2: date 'yesterday' is not a date",
+        ),
         ({"details": {"n_test": 8, "correct": "abc"}}, "record 2: its right answers, details.correct, are not base64"),
         ({"details": {"low_shot": {"1pct": []}}}, "record 2: details.low_shot.1pct holds no draws"),
         ({"details": {"low_shot": {"1pct": 3}}}, "record 2: its selection cannot be checked, an entry is of another"),
@@ -366,4 +369,4 @@ def test_records_of_a_peer_count_with_ours_where_a_run_here_would_make_the_same(
     changed["details"]["recipe"]["pretrain"]["lr"] *= 2
     Path("given.json").write_text(json.dumps([changed, knn]))
     assert main([*line, "--lab", "kyoto"]) == 2
-    assert "would make none of its 2 records again" in capsys.readouterr().err
+    assert "would not make any of its 2 records" in capsys.readouterr().err

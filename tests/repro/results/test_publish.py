@@ -126,7 +126,7 @@ def test_a_damaged_board_differs(clone: Path, first: Callable[..., Record]) -> N
     publish.rebuild()
     (clone / "knn.md").write_bytes(b"\xff")
     (line,) = published.drift(suite(), clone)
-    assert line.startswith("knn.md differs") and publish.rebuild() == [clone / "knn.md"]
+    assert line.startswith("knn.md does not match") and publish.rebuild() == [clone / "knn.md"]
 
 
 def test_of_two_that_publish_at_once_one_is_refused_and_nothing_is_lost(
@@ -153,7 +153,7 @@ def test_of_two_that_publish_at_once_one_is_refused_and_nothing_is_lost(
                 publish.report_published,
                 lambda: publish.publish(Settings(workspace=Path("random")), None, None),
             ):
-                with pytest.raises(UserError, match=f"another command writes the boards of {clone} now; give this one"):
+                with pytest.raises(UserError, match=f"another command is writing the boards of {clone}; run this one"):
                     other()
         finally:
             going_on.set()

@@ -35,7 +35,7 @@ def test_an_edited_table_is_found_and_written_anew(tmp_path: Path) -> None:
     made = page.read_text(encoding="utf-8")
     page.write_text(made.replace("| method", "| methods"), encoding="utf-8")
     (fault,) = readmes.drift(tmp_path, records, suite())
-    assert fault.startswith("README.md: a table differs from what the records give; ")
+    assert fault.startswith("README.md: a table does not match the records; ")
     assert readmes.fill(tmp_path, records, suite()) == [page] and page.read_text(encoding="utf-8") == made
 
 

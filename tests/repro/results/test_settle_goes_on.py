@@ -138,7 +138,7 @@ def test_on_slurm_it_submits_and_looks_until_the_claim_is_decided(
     assert main(line) == 0
     assert "submitted 21 tasks to SLURM" in capsys.readouterr().out  # both arms of five seeds, and the look after them
     assert main(line) == 0
-    assert "already under way: settle-mini-" in capsys.readouterr().out
+    assert "already running: settle-mini-" in capsys.readouterr().out
     assert to_the_end(made) == 0
     out = capsys.readouterr().out
     assert "holds on mini (n = 7)" in out and "GPU time spent" in out

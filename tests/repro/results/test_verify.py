@@ -53,7 +53,7 @@ TAMPERED: Mapping[str, tuple[str, tuple[str, ...], Callable[[Any], Any], str]] =
         lambda _: "2021-05-01T00:00:00+00:00",
         "the job before",
     ),
-    "no date": ("knn", ("provenance", "date"), lambda _: "yesterday", "is no date"),
+    "no date": ("knn", ("provenance", "date"), lambda _: "yesterday", "is not a date"),
     "seed": ("knn", ("seed",), lambda seed: seed + 7, "seed is"),
     "method": ("linear", ("method",), lambda _: "glnet_", "method is 'glnet_'"),
     "variant": ("features", ("variant",), lambda _: "released_", "variant is 'released_'"),
