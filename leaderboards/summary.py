@@ -125,10 +125,10 @@ def _said(key: str, value: str) -> str:
 
 
 def _unequal(name: str, baseline: Baseline) -> str:
-    """`moco_v3. Unequal: aps 16 epochs and 35 tuning trials, moco_v3 6 epochs and 6 tuning trials`."""
+    """`moco_v3, unequal, so no fair comparison: aps 16 epochs and 35 tuning trials, moco_v3 6 epochs and ...`."""
     sides = [" and ".join(_said(key, both[side]) for key, both in baseline.unequal.items()) for side in range(2)]
     said = (
-        f"{baseline.name}. Unequal: {name} {sides[0]}, {baseline.name} {sides[1]}"
+        f"{baseline.name}, unequal, so no fair comparison: {name} {sides[0]}, {baseline.name} {sides[1]}"
         if baseline.unequal
         else baseline.name
     )

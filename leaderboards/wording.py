@@ -73,13 +73,15 @@ def finding(verdict: Verdict) -> Finding:
     if not _tested(verdict):
         return Finding(place(verdict), headline(verdict), [], [])
     evidence = verdict.evidence
+    if verdict.same_runs:
+        said = f"{_said(verdict)}{_count(verdict)}: {_SAME_RUNS_AS}"
+        return Finding(place(verdict), said, _older(verdict), _tests(verdict, evidence) if evidence else [])
     return Finding(
         place(verdict),
         headline(verdict),
         [
             *(_certainty(verdict, evidence) if evidence else []),
             *(["this cost does not vary by chance: it is compared without a test"] if counted(verdict.claim) else []),
-            *([_SAME_RUNS_AS] if verdict.same_runs else []),
             *_taken_back(verdict),
             *_effort(verdict),
             *_left_out(verdict),
@@ -169,12 +171,15 @@ def _measured(verdict: Verdict) -> str:
 
     `not decided yet on mini (3 pairs, evidence 7.3 of 40 that it is better): ...`.
     """
-    evidence = verdict.evidence
     if verdict.outcome == UNDECIDED:
         return f"{_said(verdict)} ({so_far(verdict)}){_gap(verdict)}"
-    fragile = ", fragile" if evidence and evidence.fragile else ""
-    count = f" ({_counted(verdict.claim, verdict.n)}{fragile})" if verdict.n else ""
-    return f"{_said(verdict)}{count}{_gap(verdict)}"
+    return f"{_said(verdict)}{_count(verdict)}{_gap(verdict)}"
+
+
+def _count(verdict: Verdict) -> str:
+    """` (n = 6 pairs, fragile)`."""
+    fragile = ", fragile" if verdict.evidence and verdict.evidence.fragile else ""
+    return f" ({_counted(verdict.claim, verdict.n)}{fragile})" if verdict.n else ""
 
 
 def so_far(verdict: Verdict) -> str:
