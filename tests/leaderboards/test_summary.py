@@ -170,7 +170,8 @@ def test_a_published_baseline_is_marked_and_what_it_has_otherwise_is_said(make: 
     said = told(mine, published=longer, claims=claims)
     assert cells(said, "linear", "aps")[4:6] == ["48.0*", "(unequal)"]
     assert (
-        "baseline of aps: moco_v3, unequal, so no fair comparison: aps 13 epochs and 0 tuning trials, moco_v3 26 epochs and 2 tuning trials"
+        "baseline of aps: moco_v3, unequal, so no fair comparison:"
+        " aps 13 epochs and 0 tuning trials, moco_v3 26 epochs and 2 tuning trials"
         in said.lines
     )
     alike = make("moco_v3", "linear", {"top1": 44.0}, **MINI)
@@ -184,7 +185,8 @@ def test_a_method_without_a_part_is_no_baseline(make: Make) -> None:
     part = make("aps", "linear", {"top1": 72.0}, variant="uniform", **same)
     other = make("moco_v3", "linear", {"top1": 70.0}, **{**same, "epochs": 26})  # the other one is trained alike
     said = told([*mine, *part, *other], claims=claim_files.load(suite()))
-    assert any(line.startswith("baseline of aps: moco_v3, unequal, so no fair comparison: aps 13 epochs") for line in said.lines)
+    start = "baseline of aps: moco_v3, unequal, so no fair comparison: aps 13 epochs"
+    assert any(line.startswith(start) for line in said.lines)
 
 
 def test_of_several_baselines_the_first_that_was_trained_alike_is_shown(make: Make) -> None:
