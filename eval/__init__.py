@@ -1,1 +1,1 @@
-"""How it is judged: one module an evaluation, one file of protocols."""
+"""The evaluations: one module and one file of protocols for each."""

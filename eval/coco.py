@@ -40,7 +40,10 @@ class LoadPicture:
         results["img"] = np.array(read(Path(path), str(path), self.reach))
         results["ori_shape"] = results["img_shape"] = results["img"].shape[:2]
         if results["img_shape"] != size:
-            raise ValueError(f"{path} has height and width {results['img_shape']}, but its annotation file says {size}")
+            raise ValueError(
+                f"{path} has height and width {results['img_shape']}, but its annotation file says {size};"
+                " correct one of the two"
+            )
         return results
 
 
@@ -98,7 +101,9 @@ class CocoPictures(Dataset[dict[str, Any]]):
         self.file = split.file
         infos = [self.source.get_data_info(i) for i in range(len(self.source))]
         if not infos:
-            raise ValueError(f"{split.file} has no image with an annotation to train on")
+            raise ValueError(
+                f"{split.file} has no image with an annotation to train on; choose another file, or annotate images"
+            )
         self.ids = [info["img_id"] for info in infos]
         self.wide = [info["width"] >= info["height"] for info in infos]
 

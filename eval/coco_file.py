@@ -77,7 +77,10 @@ class CocoFile:
         mine, theirs = dict(zip(keys(self), self.categories, strict=True)), keys(other)
         if odd := sorted(mine.keys() ^ set(theirs)):
             which = short(odd[0][0]) + ("" if plain else f" with id {odd[0][1]}")
-            raise ValueError(f"{other.file} and {self.file} do not list the same categories: only one has {which}")
+            raise ValueError(
+                f"{other.file} and {self.file} do not list the same categories: only one has {which};"
+                " list the same in both"
+            )
         return dataclasses.replace(self, categories=[mine[key] for key in theirs])
 
 
@@ -119,7 +122,7 @@ def read(file: Path, folder: Path, *, masks: bool | None = None) -> CocoFile:
     Raises FileNotFoundError or ValueError, a line with the file and the entry, for what is missing or cannot be right.
     """
     if not file.is_file():
-        raise FileNotFoundError(f"no annotation file {file}")
+        raise FileNotFoundError(f"no annotation file {file}; put it there")
     try:
         return _Reader(file, folder, _content(file.read_bytes()), masks).result()
     except Refused as error:

@@ -18,7 +18,7 @@ class Progress(Protocol):
 
 
 def quiet(done: int, total: int, info: Mapping[str, Any]) -> None:
-    """The progress of whoever wants none."""
+    """A progress callback that does nothing."""
 
 
 def part_of(progress: Progress, before: int, total: int, **more: Any) -> Progress:

@@ -256,7 +256,10 @@ def _fpn(encoder: nn.Module, classes: int, p: DetectionProtocol) -> tuple[dict[s
             "strides": p.strides,
         }
     elif tuple(strides[i] for i in used) != p.strides[: len(used)] or not used:
-        raise ValueError(f"the encoder's feature maps have strides {strides}, but detection.strides is {p.strides}")
+        raise ValueError(
+            f"the encoder's feature maps have strides {strides}, but detection.strides is {p.strides};"
+            " set detection.strides to those of the encoder"
+        )
     else:
         neck = {
             "type": "FPN",

@@ -47,7 +47,8 @@ def evaluate(data: Classification[Features], protocol: KnnProtocol, context: Con
     ks = sorted(k for k in protocol.ks if k <= len(fit))
     if not ks:
         raise ValueError(
-            f"all values of knn.ks exceed the {len(fit)} training images; the smallest is {min(protocol.ks)}"
+            f"all values of knn.ks exceed the {len(fit)} training images (the smallest is {min(protocol.ks)});"
+            " choose smaller values, for example with --set 'knn.ks=[1]'"
         )
 
     fixed = data.classes, ks, protocol, context.device

@@ -1,4 +1,4 @@
-"""Drawings that an evaluation leaves beside its metrics: what a detector found, and how a gallery was ranked."""
+"""Drawings of an evaluation, beside its metrics: what a detector found, and how a gallery was ranked."""
 
 from __future__ import annotations
 

@@ -89,7 +89,8 @@ def evaluate(
     matched = first > 0
     if not matched.any():
         raise ValueError(
-            f"the gallery has no image from another camera with the identity of any of the {count} queries"
+            f"the gallery has no image from another camera with the identity of any of the {count} queries;"
+            " check the names of the image files"
         )
     counted = matched if protocol.no_match == "exclude" else np.ones_like(matched)
     n = int(counted.sum())

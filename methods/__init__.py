@@ -1,1 +1,1 @@
-"""What is compared: one module and one recipe file a method."""
+"""The methods that are compared: one module and one recipe file for each."""

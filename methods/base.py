@@ -206,7 +206,7 @@ class Method(BaseModel):
 
         Raises ValueError for a method that has none.
         """
-        raise ValueError(f"{type(self).__name__} has no full-size views: nothing can be rotated")
+        raise ValueError(f"{type(self).__name__} has no full-size views to rotate: choose another base method")
 
     def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Groups for the optimiser; by default all trainable parameters, decayed alike, those of `constant_rate` apart.

@@ -9,7 +9,7 @@
 There are no negatives. Both heads are Linear - BN - ReLU - Linear with biases and without a norm at their end.
 
 Recipes: CIFAR and ImageNet-100 are solo-learn's; ImageNet is OpenSelfSup's, 200 epochs, the control that
-truncated_triplet is to be held against; variant `paper` is the paper's own 1000 epochs on ImageNet.
+truncated_triplet is compared with; variant `paper` is the paper's own 1000 epochs on ImageNet.
 Differs from them:
 
 * OpenSelfSup's and mmpretrain's loss lacks the constant 2 (and, in mmpretrain, half of the slope).

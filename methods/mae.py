@@ -118,7 +118,7 @@ class MAE(Method):
         if not 0 < self.kept < patches:
             raise ValueError(
                 f"method.mask_ratio = {method['mask_ratio']} keeps {self.kept} of {patches} patches:"
-                " some must be kept and some masked"
+                " choose a ratio that keeps some patches and masks some"
             )
         width, heads = method["decoder_dim"], method["decoder_heads"]
         if width % 4 or width % heads:

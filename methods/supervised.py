@@ -1,4 +1,4 @@
-"""Supervised pre-training: cross-entropy on labels, crops and flips alone. What labels are worth at this budget."""
+"""Supervised pre-training: cross-entropy on labels, crops and flips alone. Shows the worth of labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The control `random`: the network as it is initialised. Every claim of learning is held against it."""
+"""The control `random`: the network as it is initialised. Every claim of learning is compared with it."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ class Block(nn.Module):
 def sincos_positions(side: int, dim: int) -> Tensor:
     """MoCo-v3's fixed positions of a side x side grid, [side^2, dim]: sin and cos of the row, then of the column."""
     if dim % 4:
-        raise ValueError(f"network.dim = {dim}: sincos positions need a multiple of 4")
+        raise ValueError(f"network.dim = {dim}: sincos positions need a multiple of 4; choose one")
     omega = 10000.0 ** (-torch.arange(dim // 4) / (dim // 4))
     row, column = (c.flatten()[:, None] * omega for c in torch.meshgrid(*2 * [torch.arange(side)], indexing="ij"))
     return torch.cat([row.sin(), row.cos(), column.sin(), column.cos()], dim=1)
@@ -150,9 +150,9 @@ class ViT(nn.Module):
         pool: Literal["class", "mean"] = "class",
     ) -> None:
         if size % patch:
-            raise ValueError(f"network.patch = {patch} does not divide the image size {size}")
+            raise ValueError(f"network.patch = {patch} does not divide the image size {size}; choose a divisor of it")
         if dim % heads:
-            raise ValueError(f"network.heads = {heads} does not divide network.dim = {dim}")
+            raise ValueError(f"network.heads = {heads} does not divide network.dim = {dim}; choose a divisor of it")
         if positions not in ("learned", "sincos") or init not in ("torch", "xavier"):
             raise ValueError(
                 f"network.positions = {positions!r}, network.init = {init!r}: positions must be 'learned' or 'sincos',"

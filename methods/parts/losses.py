@@ -1,4 +1,4 @@
-"""Losses that more than one method uses. Logits are float32 whatever the autocast.
+"""Losses that more than one method uses. Logits are float32, with autocast too.
 
 Over several processes every function returns the mean over the local rows, with the rows of all processes as partners.
 The mean of these losses over the processes is the loss of the whole batch, and averaging gradients, as DDP does, gives

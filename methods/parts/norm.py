@@ -16,7 +16,7 @@ from methods.parts.losses import world
 
 @contextlib.contextmanager
 def statistics_kept(*modules: nn.Module) -> Iterator[None]:
-    """Within, BatchNorms in training mode leave their running statistics alone and normalise by their batch as ever."""
+    """Within, BatchNorms in training mode keep their running statistics, and normalise by the batch."""
     norms = [m for module in modules for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     for norm in norms:
         norm.track_running_stats = False

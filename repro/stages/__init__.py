@@ -1,1 +1,1 @@
-"""What a job does: each stage takes plain values, does its work, and returns what becomes its record."""
+"""What a job does: each stage takes plain values, does its work, and returns the content of its record."""

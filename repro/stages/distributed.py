@@ -86,7 +86,7 @@ def group(ranks: int, device: torch.device) -> Iterator[Group]:
     if size != str(ranks):
         raise UserError(
             f"this training was planned for {ranks} ranks, but {size if size != '0' else 'none'} were started"
-            " together; start it through repro, which starts the planned number"
+            " together; start it with python -m repro run, which starts the planned number"
         )
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     host: Any = dist.new_group(backend="gloo", timeout=PATIENCE)

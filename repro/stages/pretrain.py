@@ -60,7 +60,9 @@ def build_method(module: str, recipe: Recipe, data: DataInfo, seed: int) -> Meth
     try:
         kind = load_method(module)
     except (ImportError, AttributeError) as error:
-        raise UserError(f"the recipe names module '{module}', which cannot be imported ({error})") from None
+        raise UserError(
+            f"the recipe names module '{module}', which cannot be imported ({error}); correct the name, or install it"
+        ) from None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(seed, "init"))
         return kind(recipe, data)

@@ -71,7 +71,7 @@ def read(path: Path) -> File:
     if path.is_dir():
         raise UserError(strangers.folder(path))
     if not path.is_file():
-        raise UserError(f"no such file: {path}")
+        raise UserError(f"no such file: {path}; give an existing file")
     if misnamed := strangers.misnamed(path):
         raise UserError(f"{path}: {misnamed}")
     if strangers.is_safetensors(path):
@@ -85,7 +85,10 @@ def read(path: Path) -> File:
             raise UserError(f"{path}: two of its tensors have the same name, {name}; save it with different names")
         tensors[name] = value
     if not tensors or "" in tensors:
-        raise UserError(f"{path}: it contains no table of weights, but {type(state).__name__}")
+        raise UserError(
+            f"{path}: it contains {type(state).__name__}, not a table of weights;"
+            " save the weights with torch.save(model.state_dict(), FILE)"
+        )
     about: dict[str, Any] = {}
     if isinstance(state, Mapping) and {"form", "network", "mean", "std", "weights"} <= state.keys():
         about = _about(state, path)
@@ -94,7 +97,7 @@ def read(path: Path) -> File:
 
 def _unpickled(path: Path) -> Any:
     if part := _broken_part(path):
-        raise UserError(f"{path}: damaged ({part} does not match its checksum); fetch it again")
+        raise UserError(f"{path}: damaged ({part} does not match its checksum); download it again")
     try:
         # Of sparse and quantized tensors torch warns, in lines of its own; they are refused by name later.
         with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(strangers.harmless()):
@@ -102,12 +105,18 @@ def _unpickled(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL ([\w.]+)|(torch\.distributed[\w.]*)", str(error))
         if not found and "global" not in str(error).lower():
-            raise UserError(f"{path}: damaged, or not a PyTorch checkpoint") from None
+            raise UserError(
+                f"{path}: damaged, or not a PyTorch checkpoint;"
+                " download it again, or write it with torch.save(model.state_dict(), FILE)"
+            ) from None
         name = found[1] or found[2] if found else ""
         raise UserError(f"{path}: {strangers.refusal(path, name, _holds_module(path))}") from None
     except Exception as error:  # torch has many for a file that is cut off or of another kind
         reason = (f"{type(error).__name__}: {error}".splitlines() or [""])[0]
-        raise UserError(f"{path}: damaged, or not a PyTorch checkpoint ({reason[:100]})") from None
+        raise UserError(
+            f"{path}: damaged, or not a PyTorch checkpoint ({reason[:100]});"
+            " download it again, or write it with torch.save(model.state_dict(), FILE)"
+        ) from None
 
 
 def _broken_part(path: Path) -> str:
@@ -148,7 +157,10 @@ def _flat(value: Any, path: Path, name: str = "", above: tuple[int, ...] = ()) -
         yield name, tensor[0]
     elif isinstance(value, (Mapping, list, tuple)):
         if id(value) in above or len(above) == _DEEPEST:
-            raise UserError(f"{path}: a table in it contains itself, or tables are nested more than {_DEEPEST} deep")
+            raise UserError(
+                f"{path}: a table in it contains itself, or tables are nested more than {_DEEPEST} deep;"
+                " save only the weights: torch.save(model.state_dict(), FILE)"
+            )
         for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
             yield from _flat(item, path, f"{name}.{key}" if name else str(key), (*above, id(value)))
 
@@ -161,18 +173,20 @@ def _about(said: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """Network, mean and std of a file of ours. Raises UserError where they are none."""
     network = said["network"]
     if not isinstance(network, Mapping) or not isinstance(network.get("arch"), str):
-        raise UserError(f"{path}: damaged, its network is not a table with the key arch")
+        raise UserError(f"{path}: damaged, its network is not a table with the key arch; export it again")
     for known in ARCHS.values():
         for key, value in known.items() if known["arch"] == network["arch"] else ():
             kinds = (int, float) if isinstance(value, float) else type(value)
             given = network.get(key, value)
             if not isinstance(given, kinds) or isinstance(given, bool) != (kinds is bool):
-                raise UserError(f"{path}: damaged, its network.{key} does not have the type of {value!r}")
+                raise UserError(
+                    f"{path}: damaged, its network.{key} does not have the type of {value!r}; export it again"
+                )
     for key in ("mean", "std"):
         values = said[key]
         fits = isinstance(values, (list, tuple)) and len(values) == 3
         if not fits or not all(_share(value) and (value or key == "mean") for value in values):
-            raise UserError(f"{path}: damaged, its {key} is not three numbers from 0 to 1")
+            raise UserError(f"{path}: damaged, its {key} is not three numbers from 0 to 1; export it again")
     return {"network": dict(network), "mean": list(said["mean"]), "std": list(said["std"])}
 
 
@@ -187,14 +201,14 @@ def _read_safetensors(path: Path) -> File:
             tensors = {name: stream.get_tensor(name) for name in names}
     except Exception as error:  # its own, and those of torch for a kind of number that it does not have
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path}: damaged, or not a safetensors file ({reason[:80]})") from None
+        raise UserError(f"{path}: damaged, or not a safetensors file ({reason[:80]}); download it again") from None
     if not tensors:
-        raise UserError(f"{path}: it contains no tensors")
+        raise UserError(f"{path}: it contains no tensors; give a file with weights")
     flat = dict(_flat(tensors, path))
     if not {"network", "mean", "std"} <= said.keys():
         return File(path.name, flat, {})
     try:
         about = {key: json.loads(said[key]) for key in ("network", "mean", "std")}
     except (ValueError, RecursionError):
-        raise UserError(f"{path}: damaged, its description of the network is not JSON") from None
+        raise UserError(f"{path}: damaged, its description of the network is not JSON; export it again") from None
     return File(path.name, flat, _about(about, path))

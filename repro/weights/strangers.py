@@ -41,7 +41,7 @@ def other_kind(path: Path) -> str:
     with path.open("rb") as stream:
         start = stream.read(512)
     if not start:
-        return "empty; fetch it again"
+        return "empty; download it again"
     for beginning, what in _BEGINNINGS:
         if start.startswith(beginning):
             return what

@@ -24,7 +24,7 @@ def several(file: File, found: Several) -> str:
 def elsewhere(file: File, found: Elsewhere, part: str) -> str:
     """Of a part that there is not."""
     places = _few(_places(found.parts))
-    return f"{file.name}: --part {part.rstrip('.')}: no such weights there, only under {places}"
+    return f"{file.name}: --part {part.rstrip('.')}: no such weights under this prefix, only under {places}"
 
 
 def _places(prefixes: Sequence[str]) -> list[str]:
@@ -43,7 +43,7 @@ def negative(file: File, found: Match) -> str:
     """Of variances that are none."""
     return (
         f"{file.name}: {len(found.negative)} of its variances contain negative values ({_few(found.negative)});"
-        " fetch it or save it again"
+        " download it or save it again"
     )
 
 
@@ -134,7 +134,7 @@ def _settings(found: Match, network: Mapping[str, Any]) -> str:
 
 
 def _fits(architectures: Sequence[str]) -> str:
-    return f"; it fits --arch {' or '.join(architectures)}" if architectures else ""
+    return f"; it fits --arch {' or '.join(architectures)}" if architectures else "; check --arch and --part"
 
 
 def _shapes(weight: Misshapen) -> str:
