@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -38,21 +38,38 @@ class UserError(Exception):
         return printable(f"{self.problem}; {self.mend}" if self.mend else self.problem)
 
 
+_LISTED = 20  # names in a message, more are counted
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """The valid name that is most like it, "" where none is near."""
-    return next(iter(difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)), "")
+    """The valid name of which it is a close misspelling, "" for none. Case, "-" and "_" make no difference."""
+    plain = {_plain(one): one for one in valid}
+    close = difflib.get_close_matches(_plain(name), plain, n=1, cutoff=0.75)
+    swapped = [one for one in plain if sorted(one) == sorted(_plain(name))]  # asp, where 0.75 is too strict
+    return next((plain[one] for one in [*close, *swapped]), "")
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("-", "_")
+
+
+def shortened(names: Sequence[str], most: int = _LISTED) -> str:
+    """The names, or the first of them and how many there are: `a, b, ... (30)`."""
+    more = f", ... ({len(names)})" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 class Unknown(UserError):
     """A name that is none of the valid ones.
 
-    kind: of what.  nearest: the valid name that is most like it, "" for none.  mend: by default the valid names.
+    kind: of what.  nearest: the valid name of which it is a close misspelling, "" for none.
+    mend: by default the valid names.
     """
 
     def __init__(self, kind: str, name: str, valid: Iterable[str], mend: str = "") -> None:
         self.kind, self.name, self.valid = kind, name, sorted(valid)
         self.nearest = nearest(name, self.valid)
-        super().__init__(f"unknown {kind} '{name}'", mend or f"valid: {', '.join(self.valid)}")
+        super().__init__(f"unknown {kind} '{name}'", mend or f"valid: {shortened(self.valid)}")
 
     def __str__(self) -> str:
         hint = f"; did you mean '{self.nearest}'?" if self.nearest else ";"
@@ -92,14 +109,14 @@ def unwritable(error: BaseException) -> str:
     if error.errno in _FORBIDDEN:
         return (
             f"cannot open {what} ({(error.strerror or '').lower()}); what was finished is kept:"
-            " its owner can permit it, or choose another --workspace, and give the command again"
+            " its owner can permit it, or choose another --workspace, and run the command again"
         )
     if error.errno in _IN_THE_WAY:
         return (
             f"cannot open {what} ({(error.strerror or '').lower()}); what was finished is kept:"
-            " move away what is there, or choose another --workspace, and give the command again"
+            " move away what is there, or choose another --workspace, and run the command again"
         )
     return (
         f"cannot write {what} ({(error.strerror or '').lower()}); what was finished is kept:"
-        " free some space or choose another --workspace, and give the command again"
+        " free some space or choose another --workspace, and run the command again"
     )

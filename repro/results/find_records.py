@@ -7,7 +7,7 @@ from pathlib import PurePath
 
 from leaderboards import claim_files, published, record_files
 from leaderboards.claims import Claim
-from repro.errors import UserError, unknown
+from repro.errors import UserError, nearest, shortened, unknown
 from repro.plan import registry
 from repro.plan.tracks import tracks
 from repro.results.suite import suite
@@ -62,7 +62,7 @@ def find(cell: str, found: Sequence[Record]) -> Record:
         mend = "give a record link from a board (file.jsonl#hash) or a fingerprint"
         raise unknown("record", name, known or ["(there is none)"], mend)
     if len(matching) > 1:
-        raise UserError(f"{cell} is the beginning of {len(matching)} fingerprints", "give more of it")
+        raise UserError(f"{len(matching)} fingerprints begin with {cell}", "give more digits")
     return matching[0]
 
 
@@ -117,13 +117,22 @@ def every_claim() -> list[Claim]:
 
 
 def find_claim(name: str) -> Claim:
-    """The claim of that id, or of which that is the paper's own form; UserError with the nearest one, or the paper."""
+    """The claim of that id, or of which that is the paper's own form.
+
+    Raises:
+        UserError: no such claim, with the nearest one, or those of the paper that the id begins with.
+    """
     known = {claim.id: claim for claim in every_claim()}
     name = next((claim.id for claim in known.values() if claim.form and claim.as_published.id == name), name)
     if name in {claim.paper for claim in known.values()}:
         raise UserError(f"{name} is a paper, not a claim", f"python -m repro claims --paper {name} lists its claims")
     if name not in known:
-        raise unknown("claim", name, known, "python -m repro claims lists them")
+        same = [claim for one, claim in known.items() if one.partition("-")[0] == name.partition("-")[0]]
+        listed = "python -m repro claims lists them"
+        if same and not nearest(name, known):
+            paper, ids = same[0].paper, [claim.id for claim in same]
+            listed = f"claims of {paper}: {shortened(ids, 6)}; python -m repro claims --paper {paper} lists them"
+        raise unknown("claim", name, known, listed)
     return known[name]
 
 

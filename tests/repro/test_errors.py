@@ -22,17 +22,31 @@ def test_an_unknown_name_keeps_what_it_knows() -> None:
 
 
 def test_every_room_takes_the_same_names_for_near() -> None:
-    """No room may import another, so each has its own hint: the same words must be near for all."""
+    """No room may import another, so each has its own hint: the same words must be near for all.
+
+    But for `eval`, whose code is part of fingerprints: it still takes half of the letters for near.
+    """
     hints = {
         "repro": lambda word, name: str(unknown("thing", word, [name])),
         "leaderboards": lambda word, name: str(UnknownName("thing", word, [name])),
-        "eval": lambda word, name: tables.nearest(word, [name]),
         "slurm": lambda word, name: did_you_mean(word, [name]),
     }
-    # Shares of equal letters, by hand: two in four, two in five.
-    for word, name, near in (("ab__", "abcd", True), ("ab___", "abcde", False)):
+    # Shares of equal letters, by hand: three in four, three in five; then the same letters; then another case.
+    for word, name, near in (
+        ("abc_", "abcd", True),
+        ("abc__", "abcde", False),
+        ("asp", "aps", True),
+        ("MoCo-V3", "moco_v3", True),
+    ):
         said = {room: "did you mean" in hint(word, name) for room, hint in hints.items()}
         assert said == dict.fromkeys(hints, near)
+    assert "did you mean" in tables.nearest("ab__", ["abcd"]) and "valid:" in tables.nearest("ab___", ["abcde"])
+
+
+def test_a_long_list_of_names_is_shortened() -> None:
+    names = [f"n{number:02}" for number in range(30)]
+    for said in (str(unknown("thing", "x", names)), str(UnknownName("thing", "x", names))):
+        assert "n00, n01, " in said and said.endswith("n19, ... (30)")
 
 
 @pytest.mark.parametrize("error", [UserError("it is damaged", "delete it"), Unknown("method", "apss", ["aps"])])

@@ -74,6 +74,8 @@ pytestmark = pytest.mark.usefixtures("own_folder")
         ("data verify cifar11", "did you mean"),
         ("claims --paper glnett", "did you mean 'glnet'"),
         ("claims glnet-imagenet-gian", "did you mean 'glnet-imagenet-gain'"),
+        ("claims aps-foo", "unknown claim 'aps-foo'; claims of aps: aps-"),
+        ("claims foo", "unknown claim 'foo'; python -m repro claims lists them"),
         ("claims glnet-imagenet-gain --kind gain", "is one claim; leave out --kind"),
         ("claims --track embedded", "no claim is tested on embedded; choose from mini"),
         ("claims --outcome not_run", "did you mean 'not run'"),
@@ -290,7 +292,7 @@ def test_a_plan_is_made_in_under_two_seconds_of_cpu(yardstick: Callable[[], floa
 
 def test_a_message_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", "--checkpoint", "a\x1b[31m\rb.pth", "--arch", "resnet18"]) == 2
-    assert capsys.readouterr().err == "repro: no such file: a\\x1b[31m\\rb.pth\n"
+    assert capsys.readouterr().err == "repro: no such file: a\\x1b[31m\\rb.pth; give an existing file\n"
 
 
 @pytest.mark.parametrize("value", ["-1", "true", "'long'", "nan"])
@@ -337,7 +339,7 @@ def test_no_folder_for_temporary_files_is_one_line(
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/none"])
     assert main(line.split()) == 2
-    assert capsys.readouterr().err.startswith("repro: no folder for temporary files can be written (TMPDIR")
+    assert capsys.readouterr().err.startswith("repro: cannot write temporary files (TMPDIR")
 
 
 @pytest.mark.parametrize("name", ["n" * 61, "é", "sim+clr", "a/b", "-x", ""])
