@@ -140,7 +140,7 @@ class _Submitter:
         self.settled: set[str] = set()
 
     def begin(self) -> bool:
-        """Write down what is to be queued, and go on."""
+        """Write down what will be queued, then continue."""
         _require_no_orphans(self.journal)
         self.kept = self._keep_live()
         fresh = [task for task in self.graph if task.key not in self.kept]
@@ -232,7 +232,7 @@ class _Submitter:
                 self.jobs.pop(state.key, None)
                 self.settled.add(state.key)
             elif state.entry.digest != mine[state.key].digest:
-                raise ValueError(f"'{state.key}' was submitted again with other settings: give the command again")
+                raise ValueError(f"'{state.key}' was submitted again with other settings: run the command again")
             else:  # never queued, or to be done again
                 self.jobs.pop(state.key, None)
 
@@ -243,9 +243,9 @@ class _Submitter:
 
     def _take_over(self, state: TaskState) -> None:
         if state.entry.run:
-            raise ValueError(f"'{state.key}' is under way on this machine: let it end there, or cancel it first")
+            raise ValueError(f"'{state.key}' is running on this machine: wait until it ends, or cancel it first")
         if state.entry.digest != self.graph[state.key].digest:
-            raise ValueError(f"'{state.key}' is queued with other settings: cancel that first (job {state.job})")
+            raise ValueError(f"'{state.key}' is queued with other settings: cancel it first (job {state.job})")
         self.jobs[state.key] = state.job
 
     def _sbatch(self, batch: Batch) -> dict[str, str]:
@@ -297,15 +297,15 @@ def _require_path_for_slurm(folder: Path) -> None:
     strange = next((letter for letter in str(folder) if letter in "%\\" or ord(letter) < 32), "")
     if strange:
         raise ValueError(
-            f"SLURM cannot write to {str(folder)!r}: in a path, {strange!r} means something else to it;"
-            " choose a folder without it"
+            f"SLURM cannot write to {str(folder)!r}: it gives {strange!r} in a path another meaning;"
+            " choose a folder whose path does not contain it"
         )
     try:
         str(folder).encode(locale.getpreferredencoding(False))
     except UnicodeEncodeError:
         raise ValueError(
-            f"no batch file can name {str(folder)!r} in this locale: choose a folder of plain letters, or set LC_ALL to"
-            " a locale of UTF-8"
+            f"{str(folder)!r} cannot be written in a batch file in this locale: choose a folder with plain letters, or"
+            " set LC_ALL to a UTF-8 locale"
         ) from None
 
 
@@ -324,8 +324,8 @@ def _require_no_orphans(journal: Journal) -> None:
     if others := _cancel_orphans(journal):
         who = sorted(others)[0]
         raise ValueError(
-            f"a submission of {who} from this folder ended half-way, and only {who} can cancel what it left queued:"
-            " let them give their command again, or cancel"
+            f"a submission by {who} from this folder stopped half-way, and only {who} can cancel the jobs that it left"
+            " queued: ask them to run their command again, or to cancel these jobs"
         )
 
 
@@ -347,7 +347,7 @@ def _only_writer(place: Folder) -> Iterator[None]:
     lock = try_lock(place.lock("submit"))
     if lock is None:
         raise _Busy(
-            f"another submission from {place.root} is under way ({held_by(place.lock('submit'))}): let it finish"
+            f"another command is submitting from {place.root} ({held_by(place.lock('submit'))}): wait until it ends"
         )
     try:
         yield

@@ -12,7 +12,7 @@ from typing import Any
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Replace `path` by `text`, whole or not at all, whatever dies in between. Raises OSError.
+    """Replace `path` by `text`, completely or not at all, even if a process dies in between. Raises OSError.
 
     A file name in it of other bytes than UTF-8 is escaped, so that JSON reads as it was.
     """
@@ -58,7 +58,7 @@ def held_by(path: Path) -> str:
 
 
 def lock_soon(descriptor: int, path: Path, patience: float = 60.0) -> None:
-    """Lock an open file that nobody locks for longer than a moment. Raises ValueError where it stays locked."""
+    """Lock an open file that others lock only for a moment. Raises ValueError if it stays locked."""
     end = time.monotonic() + patience
     while True:
         try:
@@ -66,7 +66,7 @@ def lock_soon(descriptor: int, path: Path, patience: float = 60.0) -> None:
             return
         except BlockingIOError:
             if time.monotonic() > end:
-                raise ValueError(f"{held_by(path)} keeps {path} locked: end it, and give the command again") from None
+                raise ValueError(f"{held_by(path)} keeps {path} locked: end it, and run the command again") from None
         time.sleep(0.02)
 
 
@@ -83,5 +83,7 @@ def try_lock(path: Path) -> int | None:
         os.close(descriptor)
         if isinstance(error, BlockingIOError):
             return None
-        raise ValueError(f"cannot lock {path} ({error.strerror}): use a folder whose file system has flock") from None
+        raise ValueError(
+            f"cannot lock {path} ({error.strerror}): use a folder on a file system that supports flock"
+        ) from None
     return descriptor

@@ -1,4 +1,4 @@
-"""A graph of tasks: what to call, with what, on how much of a machine, after whom."""
+"""A graph of tasks: what each calls, with which arguments, with which resources, and after which other tasks."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Task:
 
     @cached_property
     def digest(self) -> str:
-        """Twelve hex digits over all that makes the work: whom it waits for is no part of it."""
+        """Twelve hex digits: a hash of everything that defines the work, without the tasks that it waits for."""
         work = {name: value for name, value in self.to_json().items() if name not in ("after", "always")}
         return hashlib.blake2b(json.dumps(work, sort_keys=True).encode(), digest_size=6).hexdigest()
 

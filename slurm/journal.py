@@ -1,4 +1,4 @@
-"""What was handed to an executor, in lines of JSON, and what follows from them all.
+"""What was given to an executor, in lines of JSON, and the state that follows from all lines.
 
 planned      keys of a submission, before anything of it is handed over
 submitting   a batch, before its sbatch        dropped   it did not get in, or was taken back

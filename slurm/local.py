@@ -38,7 +38,7 @@ _GRACE = 10.0  # seconds that a cancelled task has to end by itself
 
 @dataclass(frozen=True)
 class Event:
-    """Something the caller may want to show. "elsewhere": another process (`who`) runs this task; we wait."""
+    """Something that the caller may want to show. "elsewhere": another process (`who`) runs this task, and we wait."""
 
     kind: Literal["started", "progress", "elsewhere", "done", "failed", "cancelled", "blocked"]
     key: str
@@ -60,7 +60,7 @@ def run(
     limits: Mapping[str, float] | None = None,
     patience: float = PATIENCE,
 ) -> dict[str, Outcome]:
-    """Run every task and return how each ended, whatever became of the others.
+    """Run every task and return how each ended. A task that fails stops only those that wait for it.
 
     A task that wants more than there is runs when it has the whole machine; its threads are never more than its cores.
     `Resources.minutes` bind only a cluster: on a machine that may be slow there are no time limits but those that the
@@ -112,11 +112,11 @@ def _require_not_on_slurm(graph: Graph, place: Folder) -> None:
     queued = [state for state in of_journal(journal, place) if state.live and state.job and state.key in asked]
     if queued:
         first = queued[0]
-        raise ValueError(f"'{first.key}' is {first.state} on SLURM (job {first.job}): let it end there, or cancel it")
+        raise ValueError(f"'{first.key}' is {first.state} on SLURM (job {first.job}): wait until it ends, or cancel it")
 
 
 def cancel(folder: Path, keys: Collection[str]) -> None:
-    """Ask the runs on this folder to end these tasks; they do so within a second, from whatever machine."""
+    """Ask the runs on this folder to end these tasks; they do so within a second, on whichever machine they are."""
     place = Folder(folder)
     for key in keys:
         place.cancel(key).touch()
@@ -280,7 +280,7 @@ class _Run:
         elif child.kill_at is not None and not self.folder.finished_since(task, child.started):
             if child.late:
                 limit = f"{self.limits[task.key]:.0f} s"
-                late = f"reached its time limit of {limit}; done again, it goes on from its checkpoint"
+                late = f"reached its time limit of {limit}; run it again to continue from its checkpoint"
                 self._settle(task, "failed", late)
             elif child.hung:
                 self._settle(task, "failed", child.hung, str(self.folder.log(task.key)))

@@ -1,4 +1,4 @@
-"""The end of a log, where it tells why a task ended."""
+"""The end of a log, which may say why a task ended."""
 
 from __future__ import annotations
 

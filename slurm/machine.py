@@ -29,8 +29,8 @@ class Pool:
         count = wanted.ranks
         if 0 < gpus < count * wanted.gpus and count > 1:
             raise ValueError(
-                f"{count} ranks want {wanted.gpus} of the GPUs each, and this machine has {gpus}: ask for fewer"
-                " ranks, or hide all GPUs with CUDA_VISIBLE_DEVICES= to train on its cores"
+                f"{count} ranks need {wanted.gpus} GPU{'s' * (wanted.gpus != 1)} each, but this machine has {gpus}: use"
+                " fewer ranks, or hide all GPUs with CUDA_VISIBLE_DEVICES= to train on the CPU"
             )
         return replace(
             wanted,

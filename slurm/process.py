@@ -16,7 +16,7 @@ from typing import Any
 
 
 def ended(process: subprocess.Popen[bytes]) -> bool:
-    """Has the leader of a process group died? Then whatever it left running in its group dies too, and it is reaped."""
+    """Whether the leader of a process group has died. If so, what is left in its group is killed, and it is reaped."""
     if not os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
         return False
     os.killpg(process.pid, signal.SIGKILL)
@@ -25,12 +25,12 @@ def ended(process: subprocess.Popen[bytes]) -> bool:
 
 
 def death(status: int) -> str:
-    """What can be said of a process that died without a word."""
+    """What can be said of a process that died without an error message."""
     if status == -signal.SIGKILL:
         return "killed by signal 9: out of memory?"
     if status < 0:
         return f"killed by signal {-status} ({signal.Signals(-status).name})"
-    return f"ended with status {status} and no outcome"
+    return f"ended with exit status {status} and left no result"
 
 
 def die_with_parent(pipe: int) -> None:

@@ -1,4 +1,4 @@
-"""Cluster profiles: small TOML files with what a cluster wants to be told (profiles/default.toml explains the keys)."""
+"""Cluster profiles: small TOML files with the settings of a cluster (profiles/default.toml explains the keys)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Option = Annotated[str | int | float | bool, Meta(description="a text, a number 
 
 @dataclass(frozen=True)
 class Profile:
-    """What a cluster wants to be told; 0 and "" leave a thing to SLURM."""
+    """The settings of a cluster; with 0 and "" SLURM decides."""
 
     partition: Text = ""
     account: Text = ""
@@ -49,19 +49,22 @@ class Profile:
 
     @classmethod
     def load(cls, name: str) -> Profile:
-        """A profile that comes with the package, by its name, or anybody's, by its path (ending in .toml).
+        """A profile of the package, by its name, or any other, by its path (ending in .toml).
 
-        Raises ValueError where there is none, or where one holds an unknown key or a value of the wrong type.
+        Raises ValueError if there is none, or if it holds an unknown key or a value of the wrong type.
         """
         if name.endswith(".toml"):
             if not Path(name).is_file():
-                raise ValueError(f"cluster profile {name}: no such file")
+                raise ValueError(
+                    f"cluster profile {name}: no such file;"
+                    " give an existing file, or the name of a profile, such as default"
+                )
             text = Path(name).read_bytes()
         else:
             folder = importlib.resources.files("slurm") / "profiles"
             names = sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
             if name not in names:
-                hint = did_you_mean(name, names, otherwise=f"there are: {', '.join(names)};")
+                hint = did_you_mean(name, names, otherwise=f"valid: {', '.join(names)};")
                 raise ValueError(f"no cluster profile '{name}': {hint} or give a file that ends in .toml")
             text = (folder / f"{name}.toml").read_bytes()
         try:
@@ -88,9 +91,9 @@ class Profile:
         return profile
 
     def spread(self, wanted: Resources) -> Resources:
-        """The same ranks over as few machines as have the GPUs and CPUs for them, equally many on each.
+        """The same ranks on as few machines as have enough GPUs and CPUs, with equally many ranks on each.
 
-        Raises ValueError where one rank wants more than the profile says a machine has.
+        Raises ValueError if one rank needs more than a machine has by the profile.
         """
         most = wanted.ranks_per_node
         for what, have, each in (("gpu", self.gpus_per_node, wanted.gpus), ("cpu", self.cpus_per_node, wanted.cpus)):

@@ -238,7 +238,7 @@ def is_down(node: str) -> bool:
 
 
 def why_refused(said: str) -> Refusal:
-    """What sbatch's error text, as submitit hands it on, comes to."""
+    """What the error text of sbatch, as submitit passes it on, means."""
     lines = said.strip().splitlines() or ["no message"]
     uncertain = bool(_ANSWER_LOST.search(said))
     return Refusal(lines[-1].removeprefix("sbatch: error: "), uncertain or bool(_FULL.search(said)), uncertain)

@@ -1,4 +1,4 @@
-"""The states of SLURM, and where each leaves a task.
+"""The states of SLURM jobs, and the state of a task that follows from each.
 
 A new state of SLURM is a line in RUNNING or ENDED (of any other word a job waits). Where it tells more than that, it is
 a rule: RULES are tried in their order, and the first that fits the facts says where the task stands and why.
@@ -60,7 +60,7 @@ class TaskState:
 
     @property
     def lost(self) -> bool:
-        """It is not done and nobody is at it."""
+        """It is not done, and no process works on it."""
         return not self.live and self.state != "done"
 
 
@@ -80,7 +80,7 @@ RUNNING = {
 }
 # SLURM's words for a job that has ended, and what is said of it where it left no outcome.
 ENDED = {
-    "COMPLETED": "SLURM calls it COMPLETED, but it left no outcome",
+    "COMPLETED": "SLURM calls it COMPLETED, but it left no result",
     "FAILED": "failed",
     "CANCELLED": "cancelled",
     "TIMEOUT": "reached its time limit",
@@ -96,7 +96,7 @@ _NEVER_STARTED = ("Dependency", "DependencyNeverSatisfied")  # SLURM's reasons: 
 
 @dataclass(frozen=True)
 class Facts:
-    """All that decides where a task stands which was submitted to SLURM.
+    """All that decides the state of a task that was submitted to SLURM.
 
     Attributes:
         queued: it got a job.
@@ -137,7 +137,7 @@ class Facts:
 
     @property
     def never_runs(self) -> bool:
-        """A task that it waits for has ended otherwise than done. (One that was not submitted may yet be.)"""
+        """A task that it waits for has ended without being done. (One that was not submitted may still be.)"""
         return self.lost_parent not in ("", "unsubmitted")
 
     @property
@@ -147,13 +147,13 @@ class Facts:
 
     @property
     def log(self) -> str:
-        """What is added to the reason where the task itself gave none."""
+        """What is added to the reason if the task gave none."""
         return quoted(self.last_line)
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Where it fits, the task is in this state, for this reason: a text with {0.NAME} for a fact."""
+    """If it fits, the task is in this state for this reason: a text with {0.NAME} for a fact."""
 
     name: str
     fits: Callable[[Facts], bool]
@@ -172,7 +172,7 @@ RULES = (
         "never queued",
         lambda it: not it.queued,
         "unsubmitted",
-        "not queued: if no submission is under way, retry, or give the command again",
+        "not queued: if no command is submitting now, use retry, or run the command again",
     ),
     # SLURM has not ended its job.
     Rule("about to be cancelled", lambda it: it.live and it.cancelled, "cancelled", "on request"),
@@ -184,18 +184,18 @@ RULES = (
         "done, whatever SLURM calls it",
         lambda it: it.left == "done",
         "done",
-        "its result is whole, though SLURM calls it {0.word}",
+        "its result is complete, although SLURM calls it {0.word}",
     ),
     Rule(
         "no requeue is left",
         lambda it: it.timed_out_too_often,
         "timeout",
-        "reached its time limit once more than the profile's requeues allow",
+        "reached its time limit again after all requeues that the profile allows",
     ),
     Rule("failed and said why", lambda it: it.left != "", "failed", "{0.left_reason}"),
     # The job ended without an outcome.
     Rule(
-        "ended for want of a parent",
+        "ended because its parent failed",
         lambda it: it.word == "CANCELLED" and it.why in _NEVER_STARTED and it.lost_parent != "",
         "blocked",
         "{0.blocked}",
@@ -232,7 +232,7 @@ RULES = (
         "it left no log: {0.nodes} cannot write to this workspace; choose one that all nodes see, or leave that node"
         " out (exclude, in [sbatch] of the profile)",
     ),
-    Rule("ended without a word", lambda it: it.word in ENDED, "failed", "{0.said}{0.log}"),
+    Rule("ended without a reason", lambda it: it.word in ENDED, "failed", "{0.said}{0.log}"),
 )
 
 

@@ -72,7 +72,7 @@ def _here(task: Task, entry: Entry, alive: bool, parents: Sequence[TaskState], p
     interrupted = TaskState(
         task,
         "interrupted",
-        "the run that was to do it ended before it: retry, or give its command again",
+        "the command that should run it ended first: use retry, or run the command again",
         entry,
         place.log(task.key),
     )

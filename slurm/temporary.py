@@ -1,4 +1,4 @@
-"""Temporary files of a process: a folder that can be written, and sockets whose path the kernel takes.
+"""Temporary files of a process: a folder that can be written, and sockets whose path is short enough for the kernel.
 
 multiprocessing makes its sockets in the folder for temporary files, and a socket's path has at most 107 bytes. With a
 longer TMPDIR whatever one process hands to another (a batch of pictures) is lost, and who waits for it waits for ever.
@@ -26,7 +26,7 @@ def settle() -> str:
     except FileNotFoundError:
         named = f"TMPDIR={wanted}" if wanted else "TMPDIR is not set"
         raise ValueError(
-            f"no folder for temporary files can be written ({named}; nor /tmp, /var/tmp): free some space there, or set"
+            f"cannot write temporary files ({named}; /tmp and /var/tmp were tried too): free some space there, or set"
             " TMPDIR to a folder that can be written"
         ) from None
     if not wanted or os.path.realpath(wanted) == os.path.realpath(found):

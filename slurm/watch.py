@@ -1,4 +1,4 @@
-"""Whether a task moves, so that one that hangs is ended: a job that hangs is worse than one that fails.
+"""Watches whether a task makes progress, and stops it if it hangs: a job that hangs is worse than one that fails.
 
 A task moves while it reports steps, prints, computes, or reads and writes. So a long silent computation is no hang, and
 neither is a slow disk; processes that wait for each other are. Time in which a task was stopped (SIGSTOP, SLURM's
@@ -89,17 +89,17 @@ class Watch:
         return self.still >= self.patience
 
     def words(self) -> str:
-        """What is said of a task that hangs."""
+        """The message on a task that hangs."""
         long = f"{self.patience / 60:g} min" if self.patience >= 60 else f"{self.patience:g} s"
         report = self._report()
         step = f"its last step: {report.done} of {report.total}" if report else "it reported no step"
         if report and report.info.get("job"):
             step = f"{step} of {report.info['job']}"
         said = quoted(last_line(self.log)) if self.log else ""
-        return f"nothing moved for {long} (no step, no output, no work of its processes), so it was ended; {step}{said}"
+        return f"no progress for {long} (no step, no output, no work of its processes), so it was stopped; {step}{said}"
 
     def show_stacks(self) -> None:
-        """Let the task's Python processes write to the log where they are."""
+        """Let the task's Python processes write their stack traces to the log."""
         for process in _tree(self.process):
             with contextlib.suppress(psutil.Error):
                 if "slurm.worker" in process.cmdline():  # others may die of that signal

@@ -1,4 +1,4 @@
-"""The way in: parse, call one command, turn errors into one line and an exit status.
+"""The entry point: parse, call one command, turn errors into one line and an exit status.
 
 0 done   1 a job failed   2 wrong use or bad input   130 interrupted
 """

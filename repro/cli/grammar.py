@@ -31,13 +31,24 @@ def _request_options(
 ) -> None:
     if trains:
         parser.add_argument(
-            "--method", nargs="+", required=True, metavar="NAME", help="NAME, NAME:VARIANT, FILE.toml or all"
+            "--method",
+            nargs="+",
+            required=True,
+            metavar="NAME",
+            help="NAME, NAME:VARIANT, FILE.toml or all (python -m repro methods)",
         )
     parser.add_argument("--track", default="embedded", metavar="NAME", help=TRACKS)
     if evaluations:
         choice = parser.add_mutually_exclusive_group()
-        choice.add_argument("--suite", default="full", metavar="NAME", help="full (default) or quick (k-NN and linear)")
-        choice.add_argument("--eval", nargs="+", metavar="NAME", help="single evaluations instead of a suite")
+        choice.add_argument(
+            "--suite",
+            default="full",
+            metavar="NAME",
+            help="evaluations: full (default, all of them) or quick (k-NN and linear)",
+        )
+        choice.add_argument(
+            "--eval", nargs="+", metavar="NAME", help="single evaluations instead of a suite, for example knn"
+        )
     if trains:
         parser.add_argument(
             "--seed",
@@ -63,7 +74,7 @@ def _request_options(
         action="extend",
         default=[],
         metavar="EVALUATION=NAME",
-        help="protocols of an evaluation, for example linear=fast or linear=fast,glnet (python -m repro protocols)",
+        help="how to evaluate, for example linear=fast or linear=fast,glnet (python -m repro protocols)",
     )
     parser.add_argument(
         "--set",
@@ -161,13 +172,13 @@ def build_parser() -> argparse.ArgumentParser:
         type=number,
         const=20.0,
         metavar="SECONDS",
-        help="time each kind of job for a few seconds (20 in all) and estimate from that",
+        help="measure each kind of job on this machine (default: 20 seconds in all) and estimate from that",
     )
     verb.add_argument(
         "--night",
         type=number,
         metavar="HOURS",
-        help="on tracks that need a GPU: show what one GPU can settle in this many hours (default: 10)",
+        help="on tracks that need a GPU: show which comparisons one GPU can finish in this many hours (default: 10)",
     )
     verb = command(
         verbs,
@@ -177,7 +188,7 @@ def build_parser() -> argparse.ArgumentParser:
         " images. Without --try and --equal it runs one trial, the recipe as it is.",
         examples="tune --method byol --try pretrain.lr=0.5 --try pretrain.lr=2",
     )
-    _request_options(verb, evaluations=False, seed=100, note="; run refuses seeds that recipes are tuned on")
+    _request_options(verb, evaluations=False, seed=100, note="; run does not accept seeds used for tuning")
     verb.add_argument(
         "--try",
         dest="trials",
@@ -185,7 +196,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="TABLE.KEY=VALUE",
-        help="the changes of one trial; give it once for each trial",
+        help="the changes of one trial; repeat the option for more trials",
     )
     verb.add_argument(
         "--equal", action="store_true", help="try the same changes for every method (methods/tuning.toml)"
@@ -255,8 +266,12 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="pretrain (default), linear, finetune, detection or reid_finetune",
     )
-    verb.add_argument("--workspace", metavar="DIR", help="where to make a temporary folder (default: ./repro-work)")
-    verb.add_argument("--cluster", metavar="NAME", help="SLURM profile: a name or FILE.toml")
+    verb.add_argument(
+        "--workspace", metavar="DIR", help="folder in which it makes a temporary folder (default: ./repro-work)"
+    )
+    verb.add_argument(
+        "--cluster", metavar="NAME", help="SLURM profile: a name or FILE.toml (default: the one named default)"
+    )
     verb.add_argument(
         "--executor",
         metavar="NAME",
@@ -292,7 +307,9 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "name", nargs="?", help="method whose recipe is printed, on every track; with --cost: measure its variants"
     )
-    verb.add_argument("--cost", action="store_true", help="measure operations, updates and memory, relative to MoCo-v3")
+    verb.add_argument(
+        "--cost", action="store_true", help="measure operations (FLOPs), updates and memory, relative to MoCo-v3"
+    )
     verb.add_argument("--track", metavar="NAME", help="with --cost: track of the recipes (default: embedded)")
     workspace_options(verb)
 
@@ -313,21 +330,27 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "what",
         metavar="WHAT",
-        help="pretrain (training steps), tried (our training step against other ways to do it), eval (evaluations), or"
-        " exchange (gradients between ranks)",
+        help="pretrain (training steps), tried (our training step against variants of it), eval (evaluations), or"
+        " exchange (sending gradients between processes)",
     )
     verb.add_argument("--method", nargs="+", default=[], metavar="NAME", help="NAME or NAME:VARIANT (default: all)")
     verb.add_argument("--track", metavar="NAME", help="track of the recipes (default: mini)")
     verb.add_argument(
-        "--precision", nargs="+", default=[], metavar="NAME", help="fp32, bf16 or both (default; tried: bf16)"
+        "--precision",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="fp32, bf16 or both (default: both; with tried: bf16)",
     )
-    verb.add_argument("--compile", action="store_true", help="tried: also torch.compile, which takes minutes")
+    verb.add_argument("--compile", action="store_true", help="with tried: also measure torch.compile (takes minutes)")
     verb.add_argument(
         "--seconds", type=number, default=4.0, metavar="N", help="seconds for each measurement (default: 4)"
     )
-    verb.add_argument("--threads", type=whole, metavar="N", help="threads of torch (default: its own choice)")
-    verb.add_argument("--processes", type=whole, metavar="N", help="exchange: ranks that train together (default: 2)")
-    verb.add_argument("--sizes", metavar="NAME", help="eval: small (default), or peers (minutes per row)")
+    verb.add_argument("--threads", type=whole, metavar="N", help="threads of torch (default: torch decides)")
+    verb.add_argument(
+        "--processes", type=whole, metavar="N", help="with exchange: processes that train together (default: 2)"
+    )
+    verb.add_argument("--sizes", metavar="NAME", help="with eval: small (default), or peers (larger; minutes per row)")
     verb.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="TABLE.KEY=VALUE", help="change a value of the recipes"
     )
@@ -346,10 +369,12 @@ def build_parser() -> argparse.ArgumentParser:
         action="extend",
         default=[],
         metavar="TABLE.KEY=VALUE",
-        help="changes of its recipe, as in run",
+        help="the same --set as in its run",
     )
-    verb.add_argument("--processes", type=whole, default=1, metavar="N", help="--processes of its run (default: 1)")
-    verb.add_argument("--checkpoint", metavar="FILE", help="an encoder.pt instead of --method")
+    verb.add_argument(
+        "--processes", type=whole, default=1, metavar="N", help="the same --processes as in its run (default: 1)"
+    )
+    verb.add_argument("--checkpoint", metavar="FILE", help="an encoder.pt file, instead of --method")
     workspace_options(verb)
 
     verb = command(
@@ -371,10 +396,14 @@ def build_parser() -> argparse.ArgumentParser:
         "name",
         nargs="*",
         metavar="NAME",
-        help="data set; get: data sets or tracks; prepare: also a folder of images",
+        help="a data set; with get: data sets or tracks; with prepare: also a folder of images",
     )
     verb.add_argument(
-        "--size", type=whole, default=256, metavar="PIXELS", help="prepare: side of the decoded images (default: 256)"
+        "--size",
+        type=whole,
+        default=256,
+        metavar="PIXELS",
+        help="with prepare: side of the decoded images (default: 256)",
     )
     workspace_options(verb)
 

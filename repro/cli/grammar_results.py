@@ -11,8 +11,9 @@ CLAIM_FILTERS = {
     "paper": "claims of this paper, for example glnet",
     "method": "claims about this method, or against this baseline",
     "kind": "number, gain, direction, cost_ratio, interaction (effect at few against many epochs) or mechanism (our own"
-    " claims about why a method works)",
-    "evaluation": "knn, linear, finetune, detection, segmentation, reid, reid_finetune or cost",
+    " claim on why a method works)",
+    "evaluation": "claims measured by this: knn, linear, finetune, detection, segmentation, reid, reid_finetune"
+    " or cost",
     "track": "claims that this track can test",
     "data": "claims on this data set",
     "verified": "how the source was checked: read, abstract (only the abstract), recalled (from memory, unchecked)"
@@ -99,7 +100,7 @@ def add_results(verbs: argparse._SubParsersAction[Parser]) -> None:
         help="break down the gap between the paper's number and ours",
         examples="gap aps-cifar100-finetune-gain",
     )
-    verb.add_argument("claim", metavar="ID", help="claim that states a number")
+    verb.add_argument("claim", metavar="ID", help="a claim that states a number")
     workspace_options(verb)
 
     verb = command(
@@ -128,7 +129,7 @@ def add_results(verbs: argparse._SubParsersAction[Parser]) -> None:
     )
     verb.add_argument("--track", default="embedded", metavar="NAME", help=TRACKS)
     verb.add_argument(
-        "--trust", nargs="+", default=[], metavar="NAME", help="also use records with this trust: author, self-reported"
+        "--trust", nargs="+", default=[], metavar="NAME", help="also use records made by others: author, self-reported"
     )
     workspace_options(verb)
 

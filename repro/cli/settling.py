@@ -1,4 +1,4 @@
-"""The command `settle`, and the job on SLURM that goes on with it."""
+"""The command `settle`, and the job on SLURM that continues it."""
 
 from __future__ import annotations
 

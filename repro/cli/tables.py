@@ -118,7 +118,7 @@ def _short(text: str) -> str:
 
 
 def methods_table() -> str:
-    """Every method of the registry, with what tells which one to choose; its variants below."""
+    """Every method of the registry, with what helps to choose one; its variants below."""
     rows, variants = [], []
     width = shutil.get_terminal_size((100, 24)).columns
     for info in sorted(registry.methods().values(), key=lambda m: (registry.ROLES.index(m.role), m.name)):
@@ -144,7 +144,7 @@ def methods_table() -> str:
             variants.append(textwrap.fill(listed, width, subsequent_indent="  ", break_on_hyphens=False))
     head = ["method", "role", "network", "cost", "batch", "paper"]
     notes = [
-        "network: of the recipe, then of variants with another",
+        "network: of the recipe, then those of variants with another one",
         "cost: passes of the network (forward and backward) per image and epoch, on ImageNet; supervised training: 1.0",
         "batch: on which other images the loss of an image depends: the whole batch, its part on one device, or none",
         "python -m repro methods glnet: its paper, recipe and variants; run a variant with --method glnet:no_location",

@@ -124,11 +124,11 @@ class _Waiting:
         still = self.watch.still if self.watch else now - self.moved
         if self.watch.hangs() if self.watch else still > watch.PATIENCE:
             raise UserError(
-                f"{held_by(self.lock)} makes {self.final} and does not go on; end it, and give the command again"
+                f"{held_by(self.lock)} is making {self.final} but makes no progress; end it, and run the command again"
             )
         if now - self.told > _TELL and still < _TELL:
             self.told = now
-            print(f"{held_by(self.lock)} makes {self.final.name}: waiting for it", file=sys.stderr, flush=True)
+            print(f"{held_by(self.lock)} is making {self.final.name}: waiting for it", file=sys.stderr, flush=True)
 
     def _size(self) -> int:
         """Bytes of the unfinished folder, of another machine's process too."""

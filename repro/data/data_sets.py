@@ -333,7 +333,7 @@ def entry_of(name: str) -> Entry:
             "classification",
             "class folders",
             (),
-            "yours to know",
+            "that of your images",
             "FOLDER/train/CLASS/* and FOLDER/val/CLASS/*, or FOLDER/CLASS/*, or FOLDER/*",
             {},
             origin="own folder",

@@ -76,7 +76,7 @@ def fetch(what: Download, progress: Progress = quiet) -> None:
             _fill(what, progress)
             if (found := file_md5(what.part)) != what.md5:
                 wrong = put_aside(what.part)
-                raise _failed(what, f"what came has md5 {found}, not the published {what.md5}; it is kept as {wrong}")
+                raise _failed(what, f"the file has md5 {found}, not the published {what.md5}; it is kept as {wrong}")
             what.part.replace(what.target)
     except OSError as error:
         place, reason = error.filename or what.part, (error.strerror or str(error)).lower()
@@ -88,7 +88,7 @@ def fetch(what: Download, progress: Progress = quiet) -> None:
 
 def _failed(what: Download, reason: str) -> UserError:
     return UserError(
-        f"cannot download {what.url} ({reason}){_kept(what)}", f"give the command again, or {_by_hand(what)}"
+        f"cannot download {what.url} ({reason}){_kept(what)}", f"run the command again, or {_by_hand(what)}"
     )
 
 
@@ -98,7 +98,7 @@ def _kept(what: Download) -> str:
 
 
 def _by_hand(what: Download) -> str:
-    return f"fetch {what.url} with a browser and put it at {what.target}"
+    return f"download {what.url} with a browser and put it at {what.target}"
 
 
 def _length(path: Path) -> int:
@@ -188,6 +188,6 @@ def _read(answer: Any) -> bytes:
     try:
         return bytes(answer.read1(_CHUNK))
     except TimeoutError:
-        raise _Cut(f"nothing came for {PATIENCE:g} s") from None
+        raise _Cut(f"no data for {PATIENCE:g} s") from None
     except (OSError, HTTPException) as error:
         raise _Cut(f"the connection was cut: {error}") from None

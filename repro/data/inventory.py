@@ -79,7 +79,7 @@ def require_unchanged(planned: Mapping[str, Any] | None, where: Where) -> None:
     found = own_pictures(entry, where)
     if found.manifest != planned["manifest"]:
         raise UserError(
-            f"{entry.own} has changed since this job was planned: now {words(found.account)}", "give the command again"
+            f"{entry.own} has changed since this job was planned: now {words(found.account)}", "run the command again"
         )
 
 

@@ -74,7 +74,10 @@ def load_classification(
     labels = np.array(packed.open_array(folder / f"{split}_labels.npy")) if classes else None
     if limit is not None and (wanted := limit["pictures"]) < len(pixels):
         if wanted < max(1, len(classes)):
-            raise UserError(f"a limit of {wanted} images is less than the {len(classes)} classes of {entry.title}")
+            raise UserError(
+                f"a limit of {wanted} images is less than the {len(classes)} classes of {entry.title}",
+                f"use --set data.limit={len(classes)} or more",
+            )
         chosen = packed.balanced(labels, len(pixels), wanted, limit["seed"])
         pixels = pixels.only(chosen) if isinstance(pixels, Files) else np.asarray(pixels[chosen])
         labels = labels[chosen] if labels is not None else None

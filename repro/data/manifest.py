@@ -194,7 +194,9 @@ def read_sums(path: Path) -> dict[str, str]:
         if line.startswith("\\"):
             name = re.sub(r"\\([\\nr])", lambda found: {"\\": "\\", "n": "\n", "r": "\r"}[found[1]], name)
         if len(value) != 64 or gap not in ("  ", " *") or not name:
-            raise UserError(f"{path}, line {number}, is not 'sha256  file': {line[:80]!r}")
+            raise UserError(
+                f"{path}, line {number}, is not 'sha256  file': {line[:80]!r}", "correct or delete the line"
+            )
         sums[name] = value
     return sums
 

@@ -200,7 +200,10 @@ def pack_pictures(
         return Left()
     need, free = int(np.prod(shape)), shutil.disk_usage(path.parent).free
     if need > free:
-        raise UserError(f"{path.parent.parent}: decoded images need {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free")
+        raise UserError(
+            f"{path.parent.parent}: decoded images need {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free",
+            "free some space, or choose another --workspace",
+        )
     out = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     step = 256
 

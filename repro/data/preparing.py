@@ -77,7 +77,7 @@ def _fill_reid(entry: Entry, root: Path, manifest: str, pack: Pack) -> None:
     shared = set(found["train"].pids) & set(found["query"].pids)
     if shared:
         raise UserError(
-            f"{root}: identity {min(shared)} is in the training and in the test images; they must be disjoint"
+            f"{root}: identity {min(shared)} is in the training and in the test images; remove it from one of them"
         )
     names = {split: [p.relative_to(what.folder).as_posix() for p in what.files] for split, what in found.items()}
     pack.finish(manifest, files=names)

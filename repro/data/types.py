@@ -38,7 +38,7 @@ class MissingData(UserError):
 
 
 def quiet(done: int, total: int, info: Mapping[str, Any]) -> None:
-    """The progress callback of whoever wants none."""
+    """A progress callback that does nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

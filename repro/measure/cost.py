@@ -152,18 +152,19 @@ def table(name: str | None, track: str, settings: Settings) -> str:
             continue
         rows.append(_row(arm, recipe, cost, base, pictures, measured.get(arm)))
         bar(number, len(arms), {})
-    head = ["method", "network", "GFLOP / image", f"{REFERENCE} = 1", "updates / epoch", "epochs", "image passes"]
+    head = ["method", "network", "GFLOPs / image", f"{REFERENCE} = 1", "updates / epoch", "epochs", "image passes"]
     head += ["parameters", "memory, estimate", "peak, recorded"]
     lines = [
         f"track {scale.name}: {scale.size} px, {pictures:,} images per epoch",
         "",
         text.table(rows, head),
         "",
-        "GFLOP / image: of the networks, forward and backward, for one image of an epoch; views are not counted.",
-        f"{REFERENCE} = 1: beside MoCo-v3 on the same network.  image passes: images read in the whole recipe.",
-        "parameters: of what is kept + the rest of what is trained or held (heads, momentum networks).",
-        "memory: weights, gradients, optimiser and what the backward pass needs of the rows of one device.",
-        f"peak: of a process, the highest in the records of {settings.workspace}.",
+        "GFLOPs / image: operations (FLOPs) of the networks, forward and backward, for one image of an epoch.",
+        "Making the views is not counted.",
+        f"{REFERENCE} = 1: relative to MoCo-v3 on the same network.  image passes: images read in the whole recipe.",
+        "parameters: of the encoder, which is kept + of the rest (heads, momentum networks).",
+        "memory: weights, gradients, optimiser, and what the backward pass needs for the batch of one device.",
+        f"peak: the highest memory of a process in the records of {settings.workspace}.",
     ]
     return "\n".join(lines + faults)
 

@@ -71,8 +71,8 @@ def bring_in(file: Path, trust: str | None, settings: Settings, parse: Parse, la
         others = len(checked) - len(same)
         if not same:
             raise UserError(
-                f"{file}: a run of this checkout would make none of its {others} records again: recipe, data, protocol"
-                " or code differ, or their pre-trainings are not in the file; import them as self-reported"
+                f"{file}: a run of this checkout would not make any of its {others} records: recipe, data, protocol or"
+                " code differ, or their pre-trainings are not in the file; import them with --trust self-reported"
             )
         checked = {name: record for name, record in checked.items() if name in same}
     made: dict[str, Record] = {}

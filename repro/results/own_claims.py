@@ -1,4 +1,4 @@
-"""A method of the user's own as claims: that it is better than each of the methods that it is to be held against."""
+"""Claims on a user's own method: that it is better than each of the methods that it is compared with."""
 
 from __future__ import annotations
 

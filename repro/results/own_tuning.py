@@ -26,10 +26,10 @@ def first(own: Mapping[str, Any], track: str, settings: Settings) -> float | Non
     began = time.monotonic()
     if status := tune_equal.tune(Request((method,), track), settings, ["settle", "--method", method], write=True):
         how = "was interrupted" if status == 130 else "failed"
-        raise UserError(f"the tuning of {method} {how}; give the same command again to go on")
+        raise UserError(f"the tuning of {method} {how}; run the same command again to continue")
     if not _tuned(method, track):
         if submit.why_local(settings) is None:
-            print("the tuning is submitted; when its jobs have ended, give the same command again")
+            print("the tuning is submitted; when its jobs have ended, run the same command again")
             return None
         raise UserError(f"no setting of {method} gave a result, so none was chosen; fix the method or its recipe")
     return time.monotonic() - began

@@ -76,7 +76,7 @@ def _alone(folder: Path) -> Iterator[None]:
     except ValueError as error:
         raise UserError(str(error)) from None
     if lock is None:
-        raise UserError(f"another command writes the boards of {folder} now", "give this one again when it has ended")
+        raise UserError(f"another command is writing the boards of {folder}", "run this one again when it has ended")
     try:
         yield
     finally:

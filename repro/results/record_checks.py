@@ -72,7 +72,7 @@ def _ancestry(record: Record, family: _Family) -> Iterator[str]:
         if parent["kind"] == "features":
             judged, extracted = (entry(one, "details", "checkpoint") for one in (record, parent))
             if judged and extracted and judged != extracted:
-                yield "it judged another checkpoint than its features are of"
+                yield "it evaluated another checkpoint than the one its features come from"
             passes = entry(parent, "cost", "image_passes")
             counts = [entry(record, "details", key) for key in ("n_train", "n_test")]
             if passes and None not in counts and sum(counts) != passes:
@@ -90,7 +90,7 @@ def _date(record: Record) -> datetime.datetime | None:
 def _dated(record: Record, _: _Family) -> Iterator[str]:
     stated, date = entry(record, "provenance", "date"), _date(record)
     if stated is not None and date is None:
-        yield f"date {stated!r:.80} is no date; one is 2026-01-31T12:00:00+00:00"
+        yield f"date {stated!r:.80} is not a date; write it as 2026-01-31T12:00:00+00:00"
     elif date and not _EARLIEST <= date <= datetime.datetime.now(datetime.UTC) + _CLOCKS:
         yield f"date {stated} is in the future or before 2020"
 

@@ -29,7 +29,10 @@ def words(record: Record, origin: Record, seeds: Sequence[int] = ()) -> tuple[li
     except (LookupError, TypeError, ValueError, AttributeError, UserError) as error:
         if isinstance(error, UserError):
             return [], f"this checkout cannot: {error}"
-        return [], f"this checkout cannot: the record does not say enough of what made it ({type(error).__name__})"
+        return (
+            [],
+            f"this checkout cannot: the record does not say enough about how it was made ({type(error).__name__})",
+        )
 
 
 def _words(record: Record, origin: Record, seeds: Sequence[int], kind: kinds.Kind) -> tuple[list[str], str]:

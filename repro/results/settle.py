@@ -94,7 +94,7 @@ def require_tuned_alike(asked: Asked, named: Collection[str]) -> None:
     """UserError where the arms of one of these claims (ids) are not tuned alike, and may not be paired as they are."""
     for claim in (claim for claim in asked.claims if claim.id in named and not asked.unequal):
         if why := equal_tuning.hindrance(claim, asked.track):
-            raise UserError(f"{claim.id}: {why}", "or pair the arms as they are: --allow-unequal-tuning")
+            raise UserError(f"{claim.id}: {why}", "or compare the methods as they are: --allow-unequal-tuning")
 
 
 def preview(asked: Asked, budget: Budget, on_slurm: bool) -> str:

@@ -57,7 +57,7 @@ def start(asked: Asked, own: Own, words: str, *, dry: bool, spent: float = 0.0) 
     ledger = asked.ledger(budget, on_slurm=True)
     for state in states(Workspace(asked.settings.workspace)):
         if state.live and state.task.stage == _STAGE and state.key.startswith(_prefix(ledger)):
-            print(f"already under way: {state.key} [{state.job}] looks next; python -m repro status shows its pairs")
+            print(f"already running: {state.key} [{state.job}] looks next; python -m repro status shows its pairs")
             return 0
     with ledger.held():
         ledger.ask()

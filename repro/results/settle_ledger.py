@@ -92,7 +92,9 @@ class Ledger:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         lock = try_lock(self.path.with_suffix(".lock"))
         if lock is None:
-            raise UserError("the same settlement is under way in this workspace; let it end, or stop it first")
+            raise UserError(
+                "the same settle command is running in this workspace; wait until it ends, or stop it first"
+            )
         try:
             self._read()
             yield

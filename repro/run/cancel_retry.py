@@ -1,4 +1,4 @@
-"""`cancel` and `retry`: end tasks that are queued or running, do again those that failed."""
+"""`cancel` and `retry`: stop tasks that are queued or running, and run failed ones again."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def cancel(settings: Settings, names: Sequence[str]) -> str:
             raise UserError(str(error)) from None
     nodes = ", ".join(sorted({state.nodes for state in chosen.values() if state.nodes}))
     where = f", on {nodes}" if nodes else ""
-    return f"cancelled {listed(chosen)}{where}; checkpoints are kept, python -m repro retry goes on from them"
+    return f"cancelled {listed(chosen)}{where}; checkpoints are kept, python -m repro retry continues from them"
 
 
 def retry(settings: Settings, names: Sequence[str], views: Views) -> int:
-    """Do failed tasks again (or those named), and all that wait for them, as they were submitted."""
+    """Run failed tasks (or those named) again, and all that wait for them, as they were submitted."""
     from slurm import status as executors
     from slurm.graph import Graph
 
@@ -80,7 +80,7 @@ def _code_of(again: Sequence[TaskState]) -> dict[str, Path | None]:
     code = {state.key: Path(state.entry.code) if state.entry.code else None for state in again}
     if gone := {key: path for key, path in code.items() if path and not path.is_dir()}:
         key, path = next(iter(gone.items()))
-        raise UserError(f"the code that {listed(gone)} were submitted with is gone ({path}): give {key}'s `run` again")
+        raise UserError(f"the code of {listed(gone)} is gone ({path}): run the command that submitted {key} again")
     return code
 
 

@@ -1,4 +1,4 @@
-"""How a run on this machine looks while it goes on: bars on a terminal, plain lines elsewhere."""
+"""Shows the progress of a run on this machine: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 

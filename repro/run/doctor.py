@@ -1,4 +1,4 @@
-"""`doctor`: would a run work here, and on the cluster? Asked before anything is queued; each finding is one line.
+"""`doctor`: checks whether a run would work here and on the cluster, before anything is queued; one line per finding.
 
 On this machine it looks at the packages, their operators, the data of a track and the disk. Where there is a SLURM it
 also sends one small job by the way that all jobs go (profile, set-up lines, snapshot of the code) and looks at the same

@@ -72,14 +72,16 @@ def cluster(track: Track, settings: Settings) -> Iterator[Finding]:
     yield hangs("job", profile.hang_minutes, "hang_minutes in the profile")
     storage = config.get("AccountingStorageType", "")
     if storage.endswith("/none") or not storage or storage == "(null)":
-        fix = "states of jobs that ended more than MinJobAge ago come from their own outcomes alone"
+        fix = "SLURM forgets jobs that ended more than MinJobAge ago; their states then come from their result files"
         yield Finding("warning", "accounting", "switched off", fix)
     else:
         try:
             scheduler.ask(["sacct", "-X", "--noheader", "--parsable2", "--format=JobID"])
             yield Finding("ok", "accounting", storage)
         except ValueError as error:
-            yield Finding("warning", "accounting", str(error), "it is switched on but does not answer: ask who runs it")
+            yield Finding(
+                "warning", "accounting", str(error), "it is switched on but does not answer: ask the administrator"
+            )
     yield from _limits(track, profile)
     yield from _through_a_job(track, settings, profile)
 
@@ -131,7 +133,7 @@ def _through_a_job(track: Track, settings: Settings, profile: Profile) -> Iterat
     if state.live:
         scheduler.cancel([job])
         said = f"job {job} is still {state.state}" + (f" ({state.reason})" if state.reason else "")
-        yield Finding("warning", "small job", f"{said} after {duration(_WAIT)}, cancelled", "ask again later")
+        yield Finding("warning", "small job", f"{said} after {duration(_WAIT)}, cancelled", "run doctor again later")
         return
     if state.outcome is None or state.state != "done":
         fix = f"read {state.log}; the profile's setup lines must give the job this Python"
@@ -142,7 +144,7 @@ def _through_a_job(track: Track, settings: Settings, profile: Profile) -> Iterat
         yield Finding(**{**found, "what": f"node: {found['what']}"})
     if not _holds(folder / "from-node", token):
         yield Finding(
-            "fault", "shared directory", f"what the node wrote to {folder} is not to be seen from here", _SHARE
+            "fault", "shared directory", f"files that the node wrote to {folder} are not visible here", _SHARE
         )
         return
     of_nodes = list(_on_each_node(folder, token, task.resources, profile, code))
@@ -205,15 +207,17 @@ def on_node(folder: str, token: str, gpus: int, data_root: str | None) -> dict[s
         (Path(folder) / "from-node").write_text(token, encoding="utf-8")
         seen = _holds(Path(folder) / "from-here", token)
         found.append(
-            Finding("ok", "shared directory", f"{folder} is seen and writable")
+            Finding("ok", "shared directory", f"{folder} is visible and writable")
             if seen
-            else Finding("fault", "shared directory", f"{folder} is another folder there", _SHARE)
+            else Finding("fault", "shared directory", f"{folder} is another folder on the node", _SHARE)
         )
         found.append(file_system(Path(folder)))
     except OSError as error:
         found.append(Finding("fault", "shared directory", f"cannot write to {folder} ({error.strerror})", _SHARE))
     if data_root and not Path(data_root).is_dir():
-        found.append(Finding("fault", "data", f"no folder {data_root} there", "put the data where all machines see it"))
+        found.append(
+            Finding("fault", "data", f"no folder {data_root} on the node", "put the data where all machines see it")
+        )
     if scratch := os.environ.get("TMPDIR"):
         fits = os.access(scratch, os.W_OK)
         fix = "" if fits else "correct scratch in the profile"

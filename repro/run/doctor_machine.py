@@ -44,7 +44,7 @@ def rooms() -> Finding:
         except ModuleNotFoundError as error:
             return Finding("fault", "repro", str(error), "install the project again (pip install -e .)")
         if found != home:
-            fix = "it was imported before repro: import repro first"
+            fix = "import repro before it"
             return Finding("fault", "repro", f"'{room}' is imported from {found}, the others from {home}", fix)
     return Finding("ok", "repro", f"{', '.join(PACKAGES)} from {home}")
 
@@ -66,7 +66,10 @@ def _packages() -> Iterator[Finding]:
     except PackageNotFoundError:
         wanted = []
         yield Finding(
-            "warning", "packages", f"{_PROJECT} is not installed, so its ranges are not known", "pip install -e ."
+            "warning",
+            "packages",
+            f"{_PROJECT} is not installed, so the versions that it needs are not known",
+            "pip install -e .",
         )
     for need in wanted:
         if need.marker is not None and not need.marker.evaluate({"extra": ""}):
@@ -98,7 +101,12 @@ def _operators() -> Finding:
         kept = nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5).tolist()
         pooled = roi_align(torch.ones(1, 1, 8, 8), [torch.tensor([[0.0, 0.0, 4.0, 4.0]])], 2)
         if kept != [0, 2] or not torch.allclose(pooled, torch.ones(1, 1, 2, 2)):
-            return Finding("fault", "operators", "torchvision's nms or roi_align gives wrong results", "reinstall it")
+            return Finding(
+                "fault",
+                "operators",
+                "torchvision's nms or roi_align gives wrong results",
+                "install torch and torchvision again, of one release",
+            )
         from eval import mmcv_ops
 
         mmcv_ops.install()
@@ -106,21 +114,21 @@ def _operators() -> Finding:
     except Exception as error:
         line = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         return Finding("fault", "operators", line, "install torch and torchvision of one release, and mmdet's packages")
-    return Finding("ok", "operators", "nms and roi_align of torchvision compute, mmdet's models import")
+    return Finding("ok", "operators", "nms and roi_align of torchvision work, mmdet's models can be imported")
 
 
 def _gpus(wanted: int) -> Finding:
     try:
         import torch
     except ImportError:
-        return Finding("warning", "GPUs", "not checked: torch is missing")
+        return Finding("warning", "GPUs", "not checked: torch is missing", "pip install torch")
     have = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if have < wanted:
         built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is built without CUDA"
         fix = "check the driver (nvidia-smi), the partition and gpus_per_node of the profile"
-        return Finding("fault", "GPUs", f"{have} of the {wanted} that a job of this track asks for; {built}", fix)
+        return Finding("fault", "GPUs", f"{have} of the {wanted} that a job of this track needs; {built}", fix)
     names = sorted({torch.cuda.get_device_name(number) for number in range(have)})
-    told = f"{have} ({', '.join(names)}), CUDA {torch.version.cuda}" if have else "none, and none is needed"
+    told = f"{have} ({', '.join(names)}), CUDA {torch.version.cuda}" if have else "none, but none is needed"
     return Finding("ok", "GPUs", told)
 
 
@@ -154,7 +162,7 @@ def file_system(folder: Path) -> Finding:
 
     probe = folder / f".probe-{uuid.uuid4().hex}"
     other = probe.with_name(f"{probe.name}-link")
-    fix = "choose a --workspace on a file system with flock and hard links"
+    fix = "choose a --workspace on a file system that supports flock and hard links"
     try:
         lock = try_lock(probe)
         other.hardlink_to(probe)
@@ -167,16 +175,18 @@ def file_system(folder: Path) -> Finding:
         probe.unlink(missing_ok=True)
     if lock is not None:
         os.close(lock)
-    return Finding("ok", "file system", "locks and hard links")
+    return Finding("ok", "file system", "locks and hard links work")
 
 
 def commands(where: str, *, sacct: Literal["fault", "warning"]) -> Iterator[Finding]:
     absent = [name for name in ("sbatch", "squeue", "scancel", "srun", "scontrol", "sacct") if not shutil.which(name)]
     if "scontrol" in absent:
-        fix = "a job that reaches its time limit cannot queue itself again: ask who runs the cluster, or use retry"
+        fix = "a job that reaches its time limit cannot queue itself again: ask the administrator, or use retry"
         yield Finding("warning", "commands", f"no scontrol on {where}", fix)
     if "sacct" in absent:
-        yield Finding(sacct, "commands", f"no sacct on {where}", "status forgets jobs soon; install SLURM's clients")
+        yield Finding(
+            sacct, "commands", f"no sacct on {where}", "status soon forgets ended jobs; install SLURM's client commands"
+        )
     others = [name for name in absent if name not in ("scontrol", "sacct")]
     if others:
         yield Finding("warning", "commands", f"no {', '.join(others)} on {where}")

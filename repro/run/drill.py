@@ -1,4 +1,4 @@
-"""`drill`: a short job, interrupted at random in every way there is, must leave what it leaves uninterrupted.
+"""`drill`: interrupts a short job at random in every way; its results must equal those of an uninterrupted job.
 
 The job is a tiny pre-training, or an evaluation that trains on one, in a workspace of its own for each way;
 slurm.interrupt does the damage. Its tasks run on the CPU and differ from those of a run in two things that no
@@ -272,7 +272,7 @@ class Drill:
         ]
 
     def about(self, place: Workspace, pause: float) -> dict[str, Any]:
-        """What whoever interrupts the job must know."""
+        """What an interrupter must know of the job."""
         again, seed = (retry, (str(place.root),)), f"{self.seed}|{place.root.name}"
         return {"total": self.steps, "pause": pause, "seed": seed, "again": again, "preload": _PRELOAD}
 
@@ -291,13 +291,13 @@ class Drill:
         )
 
     def lost(self, spells: Sequence[Spell]) -> Iterator[str]:
-        """What was made again beyond what an interruption may cost."""
+        """What was done again, beyond what an interruption may cost."""
         for number, (before, after) in enumerate(itertools.pairwise(spells), 1):
             if not max(1, before.reached - _AGAIN) <= after.begun <= before.reached:
                 yield f"interruption {number}: stopped at step {before.reached}, went on from {after.begun}"
 
     def differences(self, place: Workspace) -> Iterator[str]:
-        """What the job left otherwise than uninterrupted."""
+        """What differs from the results of the uninterrupted job."""
         import torch
 
         from repro.store import checkpoints

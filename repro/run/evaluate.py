@@ -1,4 +1,4 @@
-"""`repro eval`: a file of anybody's weights through our evaluations.
+"""`repro eval`: evaluates weights from a file, of whatever origin.
 
 The file is read and compared with the network before anything is planned, so that what does not fit is refused at once;
 what fits becomes an arm NAME:imported, whose first job puts the weights under our keys.
@@ -158,7 +158,9 @@ def _network(file: File, arch: str | None, overrides: Sequence[str]) -> tuple[di
         raise UserError(f"{file.name}: say which network it holds with --arch ({', '.join(ARCHS)})")
     network: dict[str, Any] = copy.deepcopy(dict(file.about["network"] if arch is None else ARCHS[arch]))
     if network["arch"] not in ("resnet", "vit"):
-        raise UserError(f"{file.name}: no weights in it, its encoder ({network['arch']}) is not a network")
+        raise UserError(
+            f"{file.name}: it contains no weights, its encoder ({network['arch']}) is not a network; give another file"
+        )
     if network["arch"] == "vit":
         network.setdefault("pool", "class")  # encoders of before there was a choice
     change = stated.get("network", {})

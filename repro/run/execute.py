@@ -1,4 +1,4 @@
-"""`run`: from the plan to the executor, and from the records to the table that ends a run."""
+"""`run`: gives the plan to the executor, and prints the table of the records at the end."""
 
 from __future__ import annotations
 
@@ -100,7 +100,11 @@ def perform(
     reason = submit.why_local(settings)
     on_slurm = reason is None
     if submit.unanswered(settings, reason):
-        print(f"{reason}. Running on this machine; --executor slurm would refuse to", file=sys.stderr, flush=True)
+        print(
+            f"{reason}. Running on this machine; with --executor slurm the command would stop instead",
+            file=sys.stderr,
+            flush=True,
+        )
     graph = graph_of(planned, settings)
     if on_slurm:
         graph = submit.beside_live(graph, place)

@@ -1,4 +1,4 @@
-"""`repro gc`: what of a workspace nobody needs any more, why, and how much it is; it goes only with `--delete`.
+"""`repro gc`: lists the files of a workspace that are no longer needed, why, and their size; `--delete` deletes them.
 
 Records, boards, logs and pictures stay, whatever happens. So does all that a task which is queued or running, or
 that `retry` could do again, reads or writes: its own files, its parents' encoders and features, its code. What is taken
@@ -60,12 +60,12 @@ def clean(settings: Settings, delete: bool) -> str:
                 _delete(path)
         lines.append(f"deleted {total}")
     else:
-        lines.append(f"{total}; to delete it: the same command with --delete")
+        lines.append(f"{total}; to delete them, add --delete to the command")
     if unfinished := sum(state.lost for state in task_states.states(place)):
-        lines.append(f"kept whole: what {unfinished} tasks need that `retry` would do again")
+        lines.append(f"kept: all files of {unfinished} unfinished tasks, which python -m repro retry can run again")
     if (tuning := place.root / TUNING).is_dir():
         lines.append(
-            f"not touched: {tuning}, {text.size(size(tuning))}, the trials of `tune` (a workspace of its own:"
+            f"not touched: {tuning}, {text.size(size(tuning))}, the trials of tune (a workspace of its own:"
             f" python -m repro gc --workspace {tuning})"
         )
     return "\n".join(lines)
@@ -119,23 +119,23 @@ def _of_jobs(place: Workspace, jobs: Mapping[str, Job], used: set[str]) -> Itera
         if record is None:
             paths = _files(folder, *_LARGE)
             if name not in known and name[:12] not in recorded and paths and not any(map(_fresh, paths)):
-                yield Item("unfinished", paths, "no record, and no task of this workspace is to write one")
+                yield Item("unfinished", paths, "no record, and no task of this workspace will write one")
             continue
         label = f"{record['kind']} {record['method']}{':' * bool(record['variant'])}{record['variant']}"
         label += f" seed {record['seed']}"
         if paths := _files(folder, *kinds.KINDS[record["kind"]].scratch):
-            yield Item(f"checkpoint of {label}", paths, "its record is written: nobody goes on from it")
+            yield Item(f"checkpoint of {label}", paths, "its record is written: no job continues from it")
         encoder = folder / "encoder.pt"
         if encoder.is_file() and not zipfile.is_zipfile(encoder):
             yield Item(f"encoder of {label}", (encoder,), "damaged: a run that needs it trains it again")
         elif encoder.is_file() and name in known and _superseded(known[name]):
-            why = "of code that has changed since: a run trains another; its record stays"
+            why = "made by older code: a new run trains another one; its record is kept"
             yield Item(f"encoder of {label}", (encoder, *_files(folder, "encoder.pt.prev")), why)
         if paths := _files(folder, "reid_*.npy"):
             yield Item(f"re-ID features of {label}", paths, "a run that needs them extracts them again")
         if record["kind"] == "features" and (paths := _files(folder, "*.npy", "meta.json")):
             whole = kinds.KINDS["features"].has_output(place, record["fingerprint"])
-            why = "whatever was to read it has its record" if whole else "damaged, or of another encoder"
+            why = "all jobs that read it have their records" if whole else "damaged, or of another encoder"
             yield Item(label, paths, f"{why}; a run that needs it extracts it again")
 
 
@@ -162,7 +162,7 @@ def _leftovers(place: Workspace, live: bool) -> Iterator[Item]:
     for folder, globs in patterns:
         paths = tuple(path for path in _files(folder, *globs) if not _fresh(path))
         if paths:
-            why = "not changed for an hour and no task runs: whoever wrote it died"
+            why = "not changed for an hour, and no task runs: what wrote it has ended"
             yield Item("temporary files", paths, why)
 
 
@@ -175,7 +175,7 @@ def _wrong_downloads(place: Workspace) -> Iterator[Item]:
 def _snapshots(place: Workspace, used: set[str]) -> Iterator[Item]:
     for folder in sorted(place.code.glob("[0-9a-f]*")):
         if folder.name not in used and not _fresh(folder):
-            yield Item("code", (folder,), "no task that could still run was submitted with it")
+            yield Item("code", (folder,), "no task that can still run uses it")
 
 
 def _files(folder: Path, *patterns: str) -> tuple[Path, ...]:

@@ -1,4 +1,4 @@
-"""Whether the libraries that jobs need are the real ones: a file `torch.py` on PYTHONPATH comes before torch."""
+"""Checks that the libraries that jobs need are the real ones: a file `torch.py` on PYTHONPATH would hide torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`logs`: what a task printed, and with `--follow` what it adds."""
+"""`logs`: the last lines that a task printed; with `--follow` also new ones."""
 
 from __future__ import annotations
 

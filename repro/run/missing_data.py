@@ -91,9 +91,9 @@ def _download(entry: Entry, what: Download, where: Where) -> None:
         with download_bar(entry.name) as bar:
             fetch(what, bar)
     except KeyboardInterrupt:
-        print("\ninterrupted: what has come is kept; give the same command again to continue")
+        print("\ninterrupted: the part downloaded so far is kept; run the same command again to continue")
         raise
-    print(f"{entry.called} is here, and its md5 is right: {what.target}")
+    print(f"{entry.called} is here, and its md5 is correct: {what.target}")
 
 
 def complete(planned: Plan, where: Where, agreed: bool) -> None:

@@ -129,7 +129,7 @@ def submit(
     if submission.settled:
         print(f"ended before all tasks were queued: {listed(submission.settled)}")
     at = "" if settings.workspace == Settings.workspace else f" --workspace {settings.workspace}"
-    print(f"where they stand:     python -m repro status{at}   (--watch: until all have ended)")
+    print(f"progress:             python -m repro status{at}   (--watch: until all have ended)")
     collates = [task.key for task in graph if task.stage == "collate"]
     if collates:
         print(f"table, when done:     python -m repro logs {collates[0]}{at}")

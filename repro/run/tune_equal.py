@@ -88,7 +88,7 @@ def tune(
     """
     if write and (request.overrides or request.protocols or request.data):
         raise UserError(
-            "--write takes recipes, data and protocol as they stand; leave out --set, --protocol and --data"
+            "--write works only with unchanged recipes, data and protocol; leave out --set, --protocol and --data"
         )
     users, settings = settings, apart(settings)
     trained = [_trained(name, request, settings) for name in arms(request.methods, request.track)]
@@ -126,7 +126,7 @@ def arms(names: Sequence[str], track: str) -> list[str]:
         owner, its_variant = tuning.root(info, variant)
         head = name.partition(":")[0] if owner.name == info.name else owner.name  # perhaps a path
         if owner.role == "control":
-            raise UserError(f"{name} is a control, which nothing is tuned for; name methods, or all")
+            raise UserError(f"{name} is a control, and controls are not tuned; name methods, or all")
         found[arm_name(head, its_variant)] = None
     return list(found)
 

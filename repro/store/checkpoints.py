@@ -41,21 +41,23 @@ def load(path: Path, form: str) -> dict[str, Any]:
     anything but tensors and plain types.
     """
     if not path.is_file():
-        raise UserError(f"no such file: {path}")
+        raise UserError(f"no such file: {path}", "give an existing file")
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
     except Exception:  # a flipped bit in a header may also say "encrypted", or name a compression there is not
-        raise UserError(f"{path}: truncated, or no PyTorch checkpoint", _DELETE) from None
+        raise UserError(f"{path}: truncated, or not a PyTorch checkpoint", _DELETE) from None
     if broken:
         raise UserError(f"{path}: damaged (part {broken})", _DELETE)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises its own and pickle's errors, all meaning: not plain tensors
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: refused, it holds more than tensors and plain values ({reason[:80]})") from None
+        raise UserError(
+            f"{path}: refused, it holds more than tensors and plain values ({reason[:80]})", _DELETE
+        ) from None
     if not isinstance(state, dict) or state.get("form") != form:
-        raise UserError(f"{path}: not a {form} checkpoint of repro")
+        raise UserError(f"{path}: not a {form} checkpoint of repro", "give a file that repro wrote")
     return state
 
 

@@ -71,6 +71,9 @@ def load(path: Path, device: torch.device | str = "cpu") -> Trained:
     given = state["weights"]
     if wanted.keys() != given.keys():
         odd = sorted(wanted.keys() ^ given.keys())[0]
-        raise UserError(f"{path}: weights do not fit the network {state['network']['arch']} (first odd key: {odd})")
+        raise UserError(
+            f"{path}: weights do not fit the network {state['network']['arch']} (first odd key: {odd})",
+            "delete it and run again",
+        )
     encoder.load_state_dict(given)
     return Trained(encoder.to(device), tuple(state["mean"]), tuple(state["std"]), state["network"])

@@ -28,7 +28,7 @@ class Workspace:
     def existing(cls, root: Path) -> Workspace:
         """For whatever only reads: the workspace that is there. UserError where it is not; nothing is made."""
         if not root.is_dir():
-            raise UserError(f"no workspace {root}; name one with --workspace")
+            raise UserError(f"no workspace {root}; run creates it, or give another with --workspace")
         return cls(root)
 
     @property

@@ -26,7 +26,7 @@ class Interrupter:
     """What both kinds share: where the task runs, at which steps it is interrupted, and processes of our own.
 
     Attributes:
-        faults: what went otherwise than it must, in words.
+        faults: what went wrong, in words.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Interrupter:
         return sorted(self.random.sample(range(3, max(4 + times, round(_MARGIN * self.total))), times))
 
     def fork(self, function: Callable[..., object], *arguments: Any) -> ForkServerProcess:
-        """Call it in a process that leads a group of its own and writes to a log of ours."""
+        """Call it in a new process with a process group and a log of its own."""
         log = self.place.root / "drill.log"
         process = self._context.Process(target=lead, args=(str(log), function, arguments), daemon=True)
         process.start()
@@ -82,7 +82,7 @@ class Interrupter:
         self.end(self.fork(function, *arguments))
 
     def end(self, process: ForkServerProcess) -> None:
-        """Wait for it. Raises TimeoutError where that is in vain."""
+        """Wait for it. Raises TimeoutError if it does not end."""
         process.join(PATIENCE)
         self.watch.look()
         if process.is_alive():

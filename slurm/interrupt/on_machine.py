@@ -41,7 +41,7 @@ class MachineInterrupter(Interrupter):
     """
 
     def interrupt(self, way: str, times: int, newest: Path) -> list[Spell]:
-        """Interrupt the task that often, let it end, and return its spells. newest: the file that it goes on from."""
+        """Interrupt the task so many times, let it end, and return its spells. newest: the file it resumes from."""
         steps = self.steps(times)
         with self.tidy():
             if way == "woken":

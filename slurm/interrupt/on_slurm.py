@@ -37,7 +37,7 @@ class SlurmInterrupter(Interrupter):
     """Interrupts a task that runs on SLURM."""
 
     def interrupt(self, way: str, times: int, profile: Profile) -> list[Spell]:
-        """Interrupt the task that often, let it end, and return its spells. Raises NotPermitted."""
+        """Interrupt the task so many times, let it end, and return its spells. Raises NotPermitted."""
         with _SUBMITTING:
             cluster.submit(Graph([self.task]), folder=self.place.root, profile=profile)
         with self.tidy():

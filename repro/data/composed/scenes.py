@@ -50,7 +50,7 @@ def parts(source: Source, split: str) -> Parts:
     for label, found in objects.items():
         if not found:
             which = f"{split} images '{source.classes[label]}'"
-            raise UserError(f"no object can be cut out of the {which} of {source.title}")
+            raise UserError(f"no object can be cut out of the {which} of {source.title}", "use other images")
     return Parts(source, split, objects)
 
 

@@ -62,7 +62,7 @@ def jpeg_pack(path: Path, split: Split) -> tuple[list[tuple[str, bytes]], np.nda
         if labels.min() < 0 or labels.max() >= len(classes):
             raise ValueError("a label without a class")
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path} is damaged or no CIFAR-10 JPEG pack ({error}); fetch it again") from error
+        raise UserError(f"{path} is damaged, or not a CIFAR-10 JPEG pack ({error}); download it again") from error
     ends = offset.tolist()
     sources = [(f"{split} image {i} in {path}", raw[a:b]) for i, (a, b) in enumerate(pairwise(ends))]
     return sources, labels, classes

@@ -112,7 +112,7 @@ def read(root: Path, classes: Sequence[str] | None = None, parts: Sequence[str] 
     Raises MissingData, or UserError naming what keeps the folder from being read.
     """
     if not root.is_dir():
-        raise MissingData(f"no folder {root}")
+        raise MissingData(f"no folder {root}", "give the path of an existing folder")
     listing = Listing(root)
     if parts:
         top, test = (_named(listing, part) for part in parts)
@@ -166,7 +166,7 @@ def _account(
 def _named(listing: Listing, name: str) -> Folder:
     found = next((folder for folder in listing.folders(listing.root) if folder.name == name), None)
     if found is None:
-        raise UserError(f"{listing.root.path} has no folder {name}")
+        raise UserError(f"{listing.root.path} has no folder {name}", "add it, or unpack the archive again")
     return found
 
 
@@ -202,21 +202,29 @@ def _class_folders(
         there = {folder.name: folder for folder in folders}
         absent = [name for name in classes if name not in there]
         if absent:
-            raise UserError(f"{top.path} lacks {len(absent)} of {len(classes)} class folders, the first is {absent[0]}")
+            raise UserError(
+                f"{top.path} lacks {len(absent)} of {len(classes)} class folders, the first is {absent[0]}",
+                "add them, or unpack the archive again",
+            )
         folders, loose = [there[name] for name in sorted(classes)], []
     full = [folder for folder in folders if listing.has_pictures(folder)]
     if classes is not None and len(full) < len(folders):
         empty = next(folder for folder in folders if folder not in full)
-        raise UserError(f"class folder {empty.path} has no images")
+        raise UserError(f"class folder {empty.path} has no images", "add its images, or unpack the archive again")
     passed += [Passed(Reason.EMPTY, folder.below) for folder in folders if folder not in full]
     if loose and full:
         first = Path(loose[0]).name
-        raise UserError(f"{top.path} has images beside class folders, the first is {first}; move them")
+        raise UserError(
+            f"{top.path} has images beside class folders, the first is {first}; move them into class folders"
+        )
     if loose:
         return _Classes(FolderSplit(listing.root.path, loose, None, ()), passed)
     if not full:
         beside = f"; passed over: {passed_words(passed)}" if passed else ""
-        raise UserError(f"no images below {top.path} (looked for .jpg, .png, and what else Pillow reads){beside}")
+        raise UserError(
+            f"no images below {top.path} (looked for .jpg, .png, and what else Pillow reads){beside}",
+            "put images there, or give another folder",
+        )
     require_no_splits(listing, full)
     _require_different(top, full)
     below: list[str] = []

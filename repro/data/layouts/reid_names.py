@@ -100,7 +100,7 @@ def kind_of(found: Sequence[Path]) -> Names:
         kind = next((names for names in KNOWN if names.read(path.name)), None)  # no name is of two
         if kind is None:
             known = ", ".join(f"{names.example} ({names.of})" for names in KNOWN)
-            raise UserError(f"{path} tells neither identity nor camera; known names look like {known}")
+            raise UserError(f"the name of {path} does not give identity and camera; rename it like {known}")
         first = first or (path, kind)
         if kind is not first[1]:
             raise UserError(
@@ -120,11 +120,11 @@ def _reid_files(folder: Path, found: list[Path], names: Names) -> ReidFiles:
     for path in found:
         told = names.read(path.name)
         if told is None:
-            raise UserError(f"{path} tells neither identity nor camera; names look like {names.example}")
+            raise UserError(f"the name of {path} does not give identity and camera; rename it like {names.example}")
         pids.append(told[0])
         cams.append(told[1])
     if not found:
-        raise UserError(f"no images in {folder}")
+        raise UserError(f"no images in {folder}", "put the images there")
     return ReidFiles(folder, found, pids, cams)
 
 
