@@ -15,7 +15,7 @@ from leaderboards.suite import Suite
 
 FOLDER = record_files.FOLDER.parent
 _OURS = "README.md"  # the one file of this kind that no record makes
-_AGAIN = "write the boards anew with python -m repro report --published"
+_WRITE = "python -m repro report --published"
 LARGEST = 1_500_000
 """Bytes: a larger report is published without its pictures, one that still is larger not at all."""
 
@@ -57,10 +57,11 @@ def drift(suite: Suite, folder: Path = FOLDER) -> list[str]:
     faults = []
     for name, text in built.items():
         if not (folder / name).is_file():
-            faults.append(f"{name} is missing; {_AGAIN}")
+            faults.append(f"{name} is missing; write it with {_WRITE}")
         elif not _holds(folder / name, text):
-            faults.append(f"{name} differs from what the records give; {_AGAIN}, never edit it")
-    return faults + [f"{path.name} comes from no record; {_AGAIN}" for path in _strangers(folder, built, found)]
+            faults.append(f"{name} does not match the records; write it again with {_WRITE}, never by hand")
+    strangers = _strangers(folder, built, found)
+    return faults + [f"{path.name} comes from no record; delete it, or run {_WRITE}" for path in strangers]
 
 
 def _holds(path: Path, text: str) -> bool:

@@ -24,8 +24,8 @@ _ALPHA = f"{100 * evalues.ALPHA:g} %"
 OLDER_RECIPE = "`older recipe`: the cost was counted before the recipe changed. One run of the new recipe replaces it."
 """What the words mean that stand behind a verdict on a cost."""
 AT_MOST = (
-    f"For each paper, the chance of one or more wrong verdicts is at most {_ALPHA} at equal epochs, and again at equal"
-    " compute, if differences are roughly normal."
+    f"For each paper, the chance of one or more wrong `holds` or `opposite` is at most {_ALPHA} at equal epochs, and"
+    " again at equal compute, if differences are roughly normal."
 )
 """How often verdicts are wrong, in a sentence."""
 _WRONG = sorted(measured.wrong for measured in evalues.MEASURED)

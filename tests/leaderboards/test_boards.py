@@ -177,7 +177,8 @@ def test_the_records_that_a_verdict_links_give_its_difference() -> None:
                 where: (f"{verb} {'flops' if cost == 'operations' else cost}", float(ratio))
                 for where, ratio, cost in times
             }
-        for where in re.findall(r"^\*\*(mini.*), equal compute\*\*: the same runs", section, re.MULTILINE):
+        same = r"^\*\*(?:.*on )?(mini.*), equal compute(?: \([^)]*\))?\*\*: the same runs"
+        for where in re.findall(same, section, re.MULTILINE):
             said[f"{where}, equal compute"] = said[where]
         for line in section.splitlines():
             if match := re.match("- records on ([^:]+): (.*); (.*)", line):

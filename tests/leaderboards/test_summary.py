@@ -171,8 +171,7 @@ def test_a_published_baseline_is_marked_and_what_it_has_otherwise_is_said(make: 
     assert cells(said, "linear", "aps")[4:6] == ["48.0*", "(unequal)"]
     assert (
         "baseline of aps: moco_v3, unequal, so no fair comparison:"
-        " aps 13 epochs and 0 tuning trials, moco_v3 26 epochs and 2 tuning trials"
-        in said.lines
+        " aps 13 epochs and 0 tuning trials, moco_v3 26 epochs and 2 tuning trials" in said.lines
     )
     alike = make("moco_v3", "linear", {"top1": 44.0}, **MINI)
     both = told(mine, published=[*longer, *alike], claims=claims)

@@ -153,14 +153,14 @@ def test_a_task_of_the_other_executor_is_left_to_it(fake_slurm: Path, tmp_path: 
     Journal(place).started("here", [graph["a"]], "")
     running = try_lock(place.run("here"))
     assert running is not None
-    with pytest.raises(ValueError, match="'a' is under way on this machine: let it end there, or cancel it first"):
+    with pytest.raises(ValueError, match="'a' is running on this machine: wait until it ends, or cancel it first"):
         cluster.submit(graph, folder=place.root)
     assert not (fake_slurm / "taken").exists()
     os.close(running)
     cluster.submit(graph, folder=place.root)
     (fake_slurm / "squeue.default").write_text("PENDING 0 Priority")
     before = place.journal.read_text()
-    with pytest.raises(ValueError, match=r"'a' is pending on SLURM \(job 101\): let it end there, or cancel it"):
+    with pytest.raises(ValueError, match=r"'a' is pending on SLURM \(job 101\): wait until it ends, or cancel it"):
         local.run(graph, folder=place.root)
     assert place.journal.read_text() == before
     (fake_slurm / "squeue.default").write_text("CANCELLED 0 None")
@@ -244,7 +244,7 @@ def test_jobs_of_another_person_are_asked_for_and_their_orphans_left(
         theirs.setattr("slurm.journal.user", lambda: "zoe")
         Journal(place).submitting("c.0rphan00", [task("c", "add")])
     with pytest.raises(
-        ValueError, match=r"a submission of zoe .* ended half-way, .*: let them give their command again"
+        ValueError, match=r"a submission by zoe .* stopped half-way, .*: ask them to run their command again"
     ):
         cluster.submit(Graph([task("c", "add")]), folder=place.root)
     assert Journal(place).open == {"c.0rphan00": "zoe"}
@@ -252,7 +252,7 @@ def test_jobs_of_another_person_are_asked_for_and_their_orphans_left(
 
 @pytest.mark.parametrize("name", ["run%j", "100%", "back\\slash", "two\nlines"])
 def test_a_path_that_slurm_reads_otherwise_is_refused(fake_slurm: Path, tmp_path: Path, name: str) -> None:
-    with pytest.raises(ValueError, match=r"SLURM cannot write to .* choose a folder without it"):
+    with pytest.raises(ValueError, match=r"SLURM cannot write to .* choose a folder whose path does not contain it"):
         cluster.submit(Graph([Task("a", "jobs_for_tests:add")]), folder=tmp_path / name)
     assert not (tmp_path / name).exists()
 

@@ -150,7 +150,7 @@ def test_deaths_without_a_word_are_told_apart(tmp_path: Path) -> None:
     assert {outcome.state for outcome in outcomes.values()} == {"failed"}
     reasons = {key: outcome.reason for key, outcome in outcomes.items()}
     assert reasons["dead"] == "killed by signal 9: out of memory?; last line of its log: allocating far too much"
-    assert reasons["mute"] == "ended with status 3 and no outcome"
+    assert reasons["mute"] == "ended with exit status 3 and left no result"
     assert reasons["odd"].startswith("TypeError: jobs_for_tests:not_json must return plain JSON")
     assert "no_such_function" in reasons["lost"]
     assert "unexpected keyword argument 'c'" in reasons["gone"]
@@ -275,7 +275,7 @@ def test_a_tasks_several_ranks_are_told_who_they_are(tmp_path: Path) -> None:
         {**same, "RANK": rank, "LOCAL_RANK": rank, "CUDA_VISIBLE_DEVICES": gpu, "reports": rank == "0"}
         for rank, gpu in (("0", "3"), ("1", "5"))
     ]
-    with pytest.raises(ValueError, match="2 ranks want 1 of the GPUs each, and this machine has 1: ask for fewer"):
+    with pytest.raises(ValueError, match="2 ranks need 1 GPU each, but this machine has 1: use fewer"):
         run(tmp_path, task("two", "who", resources=wants, folder=str(tmp_path)), gpus=["3"])
 
 
@@ -343,7 +343,7 @@ def test_a_task_in_which_nothing_moves_is_ended_and_says_what_it_last_did(tmp_pa
         task("child", "add", "hangs", a=1, b=1),
         patience=3.0,
     )
-    said = "nothing moved for 3 s (no step, no output, no work of its processes), so it was ended; "
+    said = "no progress for 3 s (no step, no output, no work of its processes), so it was stopped; "
     said += "its last step: 3 of 20 of knn; last line of its log: waiting for a word"
     assert {key: outcome.state for key, outcome in outcomes.items()} == {
         "hangs": "failed",

@@ -19,15 +19,19 @@ CASES = [
     ("waiting", Facts(word="A_NEW_WORD", why="Priority", left="failed"), "Priority"),
     ("done", Facts(word="COMPLETED", left="done"), ""),
     ("done", Facts(left="done"), ""),
-    ("done, whatever SLURM calls it", Facts(word="TIMEOUT", left="done"), "its result is whole, though SLURM calls it"),
+    (
+        "done, whatever SLURM calls it",
+        Facts(word="TIMEOUT", left="done"),
+        "its result is complete, although SLURM calls it",
+    ),
     (
         "no requeue is left",
         Facts(word="FAILED", left="failed", timed_out_too_often=True),
-        "reached its time limit once",
+        "reached its time limit again",
     ),
     ("failed and said why", Facts(word="FAILED", left="failed", left_reason="ValueError: {0}"), "ValueError: {0}"),
     (
-        "ended for want of a parent",
+        "ended because its parent failed",
         Facts(word="CANCELLED", why="Dependency", lost_parent="timeout", blocked="'a' timeout", cancelled=True),
         "'a' timeout",
     ),
@@ -42,9 +46,9 @@ CASES = [
     ("reached its time limit", Facts(word="TIMEOUT", failed_rank="rank 1 of 2: killed"), "reached its time limit"),
     ("killed for its memory", Facts(word="FAILED", killed_for_memory=True, last_line="epoch 3"), "ran out of mem"),
     ("its node cannot write here", Facts(word="FAILED", no_log=True, nodes="n3"), "it left no log: n3 cannot write"),
-    ("ended without a word", Facts(word="FAILED", no_log=True), "failed"),
-    ("ended without a word", Facts(word="NODE_FAIL", last_line="epoch 3"), f"its machine failed{LOG}"),
-    ("ended without a word", Facts(word="COMPLETED"), "SLURM calls it COMPLETED, but it left no outcome"),
+    ("ended without a reason", Facts(word="FAILED", no_log=True), "failed"),
+    ("ended without a reason", Facts(word="NODE_FAIL", last_line="epoch 3"), f"its machine failed{LOG}"),
+    ("ended without a reason", Facts(word="COMPLETED"), "SLURM calls it COMPLETED, but it left no result"),
 ]
 
 

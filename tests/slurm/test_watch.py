@@ -87,7 +87,7 @@ def test_patience_of_zero_never_ends_anything(monkeypatch: pytest.MonkeyPatch, c
 def test_the_words_name_the_last_step_and_the_last_line(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("loading\nwaiting\n")
     mine = Watch(os.getpid(), tmp_path / "log", tmp_path / "report.json", 1800.0)
-    said = "nothing moved for 30 min (no step, no output, no work of its processes), so it was ended; "
+    said = "no progress for 30 min (no step, no output, no work of its processes), so it was stopped; "
     assert mine.words() == said + "it reported no step; last line of its log: waiting"
     (tmp_path / "report.json").write_text('{"done": 7, "total": 9, "info": {"job": "linear"}}')
     assert mine.words() == said + "its last step: 7 of 9 of linear; last line of its log: waiting"
@@ -119,7 +119,7 @@ def test_a_job_of_slurms_watches_itself(tmp_path: Path, function: str) -> None:
         assert (done.returncode, outcome.state, outcome.value) == (0, "done", "computed")
         return
     assert (done.returncode, outcome.state, outcome.job) == (1, "failed", "7")
-    assert outcome.reason.startswith("nothing moved for 1.8 s ")
+    assert outcome.reason.startswith("no progress for 1.8 s ")
     assert "in wait_for_nobody" in place.log("a").read_text()
 
 
@@ -179,7 +179,7 @@ def test_a_tmpdir_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: py
 def test_no_folder_for_temporary_files_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "none")])
-    with pytest.raises(ValueError, match=r"^no folder for temporary files can be written \(TMPDIR=.*none; nor /tmp"):
+    with pytest.raises(ValueError, match=r"^cannot write temporary files \(TMPDIR=.*none; /tmp and"):
         temporary.settle()
 
 

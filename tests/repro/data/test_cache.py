@@ -36,13 +36,13 @@ def test_who_waits_says_for_whom_and_goes_on_when_it_is_made(
 
     monkeypatch.setattr(cache.time, "sleep", finish)
     assert cache.build(tmp_path / "pack", lambda folder: pytest.fail("it was made already")) == tmp_path / "pack"
-    assert capsys.readouterr().err == f"process {os.getpid()} makes pack: waiting for it\n"
+    assert capsys.readouterr().err == f"process {os.getpid()} is making pack: waiting for it\n"
 
 
 def test_who_holds_it_and_does_not_go_on_is_named(held: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(cache.watch.Watch, "hangs", lambda self: True)
-    with pytest.raises(UserError, match=f"^process {os.getpid()} makes .*pack and does not go on; end it"):
+    with pytest.raises(UserError, match=f"^process {os.getpid()} is making .*pack but makes no progress; end it"):
         cache.build(tmp_path / "pack", lambda folder: None)
     os.close(held)
 
@@ -54,7 +54,7 @@ def test_a_folder_of_another_machine_that_does_not_grow_is_named(
     monkeypatch.setattr(cache.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(cache.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + 20))
     monkeypatch.setattr(cache, "holder", lambda path: None)
-    with pytest.raises(UserError, match="does not go on"):
+    with pytest.raises(UserError, match="makes no progress"):
         cache.build(tmp_path / "pack", lambda folder: None)
     assert 1800 < now[0] < 1900
     os.close(held)

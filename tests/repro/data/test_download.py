@@ -33,7 +33,7 @@ def refusal(wanted: Download) -> str:
     with pytest.raises(UserError) as caught:
         download.fetch(wanted)
     line = str(caught.value)
-    assert "\n" not in line and line.endswith(f"fetch {wanted.url} with a browser and put it at {wanted.target}")
+    assert "\n" not in line and line.endswith(f"download {wanted.url} with a browser and put it at {wanted.target}")
     assert not wanted.target.exists()
     return line
 
@@ -124,7 +124,7 @@ def test_a_server_that_falls_silent_is_given_up(
 ) -> None:
     monkeypatch.setattr(download, "PATIENCE", 0.05)
     internet.stalls = [500, 0, 0, 0]
-    assert "(nothing came for 0.05 s), 500 bytes of 10 kB are kept" in refusal(wanted)
+    assert "(no data for 0.05 s), 500 bytes of 10 kB are kept" in refusal(wanted)
     internet.gate.clear()
     assert "(no answer for 0.05 s)" in refusal(wanted)
 

@@ -268,7 +268,7 @@ def test_market(miniature: Miniature, where: Where) -> None:
     assert "incomplete" in market.source
     stray = folder / "query" / "portrait.jpg"
     Image.new("RGB", (8, 8)).save(stray)
-    with pytest.raises(UserError, match=f"{stray} tells neither identity nor camera"):
+    with pytest.raises(UserError, match=f"the name of {stray} does not give identity and camera"):
         loading.reid_set("market1501", where, size=(32, 16))
     stray.rename(folder / "query" / "0001_c1s1_000001_00.jpg")
     with pytest.raises(UserError, match="identity 1 is in the training and in the test images"):

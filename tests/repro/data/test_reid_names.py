@@ -133,7 +133,9 @@ def test_a_name_of_no_kind_is_one_line_with_the_kinds_that_are_known(name: str, 
     with pytest.raises(UserError) as caught:
         load(tmp_path)
     line = str(caught.value)
-    assert line.startswith(f"{victim} tells neither identity nor camera; known names look like ") and "\n" not in line
+    assert (
+        line.startswith(f"the name of {victim} does not give identity and camera; rename it like ") and "\n" not in line
+    )
     assert all(names.example in line for names in KNOWN)
 
 
@@ -241,7 +243,7 @@ def any_name_ends_in_identity_and_camera_or_one_line(examples: int, tmp_path: Pa
             kind = kind_of([tmp_path / name])
         except UserError as error:
             past[False] += 1
-            line = printable(f"{tmp_path / name} tells neither identity nor camera; known names look like")
+            line = printable(f"the name of {tmp_path / name} does not give identity and camera; rename it like")
             assert str(error).startswith(line)
             return
         past[True] += 1

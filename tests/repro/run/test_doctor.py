@@ -178,7 +178,7 @@ def test_a_node_that_cannot_write_or_lacks_commands(
     assert any(
         re.match(r"fault +shared directory: cannot write to .*unseen .*; choose a --workspace", line) for line in lines
     )
-    assert any(re.match(r"fault +data: no folder .*/data there; ", line) for line in lines)
+    assert any(re.match(r"fault +data: no folder .*/data on the node; ", line) for line in lines)
     assert any(re.match(r"fault +scratch: .*absent is not writable; correct scratch", line) for line in lines)
     assert any(
         re.match(r"warning +commands: no scontrol on the node; a job that reaches its time", line) for line in lines

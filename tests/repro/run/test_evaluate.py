@@ -219,7 +219,7 @@ def test_a_vit_sees_pictures_of_its_own_size(capsys: pytest.CaptureFixture[str])
         ("--arch resnet81 --checkpoint nothing.pth", "did you mean 'resnet18'"),
         ("", "say which network it holds with --arch"),
         ("--arch resnet50", "it fits --arch resnet18"),
-        ("--arch resnet18 --part nowhere", "no such weights there"),
+        ("--arch resnet18 --part nowhere", "no such weights under this prefix"),
         ("--arch resnet18 --normalise imagnet", "did you mean 'imagenet'"),
         ("--arch resnet18 --normalise file", "does not say how its pixels were normalised"),
         ("--arch resnet18 --mean 0.5,0.5,0.5", "--mean alone: give --mean R,G,B and --std R,G,B together"),

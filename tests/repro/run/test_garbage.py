@@ -129,7 +129,7 @@ def test_it_says_and_only_when_told_deletes_and_a_run_still_finds_all(
     line = f"gc --workspace {settings.workspace}"
     assert main(line.split()) == 0
     out = capsys.readouterr().out
-    assert "10 kB" in out and "its record is written: nobody goes on from it" in out and "with --delete" in out
+    assert "10 kB" in out and "its record is written: no job continues from it" in out and "add --delete" in out
     assert sorted(place.root.rglob("*")) == before
 
     assert main([*line.split(), "--delete"]) == 0
@@ -187,7 +187,7 @@ def test_encoders_of_other_code_go_and_those_of_todays_stay(
     # A method that is not to be found here cannot be judged, so its encoder stays.
     monkeypatch.setattr(fingerprints, "source_hash", lambda *modules, **_: "")
     write(Workspace(settings.workspace).encoder(finished.jobs[0].fingerprint))
-    assert not any("changed" in item.why for item in garbage.items(Workspace(settings.workspace)))
+    assert not any("older code" in item.why for item in garbage.items(Workspace(settings.workspace)))
 
 
 def test_damaged_outputs_go_and_are_made_anew(settings: Settings, finished: Plan) -> None:

@@ -212,14 +212,14 @@ def test_retry_over_two_snapshots_keeps_what_waits_for_what(
     leave_records(first)
     taken = (submitted / "taken").read_text()
     assert main(["retry", second.key]) == 2
-    assert f"{second.key}) were submitted with is gone ({other})" in capsys.readouterr().err
+    assert f"the code of 1 task ({second.key}) is gone ({other})" in capsys.readouterr().err
     assert (submitted / "taken").read_text() == taken
 
 
 def test_one_executor_at_a_time(submitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = found()
     assert main([*QUICK[:-1], "local"]) == 2
-    assert re.search(r"'\S+' is pending on SLURM \(job 10\d_\d\): let it end there", capsys.readouterr().err)
+    assert re.search(r"'\S+' is pending on SLURM \(job 10\d_\d\): wait until it ends", capsys.readouterr().err)
     assert {job: state.state for job, state in found().items()} == dict.fromkeys(before, "pending")
 
 

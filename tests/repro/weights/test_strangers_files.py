@@ -244,7 +244,7 @@ def holding_itself() -> Any:
 
 
 TABLES: dict[str, tuple[Callable[[Weights], Any], str]] = {
-    "one tensor": (lambda s: s[CONV], "contains no table of weights, but Tensor"),
+    "one tensor": (lambda s: s[CONV], "contains Tensor, not a table of weights"),
     "one name for two": (lambda s: {"a.b": s[CONV], "a": {"b": s[CONV]}}, "two of its tensors have the same name, a.b"),
     "ring": (lambda s: holding_itself(), "contains itself"),
     "escape": (lambda s: below("\x1b[31m", s), r"unprintable characters: '\\x1b\[31mconv1.weight'"),

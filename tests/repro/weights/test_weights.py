@@ -258,7 +258,7 @@ def test_the_user_says_which_of_several(slim: dict[str, Tensor], tmp_path: Path)
     for part in ("right", "right."):
         found = fitting.find(file, SLIM, "resnet18", part)
         assert torch.equal(found.weights["conv1.weight"], slim["conv1.weight"] + 1) and len(found.others) == 122
-    with pytest.raises(UserError, match="--part middle: no such weights there, only under left"):
+    with pytest.raises(UserError, match="--part middle: no such weights under this prefix, only under left"):
         fitting.find(file, SLIM, "resnet18", "middle")
 
 
@@ -343,7 +343,7 @@ def _cut(path: Path) -> None:
         ("junk.pth", _junk, "damaged, or not a PyTorch checkpoint"),
         ("cut.pth", _cut, "damaged, or not a PyTorch checkpoint"),
         ("junk.safetensors", _junk, "damaged, or not a safetensors file"),
-        ("list.pth", lambda path: torch.save([1, 2], path), "contains no table of weights, but list"),
+        ("list.pth", lambda path: torch.save([1, 2], path), "contains list, not a table of weights"),
         (
             "args.pth",
             lambda path: torch.save({"args": argparse.Namespace(lr=1), "model": {"w": torch.zeros(2)}}, path),
