@@ -44,10 +44,14 @@ def _request_options(
             "--suite",
             default="full",
             metavar="NAME",
-            help="evaluations: full (default, all of them) or quick (k-NN and linear)",
+            help="evaluations: full (default, all but reid_finetune) or quick (k-NN and linear)",
         )
         choice.add_argument(
-            "--eval", nargs="+", metavar="NAME", help="single evaluations instead of a suite, for example knn"
+            "--eval",
+            nargs="+",
+            metavar="NAME",
+            help="single evaluations instead of a suite: knn, linear, finetune, detection, segmentation, reid,"
+            " reid_finetune",
         )
     if trains:
         parser.add_argument(
@@ -143,7 +147,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--arch",
         metavar="NAME",
         help="network: resnet18, resnet34, resnet50; for small images resnet18-cifar, resnet34-cifar, resnet50-cifar;"
-        " vit_tiny, vit_small or vit_base. Not needed for files of repro",
+        " vit_tiny, vit_small or vit_base. Required, unless repro wrote the file",
     )
     verb.add_argument("--name", metavar="NAME", help="name on the boards (default: the name of the file)")
     verb.add_argument("--part", metavar="PREFIX", help="prefix of the keys to use if the file holds several networks")
@@ -199,7 +203,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="the changes of one trial; repeat the option for more trials",
     )
     verb.add_argument(
-        "--equal", action="store_true", help="try the same changes for every method (methods/tuning.toml)"
+        "--equal", action="store_true", help="the same search for every method; methods/tuning.toml lists the changes"
     )
     verb.add_argument(
         "--write", action="store_true", help="with --equal: write the chosen settings into the recipe files"
@@ -210,14 +214,24 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument("--watch", action="store_true", help="repeat every few seconds until all tasks have ended")
     workspace_options(verb)
     verb = command(verbs, "logs", help="show the last lines of the log of a task")
-    verb.add_argument("task", metavar="TASK", help="TASK-RUN as printed by status, or a SLURM job number")
+    verb.add_argument("task", metavar="TASK", help="task as printed by status, or a SLURM job number")
     verb.add_argument("--follow", action="store_true", help="keep printing new lines until the task ends")
     workspace_options(verb)
     verb = command(verbs, "cancel", help="stop queued and running tasks; checkpoints are kept")
-    verb.add_argument("task", nargs="*", metavar="TASK", help="TASK-RUN, RUN or a SLURM job number (default: all)")
+    verb.add_argument(
+        "task",
+        nargs="*",
+        metavar="TASK",
+        help="task as printed by status, RUN or a SLURM job number (default: ALL tasks of the workspace)",
+    )
     workspace_options(verb)
     verb = command(verbs, "retry", help="run failed tasks again, and the tasks that wait for them")
-    verb.add_argument("task", nargs="*", metavar="TASK", help="TASK-RUN, RUN or a SLURM job number (default: all)")
+    verb.add_argument(
+        "task",
+        nargs="*",
+        metavar="TASK",
+        help="task as printed by status, RUN or a SLURM job number (default: all that failed)",
+    )
     workspace_options(verb)
     executor_options(verb)
 
@@ -331,7 +345,7 @@ def build_parser() -> argparse.ArgumentParser:
         "what",
         metavar="WHAT",
         help="pretrain (training steps), tried (our training step against variants of it), eval (evaluations), or"
-        " exchange (sending gradients between processes)",
+        " exchange (gradient all-reduce between processes)",
     )
     verb.add_argument("--method", nargs="+", default=[], metavar="NAME", help="NAME or NAME:VARIANT (default: all)")
     verb.add_argument("--track", metavar="NAME", help="track of the recipes (default: mini)")

@@ -16,8 +16,8 @@ CLAIM_FILTERS = {
     " or cost",
     "track": "claims that this track can test",
     "data": "claims on this data set",
-    "verified": "how the source was checked: read, abstract (only the abstract), recalled (from memory, unchecked)"
-    " or ours",
+    "verified": "how we checked the source: read (the code page), abstract (only the abstract), recalled (from"
+    " memory, unchecked) or ours",
     "outcome": "claims with this verdict, for example holds, opposite, 'not decided yet' or 'not run' (with --track: on"
     " that track)",
     "text": "claims whose text contains this",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from repro.errors import UserError, unknown
@@ -38,12 +38,21 @@ class Parser(argparse.ArgumentParser):
             dashed = error.argument_name and "expected" in error.message
             fix = f"write {error.argument_name}=VALUE if the value begins with '-'; {self._help}"
             raise UserError(said, fix if dashed and _dashed(args) else self._help) from None
-        if left and _OPTION.match(left[0]):
-            option = left[0].partition("=")[0]
-            raise unknown("option", option, self._option_string_actions, self._help)
+        except UserError:  # an option is missing: perhaps it is there, misspelt
+            if self._subparsers is None:
+                self._require_known(args or ())
+            raise
+        self._require_known(left[:1])
         if left:
             raise UserError(f"'{left[0]}' is one word too many", self._help)
         return found, left
+
+    def _require_known(self, words: Iterable[str]) -> None:
+        """UserError for the first option among them that there is not."""
+        for word in words:
+            option = word.partition("=")[0]
+            if _OPTION.match(word) and not any(known.startswith(option) for known in self._option_string_actions):
+                raise unknown("option", option, self._option_string_actions, self._help)
 
     @property
     def _help(self) -> str:

@@ -113,8 +113,9 @@ def require_judgeable(own: OwnPictures | None, what: str, others: Iterable[str])
     """
     if own and not own.account.classes:
         raise UserError(
-            f"{own.folder}: its images have no classes, so there is nothing to evaluate {what} on",
-            f"sort them into one folder per class, or evaluate on other data: --eval {' '.join(others)}",
+            f"{own.folder}: {what} needs classes, and its images have none",
+            f"sort them into one folder per class; without classes only --eval {' '.join(others)} can run, on the track's"
+            " own images",
         )
     if own and len(own.account.classes) == 1:
         raise one_class(own.folder, own.account, f"evaluate {what} on")

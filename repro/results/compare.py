@@ -23,7 +23,7 @@ from repro.terminal import text
 
 _UNFAIR = "none: not a fair comparison"
 _WHOSE = {OURS: "our own runs"}  # of records, by their trust
-_CHOICE = "after @ stands a number of epochs, or a recipe's hash from its sixth letter on"
+_CHOICE = "write a number of epochs after @, or at least the first six letters of a recipe's hash"
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def find(cell: str, found: Sequence[Record]) -> Record:
     ]
     if not matching:
         known = [PurePath(record_files.address(r)).name if "#" in name else records.file_name(r) for r in found]
-        mend = "give a record link from a board (file.jsonl#hash) or a fingerprint"
+        mend = f"give a record link from a board (file.jsonl#hash), or {_SHORTEST} or more digits of a fingerprint"
         raise unknown("record", name, known or ["(there is none)"], mend)
     if len(matching) > 1:
         raise UserError(f"{len(matching)} fingerprints begin with {cell}", "give more digits")

@@ -173,7 +173,9 @@ def _parsed(content: bytes, at: str) -> Any:
     try:
         return record_json.parse(content)
     except ValueError as error:
-        raise UserError(f"{at}: cannot be read as JSON ({error}); fix it in the file") from None
+        raise UserError(
+            f"{at}: not JSON ({error}); give one JSON object, a list of them, or one on each line of a .jsonl file"
+        ) from None
 
 
 def _checked(given: Record, trust: str, at: str, lab: str) -> Record:
