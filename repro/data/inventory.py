@@ -114,8 +114,8 @@ def require_judgeable(own: OwnPictures | None, what: str, others: Iterable[str])
     if own and not own.account.classes:
         raise UserError(
             f"{own.folder}: {what} needs classes, and its images have none",
-            f"sort them into one folder per class; without classes only --eval {' '.join(others)} can run, on the track's"
-            " own images",
+            f"sort them into one folder per class; without classes, evaluate only on the track's images:"
+            f" --eval {' '.join(others)}",
         )
     if own and len(own.account.classes) == 1:
         raise one_class(own.folder, own.account, f"evaluate {what} on")
