@@ -113,7 +113,7 @@ def require_judgeable(own: OwnPictures | None, what: str, others: Iterable[str])
     """
     if own and not own.account.classes:
         raise UserError(
-            f"{own.folder}: {what} needs classes, and its images have none",
+            f"{own.folder}: its images have no classes, so there is nothing to evaluate {what} on",
             f"sort them into one folder per class; without classes, evaluate only on the track's images:"
             f" --eval {' '.join(others)}",
         )

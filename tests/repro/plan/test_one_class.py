@@ -36,7 +36,7 @@ ONE_CLASS: dict[str, tuple[tuple[str, ...], str]] = {
     "a hidden class": ((".a", "b"), r"one class \(b\).*passed over: 1 hidden folder \(\.a\)"),
     "no class": (
         ("",),
-        r"needs classes, and its images have none; sort them into one folder per class; .*--eval detection segm",
+        r"have no classes, .*; sort them into one folder per class; .*--eval detection segm",
     ),
     "one folder with folders": (("cat/new", "cat"), r"one class \(cat\), .*; sort the images"),
 }
