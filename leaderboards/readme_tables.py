@@ -12,13 +12,12 @@ from leaderboards.cells import signed
 from leaderboards.claim_arms import COMPUTE
 from leaderboards.claims import Claim, of_training
 from leaderboards.controls import Controls
-from leaderboards.explanations import cost_words
 from leaderboards.gains import FEWEST, Gain, Row, columns_of, gains, part_names, parts
 from leaderboards.markdown_tables import pipe
 from leaderboards.record_fields import OURS, Record, entry
 from leaderboards.suite import Suite
 from leaderboards.summary import held, summarise
-from leaderboards.verdicts import NO_DIFFERENCE
+from leaderboards.verdict_table import OPERATIONS, accuracy
 
 _UNIT = "moco_v3"  # what costs are relative to
 _EXAMPLE = "knn"  # the evaluation whose cell is explained
@@ -148,19 +147,21 @@ def parts_table(records: Iterable[Record], claims: Sequence[Claim], suite: Suite
 
 
 def parts_verdicts(records: Sequence[Record], claims: Sequence[Claim], suite: Suite, track: str) -> str:
-    """What parts of methods add, where that is decided, a line for each paper: `GLNet: the location loss +2.0; ...`."""
-    by_paper: dict[str, list[str]] = {}
+    """What is decided of the parts of methods: a row for each, with equal epochs, equal compute and operations."""
+    rows, before = [], ""
     for item in assess(claims, Arms(records, suite)):
-        here = [one for one in item.answered if one.track == track and one.basis != COMPUTE and not one.form]
-        if item.claim.part and here and here[0].decided and not of_training(item.claim):
-            said = in_brief(here[0])
-            plain, _, smaller = said.word.partition(", ")
-            cost = cost_words(here[0], [one for one in item.verdicts if one.track == track])
-            words = ", ".join(filter(None, [plain if plain == NO_DIFFERENCE else "", said.amount, smaller]))
-            words += f" ({cost})" * bool(cost)
-            sides = f"`{item.claim.arm}` against `{item.claim.baseline_arm}`"
-            by_paper.setdefault(item.claim.paper_title, []).append(f"{item.claim.part} ({sides}): {words}")
-    return "\n".join(f"* {paper}: {'; '.join(parts)}." for paper, parts in by_paper.items())
+        claim = item.claim
+        here = [one for one in item.answered if one.track == track and not one.form]
+        epochs = next((one for one in here if one.basis != COMPUTE), None)
+        if not claim.part or epochs is None or not epochs.decided or of_training(claim):
+            continue
+        compute = next((in_brief(one) for one in here if one.basis == COMPUTE), None)
+        sides = f"`{claim.arm}` against `{claim.baseline_arm}`"
+        found = accuracy(in_brief(epochs)), accuracy(compute), f"{epochs.times:.2f}" if epochs.times else ""
+        rows.append(["" if claim.paper_title == before else claim.paper_title, claim.part, sides, *found])
+        before = claim.paper_title
+    heads = ["paper", "part", "comparison", "equal epochs", "equal compute", OPERATIONS]
+    return pipe(heads, rows) if rows else "Nothing is decided yet."
 
 
 def _head(suite: Suite, evaluation: str, metric: str) -> str:

@@ -18,6 +18,8 @@ from leaderboards.verdicts import NOT_RUN, two_bases
 
 NOT_THE_PAPERS = "†"
 """Behind a claim whose test departs from the paper's own form."""
+OPERATIONS = "FLOPs: method / baseline"
+"""The head of the last column."""
 
 
 def verdict_table(
@@ -47,7 +49,7 @@ def verdict_table(
             first = paper if number == 0 else ""
             rows.append([first, _claim(answer, page, tracks), *_found(answer, warnings.get(answer.claim.id, ""))])
     on = f" (on {next(iter(tracks))})" if len(tracks) == 1 else ""
-    heads = ["paper", f"what was tested{on}", "equal epochs", "equal compute", "FLOPs: method / baseline"]
+    heads = ["paper", f"what was tested{on}", "equal epochs", "equal compute", OPERATIONS]
     left = Counter(word(answer.epochs) for found in papers.values() for answer in found if answer not in every)
     hidden = ", ".join(f"{left[outcome]} {outcome}" for outcome in sorted(left, key=by_outcome))
     others = "claims that state a number, and claims that cannot be tested"
@@ -90,10 +92,10 @@ def _found(answer: Answer, warning: str) -> tuple[str, str, str]:
     shown = f"{times:.2f}" if times else ""
     if answer.claim.evaluation == COST and said:
         return _cost(answer, said), "", shown
-    epochs = "; ".join(filter(None, [_accuracy(said), *_apart(answer, said, answer.beside), warning]))
+    epochs = "; ".join(filter(None, [accuracy(said), *_apart(answer, said, answer.beside), warning]))
     if not two_bases(answer.claim):
         return epochs, "", shown
-    compute = [_accuracy(answer.compute), *_apart(answer, answer.compute, answer.beside_compute)]
+    compute = [accuracy(answer.compute), *_apart(answer, answer.compute, answer.beside_compute)]
     return epochs, "; ".join(compute), shown
 
 
@@ -103,7 +105,7 @@ def _apart(answer: Answer, said: Said | None, beside: Iterable[Beside]) -> list[
     return [_in_form(answer, one) for one in beside if one.form and one.said.word != here]
 
 
-def _accuracy(said: Said | None) -> str:
+def accuracy(said: Said | None) -> str:
     """`**holds** +3.6 (+2.1 to +5.1), 6 pairs`."""
     if said is None or (said.word == NOT_RUN and not said.difference):
         return NOT_RUN

@@ -446,7 +446,10 @@ def test_a_page_says_what_parts_add_where_that_is_decided(make: Make) -> None:
         ("glnet", "random_labels", [40.0, 50.0]),
     )
     said = readme_tables.parts_verdicts(records, claim_files.load(suite()), suite(), "mini")
-    assert said == "* GLNet: the location loss (`glnet` against `glnet:no_location`): +6.4."
+    (row,) = said.splitlines()[2:]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[:3] == ["GLNet", "the location loss", "`glnet` against `glnet:no_location`"]
+    assert cells[3] == "**holds** +6.4 (+6.2 to +6.7), 8 pairs"
 
 
 def test_every_claim_of_the_front_page_has_a_short_title() -> None:

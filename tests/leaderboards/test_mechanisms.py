@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -187,8 +188,9 @@ def test_a_part_that_costs_more_says_what_and_what_equal_compute_found(make: Mak
     ):
         gain, _ = assess(every, Arms(records + more, suite()))
         assert gain.why[0].endswith(f"comes at least in part from the loss A (3.0 points, n = 8, {costs}{says})")
-        said = readme_tables.parts_verdicts(records + more, every, suite(), "mini")
-        assert said.endswith(f": the loss A (`glnet` against `glnet:no_location`): +3.0 ({costs}{says}).")
+        *_, row = readme_tables.parts_verdicts(records + more, every, suite(), "mini").splitlines()
+        assert "| the loss A | `glnet` against `glnet:no_location` | **holds** +3.0 (" in re.sub(r" +", " ", row)
+        assert row.endswith("| 2.00                       |") and (f"**{says}" in row or f"| {says} " in row)
 
 
 @pytest.mark.parametrize(
