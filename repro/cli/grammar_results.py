@@ -123,7 +123,7 @@ def add_results(verbs: argparse._SubParsersAction[Parser]) -> None:
     verb.add_argument(
         "arms",
         nargs=2,
-        metavar="CONFIGURATION",
+        metavar="METHOD",
         help="NAME, NAME:VARIANT or NAME@EPOCHS, for example byol@15. NAME@RECIPE selects by the first six or more"
         " letters of the recipe's hash",
     )

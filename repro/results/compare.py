@@ -39,9 +39,7 @@ class _Choice:
     def of(words: str) -> _Choice:
         name, at, which = words.partition("@")
         if not name.strip():
-            raise UserError(
-                f"'{words}' names no configuration; write NAME or NAME:VARIANT, with @EPOCHS or @RECIPE to choose"
-            )
+            raise UserError(f"'{words}' names no method; write NAME or NAME:VARIANT, with @EPOCHS or @RECIPE to choose")
         if at and len(which) >= 6:
             return _Choice(words, name, recipe=which)
         if at and not which.isdecimal():
@@ -57,7 +55,7 @@ class _Choice:
         """Raises UserError where no arm fits, with the names that are most like it."""
         if any(map(self.fits, known)):
             return
-        there, what = sorted({arm.name for arm in known}), "configurations"
+        there, what = sorted({arm.name for arm in known}), "names"
         if self.name in there:
             mine = [arm for arm in known if arm.name == self.name]
             epochs = sorted({arm.setting.epochs for arm in mine if arm.setting.epochs is not None})
@@ -84,9 +82,7 @@ def compare(first: str, second: str, track: str, settings: Settings, trust: Sequ
     track = tracks.find(track).name
     choices = _Choice.of(first), _Choice.of(second)
     if first == second:
-        raise UserError(
-            f"{first} and {first} are one configuration; say which two: NAME@EPOCHS or NAME@RECIPE, of {first}"
-        )
+        raise UserError(f"{first} and {first} are the same; say which two: NAME@EPOCHS or NAME@RECIPE, of {first}")
     for name in trust:
         if name not in TRUST:
             raise unknown("trust", name, TRUST)

@@ -131,7 +131,7 @@ def _settles(night: Night, planned: Plan, settings: Settings) -> list[str]:
     if night.shortened:
         lines.append("fewer epochs than the recipes': a verdict holds at that length, not at the papers'")
     if told := [change for change in nights.changes(night, planned) if not change.startswith("pretrain.epochs")]:
-        lines.append(f"changed for all configurations of the command: {', '.join(told)}")
+        lines.append(f"changed for all methods of the command: {', '.join(told)}")
     return [*lines, "", "  " + command(night, planned, settings), ""]
 
 
@@ -153,7 +153,7 @@ def _sources(night: Night, settings: Settings) -> list[str]:
     card, arms = night.card, _arms(night.comparisons)
     counts = {name: sum(arm.priced_by == name for arm in arms) for name in PRICED_BY}
     told = ", ".join(f"{count} from {name}" for name, count in counts.items() if count)
-    lines = [f"hours: pre-training of {len(arms)} configurations, estimates: {told}"] if arms else []
+    lines = [f"hours: pre-training of {len(arms)} methods or variants, estimates: {told}"] if arms else []
     if any(arm.priced_by == CONSTANTS for arm in arms):
         lines.append(
             f"constants: {card.rate('bf16') / 1e12:.3g} TFLOP/s, estimated from {card.bandwidth:,g} GB/s and"

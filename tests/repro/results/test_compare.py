@@ -94,16 +94,16 @@ def test_compare_says_what_is_unlike_and_takes_the_arms_that_are_named(
         assert main(["compare", name, "byol@15", "--track", "mini"]) == 2
     nine, _, zeros = capsys.readouterr().err.splitlines()
     assert nine.startswith("repro: no records of 'byol@9' on mini; did you mean 'byol@8'? ")
-    assert "; --track NAME looks" in nine and "configurations with records: byol@8, byol@15; " in nine
+    assert "; --track NAME looks" in nine and "names with records: byol@8, byol@15; " in nine
     assert zeros.startswith("repro: no records of 'byol@000000' on mini; ")
     assert all(f"byol@{recipe}" in zeros and recipe not in nine for recipe in recipes)
     for recipe in recipes:
         assert main(["compare", f"byol@{recipe}", "glnet", "--track", "mini"]) == 0
         assert set(re.findall(r"^byol: .*recipe (\w{6})", capsys.readouterr().out, re.MULTILINE)) == {recipe}
-    assert "are one configuration" in refused("compare glnet glnet --track mini")
+    assert "are the same" in refused("compare glnet glnet --track mini")
     assert refused("compare glnet random --track minni").startswith("repro: unknown track 'minni'; did you mean 'mini'")
-    assert "'@8' names no configuration; write NAME" in refused("compare @8 random --track mini")
-    with pytest.raises(UserError, match=r"^'' names no configuration; write NAME"):
+    assert "'@8' names no method; write NAME" in refused("compare @8 random --track mini")
+    with pytest.raises(UserError, match=r"^'' names no method; write NAME"):
         compare("", "", "mini", Settings())
 
 
