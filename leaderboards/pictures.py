@@ -133,35 +133,56 @@ def telling_first(content: Content) -> list[Paid]:
 
 def contributions(content: Content) -> list[Scene]:
     """What each part of a method contributes: the method minus the same without that part, by track."""
-    evaluation = main_evaluation(content.known, content.claims)
     scenes = []
     for track in tracks_of(content.known):
-        if found := part_differences(content, track, evaluation):
+        drawn = []
+        for evaluation, found in part_differences(content, track).items():
             title = content.known.suite.evaluations[evaluation].title
             names = part_names(content.claims, evaluation)
-            drawn = _by_method(found, f"{title}, {track}; right of 0: the part helps", "method − variant", names)
-            scenes.append(Scene(f"{track}, {found[0].ours.setting.source}", drawn))
+            drawn += _by_method(found, f"{title}, {track}; right of 0: the part helps", "method − variant", names)
+            source = found[0].ours.setting.source
+        if drawn:
+            scenes.append(Scene(f"{track}, {source}", drawn))
     return scenes
 
 
-def part_differences(content: Content, track: str, evaluation: str) -> list[Difference]:
-    """Each method minus each of its variants, where they share setting and seeds."""
-    found = (
-        difference(evaluation, part.metric, (part.method, part.variant))
-        for part in parts(content.known, content.claims, track, evaluation)
-    )
-    return [item for item in found if item]
+def part_differences(content: Content, track: str) -> dict[str, list[Difference]]:
+    """By evaluation, each method minus each of its variants, where they share setting and seeds."""
+    known, claims = content.known, content.claims
+    found = [
+        item
+        for evaluation in known.suite.evaluations
+        for part in parts(known, claims, track, evaluation)
+        if (item := difference(evaluation, part.metric, (part.method, part.variant)))
+    ]
+    return _of_one_evaluation(content, found)
 
 
 def differences(content: Content, track: str, found: Sequence[Difference]) -> list[Drawing]:
-    """Methods against the baselines of their claims in the evaluation that most claims name; else in the first."""
+    """Methods against the baselines of their claims, each in one evaluation."""
     known = content.known.suite.evaluations
+    main = [item for item in found if item.metric == known[item.evaluation].metrics[0]]
+    return [
+        drawing
+        for evaluation, items in _of_one_evaluation(content, main).items()
+        for drawing in _by_method(
+            items, f"{known[evaluation].title}, {track}; right of 0: the method is better", "method − baseline"
+        )
+    ]
+
+
+def _of_one_evaluation(content: Content, found: Iterable[Difference]) -> dict[str, list[Difference]]:
+    """Of each method the differences in one evaluation: the one that most claims name, else the claims' about it."""
     main = main_evaluation(content.known, content.claims)
-    shown = [item for item in found if item.evaluation == main] or list(found)
-    shown = [item for item in shown if item.evaluation == shown[0].evaluation]
-    shown = [item for item in shown if item.metric == known[item.evaluation].metrics[0]]
-    title = known[shown[0].evaluation].title
-    return _by_method(shown, f"{title}, {track}; right of 0: the method is better", "method − baseline")
+    named = {(claim.method, claim.evaluation) for claim in content.claims}
+    by_method: dict[str, dict[str, list[Difference]]] = defaultdict(lambda: defaultdict(list))
+    for item in found:
+        by_method[item.ours.method][item.evaluation].append(item)
+    shown: dict[str, list[Difference]] = defaultdict(list)
+    for method, of in sorted(by_method.items()):
+        evaluation = min(of, key=lambda name: (name != main, (method, name) not in named))
+        shown[evaluation] += of[evaluation]
+    return dict(sorted(shown.items(), key=lambda pair: pair[0] != main))
 
 
 def _by_method(

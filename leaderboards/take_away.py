@@ -32,9 +32,9 @@ def tables(content: Content) -> dict[str, Table]:
         rows = [report_rows.difference(item) for item in items if not item.apart]
         found[f"differences-{track}"] = Table(f"Methods against the baselines of their claims, {track}", rows)
     found["needs"] = Table("What a bigger machine would settle", needs.rows(content.needs), needs.LIFTED)
-    evaluation = pictures.main_evaluation(known, claims)
     for track in pictures.tracks_of(known):
-        rows = [report_rows.difference(item) for item in pictures.part_differences(content, track, evaluation)]
+        parts = pictures.part_differences(content, track).values()
+        rows = [report_rows.difference(item) for items in parts for item in items]
         found[f"parts-{track}"] = Table(f"What each part of a method contributes, {track}", rows)
     found["trainings"] = Table("Trainings", [report_rows.training(arm) for arm in known.current("pretrain")])
     return {name: table for name, table in found.items() if table.rows}
