@@ -127,7 +127,7 @@ def test_each_variant_of_the_published_records_has_its_part_in_plain_words(publi
 def test_no_line_of_a_plot_of_rows_crosses_its_words(published_content: Content) -> None:
     """Grid and axis are drawn first; then a blank strip over the whole width, and on it the words."""
     (scene,) = pictures.contributions(published_content)
-    assert len(scene.first) == 4  # a plot for each method
+    assert len(scene.first) == 5  # a plot for each method
     for drawing in scene.first:
         root = ElementTree.fromstring(drawing.svg())
         kinds = [(element.get("class") or "").split()[:1] for element in root]
