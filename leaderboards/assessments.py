@@ -66,6 +66,13 @@ class Assessment:
         return [finding(verdict) for verdict in self.answered]
 
     @property
+    def background(self) -> list[str]:
+        """The background of all findings, a line each: first what all share, then `mini: ...` of single ones."""
+        told = [found for found in self.findings if found.background]
+        shared = [said for said in (told[0].background if told else []) if all(said in one.background for one in told)]
+        return shared + [f"{one.place}: {said}" for one in told for said in one.background if said not in shared]
+
+    @property
     def open(self) -> list[str]:
         """What each of the other verdicts says: not run, or cannot be tested, and why."""
         return [headline(verdict) for verdict in self.verdicts if verdict not in self.answered]

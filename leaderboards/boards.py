@@ -42,7 +42,7 @@ _SHORT = {
     "TFLOP": "operations of the whole pre-training, in units of 10^12 operations.",
 }
 """What the other columns of a short table are."""
-_FEWER = "`+5.1 (7)` in the column vs baseline: method and baseline have only 7 seeds in common."
+_FEWER = "`{}` in the column vs baseline: the number in brackets is how many seeds method and baseline have in common."
 _FULL = {
     "variant": "a named change of the method. The row `glnet:no_flip` is `glnet` with the variant `no_flip`.",
     "which": "what tells rows of the same name apart: the images, the recipe or the version of the program.",
@@ -52,6 +52,7 @@ _FULL = {
     "optimism": "points that one would gain by selecting the checkpoint or the setting on test data. No other number"
     " includes them.",
     "trials": "number of tuning runs by hand, or the name of the procedure that tuned the method.",
+    "note": "what else is to know: for example code that was not committed.",
     "from": "a link to the record of each seed. `s0` is seed 0.",
 }
 """What the further columns are of the tables with all columns."""
@@ -238,7 +239,8 @@ def _evaluation(evaluation: Evaluation, known: Arms, claims: Sequence[Claim], co
     superseded = [arm for arm in known.superseded(evaluation.kind) if arm.values(first)]
     told = [table for table in tables if not table.silent]
     unit = f"{', '.join(evaluation.metrics)}: {evaluation.unit}; mean ± sample standard deviation over n seeds."
-    fewer = [_FEWER] if any("(" in row["vs baseline"].text for table in told for row in table.first) else []
+    cells = (row["vs baseline"].text for table in told for row in table.first if "vs baseline" in row)
+    fewer = [_FEWER.format(example)] if (example := next((text for text in cells if "(" in text), "")) else []
     return Board(
         evaluation.name,
         evaluation.title,

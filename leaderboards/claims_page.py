@@ -12,7 +12,6 @@ from leaderboards.claims import MECHANISM
 from leaderboards.markdown_tables import rows_text, table_text, without_tags
 from leaderboards.reading import HOW_TESTED, evidence, terms
 from leaderboards.tables import Table
-from leaderboards.wording import Finding
 
 COUNTED = (
     "Each claim counts once, by its verdict at equal epochs. `cannot be tested`: the paper's setting is unknown or no"
@@ -20,7 +19,11 @@ COUNTED = (
 )
 
 
-_FOLD, _FOLD_END = "<details><summary>Evidence, settings, sources and records</summary>", "</details>"
+# Each is a line of its own: no record can write it, as its words stand in longer lines.
+_FOLD, _FOLD_END = (
+    "<details><summary>Evidence, settings, sources and records</summary>",
+    "</details>",
+)
 
 
 def claims_text(content: Content) -> str:
@@ -82,7 +85,7 @@ def _section(item: Assessment, content: Content) -> list[str]:
     lines += [line for said in item.why for line in (f"**Why**: {said}.", "")]
     lines += [f"**Note**: {item.claim.note}", ""] if item.claim.note else []
     lines += [_FOLD, ""]
-    lines += [f"- {said}" for said in (*background(item), *item.open, item.about, item.source, item.test)]
+    lines += [f"- {said}" for said in (*item.background, *item.open, item.about, item.source, item.test)]
     lines += [f"- {said.words}" for said in content.learnt(item)]
     lines += [f"- {said}" for said in item.departures]
     lines += [f"- records on {where}: {_linked(sides)}" for where, sides in content.sources(item)]
@@ -92,17 +95,6 @@ def _section(item: Assessment, content: Content) -> list[str]:
 def _capital(words: str, item: Assessment) -> str:
     """The words as a sentence; the name of a method stays as it is written in a command."""
     return words if words.startswith(item.claim.arm) else words[0].upper() + words[1:]
-
-
-def background(item: Assessment) -> list[str]:
-    """The background of all verdicts on a claim, a line each: first what all share, then `mini: ...` of single ones."""
-    findings = [found for found in item.findings if found.background]
-    shared = [said for said in (findings[0].background if findings else []) if _in_all(said, findings)]
-    return shared + [f"{found.place}: {said}" for found in findings for said in found.background if said not in shared]
-
-
-def _in_all(said: str, findings: Sequence[Finding]) -> bool:
-    return all(said in found.background for found in findings)
 
 
 def _line(item: Assessment) -> str:

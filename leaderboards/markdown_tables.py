@@ -47,9 +47,9 @@ def rows_text(rows: Sequence[Row]) -> str:
 
 
 def outcomes_text(found: Sequence[Answer]) -> str:
-    """The comparisons counted by their outcome, as Markdown; "" where none was tested."""
+    """The comparisons counted by their outcome, as Markdown."""
     if not any(answer.epochs or answer.compute for answer in found):
-        return ""
+        return "No comparison was tested yet."
     counted = outcomes(found)
     rows = [[what, str(total), *(str(number or "-") for number in of)] for what, total, of in counted.rows]
     return f"{pipe(['comparisons of', 'number', *counted.words], rows)}\n\n{counted.about}"

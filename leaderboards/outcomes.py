@@ -29,16 +29,16 @@ def outcomes(found: Sequence[Answer]) -> Outcomes:
     others = [answer for answer in found if answer.claim.evaluation != COST]
     at_compute = [answer for answer in others if two_bases(answer.claim)]
     counted = {
-        "accuracy, equal epochs": Counter(word(answer.epochs) for answer in others),
-        "accuracy, equal compute": Counter(word(answer.compute) for answer in at_compute),
-        "cost": Counter(word(answer.epochs) for answer in costs),
+        "accuracy, equal epochs": Counter(outcome_word(answer.epochs) for answer in others),
+        "accuracy, equal compute": Counter(outcome_word(answer.compute) for answer in at_compute),
+        "cost": Counter(outcome_word(answer.epochs) for answer in costs),
     }
     words = sorted({one for of in counted.values() for one in of}, key=by_outcome)
     rows = [(what, of.total(), [of[one] for one in words]) for what, of in counted.items() if of]
     return Outcomes(words, rows, _about(found, others))
 
 
-def word(said: Said | None) -> str:
+def outcome_word(said: Said | None) -> str:
     """The outcome; `not run` where there is none."""
     return said.word if said else NOT_RUN
 

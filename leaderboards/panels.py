@@ -6,7 +6,7 @@ and every line has its name at its end. Ablations, other lengths of training and
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -112,13 +112,15 @@ def drawn(curves: Curves, roles: Roles, claims: Sequence[Claim]) -> tuple[list[D
 
 
 def _parted(panel: Panel) -> list[Panel]:
-    """The picture in as many as it takes, each with as many lines as one has room for."""
+    """The picture in as many as it takes, each with as many lines as one has room for; methods beyond them alone."""
     methods, room = panel.methods[: MOST - 1], MOST - min(len(panel.methods), MOST - 1)
-    parts = -(-len(panel.others) // room) or int(bool(methods))
-    size = -(-len(panel.others) // parts) if parts else 0
+    count = -(-len(panel.others) // room) or int(bool(methods))
+    size = -(-len(panel.others) // count) if count else 0
+    lines = [(methods, panel.others[i * size : (i + 1) * size]) for i in range(count)]
+    lines += [(panel.methods[i : i + MOST], []) for i in range(len(methods), len(panel.methods), MOST)]
     return [
-        Panel(panel.title + f" ({i + 1} of {parts})" * (parts > 1), methods, panel.others[i * size : (i + 1) * size])
-        for i in range(parts)
+        Panel(panel.title + f" ({i} of {len(lines)})" * (len(lines) > 1), ours, others)
+        for i, (ours, others) in enumerate(lines, 1)
     ]
 
 
@@ -150,13 +152,13 @@ def _pictures(panels: Sequence[Panel], curves: Curves, suite: Suite) -> list[Dra
 
 
 def _lines(panel: Panel, curves: Curves, suite: Suite) -> list[Line]:
-    several = Counter(arm.setting.epochs for arm in panel.arms if not arm.control)
+    lengths = {arm.setting.epochs for arm in panel.arms if not arm.control}
     found, dashes = [], iter(_DASHES)
     for arm, name in names(panel.arms, suite).items():
-        if len(several) > 1 and arm.setting.epochs and "@" not in name and not arm.control:
+        if len(lengths) > 1 and arm.setting.epochs and "@" not in name and not arm.control:
             name = f"{name}@{arm.setting.epochs}"
-        apart = f" ({arm.told_apart})" if arm.told_apart else ""
-        note = f"{name}{apart}: {course(curves.points[arm])}, n = {len(curves.seeds[arm])}"
+        which = f" ({arm.told_apart})" if arm.told_apart else ""
+        note = f"{name}{which}: {course(curves.points[arm])}, n = {len(curves.seeds[arm])}"
         look = (_METHOD, "") if arm in panel.methods else (_OTHER, next(dashes))
         found.append(Line(name, curves.points[arm], note, *look))
     return found
@@ -167,9 +169,7 @@ def _under(panel: Panel) -> str:
     arms = [arm for arm in panel.arms if not arm.control] or panel.arms
     epochs, networks = ({getattr(arm.setting, key) for arm in arms} for key in ("epochs", "network"))
     each = (
-        f"{next(iter(epochs))} epochs{' each' * (len(arms) > 1)}"
-        if len(epochs) == 1
-        else "trained for the epochs after @"
+        f"{next(iter(epochs))} epochs{' each' * (len(arms) > 1)}" if len(epochs) == 1 else "epochs: the number after @"
     )
     return ", ".join([arms[0].setting.track, each, *(networks if len(networks) == 1 else ())])
 

@@ -172,7 +172,7 @@ def differences(content: Content, track: str, found: Sequence[Difference]) -> li
 
 
 def _of_one_evaluation(content: Content, found: Iterable[Difference]) -> dict[str, list[Difference]]:
-    """Of each method the differences in one evaluation: the one that most claims name, else the claims' about it."""
+    """Of each method the differences in one evaluation: the one that most claims name, else of its own claims."""
     main = main_evaluation(content.known, content.claims)
     named = {(claim.method, claim.evaluation) for claim in content.claims}
     by_method: dict[str, dict[str, list[Difference]]] = defaultdict(lambda: defaultdict(list))

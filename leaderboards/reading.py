@@ -24,8 +24,8 @@ _ALPHA = f"{100 * evalues.ALPHA:g} %"
 OLDER_RECIPE = "`older recipe`: the cost was counted before the recipe changed. One run of the new recipe replaces it."
 """What the words mean that stand behind a verdict on a cost."""
 AT_MOST = (
-    f"For each paper, the chance of one or more wrong `holds` or `opposite` is at most {_ALPHA} at equal epochs, and"
-    " again at equal compute, if differences are roughly normal."
+    f"For the claims of each paper, the chance of one or more wrong `holds` or `opposite` is at most {_ALPHA} at equal"
+    " epochs, and again at equal compute, if differences are roughly normal."
 )
 """How often verdicts are wrong, in a sentence."""
 _WRONG = sorted(measured.wrong for measured in evalues.MEASURED)
@@ -74,7 +74,7 @@ _TERMS = (
     " `not run`: there are no records. `no verdict`: on this track no claim is tested.",
     "`cannot be tested`: the paper's setting is unknown, so we cannot rerun it, or no track has its data; the reason"
     " follows. `direction only`, `better or not`: we only test whether the method is better, not by how much.",
-    "`fragile`: a second sound test of the same pairs does not confirm the verdict.",
+    "`fragile`: a sign test of the same pairs, or of speed the checks during the trainings alone, do not confirm it.",
     "`to the same accuracy`: we take the lower of the two final accuracies of k-NN on training images, and ask what"
     " each method needs to reach it.",
 )
@@ -97,8 +97,8 @@ HOW_TESTED = (
     "The 95 % intervals are Student's t intervals. They are valid only if the number of pairs was fixed in advance"
     " (`fixed n`). Seeds enter in order; none is left out or replaced. Collapsed trainings are named. Where a track"
     " uses a part of the training images, all methods use the same part for the same seed. The test images are the"
-    " same for all seeds. Each verdict lists the main differences from the recipe of the paper's track; all differences"
-    " are listed at the end of the claim. The published"
+    " same for all seeds. The evidence of each claim lists the differences from the recipe of the paper's track. The"
+    " published"
     " pairs of mini use a JPEG copy of CIFAR-10; pairs on the official images get a separate verdict.",
     "A verdict applies to the recipes as they are (`for these recipes`). Example: `both tuned alike (1 trial by"
     " hand)` means that both learning rates were chosen by hand in one trial. `procedure NAME` means that the common"

@@ -98,7 +98,8 @@ def _by_procedure(procedure: str, points: Mapping[str, str], every: Collection[s
         by_point[point].append(name)
     kept, lost = by_point.pop(_KEPT, []), by_point.pop("", [])
     who = "every method" if alone else _listed(_short(points, every))
-    said = [f"one procedure, `{procedure}`, tuned {who} in the same way. Its rules are in `methods/tuning.toml`."]
+    rules = "`methods/tuning.toml` holds the rules of today's procedure."
+    said = [f"one procedure, `{procedure}`, tuned {who} in the same way. {rules}"]
     if by_point:
         parts = [f"{point} for {_listed(_short(names, every))}" for point, names in sorted(by_point.items())]
         said.append(f"It chose {'; '.join(parts)}.")

@@ -18,7 +18,6 @@ from leaderboards.assessments import older_recipes, tally, untestable
 from leaderboards.boards import INDEX_INTRO, Content, compose
 from leaderboards.cells import Cell, Link
 from leaderboards.claims import Claim, arm_name
-from leaderboards.claims_page import background
 from leaderboards.courses import History
 from leaderboards.curves import ABOUT
 from leaderboards.drawing import STYLE, Drawing
@@ -108,7 +107,6 @@ def page(
         overview=_view(Table("", [report_rows.summary(board) for board in content.evaluations])),
         assessments=content.assessments,
         answers=_answers(content, shown),
-        background=background,
         learnt=content.learnt,
         again=lambda answer: report_rows.again(answer, known.suite),
         marks=plots.MARKS,

@@ -13,7 +13,7 @@ from leaderboards.answers import Answer, Beside, Said, by_outcome
 from leaderboards.cells import signed
 from leaderboards.claims import COST
 from leaderboards.markdown_tables import pipe
-from leaderboards.outcomes import word
+from leaderboards.outcomes import outcome_word
 from leaderboards.verdicts import NOT_RUN, two_bases
 
 NOT_THE_PAPERS = "†"
@@ -50,7 +50,7 @@ def verdict_table(
             rows.append([first, _claim(answer, page, tracks), *_found(answer, warnings.get(answer.claim.id, ""))])
     on = f" (on {next(iter(tracks))})" if len(tracks) == 1 else ""
     heads = ["paper", f"what was tested{on}", "equal epochs", "equal compute", OPERATIONS]
-    left = Counter(word(answer.epochs) for found in papers.values() for answer in found if answer not in every)
+    left = Counter(outcome_word(answer.epochs) for found in papers.values() for answer in found if answer not in every)
     hidden = ", ".join(f"{left[outcome]} {outcome}" for outcome in sorted(left, key=by_outcome))
     others = "claims that state a number, and claims that cannot be tested"
     said = f"Not in the table: {', '.join(filter(None, (hidden, others)))}. See [all claims]({page})."

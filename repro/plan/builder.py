@@ -158,10 +158,12 @@ def _require_buildable(
     data = DataInfo(track.size, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), classes or None)
     try:
         of = load_method(info.module)
-    except (ValueError, ImportError, AttributeError) as error:
+    except Exception as error:  # code of a user's own may raise anything
+        found = info.module.partition(":")[0].endswith(".py") and not isinstance(error, AttributeError)
+        name_it = "write package.module:Class, or the name of a .py file beside the recipe, as in myfile:MyMethod"
         raise UserError(
             f"{info.source}: key 'module' is '{info.module}', which cannot be loaded ({error})",
-            "write package.module:Class, or the name of a .py file beside the recipe, as in myfile:MyMethod",
+            "correct that file" if found else name_it,
         ) from None
     try:
         with torch.device("meta"):
@@ -169,7 +171,11 @@ def _require_buildable(
     except (ValueError, UserError) as error:
         raise UserError(f"{name}: {error}") from None
     except KeyError as error:
-        raise UserError(f"{name}: the recipe has no key {error}, which {info.module} needs", "add it") from None
+        raise UserError(f"{name}: {info.module} finds no key {error}", "if the recipe should have it, add it") from None
+    except Exception as error:  # as above
+        raise UserError(
+            f"{name}: {info.module} cannot be built ({type(error).__name__}: {error})", "correct its __init__"
+        ) from None
 
 
 def _with_lost_outputs(jobs: tuple[PlannedJob, ...], place: Workspace) -> tuple[PlannedJob, ...]:

@@ -10,7 +10,6 @@ from leaderboards.arms import Arms
 from leaderboards.courses import History
 from repro.errors import UserError
 from repro.results import artifacts, find_records
-from repro.results.citations import citations
 from repro.results.suite import suite
 from repro.settings import Settings
 from repro.store import records
@@ -42,7 +41,7 @@ def export_report(folder: Path, published_ones: bool, settings: Settings) -> str
     if not found:
         raise UserError(f"no record in {place}; see python -m repro status")
     content = boards.compose(Arms(found, suite()), find_records.every_claim(), lambda record: "")
-    known = citations()
+    known = suite().bibliography
     tables = take_away.tables(content)
     drawings = take_away.drawings(content, histories)
     files = {f"{name}.csv": take_away.csv_text(table, known) for name, table in tables.items()}

@@ -54,7 +54,8 @@ def load(path: Path, form: str) -> dict[str, Any]:
     except Exception as error:  # torch raises its own and pickle's errors, all meaning: not plain tensors
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"{path}: refused, it holds more than tensors and plain values ({reason[:80]})", _DELETE
+            f"{path}: refused, it holds more than tensors and plain values ({reason[:80]})",
+            "give a file that repro wrote",
         ) from None
     if not isinstance(state, dict) or state.get("form") != form:
         raise UserError(f"{path}: not a {form} checkpoint of repro", "give a file that repro wrote")

@@ -73,7 +73,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> Trained:
         odd = sorted(wanted.keys() ^ given.keys())[0]
         raise UserError(
             f"{path}: weights do not fit the network {state['network']['arch']} (first odd key: {odd})",
-            "delete it and run again",
+            "give an encoder.pt that repro wrote",
         )
     encoder.load_state_dict(given)
     return Trained(encoder.to(device), tuple(state["mean"]), tuple(state["std"]), state["network"])

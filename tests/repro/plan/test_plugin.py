@@ -105,7 +105,7 @@ def test_by_path(tmp_path: Path) -> None:
     ("wrong", "right", "says"),
     [
         ("epoch = 1", "epochs = 1", "unknown key in [pretrain] 'epoch'; did you mean 'epochs'?"),
-        ("output = 3", "outputs = 3", "the recipe has no key 'outputs', which "),
+        ("output = 3", "outputs = 3", "colours.py:Toy finds no key 'outputs'; if the recipe should have it, add it"),
         ('module = "nowhere.Toy"', 'module = "colours:Toy"', "key 'module' is 'nowhere.Toy', which cannot be loaded"),
         ('module = "colours:Tie"', 'module = "colours:Toy"', ":Tie', which cannot be loaded"),
     ],
