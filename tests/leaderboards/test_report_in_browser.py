@@ -181,6 +181,11 @@ def test_a_browser_opens_it_from_the_disk(
     assert {"method", "top1", "top1 sd", "n"} <= rows[0].keys() and table_name.endswith(".csv")
     aps = next(row for row in rows if row["method"] == "aps")
     assert (float(aps["top1"]), float(aps["top1 sd"]), aps["n"]) == (41.4, 0.4, "3")
+    cited = {row["method"]: row["cite"] for row in rows}
+    assert cited["aps"] == "repro aps" and all(
+        cite == f"repro {name.partition('@')[0]}" for name, cite in cited.items()
+    )
+    assert " \\cite{repro} Methods: \\cite{" in tex and "\n% @software{repro,\n" in tex and "\n% @misc{aps,\n" in tex
     assert "\\toprule" in tex and tex.count("\\\\\n") == len(rows) + 1 and tex_name.endswith(".tex")
     words = " ".join(ElementTree.fromstring(drawing).itertext())
     assert "moco_v3" in words and "var(" not in drawing and drawing_name.endswith(".svg")

@@ -18,7 +18,7 @@ import pytest
 from repro.cli.dispatch import COMMANDS, main
 from repro.measure.gpu.parts import PARTS
 from repro.plan import tracks
-from repro.plan.kinds import evaluations
+from repro.plan.kinds import evaluations, suites
 from repro.weights.architectures import ARCHS
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -32,6 +32,8 @@ pytestmark = pytest.mark.usefixtures("own_folder")
         ("pan --method aps", "unknown command 'pan'; did you mean 'plan'?"),
         ("--verbose", "unknown command '--verbose'"),
         ("run", "required: --method; see python -m repro run --help"),
+        ("run --methd aps", "unknown option '--methd'; did you mean '--method'? see python -m repro run --help"),
+        ("run --meth aps --trakc mini", "unknown option '--trakc'; did you mean '--track'?"),
         (
             "run --method aps --seed a",
             "--seed: 'a' is not a whole number, such as 0 or 3; see",
@@ -232,6 +234,8 @@ def test_protocols_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         ("gpu", "--part", PARTS),
         ("eval", "--arch", ARCHS),
         ("claims", "--evaluation", evaluations()),
+        *((command, "--eval", evaluations()) for command in ("run", "plan", "eval")),
+        *((command, "--suite", suites()) for command in ("run", "plan", "eval")),
     ],
 )
 def test_help_names_every_value(
@@ -243,6 +247,14 @@ def test_help_names_every_value(
     words = re.split(r"\n  --", told)
     (mine,) = [" ".join(part.split()) for part in words if part.startswith(f"{option[2:]} ")]
     assert [name for name in named if not re.search(rf"\b{re.escape(name)}(?![\w-])", mine)] == []
+
+
+def test_the_full_suite_lacks_what_its_help_says(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    (lacking,) = set(evaluations()) - set(suites()["full"])
+    assert f"full (default, all but {lacking})" in told
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
