@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from leaderboards.answers import answers, by_title
 from leaderboards.assessments import older_recipes
-from leaderboards.boards import INDEX_INTRO, Board, Content
+from leaderboards.board_texts import INDEX_INTRO
+from leaderboards.boards import Board, Content
 from leaderboards.cells import whole, words
 from leaderboards.claims_page import claims_text
 from leaderboards.markdown_tables import outcomes_text, rows_text, table_text, without_tags

@@ -15,7 +15,8 @@ from leaderboards import courses, forests, needs, pictures, plots, report_rows
 from leaderboards.answers import MARKS, Answer, answers, at_a_glance, scale
 from leaderboards.arms import Arms
 from leaderboards.assessments import older_recipes, tally, untestable
-from leaderboards.boards import INDEX_INTRO, Content, compose
+from leaderboards.board_texts import INDEX_INTRO
+from leaderboards.boards import Content, compose
 from leaderboards.cells import Cell, Link
 from leaderboards.claims import Claim, arm_name
 from leaderboards.courses import History
