@@ -35,7 +35,7 @@ from leaderboards.verdicts import (
     Verdict,
     two_bases,
 )
-from leaderboards.wording import SAME_RUNS, evidence_words, levels, pairs_words, tested_margin, unit
+from leaderboards.wording import SAME_RUNS, evidence_words, levels, pairs_words, tested_margin, times_cost, unit
 
 NOT_TESTED = "waits for equal epochs"  # of equal compute, as long as equal epochs is not decided
 MARKS = {
@@ -304,6 +304,8 @@ def in_brief(verdict: Verdict) -> Said:
     remarks, margin, same = [], "", ""
     if verdict.gap is not None and verdict.claim.metric == "epochs_to_accuracy" and (also := _operations_too(verdict)):
         remarks.append(also)
+    if verdict.claim.metric == "flops" and (times := times_cost(verdict, "cpu_s")):
+        remarks.append(f"{times:.2f} times the CPU time")
     if plain == NO_DIFFERENCE and verdict.evidence:
         margin = tested_margin(verdict, verdict.evidence)
     if verdict.evidence and verdict.evidence.fragile:
@@ -463,6 +465,9 @@ def _in_words(answer: Answer, said: Said) -> str:
         for one in answer.beside
         if one.form and one.said.word != said.word
     )
+    if not forms:
+        at_compute = (one for one in answer.beside_compute if one.form and one.said.word != said.word)
+        forms = "".join(f"; with {answer.claim.form_name} at {COMPUTE} {one.said.word}" for one in at_compute)
     fragile = ", fragile" if said.verdict and said.verdict.evidence and said.verdict.evidence.fragile else ""
     return f"{title} ({said.amount}{' times' * bool(said.cost)}{fragile}{compute}{forms})"
 

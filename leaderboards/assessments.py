@@ -237,7 +237,7 @@ def counts(found: Iterable[Assessment]) -> list[dict[str, str]]:
     """All claims by kind, counted once each by their outcome at equal epochs; a row for each kind that there is."""
     kinds: dict[str, list[Assessment]] = {}
     for item in found:
-        stated = "state a number" if item.claim.kind == "number" else "compare methods"
+        stated = "state the accuracy of a method" if item.claim.kind == "number" else "compare methods"
         kind = "our own, on why methods work" if item.claim.kind == MECHANISM else f"of the papers, that {stated}"
         kinds.setdefault(kind, []).append(item)
     every = by_outcome([item.result for items in kinds.values() for item in items])

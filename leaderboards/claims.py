@@ -207,6 +207,7 @@ COSTS = {
     "flops_per_image": "operations per image",
     "epochs": "epochs",
     "updates": "updates",
+    "cpu_s": "CPU time",
     "image_passes": "image passes",
     "device_s": "training time",
     "peak_device_memory_mb": "memory",

@@ -35,7 +35,7 @@ def outcomes(found: Sequence[Answer]) -> Outcomes:
     }
     words = sorted({one for of in counted.values() for one in of}, key=by_outcome)
     rows = [(what, of.total(), [of[one] for one in words]) for what, of in counted.items() if of]
-    return Outcomes(words, rows, _about(found, others))
+    return Outcomes(words, rows, _about(found, others, len(others) - len(at_compute)))
 
 
 def outcome_word(said: Said | None) -> str:
@@ -43,13 +43,15 @@ def outcome_word(said: Said | None) -> str:
     return said.word if said else NOT_RUN
 
 
-def _about(found: Sequence[Answer], others: Sequence[Answer]) -> str:
+def _about(found: Sequence[Answer], others: Sequence[Answer], apart: int) -> str:
+    """apart: how many comparisons of accuracy have no equal compute."""
     there = sum(answer.own for answer in found)
     said = [
         "The comparisons are derived from the papers' abstracts and code pages.",
         f"{there or 'None'} of them {'was' if there < 2 else 'were'} tested in the paper's own setting.",
         "`holds` means better in our test; it does not confirm the paper's number.",
         _in_their_own_form(others),
+        f"{apart} of accuracy compares two lengths of training, so it has no equal compute." if apart == 1 else "",
     ]
     return " ".join(filter(None, said))
 
@@ -63,9 +65,9 @@ def _in_their_own_form(found: Sequence[Answer]) -> str:
     held = sum(any(other.form and _holds(other.said) for other in answer.beside) for answer in departing)
     if len(departing) == 1:
         does = "does too" if held else "does not"
-        return f"1 comparison holds with a recipe that departs from the paper's (†); with the paper's, it {does}."
+        return f"1 comparison of accuracy holds with a recipe unlike the paper's (†); with the paper's, it {does}."
     return (
-        f"{len(departing)} comparisons hold at equal epochs with a recipe that departs from the paper's (†);"
+        f"{len(departing)} comparisons of accuracy hold at equal epochs with a recipe unlike the paper's (†);"
         f" with the paper's, {held} of these {'holds' if held == 1 else 'hold'}."
     )
 

@@ -64,9 +64,10 @@ _TERMS = (
     "`equal compute`: both take the same number of operations (FLOPs, within 10 %; time can differ). So the baseline"
     " trains for more or fewer epochs. Until equal epochs is decided, the difference at equal compute is shown without"
     " a verdict (`waits for equal epochs`).",
-    "`holds`: the method is better, by however little. `opposite`: the baseline is better.",
+    "`holds`: the method is better, by however little; of operations, which do not vary by chance, by more than the"
+    " claim's margin. `opposite`: the baseline is better.",
     "`no difference`: the difference is shown to be smaller than the claim's margin. `settle` stops there, so a smaller"
-    " difference may exist. `smaller than the margin`: there is a difference, but it is smaller than the margin.",
+    " difference may exist. `smaller than the margin`: shown to be better or worse, but by less than the margin.",
     "`not decided yet`: the pairs so far do not show which of these is true.",
     "`reproduced`, `above`, `below`: of a claim that states a number, our number is within the margin of it, higher or"
     " lower.",

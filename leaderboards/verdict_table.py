@@ -92,17 +92,21 @@ def _found(answer: Answer, warning: str) -> tuple[str, str, str]:
     shown = f"{times:.2f}" if times else ""
     if answer.claim.evaluation == COST and said:
         return _cost(answer, said), "", shown
-    epochs = "; ".join(filter(None, [accuracy(said), *_apart(answer, said, answer.beside), warning]))
+    epochs = "; ".join(filter(None, [accuracy(said), *_forms(answer, said, answer.beside), warning]))
     if not two_bases(answer.claim):
         return epochs, "", shown
-    compute = [accuracy(answer.compute), *_apart(answer, answer.compute, answer.beside_compute)]
+    compute = [accuracy(answer.compute), *_forms(answer, answer.compute, answer.beside_compute)]
     return epochs, "; ".join(compute), shown
 
 
-def _apart(answer: Answer, said: Said | None, beside: Iterable[Beside]) -> list[str]:
-    """What the paper's own form found where that is another outcome."""
+def _forms(answer: Answer, said: Said | None, beside: Iterable[Beside]) -> list[str]:
+    """What the paper's own form found; its outcome is named where that is another one."""
     here = said.word if said else NOT_RUN
-    return [_in_form(answer, one) for one in beside if one.form and one.said.word != here]
+    return [
+        f"with {answer.claim.form_name} also {one.said.amount}" if one.said.word == here else _in_form(answer, one)
+        for one in beside
+        if one.form
+    ]
 
 
 def accuracy(said: Said | None) -> str:

@@ -402,11 +402,27 @@ def _effort(verdict: Verdict) -> list[str]:
     if not two_bases(verdict.claim) or len(verdict.arms) < 2:
         return []
     claim, said = verdict.claim, []
-    for cost in ("flops", "updates"):
-        ours, theirs = (arm.training(cost) for arm in verdict.arms[:2])
-        times = [ours[seed] / theirs[seed] for seed in verdict.series.seeds if ours.get(seed) and theirs.get(seed)]
-        said += [f"{fmean(times):.2f} times the {COSTS[cost]}"] if times else []
-    return [f"{claim.arm} took {' and '.join(said)} of {claim.baseline_arm}"] if said else []
+    for cost in ("flops", "updates", "cpu_s"):
+        times = times_cost(verdict, cost)
+        said += [f"{times:.2f} times the {COSTS[cost]}"] if times else []
+    listed = " and ".join(filter(None, [", ".join(said[:-1]), *said[-1:]]))
+    return [f"{claim.arm} took {listed} of {claim.baseline_arm}"] if said else []
+
+
+def times_cost(verdict: Verdict, cost: str) -> float | None:
+    """How many times that cost of the baseline's trainings the method's took, a mean over shared seeds; or None.
+
+    CPU time only where both trained on CPUs of one kind.
+    """
+    if len(verdict.arms) < 2:
+        return None
+    first, second = verdict.arms[:2]
+    if cost == "cpu_s" and not (first.on_cpu and second.on_cpu and first.devices == second.devices):
+        return None
+    ours, theirs = first.training(cost), second.training(cost)
+    shared = verdict.series.seeds or sorted(ours.keys() & theirs.keys())
+    times = [ours[seed] / theirs[seed] for seed in shared if ours.get(seed) and theirs.get(seed)]
+    return fmean(times) if times else None
 
 
 def levels(verdict: Verdict) -> str:

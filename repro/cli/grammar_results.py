@@ -100,7 +100,7 @@ def add_results(verbs: argparse._SubParsersAction[Parser]) -> None:
         help="break down the gap between the paper's number and ours",
         examples="gap aps-cifar100-finetune-gain",
     )
-    verb.add_argument("claim", metavar="ID", help="a claim that states a number")
+    verb.add_argument("claim", metavar="ID", help="a claim that states a number or a gain")
     workspace_options(verb)
 
     verb = command(
@@ -118,7 +118,7 @@ def add_results(verbs: argparse._SubParsersAction[Parser]) -> None:
         verbs,
         "compare",
         help="compare two methods seed by seed, with intervals",
-        examples="compare glnet byol@15 --track mini",
+        examples="compare glnet moco_v3:resnet --track mini",
     )
     verb.add_argument(
         "arms",

@@ -69,6 +69,9 @@ def make(request: Request, settings: Settings, build: bool = True) -> Plan:
     )
     resolved: dict[str, Recipe] = {}
     own = builder.own("classification")
+    for kind in builder.wanted():
+        if kind.data == "classification":
+            inventory.require_judgeable(own, kind.name, kinds.on_other_data())
     _require_every_class(builder.data, own)
     fits: dict[str, Fitted] = {}
     for name in names:
@@ -289,8 +292,6 @@ class _Builder:
             if kind.trains and network["arch"] == "pixels":  # there is nothing to train
                 self.left_out[arm_name(arm.method, arm.variant), kind.name] = None
                 continue
-            if kind.data == "classification":
-                inventory.require_judgeable(self.own(kind.data), kind.name, kinds.on_other_data())
             for protocol in self.protocols_of(kind, network):
                 self.evaluate(arm, parent, network, kind, protocol)
 

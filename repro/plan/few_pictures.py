@@ -101,8 +101,7 @@ def words(found: Mapping[str, Fitted]) -> list[str]:
         if item.changes:
             values = ", ".join(f"{change.key} {change.before} -> {change.after}" for change in item.changes)
             line = f"{item.pictures:,} training images, where the recipe is for {item.usual:,}: {values}"
+            if any(change.key == "epochs" for change in item.changes):
+                line += ", so that the number of updates stays near the recipe's"
             alike.setdefault(line, []).append(name)
-    return [
-        f"{', '.join(names)}: {line}, so that the number of updates stays near the recipe's"
-        for line, names in alike.items()
-    ]
+    return [f"{', '.join(names)}: {line}" for line, names in alike.items()]

@@ -415,7 +415,7 @@ def test_the_front_page_says_what_the_papers_own_form_reaches(make: Make) -> Non
         ("byol", "", [40.0] * 8),
         ("simsiam", "", [39.0, 39.5]),
     )
-    own = "1 comparison holds with a recipe that departs from the paper's (†); with the paper's, it does not."
+    own = "1 comparison of accuracy holds with a recipe unlike the paper's (†); with the paper's, it does not."
     assert own in page(records)
     (line,) = beside_words(titled(records))
     assert line.startswith("† Multi-network, the paper's temperature (t1) in place of our recipe's: ")

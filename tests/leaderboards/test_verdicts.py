@@ -771,6 +771,15 @@ def test_a_comparison_says_the_operations_and_updates_of_its_pairs(make: Make) -
             records += make(method, "linear", {"top1": value + ahead}, seed=seed, epochs=16, cost=cost)
     epochs = both([DIRECTION], records, "mini")["d"][0]
     assert "aps took 0.84 times the operations and 4.00 times the updates of moco_v3" in sentence(epochs)
+    for record in records:
+        if record["kind"] == "pretrain":
+            record["cost"]["cpu_s"] = 99.0 if record["method"] == "aps" else 100.0
+            record["provenance"]["device"] = "CPU (x86_64, 2 cores)"
+    epochs = both([DIRECTION], records, "mini")["d"][0]
+    assert "operations, 4.00 times the updates and 0.99 times the CPU time of moco_v3" in sentence(epochs)
+    for record in records:  # CPU time of a GPU's run says little
+        record["provenance"]["device"] = "NVIDIA H200"
+    assert "CPU time" not in sentence(both([DIRECTION], records, "mini")["d"][0])
 
 
 def test_a_claim_that_holds_only_at_equal_epochs_says_so(make: Make) -> None:
