@@ -32,10 +32,6 @@ pytestmark = pytest.mark.usefixtures("own_folder")
         ("pan --method aps", "unknown command 'pan'; did you mean 'plan'?"),
         ("--verbose", "unknown command '--verbose'"),
         ("run", "required: --method; see python -m repro run --help"),
-        (
-            "plan --method aps --eval knn --set finetune.lr=0.1",
-            "--set finetune.lr: finetune is not among the evaluations asked for; add it to --eval",
-        ),
         ("run --methd aps", "unknown option '--methd'; did you mean '--method'? see python -m repro run --help"),
         ("run --meth aps --trakc mini", "unknown option '--trakc'; did you mean '--track'?"),
         (
