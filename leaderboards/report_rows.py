@@ -87,7 +87,7 @@ def claim(answer: Answer) -> Row:
         "difference": words(said.difference if said and said.difference else "-"),
         "95 % low": low,
         "95 % high": high,
-        "n": whole(answer.verdict.n if answer.verdict else None),
+        "n": whole((answer.verdict.n or None) if answer.verdict else None),
         "paper states": NOTHING if answer.claimed is None else signed(answer.claimed),
         "equal compute": words(f"{other.word} {other.difference} {other.n}".rstrip() if other else "-"),
     }

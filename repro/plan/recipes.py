@@ -166,6 +166,9 @@ def resolve(
         if pretrain[key] < least:
             raise UserError(f"pretrain.{key} = {pretrain[key]}: must be at least {least}")
     for key in ("mean", "std"):
+        given = recipe["method"].get(key, [])
+        if not isinstance(given, list) or not all(isinstance(one, int | float) for one in given):
+            raise UserError(f"method.{key} = {given!r}: must be three numbers, or [] for the data set's own")
         if len(given := recipe["method"].get(key, [])) not in (0, 3):
             raise UserError(f"method.{key} = {given}: must be three numbers, or [] for the data set's own")
     if any(not value > 0 for value in recipe["method"].get("std", [])):

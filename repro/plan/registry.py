@@ -22,6 +22,7 @@ from msgspec import Meta
 
 from repro.errors import UserError, unknown
 from repro.plan.tables import Maybe, Number, Text, toml, typed
+from repro.plan.tracks import tracks
 from repro.store.records import NAME
 
 LONGEST = 60  # characters of a method's or variant's name: a file's name, which has both, may have 255
@@ -91,6 +92,12 @@ def _parse(text: bytes, source: str) -> MethodInfo:
                 f"{source}: the name {name!r:.80} cannot be part of a file name; use letters of English, digits, _, ."
                 f" and -, a letter or digit first, at most {LONGEST} characters"
             )
+        if name == "all" or name.endswith(".toml"):
+            raise UserError(f"{source}: the name '{name}' has a meaning of its own in --method; choose another")
+    for stated in (info.tracks, *(variant.tracks for variant in info.variants.values())):
+        for track in stated:
+            if track not in tracks():
+                raise UserError(f"{source}: {unknown('track', track, tracks())}")
     for table in info.defaults:
         if table not in TABLES:
             raise UserError(f"{source}: defaults: {unknown('table', table, TABLES)}")

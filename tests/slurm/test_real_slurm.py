@@ -100,7 +100,7 @@ def test_cancelled_jobs_and_a_second_submission_beside_live_ones(tmp_path: Path,
     again = cluster.submit(Graph([*tasks, task("more", "add", a=1, b=2)]), folder=tmp_path)
     assert (again.calls, set(again.kept)) == (1, {"one", "two", "child"})
     assert {key: again.jobs[key] for key in first.jobs} == first.jobs
-    with pytest.raises(ValueError, match="'one' is queued with other settings: cancel that first"):
+    with pytest.raises(ValueError, match="'one' is queued with other settings: cancel it first"):
         cluster.submit(Graph([task("one", "nap", seconds=1, notes=notes)]), folder=tmp_path)
 
     subprocess.run(["scancel", first.jobs["one"]], check=True)
