@@ -61,8 +61,13 @@ window.addEventListener("load", () => {
   const beside = scroll.nextElementSibling;
   saved.length = 0;
   [...beside.children].forEach(button => button.click());
+  const more = [...document.querySelectorAll(".scroll")].map(box => [box.getAttribute("aria-label"), box]);
+  const results = more.find(([title]) => title === "aps: results")[1];
   press(document.querySelector("#efficiency ~ .scenes figure"), "SVG");
-  found.saved = saved;
+  found.saved = saved.slice(0, 6);
+  saved.length = 0;
+  [...results.nextElementSibling.children].find(b => b.textContent === "CSV").click();
+  found.results = saved[0];
   found.covered = [];  // names that lie over other text of their image
   found.outside = [];  // texts that leave it
   for (const drawing of document.querySelectorAll("svg.plot")) {
@@ -185,6 +190,9 @@ def test_a_browser_opens_it_from_the_disk(
     assert cited["aps"] == "repro aps" and all(
         cite == f"repro {name.partition('@')[0]}" for name, cite in cited.items()
     )
+    of_method = list(csv.DictReader(io.StringIO(found["results"])))  # texts that hold several means stay whole
+    assert "result sd" not in of_method[0] and any(" ± " in row["result"] for row in of_method)
+    assert all(row["cite"] == "repro aps" for row in of_method)
     assert " \\cite{repro} Methods: \\cite{" in tex and "\n% @software{repro,\n" in tex and "\n% @misc{aps,\n" in tex
     assert "\\toprule" in tex and tex.count("\\\\\n") == len(rows) + 1 and tex_name.endswith(".tex")
     words = " ".join(ElementTree.fromstring(drawing).itertext())

@@ -57,6 +57,9 @@ def test_all_keys_that_a_recipe_file_lacks_are_named_in_one_line(tmp_path: Path)
         ("[defaults]\npretrain = 3", "defaults.pretrain = 3 must be a table"),
         ("arxiv = 2104.1\n[defaults]", "arxiv = 2104.1 must be a text"),
         ("arxiv = ''", "key 'defaults' is missing"),
+        ("[defaults]\n[tracks.minni.pretrain]\nlr = 1.0", "unknown track 'minni'; did you mean 'mini'?"),
+        ("[defaults]\n[variants.v.tracks.minni.pretrain]\nlr = 1.0", "unknown track 'minni'; did you mean 'mini'?"),
+        ("[defaults]\n[variants.all]\nsummary = 'x'", "the name 'all' has a meaning of its own in --method"),
     ],
 )
 def test_a_fault_of_a_recipe_file_is_one_line(tmp_path: Path, change: str, says: str) -> None:
