@@ -300,11 +300,15 @@ def usual_length(claim: Claim, track: str, suite: Suite) -> int | None:
     return min(epochs, claim.proxy_epochs.get(track, epochs))
 
 
+_LARGEST = math.log(sys.float_info.max)
+
+
 def shown(claim: Claim, value: float) -> float:
     """From the scale of a test to that of the reader: a ratio of costs for their logarithm."""
     if claim.evaluation != COST:
         return value
-    return math.exp(value if claim.kind == "cost_ratio" or claim.better == "higher" else -value)
+    log = value if claim.kind == "cost_ratio" or claim.better == "higher" else -value
+    return math.exp(log) if log < _LARGEST else math.inf
 
 
 def tuning_matters(claim: Claim) -> bool:

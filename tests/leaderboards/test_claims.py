@@ -397,3 +397,9 @@ def test_select_filters_by_field_and_suggests_names() -> None:
         claims.select(every, evalution="knn")
     with pytest.raises(ValueError, match="unknown evaluation 'kn'; did you mean 'knn'"):
         claims.select(every, evaluation="kn")
+
+
+def test_a_ratio_of_costs_that_no_number_holds_is_infinite() -> None:
+    cost = next(claim for claim in claim_files.load(suite()) if claim.evaluation == "cost" and claim.better == "lower")
+    assert claims.shown(cost, -800.0) == float("inf") and claims.shown(cost, 800.0) == 0.0
+    assert claims.shown(cost, -1.0) == pytest.approx(2.718281828)
