@@ -66,8 +66,8 @@ def _same_type(new: Any, old: Any) -> bool:
 def _type(value: Any) -> str:
     """What kind of value it is: `an integer`, `a list of numbers`."""
     if isinstance(value, list):
-        return f"a list of {_TYPES[type(value[0])][1]}" if value else "a list"
-    return _TYPES[type(value)][0]
+        return f"a list of {_TYPES.get(type(value[0]), ('', 'other values'))[1]}" if value else "a list"
+    return _TYPES.get(type(value), (type(value).__name__, ""))[0]
 
 
 def merge(base: Recipe, change: Mapping[str, Any], where: str, *, new: bool = False) -> Recipe:
@@ -129,7 +129,7 @@ def _whole(info: MethodInfo, variant: str, track: str, arch: str | None) -> Reci
         shared = _shared()
         stated = [change.get("network", {}).get("arch") for _, change in (("", info.defaults), *layers)]
         kind = next((a for a in (arch, *reversed(stated)) if a), shared["network"]["arch"])
-        if kind not in shared["networks"]:
+        if not isinstance(kind, str) or kind not in shared["networks"]:
             raise unknown("network.arch", str(kind), shared["networks"])
         network = {**shared["network"], "arch": kind}
         own = shared["networks"][kind]

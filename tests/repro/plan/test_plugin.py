@@ -106,6 +106,9 @@ def test_by_path(tmp_path: Path) -> None:
     [
         ("epoch = 1", "epochs = 1", "unknown key in [pretrain] 'epoch'; did you mean 'epochs'?"),
         ("output = 3", "outputs = 3", "colours.py:Toy finds no key 'outputs'; if the recipe should have it, add it"),
+        ('epochs = 1\n[defaults.network]\narch = ["vit"]', "epochs = 1", "unknown network.arch"),
+        ("outputs = 3\nmean = 3", "outputs = 3", "method.mean = 3: must be three numbers"),
+        ('outputs = "3"', "outputs = 3", "colours.py:Toy cannot be built (TypeError"),
         ('module = "nowhere.Toy"', 'module = "colours:Toy"', "key 'module' is 'nowhere.Toy', which cannot be loaded"),
         ('module = "colours:Tie"', 'module = "colours:Toy"', ":Tie', which cannot be loaded"),
     ],
