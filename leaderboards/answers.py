@@ -305,7 +305,7 @@ def in_brief(verdict: Verdict) -> Said:
     if verdict.gap is not None and verdict.claim.metric == "epochs_to_accuracy" and (also := _operations_too(verdict)):
         remarks.append(also)
     if verdict.claim.metric == "flops" and (times := times_cost(verdict, "cpu_s")):
-        remarks.append(f"{times:.2f} times the CPU time")
+        remarks.append(f"CPU time {times:.2f} times")
     if plain == NO_DIFFERENCE and verdict.evidence:
         margin = tested_margin(verdict, verdict.evidence)
     if verdict.evidence and verdict.evidence.fragile:
@@ -469,7 +469,8 @@ def _in_words(answer: Answer, said: Said) -> str:
         at_compute = (one for one in answer.beside_compute if one.form and one.said.word != said.word)
         forms = "".join(f"; with {answer.claim.form_name} at {COMPUTE} {one.said.word}" for one in at_compute)
     fragile = ", fragile" if said.verdict and said.verdict.evidence and said.verdict.evidence.fragile else ""
-    return f"{title} ({said.amount}{' times' * bool(said.cost)}{fragile}{compute}{forms})"
+    also = "".join(f"; {remark}" for remark in said.remarks if remark.startswith("CPU time"))
+    return f"{title} ({said.amount}{' times' * bool(said.cost)}{also}{fragile}{compute}{forms})"
 
 
 def many(number: int) -> str:

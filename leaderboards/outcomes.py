@@ -67,8 +67,8 @@ def _in_their_own_form(found: Sequence[Answer]) -> str:
         does = "does too" if held else "does not"
         return f"1 comparison of accuracy holds with a recipe unlike the paper's (†); with the paper's, it {does}."
     return (
-        f"{len(departing)} comparisons of accuracy hold at equal epochs with a recipe unlike the paper's (†);"
-        f" with the paper's, {held} of these {'holds' if held == 1 else 'hold'}."
+        f"Of the {len(holding)} comparisons of accuracy that hold at equal epochs, {len(departing)} (†) use a recipe"
+        f" unlike the paper's; with the paper's, {held} of these {len(departing)} {'holds' if held == 1 else 'hold'}."
     )
 
 

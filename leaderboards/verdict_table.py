@@ -122,9 +122,9 @@ def accuracy(said: Said | None) -> str:
 
 
 def _cost(answer: Answer, said: Said) -> str:
-    """`**holds** 0.52 times (0.38 to 0.71), 10 pairs; with the paper's temperature **not decided yet** 1.25 times`."""
+    """`**holds** 0.52 times the operations (0.38 to 0.71), 10 pairs; with the paper's temperature ...`."""
     between = f" ({said.between})" if said.between else ""
-    of = "" if said.cost in ("", "operations") else f" the {said.cost}"
+    of = f" the {said.cost}" if said.cost else ""
     amount = f" {said.amount} times{of}{between}" if said.amount else ""
     found = [f"**{said.word}**{amount}", said.pairs, *said.notes]
     forms = [_in_form(answer, one) for one in answer.beside if one.form]
