@@ -469,7 +469,7 @@ def _in_words(answer: Answer, said: Said) -> str:
         at_compute = (one for one in answer.beside_compute if one.form and one.said.word != said.word)
         forms = "".join(f"; with {answer.claim.form_name} at {COMPUTE} {one.said.word}" for one in at_compute)
     fragile = ", fragile" if said.verdict and said.verdict.evidence and said.verdict.evidence.fragile else ""
-    also = "".join(f"; {remark}" for remark in said.remarks if remark.startswith("CPU time"))
+    also = "".join(f"; {remark}" for remark in said.remarks if answer.claim.metric == "flops")  # CPU time
     return f"{title} ({said.amount}{' times' * bool(said.cost)}{also}{fragile}{compute}{forms})"
 
 

@@ -177,7 +177,8 @@ def _require_buildable(
         raise UserError(f"{name}: {info.module} finds no key {error}", "if the recipe should have it, add it") from None
     except Exception as error:  # as above
         raise UserError(
-            f"{name}: {info.module} cannot be built ({type(error).__name__}: {error})", "correct its __init__"
+            f"{name}: {info.module} cannot be built ({type(error).__name__}: {error})",
+            "check the values of the recipe and of --set",
         ) from None
 
 

@@ -167,10 +167,9 @@ def resolve(
             raise UserError(f"pretrain.{key} = {pretrain[key]}: must be at least {least}")
     for key in ("mean", "std"):
         given = recipe["method"].get(key, [])
-        if not isinstance(given, list) or not all(isinstance(one, int | float) for one in given):
+        numbers = isinstance(given, list) and all(isinstance(one, int | float) for one in given)
+        if not numbers or len(given) not in (0, 3):
             raise UserError(f"method.{key} = {given!r}: must be three numbers, or [] for the data set's own")
-        if len(given := recipe["method"].get(key, [])) not in (0, 3):
-            raise UserError(f"method.{key} = {given}: must be three numbers, or [] for the data set's own")
     if any(not value > 0 for value in recipe["method"].get("std", [])):
         raise UserError(f"method.std = {recipe['method']['std']}: pixels are divided by these, so they must be above 0")
     _check_batch(info, variant, pretrain)
